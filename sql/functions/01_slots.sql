@@ -1,0 +1,13 @@
+-- by_slot(signature, returns, body): makes posthorn.<signature> from one body for all slots of the ring: {slot} in the body is
+-- the number of a slot, and the first argument, p_slot, chooses. The statements inside name their tables directly, so each has a
+-- cached plan over one plain table. Not for use at run time.
+create or replace function posthorn.by_slot(p_signature text, p_returns text, p_body text) returns void
+language plpgsql as $$
+declare
+  v_branches text;
+begin
+  select string_agg(format('when %s then %s', slot, replace(p_body, '{slot}', slot::text)), E'\n' order by slot)
+    into v_branches from generate_series(1, 8) slot;
+  execute format('create or replace function posthorn.%s returns %s language plpgsql as %L', p_signature, p_returns,
+    format(E'begin case p_slot\n%s\nelse raise exception ''slot %% does not exist'', p_slot using errcode = ''PH099'';\nend case; end', v_branches));
+end $$;

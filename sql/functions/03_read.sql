@@ -1,0 +1,89 @@
+-- Reading the log. Every function reads one slot; the functions without "_of" merge several, which happens only around a rotation.
+
+-- page_of: committed messages of a lane after an id and up to a ceiling that the ceiling's snapshot sees, by id.
+-- Plan: message_N_by_id, range on id, stops at the limit.
+select posthorn.by_slot(
+  'page_of(p_slot smallint, p_channel int, p_lane int, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit int)',
+  'setof posthorn.stored', $body$
+  return query select m.id, m.nonce, m.contract, m.key, m.payload, m.headers, m.published_at, {slot}::smallint
+    from posthorn.message_{slot} m
+    where m.channel = p_channel and m.lane = p_lane and m.id > p_after and m.id <= p_upto and pg_visible_in_snapshot(m.xid, p_snapshot)
+    order by m.id limit p_limit;
+$body$);
+
+-- late_xids_of: the transactions with messages at or below the floor's id that the floor's snapshot did not see and the ceiling's
+-- sees. The floor's list of running transactions does not hold those at or above its xmax, hence the second part.
+-- Plan: message_N_by_xid; one probe for each transaction, then a range of the index alone.
+select posthorn.by_slot(
+  'late_xids_of(p_slot smallint, p_channel int, p_lane int, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot)',
+  'xid8[]', $body$
+  return (select array_agg(distinct late.xid) from (
+    select probe.xid from pg_snapshot_xip(p_floor) running(xid)
+      cross join lateral (select m.xid from posthorn.message_{slot} m
+        where ((m.channel::bigint << 32) | m.lane) = ((p_channel::bigint << 32) | p_lane)
+          and m.xid = running.xid and m.id >= p_first_id and m.id <= p_floor_id limit 1) probe
+      where pg_visible_in_snapshot(running.xid, p_ceiling)
+    union all
+    select m.xid from posthorn.message_{slot} m
+      where ((m.channel::bigint << 32) | m.lane) = ((p_channel::bigint << 32) | p_lane)
+        and m.xid >= pg_snapshot_xmax(p_floor) and m.xid < pg_snapshot_xmax(p_ceiling)
+        and m.id >= p_first_id and m.id <= p_floor_id and pg_visible_in_snapshot(m.xid, p_ceiling)) late);
+$body$);
+
+-- late_page_of: messages of the listed transactions after an id and up to the floor's, by id.
+-- Plan: one probe of message_N_by_xid for each transaction. `xid = any(…)` would become a filter over the whole lane.
+select posthorn.by_slot(
+  'late_page_of(p_slot smallint, p_channel int, p_lane int, p_xids xid8[], p_after bigint, p_upto bigint, p_limit int)',
+  'setof posthorn.stored', $body$
+  return query select late.* from unnest(p_xids) listed(xid)
+    cross join lateral (select m.id, m.nonce, m.contract, m.key, m.payload, m.headers, m.published_at, {slot}::smallint
+      from posthorn.message_{slot} m
+      where ((m.channel::bigint << 32) | m.lane) = ((p_channel::bigint << 32) | p_lane)
+        and m.xid = listed.xid and m.id > p_after and m.id <= p_upto
+      order by m.id limit p_limit) late
+    order by late.id limit p_limit;
+$body$);
+
+-- newest_claim_of: the position a lane has reached in a slot; null columns when the slot has no claim of the lane.
+select posthorn.by_slot('newest_claim_of(p_slot smallint, p_subscription int, p_lane int)', 'posthorn.position', $body$
+  return (select row({slot}::smallint, c.n, c.floor, c.ceiling, c.last_id, c.late, c.late_xids)::posthorn.position from posthorn.claim_{slot} c
+    where c.subscription = p_subscription and c.lane = p_lane order by c.n desc limit 1);
+$body$);
+
+select posthorn.by_slot('tick_of(p_slot smallint, p_id bigint)', 'posthorn.tick', $body$
+  return (select row(t.id, t.ceiling_id, t.snapshot)::posthorn.tick from posthorn.tick_{slot} t where t.id = p_id);
+$body$);
+
+-- message_of: one message by its place; the caller compares the nonce.
+select posthorn.by_slot('message_of(p_slot smallint, p_channel int, p_lane int, p_id bigint)', 'posthorn.stored', $body$
+  return (select row(m.id, m.nonce, m.contract, m.key, m.payload, m.headers, m.published_at, {slot}::smallint)::posthorn.stored
+    from posthorn.message_{slot} m where m.channel = p_channel and m.lane = p_lane and m.id = p_id);
+$body$);
+
+create or replace function posthorn.page(p_slots smallint[], p_channel int, p_lane int, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit int)
+returns setof posthorn.stored language plpgsql as $$
+begin
+  if array_length(p_slots, 1) = 1 then
+    return query select * from posthorn.page_of(p_slots[1], p_channel, p_lane, p_after, p_upto, p_snapshot, p_limit);
+  else
+    return query select p.* from unnest(p_slots) s(slot)
+      cross join lateral posthorn.page_of(s.slot, p_channel, p_lane, p_after, p_upto, p_snapshot, p_limit) p order by p.id limit p_limit;
+  end if;
+end $$;
+
+create or replace function posthorn.late_page(p_slots smallint[], p_channel int, p_lane int, p_xids xid8[], p_after bigint, p_upto bigint, p_limit int)
+returns setof posthorn.stored language plpgsql as $$
+begin
+  return query select p.* from unnest(p_slots) s(slot)
+    cross join lateral posthorn.late_page_of(s.slot, p_channel, p_lane, p_xids, p_after, p_upto, p_limit) p order by p.id limit p_limit;
+end $$;
+
+create or replace function posthorn.late_xids(p_slots smallint[], p_channel int, p_lane int, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot)
+returns xid8[] language plpgsql as $$
+begin
+  if array_length(p_slots, 1) = 1 then
+    return posthorn.late_xids_of(p_slots[1], p_channel, p_lane, p_floor, p_floor_id, p_first_id, p_ceiling);
+  end if;
+  return (select array_agg(distinct x.xid) from unnest(p_slots) s(slot)
+    cross join lateral unnest(posthorn.late_xids_of(s.slot, p_channel, p_lane, p_floor, p_floor_id, p_first_id, p_ceiling)) x(xid));
+end $$;

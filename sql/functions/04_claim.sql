@@ -1,0 +1,124 @@
+-- claim(subscription, lane, worker, limit): takes the next messages of a lane for a worker, as one JSON document:
+--   { missed } when another session is claiming this lane just now, { } when there is nothing, else
+--   { claim, token, slot, messages: [[id, nonce, slot, contract, key, payload, headers, published_at in ms]] }.
+-- Windows between ticks: a position names a floor tick, a ceiling tick and a place between them. First come the messages that
+-- were committed late (at or below the floor's id, unseen by the floor, seen by the ceiling), then those above the floor's id.
+-- Every committed message is in exactly one window, because ceilings never go down, snapshots only grow, and pages are read after
+-- the snapshot was taken. Must run in a transaction that publishes nothing: its own rows would count as seen.
+-- Raises PH002 (isolation), PH003 (moved), PH004 (position lost), PH007 (the worker counts as dead).
+create or replace function posthorn.claim(p_subscription int, p_lane int, p_worker bigint, p_limit int) returns json
+language plpgsql as $$
+declare
+  v_subscription posthorn.subscription;
+  v_ring posthorn.ring;
+  v_at posthorn.position;
+  v_floor posthorn.tick;
+  v_ceiling posthorn.tick;
+  v_opened boolean := false;
+  v_took_late boolean;
+  v_rows posthorn.stored[];
+  v_claim bigint;
+  v_token bigint := (random() * 9e18)::bigint;
+begin
+  select * into v_subscription from posthorn.subscription where id = p_subscription;
+  v_ring := posthorn.own_transaction(v_subscription.idempotency = 'at-most-once');
+  perform posthorn.hold_worker(p_worker);
+  if not pg_try_advisory_xact_lock(posthorn.lock_key('lane', p_subscription, p_lane)) then
+    return '{"missed":true}';
+  end if;
+  -- From here each statement sees what the previous holder of the lock committed.
+  v_at := posthorn.position_of(p_subscription, p_lane);
+  v_ceiling := posthorn.tick_of(v_at.slot, v_at.ceiling);
+  v_floor := posthorn.tick_of(v_at.slot, v_at.floor);
+  if v_ceiling.id is null or v_floor.id is null then
+    raise exception 'the ticks of subscription %, lane % are gone', v_subscription.name, p_lane using errcode = 'PH004';
+  end if;
+
+  loop
+    v_took_late := v_at.late;
+    if v_at.late then
+      select array_agg(p::posthorn.stored order by p.id) into v_rows
+        from posthorn.late_page(v_ring.slots, v_subscription.channel, p_lane, v_at.late_xids, v_at.last_id, v_floor.ceiling_id, p_limit) p;
+      if coalesce(array_length(v_rows, 1), 0) < p_limit then
+        v_at.late := false;
+        v_at.late_xids := null;
+        v_at.last_id := v_floor.ceiling_id;
+      else
+        v_at.last_id := (v_rows[p_limit]).id;
+      end if;
+    elsif v_at.last_id < v_ceiling.ceiling_id then
+      select array_agg(p::posthorn.stored) into v_rows
+        from posthorn.page(v_ring.slots, v_subscription.channel, p_lane, v_at.last_id, v_ceiling.ceiling_id, v_ceiling.snapshot, p_limit) p;
+      v_at.last_id := case when coalesce(array_length(v_rows, 1), 0) < p_limit then v_ceiling.ceiling_id else (v_rows[p_limit]).id end;
+    elsif v_opened then
+      return '{}';
+    else
+      -- The window is done. Its ceiling is the floor of the next, whose id is read before its snapshot is taken, in an earlier
+      -- statement: a message above the id may be seen and waits for the window after, one below it is late if it is unseen.
+      v_floor := v_ceiling;
+      v_ceiling.ceiling_id := greatest(v_floor.ceiling_id, coalesce(pg_sequence_last_value('posthorn.message_id'), 0));
+      select pg_current_snapshot() into v_ceiling.snapshot;
+      v_opened := true;
+      v_at.late_xids := posthorn.late_xids(v_ring.slots, v_subscription.channel, p_lane, v_floor.snapshot, v_floor.ceiling_id,
+        v_ring.first_id, v_ceiling.snapshot);
+      v_at.late := v_at.late_xids is not null;
+      v_at.last_id := case when v_at.late then v_ring.first_id - 1 else v_floor.ceiling_id end;
+    end if;
+    exit when v_rows is not null;
+  end loop;
+
+  if v_opened then
+    v_ceiling.id := nextval('posthorn.tick_id');
+    perform posthorn.write_tick(v_at.slot, v_ceiling.id, v_ceiling.ceiling_id, v_ceiling.snapshot);
+  end if;
+  v_claim := nextval('posthorn.claim_id');
+  v_at.n := v_at.n + 1;
+  v_at.floor := v_floor.id;
+  v_at.ceiling := v_ceiling.id;
+  perform posthorn.write_claim(v_at.slot, v_claim, v_token, p_worker, p_subscription, p_lane, v_at, v_took_late, v_rows);
+  return json_build_object('claim', v_claim::text, 'token', v_token::text, 'slot', v_at.slot, 'messages', (
+    select json_agg(json_build_array(r.id::text, r.nonce::text, r.slot, r.contract, r.key, r.payload, r.headers,
+      floor(extract(epoch from r.published_at) * 1000))) from unnest(v_rows) r));
+end $$;
+
+-- hold_worker(worker): until the end of this transaction nobody rescues what this worker holds, so that a claim is never written
+-- for a worker that is forgotten in the same moment. Raises PH007 when it counts as dead already.
+create or replace function posthorn.hold_worker(p_worker bigint) returns void
+language plpgsql as $$
+begin
+  if not pg_try_advisory_xact_lock_shared(posthorn.lock_key('worker', p_worker))
+    or not exists (select from posthorn.worker w where w.id = p_worker) then
+    raise exception 'worker % counts as dead; its messages were rescued', p_worker using errcode = 'PH007';
+  end if;
+end $$;
+
+-- position_of(subscription, lane): where a lane stands: its newest claim, else its base row. Raises PH004 when there is neither.
+create or replace function posthorn.position_of(p_subscription int, p_lane int) returns posthorn.position
+language plpgsql as $$
+declare
+  v_base posthorn.lane;
+  v_at posthorn.position;
+begin
+  select * into v_base from posthorn.lane l where l.subscription = p_subscription and l.lane = p_lane;
+  if v_base.subscription is null then
+    raise exception 'subscription % has no position for lane %', p_subscription, p_lane using errcode = 'PH004';
+  end if;
+  v_at := posthorn.newest_claim_of(v_base.slot, p_subscription, p_lane);
+  if v_at.n is null then
+    return row(v_base.slot, v_base.n, v_base.floor, v_base.ceiling, v_base.last_id, v_base.late, v_base.late_xids)::posthorn.position;
+  end if;
+  return v_at;
+end $$;
+
+select posthorn.by_slot('write_tick(p_slot smallint, p_id bigint, p_ceiling_id bigint, p_snapshot pg_snapshot)', 'void', $body$
+  insert into posthorn.tick_{slot} (id, ceiling_id, snapshot, at) values (p_id, p_ceiling_id, p_snapshot, clock_timestamp());
+$body$);
+
+select posthorn.by_slot(
+  'write_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription int, p_lane int, p_at posthorn.position, p_took_late boolean, p_rows posthorn.stored[])',
+  'void', $body$
+  insert into posthorn.claim_{slot} (id, n, token, worker, floor, ceiling, last_id, at, subscription, lane, late, took_late, late_xids, messages, message_slots)
+    select p_claim, p_at.n, p_token, p_worker, p_at.floor, p_at.ceiling, p_at.last_id, clock_timestamp(), p_subscription, p_lane, p_at.late,
+      p_took_late, p_at.late_xids, array_agg(r.id), case when bool_and(r.slot = {slot}) then null else array_agg(r.slot) end
+    from unnest(p_rows) r;
+$body$);

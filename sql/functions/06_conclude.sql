@@ -1,0 +1,224 @@
+-- How deliveries end. Each delivery ends at most once, whatever the end, in one transaction with its consequence:
+--   a delivery from the log in a claim-settling mode: a numbered part of its claim, unique (claim, part), fenced by the claim's token;
+--   a delivery from the log in transaction mode: an ending, unique (message, subscription, delivery), fenced by the claim's token;
+--   a delivery from `deferred`: the row itself, fenced by its token.
+-- A stale holder's success, its failure and a rescue therefore meet on the same row, and the second one loses.
+
+-- settle_parts_of: writes parts of claims of one slot; returns how many. Parts: [{ claim, token, part, outcome, messages, closes }].
+-- Plan: one probe of claim_N_by_id for each part; a join could be planned over the whole index while the segment is empty.
+select posthorn.by_slot('settle_parts_of(p_slot smallint, p_parts json)', 'int', $body$
+  declare v_written int;
+  begin
+    insert into posthorn.settlement_{slot} (claim, part, outcome, closes, at, messages)
+      select p.claim, p.part, p.outcome, p.closes, clock_timestamp(), p.messages
+      from json_to_recordset(p_parts) as p(claim bigint, token bigint, part int, outcome posthorn.outcome, closes boolean, messages bigint[])
+      cross join lateral (select 1 from posthorn.claim_{slot} c where c.id = p.claim and c.token = p.token offset 0) held
+    on conflict do nothing;
+    get diagnostics v_written = row_count;
+    return v_written;
+  end;
+$body$);
+
+-- end_of: writes the end of one delivery into the slot of its message. False when it had ended already.
+select posthorn.by_slot(
+  'end_of(p_slot smallint, p_subscription int, p_message bigint, p_delivery int, p_outcome posthorn.outcome, p_claim bigint, p_worker bigint)',
+  'boolean', $body$
+  insert into posthorn.ending_{slot} (message, claim, worker, at, subscription, delivery, outcome)
+    values (p_message, p_claim, p_worker, clock_timestamp(), p_subscription, p_delivery, p_outcome) on conflict do nothing;
+  return found;
+$body$);
+
+-- claim_of: a claim by its id, whoever holds it; null columns when it is gone.
+select posthorn.by_slot('claim_of(p_slot smallint, p_claim bigint)', 'posthorn.claim_1', $body$
+  return (select row(c.*)::posthorn.claim_1 from posthorn.claim_{slot} c where c.id = p_claim);
+$body$);
+
+-- end_in_transaction: the last statement of a handler's transaction: ends the delivery that the holder's token proves, and writes
+-- what the handler said. `p_deferred` is null for a delivery from the log. `p_started` is now() at BEGIN, as text.
+-- Returns [[nonce, id]] of what was said. Raises PH005 (claim lost), PH006 (the handler ended the transaction).
+create or replace function posthorn.end_in_transaction(
+  p_subscription int, p_message bigint, p_message_slot smallint, p_delivery int,
+  p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_say json
+) returns json
+language plpgsql as $$
+declare
+  v_claim posthorn.claim_1;
+begin
+  if now()::text <> p_started then
+    raise exception 'the transaction that the handler was given has ended' using errcode = 'PH006';
+  end if;
+  if p_deferred is null then
+    v_claim := posthorn.claim_of(p_claim_slot, p_claim);
+    if v_claim.token is distinct from p_token
+      or not posthorn.end_of(p_message_slot, p_subscription, p_message, p_delivery, 'succeeded', p_claim, v_claim.worker) then
+      perform posthorn.raise_lost(p_claim::text);
+    end if;
+  else
+    perform posthorn.end_deferred(p_deferred, p_token, 'succeeded');
+  end if;
+  return case when p_say is null then null else posthorn.append(p_say) end;
+end $$;
+
+create or replace function posthorn.raise_lost(p_what text) returns void
+language plpgsql as $$
+begin
+  raise exception 'the holder no longer holds this: it was rescued or ended elsewhere' using errcode = 'PH005', detail = p_what;
+end $$;
+
+-- end_deferred: ends a delivery that was taken from `deferred`, for good. Raises PH005.
+create or replace function posthorn.end_deferred(p_deferred bigint, p_token bigint, p_outcome posthorn.outcome) returns posthorn.deferred
+language plpgsql as $$
+declare
+  v_row posthorn.deferred;
+begin
+  delete from posthorn.deferred d where d.id = p_deferred and d.token = p_token returning * into v_row;
+  if v_row.id is null then
+    perform posthorn.raise_lost('deferred ' || p_deferred);
+  end if;
+  -- The fence was the row; the ending is for the history, and lies where the log is open now.
+  perform posthorn.end_of((select slot from posthorn.ring), v_row.subscription, v_row.message, v_row.delivery, p_outcome, null, v_row.worker);
+  return v_row;
+end $$;
+
+-- conclude(parts, ends, say): settles what a worker holds, in one transaction of the library's own.
+--   parts: parts of claims, each with its slot: [{ claim, token, slot, part, outcome, messages, closes }]
+--   ends:  every delivery that did not simply succeed from the log, with its consequence (see conclude_one)
+--   say:   what handlers said, as in append
+-- All or nothing. Returns [[nonce, id]] of what was said. Raises PH005 with the lost claim in the detail.
+create or replace function posthorn.conclude(p_parts json, p_ends json default null, p_say json default null) returns json
+language plpgsql as $$
+declare
+  v_group record;
+  v_end json;
+begin
+  if p_parts is not null then
+    for v_group in select (p ->> 'slot')::smallint as slot, json_agg(p) as parts, count(*) as count from json_array_elements(p_parts) p group by 1 loop
+      if posthorn.settle_parts_of(v_group.slot, v_group.parts) <> v_group.count then
+        perform posthorn.raise_lost((select json_agg(p ->> 'claim')::text from json_array_elements(v_group.parts) p));
+      end if;
+    end loop;
+  end if;
+  if p_ends is not null then
+    for v_end in select * from json_array_elements(p_ends) loop
+      perform posthorn.conclude_one(v_end);
+    end loop;
+  end if;
+  return case when p_say is null then null else posthorn.append(p_say) end;
+end $$;
+
+-- settle(parts, ends, say): conclude as a statement of its own. What handlers said must not be lost, so then COMMIT waits for the disk.
+create or replace function posthorn.settle(p_parts json, p_ends json, p_say json) returns json
+language plpgsql as $$
+begin
+  perform posthorn.own_transaction(p_say is not null or p_ends is not null);
+  return posthorn.conclude(p_parts, p_ends, p_say);
+end $$;
+
+-- work(subscription, lane, worker, limit, parts): settles what succeeded and claims the next, in one transaction.
+create or replace function posthorn.work(p_subscription int, p_lane int, p_worker bigint, p_limit int, p_parts json) returns json
+language plpgsql as $$
+begin
+  if p_parts is not null then
+    perform posthorn.conclude(p_parts);
+  end if;
+  return posthorn.claim(p_subscription, p_lane, p_worker, p_limit);
+end $$;
+
+-- conclude_one(end): one delivery's end and its consequence:
+--   { subscription, message, nonce, messageSlot, delivery, outcome, entry, ends?, deferred?, token?, claim?, claimSlot?,
+--     next: { defer: { delayMs, attempts, crashes } } | { dead: { reason, keepMs, attempts, crashes } } | { invalid: issues } | null }
+-- `ends` true writes an ending for a delivery from the log (transaction mode); otherwise a part in the same call has ended it.
+create or replace function posthorn.conclude_one(p_end json) returns void
+language plpgsql as $$
+declare
+  v_claim posthorn.claim_1;
+  v_row posthorn.deferred;
+  v_outcome posthorn.outcome := (p_end ->> 'outcome')::posthorn.outcome;
+begin
+  if p_end ->> 'deferred' is not null then
+    if p_end #>> '{next,defer}' is not null then
+      select * into v_row from posthorn.deferred d where d.id = (p_end ->> 'deferred')::bigint and d.token = (p_end ->> 'token')::bigint for update;
+      if v_row.id is null then
+        perform posthorn.raise_lost('deferred ' || (p_end ->> 'deferred'));
+      end if;
+    else
+      v_row := posthorn.end_deferred((p_end ->> 'deferred')::bigint, (p_end ->> 'token')::bigint, v_outcome);
+    end if;
+  else
+    v_claim := posthorn.claim_of((p_end ->> 'claimSlot')::smallint, (p_end ->> 'claim')::bigint);
+    if v_claim.token is distinct from (p_end ->> 'token')::bigint or (coalesce((p_end ->> 'ends')::boolean, false)
+      and not posthorn.end_of((p_end ->> 'messageSlot')::smallint, v_claim.subscription, (p_end ->> 'message')::bigint, 1, v_outcome, v_claim.id, v_claim.worker)) then
+      perform posthorn.raise_lost(p_end ->> 'claim');
+    end if;
+    v_row := posthorn.delivery_of(v_claim.subscription, v_claim.lane, (p_end ->> 'message')::bigint, (p_end ->> 'messageSlot')::smallint);
+  end if;
+  if p_end ->> 'entry' is not null then
+    v_row.history := posthorn.with_entry(v_row.history, p_end -> 'entry');
+  end if;
+  perform posthorn.follow(v_row, v_outcome, p_end -> 'next');
+end $$;
+
+-- delivery_of: the first delivery of a message of the log, as a row that can wait.
+create or replace function posthorn.delivery_of(p_subscription int, p_lane int, p_message bigint, p_slot smallint) returns posthorn.deferred
+language plpgsql as $$
+declare
+  v_channel int := (select channel from posthorn.subscription where id = p_subscription);
+  v_message posthorn.stored := posthorn.message_of(p_slot, v_channel, p_lane, p_message);
+  v_row posthorn.deferred;
+begin
+  if v_message.id is null then
+    raise exception 'message % is not in slot %', p_message, p_slot using errcode = 'PH099';
+  end if;
+  v_row.subscription := p_subscription;
+  v_row.delivery := 1;
+  v_row.attempts := 0;
+  v_row.crashes := 0;
+  v_row.message := v_message.id;
+  v_row.nonce := v_message.nonce;
+  v_row.channel := v_channel;
+  v_row.lane := p_lane;
+  v_row.contract := v_message.contract;
+  v_row.key := v_message.key;
+  v_row.payload := v_message.payload;
+  v_row.headers := v_message.headers;
+  v_row.published_at := v_message.published_at;
+  v_row.history := '[]';
+  return v_row;
+end $$;
+
+-- with_entry: the history with one more attempt; of a long one the first and the newest stay.
+create or replace function posthorn.with_entry(p_history json, p_entry json) returns json
+language sql immutable as $$
+  select case when json_array_length(p_history) >= 50
+    then ((p_history::jsonb - 1) || jsonb_build_array(p_entry::jsonb))::json
+    else (p_history::jsonb || jsonb_build_array(p_entry::jsonb))::json end
+$$;
+
+-- follow(row, outcome, next): the consequence of an ended delivery. The next delivery exists only once this one has ended.
+create or replace function posthorn.follow(p_row posthorn.deferred, p_outcome posthorn.outcome, p_next json) returns void
+language plpgsql as $$
+declare
+  v_defer json := p_next -> 'defer';
+  v_dead json := p_next -> 'dead';
+begin
+  if v_defer is not null then
+    insert into posthorn.deferred (subscription, due_at, delivery, attempts, crashes, reason, message, nonce, channel, lane, contract, key, payload,
+        headers, published_at, history)
+      values (p_row.subscription, clock_timestamp() + (v_defer ->> 'delayMs')::float8 * interval '1 ms', p_row.delivery + 1,
+        (v_defer ->> 'attempts')::int, (v_defer ->> 'crashes')::int, p_outcome, p_row.message, p_row.nonce, p_row.channel, p_row.lane,
+        p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history)
+      on conflict (subscription, message) do update set due_at = excluded.due_at, delivery = excluded.delivery, attempts = excluded.attempts,
+        crashes = excluded.crashes, reason = excluded.reason, history = excluded.history, token = null, worker = null, taken_at = null;
+  elsif v_dead is not null then
+    insert into posthorn.dead_letter (subscription, died_at, keep_until, reason, delivery, attempts, crashes, message, nonce, channel, lane,
+        contract, key, payload, headers, published_at, history)
+      values (p_row.subscription, clock_timestamp(), clock_timestamp() + (v_dead ->> 'keepMs')::float8 * interval '1 ms', v_dead ->> 'reason',
+        p_row.delivery, (v_dead ->> 'attempts')::int, (v_dead ->> 'crashes')::int, p_row.message, p_row.nonce, p_row.channel, p_row.lane,
+        p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history);
+  elsif p_next -> 'invalid' is not null then
+    insert into posthorn.invalid (subscription, found_at, issues, delivery, message, nonce, channel, lane, contract, key, payload, headers,
+        published_at, history)
+      values (p_row.subscription, clock_timestamp(), p_next -> 'invalid', p_row.delivery, p_row.message, p_row.nonce, p_row.channel, p_row.lane,
+        p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history);
+  end if;
+end $$;

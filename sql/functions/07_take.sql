@@ -1,0 +1,36 @@
+-- take(subscription, worker, contracts, limit): takes deliveries that are due from `deferred`, as one JSON list of
+--   [id, nonce, null, contract, key, payload, headers, published_at in ms, deferred, token, delivery, attempts, crashes].
+-- Only contracts that this worker has handlers for: a message that was handed back waits for a worker that knows it. A message that
+-- has been under two crashed workers is a suspect: a worker holds one of them at a time, so that it taints no neighbours.
+-- Order: by due time. Rows that others are taking are passed over.
+create or replace function posthorn.take(p_subscription int, p_worker bigint, p_contracts json, p_limit int) returns json
+language plpgsql as $$
+declare
+  v_contracts int[] := array(select c::int from json_array_elements_text(p_contracts) c);
+  v_suspects boolean := not exists (select from posthorn.deferred d where d.worker = p_worker and d.token is not null and d.crashes >= 2);
+  v_ids bigint[];
+  v_taken json;
+begin
+  perform posthorn.own_transaction((select idempotency = 'at-most-once' from posthorn.subscription where id = p_subscription));
+  perform posthorn.hold_worker(p_worker);
+  v_ids := array(select d.id from posthorn.deferred d
+    where d.subscription = p_subscription and d.token is null and d.due_at <= clock_timestamp()
+      and d.contract = any (v_contracts) and d.crashes < 2
+    order by d.due_at limit p_limit for update skip locked);
+  if v_suspects and coalesce(array_length(v_ids, 1), 0) < p_limit then
+    v_ids := v_ids || array(select d.id from posthorn.deferred d
+      where d.subscription = p_subscription and d.token is null and d.due_at <= clock_timestamp()
+        and d.contract = any (v_contracts) and d.crashes >= 2
+      order by d.due_at limit 1 for update skip locked);
+  end if;
+  if v_ids = '{}' then
+    return '[]';
+  end if;
+  with taken as (
+    update posthorn.deferred d set token = (random() * 9e18)::bigint, worker = p_worker, taken_at = clock_timestamp()
+      where d.id = any (v_ids) returning d.*)
+    select json_agg(json_build_array(t.message::text, t.nonce::text, null, t.contract, t.key, t.payload, t.headers,
+      floor(extract(epoch from t.published_at) * 1000), t.id::text, t.token::text, t.delivery, t.attempts, t.crashes) order by t.due_at)
+      into v_taken from taken t;
+  return v_taken;
+end $$;

@@ -1,0 +1,56 @@
+-- peek(worker, subscriptions, seen): whether there is anything to claim or take, in one statement for a whole process, as JSON
+--   { snapshot, ready: [subscription …] | null, due: [[subscription, ms] …] }.
+-- `seen` is the snapshot of an earlier peek that found nothing: while no transaction has ended since, nothing can have appeared,
+-- and only the clock is looked at (ready is then empty). Takes nothing and locks nothing; never a proof that a claim will succeed.
+create or replace function posthorn.peek(p_worker bigint, p_subscriptions json, p_seen text) returns json
+language plpgsql as $$
+declare
+  v_ring posthorn.ring := posthorn.own_transaction(false);
+  v_subscriptions int[] := array(select s::int from json_array_elements_text(p_subscriptions) s);
+  v_snapshot pg_snapshot;
+  v_lane record;
+  v_ready int[] := '{}';
+begin
+  select pg_current_snapshot() into v_snapshot;
+  if v_snapshot::text is distinct from p_seen then
+    for v_lane in select l.subscription, l.lane, s.channel from posthorn.lane l join posthorn.subscription s on s.id = l.subscription
+        where l.subscription = any (v_subscriptions) loop
+      if posthorn.is_ready(v_ring, v_lane.subscription, v_lane.lane, v_lane.channel) then
+        v_ready := v_ready || v_lane.subscription;
+      end if;
+    end loop;
+  end if;
+  return json_build_object('snapshot', v_snapshot::text, 'ready', to_json(v_ready), 'due', coalesce((
+    select json_agg(json_build_array(s.id, ceil(extract(epoch from first.due_at - clock_timestamp()) * 1000)))
+    from unnest(v_subscriptions) s(id)
+    cross join lateral (select d.due_at from posthorn.deferred d
+      where d.subscription = s.id and d.token is null
+        and d.contract = any ((select a.contracts from posthorn.attendance a where a.worker = p_worker and a.subscription = s.id)::int[])
+      order by d.due_at limit 1) first), '[]'));
+end $$;
+
+-- is_ready: whether a claim of this lane would find something.
+create or replace function posthorn.is_ready(p_ring posthorn.ring, p_subscription int, p_lane int, p_channel int) returns boolean
+language plpgsql as $$
+declare
+  v_at posthorn.position := posthorn.position_of(p_subscription, p_lane);
+  v_ceiling posthorn.tick;
+  v_slot smallint;
+  v_now pg_snapshot;
+begin
+  if v_at.late then
+    return true;
+  end if;
+  foreach v_slot in array p_ring.slots loop
+    if posthorn.has_after_of(v_slot, p_channel, p_lane, v_at.last_id) then
+      return true;
+    end if;
+  end loop;
+  v_ceiling := posthorn.tick_of(v_at.slot, v_at.ceiling);
+  select pg_current_snapshot() into v_now;
+  return posthorn.late_xids(p_ring.slots, p_channel, p_lane, v_ceiling.snapshot, v_ceiling.ceiling_id, p_ring.first_id, v_now) is not null;
+end $$;
+
+select posthorn.by_slot('has_after_of(p_slot smallint, p_channel int, p_lane int, p_after bigint)', 'boolean', $body$
+  return exists (select from posthorn.message_{slot} m where m.channel = p_channel and m.lane = p_lane and m.id > p_after);
+$body$);

@@ -1,0 +1,110 @@
+-- What is waiting, and what is wrong.
+
+-- waiting_in_log(subscription, limit): committed messages that no claim has taken, counted up to a limit; and when the oldest was said.
+create or replace function posthorn.waiting_in_log(p_subscription int, p_limit int, out messages bigint, out oldest timestamptz)
+language plpgsql as $$
+declare
+  v_ring posthorn.ring;
+  v_lane record;
+  v_at posthorn.position;
+  v_slot smallint;
+  v_part record;
+begin
+  select * into v_ring from posthorn.ring;
+  messages := 0;
+  for v_lane in select l.lane, s.channel from posthorn.lane l join posthorn.subscription s on s.id = l.subscription where l.subscription = p_subscription loop
+    v_at := posthorn.position_of(p_subscription, v_lane.lane);
+    foreach v_slot in array v_ring.slots loop
+      v_part := posthorn.count_after_of(v_slot, v_lane.channel, v_lane.lane, v_at.last_id, greatest(p_limit - messages, 0)::int);
+      messages := messages + v_part.messages;
+      oldest := least(oldest, v_part.oldest);
+    end loop;
+  end loop;
+end $$;
+
+select posthorn.by_slot('count_after_of(p_slot smallint, p_channel int, p_lane int, p_after bigint, p_limit int, out messages bigint, out oldest timestamptz)',
+  'record', $body$
+  select count(*), min(m.published_at) into messages, oldest from (
+    select m.published_at from posthorn.message_{slot} m where m.channel = p_channel and m.lane = p_lane and m.id > p_after order by m.id limit p_limit) m;
+  return;
+$body$);
+
+-- gauges(limit): one row for each subscription: backlog counted up to the limit, age of the oldest message that has not ended, and
+-- who attends. Messages that a worker holds count as running, not as backlog, but for the age.
+create or replace function posthorn.gauges(p_limit int)
+returns table (subscription int, backlog bigint, age_ms bigint, running bigint, dead_letters bigint, invalid bigint, workers bigint, retrying bigint)
+language plpgsql as $$
+declare
+  v_subscription record;
+  v_log record;
+  v_oldest timestamptz;
+begin
+  for v_subscription in select s.id from posthorn.subscription s order by s.name loop
+    subscription := v_subscription.id;
+    v_log := posthorn.waiting_in_log(subscription, p_limit);
+    select count(*) filter (where d.token is null), count(*) filter (where d.token is not null), min(d.published_at)
+      into retrying, running, v_oldest
+      from (select * from posthorn.deferred d where d.subscription = v_subscription.id limit p_limit) d;
+    select running + coalesce(sum(cardinality(o.messages)), 0), least(v_oldest, min(o.at)) into running, v_oldest from posthorn.open_claims(v_subscription.id) o;
+    backlog := v_log.messages + retrying;
+    age_ms := coalesce(extract(epoch from clock_timestamp() - least(v_oldest, v_log.oldest)) * 1000, 0)::bigint;
+    select count(*) into dead_letters from (select from posthorn.dead_letter l where l.subscription = v_subscription.id limit p_limit) l;
+    select count(*) into invalid from (select from posthorn.invalid i where i.subscription = v_subscription.id limit p_limit) i;
+    select count(*) into workers from posthorn.attendance a where a.subscription = v_subscription.id;
+    return next;
+  end loop;
+end $$;
+
+-- open_claims(subscription): claims that live workers hold open. Bounded by the oldest open claim of any worker.
+create or replace function posthorn.open_claims(p_subscription int) returns setof posthorn.claim_1
+language sql volatile as $$
+  select c.* from posthorn.worker w cross join (select unnest(slots) as slot from posthorn.ring) s
+    cross join lateral posthorn.open_claims_of(s.slot, w.id, w.oldest_open_claim, 10000) c where c.subscription = p_subscription
+$$;
+
+-- watch(every): raises and resolves alerts, once in the fleet: whoever comes first within `every` ms does it for all. Returns what changed:
+-- [{ change: raised | resolved, alert, subscription, value, threshold }]; null when it was not our turn. Also forgets dead letters past their keeping.
+create or replace function posthorn.watch(p_every_ms int) returns json
+language plpgsql as $$
+declare
+  v_changes json[] := '{}';
+  v_rule record;
+  v_open posthorn.alert;
+begin
+  perform posthorn.own_transaction(true);
+  if not pg_try_advisory_xact_lock(posthorn.lock_key('watch')) then
+    return null;
+  end if;
+  insert into posthorn.maintenance (name, ran_at) values ('watch', clock_timestamp())
+    on conflict (name) do update set ran_at = excluded.ran_at where posthorn.maintenance.ran_at < clock_timestamp() - p_every_ms * interval '1 ms';
+  if not found then
+    return null;
+  end if;
+  for v_rule in select * from posthorn.alert_rules() loop
+    select * into v_open from posthorn.alert a where a.subscription = v_rule.subscription and a.name = v_rule.name and a.resolved_at is null;
+    if v_rule.value >= v_rule.threshold and v_open.id is null then
+      insert into posthorn.alert (name, subscription, value, threshold) values (v_rule.name, v_rule.subscription, v_rule.value, v_rule.threshold);
+    elsif v_rule.value < v_rule.threshold and v_open.id is not null then
+      update posthorn.alert set resolved_at = clock_timestamp() where id = v_open.id;
+    else
+      continue;
+    end if;
+    v_changes := v_changes || json_build_object('change', case when v_open.id is null then 'raised' else 'resolved' end, 'alert', v_rule.name,
+      'subscription', v_rule.subscription_name, 'value', v_rule.value, 'threshold', v_rule.threshold);
+  end loop;
+  delete from posthorn.dead_letter where id in (select id from posthorn.dead_letter where keep_until < clock_timestamp() order by keep_until limit 1000);
+  return to_json(v_changes);
+end $$;
+
+-- alert_rules(): every rule of every declared policy with its value now. A queue that nobody declared has no policy, and shows as unattended.
+create or replace function posthorn.alert_rules() returns table (subscription int, subscription_name text, name text, value bigint, threshold bigint)
+language sql volatile as $$
+  select g.subscription, s.name, r.name, r.value, r.threshold from posthorn.gauges(100000) g
+    join posthorn.subscription s on s.id = g.subscription
+    cross join lateral (values
+      ('oldestAgeMs', g.age_ms, (s.policy #>> '{alerts,oldestAgeMs}')::bigint),
+      ('backlog', g.backlog, (s.policy #>> '{alerts,backlog}')::bigint),
+      ('deadLetters', g.dead_letters, (s.policy #>> '{alerts,deadLetters}')::bigint),
+      ('noWorkerMs', case when g.workers = 0 then g.age_ms else 0 end, (s.policy #>> '{alerts,noWorkerMs}')::bigint)
+    ) r(name, value, threshold) where r.threshold is not null
+$$;

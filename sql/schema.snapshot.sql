@@ -1,0 +1,931 @@
+-- Written by `npm run snapshot` from the catalog of a migrated database; do not edit.
+
+-- tables, columns
+table alert.id bigint not null identity
+table alert.name text not null
+table alert.subscription integer not null
+table alert.raised_at timestamp with time zone not null default clock_timestamp()
+table alert.resolved_at timestamp with time zone
+table alert.value bigint not null
+table alert.threshold bigint not null
+table attendance.worker bigint not null
+table attendance.subscription integer not null
+table attendance.contracts integer[] not null
+table channel.id integer not null identity
+table channel.kind posthorn.kind not null
+table channel.name text not null
+table channel.lanes integer not null default 1
+table channel.created_at timestamp with time zone not null default clock_timestamp()
+table claim_1.id bigint not null
+table claim_1.n bigint not null
+table claim_1.token bigint not null
+table claim_1.worker bigint not null
+table claim_1.floor bigint not null
+table claim_1.ceiling bigint not null
+table claim_1.last_id bigint not null
+table claim_1.at timestamp with time zone not null
+table claim_1.subscription integer not null
+table claim_1.lane integer not null
+table claim_1.late boolean not null
+table claim_1.took_late boolean not null
+table claim_1.late_xids xid8[]
+table claim_1.messages bigint[] not null
+table claim_1.message_slots smallint[]
+table claim_2.id bigint not null
+table claim_2.n bigint not null
+table claim_2.token bigint not null
+table claim_2.worker bigint not null
+table claim_2.floor bigint not null
+table claim_2.ceiling bigint not null
+table claim_2.last_id bigint not null
+table claim_2.at timestamp with time zone not null
+table claim_2.subscription integer not null
+table claim_2.lane integer not null
+table claim_2.late boolean not null
+table claim_2.took_late boolean not null
+table claim_2.late_xids xid8[]
+table claim_2.messages bigint[] not null
+table claim_2.message_slots smallint[]
+table claim_3.id bigint not null
+table claim_3.n bigint not null
+table claim_3.token bigint not null
+table claim_3.worker bigint not null
+table claim_3.floor bigint not null
+table claim_3.ceiling bigint not null
+table claim_3.last_id bigint not null
+table claim_3.at timestamp with time zone not null
+table claim_3.subscription integer not null
+table claim_3.lane integer not null
+table claim_3.late boolean not null
+table claim_3.took_late boolean not null
+table claim_3.late_xids xid8[]
+table claim_3.messages bigint[] not null
+table claim_3.message_slots smallint[]
+table claim_4.id bigint not null
+table claim_4.n bigint not null
+table claim_4.token bigint not null
+table claim_4.worker bigint not null
+table claim_4.floor bigint not null
+table claim_4.ceiling bigint not null
+table claim_4.last_id bigint not null
+table claim_4.at timestamp with time zone not null
+table claim_4.subscription integer not null
+table claim_4.lane integer not null
+table claim_4.late boolean not null
+table claim_4.took_late boolean not null
+table claim_4.late_xids xid8[]
+table claim_4.messages bigint[] not null
+table claim_4.message_slots smallint[]
+table claim_5.id bigint not null
+table claim_5.n bigint not null
+table claim_5.token bigint not null
+table claim_5.worker bigint not null
+table claim_5.floor bigint not null
+table claim_5.ceiling bigint not null
+table claim_5.last_id bigint not null
+table claim_5.at timestamp with time zone not null
+table claim_5.subscription integer not null
+table claim_5.lane integer not null
+table claim_5.late boolean not null
+table claim_5.took_late boolean not null
+table claim_5.late_xids xid8[]
+table claim_5.messages bigint[] not null
+table claim_5.message_slots smallint[]
+table claim_6.id bigint not null
+table claim_6.n bigint not null
+table claim_6.token bigint not null
+table claim_6.worker bigint not null
+table claim_6.floor bigint not null
+table claim_6.ceiling bigint not null
+table claim_6.last_id bigint not null
+table claim_6.at timestamp with time zone not null
+table claim_6.subscription integer not null
+table claim_6.lane integer not null
+table claim_6.late boolean not null
+table claim_6.took_late boolean not null
+table claim_6.late_xids xid8[]
+table claim_6.messages bigint[] not null
+table claim_6.message_slots smallint[]
+table claim_7.id bigint not null
+table claim_7.n bigint not null
+table claim_7.token bigint not null
+table claim_7.worker bigint not null
+table claim_7.floor bigint not null
+table claim_7.ceiling bigint not null
+table claim_7.last_id bigint not null
+table claim_7.at timestamp with time zone not null
+table claim_7.subscription integer not null
+table claim_7.lane integer not null
+table claim_7.late boolean not null
+table claim_7.took_late boolean not null
+table claim_7.late_xids xid8[]
+table claim_7.messages bigint[] not null
+table claim_7.message_slots smallint[]
+table claim_8.id bigint not null
+table claim_8.n bigint not null
+table claim_8.token bigint not null
+table claim_8.worker bigint not null
+table claim_8.floor bigint not null
+table claim_8.ceiling bigint not null
+table claim_8.last_id bigint not null
+table claim_8.at timestamp with time zone not null
+table claim_8.subscription integer not null
+table claim_8.lane integer not null
+table claim_8.late boolean not null
+table claim_8.took_late boolean not null
+table claim_8.late_xids xid8[]
+table claim_8.messages bigint[] not null
+table claim_8.message_slots smallint[]
+table contract.id integer not null identity
+table contract.name text not null
+table contract.version integer not null
+table contract.kind posthorn.kind not null
+table contract.channel integer not null
+table contract.keyed boolean not null
+table contract.owner text
+table contract.registered_by text not null
+table contract.registered_at timestamp with time zone not null default clock_timestamp()
+table dead_letter.id bigint not null identity
+table dead_letter.subscription integer not null
+table dead_letter.died_at timestamp with time zone not null
+table dead_letter.keep_until timestamp with time zone not null
+table dead_letter.reason text not null
+table dead_letter.delivery integer not null
+table dead_letter.attempts integer not null
+table dead_letter.crashes integer not null
+table dead_letter.message bigint not null
+table dead_letter.nonce bigint not null
+table dead_letter.channel integer not null
+table dead_letter.lane integer not null
+table dead_letter.contract integer not null
+table dead_letter.key text
+table dead_letter.payload json not null
+table dead_letter.headers json
+table dead_letter.published_at timestamp with time zone not null
+table dead_letter.history json not null
+table deferred.id bigint not null default nextval('posthorn.deferred_id'::regclass)
+table deferred.subscription integer not null
+table deferred.due_at timestamp with time zone not null
+table deferred.delivery integer not null
+table deferred.attempts integer not null
+table deferred.crashes integer not null
+table deferred.reason posthorn.outcome not null
+table deferred.token bigint
+table deferred.worker bigint
+table deferred.taken_at timestamp with time zone
+table deferred.message bigint not null
+table deferred.nonce bigint not null
+table deferred.channel integer not null
+table deferred.lane integer not null
+table deferred.contract integer not null
+table deferred.key text
+table deferred.payload json not null
+table deferred.headers json
+table deferred.published_at timestamp with time zone not null
+table deferred.history json not null
+table ending_1.message bigint not null
+table ending_1.claim bigint
+table ending_1.worker bigint
+table ending_1.at timestamp with time zone not null
+table ending_1.subscription integer not null
+table ending_1.delivery integer not null
+table ending_1.outcome posthorn.outcome not null
+table ending_2.message bigint not null
+table ending_2.claim bigint
+table ending_2.worker bigint
+table ending_2.at timestamp with time zone not null
+table ending_2.subscription integer not null
+table ending_2.delivery integer not null
+table ending_2.outcome posthorn.outcome not null
+table ending_3.message bigint not null
+table ending_3.claim bigint
+table ending_3.worker bigint
+table ending_3.at timestamp with time zone not null
+table ending_3.subscription integer not null
+table ending_3.delivery integer not null
+table ending_3.outcome posthorn.outcome not null
+table ending_4.message bigint not null
+table ending_4.claim bigint
+table ending_4.worker bigint
+table ending_4.at timestamp with time zone not null
+table ending_4.subscription integer not null
+table ending_4.delivery integer not null
+table ending_4.outcome posthorn.outcome not null
+table ending_5.message bigint not null
+table ending_5.claim bigint
+table ending_5.worker bigint
+table ending_5.at timestamp with time zone not null
+table ending_5.subscription integer not null
+table ending_5.delivery integer not null
+table ending_5.outcome posthorn.outcome not null
+table ending_6.message bigint not null
+table ending_6.claim bigint
+table ending_6.worker bigint
+table ending_6.at timestamp with time zone not null
+table ending_6.subscription integer not null
+table ending_6.delivery integer not null
+table ending_6.outcome posthorn.outcome not null
+table ending_7.message bigint not null
+table ending_7.claim bigint
+table ending_7.worker bigint
+table ending_7.at timestamp with time zone not null
+table ending_7.subscription integer not null
+table ending_7.delivery integer not null
+table ending_7.outcome posthorn.outcome not null
+table ending_8.message bigint not null
+table ending_8.claim bigint
+table ending_8.worker bigint
+table ending_8.at timestamp with time zone not null
+table ending_8.subscription integer not null
+table ending_8.delivery integer not null
+table ending_8.outcome posthorn.outcome not null
+table epoch.n integer not null
+table epoch.system_identifier bigint not null
+table epoch.database oid not null
+table epoch.first_id bigint not null
+table epoch.begun_at timestamp with time zone not null default clock_timestamp()
+table installation.singleton boolean not null default true
+table installation.functions_digest text not null
+table invalid.id bigint not null identity
+table invalid.subscription integer not null
+table invalid.found_at timestamp with time zone not null
+table invalid.issues json not null
+table invalid.delivery integer not null
+table invalid.message bigint not null
+table invalid.nonce bigint not null
+table invalid.channel integer not null
+table invalid.lane integer not null
+table invalid.contract integer not null
+table invalid.key text
+table invalid.payload json not null
+table invalid.headers json
+table invalid.published_at timestamp with time zone not null
+table invalid.history json not null
+table lane.subscription integer not null
+table lane.lane integer not null
+table lane.slot smallint not null
+table lane.n bigint not null
+table lane.floor bigint not null
+table lane.ceiling bigint not null
+table lane.last_id bigint not null
+table lane.late boolean not null
+table lane.late_xids xid8[]
+table maintenance.name text not null
+table maintenance.ran_at timestamp with time zone not null
+table maintenance.notes json
+table message_1.xid xid8 not null
+table message_1.id bigint not null
+table message_1.nonce bigint not null
+table message_1.published_at timestamp with time zone not null
+table message_1.channel integer not null
+table message_1.lane integer not null
+table message_1.contract integer not null
+table message_1.key text
+table message_1.payload json not null
+table message_1.headers json
+table message_2.xid xid8 not null
+table message_2.id bigint not null
+table message_2.nonce bigint not null
+table message_2.published_at timestamp with time zone not null
+table message_2.channel integer not null
+table message_2.lane integer not null
+table message_2.contract integer not null
+table message_2.key text
+table message_2.payload json not null
+table message_2.headers json
+table message_3.xid xid8 not null
+table message_3.id bigint not null
+table message_3.nonce bigint not null
+table message_3.published_at timestamp with time zone not null
+table message_3.channel integer not null
+table message_3.lane integer not null
+table message_3.contract integer not null
+table message_3.key text
+table message_3.payload json not null
+table message_3.headers json
+table message_4.xid xid8 not null
+table message_4.id bigint not null
+table message_4.nonce bigint not null
+table message_4.published_at timestamp with time zone not null
+table message_4.channel integer not null
+table message_4.lane integer not null
+table message_4.contract integer not null
+table message_4.key text
+table message_4.payload json not null
+table message_4.headers json
+table message_5.xid xid8 not null
+table message_5.id bigint not null
+table message_5.nonce bigint not null
+table message_5.published_at timestamp with time zone not null
+table message_5.channel integer not null
+table message_5.lane integer not null
+table message_5.contract integer not null
+table message_5.key text
+table message_5.payload json not null
+table message_5.headers json
+table message_6.xid xid8 not null
+table message_6.id bigint not null
+table message_6.nonce bigint not null
+table message_6.published_at timestamp with time zone not null
+table message_6.channel integer not null
+table message_6.lane integer not null
+table message_6.contract integer not null
+table message_6.key text
+table message_6.payload json not null
+table message_6.headers json
+table message_7.xid xid8 not null
+table message_7.id bigint not null
+table message_7.nonce bigint not null
+table message_7.published_at timestamp with time zone not null
+table message_7.channel integer not null
+table message_7.lane integer not null
+table message_7.contract integer not null
+table message_7.key text
+table message_7.payload json not null
+table message_7.headers json
+table message_8.xid xid8 not null
+table message_8.id bigint not null
+table message_8.nonce bigint not null
+table message_8.published_at timestamp with time zone not null
+table message_8.channel integer not null
+table message_8.lane integer not null
+table message_8.contract integer not null
+table message_8.key text
+table message_8.payload json not null
+table message_8.headers json
+table migration.n integer not null
+table migration.name text not null
+table migration.applied_at timestamp with time zone not null default clock_timestamp()
+type position.slot smallint
+type position.n bigint
+type position.floor bigint
+type position.ceiling bigint
+type position.last_id bigint
+type position.late boolean
+type position.late_xids xid8[]
+table ring.singleton boolean not null default true
+table ring.slots smallint[] not null
+table ring.slot smallint not null
+table ring.system_identifier bigint not null
+table ring.database oid not null
+table ring.first_id bigint not null
+table settlement_1.claim bigint not null
+table settlement_1.part integer not null
+table settlement_1.outcome posthorn.outcome
+table settlement_1.closes boolean not null
+table settlement_1.at timestamp with time zone not null
+table settlement_1.messages bigint[]
+table settlement_2.claim bigint not null
+table settlement_2.part integer not null
+table settlement_2.outcome posthorn.outcome
+table settlement_2.closes boolean not null
+table settlement_2.at timestamp with time zone not null
+table settlement_2.messages bigint[]
+table settlement_3.claim bigint not null
+table settlement_3.part integer not null
+table settlement_3.outcome posthorn.outcome
+table settlement_3.closes boolean not null
+table settlement_3.at timestamp with time zone not null
+table settlement_3.messages bigint[]
+table settlement_4.claim bigint not null
+table settlement_4.part integer not null
+table settlement_4.outcome posthorn.outcome
+table settlement_4.closes boolean not null
+table settlement_4.at timestamp with time zone not null
+table settlement_4.messages bigint[]
+table settlement_5.claim bigint not null
+table settlement_5.part integer not null
+table settlement_5.outcome posthorn.outcome
+table settlement_5.closes boolean not null
+table settlement_5.at timestamp with time zone not null
+table settlement_5.messages bigint[]
+table settlement_6.claim bigint not null
+table settlement_6.part integer not null
+table settlement_6.outcome posthorn.outcome
+table settlement_6.closes boolean not null
+table settlement_6.at timestamp with time zone not null
+table settlement_6.messages bigint[]
+table settlement_7.claim bigint not null
+table settlement_7.part integer not null
+table settlement_7.outcome posthorn.outcome
+table settlement_7.closes boolean not null
+table settlement_7.at timestamp with time zone not null
+table settlement_7.messages bigint[]
+table settlement_8.claim bigint not null
+table settlement_8.part integer not null
+table settlement_8.outcome posthorn.outcome
+table settlement_8.closes boolean not null
+table settlement_8.at timestamp with time zone not null
+table settlement_8.messages bigint[]
+type stored.id bigint
+type stored.nonce bigint
+type stored.contract integer
+type stored.key text
+type stored.payload json
+type stored.headers json
+type stored.published_at timestamp with time zone
+type stored.slot smallint
+table subscription.id integer not null identity
+table subscription.name text not null
+table subscription.channel integer not null
+table subscription.idempotency posthorn.idempotency
+table subscription.policy json
+table subscription.service text
+table subscription.created_at timestamp with time zone not null default clock_timestamp()
+table subscription.declared_at timestamp with time zone
+type tick.id bigint
+type tick.ceiling_id bigint
+type tick.snapshot pg_snapshot
+table tick_1.id bigint not null
+table tick_1.ceiling_id bigint not null
+table tick_1.snapshot pg_snapshot not null
+table tick_1.at timestamp with time zone not null
+table tick_2.id bigint not null
+table tick_2.ceiling_id bigint not null
+table tick_2.snapshot pg_snapshot not null
+table tick_2.at timestamp with time zone not null
+table tick_3.id bigint not null
+table tick_3.ceiling_id bigint not null
+table tick_3.snapshot pg_snapshot not null
+table tick_3.at timestamp with time zone not null
+table tick_4.id bigint not null
+table tick_4.ceiling_id bigint not null
+table tick_4.snapshot pg_snapshot not null
+table tick_4.at timestamp with time zone not null
+table tick_5.id bigint not null
+table tick_5.ceiling_id bigint not null
+table tick_5.snapshot pg_snapshot not null
+table tick_5.at timestamp with time zone not null
+table tick_6.id bigint not null
+table tick_6.ceiling_id bigint not null
+table tick_6.snapshot pg_snapshot not null
+table tick_6.at timestamp with time zone not null
+table tick_7.id bigint not null
+table tick_7.ceiling_id bigint not null
+table tick_7.snapshot pg_snapshot not null
+table tick_7.at timestamp with time zone not null
+table tick_8.id bigint not null
+table tick_8.ceiling_id bigint not null
+table tick_8.snapshot pg_snapshot not null
+table tick_8.at timestamp with time zone not null
+table worker.id bigint not null identity
+table worker.service text not null
+table worker.host text not null
+table worker.pid integer not null
+table worker.started_at timestamp with time zone not null default clock_timestamp()
+table worker.heartbeat_at timestamp with time zone not null default clock_timestamp()
+table worker.timeout_ms integer not null
+table worker.session_key bigint
+table worker.backends json not null default '[]'::json
+table worker.server_started_at timestamp with time zone not null default pg_postmaster_start_time()
+table worker.oldest_open_claim bigint not null
+
+-- storage options
+
+-- constraints
+constraint alert_pkey on posthorn.alert PRIMARY KEY (id)
+constraint alert_subscription_fkey on posthorn.alert FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
+constraint attendance_pkey on posthorn.attendance PRIMARY KEY (worker, subscription)
+constraint attendance_subscription_fkey on posthorn.attendance FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
+constraint attendance_worker_fkey on posthorn.attendance FOREIGN KEY (worker) REFERENCES posthorn.worker(id) ON DELETE CASCADE
+constraint channel_kind_name_key on posthorn.channel UNIQUE (kind, name)
+constraint channel_lanes_check on posthorn.channel CHECK (((lanes >= 1) AND (lanes <= 1024)))
+constraint channel_name_check on posthorn.channel CHECK (((length(name) >= 1) AND (length(name) <= 80)))
+constraint channel_pkey on posthorn.channel PRIMARY KEY (id)
+constraint contract_channel_fkey on posthorn.contract FOREIGN KEY (channel) REFERENCES posthorn.channel(id)
+constraint contract_name_check on posthorn.contract CHECK (((length(name) >= 1) AND (length(name) <= 80)))
+constraint contract_name_version_key on posthorn.contract UNIQUE (name, version)
+constraint contract_pkey on posthorn.contract PRIMARY KEY (id)
+constraint contract_version_check on posthorn.contract CHECK ((version >= 1))
+constraint dead_letter_pkey on posthorn.dead_letter PRIMARY KEY (id)
+constraint dead_letter_subscription_fkey on posthorn.dead_letter FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
+constraint dead_letter_subscription_message_key on posthorn.dead_letter UNIQUE (subscription, message)
+constraint deferred_pkey on posthorn.deferred PRIMARY KEY (id)
+constraint deferred_subscription_fkey on posthorn.deferred FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
+constraint deferred_subscription_message_key on posthorn.deferred UNIQUE (subscription, message)
+constraint epoch_pkey on posthorn.epoch PRIMARY KEY (n)
+constraint installation_pkey on posthorn.installation PRIMARY KEY (singleton)
+constraint installation_singleton_check on posthorn.installation CHECK (singleton)
+constraint invalid_pkey on posthorn.invalid PRIMARY KEY (id)
+constraint invalid_subscription_fkey on posthorn.invalid FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
+constraint invalid_subscription_message_key on posthorn.invalid UNIQUE (subscription, message)
+constraint lane_pkey on posthorn.lane PRIMARY KEY (subscription, lane)
+constraint lane_subscription_fkey on posthorn.lane FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
+constraint maintenance_pkey on posthorn.maintenance PRIMARY KEY (name)
+constraint migration_pkey on posthorn.migration PRIMARY KEY (n)
+constraint ring_pkey on posthorn.ring PRIMARY KEY (singleton)
+constraint ring_singleton_check on posthorn.ring CHECK (singleton)
+constraint ring_slot_check on posthorn.ring CHECK (((slot >= 1) AND (slot <= 8)))
+constraint subscription_channel_fkey on posthorn.subscription FOREIGN KEY (channel) REFERENCES posthorn.channel(id)
+constraint subscription_name_check on posthorn.subscription CHECK (((length(name) >= 1) AND (length(name) <= 80)))
+constraint subscription_name_key on posthorn.subscription UNIQUE (name)
+constraint subscription_pkey on posthorn.subscription PRIMARY KEY (id)
+constraint tick_1_pkey on posthorn.tick_1 PRIMARY KEY (id)
+constraint tick_2_pkey on posthorn.tick_2 PRIMARY KEY (id)
+constraint tick_3_pkey on posthorn.tick_3 PRIMARY KEY (id)
+constraint tick_4_pkey on posthorn.tick_4 PRIMARY KEY (id)
+constraint tick_5_pkey on posthorn.tick_5 PRIMARY KEY (id)
+constraint tick_6_pkey on posthorn.tick_6 PRIMARY KEY (id)
+constraint tick_7_pkey on posthorn.tick_7 PRIMARY KEY (id)
+constraint tick_8_pkey on posthorn.tick_8 PRIMARY KEY (id)
+constraint worker_pkey on posthorn.worker PRIMARY KEY (id)
+
+-- indexes
+CREATE UNIQUE INDEX alert_open ON posthorn.alert USING btree (subscription, name) WHERE (resolved_at IS NULL)
+CREATE UNIQUE INDEX alert_pkey ON posthorn.alert USING btree (id)
+CREATE UNIQUE INDEX attendance_pkey ON posthorn.attendance USING btree (worker, subscription)
+CREATE INDEX attendance_subscription ON posthorn.attendance USING btree (subscription)
+CREATE UNIQUE INDEX channel_kind_name_key ON posthorn.channel USING btree (kind, name)
+CREATE UNIQUE INDEX channel_pkey ON posthorn.channel USING btree (id)
+CREATE UNIQUE INDEX claim_1_by_id ON posthorn.claim_1 USING btree (id)
+CREATE UNIQUE INDEX claim_1_by_n ON posthorn.claim_1 USING btree (subscription, lane, n)
+CREATE INDEX claim_1_by_reach ON posthorn.claim_1 USING btree (subscription, lane, last_id) WHERE (NOT took_late)
+CREATE INDEX claim_1_late ON posthorn.claim_1 USING btree (subscription, lane, n) WHERE took_late
+CREATE UNIQUE INDEX claim_2_by_id ON posthorn.claim_2 USING btree (id)
+CREATE UNIQUE INDEX claim_2_by_n ON posthorn.claim_2 USING btree (subscription, lane, n)
+CREATE INDEX claim_2_by_reach ON posthorn.claim_2 USING btree (subscription, lane, last_id) WHERE (NOT took_late)
+CREATE INDEX claim_2_late ON posthorn.claim_2 USING btree (subscription, lane, n) WHERE took_late
+CREATE UNIQUE INDEX claim_3_by_id ON posthorn.claim_3 USING btree (id)
+CREATE UNIQUE INDEX claim_3_by_n ON posthorn.claim_3 USING btree (subscription, lane, n)
+CREATE INDEX claim_3_by_reach ON posthorn.claim_3 USING btree (subscription, lane, last_id) WHERE (NOT took_late)
+CREATE INDEX claim_3_late ON posthorn.claim_3 USING btree (subscription, lane, n) WHERE took_late
+CREATE UNIQUE INDEX claim_4_by_id ON posthorn.claim_4 USING btree (id)
+CREATE UNIQUE INDEX claim_4_by_n ON posthorn.claim_4 USING btree (subscription, lane, n)
+CREATE INDEX claim_4_by_reach ON posthorn.claim_4 USING btree (subscription, lane, last_id) WHERE (NOT took_late)
+CREATE INDEX claim_4_late ON posthorn.claim_4 USING btree (subscription, lane, n) WHERE took_late
+CREATE UNIQUE INDEX claim_5_by_id ON posthorn.claim_5 USING btree (id)
+CREATE UNIQUE INDEX claim_5_by_n ON posthorn.claim_5 USING btree (subscription, lane, n)
+CREATE INDEX claim_5_by_reach ON posthorn.claim_5 USING btree (subscription, lane, last_id) WHERE (NOT took_late)
+CREATE INDEX claim_5_late ON posthorn.claim_5 USING btree (subscription, lane, n) WHERE took_late
+CREATE UNIQUE INDEX claim_6_by_id ON posthorn.claim_6 USING btree (id)
+CREATE UNIQUE INDEX claim_6_by_n ON posthorn.claim_6 USING btree (subscription, lane, n)
+CREATE INDEX claim_6_by_reach ON posthorn.claim_6 USING btree (subscription, lane, last_id) WHERE (NOT took_late)
+CREATE INDEX claim_6_late ON posthorn.claim_6 USING btree (subscription, lane, n) WHERE took_late
+CREATE UNIQUE INDEX claim_7_by_id ON posthorn.claim_7 USING btree (id)
+CREATE UNIQUE INDEX claim_7_by_n ON posthorn.claim_7 USING btree (subscription, lane, n)
+CREATE INDEX claim_7_by_reach ON posthorn.claim_7 USING btree (subscription, lane, last_id) WHERE (NOT took_late)
+CREATE INDEX claim_7_late ON posthorn.claim_7 USING btree (subscription, lane, n) WHERE took_late
+CREATE UNIQUE INDEX claim_8_by_id ON posthorn.claim_8 USING btree (id)
+CREATE UNIQUE INDEX claim_8_by_n ON posthorn.claim_8 USING btree (subscription, lane, n)
+CREATE INDEX claim_8_by_reach ON posthorn.claim_8 USING btree (subscription, lane, last_id) WHERE (NOT took_late)
+CREATE INDEX claim_8_late ON posthorn.claim_8 USING btree (subscription, lane, n) WHERE took_late
+CREATE UNIQUE INDEX contract_name_version_key ON posthorn.contract USING btree (name, version)
+CREATE UNIQUE INDEX contract_pkey ON posthorn.contract USING btree (id)
+CREATE INDEX dead_letter_kept ON posthorn.dead_letter USING btree (keep_until)
+CREATE UNIQUE INDEX dead_letter_pkey ON posthorn.dead_letter USING btree (id)
+CREATE UNIQUE INDEX dead_letter_subscription_message_key ON posthorn.dead_letter USING btree (subscription, message)
+CREATE INDEX deferred_due ON posthorn.deferred USING btree (subscription, due_at) WHERE (token IS NULL)
+CREATE INDEX deferred_held ON posthorn.deferred USING btree (worker) WHERE (token IS NOT NULL)
+CREATE UNIQUE INDEX deferred_pkey ON posthorn.deferred USING btree (id)
+CREATE UNIQUE INDEX deferred_subscription_message_key ON posthorn.deferred USING btree (subscription, message)
+CREATE UNIQUE INDEX ending_1_by_delivery ON posthorn.ending_1 USING btree (message, subscription, delivery)
+CREATE UNIQUE INDEX ending_2_by_delivery ON posthorn.ending_2 USING btree (message, subscription, delivery)
+CREATE UNIQUE INDEX ending_3_by_delivery ON posthorn.ending_3 USING btree (message, subscription, delivery)
+CREATE UNIQUE INDEX ending_4_by_delivery ON posthorn.ending_4 USING btree (message, subscription, delivery)
+CREATE UNIQUE INDEX ending_5_by_delivery ON posthorn.ending_5 USING btree (message, subscription, delivery)
+CREATE UNIQUE INDEX ending_6_by_delivery ON posthorn.ending_6 USING btree (message, subscription, delivery)
+CREATE UNIQUE INDEX ending_7_by_delivery ON posthorn.ending_7 USING btree (message, subscription, delivery)
+CREATE UNIQUE INDEX ending_8_by_delivery ON posthorn.ending_8 USING btree (message, subscription, delivery)
+CREATE UNIQUE INDEX epoch_pkey ON posthorn.epoch USING btree (n)
+CREATE UNIQUE INDEX installation_pkey ON posthorn.installation USING btree (singleton)
+CREATE UNIQUE INDEX invalid_pkey ON posthorn.invalid USING btree (id)
+CREATE UNIQUE INDEX invalid_subscription_message_key ON posthorn.invalid USING btree (subscription, message)
+CREATE UNIQUE INDEX lane_pkey ON posthorn.lane USING btree (subscription, lane)
+CREATE UNIQUE INDEX maintenance_pkey ON posthorn.maintenance USING btree (name)
+CREATE INDEX message_1_by_id ON posthorn.message_1 USING btree (channel, lane, id)
+CREATE INDEX message_1_by_xid ON posthorn.message_1 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id)
+CREATE INDEX message_2_by_id ON posthorn.message_2 USING btree (channel, lane, id)
+CREATE INDEX message_2_by_xid ON posthorn.message_2 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id)
+CREATE INDEX message_3_by_id ON posthorn.message_3 USING btree (channel, lane, id)
+CREATE INDEX message_3_by_xid ON posthorn.message_3 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id)
+CREATE INDEX message_4_by_id ON posthorn.message_4 USING btree (channel, lane, id)
+CREATE INDEX message_4_by_xid ON posthorn.message_4 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id)
+CREATE INDEX message_5_by_id ON posthorn.message_5 USING btree (channel, lane, id)
+CREATE INDEX message_5_by_xid ON posthorn.message_5 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id)
+CREATE INDEX message_6_by_id ON posthorn.message_6 USING btree (channel, lane, id)
+CREATE INDEX message_6_by_xid ON posthorn.message_6 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id)
+CREATE INDEX message_7_by_id ON posthorn.message_7 USING btree (channel, lane, id)
+CREATE INDEX message_7_by_xid ON posthorn.message_7 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id)
+CREATE INDEX message_8_by_id ON posthorn.message_8 USING btree (channel, lane, id)
+CREATE INDEX message_8_by_xid ON posthorn.message_8 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id)
+CREATE UNIQUE INDEX migration_pkey ON posthorn.migration USING btree (n)
+CREATE UNIQUE INDEX ring_pkey ON posthorn.ring USING btree (singleton)
+CREATE UNIQUE INDEX settlement_1_by_part ON posthorn.settlement_1 USING btree (claim, part)
+CREATE UNIQUE INDEX settlement_2_by_part ON posthorn.settlement_2 USING btree (claim, part)
+CREATE UNIQUE INDEX settlement_3_by_part ON posthorn.settlement_3 USING btree (claim, part)
+CREATE UNIQUE INDEX settlement_4_by_part ON posthorn.settlement_4 USING btree (claim, part)
+CREATE UNIQUE INDEX settlement_5_by_part ON posthorn.settlement_5 USING btree (claim, part)
+CREATE UNIQUE INDEX settlement_6_by_part ON posthorn.settlement_6 USING btree (claim, part)
+CREATE UNIQUE INDEX settlement_7_by_part ON posthorn.settlement_7 USING btree (claim, part)
+CREATE UNIQUE INDEX settlement_8_by_part ON posthorn.settlement_8 USING btree (claim, part)
+CREATE INDEX subscription_channel ON posthorn.subscription USING btree (channel)
+CREATE UNIQUE INDEX subscription_name_key ON posthorn.subscription USING btree (name)
+CREATE UNIQUE INDEX subscription_pkey ON posthorn.subscription USING btree (id)
+CREATE UNIQUE INDEX tick_1_pkey ON posthorn.tick_1 USING btree (id)
+CREATE UNIQUE INDEX tick_2_pkey ON posthorn.tick_2 USING btree (id)
+CREATE UNIQUE INDEX tick_3_pkey ON posthorn.tick_3 USING btree (id)
+CREATE UNIQUE INDEX tick_4_pkey ON posthorn.tick_4 USING btree (id)
+CREATE UNIQUE INDEX tick_5_pkey ON posthorn.tick_5 USING btree (id)
+CREATE UNIQUE INDEX tick_6_pkey ON posthorn.tick_6 USING btree (id)
+CREATE UNIQUE INDEX tick_7_pkey ON posthorn.tick_7 USING btree (id)
+CREATE UNIQUE INDEX tick_8_pkey ON posthorn.tick_8 USING btree (id)
+CREATE UNIQUE INDEX worker_pkey ON posthorn.worker USING btree (id)
+
+-- sequences
+sequence alert_id_seq bigint start 1 increment 1 cache 1
+sequence channel_id_seq integer start 1 increment 1 cache 1
+sequence claim_id bigint start 1 increment 1 cache 1
+sequence contract_id_seq integer start 1 increment 1 cache 1
+sequence dead_letter_id_seq bigint start 1 increment 1 cache 1
+sequence deferred_id bigint start 1 increment 1 cache 1
+sequence invalid_id_seq bigint start 1 increment 1 cache 1
+sequence message_id bigint start 1 increment 1 cache 1
+sequence subscription_id_seq integer start 1 increment 1 cache 1
+sequence tick_id bigint start 1 increment 1 cache 1
+sequence worker_id_seq bigint start 1 increment 1 cache 1
+
+-- enumerations and domains
+enum idempotency (transaction, handler, at-most-once)
+enum kind (command, event)
+enum outcome (succeeded, failed, crashed, released, rejected, invalid, skipped, begun, unknown)
+
+-- functions
+function after_crash(p_worker posthorn.worker, p_subscription posthorn.subscription, p_begun_at timestamp with time zone, p_row posthorn.deferred, p_unknown boolean, p_blamed boolean) returns void plpgsql volatile body 7ce05a552710bb0d74f68cae24da771b
+function alert_rules() returns TABLE(subscription integer, subscription_name text, name text, value bigint, threshold bigint) sql volatile body 1437911b62d657c6ac0b5a836bf85edc
+function append(p_messages json) returns json plpgsql volatile body 022f5080b7830b4bea118e448613c6bd
+function append_of(p_slot smallint, p_messages json) returns json plpgsql volatile body 6452dfc3316342258ad6de1e601b27b6
+function by_slot(p_signature text, p_returns text, p_body text) returns void plpgsql volatile body 7bc1910ed31bb853ca2410e5b838a4d1
+function check_contract(p_name text, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_by text, p_new_kind posthorn.kind, p_new_channel text, p_new_keyed boolean, p_new_owner text, p_new_by text) returns void plpgsql volatile body 5fb3f1c89921a286386337222d33b1e9
+function claim(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer) returns json plpgsql volatile body 96ce64644cb8b231995a9aa7e8dc7e16
+function claim_of(p_slot smallint, p_claim bigint) returns posthorn.claim_1 plpgsql volatile body 22dfaece68090d24c642eb5bf8690ea6
+function conclude(p_parts json, p_ends json DEFAULT NULL::json, p_say json DEFAULT NULL::json) returns json plpgsql volatile body ef4ccba1c79dd4e33b753a81637b0c59
+function conclude_one(p_end json) returns void plpgsql volatile body 9bd8499bdb8ec39a3f876a11edf5f703
+function count_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone) returns record plpgsql volatile body e9b23776fe9e2cb428c82ec39f10bb06
+function dead_workers() returns TABLE(worker bigint, why text) sql volatile body 27ac56f6f04c25d2ec2645608a76c9f0
+function delivery_of(p_subscription integer, p_lane integer, p_message bigint, p_slot smallint) returns posthorn.deferred plpgsql volatile body 6c8b7255f1e3123fd5d83a254699b6b0
+function end_deferred(p_deferred bigint, p_token bigint, p_outcome posthorn.outcome) returns posthorn.deferred plpgsql volatile body 2baaae974aef94caa8da3c48c5fdadc1
+function end_in_transaction(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_say json) returns json plpgsql volatile body 0506627e354f72cb69c6ccc0d46f592e
+function end_of(p_slot smallint, p_subscription integer, p_message bigint, p_delivery integer, p_outcome posthorn.outcome, p_claim bigint, p_worker bigint) returns boolean plpgsql volatile body 809e3d85874fd8bbc3b056ee864b3900
+function follow(p_row posthorn.deferred, p_outcome posthorn.outcome, p_next json) returns void plpgsql volatile body 84e1c03a6b2afeb625a8704c88dc8120
+function gauges(p_limit integer) returns TABLE(subscription integer, backlog bigint, age_ms bigint, running bigint, dead_letters bigint, invalid bigint, workers bigint, retrying bigint) plpgsql volatile body 28531a6b49e6c08112b7b0b420c57c80
+function has_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint) returns boolean plpgsql volatile body f5b4a41f2c2c433cab905a68f2dd999c
+function heartbeat(p_worker bigint, p_oldest bigint) returns boolean sql volatile body 8e348cf860618d58594a78c06a12eb4f
+function hold_worker(p_worker bigint) returns void plpgsql volatile body 7573366dc1a7c094b4f3f90176199d02
+function id_of(p_public text) returns bigint sql immutable body 770fd5118467b6fc1be6d872c45b5eac
+function is_here(p_system bigint, p_database oid) returns boolean sql stable body d41386dcf9904ba75358fbd5cecbe6ff
+function is_ready(p_ring posthorn.ring, p_subscription integer, p_lane integer, p_channel integer) returns boolean plpgsql volatile body e937849824d67c922bb07baa2a2a2a20
+function late_page(p_slots smallint[], p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer) returns SETOF posthorn.stored plpgsql volatile body 88de4aa090758bd23e2ca1882134b706
+function late_page_of(p_slot smallint, p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer) returns SETOF posthorn.stored plpgsql volatile body 97b8fd2b9368b8e793b4039f1ffbcd37
+function late_xids(p_slots smallint[], p_channel integer, p_lane integer, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot) returns xid8[] plpgsql volatile body 29bf1c35e257c2d87f5c93e5ef55f843
+function late_xids_of(p_slot smallint, p_channel integer, p_lane integer, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot) returns xid8[] plpgsql volatile body a2d7b8c35c7d38736dd09923f2224186
+function lock_key(p_purpose text, p_a bigint DEFAULT 0, p_b bigint DEFAULT 0) returns bigint sql immutable body a780ce83d997ab5f5ac21a342f991ab1
+function log_status(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_slot smallint, p_xid xid8) returns json plpgsql stable body 15ac541640df4128c10000ac09d91836
+function message_of(p_slot smallint, p_channel integer, p_lane integer, p_id bigint) returns posthorn.stored plpgsql volatile body d19f9afe3b1a061c56c9698e0ae75d33
+function message_status(p_public text) returns json plpgsql stable body 49d41a73b578aa34e1bdc4ded729b276
+function new_lanes(p_subscription integer, p_lanes integer, p_from_start boolean) returns void plpgsql volatile body b3ee72c0b9033442c92664c055dd924b
+function newest_claim_of(p_slot smallint, p_subscription integer, p_lane integer) returns posthorn."position" plpgsql volatile body 5c991159aa8a7d4d05913f3d78ff7c62
+function nonce_of(p_public text) returns bigint sql immutable body 461a80fda8f946d15bc85b9d0a75e76b
+function open_claims(p_subscription integer) returns SETOF posthorn.claim_1 sql volatile body e813feba50168fc8289e9de7718851de
+function open_claims_of(p_slot smallint, p_worker bigint, p_from bigint, p_limit integer) returns SETOF posthorn.claim_1 plpgsql volatile body 2491a33fe23a299670078e91a857ba17
+function own_transaction(p_durable boolean) returns posthorn.ring plpgsql volatile body f152d9acd26e258840a706e955e87908
+function page(p_slots smallint[], p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer) returns SETOF posthorn.stored plpgsql volatile body 4142d05a17478b20c2a99b55f6dc5f86
+function page_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer) returns SETOF posthorn.stored plpgsql volatile body af5672e4b0edf1109b1cab87b6993f4c
+function parts_of(p_slot smallint, p_claim bigint) returns SETOF posthorn.settlement_1 plpgsql volatile body 874862cacd05d8e4ec18694dbe1c6ebc
+function peek(p_worker bigint, p_subscriptions json, p_seen text) returns json plpgsql volatile body 7464cfb84a50864381fdb8f17ff9d3e5
+function position_of(p_subscription integer, p_lane integer) returns posthorn."position" plpgsql volatile body a051c73d3ac550fde4f011b7e2058d52
+function public_id(p_id bigint, p_nonce bigint) returns text sql immutable body 5069506832cd976835edb476b9c2a329
+function publish(name text, payload json, key text DEFAULT NULL::text, headers json DEFAULT NULL::json) returns text sql volatile body 1210d20fcb52b02a93c3a83baffb2c27
+function raise_lost(p_what text) returns void plpgsql volatile body c6d748e2446ad8b8e91c49f2b1050e87
+function random_bigint() returns bigint sql volatile body dd887409346f69fbc8358359170ee317
+function register_channel(p_kind posthorn.kind, p_name text) returns integer plpgsql volatile body 0319587c3f81922c5657b5b5f21e149c
+function register_contract(p_name text, p_version integer, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_service text, p_publishes boolean) returns json plpgsql volatile body b6a5f33551dff4ab902598a08015c2e0
+function register_subscription(p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text) returns json plpgsql volatile body 312fe8f757bbaa8c7c4cbf4e8e787a0a
+function register_worker(p_service text, p_host text, p_pid integer, p_timeout_ms integer, p_session_key bigint, p_backends json, p_attends json) returns bigint plpgsql volatile body e20427705b40fe72689b36e5d395d9d5
+function rescue(p_limit integer) returns json plpgsql volatile body b0dda725e9e92b40e370d1624452ac13
+function rescue_claim(p_worker posthorn.worker, p_claim posthorn.claim_1) returns integer plpgsql volatile body 108f1856bb09d4788f7676052cd76142
+function rescue_deferred(p_worker posthorn.worker) returns integer plpgsql volatile body 5bc14405da077ad7803cbcb55ca8c583
+function said(p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json) returns text plpgsql volatile body b80d3df09476ae6dd83e0ceae499aae3
+function send(name text, payload json, key text DEFAULT NULL::text, headers json DEFAULT NULL::json) returns text sql volatile body 0f70605f72183790da1af265d424c753
+function settle(p_parts json, p_ends json, p_say json) returns json plpgsql volatile body 8d7329b8371c7c98220ba03f3305d393
+function settle_parts_of(p_slot smallint, p_parts json) returns integer plpgsql volatile body 69686b8de614608ce06358341aff9207
+function slot_of_claim(p_claim bigint) returns smallint sql volatile body a7963bf32941e58ea1c9ba97da58ebbf
+function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body 54135c54958aad5790fd649f708382fc
+function tick_of(p_slot smallint, p_id bigint) returns posthorn.tick plpgsql volatile body b42d63568f4791a19b26e8ab22275e79
+function waiting_in_log(p_subscription integer, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone) returns record plpgsql volatile body df1821e18d93c3ac2ed8e225a0bf1fa6
+function waiting_status(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json sql stable body 57743abffb2e1c1d6717e30737d9861c
+function watch(p_every_ms integer) returns json plpgsql volatile body 5a223c70f7fd0a68d2c6ae815dead3a0
+function with_entry(p_history json, p_entry json) returns json sql immutable body a15cccef8df84c92960291c9ddaab65b
+function work(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_parts json) returns json plpgsql volatile body 6064950def0669e3d65310a532e6f3a4
+function write_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_rows posthorn.stored[]) returns void plpgsql volatile body fbcf9de9e2b91b4fa7957e4cefb27107
+function write_tick(p_slot smallint, p_id bigint, p_ceiling_id bigint, p_snapshot pg_snapshot) returns void plpgsql volatile body 4fa474e87c84bd27cc61a474937c9b24
+
+-- triggers
+
+-- views
+view alerts as
+ SELECT s.name AS subscription,
+    a.name AS alert,
+    a.value,
+    a.threshold,
+    a.raised_at,
+    a.resolved_at
+   FROM posthorn.alert a
+     JOIN posthorn.subscription s ON s.id = a.subscription;
+view backlog as
+ SELECT s.name,
+    c.kind,
+    c.name AS channel,
+    g.backlog,
+    g.retrying,
+    g.running,
+    g.age_ms,
+    g.dead_letters,
+    g.invalid,
+    g.workers,
+    g.workers = 0 AS unattended
+   FROM posthorn.gauges(1000000) g(subscription, backlog, age_ms, running, dead_letters, invalid, workers, retrying)
+     JOIN posthorn.subscription s ON s.id = g.subscription
+     JOIN posthorn.channel c ON c.id = s.channel;
+view dead_letters as
+ SELECT posthorn.public_id(d.message, d.nonce) AS message,
+    s.name AS subscription,
+    c.name AS contract,
+    d.key,
+    d.payload,
+    d.reason,
+    d.attempts,
+    d.crashes,
+    d.published_at,
+    d.died_at,
+    d.keep_until,
+    d.history
+   FROM posthorn.dead_letter d
+     JOIN posthorn.subscription s ON s.id = d.subscription
+     JOIN posthorn.contract c ON c.id = d.contract;
+view invalid_messages as
+ SELECT posthorn.public_id(i.message, i.nonce) AS message,
+    s.name AS subscription,
+    c.name AS contract,
+    i.key,
+    i.payload,
+    i.issues,
+    i.published_at,
+    i.found_at
+   FROM posthorn.invalid i
+     JOIN posthorn.subscription s ON s.id = i.subscription
+     JOIN posthorn.contract c ON c.id = i.contract;
+view workers as
+ SELECT id,
+    service,
+    host,
+    pid,
+    started_at,
+    heartbeat_at,
+    ARRAY( SELECT s.name
+           FROM posthorn.attendance a
+             JOIN posthorn.subscription s ON s.id = a.subscription
+          WHERE a.worker = w.id
+          ORDER BY s.name) AS works_on
+   FROM posthorn.worker w;
+
+-- rights, the owner's left out
+schema posthorn: nobody
+table alert: nobody
+sequence alert_id_seq: nobody
+view alerts: nobody
+table attendance: nobody
+view backlog: nobody
+table channel: nobody
+sequence channel_id_seq: nobody
+table claim_1: nobody
+table claim_2: nobody
+table claim_3: nobody
+table claim_4: nobody
+table claim_5: nobody
+table claim_6: nobody
+table claim_7: nobody
+table claim_8: nobody
+sequence claim_id: nobody
+table contract: nobody
+sequence contract_id_seq: nobody
+table dead_letter: nobody
+sequence dead_letter_id_seq: nobody
+view dead_letters: nobody
+table deferred: nobody
+sequence deferred_id: nobody
+table ending_1: nobody
+table ending_2: nobody
+table ending_3: nobody
+table ending_4: nobody
+table ending_5: nobody
+table ending_6: nobody
+table ending_7: nobody
+table ending_8: nobody
+table epoch: nobody
+table installation: nobody
+table invalid: nobody
+sequence invalid_id_seq: nobody
+view invalid_messages: nobody
+table lane: nobody
+table maintenance: nobody
+table message_1: nobody
+table message_2: nobody
+table message_3: nobody
+table message_4: nobody
+table message_5: nobody
+table message_6: nobody
+table message_7: nobody
+table message_8: nobody
+sequence message_id: nobody
+table migration: nobody
+table ring: nobody
+table settlement_1: nobody
+table settlement_2: nobody
+table settlement_3: nobody
+table settlement_4: nobody
+table settlement_5: nobody
+table settlement_6: nobody
+table settlement_7: nobody
+table settlement_8: nobody
+table subscription: nobody
+sequence subscription_id_seq: nobody
+table tick_1: nobody
+table tick_2: nobody
+table tick_3: nobody
+table tick_4: nobody
+table tick_5: nobody
+table tick_6: nobody
+table tick_7: nobody
+table tick_8: nobody
+sequence tick_id: nobody
+table worker: nobody
+sequence worker_id_seq: nobody
+view workers: nobody
+function after_crash(p_worker posthorn.worker, p_subscription posthorn.subscription, p_begun_at timestamp with time zone, p_row posthorn.deferred, p_unknown boolean, p_blamed boolean): nobody
+function alert_rules(): nobody
+function append(p_messages json): nobody
+function append_of(p_slot smallint, p_messages json): nobody
+function by_slot(p_signature text, p_returns text, p_body text): nobody
+function check_contract(p_name text, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_by text, p_new_kind posthorn.kind, p_new_channel text, p_new_keyed boolean, p_new_owner text, p_new_by text): nobody
+function claim(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer): nobody
+function claim_of(p_slot smallint, p_claim bigint): nobody
+function conclude(p_parts json, p_ends json, p_say json): nobody
+function conclude_one(p_end json): nobody
+function count_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone): nobody
+function dead_workers(): nobody
+function delivery_of(p_subscription integer, p_lane integer, p_message bigint, p_slot smallint): nobody
+function end_deferred(p_deferred bigint, p_token bigint, p_outcome posthorn.outcome): nobody
+function end_in_transaction(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_say json): nobody
+function end_of(p_slot smallint, p_subscription integer, p_message bigint, p_delivery integer, p_outcome posthorn.outcome, p_claim bigint, p_worker bigint): nobody
+function follow(p_row posthorn.deferred, p_outcome posthorn.outcome, p_next json): nobody
+function gauges(p_limit integer): nobody
+function has_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint): nobody
+function heartbeat(p_worker bigint, p_oldest bigint): nobody
+function hold_worker(p_worker bigint): nobody
+function id_of(p_public text): nobody
+function is_here(p_system bigint, p_database oid): nobody
+function is_ready(p_ring posthorn.ring, p_subscription integer, p_lane integer, p_channel integer): nobody
+function late_page(p_slots smallint[], p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer): nobody
+function late_page_of(p_slot smallint, p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer): nobody
+function late_xids(p_slots smallint[], p_channel integer, p_lane integer, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot): nobody
+function late_xids_of(p_slot smallint, p_channel integer, p_lane integer, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot): nobody
+function lock_key(p_purpose text, p_a bigint, p_b bigint): nobody
+function log_status(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_slot smallint, p_xid xid8): nobody
+function message_of(p_slot smallint, p_channel integer, p_lane integer, p_id bigint): nobody
+function message_status(p_public text): nobody
+function new_lanes(p_subscription integer, p_lanes integer, p_from_start boolean): nobody
+function newest_claim_of(p_slot smallint, p_subscription integer, p_lane integer): nobody
+function nonce_of(p_public text): nobody
+function open_claims(p_subscription integer): nobody
+function open_claims_of(p_slot smallint, p_worker bigint, p_from bigint, p_limit integer): nobody
+function own_transaction(p_durable boolean): nobody
+function page(p_slots smallint[], p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer): nobody
+function page_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer): nobody
+function parts_of(p_slot smallint, p_claim bigint): nobody
+function peek(p_worker bigint, p_subscriptions json, p_seen text): nobody
+function position_of(p_subscription integer, p_lane integer): nobody
+function public_id(p_id bigint, p_nonce bigint): nobody
+function publish(name text, payload json, key text, headers json): nobody
+function raise_lost(p_what text): nobody
+function random_bigint(): nobody
+function register_channel(p_kind posthorn.kind, p_name text): nobody
+function register_contract(p_name text, p_version integer, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_service text, p_publishes boolean): nobody
+function register_subscription(p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text): nobody
+function register_worker(p_service text, p_host text, p_pid integer, p_timeout_ms integer, p_session_key bigint, p_backends json, p_attends json): nobody
+function rescue(p_limit integer): nobody
+function rescue_claim(p_worker posthorn.worker, p_claim posthorn.claim_1): nobody
+function rescue_deferred(p_worker posthorn.worker): nobody
+function said(p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json): nobody
+function send(name text, payload json, key text, headers json): nobody
+function settle(p_parts json, p_ends json, p_say json): nobody
+function settle_parts_of(p_slot smallint, p_parts json): nobody
+function slot_of_claim(p_claim bigint): nobody
+function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer): nobody
+function tick_of(p_slot smallint, p_id bigint): nobody
+function waiting_in_log(p_subscription integer, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone): nobody
+function waiting_status(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint): nobody
+function watch(p_every_ms integer): nobody
+function with_entry(p_history json, p_entry json): nobody
+function work(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_parts json): nobody
+function write_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_rows posthorn.stored[]): nobody
+function write_tick(p_slot smallint, p_id bigint, p_ceiling_id bigint, p_snapshot pg_snapshot): nobody

@@ -1,0 +1,31 @@
+-- For people and tools: stable names over tables that may change.
+
+create or replace view posthorn.backlog as
+  select s.name, c.kind, c.name as channel, g.backlog, g.retrying, g.running, g.age_ms, g.dead_letters, g.invalid, g.workers,
+    g.workers = 0 as unattended
+  from posthorn.gauges(1000000) g
+  join posthorn.subscription s on s.id = g.subscription
+  join posthorn.channel c on c.id = s.channel;
+
+create or replace view posthorn.dead_letters as
+  select posthorn.public_id(d.message, d.nonce) as message, s.name as subscription, c.name as contract, d.key, d.payload, d.reason, d.attempts,
+    d.crashes, d.published_at, d.died_at, d.keep_until, d.history
+  from posthorn.dead_letter d
+  join posthorn.subscription s on s.id = d.subscription
+  join posthorn.contract c on c.id = d.contract;
+
+create or replace view posthorn.invalid_messages as
+  select posthorn.public_id(i.message, i.nonce) as message, s.name as subscription, c.name as contract, i.key, i.payload, i.issues,
+    i.published_at, i.found_at
+  from posthorn.invalid i
+  join posthorn.subscription s on s.id = i.subscription
+  join posthorn.contract c on c.id = i.contract;
+
+create or replace view posthorn.workers as
+  select w.id, w.service, w.host, w.pid, w.started_at, w.heartbeat_at,
+    array(select s.name from posthorn.attendance a join posthorn.subscription s on s.id = a.subscription where a.worker = w.id order by s.name) as works_on
+  from posthorn.worker w;
+
+create or replace view posthorn.alerts as
+  select s.name as subscription, a.name as alert, a.value, a.threshold, a.raised_at, a.resolved_at
+  from posthorn.alert a join posthorn.subscription s on s.id = a.subscription;

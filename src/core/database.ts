@@ -1,0 +1,68 @@
+/**
+ * What Posthorn needs of a database, and nothing of who provides it.
+ *
+ * `Executor` is the shape that a `pg` client, a PGlite instance and a PGlite transaction have already. `Database` is made by one
+ * file per driver in src/databases; only src/store sends SQL through it. All library SQL is one statement per call, `$n` cast
+ * once, lists as one JSON text, 64-bit numbers and times read back as text or numbers: every driver returns the same.
+ */
+
+export interface Executor {
+  query<Row = Record<string, unknown>>(text: string, params?: readonly unknown[]): Promise<{ rows: Row[] }>;
+}
+
+/** One connection that the library keeps for itself. On a database with a single connection it shares that one. */
+export interface Session extends Executor {
+  /** Settles when the connection is gone, expectedly (undefined) or not (the error). Never rejects. */
+  readonly lost: Promise<Error | undefined>;
+  close(): Promise<void>;
+}
+
+/**
+ * A transaction that the library opened and alone may end.
+ *
+ * `native` is what the user gets as `tx`: their own client, guarded. It refuses statements that end the transaction, counts
+ * statements that are still running, and refuses everything once `seal` was called.
+ */
+export interface OpenTransaction<Tx = unknown> extends Executor {
+  readonly native: Tx;
+  /** Text form of `now()` in this transaction: it moves when somebody ended the transaction and began another. */
+  readonly startedAt: string;
+  /**
+   * Runs the user's part. Calls from inside that would wait for this transaction (one connection) are refused instead of hanging.
+   * Code that runs on after the transaction has ended is no longer inside.
+   */
+  run<T>(work: () => Promise<T>): Promise<T>;
+  /** From here on `native` refuses every use. Returns the number of the user's statements that are still running. */
+  seal(): number;
+  /** Commits, and believes it only when the server's command tag says COMMIT; otherwise PH_TRANSACTION_ABORTED. */
+  commit(): Promise<void>;
+  /** Never throws; safe to call twice and after a lost connection. */
+  rollback(): Promise<void>;
+}
+
+export interface Listener {
+  /** Settles when the listening connection is gone. Never rejects. */
+  readonly lost: Promise<Error | undefined>;
+  /** Statements on the listening connection, for the session lock that says "this worker lives". */
+  query: Executor["query"];
+  close(): Promise<void>;
+}
+
+export interface Database<Tx = unknown> extends Executor {
+  /** For messages and telemetry; holds no password. */
+  readonly description: string;
+  /** One connection for everybody (PGlite): a transaction that is left open blocks all, and there are no session locks. */
+  readonly single: boolean;
+  /** How many handler transactions may be open at once. */
+  readonly transactions: number;
+  /** True when the caller runs inside `OpenTransaction.run` of a transaction on this database that has not ended. */
+  insideTransaction(): boolean;
+  /** Several statements, no parameters, one transaction: migrations. */
+  script(sql: string): Promise<void>;
+  begin(): Promise<OpenTransaction<Tx>>;
+  session(): Promise<Session>;
+  /** Undefined where a session cannot listen. `onNotify` must not throw. */
+  listen(channel: string, onNotify: (payload: string) => void): Promise<Listener | undefined>;
+  /** Ends what this library opened; a pool or instance that the user passed in stays open. */
+  close(): Promise<void>;
+}

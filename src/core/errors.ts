@@ -1,0 +1,280 @@
+/**
+ * The errors of Posthorn: one class for each thing a caller does differently, one code for each cause.
+ *
+ * The table `errorCodes` is data: docs/reference/errors.md is generated from it, and a test holds both together. A message
+ * says what happened, why, and what to do; facts stand in fields, never only in the text; `cause` is kept.
+ */
+
+/** Every code, with the class that carries it, whether a repetition may help, and what it means. */
+export const errorCodes = {
+  PH_OPTION_UNKNOWN: { class: "ConfigurationError", retryable: false, meaning: "An option is not known." },
+  PH_OPTION_MISSING: {
+    class: "ConfigurationError",
+    retryable: false,
+    meaning: "A required option or decision is missing.",
+  },
+  PH_OPTION_INVALID: {
+    class: "ConfigurationError",
+    retryable: false,
+    meaning: "An option has a value outside its range or type.",
+  },
+  PH_NAME_INVALID: { class: "ConfigurationError", retryable: false, meaning: "A name breaks the naming rules." },
+  PH_DECLARED_TWICE: {
+    class: "ConfigurationError",
+    retryable: false,
+    meaning: "The same queue, subscription, handler or answer was declared twice.",
+  },
+  PH_NOT_BUILT: {
+    class: "NotBuiltError",
+    retryable: false,
+    meaning: "The option, state or call is planned and not built yet; it is refused, never ignored.",
+  },
+  PH_WRONG_KIND: {
+    class: "WrongKindError",
+    retryable: false,
+    meaning: "A query, command or event was used where another kind belongs.",
+  },
+  PH_WRONG_CHANNEL: {
+    class: "WrongKindError",
+    retryable: false,
+    meaning: "A contract was given to a queue or subscription that does not carry it.",
+  },
+  PH_CONTRACT_CONFLICT: {
+    class: "ContractConflictError",
+    retryable: false,
+    meaning: "Two parties disagree about a contract: its kind, channel, owner or key.",
+  },
+  PH_PAYLOAD_INVALID: {
+    class: "ContractViolationError",
+    retryable: false,
+    meaning: "A payload does not fit the schema of its contract.",
+  },
+  PH_PAYLOAD_NOT_JSON: {
+    class: "ContractViolationError",
+    retryable: false,
+    meaning: "A payload holds a value that JSON cannot carry unchanged.",
+  },
+  PH_SCHEMA_FAILED: { class: "ContractViolationError", retryable: false, meaning: "A schema or key function threw." },
+  PH_SCHEMA_TIMEOUT: {
+    class: "ContractViolationError",
+    retryable: true,
+    meaning: "An asynchronous schema did not answer in time.",
+  },
+  PH_KEY_INVALID: {
+    class: "ContractViolationError",
+    retryable: false,
+    meaning: "The key of a message is not a string within the limits.",
+  },
+  PH_PAYLOAD_TOO_LARGE: {
+    class: "PayloadTooLargeError",
+    retryable: false,
+    meaning: "A payload is larger than the limit.",
+  },
+  PH_NO_ANSWER: {
+    class: "NoAnswerError",
+    retryable: false,
+    meaning: "A query has no answer function in this process.",
+  },
+  PH_DEADLINE: {
+    class: "DeadlineError",
+    retryable: true,
+    meaning: "The answer or the run did not end before its deadline.",
+  },
+  PH_ABORTED: { class: "DeadlineError", retryable: true, meaning: "The caller gave up through its signal." },
+  PH_TRANSACTION_REQUIRED: {
+    class: "TransactionRequiredError",
+    retryable: false,
+    meaning:
+      "`in()` was given something that has no open transaction; the message would not be atomic with the business rows.",
+  },
+  PH_TRANSACTION_UNKNOWN: {
+    class: "TransactionRequiredError",
+    retryable: false,
+    meaning: "`in()` was given something that is no known transaction or client.",
+  },
+  PH_TRANSACTION_ENDED: {
+    class: "TransactionEndedError",
+    retryable: false,
+    meaning: "A transaction was ended by code that does not own it, or used after its end.",
+  },
+  PH_TRANSACTION_ABORTED: {
+    class: "TransactionEndedError",
+    retryable: true,
+    meaning: "COMMIT was answered with ROLLBACK: a statement had failed and its error was swallowed.",
+  },
+  PH_STATEMENT_NOT_AWAITED: {
+    class: "TransactionEndedError",
+    retryable: false,
+    meaning: "A handler or transaction ended while one of its statements was still running.",
+  },
+  PH_NOT_COMMITTED: {
+    class: "NotCommittedError",
+    retryable: false,
+    meaning: "A receipt was asked for its id before the transaction that writes it has committed.",
+  },
+  PH_SAY_AFTER_END: {
+    class: "NotCommittedError",
+    retryable: false,
+    meaning: "`send` or `publish` of a transaction or handler was called after it had ended.",
+  },
+  PH_CLAIM_LOST: {
+    class: "ClaimLostError",
+    retryable: false,
+    meaning: "The holder no longer holds the message: it was rescued, ended elsewhere, or its token is unknown.",
+  },
+  PH_WOULD_DEADLOCK: {
+    class: "WouldDeadlockError",
+    retryable: false,
+    meaning:
+      "The call would wait for the transaction that it is called from: the embedded database has one connection.",
+  },
+  PH_DATABASE_AWAY: { class: "DatabaseUnavailableError", retryable: true, meaning: "The database cannot be reached." },
+  PH_DATABASE_LOST: {
+    class: "DatabaseUnavailableError",
+    retryable: true,
+    meaning: "The connection was lost in the middle; what was not confirmed may or may not be committed.",
+  },
+  PH_DATABASE_BUSY: {
+    class: "DatabaseUnavailableError",
+    retryable: true,
+    meaning: "The server has no free connection.",
+  },
+  PH_DATABASE_FULL: {
+    class: "DatabaseUnavailableError",
+    retryable: true,
+    meaning: "The server has no space or memory left.",
+  },
+  PH_DATABASE_READ_ONLY: {
+    class: "DatabaseUnavailableError",
+    retryable: true,
+    meaning: "The server is read-only, for instance a standby.",
+  },
+  PH_DATABASE_TIMEOUT: {
+    class: "DatabaseUnavailableError",
+    retryable: true,
+    meaning: "The server did not answer a statement before its deadline.",
+  },
+  PH_DATABASE_REFUSED: {
+    class: "DatabaseRefusedError",
+    retryable: false,
+    meaning: "The server refuses the user, password or database name, or a right is missing.",
+  },
+  PH_DATABASE_UNSUITABLE: {
+    class: "DatabaseRefusedError",
+    retryable: false,
+    meaning: "The server is too old, its encoding is not UTF-8, or the driver is missing.",
+  },
+  PH_DATABASE_MOVED: {
+    class: "DatabaseRefusedError",
+    retryable: false,
+    meaning: "The database was restored or moved to another server and must be rebased first.",
+  },
+  PH_SCHEMA_MISSING: { class: "SchemaVersionError", retryable: false, meaning: "The database has no Posthorn schema." },
+  PH_SCHEMA_OLDER: {
+    class: "SchemaVersionError",
+    retryable: false,
+    meaning: "The schema in the database is older than this code.",
+  },
+  PH_SCHEMA_NEWER: {
+    class: "SchemaVersionError",
+    retryable: false,
+    meaning: "The schema in the database is newer than this code.",
+  },
+  PH_ISOLATION: {
+    class: "IsolationError",
+    retryable: false,
+    meaning: "A claim was tried in a transaction that is not READ COMMITTED.",
+  },
+  PH_POSITION_LOST: {
+    class: "PositionLostError",
+    retryable: false,
+    meaning: "The position of a subscription is missing from the database; nothing is delivered until it is restored.",
+  },
+  PH_EMBEDDED_HELD: {
+    class: "EmbeddedHeldError",
+    retryable: true,
+    meaning: "Another process holds the folder of the embedded database.",
+  },
+  PH_STOPPED: { class: "StoppedError", retryable: false, meaning: "The instance was stopped." },
+  PH_UNKNOWN_MESSAGE: { class: "UnknownMessageError", retryable: false, meaning: "No message has this id." },
+  PH_INTERNAL: {
+    class: "InternalError",
+    retryable: false,
+    meaning: "A rule of Posthorn itself was broken; please report it.",
+  },
+} as const satisfies Record<string, { class: string; retryable: boolean; meaning: string }>;
+
+export type ErrorCode = keyof typeof errorCodes;
+
+export interface ErrorFacts {
+  readonly [fact: string]: unknown;
+}
+
+/** The base of every error that Posthorn throws. Decide on `code`, `retryable` and the class, never on the text. */
+export class PosthornError extends Error {
+  readonly code: ErrorCode;
+  readonly retryable: boolean;
+  readonly facts: ErrorFacts;
+
+  constructor(code: ErrorCode, message: string, facts: ErrorFacts = {}, cause?: unknown) {
+    super(message, cause === undefined ? undefined : { cause });
+    this.name = new.target.name;
+    this.code = code;
+    this.retryable = errorCodes[code].retryable;
+    this.facts = facts;
+  }
+}
+
+export class ConfigurationError extends PosthornError {}
+export class NotBuiltError extends PosthornError {}
+export class WrongKindError extends PosthornError {}
+export class ContractConflictError extends PosthornError {}
+export class ContractViolationError extends PosthornError {}
+export class PayloadTooLargeError extends PosthornError {}
+export class NoAnswerError extends PosthornError {}
+export class DeadlineError extends PosthornError {}
+export class TransactionRequiredError extends PosthornError {}
+export class TransactionEndedError extends PosthornError {}
+export class NotCommittedError extends PosthornError {}
+export class ClaimLostError extends PosthornError {}
+export class WouldDeadlockError extends PosthornError {}
+export class DatabaseUnavailableError extends PosthornError {}
+export class DatabaseRefusedError extends PosthornError {}
+export class SchemaVersionError extends PosthornError {}
+export class IsolationError extends PosthornError {}
+export class PositionLostError extends PosthornError {}
+export class EmbeddedHeldError extends PosthornError {}
+export class StoppedError extends PosthornError {}
+export class UnknownMessageError extends PosthornError {}
+export class InternalError extends PosthornError {}
+
+/** The classes by name, for code that has only a code (SQLSTATE mapping). */
+export const errorClasses = {
+  ConfigurationError,
+  NotBuiltError,
+  WrongKindError,
+  ContractConflictError,
+  ContractViolationError,
+  PayloadTooLargeError,
+  NoAnswerError,
+  DeadlineError,
+  TransactionRequiredError,
+  TransactionEndedError,
+  NotCommittedError,
+  ClaimLostError,
+  WouldDeadlockError,
+  DatabaseUnavailableError,
+  DatabaseRefusedError,
+  SchemaVersionError,
+  IsolationError,
+  PositionLostError,
+  EmbeddedHeldError,
+  StoppedError,
+  UnknownMessageError,
+  InternalError,
+} as const;
+
+/** Makes the error of a code in the class that the table names. */
+export function errorOf(code: ErrorCode, message: string, facts?: ErrorFacts, cause?: unknown): PosthornError {
+  return new errorClasses[errorCodes[code].class](code, message, facts, cause);
+}

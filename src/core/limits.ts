@@ -1,0 +1,41 @@
+/** Every limit: one name, one number, one place. Validators, errors, docs and tests read it here. */
+export const limits = {
+  /** Letters of a contract, queue, topic, subscription or service name. */
+  nameLength: 80,
+  /** Bytes of a key in UTF-8. */
+  keyBytes: 512,
+  /** Bytes of a payload as JSON in UTF-8. */
+  payloadBytes: 1_048_576,
+  /** Bytes of the headers of one message as JSON in UTF-8. */
+  headersBytes: 8_192,
+  /** Nesting of a payload. */
+  payloadDepth: 64,
+  /** Messages in one `sendMany` or `publishMany` statement; longer lists are written in several, in one transaction. */
+  batchMessages: 5_000,
+  /** Messages that one `post.transaction` or one handler may say. */
+  sayMessages: 100_000,
+  /** How long an asynchronous schema may take. */
+  schemaMs: 5_000,
+  /** Issues of a schema that are kept and shown. */
+  schemaIssues: 20,
+  /** Letters of one issue's message. */
+  issueLength: 500,
+  /** The highest version of a contract. */
+  contractVersion: 1_000_000,
+  /** The longest deadline of a query: 10 minutes. Who can wait longer wants a command. */
+  deadlineMs: 600_000,
+  /** Runs of one message, the first included. */
+  attempts: 1_000,
+  /** Handlers that run at once for one queue or subscription in one process. */
+  concurrency: 10_000,
+  /** The largest number of messages in an option that counts them. */
+  count: 1_000_000_000_000,
+  /** The longest duration of any option: 10 years. */
+  durationMs: 315_360_000_000,
+  /** Bytes of an error's message and stack that are kept per attempt. */
+  errorBytes: 4_096,
+  /** Attempts whose errors are kept in full; of longer histories the first and the newest stay. */
+  errorsKept: 50,
+  /** Crashes of a worker under one message before it is quarantined as a dead letter. */
+  crashes: 5,
+} as const;
