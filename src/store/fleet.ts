@@ -1,0 +1,108 @@
+/** Workers as the database knows them: registration, heartbeats, rescue of the dead, alerts. */
+import type { Executor } from "../core/database.js";
+import { mapped } from "./sqlstate.js";
+
+export interface WorkerEntry {
+  readonly service: string;
+  readonly host: string;
+  readonly pid: number;
+  readonly timeoutMs: number;
+  /** Key of the session lock, as text; null where there are no sessions of one's own. */
+  readonly sessionKey: string | null;
+  readonly backends: readonly Backend[];
+  readonly attends: readonly { readonly subscription: number; readonly contracts: readonly number[] }[];
+}
+
+/** A server process of ours, so that a rescuer can end it when we are stopped. */
+export interface Backend {
+  readonly pid: number;
+  readonly started: string;
+}
+
+export async function backendOf(executor: Executor): Promise<Backend | undefined> {
+  const { rows } = await executor.query<Backend>(
+    "select pid, backend_start::text as started from pg_stat_activity where pid = pg_backend_pid()",
+  );
+  return rows[0];
+}
+
+/** Takes the session lock that says "this worker lives": for as long as the connection does. */
+export async function holdSessionLock(executor: Executor, key: string): Promise<void> {
+  await executor.query("select pg_advisory_lock($1::bigint)", [key]);
+}
+
+export async function registerWorker(executor: Executor, entry: WorkerEntry): Promise<string> {
+  const { rows } = await mapped(
+    executor.query<{ worker: string }>(
+      "select posthorn.register_worker($1::text, $2::text, $3::int, $4::int, $5::bigint, $6::json, $7::json)::text as worker",
+      [
+        entry.service,
+        entry.host,
+        entry.pid,
+        entry.timeoutMs,
+        entry.sessionKey,
+        JSON.stringify(entry.backends),
+        JSON.stringify(entry.attends),
+      ],
+    ),
+  );
+  return rows[0]?.worker ?? "0";
+}
+
+/** False when the worker counts as dead. `oldest`: its oldest open claim, null when it has none. */
+export async function heartbeat(executor: Executor, worker: string, oldest: string | null): Promise<boolean> {
+  const { rows } = await mapped(
+    executor.query<{ alive: boolean | null }>("select posthorn.heartbeat($1::bigint, $2::bigint) as alive", [
+      worker,
+      oldest,
+    ]),
+  );
+  return rows[0]?.alive === true;
+}
+
+/** Forgets a worker that holds nothing any more. */
+export async function forgetWorker(executor: Executor, worker: string): Promise<void> {
+  await mapped(executor.query("delete from posthorn.worker where id = $1::bigint", [worker]));
+}
+
+export interface Rescued {
+  readonly worker: string;
+  readonly service: string;
+  readonly host: string;
+  readonly pid: number;
+  readonly why: string;
+  readonly messages: number;
+  readonly done: boolean;
+}
+
+/** Whether any worker counts as dead; cheap. */
+export async function anyDead(executor: Executor): Promise<boolean> {
+  const { rows } = await mapped(
+    executor.query<{ dead: boolean }>("select exists (select from posthorn.dead_workers()) as dead"),
+  );
+  return rows[0]?.dead === true;
+}
+
+export async function rescue(executor: Executor, limit: number): Promise<readonly Rescued[]> {
+  const { rows } = await mapped(
+    executor.query<{ report: string }>("select posthorn.rescue($1::int)::text as report", [limit]),
+  );
+  return JSON.parse(rows[0]?.report ?? "[]");
+}
+
+export interface AlertChange {
+  readonly change: "raised" | "resolved";
+  readonly alert: string;
+  readonly subscription: string;
+  readonly value: number;
+  readonly threshold: number;
+}
+
+/** Raises and resolves alerts, once in the fleet; null when it was not our turn. */
+export async function watch(executor: Executor, everyMs: number): Promise<readonly AlertChange[] | null> {
+  const { rows } = await mapped(
+    executor.query<{ changes: string | null }>("select posthorn.watch($1::int)::text as changes", [everyMs]),
+  );
+  const changes = rows[0]?.changes ?? null;
+  return changes === null ? null : JSON.parse(changes);
+}

@@ -1,0 +1,150 @@
+/**
+ * Brings the schema of a database to that of this code, or says how they differ.
+ *
+ * Migrations run once, in order, and are never edited after a release; functions, views and grants are the current bodies and
+ * are replaced as a whole when their digest differs. Everything happens in one transaction under one lock, whose first statement
+ * compares what it finds with what it was made for: of many processes that start at once, one migrates and the others look again.
+ */
+import { createHash } from "node:crypto";
+import type { Database } from "../core/database.js";
+import { errorOf, SchemaVersionError } from "../core/errors.js";
+import { sqlFiles } from "./sql.gen.js";
+import { mapped } from "./sqlstate.js";
+
+export type MigrateMode = "auto" | "check";
+
+interface Migration {
+  readonly n: number;
+  readonly name: string;
+  readonly text: string;
+}
+
+const migrations: readonly Migration[] = sqlFiles
+  .filter(({ name }) => name.startsWith("migrations/"))
+  .map(({ name, text }) => ({ n: Number(name.slice(11, 15)), name: name.slice(11, -4), text }));
+const bodies = sqlFiles.filter(({ name }) => !name.startsWith("migrations/")).map(({ text }) => text);
+
+/** What this code needs. */
+export const schemaVersion = Math.max(...migrations.map(({ n }) => n));
+export const functionsDigest = createHash("sha256").update(bodies.join("\n")).digest("hex");
+
+/** What a database has: version 0 when there is no schema. */
+interface Found {
+  readonly version: number;
+  readonly digest: string | null;
+}
+
+/** The oldest server that has what the engine needs. */
+const oldestServer = 140_000;
+
+/**
+ * Makes sure that the schema fits, and migrates where `mode` is "auto".
+ *
+ * Errors: `SchemaVersionError` (PH_SCHEMA_MISSING, PH_SCHEMA_OLDER, PH_SCHEMA_NEWER); `DatabaseRefusedError` for a server that
+ * cannot hold the schema.
+ */
+export async function ensureSchema(database: Database, mode: MigrateMode): Promise<void> {
+  await checkServer(database);
+  for (let attempt = 1; ; attempt += 1) {
+    const found = await findSchema(database);
+    if (found.version > schemaVersion) throw newer(found);
+    if (found.version === schemaVersion && found.digest === functionsDigest) return;
+    if (mode === "check") throw older(found);
+    try {
+      return await mapped(database.script(scriptFrom(found)));
+    } catch (error) {
+      const raced = error instanceof SchemaVersionError && error.code === "PH_SCHEMA_CHANGED";
+      if (!raced || attempt >= 5) throw error;
+    }
+  }
+}
+
+/** The script that leads from what was found to what is needed; it checks first that nothing has changed since. */
+function scriptFrom(found: Found): string {
+  const missing = migrations.filter(({ n }) => n > found.version);
+  return [
+    "select pg_advisory_xact_lock(hashtextextended('posthorn:migrate', 0));",
+    guard(found),
+    "set local client_min_messages = warning;",
+    found.version === 0 ? "create schema posthorn;" : "",
+    ...missing.map(({ text }) => text),
+    ...bodies,
+    ...missing.map(({ n, name }) => `insert into posthorn.migration (n, name) values (${n}, '${name}');`),
+    `insert into posthorn.installation (functions_digest) values ('${functionsDigest}')
+       on conflict (singleton) do update set functions_digest = excluded.functions_digest;`,
+    found.version === 0 ? firstEpoch : "",
+  ].join("\n");
+}
+
+function guard(found: Found): string {
+  const condition =
+    found.version === 0
+      ? "to_regclass('posthorn.migration') is not null"
+      : `(select max(n) from posthorn.migration) <> ${found.version}
+         or (select functions_digest from posthorn.installation) is distinct from '${found.digest}'`;
+  return `do $guard$ begin if ${condition} then raise exception 'the schema was changed by another process' using errcode = 'PH008'; end if; end $guard$;`;
+}
+
+const firstEpoch = `
+insert into posthorn.epoch (n, system_identifier, database, first_id)
+  select 1, system_identifier, (select oid from pg_database where datname = current_database()), 1 from pg_control_system();
+insert into posthorn.ring (slots, slot, system_identifier, database, first_id)
+  select '{1}', 1, system_identifier, database, first_id from posthorn.epoch;`;
+
+async function findSchema(database: Database): Promise<Found> {
+  const exists = await database.query<{ there: boolean }>(
+    "select to_regclass('posthorn.migration') is not null as there",
+  );
+  if (exists.rows[0]?.there !== true) return { version: 0, digest: null };
+  const { rows } = await database.query<{ version: number; digest: string | null }>(
+    "select coalesce(max(n), 0)::int as version, (select functions_digest from posthorn.installation) as digest from posthorn.migration",
+  );
+  return rows[0] ?? { version: 0, digest: null };
+}
+
+async function checkServer(database: Database): Promise<void> {
+  const { rows } = await database.query<{ version: number; encoding: string }>(
+    "select current_setting('server_version_num')::int as version, current_setting('server_encoding') as encoding",
+  );
+  const server = rows[0];
+  if (server === undefined) throw errorOf("PH_INTERNAL", "The server did not say its version.");
+  if (server.version < oldestServer) {
+    throw errorOf(
+      "PH_DATABASE_UNSUITABLE",
+      `PostgreSQL ${oldestServer / 10_000} or newer is needed; this server is ${Math.floor(server.version / 10_000)}. Upgrade it.`,
+      { version: server.version },
+    );
+  }
+  if (server.encoding !== "UTF8") {
+    throw errorOf(
+      "PH_DATABASE_UNSUITABLE",
+      `The database has the encoding ${server.encoding}; payloads need UTF8. Create one with: create database … encoding 'UTF8' template template0.`,
+      { encoding: server.encoding },
+    );
+  }
+}
+
+function older(found: Found): Error {
+  if (found.version === 0) {
+    return errorOf(
+      "PH_SCHEMA_MISSING",
+      'The database has no Posthorn schema. Run `await post.migrate()` once, for instance when you deploy, or pass migrate: "auto".',
+      { needed: schemaVersion },
+    );
+  }
+  const what =
+    found.version === schemaVersion ? "Its functions are not those" : `Its version ${found.version} is older than that`;
+  return errorOf(
+    "PH_SCHEMA_OLDER",
+    `The Posthorn schema does not fit: ${what} of this code (${schemaVersion}). Run \`await post.migrate()\` once, for instance when you deploy, or pass migrate: "auto".`,
+    { found: found.version, needed: schemaVersion },
+  );
+}
+
+function newer(found: Found): Error {
+  return errorOf(
+    "PH_SCHEMA_NEWER",
+    `The Posthorn schema has version ${found.version}; this code knows ${schemaVersion}. Deploy the newer code; a schema is never downgraded.`,
+    { found: found.version, needed: schemaVersion },
+  );
+}

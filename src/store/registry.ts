@@ -1,0 +1,63 @@
+/** The registry of contracts and subscriptions in the database; conflicts come back as `ContractConflictError` with both parties. */
+import type { Executor } from "../core/database.js";
+import { mapped } from "./sqlstate.js";
+
+export interface ContractEntry {
+  readonly kind: string;
+  readonly name: string;
+  readonly version: number;
+  readonly channel: string;
+  readonly keyed: boolean;
+  readonly owner: string | null;
+}
+
+/** Ids of a registered contract and of its channel. */
+export interface ContractIds {
+  readonly contract: number;
+  readonly channel: number;
+}
+
+/** Registers a contract, or holds us to what is registered. `publishes`: whoever publishes an event first owns it. */
+export async function registerContract(
+  executor: Executor,
+  entry: ContractEntry,
+  service: string,
+  publishes: boolean,
+): Promise<ContractIds> {
+  const { rows } = await mapped(
+    executor.query<{ ids: string }>(
+      "select posthorn.register_contract($1::text, $2::int, $3::text::posthorn.kind, $4::text, $5::boolean, $6::text, $7::text, $8::boolean)::text as ids",
+      [entry.name, entry.version, entry.kind, entry.channel, entry.keyed, entry.owner, service, publishes],
+    ),
+  );
+  return JSON.parse(rows[0]?.ids ?? "null");
+}
+
+export interface SubscriptionEntry {
+  readonly name: string;
+  readonly kind: "command" | "event";
+  readonly channel: string;
+  readonly idempotency: string;
+  /** The policy as JSON text, for rescuers and tools that do not have the code. */
+  readonly policy: string;
+}
+
+export interface SubscriptionIds {
+  readonly subscription: number;
+  readonly channel: number;
+}
+
+/** Registers a queue's or topic's reader with its policy. A new reader of a topic starts now. */
+export async function registerSubscription(
+  executor: Executor,
+  entry: SubscriptionEntry,
+  service: string,
+): Promise<SubscriptionIds> {
+  const { rows } = await mapped(
+    executor.query<{ ids: string }>(
+      "select posthorn.register_subscription($1::text, $2::text::posthorn.kind, $3::text, $4::text::posthorn.idempotency, $5::json, $6::text)::text as ids",
+      [entry.name, entry.kind, entry.channel, entry.idempotency, entry.policy, service],
+    ),
+  );
+  return JSON.parse(rows[0]?.ids ?? "null");
+}

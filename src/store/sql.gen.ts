@@ -1,0 +1,1552 @@
+/** Written by scripts/embed-sql.mjs from the folder sql; do not edit. */
+export const sqlFiles: readonly { readonly name: string; readonly text: string }[] = [
+  { name: "migrations/0001_registry.sql", text: `-- The registry: which channels, contracts and subscriptions exist, and which server this data belongs to.
+
+create table posthorn.migration (
+  n int primary key,
+  name text not null,
+  applied_at timestamptz not null default clock_timestamp()
+);
+
+-- One row: what the schema in this database is made of. The digest tells whether the functions are those of the code.
+create table posthorn.installation (
+  singleton boolean primary key default true check (singleton),
+  functions_digest text not null
+);
+
+create type posthorn.kind as enum ('command', 'event');
+create type posthorn.idempotency as enum ('transaction', 'handler', 'at-most-once');
+
+-- A queue (of commands) or a topic (of events). \`lanes\` is fixed when the channel is made.
+create table posthorn.channel (
+  id int generated always as identity primary key,
+  kind posthorn.kind not null,
+  name text not null check (length(name) between 1 and 80),
+  lanes int not null default 1 check (lanes between 1 and 1024),
+  created_at timestamptz not null default clock_timestamp(),
+  unique (kind, name)
+);
+
+-- One row for each version of a contract. Kind, channel, key and owner are the same in all versions of a name.
+create table posthorn.contract (
+  id int generated always as identity primary key,
+  name text not null check (length(name) between 1 and 80),
+  version int not null check (version >= 1),
+  kind posthorn.kind not null,
+  channel int not null references posthorn.channel (id),
+  keyed boolean not null,
+  owner text,
+  registered_by text not null,
+  registered_at timestamptz not null default clock_timestamp(),
+  unique (name, version)
+);
+
+-- A named reader of a channel. A queue has exactly one, of the queue's name; it exists before any worker has told its policy.
+create table posthorn.subscription (
+  id int generated always as identity primary key,
+  name text not null unique check (length(name) between 1 and 80),
+  channel int not null references posthorn.channel (id),
+  idempotency posthorn.idempotency,
+  policy json,
+  service text,
+  created_at timestamptz not null default clock_timestamp(),
+  declared_at timestamptz
+);
+create index subscription_channel on posthorn.subscription (channel);
+
+-- Transaction ids mean something only on the server that gave them. A restored copy has another identity and is refused.
+create table posthorn.epoch (
+  n int primary key,
+  system_identifier bigint not null,
+  database oid not null,
+  first_id bigint not null,
+  begun_at timestamptz not null default clock_timestamp()
+);
+` },
+  { name: "migrations/0002_log.sql", text: `-- The log: message, claim, settlement. Only appended to; space comes back by truncating whole segments.
+--
+-- A segment is one slot of a fixed ring: five plain tables with the slot's number. The hot path writes and reads them by name;
+-- a partitioned parent would be planned and locked in every statement. \`ring.slots\` lists the slots that hold data, oldest
+-- first; the last one is written to.
+
+create sequence posthorn.message_id;
+create sequence posthorn.claim_id;
+create sequence posthorn.tick_id;
+
+create type posthorn.outcome as enum (
+  'succeeded', 'failed', 'crashed', 'released', 'rejected', 'invalid', 'skipped', 'begun', 'unknown'
+);
+
+create table posthorn.ring (
+  singleton boolean primary key default true check (singleton),
+  slots smallint[] not null,
+  slot smallint not null check (slot between 1 and 8),
+  system_identifier bigint not null,
+  database oid not null,
+  first_id bigint not null
+);
+
+do $do$
+begin
+  for slot in 1..8 loop
+    -- xid comes first: an insert evaluates columns in this order, and a transaction should have its id before it draws a message id.
+    execute format($sql$
+      create table posthorn.message_%1$s (
+        xid xid8 not null,
+        id bigint not null,
+        nonce bigint not null,
+        published_at timestamptz not null,
+        channel int not null,
+        lane int not null,
+        contract int not null,
+        key text,
+        payload json not null,
+        headers json
+      )$sql$, slot);
+    -- Two indexes that the planner cannot confuse: the second starts with an expression that only the late probe uses.
+    execute format('create index message_%1$s_by_id on posthorn.message_%1$s (channel, lane, id)', slot);
+    execute format('create index message_%1$s_by_xid on posthorn.message_%1$s (((channel::bigint << 32) | lane), xid, id)', slot);
+
+    -- An edge between two windows: every message with id <= ceiling_id that the snapshot sees lies before it.
+    execute format($sql$
+      create table posthorn.tick_%1$s (
+        id bigint primary key,
+        ceiling_id bigint not null,
+        snapshot pg_snapshot not null,
+        at timestamptz not null
+      )$sql$, slot);
+
+    -- Who took what, and how far the lane has come. message_slots is null when all messages lie in the claim's own slot.
+    execute format($sql$
+      create table posthorn.claim_%1$s (
+        id bigint not null,
+        n bigint not null,
+        token bigint not null,
+        worker bigint not null,
+        floor bigint not null,
+        ceiling bigint not null,
+        last_id bigint not null,
+        at timestamptz not null,
+        subscription int not null,
+        lane int not null,
+        late boolean not null,
+        -- These messages were committed late: their ids lie below those of earlier claims.
+        took_late boolean not null,
+        late_xids xid8[],
+        messages bigint[] not null,
+        message_slots smallint[]
+      )$sql$, slot);
+    execute format('create unique index claim_%1$s_by_n on posthorn.claim_%1$s (subscription, lane, n)', slot);
+    execute format('create unique index claim_%1$s_by_id on posthorn.claim_%1$s (id)', slot);
+    -- To find the claim of one message: the first in whose reach its id lies, else one of the few that took late ones.
+    execute format('create index claim_%1$s_by_reach on posthorn.claim_%1$s (subscription, lane, last_id) where not took_late', slot);
+    execute format('create index claim_%1$s_late on posthorn.claim_%1$s (subscription, lane, n) where took_late', slot);
+
+    -- How a part of a claim ended. \`messages\` is null for "all of the claim". A claim is open until a part closes it.
+    execute format($sql$
+      create table posthorn.settlement_%1$s (
+        claim bigint not null,
+        part int not null,
+        outcome posthorn.outcome,
+        closes boolean not null,
+        at timestamptz not null,
+        messages bigint[]
+      )$sql$, slot);
+    execute format('create unique index settlement_%1$s_by_part on posthorn.settlement_%1$s (claim, part)', slot);
+
+    -- How one delivery of one message ended: written by the handler's own transaction, or for a delivery from \`deferred\`.
+    execute format($sql$
+      create table posthorn.ending_%1$s (
+        message bigint not null,
+        claim bigint,
+        worker bigint,
+        at timestamptz not null,
+        subscription int not null,
+        delivery int not null,
+        outcome posthorn.outcome not null
+      )$sql$, slot);
+    execute format('create unique index ending_%1$s_by_delivery on posthorn.ending_%1$s (message, subscription, delivery)', slot);
+  end loop;
+end $do$;
+
+-- The base position of a lane: where it stood when it was registered or at the last rotation. The position now is the newest
+-- claim in \`slot\`, else this row. Neither is an error, never a first window.
+create table posthorn.lane (
+  subscription int not null references posthorn.subscription (id),
+  lane int not null,
+  slot smallint not null,
+  n bigint not null,
+  floor bigint not null,
+  ceiling bigint not null,
+  last_id bigint not null,
+  late boolean not null,
+  late_xids xid8[],
+  primary key (subscription, lane)
+);
+
+-- Shapes that functions hand to each other.
+create type posthorn.position as (slot smallint, n bigint, floor bigint, ceiling bigint, last_id bigint, late boolean, late_xids xid8[]);
+create type posthorn.tick as (id bigint, ceiling_id bigint, snapshot pg_snapshot);
+create type posthorn.stored as (
+  id bigint, nonce bigint, contract int, key text, payload json, headers json, published_at timestamptz, slot smallint
+);
+` },
+  { name: "migrations/0003_waiting.sql", text: `-- What waits or went wrong: ordinary tables, because it is updated, changed and deleted. Rows carry a copy of the message,
+-- so that segments can be truncated beneath them.
+
+create sequence posthorn.deferred_id;
+
+create table posthorn.deferred (
+  id bigint primary key default nextval('posthorn.deferred_id'),
+  subscription int not null references posthorn.subscription (id),
+  due_at timestamptz not null,
+  -- The delivery that waits here, or runs while \`token\` is set.
+  delivery int not null,
+  attempts int not null,
+  crashes int not null,
+  reason posthorn.outcome not null,
+  token bigint,
+  worker bigint,
+  taken_at timestamptz,
+  message bigint not null,
+  nonce bigint not null,
+  channel int not null,
+  lane int not null,
+  contract int not null,
+  key text,
+  payload json not null,
+  headers json,
+  published_at timestamptz not null,
+  -- Every attempt so far: number, worker, times, error.
+  history json not null,
+  unique (subscription, message)
+);
+create index deferred_due on posthorn.deferred (subscription, due_at) where token is null;
+create index deferred_held on posthorn.deferred (worker) where token is not null;
+
+create table posthorn.dead_letter (
+  id bigint generated always as identity primary key,
+  subscription int not null references posthorn.subscription (id),
+  died_at timestamptz not null,
+  keep_until timestamptz not null,
+  reason text not null,
+  delivery int not null,
+  attempts int not null,
+  crashes int not null,
+  message bigint not null,
+  nonce bigint not null,
+  channel int not null,
+  lane int not null,
+  contract int not null,
+  key text,
+  payload json not null,
+  headers json,
+  published_at timestamptz not null,
+  history json not null,
+  unique (subscription, message)
+);
+create index dead_letter_kept on posthorn.dead_letter (keep_until);
+
+create table posthorn.invalid (
+  id bigint generated always as identity primary key,
+  subscription int not null references posthorn.subscription (id),
+  found_at timestamptz not null,
+  issues json not null,
+  delivery int not null,
+  message bigint not null,
+  nonce bigint not null,
+  channel int not null,
+  lane int not null,
+  contract int not null,
+  key text,
+  payload json not null,
+  headers json,
+  published_at timestamptz not null,
+  history json not null,
+  unique (subscription, message)
+);
+` },
+  { name: "migrations/0004_fleet.sql", text: `-- The fleet: who works, who watches, and what is wrong.
+
+create table posthorn.worker (
+  id bigint generated always as identity primary key,
+  service text not null,
+  host text not null,
+  pid int not null,
+  started_at timestamptz not null default clock_timestamp(),
+  heartbeat_at timestamptz not null default clock_timestamp(),
+  -- After so long without a heartbeat the worker counts as dead, whatever its session says.
+  timeout_ms int not null,
+  -- Key of the session lock that the worker's listening connection holds; null where there are no sessions of one's own.
+  session_key bigint,
+  -- The backends that this worker claims and listens on, so that those of a stopped process can be ended: one that waits for its
+  -- client to read would keep its lane locked. Started times guard against a number that was given again.
+  backends json not null default '[]',
+  -- A worker without a session lock dies with its server: an embedded database starts anew with each process.
+  server_started_at timestamptz not null default pg_postmaster_start_time(),
+  -- Every claim of this worker that may be open has an id of at least this.
+  oldest_open_claim bigint not null
+);
+
+-- What a worker works on, and which contracts it has handlers for.
+create table posthorn.attendance (
+  worker bigint not null references posthorn.worker (id) on delete cascade,
+  subscription int not null references posthorn.subscription (id),
+  contracts int[] not null,
+  primary key (worker, subscription)
+);
+create index attendance_subscription on posthorn.attendance (subscription);
+
+create table posthorn.alert (
+  id bigint generated always as identity primary key,
+  name text not null,
+  subscription int not null references posthorn.subscription (id),
+  raised_at timestamptz not null default clock_timestamp(),
+  resolved_at timestamptz,
+  value bigint not null,
+  threshold bigint not null
+);
+-- Raised once in the fleet, whoever notices.
+create unique index alert_open on posthorn.alert (subscription, name) where resolved_at is null;
+
+-- When a pass of maintenance last ran; the lock that elects its runner is an advisory one.
+create table posthorn.maintenance (
+  name text primary key,
+  ran_at timestamptz not null,
+  -- Facts that a pass keeps for the next one.
+  notes json
+);
+` },
+  { name: "functions/01_slots.sql", text: `-- by_slot(signature, returns, body): makes posthorn.<signature> from one body for all slots of the ring: {slot} in the body is
+-- the number of a slot, and the first argument, p_slot, chooses. The statements inside name their tables directly, so each has a
+-- cached plan over one plain table. Not for use at run time.
+create or replace function posthorn.by_slot(p_signature text, p_returns text, p_body text) returns void
+language plpgsql as $$
+declare
+  v_branches text;
+begin
+  select string_agg(format('when %s then %s', slot, replace(p_body, '{slot}', slot::text)), E'\\n' order by slot)
+    into v_branches from generate_series(1, 8) slot;
+  execute format('create or replace function posthorn.%s returns %s language plpgsql as %L', p_signature, p_returns,
+    format(E'begin case p_slot\\n%s\\nelse raise exception ''slot %% does not exist'', p_slot using errcode = ''PH099'';\\nend case; end', v_branches));
+end $$;
+` },
+  { name: "functions/02_own_transaction.sql", text: `-- own_transaction(durable): called first in every transaction of the library itself, never in a caller's.
+-- Refuses anything but READ COMMITTED: a claim reads what was committed after its snapshot was stored, and a snapshot that is
+-- older than the one stored in a tick would deliver messages twice. Sets, for this transaction only, what keeps the plans of the
+-- few hot statements the same whatever the statistics say; and whether COMMIT waits for the disk.
+-- Raises PH002 (wrong isolation level), PH003 (restored or moved database).
+create or replace function posthorn.own_transaction(p_durable boolean) returns posthorn.ring
+language plpgsql as $$
+declare
+  v_ring posthorn.ring;
+begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'this needs a READ COMMITTED transaction, not %', upper(current_setting('transaction_isolation')) using errcode = 'PH002';
+  end if;
+  perform set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true), set_config('enable_sort', 'off', true),
+    set_config('jit', 'off', true), set_config('plan_cache_mode', 'force_generic_plan', true),
+    set_config('synchronous_commit', case when p_durable then 'on' else 'off' end, true);
+  select * into v_ring from posthorn.ring;
+  if not posthorn.is_here(v_ring.system_identifier, v_ring.database) then
+    raise exception 'this database was restored or moved: its transaction ids belong to another server' using errcode = 'PH003';
+  end if;
+  return v_ring;
+end $$;
+
+-- is_here(system, database): whether these name the server and database that this session is in.
+create or replace function posthorn.is_here(p_system bigint, p_database oid) returns boolean
+language sql stable as $$
+  select p_system = (select system_identifier from pg_control_system())
+    and p_database = (select oid from pg_database where datname = current_database())
+$$;
+
+-- lock_key(purpose, a, b): the advisory lock for a purpose, apart from those of other installations and other software.
+create or replace function posthorn.lock_key(p_purpose text, p_a bigint default 0, p_b bigint default 0) returns bigint
+language sql immutable as $$
+  select hashtextextended('posthorn:' || p_purpose || ':' || p_a || ':' || p_b, 0)
+$$;
+
+-- random_bigint(): 64 bits from the server's strong source. For nonces, which make public ids unguessable.
+create or replace function posthorn.random_bigint() returns bigint
+language sql volatile as $$
+  select ('x' || substr(u, 1, 8) || substr(u, 25, 8))::bit(64)::bigint from (select gen_random_uuid()::text as u) x
+$$;
+
+-- public_id(id, nonce): the id of a message as people and programs see it; id_of and nonce_of read it back, null if it is none.
+create or replace function posthorn.public_id(p_id bigint, p_nonce bigint) returns text
+language sql immutable as $$ select p_id::text || '-' || lpad(to_hex(p_nonce), 16, '0') $$;
+
+create or replace function posthorn.id_of(p_public text) returns bigint
+language sql immutable as $$
+  select case when p_public ~ '^[0-9]{1,18}-[0-9a-f]{16}$' then split_part(p_public, '-', 1)::bigint end
+$$;
+
+create or replace function posthorn.nonce_of(p_public text) returns bigint
+language sql immutable as $$
+  select case when p_public ~ '^[0-9]{1,18}-[0-9a-f]{16}$' then ('x' || split_part(p_public, '-', 2))::bit(64)::bigint end
+$$;
+` },
+  { name: "functions/03_read.sql", text: `-- Reading the log. Every function reads one slot; the functions without "_of" merge several, which happens only around a rotation.
+
+-- page_of: committed messages of a lane after an id and up to a ceiling that the ceiling's snapshot sees, by id.
+-- Plan: message_N_by_id, range on id, stops at the limit.
+select posthorn.by_slot(
+  'page_of(p_slot smallint, p_channel int, p_lane int, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit int)',
+  'setof posthorn.stored', $body$
+  return query select m.id, m.nonce, m.contract, m.key, m.payload, m.headers, m.published_at, {slot}::smallint
+    from posthorn.message_{slot} m
+    where m.channel = p_channel and m.lane = p_lane and m.id > p_after and m.id <= p_upto and pg_visible_in_snapshot(m.xid, p_snapshot)
+    order by m.id limit p_limit;
+$body$);
+
+-- late_xids_of: the transactions with messages at or below the floor's id that the floor's snapshot did not see and the ceiling's
+-- sees. The floor's list of running transactions does not hold those at or above its xmax, hence the second part.
+-- Plan: message_N_by_xid; one probe for each transaction, then a range of the index alone.
+select posthorn.by_slot(
+  'late_xids_of(p_slot smallint, p_channel int, p_lane int, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot)',
+  'xid8[]', $body$
+  return (select array_agg(distinct late.xid) from (
+    select probe.xid from pg_snapshot_xip(p_floor) running(xid)
+      cross join lateral (select m.xid from posthorn.message_{slot} m
+        where ((m.channel::bigint << 32) | m.lane) = ((p_channel::bigint << 32) | p_lane)
+          and m.xid = running.xid and m.id >= p_first_id and m.id <= p_floor_id limit 1) probe
+      where pg_visible_in_snapshot(running.xid, p_ceiling)
+    union all
+    select m.xid from posthorn.message_{slot} m
+      where ((m.channel::bigint << 32) | m.lane) = ((p_channel::bigint << 32) | p_lane)
+        and m.xid >= pg_snapshot_xmax(p_floor) and m.xid < pg_snapshot_xmax(p_ceiling)
+        and m.id >= p_first_id and m.id <= p_floor_id and pg_visible_in_snapshot(m.xid, p_ceiling)) late);
+$body$);
+
+-- late_page_of: messages of the listed transactions after an id and up to the floor's, by id.
+-- Plan: one probe of message_N_by_xid for each transaction. \`xid = any(…)\` would become a filter over the whole lane.
+select posthorn.by_slot(
+  'late_page_of(p_slot smallint, p_channel int, p_lane int, p_xids xid8[], p_after bigint, p_upto bigint, p_limit int)',
+  'setof posthorn.stored', $body$
+  return query select late.* from unnest(p_xids) listed(xid)
+    cross join lateral (select m.id, m.nonce, m.contract, m.key, m.payload, m.headers, m.published_at, {slot}::smallint
+      from posthorn.message_{slot} m
+      where ((m.channel::bigint << 32) | m.lane) = ((p_channel::bigint << 32) | p_lane)
+        and m.xid = listed.xid and m.id > p_after and m.id <= p_upto
+      order by m.id limit p_limit) late
+    order by late.id limit p_limit;
+$body$);
+
+-- newest_claim_of: the position a lane has reached in a slot; null columns when the slot has no claim of the lane.
+select posthorn.by_slot('newest_claim_of(p_slot smallint, p_subscription int, p_lane int)', 'posthorn.position', $body$
+  return (select row({slot}::smallint, c.n, c.floor, c.ceiling, c.last_id, c.late, c.late_xids)::posthorn.position from posthorn.claim_{slot} c
+    where c.subscription = p_subscription and c.lane = p_lane order by c.n desc limit 1);
+$body$);
+
+select posthorn.by_slot('tick_of(p_slot smallint, p_id bigint)', 'posthorn.tick', $body$
+  return (select row(t.id, t.ceiling_id, t.snapshot)::posthorn.tick from posthorn.tick_{slot} t where t.id = p_id);
+$body$);
+
+-- message_of: one message by its place; the caller compares the nonce.
+select posthorn.by_slot('message_of(p_slot smallint, p_channel int, p_lane int, p_id bigint)', 'posthorn.stored', $body$
+  return (select row(m.id, m.nonce, m.contract, m.key, m.payload, m.headers, m.published_at, {slot}::smallint)::posthorn.stored
+    from posthorn.message_{slot} m where m.channel = p_channel and m.lane = p_lane and m.id = p_id);
+$body$);
+
+create or replace function posthorn.page(p_slots smallint[], p_channel int, p_lane int, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit int)
+returns setof posthorn.stored language plpgsql as $$
+begin
+  if array_length(p_slots, 1) = 1 then
+    return query select * from posthorn.page_of(p_slots[1], p_channel, p_lane, p_after, p_upto, p_snapshot, p_limit);
+  else
+    return query select p.* from unnest(p_slots) s(slot)
+      cross join lateral posthorn.page_of(s.slot, p_channel, p_lane, p_after, p_upto, p_snapshot, p_limit) p order by p.id limit p_limit;
+  end if;
+end $$;
+
+create or replace function posthorn.late_page(p_slots smallint[], p_channel int, p_lane int, p_xids xid8[], p_after bigint, p_upto bigint, p_limit int)
+returns setof posthorn.stored language plpgsql as $$
+begin
+  return query select p.* from unnest(p_slots) s(slot)
+    cross join lateral posthorn.late_page_of(s.slot, p_channel, p_lane, p_xids, p_after, p_upto, p_limit) p order by p.id limit p_limit;
+end $$;
+
+create or replace function posthorn.late_xids(p_slots smallint[], p_channel int, p_lane int, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot)
+returns xid8[] language plpgsql as $$
+begin
+  if array_length(p_slots, 1) = 1 then
+    return posthorn.late_xids_of(p_slots[1], p_channel, p_lane, p_floor, p_floor_id, p_first_id, p_ceiling);
+  end if;
+  return (select array_agg(distinct x.xid) from unnest(p_slots) s(slot)
+    cross join lateral unnest(posthorn.late_xids_of(s.slot, p_channel, p_lane, p_floor, p_floor_id, p_first_id, p_ceiling)) x(xid));
+end $$;
+` },
+  { name: "functions/04_claim.sql", text: `-- claim(subscription, lane, worker, limit): takes the next messages of a lane for a worker, as one JSON document:
+--   { missed } when another session is claiming this lane just now, { } when there is nothing, else
+--   { claim, token, slot, messages: [[id, nonce, slot, contract, key, payload, headers, published_at in ms]] }.
+-- Windows between ticks: a position names a floor tick, a ceiling tick and a place between them. First come the messages that
+-- were committed late (at or below the floor's id, unseen by the floor, seen by the ceiling), then those above the floor's id.
+-- Every committed message is in exactly one window, because ceilings never go down, snapshots only grow, and pages are read after
+-- the snapshot was taken. Must run in a transaction that publishes nothing: its own rows would count as seen.
+-- Raises PH002 (isolation), PH003 (moved), PH004 (position lost), PH007 (the worker counts as dead).
+create or replace function posthorn.claim(p_subscription int, p_lane int, p_worker bigint, p_limit int) returns json
+language plpgsql as $$
+declare
+  v_subscription posthorn.subscription;
+  v_ring posthorn.ring;
+  v_at posthorn.position;
+  v_floor posthorn.tick;
+  v_ceiling posthorn.tick;
+  v_opened boolean := false;
+  v_took_late boolean;
+  v_rows posthorn.stored[];
+  v_claim bigint;
+  v_token bigint := (random() * 9e18)::bigint;
+begin
+  select * into v_subscription from posthorn.subscription where id = p_subscription;
+  v_ring := posthorn.own_transaction(v_subscription.idempotency = 'at-most-once');
+  perform posthorn.hold_worker(p_worker);
+  if not pg_try_advisory_xact_lock(posthorn.lock_key('lane', p_subscription, p_lane)) then
+    return '{"missed":true}';
+  end if;
+  -- From here each statement sees what the previous holder of the lock committed.
+  v_at := posthorn.position_of(p_subscription, p_lane);
+  v_ceiling := posthorn.tick_of(v_at.slot, v_at.ceiling);
+  v_floor := posthorn.tick_of(v_at.slot, v_at.floor);
+  if v_ceiling.id is null or v_floor.id is null then
+    raise exception 'the ticks of subscription %, lane % are gone', v_subscription.name, p_lane using errcode = 'PH004';
+  end if;
+
+  loop
+    v_took_late := v_at.late;
+    if v_at.late then
+      select array_agg(p::posthorn.stored order by p.id) into v_rows
+        from posthorn.late_page(v_ring.slots, v_subscription.channel, p_lane, v_at.late_xids, v_at.last_id, v_floor.ceiling_id, p_limit) p;
+      if coalesce(array_length(v_rows, 1), 0) < p_limit then
+        v_at.late := false;
+        v_at.late_xids := null;
+        v_at.last_id := v_floor.ceiling_id;
+      else
+        v_at.last_id := (v_rows[p_limit]).id;
+      end if;
+    elsif v_at.last_id < v_ceiling.ceiling_id then
+      select array_agg(p::posthorn.stored) into v_rows
+        from posthorn.page(v_ring.slots, v_subscription.channel, p_lane, v_at.last_id, v_ceiling.ceiling_id, v_ceiling.snapshot, p_limit) p;
+      v_at.last_id := case when coalesce(array_length(v_rows, 1), 0) < p_limit then v_ceiling.ceiling_id else (v_rows[p_limit]).id end;
+    elsif v_opened then
+      return '{}';
+    else
+      -- The window is done. Its ceiling is the floor of the next, whose id is read before its snapshot is taken, in an earlier
+      -- statement: a message above the id may be seen and waits for the window after, one below it is late if it is unseen.
+      v_floor := v_ceiling;
+      v_ceiling.ceiling_id := greatest(v_floor.ceiling_id, coalesce(pg_sequence_last_value('posthorn.message_id'), 0));
+      select pg_current_snapshot() into v_ceiling.snapshot;
+      v_opened := true;
+      v_at.late_xids := posthorn.late_xids(v_ring.slots, v_subscription.channel, p_lane, v_floor.snapshot, v_floor.ceiling_id,
+        v_ring.first_id, v_ceiling.snapshot);
+      v_at.late := v_at.late_xids is not null;
+      v_at.last_id := case when v_at.late then v_ring.first_id - 1 else v_floor.ceiling_id end;
+    end if;
+    exit when v_rows is not null;
+  end loop;
+
+  if v_opened then
+    v_ceiling.id := nextval('posthorn.tick_id');
+    perform posthorn.write_tick(v_at.slot, v_ceiling.id, v_ceiling.ceiling_id, v_ceiling.snapshot);
+  end if;
+  v_claim := nextval('posthorn.claim_id');
+  v_at.n := v_at.n + 1;
+  v_at.floor := v_floor.id;
+  v_at.ceiling := v_ceiling.id;
+  perform posthorn.write_claim(v_at.slot, v_claim, v_token, p_worker, p_subscription, p_lane, v_at, v_took_late, v_rows);
+  return json_build_object('claim', v_claim::text, 'token', v_token::text, 'slot', v_at.slot, 'messages', (
+    select json_agg(json_build_array(r.id::text, r.nonce::text, r.slot, r.contract, r.key, r.payload, r.headers,
+      floor(extract(epoch from r.published_at) * 1000))) from unnest(v_rows) r));
+end $$;
+
+-- hold_worker(worker): until the end of this transaction nobody rescues what this worker holds, so that a claim is never written
+-- for a worker that is forgotten in the same moment. Raises PH007 when it counts as dead already.
+create or replace function posthorn.hold_worker(p_worker bigint) returns void
+language plpgsql as $$
+begin
+  if not pg_try_advisory_xact_lock_shared(posthorn.lock_key('worker', p_worker))
+    or not exists (select from posthorn.worker w where w.id = p_worker) then
+    raise exception 'worker % counts as dead; its messages were rescued', p_worker using errcode = 'PH007';
+  end if;
+end $$;
+
+-- position_of(subscription, lane): where a lane stands: its newest claim, else its base row. Raises PH004 when there is neither.
+create or replace function posthorn.position_of(p_subscription int, p_lane int) returns posthorn.position
+language plpgsql as $$
+declare
+  v_base posthorn.lane;
+  v_at posthorn.position;
+begin
+  select * into v_base from posthorn.lane l where l.subscription = p_subscription and l.lane = p_lane;
+  if v_base.subscription is null then
+    raise exception 'subscription % has no position for lane %', p_subscription, p_lane using errcode = 'PH004';
+  end if;
+  v_at := posthorn.newest_claim_of(v_base.slot, p_subscription, p_lane);
+  if v_at.n is null then
+    return row(v_base.slot, v_base.n, v_base.floor, v_base.ceiling, v_base.last_id, v_base.late, v_base.late_xids)::posthorn.position;
+  end if;
+  return v_at;
+end $$;
+
+select posthorn.by_slot('write_tick(p_slot smallint, p_id bigint, p_ceiling_id bigint, p_snapshot pg_snapshot)', 'void', $body$
+  insert into posthorn.tick_{slot} (id, ceiling_id, snapshot, at) values (p_id, p_ceiling_id, p_snapshot, clock_timestamp());
+$body$);
+
+select posthorn.by_slot(
+  'write_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription int, p_lane int, p_at posthorn.position, p_took_late boolean, p_rows posthorn.stored[])',
+  'void', $body$
+  insert into posthorn.claim_{slot} (id, n, token, worker, floor, ceiling, last_id, at, subscription, lane, late, took_late, late_xids, messages, message_slots)
+    select p_claim, p_at.n, p_token, p_worker, p_at.floor, p_at.ceiling, p_at.last_id, clock_timestamp(), p_subscription, p_lane, p_at.late,
+      p_took_late, p_at.late_xids, array_agg(r.id), case when bool_and(r.slot = {slot}) then null else array_agg(r.slot) end
+    from unnest(p_rows) r;
+$body$);
+` },
+  { name: "functions/05_append.sql", text: `-- append(messages): writes messages into the slot that is open now, in the caller's transaction. The list is JSON:
+--   [{ n: nonce, ch: channel, c: contract, k: key, p: payload, h: headers }]; returns [[nonce, id]] as JSON.
+-- TypeScript producers send the same insert as plain SQL; this is for statements that do more than publish.
+select posthorn.by_slot('append_of(p_slot smallint, p_messages json)', 'json', $body$
+  declare v_ids json;
+  begin
+  with written as (
+    insert into posthorn.message_{slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers)
+    select pg_current_xact_id(), nextval('posthorn.message_id'), r.n, clock_timestamp(), r.ch, 0, r.c, r.k, r.p, r.h
+    from json_to_recordset(p_messages) as r(n bigint, ch int, c int, k text, p json, h json)
+    returning nonce, id)
+  select json_agg(json_build_array(nonce::text, id::text)) into v_ids from written;
+  return v_ids;
+  end;
+$body$);
+
+create or replace function posthorn.append(p_messages json) returns json
+language plpgsql as $$
+declare
+  v_ring posthorn.ring;
+begin
+  select * into v_ring from posthorn.ring;
+  if not posthorn.is_here(v_ring.system_identifier, v_ring.database) then
+    raise exception 'this database was restored or moved: its transaction ids belong to another server' using errcode = 'PH003';
+  end if;
+  return posthorn.append_of(v_ring.slot, p_messages);
+end $$;
+
+-- said(name, kind, payload, key, headers): what send and publish share. Looks the newest version of the contract up and holds the
+-- caller to it. Raises PH010 (unknown contract), PH011 (wrong kind), PH012 (key), PH013 (payload is no JSON for us), PH014 (too large).
+create or replace function posthorn.said(p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json) returns text
+language plpgsql as $$
+declare
+  v_contract posthorn.contract;
+  v_nonce bigint := posthorn.random_bigint();
+  v_ids json;
+begin
+  select * into v_contract from posthorn.contract where name = p_name order by version desc limit 1;
+  if v_contract.id is null then
+    raise exception 'no contract is called "%"', left(p_name, 80) using errcode = 'PH010',
+      hint = 'Contracts are registered by the first TypeScript process that declares or says them. See select name, kind from posthorn.contract.';
+  end if;
+  if v_contract.kind <> p_kind then
+    raise exception '"%" is % % and cannot be %', p_name, case v_contract.kind when 'event' then 'an' else 'a' end, v_contract.kind,
+      case p_kind when 'event' then 'published' else 'sent' end using errcode = 'PH011',
+      hint = case v_contract.kind when 'event' then 'Use posthorn.publish.' else 'Use posthorn.send.' end;
+  end if;
+  if v_contract.keyed and (p_key is null or p_key = '') then
+    raise exception '"%" keeps order per key and needs one', p_name using errcode = 'PH012', hint = 'Pass key => ….';
+  end if;
+  if p_key is not null and (p_key = '' or octet_length(p_key) > 512) then
+    raise exception 'the key of "%" is empty or longer than 512 bytes', p_name using errcode = 'PH012';
+  end if;
+  if p_payload is null then
+    raise exception 'the payload of "%" is null', p_name using errcode = 'PH013', hint = 'Pass ''null''::json to say nothing in JSON.';
+  end if;
+  if octet_length(p_payload::text) > 1048576 or octet_length(coalesce(p_headers::text, '')) > 8192 then
+    raise exception 'the payload or headers of "%" are too large', p_name using errcode = 'PH014';
+  end if;
+  -- json takes what no reader can decode (\\u0000, half surrogate pairs); jsonb does not.
+  begin
+    perform p_payload::jsonb, p_headers::jsonb;
+  exception when others then
+    raise exception 'the payload of "%" cannot be decoded: %', p_name, sqlerrm using errcode = 'PH013';
+  end;
+  v_ids := posthorn.append(json_build_array(json_build_object('n', v_nonce::text, 'ch', v_contract.channel, 'c', v_contract.id,
+    'k', p_key, 'p', p_payload, 'h', p_headers)));
+  return posthorn.public_id((v_ids -> 0 ->> 1)::bigint, v_nonce);
+end $$;
+
+-- publish(name, payload, key, headers): states a fact in the caller's transaction; returns the message's id. Visible after COMMIT.
+create or replace function posthorn.publish(name text, payload json, key text default null, headers json default null) returns text
+language sql volatile as $$ select posthorn.said($1, 'event', $2, $3, $4) $$;
+
+-- send(name, payload, key, headers): asks for something in the caller's transaction; returns the message's id.
+create or replace function posthorn.send(name text, payload json, key text default null, headers json default null) returns text
+language sql volatile as $$ select posthorn.said($1, 'command', $2, $3, $4) $$;
+` },
+  { name: "functions/06_conclude.sql", text: `-- How deliveries end. Each delivery ends at most once, whatever the end, in one transaction with its consequence:
+--   a delivery from the log in a claim-settling mode: a numbered part of its claim, unique (claim, part), fenced by the claim's token;
+--   a delivery from the log in transaction mode: an ending, unique (message, subscription, delivery), fenced by the claim's token;
+--   a delivery from \`deferred\`: the row itself, fenced by its token.
+-- A stale holder's success, its failure and a rescue therefore meet on the same row, and the second one loses.
+
+-- settle_parts_of: writes parts of claims of one slot; returns how many. Parts: [{ claim, token, part, outcome, messages, closes }].
+-- Plan: one probe of claim_N_by_id for each part; a join could be planned over the whole index while the segment is empty.
+select posthorn.by_slot('settle_parts_of(p_slot smallint, p_parts json)', 'int', $body$
+  declare v_written int;
+  begin
+    insert into posthorn.settlement_{slot} (claim, part, outcome, closes, at, messages)
+      select p.claim, p.part, p.outcome, p.closes, clock_timestamp(), p.messages
+      from json_to_recordset(p_parts) as p(claim bigint, token bigint, part int, outcome posthorn.outcome, closes boolean, messages bigint[])
+      cross join lateral (select 1 from posthorn.claim_{slot} c where c.id = p.claim and c.token = p.token offset 0) held
+    on conflict do nothing;
+    get diagnostics v_written = row_count;
+    return v_written;
+  end;
+$body$);
+
+-- end_of: writes the end of one delivery into the slot of its message. False when it had ended already.
+select posthorn.by_slot(
+  'end_of(p_slot smallint, p_subscription int, p_message bigint, p_delivery int, p_outcome posthorn.outcome, p_claim bigint, p_worker bigint)',
+  'boolean', $body$
+  insert into posthorn.ending_{slot} (message, claim, worker, at, subscription, delivery, outcome)
+    values (p_message, p_claim, p_worker, clock_timestamp(), p_subscription, p_delivery, p_outcome) on conflict do nothing;
+  return found;
+$body$);
+
+-- claim_of: a claim by its id, whoever holds it; null columns when it is gone.
+select posthorn.by_slot('claim_of(p_slot smallint, p_claim bigint)', 'posthorn.claim_1', $body$
+  return (select row(c.*)::posthorn.claim_1 from posthorn.claim_{slot} c where c.id = p_claim);
+$body$);
+
+-- end_in_transaction: the last statement of a handler's transaction: ends the delivery that the holder's token proves, and writes
+-- what the handler said. \`p_deferred\` is null for a delivery from the log. \`p_started\` is now() at BEGIN, as text.
+-- Returns [[nonce, id]] of what was said. Raises PH005 (claim lost), PH006 (the handler ended the transaction).
+create or replace function posthorn.end_in_transaction(
+  p_subscription int, p_message bigint, p_message_slot smallint, p_delivery int,
+  p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_say json
+) returns json
+language plpgsql as $$
+declare
+  v_claim posthorn.claim_1;
+begin
+  if now()::text <> p_started then
+    raise exception 'the transaction that the handler was given has ended' using errcode = 'PH006';
+  end if;
+  if p_deferred is null then
+    v_claim := posthorn.claim_of(p_claim_slot, p_claim);
+    if v_claim.token is distinct from p_token
+      or not posthorn.end_of(p_message_slot, p_subscription, p_message, p_delivery, 'succeeded', p_claim, v_claim.worker) then
+      perform posthorn.raise_lost(p_claim::text);
+    end if;
+  else
+    perform posthorn.end_deferred(p_deferred, p_token, 'succeeded');
+  end if;
+  return case when p_say is null then null else posthorn.append(p_say) end;
+end $$;
+
+create or replace function posthorn.raise_lost(p_what text) returns void
+language plpgsql as $$
+begin
+  raise exception 'the holder no longer holds this: it was rescued or ended elsewhere' using errcode = 'PH005', detail = p_what;
+end $$;
+
+-- end_deferred: ends a delivery that was taken from \`deferred\`, for good. Raises PH005.
+create or replace function posthorn.end_deferred(p_deferred bigint, p_token bigint, p_outcome posthorn.outcome) returns posthorn.deferred
+language plpgsql as $$
+declare
+  v_row posthorn.deferred;
+begin
+  delete from posthorn.deferred d where d.id = p_deferred and d.token = p_token returning * into v_row;
+  if v_row.id is null then
+    perform posthorn.raise_lost('deferred ' || p_deferred);
+  end if;
+  -- The fence was the row; the ending is for the history, and lies where the log is open now.
+  perform posthorn.end_of((select slot from posthorn.ring), v_row.subscription, v_row.message, v_row.delivery, p_outcome, null, v_row.worker);
+  return v_row;
+end $$;
+
+-- conclude(parts, ends, say): settles what a worker holds, in one transaction of the library's own.
+--   parts: parts of claims, each with its slot: [{ claim, token, slot, part, outcome, messages, closes }]
+--   ends:  every delivery that did not simply succeed from the log, with its consequence (see conclude_one)
+--   say:   what handlers said, as in append
+-- All or nothing. Returns [[nonce, id]] of what was said. Raises PH005 with the lost claim in the detail.
+create or replace function posthorn.conclude(p_parts json, p_ends json default null, p_say json default null) returns json
+language plpgsql as $$
+declare
+  v_group record;
+  v_end json;
+begin
+  if p_parts is not null then
+    for v_group in select (p ->> 'slot')::smallint as slot, json_agg(p) as parts, count(*) as count from json_array_elements(p_parts) p group by 1 loop
+      if posthorn.settle_parts_of(v_group.slot, v_group.parts) <> v_group.count then
+        perform posthorn.raise_lost((select json_agg(p ->> 'claim')::text from json_array_elements(v_group.parts) p));
+      end if;
+    end loop;
+  end if;
+  if p_ends is not null then
+    for v_end in select * from json_array_elements(p_ends) loop
+      perform posthorn.conclude_one(v_end);
+    end loop;
+  end if;
+  return case when p_say is null then null else posthorn.append(p_say) end;
+end $$;
+
+-- settle(parts, ends, say): conclude as a statement of its own. What handlers said must not be lost, so then COMMIT waits for the disk.
+create or replace function posthorn.settle(p_parts json, p_ends json, p_say json) returns json
+language plpgsql as $$
+begin
+  perform posthorn.own_transaction(p_say is not null or p_ends is not null);
+  return posthorn.conclude(p_parts, p_ends, p_say);
+end $$;
+
+-- work(subscription, lane, worker, limit, parts): settles what succeeded and claims the next, in one transaction.
+create or replace function posthorn.work(p_subscription int, p_lane int, p_worker bigint, p_limit int, p_parts json) returns json
+language plpgsql as $$
+begin
+  if p_parts is not null then
+    perform posthorn.conclude(p_parts);
+  end if;
+  return posthorn.claim(p_subscription, p_lane, p_worker, p_limit);
+end $$;
+
+-- conclude_one(end): one delivery's end and its consequence:
+--   { subscription, message, nonce, messageSlot, delivery, outcome, entry, ends?, deferred?, token?, claim?, claimSlot?,
+--     next: { defer: { delayMs, attempts, crashes } } | { dead: { reason, keepMs, attempts, crashes } } | { invalid: issues } | null }
+-- \`ends\` true writes an ending for a delivery from the log (transaction mode); otherwise a part in the same call has ended it.
+create or replace function posthorn.conclude_one(p_end json) returns void
+language plpgsql as $$
+declare
+  v_claim posthorn.claim_1;
+  v_row posthorn.deferred;
+  v_outcome posthorn.outcome := (p_end ->> 'outcome')::posthorn.outcome;
+begin
+  if p_end ->> 'deferred' is not null then
+    if p_end #>> '{next,defer}' is not null then
+      select * into v_row from posthorn.deferred d where d.id = (p_end ->> 'deferred')::bigint and d.token = (p_end ->> 'token')::bigint for update;
+      if v_row.id is null then
+        perform posthorn.raise_lost('deferred ' || (p_end ->> 'deferred'));
+      end if;
+    else
+      v_row := posthorn.end_deferred((p_end ->> 'deferred')::bigint, (p_end ->> 'token')::bigint, v_outcome);
+    end if;
+  else
+    v_claim := posthorn.claim_of((p_end ->> 'claimSlot')::smallint, (p_end ->> 'claim')::bigint);
+    if v_claim.token is distinct from (p_end ->> 'token')::bigint or (coalesce((p_end ->> 'ends')::boolean, false)
+      and not posthorn.end_of((p_end ->> 'messageSlot')::smallint, v_claim.subscription, (p_end ->> 'message')::bigint, 1, v_outcome, v_claim.id, v_claim.worker)) then
+      perform posthorn.raise_lost(p_end ->> 'claim');
+    end if;
+    v_row := posthorn.delivery_of(v_claim.subscription, v_claim.lane, (p_end ->> 'message')::bigint, (p_end ->> 'messageSlot')::smallint);
+  end if;
+  if p_end ->> 'entry' is not null then
+    v_row.history := posthorn.with_entry(v_row.history, p_end -> 'entry');
+  end if;
+  perform posthorn.follow(v_row, v_outcome, p_end -> 'next');
+end $$;
+
+-- delivery_of: the first delivery of a message of the log, as a row that can wait.
+create or replace function posthorn.delivery_of(p_subscription int, p_lane int, p_message bigint, p_slot smallint) returns posthorn.deferred
+language plpgsql as $$
+declare
+  v_channel int := (select channel from posthorn.subscription where id = p_subscription);
+  v_message posthorn.stored := posthorn.message_of(p_slot, v_channel, p_lane, p_message);
+  v_row posthorn.deferred;
+begin
+  if v_message.id is null then
+    raise exception 'message % is not in slot %', p_message, p_slot using errcode = 'PH099';
+  end if;
+  v_row.subscription := p_subscription;
+  v_row.delivery := 1;
+  v_row.attempts := 0;
+  v_row.crashes := 0;
+  v_row.message := v_message.id;
+  v_row.nonce := v_message.nonce;
+  v_row.channel := v_channel;
+  v_row.lane := p_lane;
+  v_row.contract := v_message.contract;
+  v_row.key := v_message.key;
+  v_row.payload := v_message.payload;
+  v_row.headers := v_message.headers;
+  v_row.published_at := v_message.published_at;
+  v_row.history := '[]';
+  return v_row;
+end $$;
+
+-- with_entry: the history with one more attempt; of a long one the first and the newest stay.
+create or replace function posthorn.with_entry(p_history json, p_entry json) returns json
+language sql immutable as $$
+  select case when json_array_length(p_history) >= 50
+    then ((p_history::jsonb - 1) || jsonb_build_array(p_entry::jsonb))::json
+    else (p_history::jsonb || jsonb_build_array(p_entry::jsonb))::json end
+$$;
+
+-- follow(row, outcome, next): the consequence of an ended delivery. The next delivery exists only once this one has ended.
+create or replace function posthorn.follow(p_row posthorn.deferred, p_outcome posthorn.outcome, p_next json) returns void
+language plpgsql as $$
+declare
+  v_defer json := p_next -> 'defer';
+  v_dead json := p_next -> 'dead';
+begin
+  if v_defer is not null then
+    insert into posthorn.deferred (subscription, due_at, delivery, attempts, crashes, reason, message, nonce, channel, lane, contract, key, payload,
+        headers, published_at, history)
+      values (p_row.subscription, clock_timestamp() + (v_defer ->> 'delayMs')::float8 * interval '1 ms', p_row.delivery + 1,
+        (v_defer ->> 'attempts')::int, (v_defer ->> 'crashes')::int, p_outcome, p_row.message, p_row.nonce, p_row.channel, p_row.lane,
+        p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history)
+      on conflict (subscription, message) do update set due_at = excluded.due_at, delivery = excluded.delivery, attempts = excluded.attempts,
+        crashes = excluded.crashes, reason = excluded.reason, history = excluded.history, token = null, worker = null, taken_at = null;
+  elsif v_dead is not null then
+    insert into posthorn.dead_letter (subscription, died_at, keep_until, reason, delivery, attempts, crashes, message, nonce, channel, lane,
+        contract, key, payload, headers, published_at, history)
+      values (p_row.subscription, clock_timestamp(), clock_timestamp() + (v_dead ->> 'keepMs')::float8 * interval '1 ms', v_dead ->> 'reason',
+        p_row.delivery, (v_dead ->> 'attempts')::int, (v_dead ->> 'crashes')::int, p_row.message, p_row.nonce, p_row.channel, p_row.lane,
+        p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history);
+  elsif p_next -> 'invalid' is not null then
+    insert into posthorn.invalid (subscription, found_at, issues, delivery, message, nonce, channel, lane, contract, key, payload, headers,
+        published_at, history)
+      values (p_row.subscription, clock_timestamp(), p_next -> 'invalid', p_row.delivery, p_row.message, p_row.nonce, p_row.channel, p_row.lane,
+        p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history);
+  end if;
+end $$;
+` },
+  { name: "functions/07_take.sql", text: `-- take(subscription, worker, contracts, limit): takes deliveries that are due from \`deferred\`, as one JSON list of
+--   [id, nonce, null, contract, key, payload, headers, published_at in ms, deferred, token, delivery, attempts, crashes].
+-- Only contracts that this worker has handlers for: a message that was handed back waits for a worker that knows it. A message that
+-- has been under two crashed workers is a suspect: a worker holds one of them at a time, so that it taints no neighbours.
+-- Order: by due time. Rows that others are taking are passed over.
+create or replace function posthorn.take(p_subscription int, p_worker bigint, p_contracts json, p_limit int) returns json
+language plpgsql as $$
+declare
+  v_contracts int[] := array(select c::int from json_array_elements_text(p_contracts) c);
+  v_suspects boolean := not exists (select from posthorn.deferred d where d.worker = p_worker and d.token is not null and d.crashes >= 2);
+  v_ids bigint[];
+  v_taken json;
+begin
+  perform posthorn.own_transaction((select idempotency = 'at-most-once' from posthorn.subscription where id = p_subscription));
+  perform posthorn.hold_worker(p_worker);
+  v_ids := array(select d.id from posthorn.deferred d
+    where d.subscription = p_subscription and d.token is null and d.due_at <= clock_timestamp()
+      and d.contract = any (v_contracts) and d.crashes < 2
+    order by d.due_at limit p_limit for update skip locked);
+  if v_suspects and coalesce(array_length(v_ids, 1), 0) < p_limit then
+    v_ids := v_ids || array(select d.id from posthorn.deferred d
+      where d.subscription = p_subscription and d.token is null and d.due_at <= clock_timestamp()
+        and d.contract = any (v_contracts) and d.crashes >= 2
+      order by d.due_at limit 1 for update skip locked);
+  end if;
+  if v_ids = '{}' then
+    return '[]';
+  end if;
+  with taken as (
+    update posthorn.deferred d set token = (random() * 9e18)::bigint, worker = p_worker, taken_at = clock_timestamp()
+      where d.id = any (v_ids) returning d.*)
+    select json_agg(json_build_array(t.message::text, t.nonce::text, null, t.contract, t.key, t.payload, t.headers,
+      floor(extract(epoch from t.published_at) * 1000), t.id::text, t.token::text, t.delivery, t.attempts, t.crashes) order by t.due_at)
+      into v_taken from taken t;
+  return v_taken;
+end $$;
+` },
+  { name: "functions/08_registry.sql", text: `-- The registry: names are registered by whoever declares or says them first; a second party that disagrees is refused, and both are named.
+
+-- new_lanes: the first positions of a subscription. A queue starts at the beginning of its channel; a subscription to a topic starts
+-- now: what commits from here on is delivered, also what is in flight. The id is read before the snapshot, as in claim.
+create or replace function posthorn.new_lanes(p_subscription int, p_lanes int, p_from_start boolean) returns void
+language plpgsql as $$
+declare
+  v_slot smallint := (select slot from posthorn.ring);
+  v_tick bigint := nextval('posthorn.tick_id');
+  v_ceiling bigint := 0;
+  v_snapshot pg_snapshot := '3:3:';
+begin
+  if not p_from_start then
+    v_ceiling := coalesce(pg_sequence_last_value('posthorn.message_id'), 0);
+    select pg_current_snapshot() into v_snapshot;
+  end if;
+  perform posthorn.write_tick(v_slot, v_tick, v_ceiling, v_snapshot);
+  insert into posthorn.lane (subscription, lane, slot, n, floor, ceiling, last_id, late, late_xids)
+    select p_subscription, lane, v_slot, 0, v_tick, v_tick, v_ceiling, false, null from generate_series(0, p_lanes - 1) lane;
+end $$;
+
+-- register_channel(kind, name): the channel's id. A new queue gets its reader at once, so that what is sent before any worker
+-- exists is kept for it.
+create or replace function posthorn.register_channel(p_kind posthorn.kind, p_name text) returns int
+language plpgsql as $$
+declare
+  v_channel int := (select id from posthorn.channel where kind = p_kind and name = p_name);
+  v_subscription int;
+begin
+  if v_channel is not null then
+    return v_channel;
+  end if;
+  insert into posthorn.channel (kind, name) values (p_kind, p_name) on conflict do nothing returning id into v_channel;
+  if v_channel is null then
+    return (select id from posthorn.channel where kind = p_kind and name = p_name);
+  end if;
+  if p_kind = 'command' then
+    insert into posthorn.subscription (name, channel) values (p_name, v_channel) on conflict do nothing returning id into v_subscription;
+    if v_subscription is null then
+      raise exception 'the queue "%" cannot be made: a subscription has this name', p_name using errcode = 'PH020',
+        hint = 'Queues and subscriptions share one set of names. Rename one of them.';
+    end if;
+    perform posthorn.new_lanes(v_subscription, 1, true);
+  end if;
+  return v_channel;
+end $$;
+
+-- register_contract(…): the ids of a contract and its channel as JSON { contract, channel }; raises PH020 on a conflict.
+-- The first service that publishes an event owns it, unless its contract names the owner.
+create or replace function posthorn.register_contract(
+  p_name text, p_version int, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_service text, p_publishes boolean
+) returns json
+language plpgsql as $$
+declare
+  v_channel int;
+  v_known record;
+  v_owner text := coalesce(p_owner, case when p_kind = 'event' and p_publishes then p_service end);
+begin
+  select c.*, h.name as channel_name, h.kind as channel_kind into v_known from posthorn.contract c join posthorn.channel h on h.id = c.channel
+    where c.name = p_name order by (c.version = p_version) desc, c.version desc limit 1;
+  if v_known.id is not null then
+    perform posthorn.check_contract(v_known.name, v_known.kind, v_known.channel_name, v_known.keyed, v_known.owner, v_known.registered_by,
+      p_kind, p_channel, p_keyed, v_owner, p_service);
+    if v_known.owner is null and v_owner is not null then
+      update posthorn.contract set owner = v_owner where name = p_name and owner is null;
+    end if;
+    if v_known.version = p_version then
+      return json_build_object('contract', v_known.id, 'channel', v_known.channel);
+    end if;
+  end if;
+  v_channel := posthorn.register_channel(p_kind, p_channel);
+  insert into posthorn.contract (name, version, kind, channel, keyed, owner, registered_by)
+    values (p_name, p_version, p_kind, v_channel, p_keyed, v_owner, p_service) on conflict do nothing;
+  if not found then
+    -- Somebody registered it in this moment: hold us to what they said.
+    return posthorn.register_contract(p_name, p_version, p_kind, p_channel, p_keyed, p_owner, p_service, p_publishes);
+  end if;
+  return (select json_build_object('contract', id, 'channel', channel) from posthorn.contract where name = p_name and version = p_version);
+end $$;
+
+create or replace function posthorn.check_contract(
+  p_name text, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_by text,
+  p_new_kind posthorn.kind, p_new_channel text, p_new_keyed boolean, p_new_owner text, p_new_by text
+) returns void
+language plpgsql as $$
+begin
+  if p_kind <> p_new_kind then
+    raise exception '"%" is registered as % by service "%", and service "%" declares it as %', p_name,
+      case p_kind when 'event' then 'an event' else 'a command' end, p_by, p_new_by,
+      case p_new_kind when 'event' then 'an event' else 'a command' end using errcode = 'PH020', hint = 'Give one of the two another name.';
+  end if;
+  if p_channel <> p_new_channel then
+    raise exception '"%" is carried by "%" since service "%" registered it, and service "%" declares "%"', p_name, p_channel, p_by, p_new_by,
+      p_new_channel using errcode = 'PH020', hint = 'A contract has one queue or topic in the whole fleet.';
+  end if;
+  if p_keyed <> p_new_keyed then
+    raise exception 'service "%" registered "%" % a key, and service "%" declares it % one', p_by, p_name,
+      case when p_keyed then 'with' else 'without' end, p_new_by, case when p_new_keyed then 'with' else 'without' end using errcode = 'PH020',
+      hint = 'Whether a contract has a key is the same for everybody; make a new contract to change it.';
+  end if;
+  if p_owner <> p_new_owner then
+    raise exception 'the event "%" is owned by service "%", and service "%" wants to publish it', p_name, p_owner, p_new_owner
+      using errcode = 'PH020', hint = 'A fact has one source. Let the owner publish it, or make an event of your own.';
+  end if;
+end $$;
+
+-- register_subscription(name, kind, channel, idempotency, policy, service): the subscription's id and its channel's as JSON.
+-- The newest start wins for the policy. Raises PH020 when the name reads another channel.
+create or replace function posthorn.register_subscription(
+  p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text
+) returns json
+language plpgsql as $$
+declare
+  v_channel int := posthorn.register_channel(p_kind, p_channel);
+  v_row posthorn.subscription;
+  v_new boolean := false;
+begin
+  select * into v_row from posthorn.subscription where name = p_name for update;
+  if v_row.id is null then
+    insert into posthorn.subscription (name, channel) values (p_name, v_channel) on conflict do nothing returning * into v_row;
+    v_new := v_row.id is not null;
+    if not v_new then
+      select * into v_row from posthorn.subscription where name = p_name for update;
+    end if;
+  end if;
+  if v_row.channel <> v_channel then
+    raise exception '"%" already reads the % "%"%, and service "%" declares it on the % "%"', p_name,
+      (select case kind when 'event' then 'topic' else 'queue' end from posthorn.channel where id = v_row.channel),
+      (select name from posthorn.channel where id = v_row.channel), coalesce(' for service "' || v_row.service || '"', ''), p_service,
+      case p_kind when 'event' then 'topic' else 'queue' end, p_channel using errcode = 'PH020',
+      hint = 'Queues and subscriptions share one set of names. Rename one of them.';
+  end if;
+  if v_new then
+    perform posthorn.new_lanes(v_row.id, (select lanes from posthorn.channel where id = v_channel), false);
+  end if;
+  update posthorn.subscription set idempotency = p_idempotency, policy = p_policy, service = p_service, declared_at = clock_timestamp()
+    where id = v_row.id;
+  return json_build_object('subscription', v_row.id, 'channel', v_channel);
+end $$;
+` },
+  { name: "functions/09_peek.sql", text: `-- peek(worker, subscriptions, seen): whether there is anything to claim or take, in one statement for a whole process, as JSON
+--   { snapshot, ready: [subscription …] | null, due: [[subscription, ms] …] }.
+-- \`seen\` is the snapshot of an earlier peek that found nothing: while no transaction has ended since, nothing can have appeared,
+-- and only the clock is looked at (ready is then empty). Takes nothing and locks nothing; never a proof that a claim will succeed.
+create or replace function posthorn.peek(p_worker bigint, p_subscriptions json, p_seen text) returns json
+language plpgsql as $$
+declare
+  v_ring posthorn.ring := posthorn.own_transaction(false);
+  v_subscriptions int[] := array(select s::int from json_array_elements_text(p_subscriptions) s);
+  v_snapshot pg_snapshot;
+  v_lane record;
+  v_ready int[] := '{}';
+begin
+  select pg_current_snapshot() into v_snapshot;
+  if v_snapshot::text is distinct from p_seen then
+    for v_lane in select l.subscription, l.lane, s.channel from posthorn.lane l join posthorn.subscription s on s.id = l.subscription
+        where l.subscription = any (v_subscriptions) loop
+      if posthorn.is_ready(v_ring, v_lane.subscription, v_lane.lane, v_lane.channel) then
+        v_ready := v_ready || v_lane.subscription;
+      end if;
+    end loop;
+  end if;
+  return json_build_object('snapshot', v_snapshot::text, 'ready', to_json(v_ready), 'due', coalesce((
+    select json_agg(json_build_array(s.id, ceil(extract(epoch from first.due_at - clock_timestamp()) * 1000)))
+    from unnest(v_subscriptions) s(id)
+    cross join lateral (select d.due_at from posthorn.deferred d
+      where d.subscription = s.id and d.token is null
+        and d.contract = any ((select a.contracts from posthorn.attendance a where a.worker = p_worker and a.subscription = s.id)::int[])
+      order by d.due_at limit 1) first), '[]'));
+end $$;
+
+-- is_ready: whether a claim of this lane would find something.
+create or replace function posthorn.is_ready(p_ring posthorn.ring, p_subscription int, p_lane int, p_channel int) returns boolean
+language plpgsql as $$
+declare
+  v_at posthorn.position := posthorn.position_of(p_subscription, p_lane);
+  v_ceiling posthorn.tick;
+  v_slot smallint;
+  v_now pg_snapshot;
+begin
+  if v_at.late then
+    return true;
+  end if;
+  foreach v_slot in array p_ring.slots loop
+    if posthorn.has_after_of(v_slot, p_channel, p_lane, v_at.last_id) then
+      return true;
+    end if;
+  end loop;
+  v_ceiling := posthorn.tick_of(v_at.slot, v_at.ceiling);
+  select pg_current_snapshot() into v_now;
+  return posthorn.late_xids(p_ring.slots, p_channel, p_lane, v_ceiling.snapshot, v_ceiling.ceiling_id, p_ring.first_id, v_now) is not null;
+end $$;
+
+select posthorn.by_slot('has_after_of(p_slot smallint, p_channel int, p_lane int, p_after bigint)', 'boolean', $body$
+  return exists (select from posthorn.message_{slot} m where m.channel = p_channel and m.lane = p_lane and m.id > p_after);
+$body$);
+` },
+  { name: "functions/10_rescue.sql", text: `-- Dead workers and what they held.
+
+-- register_worker(…): a new worker; its claims will have higher ids than the sequence shows now.
+create or replace function posthorn.register_worker(
+  p_service text, p_host text, p_pid int, p_timeout_ms int, p_session_key bigint, p_backends json, p_attends json
+) returns bigint
+language plpgsql as $$
+declare
+  v_worker bigint;
+begin
+  insert into posthorn.worker (service, host, pid, timeout_ms, session_key, backends, oldest_open_claim)
+    values (p_service, p_host, p_pid, p_timeout_ms, p_session_key, p_backends, coalesce(pg_sequence_last_value('posthorn.claim_id'), 0))
+    returning id into v_worker;
+  insert into posthorn.attendance (worker, subscription, contracts)
+    select v_worker, a.subscription, a.contracts from json_to_recordset(p_attends) as a(subscription int, contracts int[]);
+  return v_worker;
+end $$;
+
+-- heartbeat(worker, oldest open claim): false when the worker counts as dead; it must then drop what it holds and register anew.
+create or replace function posthorn.heartbeat(p_worker bigint, p_oldest bigint) returns boolean
+language sql volatile as $$
+  update posthorn.worker set heartbeat_at = clock_timestamp(), oldest_open_claim = coalesce(p_oldest, pg_sequence_last_value('posthorn.claim_id'), 0)
+    where id = p_worker returning true
+$$;
+
+-- dead_workers(): who counts as dead, and why. The lock is looked up, never tried: trying one's own succeeds behind a pooler.
+create or replace function posthorn.dead_workers() returns table (worker bigint, why text)
+language sql volatile as $$
+  select w.id, case
+      when w.heartbeat_at < clock_timestamp() - w.timeout_ms * interval '1 ms' then 'no heartbeat'
+      else 'session ended' end
+  from posthorn.worker w
+  where w.heartbeat_at < clock_timestamp() - w.timeout_ms * interval '1 ms'
+    or (w.session_key is null and w.server_started_at <> pg_postmaster_start_time())
+    or (w.session_key is not null and not exists (
+      select from pg_locks l where l.locktype = 'advisory' and l.granted and l.objsubid = 1
+        and l.database = (select oid from pg_database where datname = current_database())
+        and l.classid = ((w.session_key >> 32) & 4294967295)::oid and l.objid = (w.session_key & 4294967295)::oid))
+$$;
+
+-- rescue(limit): one pass: frees what dead workers held, at most \`limit\` claims, and forgets workers that hold nothing any more.
+-- Returns [{ worker, service, host, pid, why, messages, done }]. Waits at most a second for any row; an error means "try again".
+create or replace function posthorn.rescue(p_limit int) returns json
+language plpgsql as $$
+declare
+  v_ring posthorn.ring := posthorn.own_transaction(true);
+  v_dead record;
+  v_worker posthorn.worker;
+  v_left int := p_limit;
+  v_claims int;
+  v_messages int;
+  v_report json[] := '{}';
+begin
+  perform set_config('lock_timeout', '1s', true);
+  if not pg_try_advisory_xact_lock(posthorn.lock_key('rescue')) then
+    return '[]';
+  end if;
+  for v_dead in select * from posthorn.dead_workers() order by worker loop
+    exit when v_left <= 0;
+    -- Waits for a claim that this worker is making just now; from here on it makes none.
+    perform pg_advisory_xact_lock(posthorn.lock_key('worker', v_dead.worker));
+    select * into v_worker from posthorn.worker where id = v_dead.worker;
+    perform pg_terminate_backend(a.pid) from json_to_recordset(v_worker.backends) as b(pid int, started text)
+      join pg_stat_activity a on a.pid = b.pid and a.backend_start::text = b.started where v_dead.why = 'no heartbeat';
+    select count(*), coalesce(sum(freed), 0) into v_claims, v_messages from (
+      select posthorn.rescue_claim(v_worker, c) as freed from unnest(v_ring.slots) s(slot)
+        cross join lateral posthorn.open_claims_of(s.slot, v_worker.id, v_worker.oldest_open_claim, v_left) c) r;
+    v_left := v_left - v_claims;
+    if v_left > 0 then
+      v_messages := v_messages + posthorn.rescue_deferred(v_worker);
+      delete from posthorn.worker where id = v_worker.id;
+    end if;
+    v_report := v_report || json_build_object('worker', v_worker.id::text, 'service', v_worker.service, 'host', v_worker.host,
+      'pid', v_worker.pid, 'why', v_dead.why, 'messages', v_messages, 'done', v_left > 0);
+  end loop;
+  return to_json(v_report);
+end $$;
+
+-- open_claims_of: claims of a worker that no part has closed, from an id on.
+select posthorn.by_slot('open_claims_of(p_slot smallint, p_worker bigint, p_from bigint, p_limit int)', 'setof posthorn.claim_1', $body$
+  return query select c.* from posthorn.claim_{slot} c where c.id >= p_from and c.worker = p_worker
+    and not exists (select from posthorn.settlement_{slot} t where t.claim = c.id and t.closes) order by c.id limit p_limit;
+$body$);
+
+-- parts_of: what the parts of a claim say.
+select posthorn.by_slot('parts_of(p_slot smallint, p_claim bigint)', 'setof posthorn.settlement_1', $body$
+  return query select t.* from posthorn.settlement_{slot} t where t.claim = p_claim order by t.part;
+$body$);
+
+-- rescue_claim: closes an open claim with its next part, and gives each message without an end its consequence. The next part has
+-- one number: a holder that wakes up and settles meets it and loses. Returns how many messages were freed.
+create or replace function posthorn.rescue_claim(p_worker posthorn.worker, p_claim posthorn.claim_1) returns int
+language plpgsql as $$
+declare
+  v_subscription posthorn.subscription;
+  v_slot smallint := posthorn.slot_of_claim(p_claim.id);
+  v_ended bigint[];
+  v_begun bigint[];
+  v_part int;
+  v_freed int := 0;
+  v_i int;
+begin
+  select * into v_subscription from posthorn.subscription where id = p_claim.subscription;
+  select coalesce(array_agg(m) filter (where t.outcome is distinct from 'begun'), '{}'), coalesce(array_agg(m) filter (where t.outcome = 'begun'), '{}'),
+      coalesce(max(t.part), 0) + 1
+    into v_ended, v_begun, v_part
+    from posthorn.parts_of(v_slot, p_claim.id) t cross join lateral unnest(coalesce(t.messages, p_claim.messages)) m;
+  select greatest(v_part, coalesce(max(t.part), 0) + 1) into v_part from posthorn.parts_of(v_slot, p_claim.id) t;
+  if posthorn.settle_parts_of(v_slot, json_build_array(json_build_object('claim', p_claim.id, 'token', p_claim.token, 'part', v_part,
+      'outcome', 'crashed', 'closes', true, 'messages', array(select m from unnest(p_claim.messages) m where m <> all (v_ended))))) = 0 then
+    -- The holder wrote a part in this moment; what is left is counted again.
+    return posthorn.rescue_claim(p_worker, p_claim);
+  end if;
+  for v_i in 1 .. array_length(p_claim.messages, 1) loop
+    continue when p_claim.messages[v_i] = any (v_ended);
+    if v_subscription.idempotency = 'transaction' and not posthorn.end_of(coalesce(p_claim.message_slots[v_i], v_slot), p_claim.subscription,
+        p_claim.messages[v_i], 1, 'crashed', p_claim.id, p_claim.worker) then
+      continue;
+    end if;
+    perform posthorn.after_crash(p_worker, v_subscription, p_claim.at,
+      posthorn.delivery_of(p_claim.subscription, p_claim.lane, p_claim.messages[v_i], coalesce(p_claim.message_slots[v_i], v_slot)),
+      v_subscription.idempotency = 'at-most-once' and p_claim.messages[v_i] = any (v_begun),
+      v_subscription.idempotency <> 'at-most-once');
+    v_freed := v_freed + 1;
+  end loop;
+  return v_freed;
+end $$;
+
+-- slot_of_claim: where a claim lies. Not for the hot path.
+create or replace function posthorn.slot_of_claim(p_claim bigint) returns smallint
+language sql volatile as $$
+  select s.slot from posthorn.ring r cross join lateral unnest(r.slots) s(slot)
+    where (posthorn.claim_of(s.slot, p_claim)).id is not null limit 1
+$$;
+
+-- rescue_deferred: frees the deliveries from \`deferred\` that a dead worker held. Returns how many.
+create or replace function posthorn.rescue_deferred(p_worker posthorn.worker) returns int
+language plpgsql as $$
+declare
+  v_row posthorn.deferred;
+  v_subscription posthorn.subscription;
+  v_suspects boolean := exists (select from posthorn.deferred where worker = p_worker.id and token is not null and crashes >= 2);
+  v_freed int := 0;
+begin
+  for v_row in select * from posthorn.deferred where worker = p_worker.id and token is not null order by id for update loop
+    select * into v_subscription from posthorn.subscription where id = v_row.subscription;
+    perform posthorn.end_of((select slot from posthorn.ring), v_row.subscription, v_row.message, v_row.delivery, 'crashed', null, p_worker.id);
+    perform posthorn.after_crash(p_worker, v_subscription, v_row.taken_at, v_row, v_subscription.idempotency = 'at-most-once',
+      v_row.crashes >= 2 or not v_suspects);
+    v_freed := v_freed + 1;
+  end loop;
+  return v_freed;
+end $$;
+
+-- after_crash: the consequence of a delivery that died with its worker: again at once, and no attempt is burnt. \`p_unknown\`: it may
+-- have taken effect and must not be repeated. \`p_blamed\`: whether this message may be what killed the worker; one that has
+-- killed too many is quarantined.
+create or replace function posthorn.after_crash(
+  p_worker posthorn.worker, p_subscription posthorn.subscription, p_begun_at timestamptz, p_row posthorn.deferred, p_unknown boolean, p_blamed boolean
+) returns void
+language plpgsql as $$
+declare
+  v_crashes int := p_row.crashes + case when p_blamed then 1 else 0 end;
+  v_keep_ms float8 := coalesce((p_subscription.policy #>> '{deadLetter,keepMs}')::float8, 2592000000);
+  v_next json;
+begin
+  p_row.history := posthorn.with_entry(p_row.history, json_build_object('attempt', p_row.attempts + 1, 'outcome', case when p_unknown then 'unknown' else 'crashed' end,
+    'worker', json_build_object('id', p_worker.id::text, 'service', p_worker.service, 'host', p_worker.host, 'pid', p_worker.pid),
+    'startedAt', p_begun_at, 'endedAt', clock_timestamp(),
+    'error', json_build_object('name', 'WorkerDied', 'message', 'the worker died before the attempt ended')));
+  v_next := case
+    when p_unknown then json_build_object('dead', json_build_object('reason', 'outcome unknown', 'keepMs', v_keep_ms, 'attempts', p_row.attempts + 1, 'crashes', v_crashes))
+    when v_crashes >= 5 then json_build_object('dead', json_build_object('reason', 'killed its workers', 'keepMs', v_keep_ms, 'attempts', p_row.attempts, 'crashes', v_crashes))
+    else json_build_object('defer', json_build_object('delayMs', 0, 'attempts', p_row.attempts, 'crashes', v_crashes)) end;
+  if v_next -> 'dead' is not null and p_row.id is not null then
+    delete from posthorn.deferred where id = p_row.id;
+  end if;
+  perform posthorn.follow(p_row, 'crashed', v_next);
+end $$;
+` },
+  { name: "functions/11_status.sql", text: `-- message_status(public id): what became of a message, for each of its receivers, as JSON
+--   [{ subscription, state, delivery, attempts, crashes, dueAt, reason, history }]; null when no message has this id.
+-- One snapshot for all it reads, so it never sees a message between two states. For people and receipts, not for the hot path.
+create or replace function posthorn.message_status(p_public text) returns json
+language plpgsql stable as $$
+declare
+  v_id bigint := posthorn.id_of(p_public);
+  v_nonce bigint := posthorn.nonce_of(p_public);
+  v_slot smallint;
+  v_found record;
+  v_channel int;
+  v_lane int;
+  v_xid xid8;
+begin
+  for v_slot in select unnest(slots) from posthorn.ring loop
+    for v_found in execute format('select m.channel, m.lane, m.xid from posthorn.channel c cross join lateral generate_series(0, c.lanes - 1) l
+        cross join lateral (select * from posthorn.message_%s m where m.channel = c.id and m.lane = l and m.id = $1) m where m.nonce = $2', v_slot)
+        using v_id, v_nonce loop
+      v_channel := v_found.channel;
+      v_lane := v_found.lane;
+      v_xid := v_found.xid;
+    end loop;
+    exit when v_channel is not null;
+  end loop;
+  if v_channel is null then
+    return (select json_agg(posthorn.waiting_status(s, v_id, v_nonce)) from posthorn.subscription s
+      where posthorn.waiting_status(s, v_id, v_nonce) is not null);
+  end if;
+  return (select coalesce(json_agg(coalesce(posthorn.waiting_status(s, v_id, v_nonce), posthorn.log_status(s, v_lane, v_id, v_slot, v_xid)) order by s.name), '[]')
+    from posthorn.subscription s where s.channel = v_channel);
+end $$;
+
+-- waiting_status: the state of a message that waits or ended outside the log; null when it is in none of the three tables.
+create or replace function posthorn.waiting_status(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json
+language sql stable as $$
+  select json_build_object('subscription', p_subscription.name, 'state', w.state, 'delivery', w.delivery, 'attempts', w.attempts,
+      'crashes', w.crashes, 'dueAt', w.due_at, 'reason', w.reason, 'history', w.history)
+  from (
+    select case when token is not null then 'running' when reason = 'released' then 'queued' else 'retrying' end as state,
+        delivery, attempts, crashes, due_at, reason::text, history
+      from posthorn.deferred where subscription = p_subscription.id and message = p_id and nonce = p_nonce
+    union all
+    select 'dead', delivery, attempts, crashes, null, reason, history
+      from posthorn.dead_letter where subscription = p_subscription.id and message = p_id and nonce = p_nonce
+    union all
+    select 'invalid', delivery, null, null, null, issues::text, history
+      from posthorn.invalid where subscription = p_subscription.id and message = p_id and nonce = p_nonce
+  ) w
+$$;
+
+-- log_status: the state of a message that the log alone knows.
+create or replace function posthorn.log_status(p_subscription posthorn.subscription, p_lane int, p_id bigint, p_slot smallint, p_xid xid8) returns json
+language plpgsql stable as $$
+declare
+  v_state text := 'queued';
+  v_ended boolean;
+  v_claim posthorn.claim_1;
+  v_slot smallint;
+begin
+  execute format('select true from posthorn.ending_%s where message = $1 and subscription = $2 and outcome in (''succeeded'', ''skipped'') limit 1', p_slot)
+    into v_ended using p_id, p_subscription.id;
+  if v_ended then
+    return json_build_object('subscription', p_subscription.name, 'state', 'succeeded');
+  end if;
+  for v_slot in select unnest(slots) from posthorn.ring loop
+    execute format('select c.* from (select * from posthorn.claim_%1$s where subscription = $1 and lane = $2 and not took_late and last_id >= $3
+        order by last_id, n limit 1) c where $3 = any (c.messages)
+      union all select c.* from posthorn.claim_%1$s c where subscription = $1 and lane = $2 and took_late and $3 = any (c.messages) limit 1', v_slot)
+      into v_claim using p_subscription.id, p_lane, p_id;
+    if v_claim.id is not null then
+      v_state := 'running';
+      execute format('select true from posthorn.settlement_%s where claim = $1 and outcome in (''succeeded'', ''skipped'')
+        and (messages is null or $2 = any (messages))', v_slot) into v_ended using v_claim.id, p_id;
+      if v_ended then
+        v_state := 'succeeded';
+      end if;
+      exit;
+    end if;
+  end loop;
+  return json_build_object('subscription', p_subscription.name, 'state', v_state);
+end $$;
+` },
+  { name: "functions/12_watch.sql", text: `-- What is waiting, and what is wrong.
+
+-- waiting_in_log(subscription, limit): committed messages that no claim has taken, counted up to a limit; and when the oldest was said.
+create or replace function posthorn.waiting_in_log(p_subscription int, p_limit int, out messages bigint, out oldest timestamptz)
+language plpgsql as $$
+declare
+  v_ring posthorn.ring;
+  v_lane record;
+  v_at posthorn.position;
+  v_slot smallint;
+  v_part record;
+begin
+  select * into v_ring from posthorn.ring;
+  messages := 0;
+  for v_lane in select l.lane, s.channel from posthorn.lane l join posthorn.subscription s on s.id = l.subscription where l.subscription = p_subscription loop
+    v_at := posthorn.position_of(p_subscription, v_lane.lane);
+    foreach v_slot in array v_ring.slots loop
+      v_part := posthorn.count_after_of(v_slot, v_lane.channel, v_lane.lane, v_at.last_id, greatest(p_limit - messages, 0)::int);
+      messages := messages + v_part.messages;
+      oldest := least(oldest, v_part.oldest);
+    end loop;
+  end loop;
+end $$;
+
+select posthorn.by_slot('count_after_of(p_slot smallint, p_channel int, p_lane int, p_after bigint, p_limit int, out messages bigint, out oldest timestamptz)',
+  'record', $body$
+  select count(*), min(m.published_at) into messages, oldest from (
+    select m.published_at from posthorn.message_{slot} m where m.channel = p_channel and m.lane = p_lane and m.id > p_after order by m.id limit p_limit) m;
+  return;
+$body$);
+
+-- gauges(limit): one row for each subscription: backlog counted up to the limit, age of the oldest message that has not ended, and
+-- who attends. Messages that a worker holds count as running, not as backlog, but for the age.
+create or replace function posthorn.gauges(p_limit int)
+returns table (subscription int, backlog bigint, age_ms bigint, running bigint, dead_letters bigint, invalid bigint, workers bigint, retrying bigint)
+language plpgsql as $$
+declare
+  v_subscription record;
+  v_log record;
+  v_oldest timestamptz;
+begin
+  for v_subscription in select s.id from posthorn.subscription s order by s.name loop
+    subscription := v_subscription.id;
+    v_log := posthorn.waiting_in_log(subscription, p_limit);
+    select count(*) filter (where d.token is null), count(*) filter (where d.token is not null), min(d.published_at)
+      into retrying, running, v_oldest
+      from (select * from posthorn.deferred d where d.subscription = v_subscription.id limit p_limit) d;
+    select running + coalesce(sum(cardinality(o.messages)), 0), least(v_oldest, min(o.at)) into running, v_oldest from posthorn.open_claims(v_subscription.id) o;
+    backlog := v_log.messages + retrying;
+    age_ms := coalesce(extract(epoch from clock_timestamp() - least(v_oldest, v_log.oldest)) * 1000, 0)::bigint;
+    select count(*) into dead_letters from (select from posthorn.dead_letter l where l.subscription = v_subscription.id limit p_limit) l;
+    select count(*) into invalid from (select from posthorn.invalid i where i.subscription = v_subscription.id limit p_limit) i;
+    select count(*) into workers from posthorn.attendance a where a.subscription = v_subscription.id;
+    return next;
+  end loop;
+end $$;
+
+-- open_claims(subscription): claims that live workers hold open. Bounded by the oldest open claim of any worker.
+create or replace function posthorn.open_claims(p_subscription int) returns setof posthorn.claim_1
+language sql volatile as $$
+  select c.* from posthorn.worker w cross join (select unnest(slots) as slot from posthorn.ring) s
+    cross join lateral posthorn.open_claims_of(s.slot, w.id, w.oldest_open_claim, 10000) c where c.subscription = p_subscription
+$$;
+
+-- watch(every): raises and resolves alerts, once in the fleet: whoever comes first within \`every\` ms does it for all. Returns what changed:
+-- [{ change: raised | resolved, alert, subscription, value, threshold }]; null when it was not our turn. Also forgets dead letters past their keeping.
+create or replace function posthorn.watch(p_every_ms int) returns json
+language plpgsql as $$
+declare
+  v_changes json[] := '{}';
+  v_rule record;
+  v_open posthorn.alert;
+begin
+  perform posthorn.own_transaction(true);
+  if not pg_try_advisory_xact_lock(posthorn.lock_key('watch')) then
+    return null;
+  end if;
+  insert into posthorn.maintenance (name, ran_at) values ('watch', clock_timestamp())
+    on conflict (name) do update set ran_at = excluded.ran_at where posthorn.maintenance.ran_at < clock_timestamp() - p_every_ms * interval '1 ms';
+  if not found then
+    return null;
+  end if;
+  for v_rule in select * from posthorn.alert_rules() loop
+    select * into v_open from posthorn.alert a where a.subscription = v_rule.subscription and a.name = v_rule.name and a.resolved_at is null;
+    if v_rule.value >= v_rule.threshold and v_open.id is null then
+      insert into posthorn.alert (name, subscription, value, threshold) values (v_rule.name, v_rule.subscription, v_rule.value, v_rule.threshold);
+    elsif v_rule.value < v_rule.threshold and v_open.id is not null then
+      update posthorn.alert set resolved_at = clock_timestamp() where id = v_open.id;
+    else
+      continue;
+    end if;
+    v_changes := v_changes || json_build_object('change', case when v_open.id is null then 'raised' else 'resolved' end, 'alert', v_rule.name,
+      'subscription', v_rule.subscription_name, 'value', v_rule.value, 'threshold', v_rule.threshold);
+  end loop;
+  delete from posthorn.dead_letter where id in (select id from posthorn.dead_letter where keep_until < clock_timestamp() order by keep_until limit 1000);
+  return to_json(v_changes);
+end $$;
+
+-- alert_rules(): every rule of every declared policy with its value now. A queue that nobody declared has no policy, and shows as unattended.
+create or replace function posthorn.alert_rules() returns table (subscription int, subscription_name text, name text, value bigint, threshold bigint)
+language sql volatile as $$
+  select g.subscription, s.name, r.name, r.value, r.threshold from posthorn.gauges(100000) g
+    join posthorn.subscription s on s.id = g.subscription
+    cross join lateral (values
+      ('oldestAgeMs', g.age_ms, (s.policy #>> '{alerts,oldestAgeMs}')::bigint),
+      ('backlog', g.backlog, (s.policy #>> '{alerts,backlog}')::bigint),
+      ('deadLetters', g.dead_letters, (s.policy #>> '{alerts,deadLetters}')::bigint),
+      ('noWorkerMs', case when g.workers = 0 then g.age_ms else 0 end, (s.policy #>> '{alerts,noWorkerMs}')::bigint)
+    ) r(name, value, threshold) where r.threshold is not null
+$$;
+` },
+  { name: "views.sql", text: `-- For people and tools: stable names over tables that may change.
+
+create or replace view posthorn.backlog as
+  select s.name, c.kind, c.name as channel, g.backlog, g.retrying, g.running, g.age_ms, g.dead_letters, g.invalid, g.workers,
+    g.workers = 0 as unattended
+  from posthorn.gauges(1000000) g
+  join posthorn.subscription s on s.id = g.subscription
+  join posthorn.channel c on c.id = s.channel;
+
+create or replace view posthorn.dead_letters as
+  select posthorn.public_id(d.message, d.nonce) as message, s.name as subscription, c.name as contract, d.key, d.payload, d.reason, d.attempts,
+    d.crashes, d.published_at, d.died_at, d.keep_until, d.history
+  from posthorn.dead_letter d
+  join posthorn.subscription s on s.id = d.subscription
+  join posthorn.contract c on c.id = d.contract;
+
+create or replace view posthorn.invalid_messages as
+  select posthorn.public_id(i.message, i.nonce) as message, s.name as subscription, c.name as contract, i.key, i.payload, i.issues,
+    i.published_at, i.found_at
+  from posthorn.invalid i
+  join posthorn.subscription s on s.id = i.subscription
+  join posthorn.contract c on c.id = i.contract;
+
+create or replace view posthorn.workers as
+  select w.id, w.service, w.host, w.pid, w.started_at, w.heartbeat_at,
+    array(select s.name from posthorn.attendance a join posthorn.subscription s on s.id = a.subscription where a.worker = w.id order by s.name) as works_on
+  from posthorn.worker w;
+
+create or replace view posthorn.alerts as
+  select s.name as subscription, a.name as alert, a.value, a.threshold, a.raised_at, a.resolved_at
+  from posthorn.alert a join posthorn.subscription s on s.id = a.subscription;
+` },
+  { name: "grants.sql", text: `-- Nothing is granted to public: not the schema, and no function in it.
+revoke all on schema posthorn from public;
+revoke all on all tables in schema posthorn from public;
+revoke all on all functions in schema posthorn from public;
+` },
+];

@@ -1,0 +1,68 @@
+/**
+ * Errors that the SQL functions raise, as typed errors. SQL raises SQLSTATEs of class PH; this file alone maps them. The text of
+ * the server says what happened with the names in it, its hint what to do.
+ */
+import { type ErrorCode, errorOf, PosthornError } from "../core/errors.js";
+
+/** SQLSTATE to code. Docs and tests read it. */
+export const sqlStates = {
+  PH002: "PH_ISOLATION",
+  PH003: "PH_DATABASE_MOVED",
+  PH004: "PH_POSITION_LOST",
+  PH005: "PH_CLAIM_LOST",
+  PH006: "PH_TRANSACTION_ENDED",
+  PH007: "PH_WORKER_FORGOTTEN",
+  PH008: "PH_SCHEMA_CHANGED",
+  PH010: "PH_CONTRACT_UNKNOWN",
+  PH011: "PH_WRONG_KIND",
+  PH012: "PH_KEY_INVALID",
+  PH013: "PH_PAYLOAD_NOT_JSON",
+  PH014: "PH_PAYLOAD_TOO_LARGE",
+  PH020: "PH_CONTRACT_CONFLICT",
+  PH099: "PH_INTERNAL",
+} as const satisfies Record<string, ErrorCode>;
+
+const advice: Partial<Record<ErrorCode, string>> = {
+  PH_DATABASE_MOVED: "Do not work on a restored copy: moving between servers needs a rebase, which is not built yet.",
+  PH_POSITION_LOST: "Restore the tables posthorn.lane and posthorn.tick_*; nothing is delivered until then.",
+  PH_ISOLATION: "Run the claim in a READ COMMITTED transaction of its own.",
+};
+
+interface ServerError {
+  readonly code: string;
+  readonly message: string;
+  readonly detail?: unknown;
+  readonly hint?: unknown;
+}
+
+function isServerError(error: unknown): error is ServerError {
+  return (
+    typeof error === "object" &&
+    error !== null &&
+    "code" in error &&
+    typeof error.code === "string" &&
+    "message" in error &&
+    typeof error.message === "string"
+  );
+}
+
+/** The typed error for a SQLSTATE of ours; every other error comes back as it is. */
+export function storeError(error: unknown): unknown {
+  if (error instanceof PosthornError || !isServerError(error)) return error;
+  const states: Readonly<Record<string, ErrorCode>> = sqlStates;
+  const code = Object.hasOwn(states, error.code) ? states[error.code] : undefined;
+  if (code === undefined) return error;
+  const hint = typeof error.hint === "string" ? error.hint : advice[code];
+  const message = `${error.message.charAt(0).toUpperCase()}${error.message.slice(1)}.${hint === undefined ? "" : ` ${hint}`}`;
+  const facts = typeof error.detail === "string" ? { detail: error.detail } : {};
+  return errorOf(code, message, facts, error);
+}
+
+/** Runs a statement of the store and maps what it raises. */
+export async function mapped<T>(work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    throw storeError(error);
+  }
+}

@@ -1,0 +1,61 @@
+/** Questions about messages and queues, for receipts and people. */
+import type { Executor } from "../core/database.js";
+import type { State } from "../core/states.js";
+import { mapped } from "./sqlstate.js";
+
+/** One attempt of a message, as kept in its history. */
+export interface HistoryEntry {
+  readonly attempt: number;
+  readonly outcome: string;
+  readonly worker?: { readonly id: string; readonly service: string; readonly host: string; readonly pid: number };
+  readonly startedAt?: string;
+  readonly endedAt?: string;
+  readonly error?: { readonly name: string; readonly message: string; readonly code?: string; readonly stack?: string };
+}
+
+/** What became of a message for one receiver. */
+export interface ReceiverStatus {
+  readonly subscription: string;
+  readonly state: State;
+  readonly delivery?: number;
+  readonly attempts?: number | null;
+  readonly crashes?: number | null;
+  readonly dueAt?: string | null;
+  readonly reason?: string | null;
+  readonly history?: readonly HistoryEntry[];
+}
+
+/** The states of a message for all its receivers; null when no message has this id. */
+export async function messageStatus(executor: Executor, publicId: string): Promise<readonly ReceiverStatus[] | null> {
+  const { rows } = await mapped(
+    executor.query<{ status: string | null }>("select posthorn.message_status($1::text)::text as status", [publicId]),
+  );
+  const status = rows[0]?.status ?? null;
+  return status === null ? null : JSON.parse(status);
+}
+
+/** A line of posthorn.backlog. Ages in milliseconds. */
+export interface BacklogLine {
+  readonly name: string;
+  readonly kind: "command" | "event";
+  readonly channel: string;
+  readonly backlog: number;
+  readonly retrying: number;
+  readonly running: number;
+  readonly ageMs: number;
+  readonly deadLetters: number;
+  readonly invalid: number;
+  readonly workers: number;
+  readonly unattended: boolean;
+}
+
+export async function backlog(executor: Executor): Promise<readonly BacklogLine[]> {
+  const { rows } = await mapped(
+    executor.query<{ lines: string }>(
+      `select coalesce(json_agg(json_build_object('name', name, 'kind', kind, 'channel', channel, 'backlog', backlog, 'retrying', retrying,
+  'running', running, 'ageMs', age_ms, 'deadLetters', dead_letters, 'invalid', invalid, 'workers', workers, 'unattended', unattended) order by name), '[]')::text as lines
+from posthorn.backlog`,
+    ),
+  );
+  return JSON.parse(rows[0]?.lines ?? "[]");
+}

@@ -1,0 +1,28 @@
+/** Wake-ups: hints that there is something to claim. Polling is the truth; losing one costs time, never a message. */
+import type { Executor } from "../core/database.js";
+
+/** The channel of NOTIFY; its payload is a list of channel ids. */
+export const wakeChannel = "posthorn_wake";
+
+export async function notify(executor: Executor, channels: Iterable<number>): Promise<void> {
+  await executor.query("select pg_notify($1::text, $2::text)", [wakeChannel, [...channels].join(",")]);
+}
+
+export function channelsOf(payload: string): number[] {
+  return payload
+    .split(",")
+    .map(Number)
+    .filter((channel) => Number.isSafeInteger(channel) && channel > 0);
+}
+
+/** The transaction that the executor is in, as text; null when it has written nothing. */
+export async function transactionId(executor: Executor): Promise<string | null> {
+  const { rows } = await executor.query<{ xid: string | null }>("select pg_current_xact_id_if_assigned()::text as xid");
+  return rows[0]?.xid ?? null;
+}
+
+/** How a transaction stands: "in progress", "committed", "aborted", or null when the server has forgotten it. */
+export async function transactionStatus(executor: Executor, xid: string): Promise<string | null> {
+  const { rows } = await executor.query<{ status: string | null }>("select pg_xact_status($1::xid8) as status", [xid]);
+  return rows[0]?.status ?? null;
+}

@@ -1,0 +1,259 @@
+/**
+ * What a worker says to the database: claim, take, settle, end. Every call is one statement and one transaction of its own, except
+ * `endInTransaction`, which is the last statement of a handler's transaction.
+ */
+import type { Executor } from "../core/database.js";
+import type { Place } from "./publish.js";
+import { mapped } from "./sqlstate.js";
+
+/** A message in a worker's hands. */
+export interface Delivery {
+  readonly subscription: number;
+  readonly id: string;
+  readonly nonce: string;
+  readonly contract: number;
+  readonly key: string | null;
+  /** The payload as parsed JSON, before its schema. */
+  readonly payload: unknown;
+  readonly headers: Readonly<Record<string, string>> | null;
+  readonly publishedAt: number;
+  /** Number of this hand-out; 1 from the log. */
+  readonly delivery: number;
+  /** Failed runs so far. */
+  readonly attempts: number;
+  readonly crashes: number;
+  readonly hold: Hold;
+}
+
+/** What proves that the holder holds it. */
+export type Hold =
+  | {
+      readonly from: "log";
+      readonly claim: string;
+      readonly token: string;
+      readonly claimSlot: number;
+      readonly messageSlot: number;
+    }
+  | { readonly from: "deferred"; readonly deferred: string; readonly token: string };
+
+export type Outcome = "succeeded" | "failed" | "released" | "rejected" | "invalid" | "skipped" | "begun";
+
+/** A part of a claim that has ended, or begun. `messages` absent: all of the claim. */
+export interface Part {
+  readonly claim: string;
+  readonly token: string;
+  readonly slot: number;
+  readonly part: number;
+  readonly outcome: Outcome | null;
+  readonly closes: boolean;
+  readonly messages?: readonly string[];
+}
+
+/** What becomes of a delivery that did not simply succeed; null for nothing more. */
+export type Next =
+  | { readonly defer: { readonly delayMs: number; readonly attempts: number; readonly crashes: number } }
+  | {
+      readonly dead: {
+        readonly reason: string;
+        readonly keepMs: number;
+        readonly attempts: number;
+        readonly crashes: number;
+      };
+    }
+  | { readonly invalid: readonly unknown[] }
+  | null;
+
+export interface End {
+  readonly delivery: Delivery;
+  readonly outcome: Outcome;
+  /** One attempt for the history, or undefined where none was made. */
+  readonly entry?: Readonly<Record<string, unknown>>;
+  readonly next: Next;
+  /** Whether the end is a row of its own (transaction mode); otherwise a part in the same call has ended it. */
+  readonly ends: boolean;
+}
+
+export interface Claimed {
+  /** Another session was claiming this lane. */
+  readonly missed: boolean;
+  readonly deliveries: readonly Delivery[];
+}
+
+type LogRow = [string, string, number, number, string | null, unknown, Record<string, string> | null, number];
+type DeferredRow = [
+  string,
+  string,
+  null,
+  number,
+  string | null,
+  unknown,
+  Record<string, string> | null,
+  number,
+  string,
+  string,
+  number,
+  number,
+  number,
+];
+
+/** Settles parts and claims the next messages of a lane, in one transaction. */
+export async function work(
+  executor: Executor,
+  subscription: number,
+  worker: string,
+  limit: number,
+  parts: readonly Part[],
+): Promise<Claimed> {
+  const { rows } = await mapped(
+    executor.query<{ claimed: string }>(
+      "select posthorn.work($1::int, 0, $2::bigint, $3::int, $4::json)::text as claimed",
+      [subscription, worker, limit, parts.length === 0 ? null : JSON.stringify(parts)],
+    ),
+  );
+  const answer: { missed?: boolean; claim?: string; token?: string; slot?: number; messages?: LogRow[] } = JSON.parse(
+    rows[0]?.claimed ?? "{}",
+  );
+  const { claim, token, slot, messages } = answer;
+  if (claim === undefined || token === undefined || slot === undefined || messages === undefined) {
+    return { missed: answer.missed === true, deliveries: [] };
+  }
+  return { missed: false, deliveries: messages.map((row) => fromLog(subscription, claim, token, slot, row)) };
+}
+
+function fromLog(subscription: number, claim: string, token: string, claimSlot: number, row: LogRow): Delivery {
+  const [id, nonce, messageSlot, contract, key, payload, headers, publishedAt] = row;
+  const hold: Hold = { from: "log", claim, token, claimSlot, messageSlot };
+  return {
+    subscription,
+    id,
+    nonce,
+    contract,
+    key,
+    payload,
+    headers,
+    publishedAt,
+    delivery: 1,
+    attempts: 0,
+    crashes: 0,
+    hold,
+  };
+}
+
+/** Takes deliveries that are due: retries, and what was handed back. */
+export async function take(
+  executor: Executor,
+  subscription: number,
+  worker: string,
+  contracts: readonly number[],
+  limit: number,
+): Promise<readonly Delivery[]> {
+  const { rows } = await mapped(
+    executor.query<{ taken: string }>("select posthorn.take($1::int, $2::bigint, $3::json, $4::int)::text as taken", [
+      subscription,
+      worker,
+      JSON.stringify(contracts),
+      limit,
+    ]),
+  );
+  const taken: DeferredRow[] = JSON.parse(rows[0]?.taken ?? "[]");
+  return taken.map(
+    ([id, nonce, , contract, key, payload, headers, publishedAt, deferred, token, delivery, attempts, crashes]) => ({
+      subscription,
+      id,
+      nonce,
+      contract,
+      key,
+      payload,
+      headers,
+      publishedAt,
+      delivery,
+      attempts,
+      crashes,
+      hold: { from: "deferred", deferred, token },
+    }),
+  );
+}
+
+/** Settles what a worker holds; `say` is a list as `asList` makes it. All or nothing; `ClaimLostError` when any of it is lost. */
+export async function settle(
+  executor: Executor,
+  parts: readonly Part[],
+  ends: readonly End[],
+  say: string | null,
+): Promise<readonly Place[]> {
+  const { rows } = await mapped(
+    executor.query<{ said: string | null }>("select posthorn.settle($1::json, $2::json, $3::json)::text as said", [
+      parts.length === 0 ? null : JSON.stringify(parts),
+      ends.length === 0 ? null : JSON.stringify(ends.map(endAsJson)),
+      say,
+    ]),
+  );
+  return placesOf(rows[0]?.said ?? null);
+}
+
+/** The last statement of a handler's transaction. `startedAt` is now() at its BEGIN. */
+export async function endInTransaction(
+  executor: Executor,
+  delivery: Delivery,
+  startedAt: string,
+  say: string | null,
+): Promise<readonly Place[]> {
+  const { hold } = delivery;
+  const log = hold.from === "log" ? hold : undefined;
+  const { rows } = await mapped(
+    executor.query<{ said: string | null }>(
+      "select posthorn.end_in_transaction($1::int, $2::bigint, $3::smallint, $4::int, $5::bigint, $6::smallint, $7::bigint, $8::bigint, $9::text, $10::json)::text as said",
+      [
+        delivery.subscription,
+        delivery.id,
+        log?.messageSlot ?? null,
+        delivery.delivery,
+        log?.claim ?? null,
+        log?.claimSlot ?? null,
+        hold.from === "deferred" ? hold.deferred : null,
+        hold.token,
+        startedAt,
+        say,
+      ],
+    ),
+  );
+  return placesOf(rows[0]?.said ?? null);
+}
+
+function placesOf(said: string | null): Place[] {
+  if (said === null) return [];
+  const pairs: [string, string][] = JSON.parse(said);
+  return pairs.map(([nonce, id]) => ({ nonce, id }));
+}
+
+function endAsJson({ delivery, outcome, entry, next, ends }: End): Record<string, unknown> {
+  const { hold } = delivery;
+  const common = { outcome, message: delivery.id, entry, next, token: hold.token };
+  return hold.from === "deferred"
+    ? { ...common, deferred: hold.deferred }
+    : { ...common, claim: hold.claim, claimSlot: hold.claimSlot, messageSlot: hold.messageSlot, ends };
+}
+
+/** What a peek found: subscriptions with something in the log, and when waiting deliveries of a subscription are due. */
+export interface Peeked {
+  readonly snapshot: string;
+  readonly ready: readonly number[];
+  readonly due: readonly (readonly [subscription: number, inMs: number])[];
+}
+
+/** Looks whether there is anything to do, in one statement for all subscriptions. `seen`: the snapshot of an earlier empty peek. */
+export async function peek(
+  executor: Executor,
+  worker: string,
+  subscriptions: readonly number[],
+  seen: string | null,
+): Promise<Peeked> {
+  const { rows } = await mapped(
+    executor.query<{ found: string }>("select posthorn.peek($1::bigint, $2::json, $3::text)::text as found", [
+      worker,
+      JSON.stringify(subscriptions),
+      seen,
+    ]),
+  );
+  return JSON.parse(rows[0]?.found ?? "null");
+}
