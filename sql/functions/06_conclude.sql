@@ -4,18 +4,23 @@
 --   a delivery from `deferred`: the row itself, fenced by its token.
 -- A stale holder's success, its failure and a rescue therefore meet on the same row, and the second one loses.
 
--- settle_parts_of: writes parts of claims of one slot; returns how many. Parts: [{ claim, token, part, outcome, messages, closes }].
+-- settle_parts_of: writes parts of claims of one slot; returns the claims of which a part could not be written, null when all were.
+-- Parts: [{ claim, token, part, outcome, messages, closes }].
 -- Plan: one probe of claim_N_by_id for each part; a join could be planned over the whole index while the segment is empty.
-select posthorn.by_slot('settle_parts_of(p_slot smallint, p_parts json)', 'int', $body$
-  declare v_written int;
+select posthorn.by_slot('settle_parts_of(p_slot smallint, p_parts json)', 'bigint[]', $body$
+  declare v_lost bigint[];
   begin
-    insert into posthorn.settlement_{slot} (claim, part, outcome, closes, at, messages)
-      select p.claim, p.part, p.outcome, p.closes, clock_timestamp(), p.messages
-      from json_to_recordset(p_parts) as p(claim bigint, token bigint, part int, outcome posthorn.outcome, closes boolean, messages bigint[])
-      cross join lateral (select 1 from posthorn.claim_{slot} c where c.id = p.claim and c.token = p.token offset 0) held
-    on conflict do nothing;
-    get diagnostics v_written = row_count;
-    return v_written;
+    with asked as materialized (
+      select * from json_to_recordset(p_parts)
+        as p(claim bigint, token bigint, part int, outcome posthorn.outcome, closes boolean, messages bigint[])
+    ), written as (
+      insert into posthorn.settlement_{slot} (claim, part, outcome, closes, at, messages)
+        select p.claim, p.part, p.outcome, p.closes, clock_timestamp(), p.messages from asked p
+        cross join lateral (select 1 from posthorn.claim_{slot} c where c.id = p.claim and c.token = p.token offset 0) held
+      on conflict do nothing returning claim, part
+    )
+    select array_agg(p.claim) into v_lost from asked p where (p.claim, p.part) not in (select w.claim, w.part from written w);
+    return v_lost;
   end;
 $body$);
 
@@ -51,7 +56,7 @@ begin
     v_claim := posthorn.claim_of(p_claim_slot, p_claim);
     if v_claim.token is distinct from p_token
       or not posthorn.end_of(p_message_slot, p_subscription, p_message, p_delivery, 'succeeded', p_claim, v_claim.worker) then
-      perform posthorn.raise_lost(p_claim::text);
+      perform posthorn.raise_lost(json_build_object('ended', p_message::text));
     end if;
   else
     perform posthorn.end_deferred(p_deferred, p_token, 'succeeded');
@@ -59,10 +64,11 @@ begin
   return case when p_say is null then null else posthorn.append(p_say) end;
 end $$;
 
-create or replace function posthorn.raise_lost(p_what text) returns void
+-- raise_lost(what): PH005; the detail says what is lost: { claims: [id] }, { deferred: id } or { ended: message }.
+create or replace function posthorn.raise_lost(p_what json) returns void
 language plpgsql as $$
 begin
-  raise exception 'the holder no longer holds this: it was rescued or ended elsewhere' using errcode = 'PH005', detail = p_what;
+  raise exception 'the holder no longer holds this: it was rescued or ended elsewhere' using errcode = 'PH005', detail = p_what::text;
 end $$;
 
 -- end_deferred: ends a delivery that was taken from `deferred`, for good. Raises PH005.
@@ -73,7 +79,7 @@ declare
 begin
   delete from posthorn.deferred d where d.id = p_deferred and d.token = p_token returning * into v_row;
   if v_row.id is null then
-    perform posthorn.raise_lost('deferred ' || p_deferred);
+    perform posthorn.raise_lost(json_build_object('deferred', p_deferred::text));
   end if;
   -- The fence was the row; the ending is for the history, and lies where the log is open now.
   perform posthorn.end_of((select slot from posthorn.ring), v_row.subscription, v_row.message, v_row.delivery, p_outcome, null, v_row.worker);
@@ -89,12 +95,14 @@ create or replace function posthorn.conclude(p_parts json, p_ends json default n
 language plpgsql as $$
 declare
   v_group record;
+  v_lost bigint[];
   v_end json;
 begin
   if p_parts is not null then
-    for v_group in select (p ->> 'slot')::smallint as slot, json_agg(p) as parts, count(*) as count from json_array_elements(p_parts) p group by 1 loop
-      if posthorn.settle_parts_of(v_group.slot, v_group.parts) <> v_group.count then
-        perform posthorn.raise_lost((select json_agg(p ->> 'claim')::text from json_array_elements(v_group.parts) p));
+    for v_group in select (p ->> 'slot')::smallint as slot, json_agg(p) as parts from json_array_elements(p_parts) p group by 1 loop
+      v_lost := posthorn.settle_parts_of(v_group.slot, v_group.parts);
+      if v_lost is not null then
+        perform posthorn.raise_lost(json_build_object('claims', v_lost::text[]));
       end if;
     end loop;
   end if;
@@ -139,16 +147,18 @@ begin
     if p_end #>> '{next,defer}' is not null then
       select * into v_row from posthorn.deferred d where d.id = (p_end ->> 'deferred')::bigint and d.token = (p_end ->> 'token')::bigint for update;
       if v_row.id is null then
-        perform posthorn.raise_lost('deferred ' || (p_end ->> 'deferred'));
+        perform posthorn.raise_lost(json_build_object('deferred', p_end ->> 'deferred'));
       end if;
     else
       v_row := posthorn.end_deferred((p_end ->> 'deferred')::bigint, (p_end ->> 'token')::bigint, v_outcome);
     end if;
   else
     v_claim := posthorn.claim_of((p_end ->> 'claimSlot')::smallint, (p_end ->> 'claim')::bigint);
-    if v_claim.token is distinct from (p_end ->> 'token')::bigint or (coalesce((p_end ->> 'ends')::boolean, false)
-      and not posthorn.end_of((p_end ->> 'messageSlot')::smallint, v_claim.subscription, (p_end ->> 'message')::bigint, 1, v_outcome, v_claim.id, v_claim.worker)) then
-      perform posthorn.raise_lost(p_end ->> 'claim');
+    if v_claim.token is distinct from (p_end ->> 'token')::bigint then
+      perform posthorn.raise_lost(json_build_object('claims', json_build_array(p_end ->> 'claim')));
+    elsif coalesce((p_end ->> 'ends')::boolean, false) and not posthorn.end_of((p_end ->> 'messageSlot')::smallint, v_claim.subscription,
+        (p_end ->> 'message')::bigint, 1, v_outcome, v_claim.id, v_claim.worker) then
+      perform posthorn.raise_lost(json_build_object('ended', p_end ->> 'message'));
     end if;
     v_row := posthorn.delivery_of(v_claim.subscription, v_claim.lane, (p_end ->> 'message')::bigint, (p_end ->> 'messageSlot')::smallint);
   end if;

@@ -17,6 +17,12 @@ export interface Session extends Executor {
   close(): Promise<void>;
 }
 
+/** Something that goes back with the transaction to a savepoint. */
+export interface Savepoints {
+  mark(): number;
+  backTo(mark: number): void;
+}
+
 /**
  * A transaction that the library opened and alone may end.
  *
@@ -32,6 +38,11 @@ export interface OpenTransaction<Tx = unknown> extends Executor {
    * Code that runs on after the transaction has ended is no longer inside.
    */
   run<T>(work: () => Promise<T>): Promise<T>;
+  /**
+   * Has the user's savepoints followed: `mark` is called at each SAVEPOINT, `backTo` with its mark at ROLLBACK TO it, so that what
+   * was buffered since then goes as well.
+   */
+  onSavepoints(followed: Savepoints): void;
   /** From here on `native` refuses every use. Returns the number of the user's statements that are still running. */
   seal(): number;
   /** Commits, and believes it only when the server's command tag says COMMIT; otherwise PH_TRANSACTION_ABORTED. */

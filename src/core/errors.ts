@@ -24,6 +24,16 @@ export const errorCodes = {
     retryable: false,
     meaning: "The same queue, subscription, handler or answer was declared twice.",
   },
+  PH_DECLARED_LATE: {
+    class: "ConfigurationError",
+    retryable: false,
+    meaning: "A queue, subscription or handler was declared after the start.",
+  },
+  PH_NOT_STARTED: {
+    class: "ConfigurationError",
+    retryable: false,
+    meaning: "The call needs a worker in this process, and none was started.",
+  },
   PH_NOT_BUILT: {
     class: "NotBuiltError",
     retryable: false,
@@ -121,6 +131,21 @@ export const errorCodes = {
     class: "ClaimLostError",
     retryable: false,
     meaning: "The holder no longer holds the message: it was rescued, ended elsewhere, or its token is unknown.",
+  },
+  PH_WORKER_FORGOTTEN: {
+    class: "ClaimLostError",
+    retryable: false,
+    meaning: "This worker counted as dead: its messages were rescued, and it must register anew.",
+  },
+  PH_CONTRACT_UNKNOWN: {
+    class: "ContractConflictError",
+    retryable: false,
+    meaning: "No contract of this name is registered in the database.",
+  },
+  PH_SCHEMA_CHANGED: {
+    class: "SchemaVersionError",
+    retryable: true,
+    meaning: "Another process changed the schema in this moment.",
   },
   PH_WOULD_DEADLOCK: {
     class: "WouldDeadlockError",

@@ -35,6 +35,8 @@ interface Walk {
   reading: string | undefined;
   /** A lower bound of the JSON's bytes. */
   bytes: number;
+  /** Properties that were undefined. */
+  dropped: number;
   same: boolean;
 }
 
@@ -45,21 +47,28 @@ interface Walk {
  * Limits: `payloadBytes`, `payloadDepth`.
  */
 export function toJson(value: unknown, what: string): Json {
-  const walk: Walk = { path: [], ancestors: [], reading: undefined, bytes: 0, same: true };
-  let json: string | undefined;
-  try {
-    visit(value, undefined, walk);
-    json = walk.bytes > limits.payloadBytes ? undefined : JSON.stringify(value);
-  } catch (cause) {
-    throw refusal(cause, walk, what);
-  }
-  if (json === undefined) throw tooLarge(walk.bytes, what);
+  const walk: Walk = { path: [], ancestors: [], reading: undefined, bytes: 0, dropped: 0, same: true };
+  const json = write(value, walk, what);
+  // A letter takes at most three bytes, so most payloads need no count.
   if (json.length * 3 > limits.payloadBytes) {
     const bytes = new TextEncoder().encode(json).length;
     if (bytes > limits.payloadBytes) throw tooLarge(bytes, what);
   }
   if (json.includes("\\u0000") || json.includes("\\ud")) checkText(JSON.parse(json), [], what);
   return { json, same: walk.same };
+}
+
+function write(value: unknown, walk: Walk, what: string): string {
+  let json: string | undefined;
+  try {
+    visit(value, undefined, walk);
+    if (walk.bytes <= limits.payloadBytes) json = JSON.stringify(value);
+  } catch (cause) {
+    throw refusal(cause, walk, what);
+  }
+  if (json !== undefined) return json;
+  // Nothing is written where the walk has stopped, or for a toJSON() that returns something else the second time.
+  throw walk.bytes > limits.payloadBytes ? tooLarge(walk.bytes, what) : notJson("changes while it is read", [], what);
 }
 
 /** Returns nothing: what is wrong is thrown as a Fault, what is merely changed is noted in `same`. */
@@ -88,8 +97,6 @@ function visit(value: unknown, key: string | number | undefined, walk: Walk): vo
 }
 
 function visitObject(value: object, key: string | number | undefined, walk: Walk): void {
-  walk.bytes += 2;
-  if (walk.bytes > limits.payloadBytes) return;
   if (key !== undefined) walk.path.push(key);
   if (walk.ancestors.push(value) > limits.payloadDepth) throw tooDeep(walk);
   let content: unknown = value;
@@ -107,26 +114,34 @@ function visitObject(value: object, key: string | number | undefined, walk: Walk
 }
 
 function visitItems(items: readonly unknown[], walk: Walk): void {
+  walk.bytes += 2;
   for (let index = 0; index < items.length && walk.bytes <= limits.payloadBytes; index += 1) {
     visit(items[index], index, walk);
-    walk.bytes += 1;
   }
 }
 
 function visitProperties(content: object, walk: Walk): void {
   const properties = content as Readonly<Record<string, unknown>>;
+  walk.bytes += 2;
   for (const key of Object.keys(properties)) {
+    if (walk.bytes > limits.payloadBytes) return;
     walk.reading = key;
     const property = properties[key];
     walk.reading = undefined;
     if (property === undefined) {
-      walk.same = false;
+      drop(walk);
       continue;
     }
-    walk.bytes += key.length + 4;
+    walk.bytes += key.length + 3;
     visit(property, key, walk);
-    if (walk.bytes > limits.payloadBytes) return;
   }
+}
+
+/** Takes no byte of the JSON, so it has a count of its own. */
+function drop(walk: Walk): void {
+  walk.same = false;
+  walk.dropped += 1;
+  if (walk.dropped > limits.payloadBytes) throw new Fault("has undefined properties without end", undefined);
 }
 
 function tooDeep(walk: Walk): Fault {

@@ -24,6 +24,8 @@ export const limits = {
   contractVersion: 1_000_000,
   /** The longest deadline of a query: 10 minutes. Who can wait longer wants a command. */
   deadlineMs: 600_000,
+  /** The longest time that one call may wait for a message: a day. */
+  waitMs: 86_400_000,
   /** Runs of one message, the first included. */
   attempts: 1_000,
   /** Handlers that run at once for one queue or subscription in one process. */

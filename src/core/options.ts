@@ -8,7 +8,7 @@
 import { ConfigurationError, NotBuiltError } from "./errors.js";
 import { limits } from "./limits.js";
 import { isPlain, quote, show } from "./show.js";
-import { suggestion } from "./suggest.js";
+import { suggest, suggestion } from "./suggest.js";
 
 interface FieldBase {
   readonly doc: string;
@@ -186,14 +186,15 @@ function isInteger(value: unknown, min: number, max: number): value is number {
 }
 
 function refuseValue(value: unknown, field: Field, path: string): never {
-  const hidden = field.type === "string" && field.secret === true && typeof value === "string";
-  const near =
-    field.type === "choice" && typeof value === "string"
-      ? suggestion(value, field.values).replace(/ Known are:.*$/, "")
-      : "";
-  const got = hidden ? `a string of ${value.length} letters` : show(value);
-  const message = `${path} must be ${typeInWords(field)}, got ${got}.${near.startsWith(" Did") ? near : ""}`;
+  const near = field.type === "choice" && typeof value === "string" ? suggest(value, field.values) : undefined;
+  const hint = near === undefined ? "" : ` Did you mean "${near}"?`;
+  const message = `${path} must be ${typeInWords(field)}, got ${showFor(field, value)}.${hint}`;
   throw new ConfigurationError("PH_OPTION_INVALID", message, { path });
+}
+
+function showFor(field: Field, value: unknown): string {
+  const hidden = field.type === "string" && field.secret === true && typeof value === "string";
+  return hidden ? `a string of ${value.length} letters` : show(value);
 }
 
 /** "an integer from 1 to 1000", for messages and for the reference. */

@@ -75,14 +75,7 @@ export interface Rescued {
   readonly done: boolean;
 }
 
-/** Whether any worker counts as dead; cheap. */
-export async function anyDead(executor: Executor): Promise<boolean> {
-  const { rows } = await mapped(
-    executor.query<{ dead: boolean }>("select exists (select from posthorn.dead_workers()) as dead"),
-  );
-  return rows[0]?.dead === true;
-}
-
+/** Frees what dead workers held, at most `limit` claims. */
 export async function rescue(executor: Executor, limit: number): Promise<readonly Rescued[]> {
   const { rows } = await mapped(
     executor.query<{ report: string }>("select posthorn.rescue($1::int)::text as report", [limit]),
@@ -105,4 +98,15 @@ export async function watch(executor: Executor, everyMs: number): Promise<readon
   );
   const changes = rows[0]?.changes ?? null;
   return changes === null ? null : JSON.parse(changes);
+}
+
+/** Whether a live worker that works on this subscription has a handler for this contract. */
+export async function isAttended(executor: Executor, subscription: number, contract: number): Promise<boolean> {
+  const { rows } = await mapped(
+    executor.query<{ attended: boolean }>(
+      "select exists (select from posthorn.attendance where subscription = $1::int and $2::int = any (contracts)) as attended",
+      [subscription, contract],
+    ),
+  );
+  return rows[0]?.attended === true;
 }

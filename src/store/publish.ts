@@ -25,6 +25,11 @@ export interface Place {
   readonly nonce: string;
 }
 
+/** Where a message was written by an insert of ours, and in which transaction. */
+export interface Written extends Place {
+  readonly xid: string;
+}
+
 /** A random signed 64-bit number as text: with the id it makes a public id that nobody can guess. */
 function nonce(): string {
   return randomBytes(8).readBigInt64BE().toString();
@@ -50,7 +55,7 @@ function statement(slot: number): string {
 select pg_current_xact_id(), nextval('posthorn.message_id'), r.n, clock_timestamp(), r.ch, 0, r.c, r.k, r.p, r.h
 from json_to_recordset($1::json) as r(n bigint, ch int, c int, k text, p json, h json)
 where (select g.slot = ${slot} and posthorn.is_here(g.system_identifier, g.database) from posthorn.ring g)
-returning id::text as id, nonce::text as nonce`;
+returning id::text as id, nonce::text as nonce, xid::text as xid`;
 }
 
 /** Knows which slot is open; one for each instance, shared by all its transactions. */
@@ -62,19 +67,19 @@ export class Publisher {
    *
    * Transaction: runs on `executor` alone; visible with its commit. More than `limits.batchMessages` take several statements.
    */
-  async write(executor: Executor, messages: readonly Outgoing[]): Promise<Place[]> {
-    const places: Place[] = [];
+  async write(executor: Executor, messages: readonly Outgoing[]): Promise<Written[]> {
+    const places: Written[] = [];
     for (let from = 0; from < messages.length; from += limits.batchMessages) {
       places.push(...(await this.#writeBatch(executor, messages.slice(from, from + limits.batchMessages))));
     }
     return places;
   }
 
-  async #writeBatch(executor: Executor, messages: readonly Outgoing[]): Promise<Place[]> {
+  async #writeBatch(executor: Executor, messages: readonly Outgoing[]): Promise<Written[]> {
     const own = nonces(messages.length);
     const list = asList(messages, own);
     for (let attempt = 1; attempt <= 3; attempt += 1) {
-      const { rows } = await mapped(executor.query<Place>(statement(this.#slot), [list]));
+      const { rows } = await mapped(executor.query<Written>(statement(this.#slot), [list]));
       if (rows.length === messages.length) return inOrder(rows, own);
       await this.#findSlot(executor);
     }
@@ -98,7 +103,7 @@ export class Publisher {
   }
 }
 
-function inOrder(rows: readonly Place[], own: readonly string[]): Place[] {
+function inOrder(rows: readonly Written[], own: readonly string[]): Written[] {
   if (rows.length === 1) return [...rows];
   const byNonce = new Map(rows.map((row) => [row.nonce, row]));
   return own.map((wanted) => {

@@ -15,12 +15,6 @@ export function channelsOf(payload: string): number[] {
     .filter((channel) => Number.isSafeInteger(channel) && channel > 0);
 }
 
-/** The transaction that the executor is in, as text; null when it has written nothing. */
-export async function transactionId(executor: Executor): Promise<string | null> {
-  const { rows } = await executor.query<{ xid: string | null }>("select pg_current_xact_id_if_assigned()::text as xid");
-  return rows[0]?.xid ?? null;
-}
-
 /** How a transaction stands: "in progress", "committed", "aborted", or null when the server has forgotten it. */
 export async function transactionStatus(executor: Executor, xid: string): Promise<string | null> {
   const { rows } = await executor.query<{ status: string | null }>("select pg_xact_status($1::xid8) as status", [xid]);

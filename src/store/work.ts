@@ -174,7 +174,10 @@ export async function take(
   );
 }
 
-/** Settles what a worker holds; `say` is a list as `asList` makes it. All or nothing; `ClaimLostError` when any of it is lost. */
+/**
+ * Settles what a worker holds; `say` is a list as `asList` makes it. All or nothing; `ClaimLostError` when any of it is lost.
+ * Waits for the disk when there are ends or something was said: those must not be lost with a crash of the server.
+ */
 export async function settle(
   executor: Executor,
   parts: readonly Part[],
@@ -189,6 +192,13 @@ export async function settle(
     ]),
   );
   return placesOf(rows[0]?.said ?? null);
+}
+
+/** Writes, on disk when it returns, that runs begin; after it nobody else runs them. */
+export async function begin(executor: Executor, part: Part): Promise<void> {
+  await mapped(
+    executor.query("select posthorn.settle($1::json, $2::json, null)", [JSON.stringify([part]), JSON.stringify([])]),
+  );
 }
 
 /** The last statement of a handler's transaction. `startedAt` is now() at its BEGIN. */
@@ -239,21 +249,23 @@ export interface Peeked {
   readonly snapshot: string;
   readonly ready: readonly number[];
   readonly due: readonly (readonly [subscription: number, inMs: number])[];
+  /** Some worker counts as dead; false as well when nobody asked. */
+  readonly dead: boolean;
 }
 
-/** Looks whether there is anything to do, in one statement for all subscriptions. `seen`: the snapshot of an earlier empty peek. */
+/** Looks whether there is anything to do, in one statement for all subscriptions. `seen`: the snapshot of an earlier empty peek of the same. */
 export async function peek(
   executor: Executor,
   worker: string,
   subscriptions: readonly number[],
   seen: string | null,
+  watch: boolean,
 ): Promise<Peeked> {
   const { rows } = await mapped(
-    executor.query<{ found: string }>("select posthorn.peek($1::bigint, $2::json, $3::text)::text as found", [
-      worker,
-      JSON.stringify(subscriptions),
-      seen,
-    ]),
+    executor.query<{ found: string }>(
+      "select posthorn.peek($1::bigint, $2::json, $3::text, $4::boolean)::text as found",
+      [worker, JSON.stringify(subscriptions), seen, watch],
+    ),
   );
   return JSON.parse(rows[0]?.found ?? "null");
 }

@@ -1,0 +1,48 @@
+/**
+ * Builds dist: embeds the SQL, compiles src. The new folder takes the place of the old one only when it is complete, so that
+ * nobody who reads dist meanwhile finds half of it.
+ */
+import { spawnSync } from "node:child_process";
+import { cpSync, existsSync, mkdtempSync, renameSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { embedSql } from "./embed-sql.mjs";
+import { ensureInstalled } from "./ensure-installed.mjs";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+
+/** Returns whether everything compiled; the compiler has printed why not. Tests build without a change to the sources. */
+export function build({ embed = true } = {}) {
+  if (embed) embedSql();
+  return compile("tsconfig.build.json", "dist");
+}
+
+/** The examples import the built package by its name, as a user's program does. Their other files are copied. */
+export function buildExamples() {
+  return compile("tsconfig.examples.json", "dist-examples", (draft) =>
+    cpSync(join(root, "examples"), draft, { recursive: true, filter: (path) => !path.endsWith(".ts") }),
+  );
+}
+
+function compile(project, name, finish = () => {}) {
+  const draft = mkdtempSync(join(root, `.draft-${name}-`));
+  try {
+    const tsc = join(root, "node_modules", "typescript", "bin", "tsc");
+    const args = [tsc, "-p", join(root, project), "--outDir", draft, "--pretty", "false"];
+    const { status } = spawnSync(process.execPath, args, { stdio: ["ignore", 2, 2] });
+    if (status !== 0) return false;
+    finish(draft);
+    const old = `${draft}-old`;
+    if (existsSync(join(root, name))) renameSync(join(root, name), old);
+    renameSync(draft, join(root, name));
+    rmSync(old, { recursive: true, force: true });
+    return true;
+  } finally {
+    rmSync(draft, { recursive: true, force: true });
+  }
+}
+
+if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) {
+  ensureInstalled();
+  if (!build({ embed: !process.argv.includes("--as-committed") })) process.exit(1);
+}

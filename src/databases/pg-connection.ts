@@ -1,0 +1,96 @@
+/**
+ * Statements on one pg client, with a deadline and typed errors.
+ *
+ * pg tells the end of a connection by an event before it fails the statements that were running, so a watch on the client is
+ * how a lost connection is known; the texts of its errors are not read. While somebody holds a client it has an error listener
+ * here: an 'error' event without one would end the process.
+ */
+import type { ClientBase, QueryResult } from "pg";
+import { withDeadline } from "./deadline.js";
+import { databaseDefaults } from "./defaults.js";
+import { databaseError, sqlStateOf } from "./errors.js";
+import { pgTypes } from "./parsers.js";
+
+export class PgConnection {
+  readonly client: ClientBase;
+  readonly #description: string;
+  readonly #cut: () => void;
+  readonly #onGone = (error?: Error) => this.#goneBy(error);
+  #gone = false;
+  #wasCut = false;
+  #reason: Error | undefined;
+  #resolveLost: (error: Error | undefined) => void = () => {};
+  /** Settles when the connection is gone: undefined after `detach` or an ordinary end. */
+  readonly lost: Promise<Error | undefined>;
+
+  /** `cut` ends the connection at once, whatever runs on it. */
+  constructor(client: ClientBase, description: string, cut: () => void) {
+    this.client = client;
+    this.#description = description;
+    this.#cut = cut;
+    this.lost = new Promise((resolve) => {
+      this.#resolveLost = resolve;
+    });
+    client.on("error", this.#onGone);
+    client.on("end", this.#onGone);
+  }
+
+  get gone(): boolean {
+    return this.#gone;
+  }
+
+  /** Ends the watch: from here on somebody else is responsible for the client. */
+  detach(): void {
+    this.client.removeListener("error", this.#onGone);
+    this.client.removeListener("end", this.#onGone);
+    this.#resolveLost(undefined);
+  }
+
+  async query<Row>(text: string, params: readonly unknown[] | undefined, timeoutMs: number): Promise<{ rows: Row[] }> {
+    const values = params === undefined ? [] : [...params];
+    const result = await this.send(() => this.client.query({ text, values, types: pgTypes }), timeoutMs);
+    return { rows: result.rows };
+  }
+
+  /** Several statements in one round trip, without parameters. */
+  async script(text: string, timeoutMs: number): Promise<readonly QueryResult[]> {
+    const result: QueryResult | QueryResult[] = await this.send(
+      () => this.client.query({ text, types: pgTypes }),
+      timeoutMs,
+    );
+    return Array.isArray(result) ? result : [result];
+  }
+
+  async send<T>(statement: () => Promise<T>, timeoutMs: number): Promise<T> {
+    try {
+      if (this.#gone) throw this.#reason ?? new Error("The connection has ended");
+      return await withDeadline(statement(), timeoutMs + databaseDefaults.statementGraceMs, "A statement", () =>
+        this.cut(),
+      );
+    } catch (error) {
+      throw this.typed(error);
+    }
+  }
+
+  typed(error: unknown): Error {
+    const lost = this.#gone && sqlStateOf(error) === undefined;
+    return databaseError(error, { description: this.#description, ...(lost ? { connection: "lost" } : {}) });
+  }
+
+  cut(): void {
+    this.#gone = true;
+    if (this.#wasCut) return;
+    this.#wasCut = true;
+    this.#cut();
+  }
+
+  #goneBy(error: Error | undefined): void {
+    this.#gone = true;
+    if (error instanceof Error) this.#reason ??= error;
+    this.#resolveLost(
+      this.#reason === undefined
+        ? undefined
+        : databaseError(this.#reason, { description: this.#description, connection: "lost" }),
+    );
+  }
+}

@@ -1,0 +1,41 @@
+/** The front door: what is exported here is public and under semantic versioning; nothing else is. */
+export type {
+  AnyContract,
+  Command,
+  Contract,
+  Event,
+  InputOf,
+  Kind,
+  OutputOf,
+  Query,
+  ResultOf,
+} from "./contracts/contract.js";
+export { isContract } from "./contracts/contract.js";
+export { command, event, query } from "./contracts/define.js";
+export { type Schema, type } from "./contracts/standard-schema.js";
+export * from "./core/errors.js";
+export { limits } from "./core/limits.js";
+export type { Logger } from "./core/logger.js";
+export { type State, states } from "./core/states.js";
+export { days, hours, minutes, seconds } from "./core/time.js";
+export type { DatabaseInput, Sql, TxOf } from "./databases/open.js";
+export type { Post, StartOptions, StopOptions } from "./instance/post.js";
+export { type PosthornOptions, posthorn } from "./instance/posthorn.js";
+export type { Queue, Subscription } from "./instance/queue.js";
+export { describePolicy, describePolicyAsData } from "./policies/describe.js";
+export type { Idempotency, Policy } from "./policies/policy.js";
+export { policies } from "./policies/presets.js";
+export { type NoRetry, type Retry, retry } from "./policies/retry.js";
+export type { AnswerContext, AskOptions } from "./producer/ask.js";
+export type {
+  PublishOptions,
+  Receipt,
+  ReceiptWithResult,
+  Say,
+  SayBuffered,
+  SendOptions,
+  Status,
+} from "./producer/say.js";
+export type { TransactionContext } from "./producer/transaction.js";
+export type { BacklogLine, HistoryEntry, ReceiverStatus } from "./store/status.js";
+export type { Context, Message } from "./worker/context.js";

@@ -1,0 +1,81 @@
+/** The options of `posthorn()`, `start()` and `stop()`, as data. */
+import { ConfigurationError } from "../core/errors.js";
+import { limits } from "../core/limits.js";
+import type { Logger } from "../core/logger.js";
+import { checkName } from "../core/names.js";
+import type { Fields } from "../core/options.js";
+import { show } from "../core/show.js";
+
+function checkLogger(value: unknown, path: string): Logger {
+  const methods = ["info", "warn", "error"] as const;
+  const isLogger = (given: unknown): given is Logger =>
+    typeof given === "object" &&
+    given !== null &&
+    methods.every((method) => method in given && typeof Reflect.get(given, method) === "function");
+  if (isLogger(value)) return value;
+  const message = `${path} must be an object with the methods info, warn and error, got ${show(value)}.`;
+  throw new ConfigurationError("PH_OPTION_INVALID", message, { path });
+}
+
+export const instanceFields = {
+  service: {
+    type: "custom",
+    doc: "The name of this service: owner of the events that it publishes, shown beside its workers",
+    words: "the name of a service",
+    required: true,
+    check: (value: unknown) => checkName(value, "service"),
+  },
+  database: {
+    type: "custom",
+    doc: "Where messages are stored",
+    words: "a postgres:// URL, embedded:<folder>, a pg.Pool or a PGlite instance",
+    required: true,
+    check: (value: unknown) => value,
+  },
+  migrate: {
+    type: "choice",
+    doc: "What to do when the schema is missing or older: migrate it, or refuse. Without it: auto on an embedded database, check on a server",
+    values: ["auto", "check"],
+  },
+  logger: {
+    type: "custom",
+    doc: "Where to tell what nobody asked for: dead workers, alerts, lost connections. Without it: warnings and errors to the console",
+    words: "an object with info, warn and error, for instance of pino",
+    check: checkLogger,
+  },
+  workerTimeoutMs: {
+    type: "duration",
+    doc: "Without a heartbeat for so long, a worker of this process counts as dead; too small and a busy process is taken for a dead one, too large and the messages of a stopped one wait",
+    min: 1_000,
+    max: 600_000,
+    default: 15_000,
+  },
+} as const satisfies Fields;
+
+function checkNames(value: unknown, path: string): readonly string[] {
+  if (Array.isArray(value) && value.every((name) => typeof name === "string")) return value;
+  throw new ConfigurationError("PH_OPTION_INVALID", `${path} must be a list of names, got ${show(value)}.`, { path });
+}
+
+const names = (what: string) =>
+  ({
+    type: "custom",
+    doc: `The ${what} to work on; without both lists all`,
+    words: "a list of names",
+    check: checkNames,
+  }) as const;
+
+export const startFields = {
+  queues: names("queues"),
+  subscriptions: names("subscriptions"),
+} as const satisfies Fields;
+
+export const stopFields = {
+  graceMs: {
+    type: "duration",
+    doc: "How long running handlers may take to finish; then their signal fires and their messages are handed back",
+    min: 0,
+    max: limits.waitMs,
+    default: 20_000,
+  },
+} as const satisfies Fields;

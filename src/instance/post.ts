@@ -1,0 +1,91 @@
+/** The public face of an instance, as types. */
+import type { AnyContract, InputOf, OutputOf, ResultInputOf, ResultOf } from "../contracts/contract.js";
+import type { Idempotency, Policy } from "../policies/policy.js";
+import type { AnswerContext, AskOptions } from "../producer/ask.js";
+import type { Say } from "../producer/say.js";
+import type { TransactionContext } from "../producer/transaction.js";
+import type { BacklogLine, ReceiverStatus } from "../store/status.js";
+import type { Queue, Subscription } from "./queue.js";
+
+export interface StartOptions {
+  readonly queues?: readonly string[];
+  readonly subscriptions?: readonly string[];
+}
+
+export interface StopOptions {
+  /**
+   * How long running handlers may take to finish; then their signal fires and their messages are handed back.
+   *
+   * Default 20000. Range 0 to 86400000.
+   */
+  readonly graceMs?: number;
+}
+
+export interface Post<Tx> extends Say, AsyncDisposable {
+  readonly service: string;
+
+  /**
+   * Declares a queue of commands with its six decisions.
+   *
+   * Errors: `ConfigurationError` naming every missing decision; `NotBuiltError` for what is planned.
+   */
+  queue<const Q extends string, const I extends Idempotency>(name: Q, policy: Policy<I>): Queue<Q, I, Tx>;
+
+  /** Declares a named reader of a topic with its six decisions. Errors: as `queue`. */
+  subscription<const T extends string, const I extends Idempotency>(
+    name: string,
+    options: Policy<I> & { readonly topic: T },
+  ): Subscription<T, I, Tx>;
+
+  /** Answers a query in this process. Transaction: `tx` is read-only. */
+  answer<C extends AnyContract<"query">>(
+    query: C,
+    answer: (request: OutputOf<C>, context: AnswerContext<Tx>) => ResultInputOf<C> | Promise<ResultInputOf<C>>,
+  ): void;
+
+  /**
+   * Asks a query and waits for the answer.
+   *
+   * Delivery: never stored; answered in this process, or `DeadlineError` by the deadline.
+   * Errors: `NoAnswerError`, `ContractViolationError`, `DeadlineError`, `WouldDeadlockError`, and what the answer function throws.
+   */
+  ask<C extends AnyContract<"query">>(query: C, request: InputOf<C>, options?: AskOptions): Promise<ResultOf<C>>;
+
+  /**
+   * Runs `work` in a transaction and commits it with what was said: business rows and messages in one commit.
+   *
+   * Transaction: READ COMMITTED, on a connection of its own; rolled back when `work` throws or an asynchronous schema refuses.
+   * Errors: what `work` throws; `TransactionEndedError` for a statement that was not awaited or an error that was swallowed.
+   */
+  transaction<T>(work: (context: TransactionContext<Tx>) => Promise<T>): Promise<T>;
+
+  /**
+   * The verbs inside a transaction that you opened: they write at once, on `tx` alone, and are awaited.
+   *
+   * Transaction: yours; publish after the write that takes the row lock, so that ids follow the order of commits.
+   * Errors: `TransactionRequiredError` for a pool, or a client without an open transaction.
+   */
+  in(tx: unknown): Say;
+
+  /** What became of a message, for each of its receivers. Errors: `UnknownMessageError`. */
+  statusOf(id: string): Promise<readonly ReceiverStatus[]>;
+
+  /** One line for each queue and subscription: backlog, age, running, dead letters, workers. */
+  backlog(): Promise<readonly BacklogLine[]>;
+
+  /** Brings the schema of the database to that of this code. */
+  migrate(): Promise<void>;
+
+  /**
+   * Works in this process on all declared queues and subscriptions, or on those named. Returns when it works.
+   *
+   * Errors: `DatabaseUnavailableError`, `SchemaVersionError`, `ContractConflictError`, `ConfigurationError`.
+   */
+  start(options?: StartOptions): Promise<void>;
+
+  /** Lets running handlers finish, hands the rest back, and closes what this instance opened. It cannot be started again. */
+  stop(options?: StopOptions): Promise<void>;
+
+  /** Returns at a moment when nothing runs and nothing is due in what this process works on: for tests and scripts. */
+  untilIdle(): Promise<void>;
+}

@@ -1,0 +1,17 @@
+/** Raises and resolves alerts by the policies, once in the fleet, and logs each change in the process that noticed it. */
+import type { Executor } from "../core/database.js";
+import type { Logger } from "../core/logger.js";
+import { watch } from "../store/fleet.js";
+
+/** How often the fleet looks. */
+export const watchEveryMs = 5_000;
+
+export async function watchPass(executor: Executor, logger: Logger): Promise<void> {
+  const changes = await watch(executor, watchEveryMs - 500);
+  for (const { change, alert, subscription, value, threshold } of changes ?? []) {
+    const facts = { alert, subscription, value, threshold };
+    if (change === "raised")
+      logger.error(`alert: ${alert} of "${subscription}" is ${value}, limit ${threshold}`, facts);
+    else logger.info(`resolved: ${alert} of "${subscription}"`, facts);
+  }
+}

@@ -1,0 +1,220 @@
+/**
+ * The six decisions about how the messages of a queue or subscription are carried. None has a silent default.
+ *
+ * `policyFields` is the table: validator, reference and description come from it. A policy that was checked is frozen and
+ * complete, so the engine never asks twice.
+ */
+import { ConfigurationError } from "../core/errors.js";
+import { limits } from "../core/limits.js";
+import { checkName } from "../core/names.js";
+import { checkOptions, type Fields, type OptionsOf, refusePlanned } from "../core/options.js";
+import { show } from "../core/show.js";
+import type { NoRetry, Retry } from "./retry.js";
+
+export type Idempotency = "transaction" | "handler" | "at-most-once";
+
+/** When you are told. */
+export interface Alerts {
+  /** The oldest message waits longer than this. */
+  readonly oldestAgeMs: number;
+  /** This many messages wait. */
+  readonly backlog: number;
+  /** There are this many dead letters. */
+  readonly deadLetters: number;
+  /** No worker has been there for this long. */
+  readonly noWorkerMs: number;
+}
+
+/** What happens to the messages behind a dead one is part of the decision for order. */
+export type Ordering = "none" | { readonly per: "key"; readonly whenDead: "park" | "skip" };
+
+export interface Policy<I extends Idempotency = Idempotency> {
+  readonly idempotency: I;
+  /** At most once cannot retry: the compiler says so. */
+  readonly retry: I extends "at-most-once" ? NoRetry : Retry;
+  readonly ordering: Ordering;
+  /** A run that takes longer is ended, and the message delivered again. */
+  readonly visibilityTimeoutMs: number;
+  readonly deadLetter: { readonly keepMs: number };
+  readonly alerts: Alerts;
+  /** Handlers that run at once in one process. */
+  readonly concurrency?: number;
+}
+
+/** A policy after `checkPolicy`: complete and frozen. */
+export interface CheckedPolicy {
+  readonly idempotency: Idempotency;
+  readonly retry: Retry;
+  readonly ordering: "none";
+  readonly visibilityTimeoutMs: number;
+  readonly deadLetter: { readonly keepMs: number };
+  readonly alerts: Alerts;
+  readonly concurrency: number;
+}
+
+const duration = { type: "duration", min: 1, max: limits.durationMs } as const;
+const count = { type: "integer", min: 1, max: limits.count } as const;
+const attempts = {
+  type: "integer",
+  min: 1,
+  max: limits.attempts,
+  required: true,
+  doc: "Runs in all, the first included",
+} as const;
+
+/** The options of each kind of retry, beside its `kind`. */
+export const retryFields = {
+  exponential: {
+    attempts,
+    firstMs: {
+      ...duration,
+      required: true,
+      doc: "The wait after the first failure; it doubles after each further one",
+    },
+    maxMs: { ...duration, required: true, doc: "The longest wait; not smaller than firstMs" },
+  },
+  fixed: { attempts, delayMs: { ...duration, required: true, doc: "The wait after each failure" } },
+  none: { attempts: { ...attempts, max: 1 } },
+} as const satisfies Record<Retry["kind"], Fields>;
+
+const retryWords = "retry.exponential({ … }), retry.fixed({ … }) or retry.none";
+
+function checkRetry(value: unknown, path: string): Retry {
+  if (typeof value === "object" && value !== null && "kind" in value) {
+    const { kind, ...options } = value;
+    if (kind === "exponential") return checkExponential(options, path);
+    if (kind === "fixed") return Object.freeze({ kind, ...checkOptions(options, retryFields.fixed, path) });
+    if (kind === "none") {
+      checkOptions(options, retryFields.none, path);
+      return Object.freeze({ kind, attempts: 1 });
+    }
+  }
+  throw new ConfigurationError("PH_OPTION_INVALID", `${path} must be ${retryWords}; got ${show(value)}.`, { path });
+}
+
+function checkExponential(options: object, path: string): Retry {
+  const checked = checkOptions(options, retryFields.exponential, path);
+  if (checked.maxMs < checked.firstMs) {
+    const message = `${path}.maxMs (${checked.maxMs}) must not be smaller than ${path}.firstMs (${checked.firstMs}).`;
+    throw new ConfigurationError("PH_OPTION_INVALID", message, { path: `${path}.maxMs` });
+  }
+  return Object.freeze({ kind: "exponential", ...checked });
+}
+
+/** The order per key, checked like every other decision before it is refused as planned: a typing error is told first. */
+const orderingFields = {
+  per: { type: "choice", values: ["key"], required: true, doc: "What order is kept within" },
+  whenDead: {
+    type: "choice",
+    values: ["park", "skip"],
+    required: true,
+    doc: "What happens to the messages behind a dead one: they wait, or go on",
+  },
+} as const satisfies Fields;
+
+function checkOrdering(value: unknown, path: string): "none" {
+  if (value === "none") return value;
+  if (typeof value === "object" && value !== null) {
+    checkOptions(value, orderingFields, path);
+    return refusePlanned(`${path}: { per: "key" }`);
+  }
+  const message = `${path} must be "none" or { per: "key", whenDead: "park" | "skip" }; got ${show(value)}.`;
+  throw new ConfigurationError("PH_OPTION_INVALID", message, { path });
+}
+
+const planned = (doc: string) => ({ type: "planned", doc }) as const;
+
+export const policyFields = {
+  retry: {
+    type: "custom",
+    doc: "How often and when a failed message is tried again",
+    words: retryWords,
+    required: true,
+    check: checkRetry,
+  },
+  idempotency: {
+    type: "choice",
+    doc: "What happens when a message is delivered twice: the effects are rows here, are elsewhere, or must never repeat",
+    values: ["transaction", "handler", "at-most-once"],
+    required: true,
+  },
+  ordering: {
+    type: "custom",
+    doc: "Whether messages are handled in order",
+    words: '"none", or { per: "key", whenDead: "park" | "skip" }',
+    required: true,
+    check: checkOrdering,
+  },
+  visibilityTimeoutMs: {
+    ...duration,
+    doc: "How long one run may take; too small and slow runs are ended, too large and hanging ones are noticed late",
+    required: true,
+  },
+  deadLetter: {
+    type: "object",
+    doc: "How long a message is kept that could not be handled",
+    required: true,
+    fields: { keepMs: { ...duration, doc: "How long a dead letter is kept", required: true } },
+  },
+  alerts: {
+    type: "object",
+    doc: "When you are told",
+    required: true,
+    fields: {
+      oldestAgeMs: { ...duration, doc: "The oldest message waits longer than this", required: true },
+      backlog: { ...count, doc: "This many messages wait", required: true },
+      deadLetters: { ...count, doc: "There are this many dead letters", required: true },
+      noWorkerMs: { ...duration, doc: "No worker has been there for this long", required: true },
+    },
+  },
+  concurrency: {
+    type: "integer",
+    doc: "Handlers that run at once in one process; too small and messages wait, too large and what they call is flooded",
+    min: 1,
+    max: limits.concurrency,
+    default: 10,
+  },
+  rateLimit: planned("Handlers that begin within a time, in the whole fleet"),
+  backlogLimit: planned("What a producer meets when too much waits"),
+  circuitBreaker: planned("Stops and probes when everything fails"),
+  priority: planned("Classes of urgency"),
+  batch: planned("Several messages for one run of the handler"),
+} as const satisfies Fields;
+
+/** `topic` beside the six decisions. */
+export const subscriptionFields = {
+  topic: {
+    type: "custom",
+    doc: "The topic that is read",
+    words: "the name of a topic",
+    required: true,
+    check: (value: unknown) => checkName(value, "topic"),
+  },
+  ...policyFields,
+} as const satisfies Fields;
+
+/**
+ * Checks a policy and returns it complete and frozen.
+ *
+ * Errors: `ConfigurationError` naming every missing decision at once; `NotBuiltError` for what is planned.
+ */
+export function checkPolicy(value: unknown, where: string): CheckedPolicy {
+  return checkRelations(checkOptions(value, policyFields, where, { noun: "decision" }), where);
+}
+
+/** Checks the options of a subscription: its topic, and its policy as `checkPolicy` does. */
+export function checkSubscription(
+  value: unknown,
+  where: string,
+): { readonly topic: string; readonly policy: CheckedPolicy } {
+  const { topic, ...policy } = checkOptions(value, subscriptionFields, where, { noun: "decision" });
+  return { topic, policy: checkRelations(Object.freeze(policy), where) };
+}
+
+function checkRelations(policy: OptionsOf<typeof policyFields>, where: string): CheckedPolicy {
+  if (policy.idempotency === "at-most-once" && policy.retry.kind !== "none") {
+    const message = `${where}.retry must be retry.none because ${where}.idempotency is "at-most-once": a second run is what it rules out.`;
+    throw new ConfigurationError("PH_OPTION_INVALID", message, { path: `${where}.retry` });
+  }
+  return policy;
+}

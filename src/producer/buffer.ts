@@ -1,0 +1,151 @@
+/**
+ * What a transaction or handler says, held back until it commits.
+ *
+ * `send` and `publish` check at once where the schema is synchronous, and throw to the caller; an asynchronous check is collected and
+ * awaited by `ready`. After `close` nothing more is taken: a call from a stray promise is an error there, never a lost message.
+ */
+import type { AnyContract } from "../contracts/contract.js";
+import type { Executor } from "../core/database.js";
+import { errorOf, NotCommittedError } from "../core/errors.js";
+import { limits } from "../core/limits.js";
+import { asList, nonces, type Outgoing, type Place } from "../store/publish.js";
+import type { Catalog } from "./catalog.js";
+import { type Said, say } from "./prepare.js";
+import { type Asking, SentReceipt } from "./receipt.js";
+import type { PublishOptions, ReceiptOf, SayBuffered, SendOptions } from "./say.js";
+
+interface Pending {
+  said: Said | Promise<Said>;
+  readonly receipt: SentReceipt | undefined;
+}
+
+/** What is ready to be written; empty when nothing was said. */
+export interface Batch {
+  readonly messages: readonly Outgoing[];
+  readonly channels: ReadonlySet<number>;
+  /** To be called after the commit, with the places in the order of `messages`. */
+  readonly committed: (places: readonly Place[]) => void;
+}
+
+export class Buffer implements SayBuffered {
+  readonly #catalog: Catalog;
+  readonly #asking: Asking;
+  readonly #owner: string;
+  #pending: Pending[] = [];
+  #closed = false;
+
+  constructor(catalog: Catalog, asking: Asking, owner: string) {
+    this.#catalog = catalog;
+    this.#asking = asking;
+    this.#owner = owner;
+  }
+
+  // Bound, because users take them apart: ({ send, publish }) => …
+  readonly send = <C extends AnyContract<"command">>(
+    command: C,
+    payload: unknown,
+    options?: SendOptions,
+  ): ReceiptOf<C> => {
+    const receipt = new SentReceipt(this.#asking);
+    this.#take({ said: this.#check("command", command, payload, options), receipt });
+    return receipt as ReceiptOf<C>;
+  };
+
+  readonly publish = (event: AnyContract<"event">, payload: unknown, options?: PublishOptions): void => {
+    this.#take({ said: this.#check("event", event, payload, options), receipt: undefined });
+  };
+
+  get empty(): boolean {
+    return this.#pending.length === 0;
+  }
+
+  #check(kind: "command" | "event", contract: unknown, payload: unknown, options: unknown): Said | Promise<Said> {
+    if (this.#closed) {
+      const verb = kind === "event" ? "publish" : "send";
+      throw new NotCommittedError(
+        "PH_SAY_AFTER_END",
+        `${verb}() was called after ${this.#owner} had ended; the message was not written. Await whatever calls it inside.`,
+      );
+    }
+    return say(kind, kind === "event" ? "publish" : "send", contract, payload, options);
+  }
+
+  #take(pending: Pending): void {
+    if (this.#pending.length >= limits.sayMessages) {
+      throw errorOf(
+        "PH_PAYLOAD_TOO_LARGE",
+        `${this.#owner} said more than ${limits.sayMessages} messages. Split the work into several.`,
+        { max: limits.sayMessages },
+      );
+    }
+    // The rejection of an asynchronous check is seen by `ready`, or belongs to a transaction that failed anyway.
+    if (pending.said instanceof Promise) pending.said.catch(() => undefined);
+    this.#pending.push(pending);
+  }
+
+  /** The number of messages so far, and the way back to it: for savepoints. */
+  mark(): number {
+    return this.#pending.length;
+  }
+
+  backTo(mark: number): void {
+    for (const { receipt } of this.#pending.splice(mark)) receipt?.dropped();
+  }
+
+  /** Refuses everything from here on. */
+  close(): void {
+    this.#closed = true;
+  }
+
+  /** Awaits the checks and finds the ids. `inside`: the transaction that will write, where there is one. */
+  async ready(inside?: Executor): Promise<Batch> {
+    const said: Said[] = [];
+    for (const pending of this.#pending) said.push(await pending.said);
+    const publishes = said.filter(({ contract }) => contract.kind === "event").map(({ contract }) => contract);
+    const sends = said.filter(({ contract }) => contract.kind === "command").map(({ contract }) => contract);
+    const events = await this.#catalog.ids(publishes, true, inside);
+    const commands = await this.#catalog.ids(sends, false, inside);
+    const messages = said.map((one) => asOutgoing(one, events.ids.get(one.contract) ?? commands.ids.get(one.contract)));
+    const receipts = this.#pending.map(({ receipt }) => receipt);
+    return {
+      messages,
+      channels: new Set(messages.map(({ channel }) => channel)),
+      committed: (places) => {
+        events.remember();
+        commands.remember();
+        for (const [i, place] of places.entries()) receipts[i]?.written(place);
+      },
+    };
+  }
+
+  /** Tells the receipts that nothing was written. */
+  drop(): void {
+    this.close();
+    this.backTo(0);
+  }
+}
+
+export function asOutgoing(
+  said: Said,
+  ids: { readonly contract: number; readonly channel: number } | undefined,
+): Outgoing {
+  if (ids === undefined) throw errorOf("PH_INTERNAL", `The contract ${said.contract.name} was not registered.`);
+  return { contract: ids.contract, channel: ids.channel, key: said.key, json: said.json, headers: said.headers };
+}
+
+/** The batch as the list that SQL functions take, and what to do with the places that they return. */
+export function asSay(batch: Batch): {
+  readonly list: string | null;
+  readonly committed: (places: readonly Place[]) => void;
+} {
+  if (batch.messages.length === 0) return { list: null, committed: () => batch.committed([]) };
+  const own = nonces(batch.messages.length);
+  return {
+    list: asList(batch.messages, own),
+    committed: (places) => {
+      const byNonce = new Map(places.map((place) => [place.nonce, place]));
+      const ordered = own.map((nonce) => byNonce.get(nonce)).filter((place) => place !== undefined);
+      batch.committed(ordered);
+    },
+  };
+}

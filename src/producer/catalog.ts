@@ -1,0 +1,64 @@
+/**
+ * The ids of contracts and channels. A contract is registered when it is first said or worked on, and remembered for good.
+ *
+ * Registration runs beside the caller's transaction, so that it neither holds locks for it nor goes with its rollback. On a database
+ * with one connection it must run inside; then it is remembered only once the transaction is known to have committed.
+ */
+import { type AnyContract, describe } from "../contracts/contract.js";
+import type { Database, Executor } from "../core/database.js";
+import { type ContractIds, registerContract } from "../store/registry.js";
+
+export class Catalog {
+  readonly #database: Database;
+  readonly #side: Executor;
+  readonly #service: string;
+  readonly #known = new WeakMap<AnyContract, ContractIds>();
+  readonly #owned = new WeakSet<AnyContract>();
+
+  constructor(database: Database, side: Executor, service: string) {
+    this.#database = database;
+    this.#side = side;
+    this.#service = service;
+  }
+
+  /** The ids where they are known already. `publishes`: the caller states the fact, and so owns an event. */
+  known(contract: AnyContract, publishes: boolean): ContractIds | undefined {
+    return publishes && !this.#owned.has(contract) ? undefined : this.#known.get(contract);
+  }
+
+  /** The ids of contracts, registering those that are new. `inside`: the transaction that the caller is in, if any. */
+  async ids(
+    contracts: Iterable<AnyContract>,
+    publishes: boolean,
+    inside?: Executor,
+  ): Promise<{ readonly ids: ReadonlyMap<AnyContract, ContractIds>; readonly remember: () => void }> {
+    const ids = new Map<AnyContract, ContractIds>();
+    const unsure: AnyContract[] = [];
+    for (const contract of new Set(contracts)) {
+      const known = this.known(contract, publishes);
+      if (known !== undefined) {
+        ids.set(contract, known);
+        continue;
+      }
+      const within = this.#database.single && inside !== undefined;
+      const fresh = await registerContract(within ? inside : this.#side, describe(contract), this.#service, publishes);
+      ids.set(contract, fresh);
+      if (within) unsure.push(contract);
+      else this.#remember(contract, fresh, publishes);
+    }
+    return {
+      ids,
+      remember: () => {
+        for (const contract of unsure) {
+          const fresh = ids.get(contract);
+          if (fresh !== undefined) this.#remember(contract, fresh, publishes);
+        }
+      },
+    };
+  }
+
+  #remember(contract: AnyContract, ids: ContractIds, publishes: boolean): void {
+    this.#known.set(contract, ids);
+    if (publishes) this.#owned.add(contract);
+  }
+}

@@ -1,0 +1,139 @@
+/** Saying outside a transaction of ours: in one statement of its own, or in a transaction that the caller holds open. */
+import type { AnyContract } from "../contracts/contract.js";
+import type { Verb } from "../contracts/require-kind.js";
+import type { Database, Executor } from "../core/database.js";
+import { WouldDeadlockError } from "../core/errors.js";
+import { limits } from "../core/limits.js";
+import type { Publisher, Written } from "../store/publish.js";
+import { asOutgoing } from "./buffer.js";
+import type { Catalog } from "./catalog.js";
+import { type Said, say } from "./prepare.js";
+import { type Asking, SentReceipt } from "./receipt.js";
+import type { PublishOptions, ReceiptOf, Say, SendOptions } from "./say.js";
+import type { Waker } from "./waker.js";
+
+/** What producing needs; made once by the instance. */
+export interface Producing {
+  readonly database: Database;
+  readonly catalog: Catalog;
+  readonly publisher: Publisher;
+  readonly waker: Waker;
+  readonly asking: Asking;
+}
+
+type Write = (said: readonly Said[]) => Promise<Written[]>;
+
+/** `Say` over a way to write: the same verbs for the instance and for `in(tx)`. */
+class Sayer implements Say {
+  readonly #write: Write;
+  readonly #asking: Asking;
+
+  constructor(write: Write, asking: Asking) {
+    this.#write = write;
+    this.#asking = asking;
+  }
+
+  async send<C extends AnyContract<"command">>(command: C, payload: unknown, options?: SendOptions) {
+    const [receipt] = await this.#sendAll<C>("send", command, [payload], options);
+    return receipt as ReceiptOf<C>;
+  }
+
+  async sendMany<C extends AnyContract<"command">>(command: C, payloads: Iterable<unknown>, options?: SendOptions) {
+    return this.#sendAll<C>("sendMany", command, payloads, options);
+  }
+
+  async publish(event: AnyContract<"event">, payload: unknown, options?: PublishOptions): Promise<void> {
+    await this.#write([await say("event", "publish", event, payload, options)]);
+  }
+
+  async publishMany(event: AnyContract<"event">, payloads: Iterable<unknown>, options?: PublishOptions): Promise<void> {
+    await this.#write(await all("event", "publishMany", event, payloads, options));
+  }
+
+  async #sendAll<C extends AnyContract<"command">>(
+    verb: Verb,
+    command: C,
+    payloads: Iterable<unknown>,
+    options?: SendOptions,
+  ): Promise<ReceiptOf<C>[]> {
+    const places = await this.#write(await all("command", verb, command, payloads, options));
+    return places.map((place) => new SentReceipt(this.#asking, place) as ReceiptOf<C>);
+  }
+}
+
+/** Checks all before any is written. An empty list still has its contract checked, when the first payload comes. */
+async function all(
+  kind: "command" | "event",
+  verb: Verb,
+  contract: unknown,
+  payloads: Iterable<unknown>,
+  options: unknown,
+): Promise<Said[]> {
+  const said: Said[] = [];
+  for (const payload of payloads) {
+    const one = say(kind, verb, contract, payload, options);
+    said.push(one instanceof Promise ? await one : one);
+  }
+  return said;
+}
+
+/** Outside any transaction: each call is one of its own, committed when it returns. */
+export function sayNow(producing: Producing): Say {
+  const { database, catalog, publisher, waker, asking } = producing;
+  const write: Write = async (said) => {
+    if (said.length === 0) return [];
+    if (database.single && database.insideTransaction()) throw wouldDeadlock();
+    const { messages, channels } = await outgoing(catalog, said);
+    const written =
+      messages.length <= limits.batchMessages
+        ? await publisher.write(database, messages)
+        : await inOneTransaction(database, (tx) => publisher.write(tx, messages));
+    waker.wake(channels);
+    return written;
+  };
+  return new Sayer(write, asking);
+}
+
+/** In a transaction that the caller began and will end. */
+export function sayIn(producing: Producing, tx: () => Promise<Executor>): Say {
+  const { catalog, publisher, waker, asking } = producing;
+  const write: Write = async (said) => {
+    const executor = await tx();
+    if (said.length === 0) return [];
+    const { messages, channels } = await outgoing(catalog, said, executor);
+    const written = await publisher.write(executor, messages);
+    void waker.watch(written[0]?.xid ?? null, channels);
+    return written;
+  };
+  return new Sayer(write, asking);
+}
+
+async function outgoing(catalog: Catalog, said: readonly Said[], inside?: Executor) {
+  const kind = said[0]?.contract.kind;
+  const { ids } = await catalog.ids(
+    said.map(({ contract }) => contract),
+    kind === "event",
+    inside,
+  );
+  const messages = said.map((one) => asOutgoing(one, ids.get(one.contract)));
+  return { messages, channels: new Set(messages.map(({ channel }) => channel)) };
+}
+
+async function inOneTransaction<T>(database: Database, work: (tx: Executor) => Promise<T>): Promise<T> {
+  const open = await database.begin();
+  try {
+    const result = await work(open);
+    await open.commit();
+    return result;
+  } catch (error) {
+    await open.rollback();
+    throw error;
+  }
+}
+
+function wouldDeadlock(): WouldDeadlockError {
+  return new WouldDeadlockError(
+    "PH_WOULD_DEADLOCK",
+    "This call would wait for the transaction that it is called from: the embedded database has one connection. Use `send` and `publish` of the transaction or handler instead.",
+  );
+}

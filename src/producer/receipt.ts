@@ -1,0 +1,106 @@
+/** Receipts: what `send` returns. Everything is read from the database when asked; a receipt holds an id and nothing else. */
+
+import type { Executor } from "../core/database.js";
+import { NotBuiltError, NotCommittedError, UnknownMessageError } from "../core/errors.js";
+import { limits } from "../core/limits.js";
+import { checkOptions } from "../core/options.js";
+import { states } from "../core/states.js";
+import { type Place, publicId } from "../store/publish.js";
+import { messageStatus, type ReceiverStatus } from "../store/status.js";
+import type { ReceiptWithResult, Status } from "./say.js";
+
+/** What a receipt asks with; `check` refuses calls that would wait for the caller's own transaction. */
+export interface Asking extends Executor {
+  check(call: string): void;
+}
+
+const settledFields = {
+  withinMs: {
+    type: "duration",
+    doc: "How long to wait; on time-out the status so far comes back",
+    min: 0,
+    max: limits.waitMs,
+    required: true,
+  },
+} as const;
+
+/** Waits between two looks at a message: soon at first. */
+const firstLookMs = 5;
+const longestLookMs = 250;
+
+export class SentReceipt implements ReceiptWithResult<never> {
+  readonly #asking: Asking;
+  #place: Place | undefined;
+  #why = "the transaction that writes it has not committed yet";
+
+  constructor(asking: Asking, place?: Place) {
+    this.#asking = asking;
+    this.#place = place;
+  }
+
+  get id(): string {
+    if (this.#place === undefined) {
+      throw new NotCommittedError(
+        "PH_NOT_COMMITTED",
+        `The receipt has no id: ${this.#why}. Read it after the transaction or handler has ended.`,
+      );
+    }
+    return publicId(this.#place);
+  }
+
+  /** Called by the buffer that the message was in. */
+  written(place: Place): void {
+    this.#place = place;
+  }
+
+  /** Called by the buffer when its transaction or handler ended without a commit. */
+  dropped(): void {
+    this.#why = "its transaction or handler did not commit, and the message was never sent";
+  }
+
+  async status(): Promise<Status> {
+    this.#asking.check("receipt.status()");
+    const { id } = this;
+    const receivers = await messageStatus(this.#asking, id);
+    const receiver = receivers?.[0];
+    if (receiver === undefined) {
+      throw new UnknownMessageError("PH_UNKNOWN_MESSAGE", `No message has the id ${id}. Is this another database?`, {
+        id,
+      });
+    }
+    return asStatus(receiver);
+  }
+
+  async settled(options: { readonly withinMs: number }): Promise<Status> {
+    const { withinMs } = checkOptions(options, settledFields, "the options of settled()");
+    const until = performance.now() + withinMs;
+    for (let look = firstLookMs; ; look = Math.min(longestLookMs, look * 2)) {
+      const status = await this.status();
+      const left = until - performance.now();
+      if (states[status.state].ended || left <= 0) return status;
+      await new Promise((resolve) => setTimeout(resolve, Math.min(look, left)));
+    }
+  }
+
+  cancel(): Promise<never> {
+    return notBuilt("receipt.cancel()");
+  }
+
+  result(): Promise<never> {
+    return notBuilt("receipt.result()");
+  }
+}
+
+async function notBuilt(call: string): Promise<never> {
+  throw new NotBuiltError("PH_NOT_BUILT", `${call} is planned and not built yet. Use status() or settled().`, { call });
+}
+
+export function asStatus(receiver: ReceiverStatus): Status {
+  return {
+    state: receiver.state,
+    attempt: receiver.attempts ?? 0,
+    ...(receiver.dueAt ? { dueAt: new Date(receiver.dueAt) } : {}),
+    ...(receiver.reason ? { reason: receiver.reason } : {}),
+    history: receiver.history ?? [],
+  };
+}

@@ -1,0 +1,88 @@
+/** The verbs of a producer, as types. `Say` writes at once and is awaited; `SayBuffered` belongs to a transaction or handler. */
+import type { AnyContract, InputOf, ResultOf } from "../contracts/contract.js";
+import type { HistoryEntry, ReceiverStatus } from "../store/status.js";
+
+export type Headers = Readonly<Record<string, string>>;
+
+export interface SendOptions {
+  /** Facts about the message that are not part of it; at most 8 KB as JSON. */
+  readonly headers?: Headers;
+}
+export interface PublishOptions {
+  /** Facts about the message that are not part of it; at most 8 KB as JSON. */
+  readonly headers?: Headers;
+}
+
+/** What became of a command. `attempt` counts the runs so far; `history` holds each failed or crashed one. */
+export interface Status {
+  readonly state: ReceiverStatus["state"];
+  readonly attempt: number;
+  /** When a waiting message is due. */
+  readonly dueAt?: Date;
+  /** Why it waits or how it ended, in a word. */
+  readonly reason?: string;
+  readonly history: readonly HistoryEntry[];
+}
+
+/** What `send` returns. */
+export interface Receipt {
+  /**
+   * The public id: opaque, unguessable, the same that SQL functions return.
+   *
+   * Errors: inside a transaction or handler `NotCommittedError` until the commit.
+   */
+  readonly id: string;
+  /** Where the message is now. Cost: one statement; for people and tests, not for a hot path. */
+  status(): Promise<Status>;
+  /** Waits for the end, whatever it is; on time-out the status so far. Range of `withinMs` 0 to a day. */
+  settled(options: { readonly withinMs: number }): Promise<Status>;
+  /** Planned: refused with `NotBuiltError`. */
+  cancel(): Promise<"cancelled" | "signalled" | "too-late">;
+}
+
+/** A receipt of a command whose contract has a result. */
+export interface ReceiptWithResult<R> extends Receipt {
+  /** Planned: refused with `NotBuiltError`. */
+  result(options: { readonly withinMs: number }): Promise<R>;
+}
+
+export type ReceiptOf<C extends AnyContract> = [ResultOf<C>] extends [never] ? Receipt : ReceiptWithResult<ResultOf<C>>;
+
+export interface Say {
+  /**
+   * Asks for something to be done: stores the command in its queue.
+   *
+   * Delivery: to the one handler of the fleet, as often as its queue's policy says.
+   * Errors: `WrongKindError`, `ContractViolationError`, `PayloadTooLargeError`, `ContractConflictError`, `DatabaseUnavailableError`.
+   * Cost: one round trip, one row, two index entries.
+   */
+  send<C extends AnyContract<"command">>(command: C, payload: InputOf<C>, options?: SendOptions): Promise<ReceiptOf<C>>;
+  /** Many of one command, in one transaction; all or none. The receipts are in the order of the payloads. */
+  sendMany<C extends AnyContract<"command">>(
+    command: C,
+    payloads: Iterable<InputOf<C>>,
+    options?: SendOptions,
+  ): Promise<ReceiptOf<C>[]>;
+  /**
+   * Publishes a fact: stores the event in its topic.
+   *
+   * Delivery: at least once to every subscription, exactly once in effect where its policy says `idempotency: "transaction"`.
+   * Errors: as `send`.
+   */
+  publish<C extends AnyContract<"event">>(event: C, payload: InputOf<C>, options?: PublishOptions): Promise<void>;
+  /** Many of one event, in one transaction; all or none, stored in the order of the payloads. */
+  publishMany<C extends AnyContract<"event">>(
+    event: C,
+    payloads: Iterable<InputOf<C>>,
+    options?: PublishOptions,
+  ): Promise<void>;
+}
+
+/**
+ * The verbs inside a transaction or handler: they return at once and are not awaited. What they said is written in one statement with
+ * the commit or the settlement; nothing goes out from a failed one. Asynchronous schemas run before it and reject it.
+ */
+export interface SayBuffered {
+  send<C extends AnyContract<"command">>(command: C, payload: InputOf<C>, options?: SendOptions): ReceiptOf<C>;
+  publish<C extends AnyContract<"event">>(event: C, payload: InputOf<C>, options?: PublishOptions): void;
+}

@@ -1,0 +1,93 @@
+/**
+ * Wake-ups after commits: tells this process's worker at once and the other processes by NOTIFY from the library's own connection.
+ *
+ * Never in the caller's transaction: a notify there costs a third of all transactions, breaks two-phase commit, and is swallowed
+ * by a rollback. Notifications are coalesced: while one is under way, the next gathers channels. All of this is a hint; an error is
+ * reported and forgotten.
+ */
+import type { Executor } from "../core/database.js";
+import { notify, transactionStatus } from "../store/wake.js";
+
+export interface WakerOptions {
+  readonly side: Executor;
+  /** Whether other processes may be listening. */
+  readonly remote: boolean;
+  readonly onError: (error: unknown) => void;
+}
+
+/** How long a caller's transaction is watched, and how often: soon at first. */
+const watchMs = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024] as const;
+/** The shortest time between two notifications of one process. */
+const gapMs = 2;
+
+export class Waker {
+  readonly #options: WakerOptions;
+  #local: ((channels: Iterable<number>) => void) | undefined;
+  #waiting = new Set<number>();
+  #busy = false;
+  #closed = false;
+
+  constructor(options: WakerOptions) {
+    this.#options = options;
+  }
+
+  /** Where this process's own worker is told; undefined when it has none. */
+  listen(local: ((channels: Iterable<number>) => void) | undefined): void {
+    this.#local = local;
+  }
+
+  /** Call after the commit. */
+  wake(channels: ReadonlySet<number>): void {
+    if (channels.size === 0 || this.#closed) return;
+    this.#local?.(channels);
+    if (!this.#options.remote) return;
+    for (const channel of channels) this.#waiting.add(channel);
+    if (!this.#busy) void this.#drain();
+  }
+
+  /** For a transaction whose commit we cannot see: looks at it for a moment, then wakes. */
+  async watch(xid: string | null, channels: ReadonlySet<number>): Promise<void> {
+    if (!this.#options.remote || xid === null) {
+      // One connection: what we would ask has to wait for the transaction anyway; polling finds the message.
+      this.#local?.(channels);
+      return;
+    }
+    try {
+      for (const ms of watchMs) {
+        await new Promise((resolve) => setTimeout(resolve, ms).unref());
+        if (this.#closed) return;
+        const status = await transactionStatus(this.#options.side, xid);
+        if (status === "in progress") continue;
+        if (status === "committed") this.wake(channels);
+        return;
+      }
+    } catch (error) {
+      this.#report(error);
+    }
+  }
+
+  async #drain(): Promise<void> {
+    this.#busy = true;
+    try {
+      while (this.#waiting.size > 0 && !this.#closed) {
+        const channels = this.#waiting;
+        this.#waiting = new Set();
+        await notify(this.#options.side, channels);
+        if (this.#waiting.size > 0) await new Promise((resolve) => setTimeout(resolve, gapMs));
+      }
+    } catch (error) {
+      this.#report(error);
+    } finally {
+      this.#busy = false;
+    }
+  }
+
+  #report(error: unknown): void {
+    if (!this.#closed) this.#options.onError(error);
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#local = undefined;
+  }
+}

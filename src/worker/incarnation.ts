@@ -1,0 +1,281 @@
+/**
+ * One registration of this process as a worker: its connections, its row, its readers. It ends as a whole: when a connection is lost or
+ * the worker counts as dead, others may have rescued what it holds, so everything unsettled is dropped and a new one begins.
+ */
+import { randomBytes } from "node:crypto";
+import { hostname } from "node:os";
+import type { AnyContract } from "../contracts/contract.js";
+import type { Database, Listener, Session } from "../core/database.js";
+import { errorOf } from "../core/errors.js";
+import type { Logger } from "../core/logger.js";
+import { Loop } from "../core/loop.js";
+import { rescuePass } from "../maintenance/rescue.js";
+import { watchEveryMs, watchPass } from "../maintenance/watch.js";
+import type { CheckedPolicy } from "../policies/policy.js";
+import type { Catalog } from "../producer/catalog.js";
+import type { Asking } from "../producer/receipt.js";
+import type { Side } from "../producer/side.js";
+import type { Waker } from "../producer/waker.js";
+import { backendOf, forgetWorker, heartbeat, holdSessionLock, isAttended, registerWorker } from "../store/fleet.js";
+import { registerSubscription } from "../store/registry.js";
+import { channelsOf, wakeChannel } from "../store/wake.js";
+import { Poller } from "./poller.js";
+import { Reader, type ReaderOptions } from "./reader.js";
+import type { Handled } from "./run.js";
+
+/** A queue or subscription that is worked on here. */
+export interface Declared {
+  readonly name: string;
+  readonly kind: "command" | "event";
+  readonly channel: string;
+  readonly policy: CheckedPolicy;
+  readonly handlers: ReadonlyMap<AnyContract, Handled>;
+}
+
+export interface WorkerOptions {
+  readonly database: Database;
+  readonly service: string;
+  readonly declared: readonly Declared[];
+  readonly catalog: Catalog;
+  readonly side: Side;
+  readonly waker: Waker;
+  readonly asking: Asking;
+  readonly logger: Logger;
+  /** Without a heartbeat for so long, a worker counts as dead. */
+  readonly timeoutMs: number;
+}
+
+/** Connections, as far as they are open. */
+interface Connections {
+  readonly session: Session;
+  readonly listener: Listener | undefined;
+  readonly sessionKey: string | null;
+}
+
+export class Incarnation {
+  readonly #options: WorkerOptions;
+  readonly #connections: Connections;
+  readonly #worker: string;
+  readonly #readers: readonly Reader[];
+  readonly #poller: Poller;
+  readonly #beats: Loop;
+  readonly #watches: Loop;
+  #broken = false;
+  #resolveEnd: (error: unknown) => void = () => undefined;
+  /** Settles with the reason when it cannot go on. */
+  readonly ended: Promise<unknown>;
+
+  static async begin(options: WorkerOptions): Promise<Incarnation> {
+    let incarnation: Incarnation | undefined;
+    const connections = await connect(options, (payload) => incarnation?.wake(channelsOf(payload)));
+    try {
+      const readers = await register(options, connections.session);
+      const worker = await registerSelf(options, connections, readers);
+      incarnation = new Incarnation(options, connections, worker, readers);
+      return incarnation;
+    } catch (error) {
+      await disconnect(connections);
+      throw error;
+    }
+  }
+
+  constructor(options: WorkerOptions, connections: Connections, worker: string, readers: readonly Registered[]) {
+    this.#options = options;
+    this.#connections = connections;
+    this.#worker = worker;
+    this.ended = new Promise((resolve) => {
+      this.#resolveEnd = resolve;
+    });
+    this.#readers = readers.map((registered) => new Reader(this.#readerOptions(registered)));
+    this.#poller = new Poller({
+      session: connections.session,
+      worker,
+      readers: this.#readers,
+      onDead: () => void this.#rescue(),
+      onError: (error) => this.#break(error),
+    });
+    this.#beats = new Loop({ pass: () => this.#beat(), onError: (error) => this.#break(error) });
+    this.#watches = new Loop({ pass: () => this.#watch(), onError: (error) => this.#warn(error) });
+    for (const connection of [connections.session, connections.listener]) {
+      connection?.lost.then((error) => {
+        if (!this.#closing) this.#break(error ?? errorOf("PH_DATABASE_LOST", "The worker's connection was closed."));
+      });
+    }
+  }
+
+  #closing = false;
+
+  start(): void {
+    for (const reader of this.#readers) reader.start();
+    this.#poller.start();
+    this.#beats.start();
+    this.#watches.start();
+  }
+
+  /** Messages appeared in these channels. */
+  wake(channels: Iterable<number>): void {
+    const woken = new Set(channels);
+    for (const reader of this.#readers) if (woken.has(reader.options.ids.channel)) reader.hint();
+  }
+
+  /** True when nothing ran, nothing is due and nothing is left in the log, at one moment. */
+  async isIdle(): Promise<boolean> {
+    if (!this.#readers.every((reader) => reader.idle)) return false;
+    return (await this.#poller.look()) && this.#readers.every((reader) => reader.idle);
+  }
+
+  async stop(graceMs: number): Promise<void> {
+    await this.#poller.stop();
+    await Promise.all(this.#readers.map((reader) => reader.stop(graceMs)));
+    this.#closing = true;
+    await Promise.all([this.#beats.stop(), this.#watches.stop()]);
+    // Everything is settled: no rescuer needs to look for us. Should this fail, one finds nothing.
+    if (!this.#broken) await forgetWorker(this.#connections.session, this.#worker).catch((error) => this.#warn(error));
+    await disconnect(this.#connections);
+  }
+
+  /** Drops everything. */
+  async abandon(): Promise<void> {
+    this.#closing = true;
+    const reason = errorOf(
+      "PH_CLAIM_LOST",
+      "The worker lost its connection or counts as dead; its messages go to others.",
+    );
+    await Promise.all(this.#readers.map((reader) => reader.abandon(reason)));
+    await disconnect(this.#connections);
+    await Promise.all([this.#poller.stop(), this.#beats.stop(), this.#watches.stop()]);
+  }
+
+  #readerOptions({ declared, ids, handlers }: Registered): ReaderOptions {
+    const { database, catalog, asking, logger, waker, service } = this.#options;
+    const { session } = this.#connections;
+    return {
+      name: declared.name,
+      kind: declared.kind,
+      policy: declared.policy,
+      ids,
+      handlers,
+      database,
+      catalog,
+      asking,
+      logger,
+      session,
+      worker: { id: this.#worker, service, host: hostname(), pid: process.pid },
+      onSaid: (channels) => waker.wake(channels),
+      onDry: () => this.#poller.soon(),
+      attended: (contract) => isAttended(session, ids.subscription, contract),
+      onBroken: (error) => this.#break(error),
+    };
+  }
+
+  async #beat(): Promise<number> {
+    const alive = await heartbeat(this.#connections.session, this.#worker, this.#oldest());
+    if (!alive) throw errorOf("PH_WORKER_FORGOTTEN", "This worker counted as dead; it registers anew.");
+    return Math.min(5_000, this.#options.timeoutMs / 3);
+  }
+
+  /**
+   * The oldest claim that may be open. Claims go over one session, one after another, so a claim whose answer is still to come has a
+   * higher id than all whose answers we have.
+   */
+  #oldest(): string | null {
+    let first: bigint | undefined;
+    let highest: bigint | undefined;
+    for (const { claims } of this.#readers) {
+      if (claims.firstOpen !== undefined && (first === undefined || claims.firstOpen < first)) first = claims.firstOpen;
+      if (claims.highest !== undefined && (highest === undefined || claims.highest > highest)) highest = claims.highest;
+    }
+    if (first !== undefined) return first.toString();
+    return highest === undefined ? null : (highest + 1n).toString();
+  }
+
+  #rescuing = false;
+
+  async #rescue(): Promise<void> {
+    if (this.#rescuing) return;
+    this.#rescuing = true;
+    try {
+      while (await rescuePass(this.#options.side, this.#options.logger)) {
+        // Bounded by what the dead held.
+      }
+      this.#poller.soon();
+    } catch (error) {
+      this.#warn(error);
+    } finally {
+      this.#rescuing = false;
+    }
+  }
+
+  async #watch(): Promise<number> {
+    await watchPass(this.#options.side, this.#options.logger);
+    return watchEveryMs;
+  }
+
+  #warn(error: unknown): void {
+    if (!this.#closing) this.#options.logger.warn("a pass of maintenance failed; it is tried again", { error });
+  }
+
+  #break(error: unknown): void {
+    if (this.#broken || this.#closing) return;
+    this.#broken = true;
+    this.#resolveEnd(error);
+  }
+}
+
+async function connect(options: WorkerOptions, onNotify: (payload: string) => void): Promise<Connections> {
+  const { database } = options;
+  const listener = await database.listen(wakeChannel, onNotify);
+  try {
+    // On a database with one connection a session lock would say nothing: everybody shares the session.
+    const sessionKey = listener === undefined || database.single ? null : randomBytes(8).readBigInt64BE().toString();
+    if (listener !== undefined && sessionKey !== null) await holdSessionLock(listener, sessionKey);
+    return { listener, sessionKey, session: await database.session() };
+  } catch (error) {
+    await listener?.close();
+    throw error;
+  }
+}
+
+async function disconnect({ session, listener }: Connections): Promise<void> {
+  await Promise.all([session.close(), listener?.close()]);
+}
+
+interface Registered {
+  readonly declared: Declared;
+  readonly ids: ReaderOptions["ids"];
+  readonly handlers: ReadonlyMap<number, Handled>;
+}
+
+async function register({ declared, service, catalog }: WorkerOptions, session: Session): Promise<Registered[]> {
+  const registered: Registered[] = [];
+  for (const one of declared) {
+    const { name, kind, channel, policy } = one;
+    const entry = { name, kind, channel, idempotency: policy.idempotency, policy: JSON.stringify(policy) };
+    const ids = await registerSubscription(session, entry, service);
+    const contracts = await catalog.ids(one.handlers.keys(), false);
+    const handlers = new Map<number, Handled>();
+    for (const [contract, handled] of one.handlers) {
+      const known = contracts.ids.get(contract);
+      if (known !== undefined) handlers.set(known.contract, handled);
+    }
+    registered.push({ declared: one, ids, handlers });
+  }
+  return registered;
+}
+
+async function registerSelf(
+  { service, timeoutMs }: WorkerOptions,
+  { session, listener, sessionKey }: Connections,
+  readers: readonly Registered[],
+): Promise<string> {
+  const backends = sessionKey === null ? [] : [await backendOf(session), listener && (await backendOf(listener))];
+  return registerWorker(session, {
+    service,
+    host: hostname(),
+    pid: process.pid,
+    timeoutMs,
+    sessionKey,
+    backends: backends.filter((backend) => backend !== undefined),
+    attends: readers.map(({ ids, handlers }) => ({ subscription: ids.subscription, contracts: [...handlers.keys()] })),
+  });
+}

@@ -1,0 +1,214 @@
+/**
+ * What one reader holds and has not settled: open claims, parts to write, ends with their consequences, and what handlers said.
+ *
+ * A claim is settled in numbered parts without gaps: a rescuer writes the next number, and a holder that wakes up meets it. So at
+ * most one flush is on its way at any time, and it is written as a whole or not at all.
+ */
+import { groupBy } from "../core/group.js";
+import type { Batch } from "../producer/buffer.js";
+import type { Delivery, End, Hold, Part } from "../store/work.js";
+
+interface OpenClaim {
+  readonly claim: string;
+  readonly token: string;
+  readonly slot: number;
+  readonly size: number;
+  /** Messages whose end nobody has decided yet. */
+  running: number;
+  nextPart: number;
+  succeeded: string[];
+  skipped: string[];
+}
+
+/** What a handler said, with the delivery that it is settled with. */
+export interface SaidBy {
+  readonly delivery: Delivery;
+  readonly batch: Batch;
+}
+
+/** What goes to the database in one statement. */
+export interface Flush {
+  readonly parts: readonly Part[];
+  readonly ends: readonly End[];
+  readonly says: readonly SaidBy[];
+}
+
+type LogHold = Extract<Hold, { from: "log" }>;
+
+export class Ledger {
+  /** In transaction mode each message ends by itself, and a claim is only closed. */
+  readonly #endsThemselves: boolean;
+  readonly #open = new Map<string, OpenClaim>();
+  #ends: End[] = [];
+  #says: SaidBy[] = [];
+  #touched = new Set<OpenClaim>();
+  #highest: bigint | undefined;
+  /** When the oldest settlement that waits here was made. */
+  #since: number | undefined;
+
+  constructor(endsThemselves: boolean) {
+    this.#endsThemselves = endsThemselves;
+  }
+
+  /** Takes the deliveries of one claim in. */
+  opened(deliveries: readonly Delivery[]): void {
+    const hold = deliveries[0]?.hold;
+    if (hold?.from !== "log") return;
+    const id = BigInt(hold.claim);
+    if (this.#highest === undefined || id > this.#highest) this.#highest = id;
+    this.#open.set(hold.claim, {
+      claim: hold.claim,
+      token: hold.token,
+      slot: hold.claimSlot,
+      size: deliveries.length,
+      running: deliveries.length,
+      nextPart: 1,
+      succeeded: [],
+      skipped: [],
+    });
+  }
+
+  /** The part that says "these runs begin now", to be written before they do; undefined when the claim is not ours any more. */
+  begun(deliveries: readonly Delivery[]): Part | undefined {
+    const hold = deliveries[0]?.hold;
+    const claim = hold?.from === "log" ? this.#open.get(hold.claim) : undefined;
+    if (claim === undefined) return undefined;
+    return nextPart(
+      claim,
+      "begun",
+      false,
+      deliveries.map(({ id }) => id),
+    );
+  }
+
+  /** Succeeded in a claim-settling mode, with what the handler said. */
+  succeeded(delivery: Delivery, batch: Batch): void {
+    if (batch.messages.length > 0) this.#says.push({ delivery, batch });
+    else batch.committed([]);
+    if (delivery.hold.from === "log") this.#change(delivery.hold, (claim) => claim.succeeded.push(delivery.id));
+    else this.ended({ delivery, outcome: "succeeded", next: null, ends: false });
+  }
+
+  /** Nobody listens to it. */
+  skipped(delivery: Delivery): void {
+    if (delivery.hold.from === "log" && !this.#endsThemselves) {
+      this.#change(delivery.hold, (claim) => claim.skipped.push(delivery.id));
+    } else {
+      this.ended({ delivery, outcome: "skipped", next: null, ends: this.#endsThemselves });
+    }
+  }
+
+  /** Ended by a transaction of its own, or lost: nothing of it is to be written here but the close of its claim. */
+  endedElsewhere(delivery: Delivery): void {
+    if (delivery.hold.from === "log") this.#change(delivery.hold, () => undefined);
+  }
+
+  /** An end with a consequence. */
+  ended(end: End): void {
+    this.#since ??= performance.now();
+    this.#ends.push(end);
+    if (end.delivery.hold.from === "log") this.#change(end.delivery.hold, () => undefined);
+  }
+
+  #change(hold: LogHold, change: (claim: OpenClaim) => void): void {
+    const claim = this.#open.get(hold.claim);
+    if (claim === undefined) return;
+    this.#since ??= performance.now();
+    claim.running -= 1;
+    change(claim);
+    this.#touched.add(claim);
+  }
+
+  /** Whether anything waits that must not wait for company: ends with consequences, and what handlers said. */
+  get urgent(): boolean {
+    return this.#ends.length > 0 || this.#says.length > 0;
+  }
+
+  /** Milliseconds that the oldest settlement has waited here; undefined when there is none. */
+  get waitingMs(): number | undefined {
+    return this.#since === undefined ? undefined : performance.now() - this.#since;
+  }
+
+  get idle(): boolean {
+    return this.#since === undefined && this.#open.size === 0;
+  }
+
+  /** The oldest claim that is open. */
+  get firstOpen(): bigint | undefined {
+    const first = this.#open.keys().next();
+    return first.done ? undefined : BigInt(first.value);
+  }
+
+  /** The newest claim there has been. */
+  get highest(): bigint | undefined {
+    return this.#highest;
+  }
+
+  /** Everything that is to be written. */
+  drain(): Flush {
+    const endsOf = groupBy(
+      this.#ends.filter(({ delivery, ends }) => delivery.hold.from === "log" && !ends),
+      ({ delivery }) => (delivery.hold.from === "log" ? delivery.hold.claim : ""),
+    );
+    const parts: Part[] = [];
+    for (const claim of this.#touched) {
+      parts.push(...partsOf(claim, endsOf.get(claim.claim) ?? []));
+      if (claim.running === 0) this.#open.delete(claim.claim);
+    }
+    const flush = { parts, ends: this.#ends, says: this.#says };
+    this.#ends = [];
+    this.#says = [];
+    this.#touched = new Set();
+    this.#since = undefined;
+    return flush;
+  }
+
+  /** Forgets claims that others ended. Their runs go on and end in nothing. */
+  lost(claims: Iterable<string>): void {
+    for (const claim of claims) this.#open.delete(claim);
+  }
+}
+
+/** The parts that are due of a claim: one for each outcome, the last of which closes it when nothing runs any more. */
+function partsOf(claim: OpenClaim, ends: readonly End[]): Part[] {
+  const groups: [Part["outcome"], string[]][] = [
+    ["succeeded", claim.succeeded],
+    ["skipped", claim.skipped],
+  ];
+  for (const [outcome, group] of groupBy(ends, (end) => end.outcome)) {
+    groups.push([outcome, group.map(({ delivery }) => delivery.id)]);
+  }
+  const full = groups.filter(([, messages]) => messages.length > 0);
+  const closes = claim.running === 0;
+  claim.succeeded = [];
+  claim.skipped = [];
+  if (full.length === 0) return closes ? [nextPart(claim, null, true, [])] : [];
+  return full.map(([outcome, messages], i) => nextPart(claim, outcome, closes && i === full.length - 1, messages));
+}
+
+function nextPart(claim: OpenClaim, outcome: Part["outcome"], closes: boolean, messages: string[]): Part {
+  const { token, slot } = claim;
+  const part = claim.nextPart;
+  claim.nextPart += 1;
+  const whole = messages.length === claim.size;
+  return { claim: claim.claim, token, slot, part, outcome, closes, ...(whole ? {} : { messages }) };
+}
+
+/** What a refused flush named as lost. */
+export interface Lost {
+  readonly claims?: readonly string[];
+  readonly deferred?: string;
+  readonly ended?: string;
+}
+
+/** The flush without what is lost; null when nothing was taken away, so that nobody tries the same again. */
+export function without(flush: Flush, lost: Lost): Flush | null {
+  const claims = new Set(lost.claims ?? []);
+  const isLost = ({ hold, id }: Delivery): boolean =>
+    hold.from === "log" ? claims.has(hold.claim) || lost.ended === id : lost.deferred === hold.deferred;
+  const parts = flush.parts.filter(({ claim }) => !claims.has(claim));
+  const ends = flush.ends.filter(({ delivery }) => !isLost(delivery));
+  const says = flush.says.filter(({ delivery }) => !isLost(delivery));
+  const same = parts.length === flush.parts.length && ends.length === flush.ends.length;
+  return same ? null : { parts, ends, says };
+}

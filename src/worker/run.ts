@@ -1,0 +1,204 @@
+/**
+ * Runs one message: schema, handler, deadline, and in transaction mode the end that commits with the effects. Never throws; returns
+ * what is left to be settled. If the process dies anywhere in here, the delivery has no end, and a rescuer gives it one.
+ */
+import { checkResult, receive } from "../contracts/check.js";
+import type { AnyContract } from "../contracts/contract.js";
+import type { Database, OpenTransaction } from "../core/database.js";
+import { ClaimLostError, DatabaseUnavailableError, DeadlineError } from "../core/errors.js";
+import type { CheckedPolicy } from "../policies/policy.js";
+import { asSay, type Batch, Buffer } from "../producer/buffer.js";
+import type { Catalog } from "../producer/catalog.js";
+import type { Asking } from "../producer/receipt.js";
+import { runSealed } from "../producer/transaction.js";
+import { type Delivery, type End, endInTransaction } from "../store/work.js";
+import { RunContext } from "./context.js";
+import { afterFailure, entryOf, failureOf, type WorkerIdentity } from "./failure.js";
+
+export interface Handled {
+  readonly contract: AnyContract;
+  readonly handler: (payload: unknown, context: RunContext) => unknown;
+}
+
+/** What runs of one reader share. */
+export interface Running {
+  readonly name: string;
+  readonly policy: CheckedPolicy;
+  readonly database: Database;
+  readonly catalog: Catalog;
+  readonly asking: Asking;
+  readonly worker: WorkerIdentity;
+}
+
+/** What is left to be done about a run. */
+export type Ran =
+  | { readonly kind: "succeeded"; readonly batch: Batch }
+  /** Ended with its effects in the handler's own transaction; `channels` got messages. */
+  | { readonly kind: "committed"; readonly channels: ReadonlySet<number> }
+  | { readonly kind: "ended"; readonly end: End; readonly error?: unknown }
+  /** Somebody else ended it. */
+  | { readonly kind: "lost" };
+
+/** One run: begins at once. `abort` ends it from outside: its signal fires, and its slot is free at once. */
+export class Run {
+  readonly delivery: Delivery;
+  readonly #running: Running;
+  readonly #handled: Handled;
+  readonly #startedAt = Date.now();
+  #controller: AbortController | undefined;
+  #abort: ((reason: Error) => void) | undefined;
+  #aborted: Error | undefined;
+  #released = false;
+
+  constructor(running: Running, handled: Handled, delivery: Delivery) {
+    this.#running = running;
+    this.#handled = handled;
+    this.delivery = delivery;
+  }
+
+  abort(reason: Error): void {
+    this.#aborted ??= reason;
+    this.#abort?.(reason);
+    this.#controller?.abort(reason);
+  }
+
+  /** Ends it without blame: it is handed back. */
+  release(reason: Error): void {
+    this.#released = this.#aborted === undefined;
+    this.abort(reason);
+  }
+
+  async execute(): Promise<Ran> {
+    try {
+      const arrival = receive(this.#handled.contract, this.delivery.payload);
+      const received = arrival instanceof Promise ? await arrival : arrival;
+      if (!received.ok) {
+        const next = { invalid: received.issues };
+        return { kind: "ended", end: { delivery: this.delivery, outcome: "invalid", next, ends: this.#ends } };
+      }
+      return this.#ends ? await this.#inTransaction(received.payload) : await this.#alone(received.payload);
+    } catch (error) {
+      return this.#failed(error);
+    }
+  }
+
+  get #ends(): boolean {
+    return this.#running.policy.idempotency === "transaction";
+  }
+
+  async #alone(payload: unknown): Promise<Ran> {
+    const buffer = this.#buffer();
+    try {
+      const result = await this.#within(this.#handled.handler(payload, this.#context(buffer)));
+      buffer.close();
+      await checkResult(this.#handled.contract, result);
+      return { kind: "succeeded", batch: await buffer.ready() };
+    } catch (error) {
+      buffer.drop();
+      throw error;
+    }
+  }
+
+  /** Effects, outgoing messages and the end commit together, or not at all. */
+  async #inTransaction(payload: unknown): Promise<Ran> {
+    const open = await this.#running.database.begin();
+    const buffer = this.#buffer();
+    try {
+      open.onSavepoints(buffer);
+      const context = Object.defineProperty(this.#context(buffer), "tx", { value: open.native, enumerable: true });
+      const result = await this.#within(runSealed(open, async () => this.#handled.handler(payload, context)));
+      buffer.close();
+      await checkResult(this.#handled.contract, result);
+      const batch = await buffer.ready(open);
+      const { list, committed } = asSay(batch);
+      const places = await endInTransaction(open, this.delivery, open.startedAt, list);
+      if (this.#aborted !== undefined) throw this.#aborted;
+      await open.commit();
+      committed(places);
+      return { kind: "committed", channels: batch.channels };
+    } catch (error) {
+      buffer.drop();
+      await this.#rollback(open);
+      throw error;
+    }
+  }
+
+  async #rollback(open: OpenTransaction): Promise<void> {
+    open.seal();
+    await open.rollback();
+  }
+
+  #buffer(): Buffer {
+    return new Buffer(this.#running.catalog, this.#running.asking, `the handler of ${this.#handled.contract.name}`);
+  }
+
+  #context(buffer: Buffer): RunContext {
+    const { name, version } = this.#handled.contract;
+    return new RunContext(this.delivery, this.#running.name, { name, version }, () => this.#signalling(), buffer);
+  }
+
+  #signalling(): AbortController {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController();
+      if (this.#aborted !== undefined) this.#controller.abort(this.#aborted);
+    }
+    return this.#controller;
+  }
+
+  /** The handler's outcome, or an error at the visibility timeout or abort. What the handler does later is nobody's. */
+  #within(outcome: unknown): Promise<unknown> {
+    if (this.#aborted === undefined && !isThenable(outcome)) return Promise.resolve(outcome);
+    return new Promise((resolve, reject) => {
+      const { visibilityTimeoutMs } = this.#running.policy;
+      const timer = setTimeout(() => this.abort(this.#tooLong()), visibilityTimeoutMs);
+      const end = (settle: () => void): void => {
+        clearTimeout(timer);
+        settle();
+      };
+      this.#abort = (reason) => end(() => reject(reason));
+      if (this.#aborted !== undefined) this.#abort(this.#aborted);
+      Promise.resolve(outcome).then(
+        (value) => end(() => resolve(value)),
+        (error) => end(() => reject(error)),
+      );
+    });
+  }
+
+  #tooLong(): DeadlineError {
+    const { visibilityTimeoutMs } = this.#running.policy;
+    return new DeadlineError(
+      "PH_DEADLINE",
+      `The handler of ${this.#handled.contract.name} did not end within visibilityTimeoutMs (${visibilityTimeoutMs} ms).`,
+      { visibilityTimeoutMs },
+    );
+  }
+
+  #failed(error: unknown): Ran {
+    if (error instanceof ClaimLostError) return { kind: "lost" };
+    const { delivery } = this;
+    if (this.#released && error === this.#aborted) return { kind: "ended", end: released(delivery, this.#ends) };
+    const { policy, worker } = this.#running;
+    const entry = entryOf(delivery, "failed", worker, this.#startedAt, failureOf(error));
+    // Our own trouble with the database is not the message's fault: no attempt is burnt, but it is told.
+    const next = isOurTrouble(error, this.#ends)
+      ? { defer: { delayMs: 1_000, attempts: delivery.attempts, crashes: delivery.crashes } }
+      : afterFailure(delivery, policy);
+    return { kind: "ended", end: { delivery, outcome: "failed", entry, next, ends: this.#ends }, error };
+  }
+}
+
+/** Back into the queue, due at once, for whoever can take it; no attempt is burnt. */
+export function released(delivery: Delivery, ends: boolean): End {
+  const { attempts, crashes } = delivery;
+  return { delivery, outcome: "released", next: { defer: { delayMs: 0, attempts, crashes } }, ends };
+}
+
+/** The connection of the handler's transaction failed, not the handler. */
+function isOurTrouble(error: unknown, inTransaction: boolean): boolean {
+  if (!inTransaction || !(error instanceof DatabaseUnavailableError)) return false;
+  return error.code === "PH_DATABASE_AWAY" || error.code === "PH_DATABASE_LOST" || error.code === "PH_DATABASE_BUSY";
+}
+
+function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return typeof value === "object" && value !== null && "then" in value && typeof value.then === "function";
+}

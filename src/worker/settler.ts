@@ -1,0 +1,48 @@
+/** Writes settlements: as a whole, and where the database refuses some as lost, the rest without them. */
+import type { Executor } from "../core/database.js";
+import { ClaimLostError } from "../core/errors.js";
+import type { Logger } from "../core/logger.js";
+import { asSay } from "../producer/buffer.js";
+import { settle } from "../store/work.js";
+import { type Flush, type Ledger, type Lost, without } from "./ledger.js";
+
+export interface Settling {
+  readonly session: Executor;
+  readonly logger: Logger;
+  readonly ledger: Ledger;
+  /** These channels got messages that handlers said. */
+  readonly onSaid: (channels: ReadonlySet<number>) => void;
+}
+
+/** Returns what was written. Errors: everything but a lost claim. */
+export async function write(settling: Settling, flush: Flush): Promise<Flush> {
+  let left: Flush | null = flush;
+  while (left !== null && (left.parts.length > 0 || left.ends.length > 0)) {
+    try {
+      await send(settling, left);
+      return left;
+    } catch (error) {
+      const lost = lostIn(error);
+      if (lost === null) throw error;
+      settling.logger.warn("a settlement was refused: the message was rescued or ended elsewhere", { ...lost });
+      settling.ledger.lost(lost.claims ?? []);
+      left = without(left, lost);
+    }
+  }
+  return { parts: [], ends: [], says: [] };
+}
+
+async function send({ session, onSaid }: Settling, { parts, ends, says }: Flush): Promise<void> {
+  const spoken = says.map(({ batch }) => asSay(batch));
+  const list = spoken.length === 0 ? null : `[${spoken.map((say) => say.list?.slice(1, -1)).join(",")}]`;
+  const places = await settle(session, parts, ends, list);
+  for (const { committed } of spoken) committed(places);
+  onSaid(new Set(says.flatMap(({ batch }) => [...batch.channels])));
+}
+
+/** What the database says is lost; null when the error is another one. */
+export function lostIn(error: unknown): Lost | null {
+  if (!(error instanceof ClaimLostError) || error.code !== "PH_CLAIM_LOST") return null;
+  const { detail } = error.facts;
+  return typeof detail === "string" ? JSON.parse(detail) : {};
+}

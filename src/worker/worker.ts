@@ -1,0 +1,84 @@
+/** Works in this process until it is stopped: one incarnation after another, with growing pauses while the database is away. */
+import { StoppedError } from "../core/errors.js";
+import { Incarnation, type WorkerOptions } from "./incarnation.js";
+
+const pauseMs = { first: 100, longest: 5_000 } as const;
+
+export class Worker {
+  readonly #options: WorkerOptions;
+  #incarnation: Incarnation | undefined;
+  #supervising: Promise<void> = Promise.resolve();
+  #stopped = false;
+  #interrupt: (() => void) | undefined;
+
+  constructor(options: WorkerOptions) {
+    this.#options = options;
+  }
+
+  /** Returns when it works. Errors: whatever keeps the first incarnation from beginning. */
+  async start(): Promise<void> {
+    const first = await this.#begin();
+    this.#supervising = this.#supervise(first);
+  }
+
+  /** Returns at a moment when nothing runs and nothing is due here. */
+  async untilIdle(): Promise<void> {
+    for (;;) {
+      if (this.#stopped) throw new StoppedError("PH_STOPPED", "The instance was stopped while untilIdle() waited.");
+      // An error here is the incarnation's to deal with; a new one answers the question.
+      if (await this.#incarnation?.isIdle().catch(() => false)) return;
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+  }
+
+  async stop(graceMs: number): Promise<void> {
+    this.#stopped = true;
+    this.#options.waker.listen(undefined);
+    this.#interrupt?.();
+    await this.#incarnation?.stop(graceMs);
+    await this.#supervising;
+  }
+
+  async #begin(): Promise<Incarnation> {
+    const incarnation = await Incarnation.begin(this.#options);
+    this.#incarnation = incarnation;
+    this.#options.waker.listen((channels) => incarnation.wake(channels));
+    incarnation.start();
+    return incarnation;
+  }
+
+  async #supervise(first: Incarnation): Promise<void> {
+    let current = first;
+    while (!this.#stopped) {
+      const reason = await Promise.race([current.ended, this.#interrupted()]);
+      if (this.#stopped) return;
+      this.#options.logger.warn("the worker drops what it holds and begins anew", { reason });
+      await current.abandon();
+      this.#incarnation = undefined;
+      const next = await this.#retry();
+      if (next === undefined) return;
+      current = next;
+    }
+  }
+
+  async #retry(): Promise<Incarnation | undefined> {
+    for (let pause = pauseMs.first as number; !this.#stopped; pause = Math.min(pauseMs.longest, pause * 2)) {
+      try {
+        const next = await this.#begin();
+        if (!this.#stopped) return next;
+        await next.stop(0);
+        return undefined;
+      } catch (reason) {
+        this.#options.logger.warn("the worker cannot begin; it tries again", { reason, inMs: pause });
+        await Promise.race([new Promise((resolve) => setTimeout(resolve, pause)), this.#interrupted()]);
+      }
+    }
+    return undefined;
+  }
+
+  #interrupted(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#interrupt = resolve;
+    });
+  }
+}

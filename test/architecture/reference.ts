@@ -1,0 +1,129 @@
+/** The pages of docs/reference, made from the tables that the code itself uses. */
+import { readFileSync } from "node:fs";
+import { contractFields } from "../../src/contracts/define.js";
+import { type ErrorCode, errorCodes } from "../../src/core/errors.js";
+import { limits } from "../../src/core/limits.js";
+import { type Field, type Fields, typeInWords } from "../../src/core/options.js";
+import { states } from "../../src/core/states.js";
+import { durationInWords } from "../../src/core/words.js";
+import { policyFields, retryFields, subscriptionFields } from "../../src/policies/policy.js";
+import { askFields } from "../../src/producer/ask.js";
+import { sayFields } from "../../src/producer/prepare.js";
+import { root } from "./sources.js";
+
+export interface OptionTable {
+  /** The exported constant, so that a test can tell whether all of them are here. */
+  readonly source: string;
+  readonly title: string;
+  readonly fields: Fields;
+}
+
+const { topic } = subscriptionFields;
+
+export const optionTables: readonly OptionTable[] = [
+  { source: "contractFields", title: "`query(name, { … })`", fields: contractFields.query },
+  { source: "contractFields", title: "`command(name, { … })`", fields: contractFields.command },
+  { source: "contractFields", title: "`event(name, { … })`", fields: contractFields.event },
+  { source: "policyFields", title: "`post.queue(name, { … })`: the policy", fields: policyFields },
+  { source: "subscriptionFields", title: "`post.subscription(name, { … })`: the policy, and", fields: { topic } },
+  // `retry.none` is a constant and takes no options.
+  { source: "retryFields", title: "`retry.exponential({ … })`", fields: retryFields.exponential },
+  { source: "retryFields", title: "`retry.fixed({ … })`", fields: retryFields.fixed },
+  { source: "sayFields", title: "`send(command, payload, { … })`", fields: sayFields.send },
+  { source: "sayFields", title: "`publish(event, payload, { … })`", fields: sayFields.publish },
+  { source: "askFields", title: "`ask(query, request, { … })`", fields: askFields },
+];
+
+const notice = "<!-- Written by `npm run reference` from the tables in src; do not edit. -->";
+
+export function errorsPage(): string {
+  const codes = Object.keys(errorCodes) as readonly ErrorCode[];
+  const classes = [...new Set(codes.map((code) => errorCodes[code].class))];
+  const parts = classes.map((name) => {
+    const own = codes.filter((code) => errorCodes[code].class === name);
+    const rows = own.map((code) => [
+      `\`${code}\``,
+      errorCodes[code].retryable ? "may help" : "does not help",
+      errorCodes[code].meaning,
+    ]);
+    return `## ${name}\n\n${table(["Code", "A repetition", "Meaning"], rows)}`;
+  });
+  return page("Errors", [
+    "One class for each thing that a caller does differently, one code for each cause. Decide on the class, on `code` or on\n" +
+      "`retryable`, never on the text. Facts stand in `facts`; `cause` keeps what lies beneath.",
+    ...parts,
+  ]);
+}
+
+export function optionsPage(): string {
+  const parts = optionTables.map(({ title, fields }) => {
+    const rows = rowsOf(fields, "");
+    return `## ${title}\n\n${rows.length > 0 ? table(["Option", "Value", "Default", "Meaning"], rows) : "No options."}`;
+  });
+  return page("Options", [
+    "Durations are in milliseconds and end in `Ms`; `seconds(1)`, `minutes(5)`, `hours(2)` and `days(30)` make them. Unknown\n" +
+      "options are refused, and so are options that are planned and not built.",
+    ...parts,
+  ]);
+}
+
+export function statesPage(): string {
+  const rows = Object.entries(states).map(([name, { ended, meaning }]) => [
+    `\`${name}\``,
+    ended ? "yes" : "no",
+    meaning,
+  ]);
+  return page("States", [
+    "The states of a message for one receiver. The list is closed and the same everywhere.",
+    table(["State", "Ended", "Meaning"], rows),
+  ]);
+}
+
+export function limitsPage(): string {
+  const meanings = limitMeanings();
+  const rows = Object.entries(limits).map(([name, value]) => [
+    `\`${name}\``,
+    inWords(name, value),
+    meanings.get(name) ?? "",
+  ]);
+  return page("Limits", [
+    "Everything is bounded, and what exceeds a bound is refused with a typed error.",
+    table(["Limit", "Value", "Meaning"], rows),
+  ]);
+}
+
+/** The comment above each limit is its description. */
+export function limitMeanings(): ReadonlyMap<string, string> {
+  const text = readFileSync(`${root}src/core/limits.ts`, "utf8");
+  return new Map(
+    [...text.matchAll(/\/\*\* (.+?) \*\/\n {2}(\w+):/g)].map(([, meaning = "", name = ""]) => [name, meaning]),
+  );
+}
+
+function inWords(name: string, value: number): string {
+  const digits = String(value).replace(/\B(?=(\d{3})+$)/g, " ");
+  return name.endsWith("Ms") ? `${digits} (${durationInWords(value)})` : digits;
+}
+
+function rowsOf(fields: Fields, prefix: string): readonly (readonly string[])[] {
+  return Object.entries(fields).flatMap(([name, field]) => [
+    [`\`${prefix}${name}\``, typeInWords(field), defaultOf(field), field.doc],
+    ...(field.type === "object" ? rowsOf(field.fields, `${prefix}${name}.`) : []),
+  ]);
+}
+
+function defaultOf(field: Field): string {
+  if (field.required) return "required";
+  if (!("default" in field) || field.default === undefined) return "none";
+  const value = JSON.stringify(field.default);
+  return field.type === "duration" ? `${value} (${durationInWords(Number(value))})` : value;
+}
+
+function page(title: string, parts: readonly string[]): string {
+  return `${[notice, `# ${title}`, ...parts].join("\n\n")}\n`;
+}
+
+function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const line = (cells: readonly string[]) => `| ${cells.map((cell) => cell.replaceAll("|", "\\|")).join(" | ")} |`;
+  return [line(head), `|${" --- |".repeat(head.length)}`, ...rows.map(line)].join("\n");
+}

@@ -1,0 +1,186 @@
+import { describe, expect, it } from "vitest";
+import { limits } from "../../src/core/limits.js";
+import { days, minutes, seconds } from "../../src/core/time.js";
+import { checkPolicy, checkSubscription, policyFields } from "../../src/policies/policy.js";
+import { policies } from "../../src/policies/presets.js";
+import { retry } from "../../src/policies/retry.js";
+import { thrown } from "../core/thrown.js";
+
+const whole = {
+  retry: retry.exponential({ attempts: 8, firstMs: seconds(1), maxMs: minutes(60) }),
+  idempotency: "handler",
+  ordering: "none",
+  visibilityTimeoutMs: seconds(30),
+  deadLetter: { keepMs: days(30) },
+  alerts: { oldestAgeMs: minutes(5), backlog: 10_000, deadLetters: 1, noWorkerMs: minutes(1) },
+};
+const refuse = (change: Record<string, unknown>) => thrown(() => checkPolicy({ ...whole, ...change }, "email"));
+const decisions = ["retry", "idempotency", "ordering", "visibilityTimeoutMs", "deadLetter", "alerts"] as const;
+
+describe("checkPolicy", () => {
+  it("returns a whole policy complete and frozen, all the way down", () => {
+    const policy = checkPolicy(whole, "email");
+    expect(policy).toEqual({ ...whole, concurrency: policyFields.concurrency.default });
+    for (const part of [policy, policy.retry, policy.deadLetter, policy.alerts])
+      expect(Object.isFrozen(part)).toBe(true);
+    expect(checkPolicy({ ...whole, concurrency: 3 }, "email").concurrency).toBe(3);
+  });
+
+  it("keeps nothing of the object that was passed: a later change of it changes no policy", () => {
+    const mine = structuredClone(whole);
+    const policy = checkPolicy(mine, "email");
+    mine.alerts.backlog = 1;
+    expect(policy.alerts.backlog).toBe(10_000);
+  });
+
+  it("names every missing decision at once, each with what it decides", () => {
+    const error = thrown(() => checkPolicy({}, "email"));
+    expect([error.code, error.facts.missing]).toEqual(["PH_OPTION_MISSING", decisions]);
+    expect(error.message).toMatch(/^email lacks 6 decisions retry, idempotency, .*alerts\. Add:\n {2}retry: How often/);
+  });
+
+  it.each(decisions)("refuses a policy without %s", (decision) => {
+    const error = refuse({ [decision]: undefined });
+    expect([error.code, error.facts.missing]).toEqual(["PH_OPTION_MISSING", [decision]]);
+    expect(error.message).toContain(`email lacks the decision ${decision}. Add:`);
+  });
+
+  it.each([undefined, null, "email", 5, [], new Map(), () => whole])("refuses %o in place of a policy", (value) => {
+    expect(thrown(() => checkPolicy(value, "email")).code).toBe("PH_OPTION_INVALID");
+  });
+
+  it.each(["oldestAgeMs", "backlog", "deadLetters", "noWorkerMs"])("refuses alerts without %s", (alert) => {
+    const error = refuse({ alerts: { ...whole.alerts, [alert]: undefined } });
+    expect(error.facts).toEqual({ path: "email.alerts", missing: [alert] });
+  });
+
+  it.each(["rateLimit", "backlogLimit", "circuitBreaker", "priority", "batch"])(
+    "refuses %s by name as not built",
+    (name) => {
+      const error = refuse({ [name]: {} });
+      expect([error.code, error.facts.path]).toEqual(["PH_NOT_BUILT", `email.${name}`]);
+    },
+  );
+
+  it("refuses the order per key by name as not built, and first what is wrong in it", () => {
+    for (const whenDead of ["park", "skip"]) {
+      const error = refuse({ ordering: { per: "key", whenDead } });
+      expect([error.code, error.name]).toEqual(["PH_NOT_BUILT", "NotBuiltError"]);
+      expect(error.message).toMatch(/^email\.ordering: \{ per: "key" \} is planned and not built yet/);
+    }
+    expect(refuse({ ordering: { per: "key" } }).facts.missing).toEqual(["whenDead"]);
+    expect(refuse({ ordering: { per: "key", whenDead: "wait" } }).code).toBe("PH_OPTION_INVALID");
+    expect(refuse({ ordering: "key" }).message).toBe(
+      'email.ordering must be "none" or { per: "key", whenDead: "park" | "skip" }; got the string "key".',
+    );
+  });
+
+  it("refuses an unknown decision with the nearest known one", () => {
+    expect(refuse({ concurency: 1 }).message).toContain('unknown decision "concurency". Did you mean "concurrency"?');
+  });
+
+  it("refuses at-most-once together with retries", () => {
+    const error = refuse({ idempotency: "at-most-once" });
+    expect(error.facts.path).toBe("email.retry");
+    expect(error.message).toContain("must be retry.none");
+    expect(refuse({ idempotency: "at-most-once", retry: retry.fixed({ attempts: 1, delayMs: 1 }) }).code).toBe(
+      "PH_OPTION_INVALID",
+    );
+    expect(checkPolicy({ ...whole, idempotency: "at-most-once", retry: retry.none }, "email").retry).toEqual(
+      retry.none,
+    );
+  });
+
+  it.each([
+    ["visibilityTimeoutMs", 0],
+    ["visibilityTimeoutMs", "30"],
+    ["visibilityTimeoutMs", limits.durationMs + 1],
+    ["concurrency", 0],
+    ["concurrency", limits.concurrency + 1],
+    ["idempotency", "exactly-once"],
+  ])("refuses %s: %j", (name, value) => {
+    const error = refuse({ [name]: value });
+    expect([error.code, error.facts.path]).toEqual(["PH_OPTION_INVALID", `email.${name}`]);
+  });
+
+  it("refuses dead letters that are kept for no time", () => {
+    expect(refuse({ deadLetter: { keepMs: 0 } }).facts.path).toBe("email.deadLetter.keepMs");
+  });
+});
+
+describe("the decision about retries", () => {
+  const exponential = { attempts: 8, firstMs: 1_000, maxMs: 60_000 };
+  const loose = (options: object) => refuse({ retry: { ...options, kind: "exponential" } });
+
+  it("is checked under the name of its queue", () => {
+    expect(loose({ ...exponential, firstMs: "5" }).message).toBe(
+      `email.retry.firstMs must be an integer from 1 to ${limits.durationMs} (milliseconds), got the string "5".`,
+    );
+    expect(loose({ ...exponential, attempts: limits.attempts + 1 }).facts.path).toBe("email.retry.attempts");
+    expect(loose({}).facts.missing).toEqual(["attempts", "firstMs", "maxMs"]);
+    expect(loose({ ...exponential, jitter: false }).code).toBe("PH_OPTION_UNKNOWN");
+    expect(refuse({ retry: { kind: "fixed", attempts: 2, delayMs: -0 } }).facts.path).toBe("email.retry.delayMs");
+    expect(refuse({ retry: { kind: "none", attempts: 2 } }).facts.path).toBe("email.retry.attempts");
+  });
+
+  it("refuses a longest wait that is shorter than the first", () => {
+    const error = loose({ ...exponential, maxMs: 999 });
+    expect(error.facts.path).toBe("email.retry.maxMs");
+    expect(error.message).toBe("email.retry.maxMs (999) must not be smaller than email.retry.firstMs (1000).");
+    expect(
+      checkPolicy({ ...whole, retry: retry.exponential({ ...exponential, maxMs: 1_000 }) }, "email").retry.attempts,
+    ).toBe(8);
+  });
+
+  it.each([3, "exponential", null, {}, { kind: "linear" }, { attempts: 3 }, retry.exponential])(
+    "refuses %o",
+    (value) => {
+      expect(refuse({ retry: value }).message).toMatch(/^email\.retry must be retry\.exponential\(\{ … \}\), /);
+    },
+  );
+
+  it("cannot be given another kind through its options", () => {
+    const sly = { attempts: 8, firstMs: 1, maxMs: 2, kind: "none" };
+    expect(retry.exponential(sly).kind).toBe("exponential");
+  });
+
+  it("takes whatever it is given and leaves the refusal to the policy", () => {
+    const build: (options: never) => unknown = retry.exponential;
+    for (const options of [undefined, null, 5, "text"]) {
+      expect(refuse({ retry: build(options as never) }).code).toMatch(/^PH_OPTION_(MISSING|UNKNOWN)$/);
+    }
+  });
+});
+
+describe("checkSubscription", () => {
+  it("splits the topic from the policy", () => {
+    const { topic, policy } = checkSubscription({ topic: "orders", ...whole }, "confirmations");
+    expect(topic).toBe("orders");
+    expect(policy).toEqual(checkPolicy(whole, "confirmations"));
+    expect(Object.isFrozen(policy)).toBe(true);
+  });
+
+  it("refuses a missing topic beside the missing decisions, and a hostile one", () => {
+    expect(thrown(() => checkSubscription({}, "confirmations")).facts.missing).toEqual(["topic", ...decisions]);
+    expect(thrown(() => checkSubscription({ ...whole, topic: "x'; --" }, "c")).code).toBe("PH_NAME_INVALID");
+  });
+});
+
+describe("the presets", () => {
+  it.each(Object.entries(policies))("%s passes the check as it is and says everything itself", (name, preset) => {
+    expect(checkPolicy(preset, name)).toEqual(preset);
+    for (const part of [preset, preset.retry, preset.deadLetter, preset.alerts])
+      expect(Object.isFrozen(part)).toBe(true);
+  });
+
+  it("keep the idempotency they are named for", () => {
+    expect(Object.fromEntries(Object.entries(policies).map(([name, { idempotency }]) => [name, idempotency]))).toEqual({
+      email: "handler",
+      webhook: "handler",
+      rollUp: "transaction",
+      notify: "handler",
+      payment: "handler",
+      atMostOnce: "at-most-once",
+    });
+  });
+});
