@@ -26,7 +26,9 @@ begin
   if not pg_try_advisory_xact_lock(posthorn.lock_key('lane', p_subscription, p_lane)) then
     return '{"missed":true}';
   end if;
-  -- From here each statement sees what the previous holder of the lock committed.
+  -- From here each statement sees what the previous holder of the lock committed. The ring is read again: the previous holder may
+  -- have opened a window that holds messages of a slot which was not there before.
+  select * into v_ring from posthorn.ring;
   v_at := posthorn.position_of(p_subscription, p_lane);
   v_ceiling := posthorn.tick_of(v_at.slot, v_at.ceiling);
   v_floor := posthorn.tick_of(v_at.slot, v_at.floor);
@@ -55,9 +57,10 @@ begin
     else
       -- The window is done. Its ceiling is the floor of the next, whose id is read before its snapshot is taken, in an earlier
       -- statement: a message above the id may be seen and waits for the window after, one below it is late if it is unseen.
+      -- The slots are those that the same snapshot sees: it sees no message whose slot it does not know.
       v_floor := v_ceiling;
       v_ceiling.ceiling_id := greatest(v_floor.ceiling_id, coalesce(pg_sequence_last_value('posthorn.message_id'), 0));
-      select pg_current_snapshot() into v_ceiling.snapshot;
+      select pg_current_snapshot(), r.slots into v_ceiling.snapshot, v_ring.slots from posthorn.ring r;
       v_opened := true;
       v_at.late_xids := posthorn.late_xids(v_ring.slots, v_subscription.channel, p_lane, v_floor.snapshot, v_floor.ceiling_id,
         v_ring.first_id, v_ceiling.snapshot);
@@ -85,9 +88,11 @@ end $$;
 -- for a worker that is forgotten in the same moment. Raises PH007 when it counts as dead already.
 create or replace function posthorn.hold_worker(p_worker bigint) returns void
 language plpgsql as $$
+declare
+  v_held boolean := pg_try_advisory_xact_lock_shared(posthorn.lock_key('worker', p_worker));
 begin
-  if not pg_try_advisory_xact_lock_shared(posthorn.lock_key('worker', p_worker))
-    or not exists (select from posthorn.worker w where w.id = p_worker) then
+  -- A later statement than the lock: with one snapshot for both, the row of a worker that was just forgotten could still be seen.
+  if not v_held or not exists (select from posthorn.worker w where w.id = p_worker) then
     raise exception 'worker % counts as dead; its messages were rescued', p_worker using errcode = 'PH007';
   end if;
 end $$;

@@ -39,7 +39,7 @@ select posthorn.by_slot('claim_of(p_slot smallint, p_claim bigint)', 'posthorn.c
 $body$);
 
 -- end_in_transaction: the last statement of a handler's transaction: ends the delivery that the holder's token proves, and writes
--- what the handler said. `p_deferred` is null for a delivery from the log. `p_started` is now() at BEGIN, as text.
+-- what the handler said. `p_deferred` is null for a delivery from the log. `p_started` is now() at BEGIN, in seconds as text.
 -- Returns [[nonce, id]] of what was said. Raises PH005 (claim lost), PH006 (the handler ended the transaction).
 create or replace function posthorn.end_in_transaction(
   p_subscription int, p_message bigint, p_message_slot smallint, p_delivery int,
@@ -49,7 +49,7 @@ language plpgsql as $$
 declare
   v_claim posthorn.claim_1;
 begin
-  if now()::text <> p_started then
+  if extract(epoch from now())::text <> p_started then
     raise exception 'the transaction that the handler was given has ended' using errcode = 'PH006';
   end if;
   if p_deferred is null then

@@ -7,7 +7,7 @@ create or replace function posthorn.take(p_subscription int, p_worker bigint, p_
 language plpgsql as $$
 declare
   v_contracts int[] := array(select c::int from json_array_elements_text(p_contracts) c);
-  v_suspects boolean := not exists (select from posthorn.deferred d where d.worker = p_worker and d.token is not null and d.crashes >= 2);
+  v_suspects boolean;
   v_ids bigint[];
   v_taken json;
 begin
@@ -17,7 +17,9 @@ begin
     where d.subscription = p_subscription and d.token is null and d.due_at <= clock_timestamp()
       and d.contract = any (v_contracts) and d.crashes < 2
     order by d.due_at limit p_limit for update skip locked);
-  if v_suspects and coalesce(array_length(v_ids, 1), 0) < p_limit then
+  -- One session of a worker at a time looks for suspects, in a later statement than it takes the lock in.
+  v_suspects := coalesce(array_length(v_ids, 1), 0) < p_limit and pg_try_advisory_xact_lock(posthorn.lock_key('suspects', p_worker));
+  if v_suspects and not exists (select from posthorn.deferred d where d.worker = p_worker and d.token is not null and d.crashes >= 2) then
     v_ids := v_ids || array(select d.id from posthorn.deferred d
       where d.subscription = p_subscription and d.token is null and d.due_at <= clock_timestamp()
         and d.contract = any (v_contracts) and d.crashes >= 2

@@ -16,14 +16,34 @@ begin
   return v_worker;
 end $$;
 
--- heartbeat(worker, oldest open claim): false when the worker counts as dead; it must then drop what it holds and register anew.
+-- heartbeat(worker, oldest open claim): null when the worker counts as dead; it must then drop what it holds and register anew.
+-- `p_oldest` is null for "none": the bound then moves on to the newest claim of all, but not past a claim of this worker that is
+-- under way or whose answer has not arrived.
 create or replace function posthorn.heartbeat(p_worker bigint, p_oldest bigint) returns boolean
+language plpgsql as $$
+declare
+  v_oldest bigint := p_oldest;
+  v_last bigint := coalesce(pg_sequence_last_value('posthorn.claim_id'), 0);
+begin
+  -- In this order: a claim that is neither under way now nor committed below draws its id later.
+  if v_oldest is null and not posthorn.is_locked(posthorn.lock_key('worker', p_worker)) then
+    select v_last into v_oldest where not exists (
+      select from posthorn.worker w cross join (select unnest(slots) as slot from posthorn.ring) s
+        cross join lateral posthorn.open_claims_of(s.slot, w.id, w.oldest_open_claim, 1) where w.id = p_worker);
+  end if;
+  update posthorn.worker w set heartbeat_at = clock_timestamp(), oldest_open_claim = coalesce(v_oldest, w.oldest_open_claim) where w.id = p_worker;
+  return case when found then true end;
+end $$;
+
+-- is_locked(key): whether any session holds this advisory lock. Looked up, never tried: trying one's own succeeds behind a pooler.
+create or replace function posthorn.is_locked(p_key bigint) returns boolean
 language sql volatile as $$
-  update posthorn.worker set heartbeat_at = clock_timestamp(), oldest_open_claim = coalesce(p_oldest, pg_sequence_last_value('posthorn.claim_id'), 0)
-    where id = p_worker returning true
+  select exists (select from pg_locks l where l.locktype = 'advisory' and l.granted and l.objsubid = 1
+    and l.database = (select oid from pg_database where datname = current_database())
+    and l.classid = ((p_key >> 32) & 4294967295)::oid and l.objid = (p_key & 4294967295)::oid)
 $$;
 
--- dead_workers(): who counts as dead, and why. The lock is looked up, never tried: trying one's own succeeds behind a pooler.
+-- dead_workers(): who counts as dead, and why.
 create or replace function posthorn.dead_workers() returns table (worker bigint, why text)
 language sql volatile as $$
   select w.id, case
@@ -32,54 +52,66 @@ language sql volatile as $$
   from posthorn.worker w
   where w.heartbeat_at < clock_timestamp() - w.timeout_ms * interval '1 ms'
     or (w.session_key is null and w.server_started_at <> pg_postmaster_start_time())
-    or (w.session_key is not null and not exists (
-      select from pg_locks l where l.locktype = 'advisory' and l.granted and l.objsubid = 1
-        and l.database = (select oid from pg_database where datname = current_database())
-        and l.classid = ((w.session_key >> 32) & 4294967295)::oid and l.objid = (w.session_key & 4294967295)::oid))
+    or (w.session_key is not null and not posthorn.is_locked(w.session_key))
 $$;
 
 -- rescue(limit): one pass: frees what dead workers held, at most `limit` claims, and forgets workers that hold nothing any more.
--- Returns [{ worker, service, host, pid, why, messages, done }]. Waits at most a second for any row; an error means "try again".
+-- Returns [{ worker, service, host, pid, why, messages, done }]. Waits at most a second for what somebody has locked; that worker's
+-- messages are tried again in the next pass, those of the others are freed in this one.
 create or replace function posthorn.rescue(p_limit int) returns json
 language plpgsql as $$
 declare
-  v_ring posthorn.ring := posthorn.own_transaction(true);
   v_dead record;
   v_worker posthorn.worker;
   v_left int := p_limit;
-  v_claims int;
-  v_messages int;
+  v_freed record;
   v_report json[] := '{}';
 begin
-  perform set_config('lock_timeout', '1s', true);
+  perform posthorn.own_transaction(true), set_config('lock_timeout', '1s', true);
   if not pg_try_advisory_xact_lock(posthorn.lock_key('rescue')) then
     return '[]';
   end if;
   for v_dead in select * from posthorn.dead_workers() order by worker loop
     exit when v_left <= 0;
-    -- Waits for a claim that this worker is making just now; from here on it makes none.
-    perform pg_advisory_xact_lock(posthorn.lock_key('worker', v_dead.worker));
     select * into v_worker from posthorn.worker where id = v_dead.worker;
+    -- Before anything waits for them: a backend that cannot send its answer to a stopped process keeps its locks.
     perform pg_terminate_backend(a.pid) from json_to_recordset(v_worker.backends) as b(pid int, started text)
-      join pg_stat_activity a on a.pid = b.pid and a.backend_start::text = b.started where v_dead.why = 'no heartbeat';
-    select count(*), coalesce(sum(freed), 0) into v_claims, v_messages from (
-      select posthorn.rescue_claim(v_worker, c) as freed from unnest(v_ring.slots) s(slot)
-        cross join lateral posthorn.open_claims_of(s.slot, v_worker.id, v_worker.oldest_open_claim, v_left) c) r;
-    v_left := v_left - v_claims;
-    if v_left > 0 then
-      v_messages := v_messages + posthorn.rescue_deferred(v_worker);
-      delete from posthorn.worker where id = v_worker.id;
-    end if;
+      join pg_stat_activity a on a.pid = b.pid and a.backend_start = case when b.started ~ '^[0-9]{4}-' then b.started::timestamptz end
+      where v_dead.why = 'no heartbeat' and a.pid <> pg_backend_pid();
+    begin
+      v_freed := posthorn.rescue_worker(v_worker, v_left);
+    exception when lock_not_available or deadlock_detected then
+      select 0 as claims, 0 as messages, false as done into v_freed;
+    end;
+    v_left := v_left - v_freed.claims;
     v_report := v_report || json_build_object('worker', v_worker.id::text, 'service', v_worker.service, 'host', v_worker.host,
-      'pid', v_worker.pid, 'why', v_dead.why, 'messages', v_messages, 'done', v_left > 0);
+      'pid', v_worker.pid, 'why', v_dead.why, 'messages', v_freed.messages, 'done', v_freed.done);
   end loop;
   return to_json(v_report);
 end $$;
 
+-- rescue_worker: frees what one dead worker held, at most `limit` claims; with fewer it also forgets the worker, and is done.
+create or replace function posthorn.rescue_worker(p_worker posthorn.worker, p_limit int, out claims int, out messages int, out done boolean)
+language plpgsql as $$
+begin
+  -- Waits for a claim that this worker is making just now; from here on it makes none.
+  perform pg_advisory_xact_lock(posthorn.lock_key('worker', p_worker.id));
+  select count(*), coalesce(sum(freed), 0) into claims, messages from (
+    select posthorn.rescue_claim(p_worker, c) as freed from (select unnest(slots) as slot from posthorn.ring) s
+      cross join lateral posthorn.open_claims_of(s.slot, p_worker.id, p_worker.oldest_open_claim, p_limit) c) r;
+  done := claims < p_limit;
+  if done then
+    messages := messages + posthorn.rescue_deferred(p_worker);
+    delete from posthorn.worker where id = p_worker.id;
+  end if;
+end $$;
+
 -- open_claims_of: claims of a worker that no part has closed, from an id on.
+-- Plan: claim_N_by_id from the id on, one probe of settlement_N_by_part for each of the worker's claims. `offset 0` keeps the
+-- probe from becoming a join, which would read the settlements from their beginning.
 select posthorn.by_slot('open_claims_of(p_slot smallint, p_worker bigint, p_from bigint, p_limit int)', 'setof posthorn.claim_1', $body$
   return query select c.* from posthorn.claim_{slot} c where c.id >= p_from and c.worker = p_worker
-    and not exists (select from posthorn.settlement_{slot} t where t.claim = c.id and t.closes) order by c.id limit p_limit;
+    and not exists (select from posthorn.settlement_{slot} t where t.claim = c.id and t.closes offset 0) order by c.id limit p_limit;
 $body$);
 
 -- parts_of: what the parts of a claim say.

@@ -31,7 +31,7 @@ export interface Savepoints {
  */
 export interface OpenTransaction<Tx = unknown> extends Executor {
   readonly native: Tx;
-  /** Text form of `now()` in this transaction: it moves when somebody ended the transaction and began another. */
+  /** `now()` in this transaction, in seconds as text: it moves when somebody ended the transaction and began another. */
   readonly startedAt: string;
   /**
    * Runs the user's part. Calls from inside that would wait for this transaction (one connection) are refused instead of hanging.

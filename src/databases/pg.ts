@@ -110,7 +110,7 @@ export class PgDatabase implements Database<PoolClient> {
     const { client, connection } = await this.#acquire();
     try {
       const results = await connection.script(
-        "begin isolation level read committed; select now()::text as now",
+        "begin isolation level read committed; select extract(epoch from now())::text as now",
         this.#settings.statementTimeoutMs,
       );
       return new PgTransaction({

@@ -49,7 +49,7 @@ export class PgliteTransaction implements OpenTransaction<Transaction> {
       });
       const done = pglite.transaction(async (transaction) => {
         if (!take()) return;
-        const { rows } = await transaction.query<{ now: string }>("select now()::text as now");
+        const { rows } = await transaction.query<{ now: string }>("select extract(epoch from now())::text as now");
         const end = async (how: Ending) => {
           choose(how);
           await done;

@@ -17,9 +17,11 @@ import { PgliteTransaction } from "./pglite-transaction.js";
 /** A place in PGlite's queue. It can be given up until its turn comes, never afterwards. */
 class Turn {
   #state: "waiting" | "taken" | "expired" = "waiting";
-  readonly #timer: NodeJS.Timeout;
+  readonly #timer: NodeJS.Timeout | undefined;
 
+  /** `timeoutMs` may be Infinity: then it waits as long as it takes. */
   constructor(timeoutMs: number, expire: (error: Error) => void) {
+    if (timeoutMs === Number.POSITIVE_INFINITY) return;
     this.#timer = setTimeout(() => {
       if (this.#state !== "waiting") return;
       this.#state = "expired";
@@ -66,11 +68,19 @@ export class PgliteDatabase implements Database<Transaction> {
   }
 
   query<Row = Record<string, unknown>>(sql: string, params?: readonly unknown[]): Promise<{ rows: Row[] }> {
-    return this.#inTurn("query", async (turn) => {
-      const options = this.#optionsOf(turn);
-      const { rows } = await this.#pglite.query<Row>(sql, params === undefined ? [] : [...params], options);
-      return { rows };
-    });
+    return this.#query(sql, params, this.#settings.statementTimeoutMs);
+  }
+
+  #query<Row>(sql: string, params: readonly unknown[] | undefined, waitMs: number): Promise<{ rows: Row[] }> {
+    return this.#inTurn(
+      "query",
+      async (turn) => {
+        const options = this.#optionsOf(turn);
+        const { rows } = await this.#pglite.query<Row>(sql, params === undefined ? [] : [...params], options);
+        return { rows };
+      },
+      waitMs,
+    );
   }
 
   script(sql: string): Promise<void> {
@@ -94,9 +104,14 @@ export class PgliteDatabase implements Database<Transaction> {
     });
   }
 
+  /** A worker's own statements wait for a long handler transaction to end: giving up would drop what the worker holds. */
   async session(): Promise<Session> {
     const { lost, end } = ending();
-    return { query: (sql, params) => this.query(sql, params), lost, close: async () => end() };
+    return {
+      query: (sql, params) => this.#query(sql, params, Number.POSITIVE_INFINITY),
+      lost,
+      close: async () => end(),
+    };
   }
 
   async listen(channel: string, onNotify: (payload: string) => void): Promise<Listener | undefined> {
@@ -122,10 +137,14 @@ export class PgliteDatabase implements Database<Transaction> {
     return databaseError(error, { description: this.description, ...(lost ? { connection: "lost" } : {}) });
   }
 
-  #inTurn<T>(call: string, work: (turn: Turn) => Promise<T>): Promise<T> {
+  #inTurn<T>(
+    call: string,
+    work: (turn: Turn) => Promise<T>,
+    waitMs: number = this.#settings.statementTimeoutMs,
+  ): Promise<T> {
     return new Promise((resolve, reject) => {
       refuseInside(this.#pglite, call);
-      const turn = new Turn(this.#settings.statementTimeoutMs, reject);
+      const turn = new Turn(waitMs, reject);
       work(turn)
         .then(resolve, (error: unknown) => reject(this.#typed(error)))
         .finally(() => turn.take());
