@@ -59,6 +59,11 @@ export interface Listener {
   close(): Promise<void>;
 }
 
+export interface BeginOptions {
+  /** The server ends the transaction when its client is silent for so long: one of a stopped process must not hold its locks for ever. */
+  readonly idleMs?: number;
+}
+
 export interface Database<Tx = unknown> extends Executor {
   /** For messages and telemetry; holds no password. */
   readonly description: string;
@@ -70,7 +75,7 @@ export interface Database<Tx = unknown> extends Executor {
   insideTransaction(): boolean;
   /** Several statements, no parameters, one transaction: migrations. */
   script(sql: string): Promise<void>;
-  begin(): Promise<OpenTransaction<Tx>>;
+  begin(options?: BeginOptions): Promise<OpenTransaction<Tx>>;
   session(): Promise<Session>;
   /** Undefined where a session cannot listen. `onNotify` must not throw. */
   listen(channel: string, onNotify: (payload: string) => void): Promise<Listener | undefined>;

@@ -6,7 +6,7 @@
  * the very transactions that wait for them. Nothing global of pg is changed, and no listener stays on the user's pool.
  */
 import type { ClientBase, ClientConfig, Pool, PoolClient } from "pg";
-import type { Database, Listener, OpenTransaction, Session } from "../core/database.js";
+import type { BeginOptions, Database, Listener, OpenTransaction, Session } from "../core/database.js";
 import { DatabaseUnavailableError, PosthornError } from "../core/errors.js";
 import { isInside } from "./context.js";
 import { withDeadline } from "./deadline.js";
@@ -106,18 +106,19 @@ export class PgDatabase implements Database<PoolClient> {
     }
   }
 
-  async begin(): Promise<OpenTransaction<PoolClient>> {
+  async begin({ idleMs }: BeginOptions = {}): Promise<OpenTransaction<PoolClient>> {
     const { client, connection } = await this.#acquire();
     try {
+      const idle = idleMs === undefined ? "" : `set local idle_in_transaction_session_timeout = ${Math.ceil(idleMs)};`;
       const results = await connection.script(
-        "begin isolation level read committed; select extract(epoch from now())::text as now",
+        `begin isolation level read committed; ${idle} select extract(epoch from now())::text as now`,
         this.#settings.statementTimeoutMs,
       );
       return new PgTransaction({
         client,
         connection,
         holder: this.#pool,
-        startedAt: String(results[1]?.rows[0]?.now),
+        startedAt: String(results.at(-1)?.rows[0]?.now),
         statementTimeoutMs: this.#settings.statementTimeoutMs,
         release: (destroy) => this.#release(client, connection, destroy),
         cancel: () => this.#cancel(client),

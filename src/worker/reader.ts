@@ -36,6 +36,10 @@ export interface ReaderOptions extends Running {
 const settleWithinMs = 20;
 /** The longest rest of the loop; it is woken for everything that matters. */
 const restMs = 60_000;
+/** How long a few free slots wait for company. */
+const lingerMs = 3;
+/** With fewer slots than this, the time of a claim is mostly its round trip, and taking as many as possible pays. */
+const manySlots = 100;
 /** A lane that somebody else was claiming is tried again after a short, uneven pause. */
 const missedMs = (): number => 1 + Math.random() * 4;
 
@@ -55,6 +59,8 @@ export class Reader {
   #hot = true;
   /** When waiting deliveries are due, on the clock of `performance.now`; undefined when none is known. */
   #dueAt: number | undefined = 0;
+  /** When the first of the slots that are free now became so; undefined when nobody waits for more. */
+  #freedAt: number | undefined;
   #stopping = false;
   #broken = false;
 
@@ -149,6 +155,13 @@ export class Reader {
     return this.#claiming === undefined ? this.#rest() : 0;
   }
 
+  /** How long to wait for more slots: while others run, a claim for a few slots costs as much as one for many. */
+  #lingerMs(free: number): number {
+    if (this.#runs.size === 0 || free >= this.options.policy.concurrency / 2) return 0;
+    this.#freedAt ??= performance.now();
+    return this.#freedAt + lingerMs - performance.now();
+  }
+
   /** What the claim under way has brought. */
   async #arrived(): Promise<readonly Delivery[]> {
     try {
@@ -159,12 +172,14 @@ export class Reader {
     }
   }
 
-  /** Sends a claim for at most half the slots, so that some are left for the next one while its messages run. */
+  /** Sends a claim. With many slots for at most half of them, so that some are left for the next one while its messages run. */
   #claim(starting: number): void {
     const { concurrency } = this.options.policy;
-    const limit = Math.min(this.#free - starting, Math.ceil(concurrency / 2));
-    if (!this.#hot || this.#stopping || limit <= 0) return;
+    const most = concurrency > manySlots ? Math.ceil(concurrency / 2) : concurrency;
+    const limit = Math.min(this.#free - starting, most);
+    if (!this.#hot || this.#stopping || limit <= 0 || this.#lingerMs(limit) > 0) return;
     this.#hot = false;
+    this.#freedAt = undefined;
     this.#reserved = limit;
     this.#claiming = this.#work(limit);
     // It is awaited in the next pass; until then a rejection must not count as unhandled.
@@ -276,8 +291,10 @@ export class Reader {
       if (this.#runs.size > 0 && left > 0 && !this.#stopping) return left;
       await this.#write(this.#ledger.drain());
     }
-    if (this.#dueAt === undefined || this.#free <= 0 || this.#stopping) return restMs;
-    return Math.max(0, Math.min(restMs, this.#dueAt - performance.now()));
+    if (this.#free <= 0 || this.#stopping) return restMs;
+    const linger = this.#hot ? this.#lingerMs(this.#free) : restMs;
+    const due = this.#dueAt === undefined ? restMs : this.#dueAt - performance.now();
+    return Math.max(0, Math.min(restMs, linger, due));
   }
 
   async #write(flush: Flush): Promise<void> {

@@ -39,6 +39,11 @@ export type Ran =
   /** Somebody else ended it. */
   | { readonly kind: "lost" };
 
+/** A handler may be silent on its transaction for as long as it may run; a little more, so that the client ends it first. */
+const graceMs = 5_000;
+/** The server counts in 32 bits. */
+const longestIdleMs = 2_147_483_647;
+
 /** One run: begins at once. `abort` ends it from outside: its signal fires, and its slot is free at once. */
 export class Run {
   readonly delivery: Delivery;
@@ -101,7 +106,8 @@ export class Run {
 
   /** Effects, outgoing messages and the end commit together, or not at all. */
   async #inTransaction(payload: unknown): Promise<Ran> {
-    const open = await this.#running.database.begin();
+    const { visibilityTimeoutMs } = this.#running.policy;
+    const open = await this.#running.database.begin({ idleMs: Math.min(visibilityTimeoutMs + graceMs, longestIdleMs) });
     const buffer = this.#buffer();
     try {
       open.onSavepoints(buffer);
