@@ -14,7 +14,8 @@ export interface Asking extends Executor {
   check(call: string): void;
 }
 
-const settledFields = {
+/** The options of `settled`, as data. */
+export const settledFields = {
   withinMs: {
     type: "duration",
     doc: "How long to wait; on time-out the status so far comes back",

@@ -6,9 +6,11 @@ import { limits } from "../../src/core/limits.js";
 import { type Field, type Fields, typeInWords } from "../../src/core/options.js";
 import { states } from "../../src/core/states.js";
 import { durationInWords } from "../../src/core/words.js";
+import { instanceFields, startFields, stopFields } from "../../src/instance/options.js";
 import { policyFields, retryFields, subscriptionFields } from "../../src/policies/policy.js";
 import { askFields } from "../../src/producer/ask.js";
 import { sayFields } from "../../src/producer/prepare.js";
+import { settledFields } from "../../src/producer/receipt.js";
 import { root } from "./sources.js";
 
 export interface OptionTable {
@@ -21,6 +23,7 @@ export interface OptionTable {
 const { topic } = subscriptionFields;
 
 export const optionTables: readonly OptionTable[] = [
+  { source: "instanceFields", title: "`posthorn({ … })`", fields: instanceFields },
   { source: "contractFields", title: "`query(name, { … })`", fields: contractFields.query },
   { source: "contractFields", title: "`command(name, { … })`", fields: contractFields.command },
   { source: "contractFields", title: "`event(name, { … })`", fields: contractFields.event },
@@ -31,6 +34,9 @@ export const optionTables: readonly OptionTable[] = [
   { source: "retryFields", title: "`retry.fixed({ … })`", fields: retryFields.fixed },
   { source: "sayFields", title: "`send(command, payload, { … })`", fields: sayFields.send },
   { source: "sayFields", title: "`publish(event, payload, { … })`", fields: sayFields.publish },
+  { source: "settledFields", title: "`receipt.settled({ … })`", fields: settledFields },
+  { source: "startFields", title: "`post.start({ … })`", fields: startFields },
+  { source: "stopFields", title: "`post.stop({ … })`", fields: stopFields },
   { source: "askFields", title: "`ask(query, request, { … })`", fields: askFields },
 ];
 

@@ -9,7 +9,7 @@ export const layers: Readonly<Record<string, readonly string[]>> = {
   databases: ["core"],
   store: ["core"],
   producer: ["core", "contracts", "policies", "store", "databases (types)"],
-  worker: ["core", "contracts", "policies", "store", "producer"],
+  worker: ["core", "contracts", "policies", "store", "producer", "maintenance"],
   maintenance: ["core", "store"],
   instance: ["core", "contracts", "policies", "databases", "store", "producer", "worker", "maintenance"],
   "index.ts": ["core", "contracts", "policies", "databases", "store", "producer", "worker", "maintenance", "instance"],
