@@ -11,7 +11,8 @@ declare
   v_lane record;
   v_ready int[] := '{}';
 begin
-  select pg_current_snapshot() into v_snapshot;
+  -- With the slots that it sees: a message in a slot that was not looked at must not count as seen.
+  select pg_current_snapshot(), r.slots into v_snapshot, v_ring.slots from posthorn.ring r;
   if v_snapshot::text is distinct from p_seen then
     for v_lane in select l.subscription, l.lane, s.channel from posthorn.lane l join posthorn.subscription s on s.id = l.subscription
         where l.subscription = any (v_subscriptions) loop

@@ -49,6 +49,12 @@ function notContract(value: unknown, kind: Kind, verb: Verb): WrongKindError {
   return new WrongKindError("PH_WRONG_KIND", message, { wanted: kind });
 }
 
+/** Never throws: the value is anybody's. */
 function looksAlike(value: unknown): boolean {
-  return typeof value === "object" && value !== null && ("~posthorn" in value || ("kind" in value && "name" in value));
+  try {
+    if (typeof value !== "object" || value === null) return false;
+    return "~posthorn" in value || ("kind" in value && "name" in value);
+  } catch {
+    return false;
+  }
 }

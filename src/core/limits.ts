@@ -12,7 +12,7 @@ export const limits = {
   payloadDepth: 64,
   /** Messages in one `sendMany` or `publishMany` statement; longer lists are written in several, in one transaction. */
   batchMessages: 5_000,
-  /** Messages that one `post.transaction` or one handler may say. */
+  /** Messages that one `post.transaction`, one handler or one `sendMany` or `publishMany` may say. */
   sayMessages: 100_000,
   /** How long an asynchronous schema may take. */
   schemaMs: 5_000,

@@ -110,19 +110,29 @@ export function checkOptions<const T extends Fields>(
 
 /** Reads each property once, so that a getter cannot show one value to the check and another to the engine. */
 function readObject(value: unknown, path: string): ReadonlyMap<string, unknown> {
-  if (typeof value !== "object" || value === null || !isPlain(value)) {
+  if (typeof value !== "object" || value === null || !looksPlain(value)) {
     throw new ConfigurationError("PH_OPTION_INVALID", `${path} must be an object of options, got ${show(value)}.`, {
       path,
     });
   }
-  const symbol = Object.getOwnPropertySymbols(value)[0];
-  if (symbol !== undefined) {
-    throw new ConfigurationError("PH_OPTION_UNKNOWN", `${path} has a symbol as the name of an option.`, { path });
-  }
+  let named: boolean;
+  let options: ReadonlyMap<string, unknown>;
   try {
-    return new Map(Object.entries(value));
+    named = Object.getOwnPropertySymbols(value).length === 0;
+    options = new Map(Object.entries(value));
   } catch (cause) {
     throw new ConfigurationError("PH_OPTION_INVALID", `${path} has an option that throws when read.`, { path }, cause);
+  }
+  if (named) return options;
+  throw new ConfigurationError("PH_OPTION_UNKNOWN", `${path} has a symbol as the name of an option.`, { path });
+}
+
+/** A proxy may throw at the question. */
+function looksPlain(value: object): boolean {
+  try {
+    return isPlain(value);
+  } catch {
+    return false;
   }
 }
 

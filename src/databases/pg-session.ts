@@ -57,9 +57,10 @@ export class PgListener extends PgSession implements Listener {}
 async function openConnection(own: OwnClient, description: string, settings: Settings): Promise<PgConnection> {
   const connection = new PgConnection(own.client, description, () => void own.end(true));
   try {
-    // Statements, not startup parameters: poolers refuse the latter.
+    // Statements, not startup parameters: poolers refuse the latter. Claims need READ COMMITTED, whatever a role's default is.
     await connection.query(
-      "select set_config('statement_timeout', $1, false), set_config('application_name', $2, false)",
+      "select set_config('statement_timeout', $1, false), set_config('application_name', $2, false), " +
+        "set_config('default_transaction_isolation', 'read committed', false)",
       [String(settings.statementTimeoutMs), settings.applicationName],
       settings.statementTimeoutMs,
     );

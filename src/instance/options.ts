@@ -5,6 +5,8 @@ import type { Logger } from "../core/logger.js";
 import { checkName } from "../core/names.js";
 import type { Fields } from "../core/options.js";
 import { show } from "../core/show.js";
+import type { DatabaseInput } from "../databases/open.js";
+import { isPgClient, isPglite, isPgPool } from "../databases/shapes.js";
 
 function checkLogger(value: unknown, path: string): Logger {
   const methods = ["info", "warn", "error"] as const;
@@ -14,6 +16,18 @@ function checkLogger(value: unknown, path: string): Logger {
     methods.every((method) => method in given && typeof Reflect.get(given, method) === "function");
   if (isLogger(value)) return value;
   const message = `${path} must be an object with the methods info, warn and error, got ${show(value)}.`;
+  throw new ConfigurationError("PH_OPTION_INVALID", message, { path });
+}
+
+const databaseWords = "a postgres:// URL, embedded:<folder>, a pg.Pool or a PGlite instance";
+
+/** By its form alone: nothing is loaded or opened. A text of another form is not repeated, because it may hold a password. */
+function checkDatabase(value: unknown, path: string): DatabaseInput {
+  if (typeof value === "string" && /^(postgres(ql)?:\/\/|embedded:)/.test(value)) return value;
+  if (isPgPool(value) || isPglite(value)) return value;
+  const got = typeof value === "string" ? "a text of another form" : show(value);
+  const hint = isPgClient(value) ? " A single client cannot serve everybody: pass the pool." : "";
+  const message = `${path} must be ${databaseWords}; got ${got}.${hint}`;
   throw new ConfigurationError("PH_OPTION_INVALID", message, { path });
 }
 
@@ -28,9 +42,9 @@ export const instanceFields = {
   database: {
     type: "custom",
     doc: "Where messages are stored",
-    words: "a postgres:// URL, embedded:<folder>, a pg.Pool or a PGlite instance",
+    words: databaseWords,
     required: true,
-    check: (value: unknown) => value,
+    check: checkDatabase,
   },
   migrate: {
     type: "choice",

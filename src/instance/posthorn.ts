@@ -4,28 +4,27 @@
  * The instance owns no rule; it wires the layers. Opening, migrating and starting happen once, however many calls come first.
  */
 
-import type { Database } from "../core/database.js";
 import { ConfigurationError, StoppedError, UnknownMessageError, WouldDeadlockError } from "../core/errors.js";
+import { limits } from "../core/limits.js";
 import { consoleLogger, type Logger } from "../core/logger.js";
 import { checkName } from "../core/names.js";
 import { checkOptions } from "../core/options.js";
+import { show } from "../core/show.js";
 import { suggestion } from "../core/suggest.js";
-import { type DatabaseInput, openDatabase, type TxOf } from "../databases/open.js";
+import type { DatabaseInput, TxOf } from "../databases/open.js";
 import { executorOf } from "../databases/recognise.js";
+import { isPgliteTransaction } from "../databases/shapes.js";
 import { checkPolicy, checkSubscription } from "../policies/policy.js";
 import { Answers } from "../producer/ask.js";
-import { Catalog } from "../producer/catalog.js";
-import { type Producing, sayIn, sayNow } from "../producer/producer.js";
-import type { Asking } from "../producer/receipt.js";
+import { sayIn } from "../producer/producer.js";
 import type { Say } from "../producer/say.js";
-import { Side } from "../producer/side.js";
 import { runTransaction } from "../producer/transaction.js";
-import { Waker } from "../producer/waker.js";
-import { ensureSchema, type MigrateMode } from "../store/migrate.js";
-import { Publisher } from "../store/publish.js";
-import { backlog, messageStatus } from "../store/status.js";
+import type { MigrateMode } from "../store/migrate.js";
+import { backlog, isPublicId, messageStatus } from "../store/status.js";
+import { Slots } from "../worker/slots.js";
 import { Worker } from "../worker/worker.js";
 import { claimService } from "./once.js";
+import { close, type Opened, type Opening, open, openInside } from "./opened.js";
 import { instanceFields, startFields, stopFields } from "./options.js";
 import type { Post } from "./post.js";
 import { Declaration } from "./queue.js";
@@ -52,13 +51,6 @@ export interface PosthornOptions<D> {
   readonly workerTimeoutMs?: number;
 }
 
-/** Everything that exists once the database is open. */
-interface Opened {
-  readonly producing: Producing;
-  readonly side: Side;
-  readonly say: Say;
-}
-
 /**
  * Makes an instance. Nothing is opened until it is used.
  *
@@ -70,7 +62,7 @@ export function posthorn<const D extends DatabaseInput>(options: PosthornOptions
 
 class Instance {
   readonly service: string;
-  readonly #input: DatabaseInput;
+  readonly #opening: Opening;
   readonly #migrate: MigrateMode;
   readonly #logger: Logger;
   readonly #workerTimeoutMs: number;
@@ -78,31 +70,43 @@ class Instance {
   readonly #answers = new Answers();
   readonly #declarations = new Map<string, Declaration>();
   #opened: Promise<Opened> | undefined;
+  /** The same once it has succeeded. */
+  #ready: Opened | undefined;
+  /** From the first `start` on, unless it failed. */
+  #starting: Promise<void> | undefined;
   #worker: Worker | undefined;
-  #starting = false;
   #stopped: Promise<void> | undefined;
 
   constructor(options: PosthornOptions<DatabaseInput>) {
     const checked = checkOptions(options, instanceFields, "posthorn()");
     this.service = checked.service;
-    this.#input = options.database;
-    const onServer =
-      typeof this.#input === "string" ? !this.#input.startsWith("embedded:") : "totalCount" in this.#input;
-    this.#migrate = options.migrate ?? (onServer ? "check" : "auto");
+    const input = checked.database;
+    const onServer = typeof input === "string" ? !input.startsWith("embedded:") : "totalCount" in input;
+    this.#migrate = checked.migrate ?? (onServer ? "check" : "auto");
     this.#logger = checked.logger ?? consoleLogger;
     this.#workerTimeoutMs = checked.workerTimeoutMs;
-    this.#release = claimService(this.service, this.#input);
+    this.#opening = {
+      input,
+      service: this.service,
+      logger: this.#logger,
+      refuseStopped: () => this.#refuseStopped(),
+    };
+    this.#release = claimService(this.service, input);
   }
 
   queue(name: unknown, policy: unknown): Declaration {
     const queue = checkName(name, "queue");
-    return this.#declare(new Declaration("command", queue, queue, checkPolicy(policy, queue), () => this.#starting));
+    return this.#declare(new Declaration("command", queue, queue, checkPolicy(policy, queue), () => this.#started));
   }
 
   subscription(name: unknown, options: unknown): Declaration {
     const reader = checkName(name, "subscription");
     const { topic, policy } = checkSubscription(options, reader);
-    return this.#declare(new Declaration("event", reader, topic, policy, () => this.#starting));
+    return this.#declare(new Declaration("event", reader, topic, policy, () => this.#started));
+  }
+
+  get #started(): boolean {
+    return this.#starting !== undefined;
   }
 
   #declare(declaration: Declaration): Declaration {
@@ -116,7 +120,7 @@ class Instance {
         },
       );
     }
-    if (this.#starting) {
+    if (this.#started) {
       throw new ConfigurationError("PH_DECLARED_LATE", `"${name}" was declared after start(). Declare it before.`, {
         name,
       });
@@ -136,8 +140,7 @@ class Instance {
   readonly publishMany: Say["publishMany"] = async (...said) => (await this.#open()).say.publishMany(...said);
 
   async ask(query: unknown, request: unknown, options?: unknown): Promise<unknown> {
-    const { producing } = await this.#open();
-    return this.#answers.ask(producing.database, query, request, options);
+    return this.#answers.ask(async () => (await this.#open()).producing.database, query, request, options);
   }
 
   async transaction(work: Parameters<typeof runTransaction>[1]): Promise<unknown> {
@@ -151,7 +154,7 @@ class Instance {
   }
 
   in(tx: unknown): Say {
-    const opening = this.#open();
+    const opening = this.#openFor(tx);
     // Whoever awaits a verb sees it; a caller who only makes the object must not get an unhandled rejection.
     opening.catch(() => undefined);
     const say = opening.then(({ producing }) => sayIn(producing, async () => executorOf(tx, producing.database)));
@@ -164,17 +167,16 @@ class Instance {
     };
   }
 
-  async statusOf(id: string) {
+  async statusOf(id: unknown) {
     const { producing } = await this.#open();
     producing.asking.check("statusOf()");
-    const status = await messageStatus(producing.database, id);
-    if (status === null) {
-      throw new UnknownMessageError(
-        "PH_UNKNOWN_MESSAGE",
-        "No message has this id. Is it whole, and this its database?",
-      );
-    }
-    return status;
+    const status = isPublicId(id) ? await messageStatus(producing.database, id) : null;
+    if (status !== null) return status;
+    throw new UnknownMessageError(
+      "PH_UNKNOWN_MESSAGE",
+      `No message has this id: ${show(id)}. Is it whole, and is this the database that it was said in?`,
+      typeof id === "string" ? { id: id.slice(0, limits.nameLength) } : {},
+    );
   }
 
   async backlog() {
@@ -185,44 +187,51 @@ class Instance {
 
   async migrate(): Promise<void> {
     this.#refuseStopped();
-    if (
-      this.#opened !== undefined &&
-      (await this.#opened.then(
-        () => true,
-        () => false,
-      ))
-    )
-      return;
-    await await this.#openWith("auto");
+    // One that is under way may only look; whatever it finds, the next one may migrate.
+    while (this.#ready === undefined) {
+      const underWay = this.#opened;
+      if (underWay === undefined) await this.#openWith("auto");
+      else await underWay.catch(() => undefined);
+      this.#refuseStopped();
+    }
   }
 
   async start(options?: unknown): Promise<void> {
     this.#refuseStopped();
     const chosen = this.#choose(options);
-    if (this.#starting) {
-      throw new ConfigurationError("PH_DECLARED_TWICE", "This instance works already: start() was called before.");
+    if (this.#started) {
+      throw new ConfigurationError(
+        "PH_DECLARED_TWICE",
+        "start() was called before, and this instance works already. Call it once, with everything that it is to work on.",
+      );
     }
-    this.#starting = true;
+    const starting = this.#start(chosen);
+    this.#starting = starting;
     try {
-      const { producing, side } = await this.#open();
-      const { database, catalog, waker, asking } = producing;
-      this.#worker = new Worker({
-        database,
-        service: this.service,
-        declared: chosen,
-        catalog,
-        side,
-        waker,
-        asking,
-        logger: this.#logger,
-        timeoutMs: this.#workerTimeoutMs,
-      });
-      await this.#worker.start();
+      await starting;
     } catch (error) {
-      this.#starting = false;
-      this.#worker = undefined;
+      this.#starting = undefined;
       throw error;
     }
+  }
+
+  async #start(declared: readonly Declaration[]): Promise<void> {
+    const { producing, side } = await this.#open();
+    const { database, catalog, waker, asking } = producing;
+    const worker = new Worker({
+      database,
+      service: this.service,
+      declared,
+      catalog,
+      side,
+      waker,
+      asking,
+      logger: this.#logger,
+      slots: new Slots(database),
+      timeoutMs: this.#workerTimeoutMs,
+    });
+    await worker.start();
+    this.#worker = worker;
   }
 
   /** All, or those named; an unknown name lists the known ones. */
@@ -231,6 +240,12 @@ class Instance {
     if (given.queues === undefined && given.subscriptions === undefined) return [...this.#declarations.values()];
     const pick = (kind: Declaration["kind"], names: readonly string[] = []): Declaration[] => {
       const known = [...this.#declarations.values()].filter((declaration) => declaration.kind === kind);
+      const twice = names.find((name, i) => names.indexOf(name) !== i);
+      if (twice !== undefined) {
+        throw new ConfigurationError("PH_OPTION_INVALID", `start() names "${twice}" twice. Name it once.`, {
+          name: twice,
+        });
+      }
       return names.map((name) => {
         const found = known.find((declaration) => declaration.name === name);
         if (found !== undefined) return found;
@@ -245,7 +260,7 @@ class Instance {
     return [...pick("command", given.queues), ...pick("event", given.subscriptions)];
   }
 
-  stop(options?: unknown): Promise<void> {
+  async stop(options?: unknown): Promise<void> {
     const { graceMs } = checkOptions(options ?? {}, stopFields, "the options of stop()");
     this.#stopped ??= this.#stop(graceMs);
     return this.#stopped;
@@ -253,21 +268,32 @@ class Instance {
 
   async #stop(graceMs: number): Promise<void> {
     try {
+      // A worker that is about to begin must not outlive this.
+      await this.#starting?.catch(() => undefined);
       await this.#worker?.stop(graceMs);
-      const opened = await this.#opened?.catch(() => undefined);
-      opened?.producing.waker.close();
-      await opened?.side.close();
-      await opened?.producing.database.close();
     } finally {
-      this.#release();
+      try {
+        const opened = await this.#opened?.catch(() => undefined);
+        if (opened !== undefined) await close(opened);
+      } finally {
+        this.#release();
+      }
     }
   }
 
   async untilIdle(): Promise<void> {
+    this.#refuseStopped();
+    await this.#starting;
     if (this.#worker === undefined) {
       throw new ConfigurationError(
         "PH_NOT_STARTED",
         "untilIdle() waits for the work of this process, and none was started. Call start() first.",
+      );
+    }
+    if (this.#ready?.producing.database.insideTransaction()) {
+      throw new WouldDeadlockError(
+        "PH_WOULD_DEADLOCK",
+        "untilIdle() would wait for the transaction or handler that it is called from. Call it after that has ended.",
       );
     }
     await this.#worker.untilIdle();
@@ -287,52 +313,26 @@ class Instance {
     return this.#openWith(this.#migrate);
   }
 
+  /** Waiting for the first opening would be waiting for `tx` where it holds the only connection. */
+  async #openFor(tx: unknown): Promise<Opened> {
+    this.#refuseStopped();
+    const inPglite = typeof this.#opening.input !== "string" && isPgliteTransaction(tx) && !tx.closed;
+    return this.#ready ?? (inPglite ? openInside(this.#opening, tx) : this.#open());
+  }
+
   /** Opens once. A failure is forgotten, so that the next call tries again. */
   #openWith(mode: MigrateMode): Promise<Opened> {
     if (this.#opened !== undefined) return this.#opened;
-    const opening = open(this.#input, this.service, mode, this.#logger);
+    const opening = open(this.#opening, mode);
     this.#opened = opening;
-    opening.catch(() => {
-      if (this.#opened === opening) this.#opened = undefined;
-    });
+    opening.then(
+      (opened) => {
+        this.#ready = opened;
+      },
+      () => {
+        if (this.#opened === opening) this.#opened = undefined;
+      },
+    );
     return opening;
   }
-}
-
-async function open(input: DatabaseInput, service: string, mode: MigrateMode, logger: Logger): Promise<Opened> {
-  const database = await openDatabase(input, { applicationName: `posthorn ${service}` });
-  try {
-    await ensureSchema(database, mode);
-  } catch (error) {
-    await database.close();
-    throw error;
-  }
-  const side = new Side(database);
-  const asking = askingOf(database);
-  const producing: Producing = {
-    database,
-    asking,
-    catalog: new Catalog(database, side, service),
-    publisher: new Publisher(),
-    waker: new Waker({
-      side,
-      remote: !database.single,
-      onError: (error) => logger.warn("a wake-up failed; polling finds the message", { error }),
-    }),
-  };
-  return { producing, side, say: sayNow(producing) };
-}
-
-/** Reads for receipts; from inside a transaction on a database with one connection it would wait for itself. */
-function askingOf(database: Database): Asking {
-  return {
-    query: (text, params) => database.query(text, params),
-    check: (call) => {
-      if (!database.single || !database.insideTransaction()) return;
-      throw new WouldDeadlockError(
-        "PH_WOULD_DEADLOCK",
-        `${call} would wait for the transaction that it is called from: the embedded database has one connection. Call it after the transaction.`,
-      );
-    },
-  };
 }

@@ -65,7 +65,8 @@ export class Answers {
     this.#answers.set(name, (request, context) => answer(request, context));
   }
 
-  async ask(database: Database, query: unknown, request: unknown, options: unknown): Promise<unknown> {
+  /** Everything is within the deadline: opening the database and the schemas too. */
+  async ask(open: () => Promise<Database>, query: unknown, request: unknown, options: unknown): Promise<unknown> {
     const contract = requireKind(query, "query", "ask");
     const given = options === undefined ? {} : checkOptions(options, askFields, "the options of ask()");
     const answer = this.#answers.get(contract.name);
@@ -76,29 +77,43 @@ export class Answers {
         { query: contract.name },
       );
     }
-    if (database.single && database.insideTransaction()) {
-      throw new WouldDeadlockError(
-        "PH_WOULD_DEADLOCK",
-        `ask(${contract.name}) would wait for the transaction that it is called from: the embedded database has one connection. Ask before it, or read through tx.`,
-      );
-    }
-    const checked = await checkRequest(contract, request);
     const deadlineMs = given.deadlineMs ?? contract.deadlineMs ?? limits.deadlineMs;
-    const result = await within(contract.name, deadlineMs, given.signal, (signal) =>
-      answerIn(database, answer, checked.value, signal),
-    );
-    return (await checkAnswer(contract, result)).value;
+    return within(contract.name, deadlineMs, given.signal, async (signal) => {
+      const checked = await checkRequest(contract, request);
+      const result = await answerIn(contract.name, await open(), answer, checked.value, signal);
+      return (await checkAnswer(contract, result)).value;
+    });
   }
 }
 
-async function answerIn(database: Database, answer: Answer, request: unknown, signal: AbortSignal): Promise<unknown> {
+async function answerIn(
+  name: string,
+  database: Database,
+  answer: Answer,
+  request: unknown,
+  signal: AbortSignal,
+): Promise<unknown> {
+  if (database.single && database.insideTransaction()) {
+    throw new WouldDeadlockError(
+      "PH_WOULD_DEADLOCK",
+      `ask(${name}) would wait for the transaction that it is called from: the embedded database has one connection. Ask before it, or read through tx.`,
+    );
+  }
   const open = await database.begin();
+  // An answer function that never returns must not keep the connection: at the deadline the transaction ends without it.
+  const letGo = (): void => {
+    open.seal();
+    void open.rollback();
+  };
+  signal.addEventListener("abort", letGo, { once: true });
   try {
     signal.throwIfAborted();
     await open.query("set transaction read only");
+    signal.throwIfAborted();
     return await runSealed(open, async () => answer(request, { tx: open.native, signal }));
   } finally {
-    // Nothing was written, so there is nothing to commit. At the deadline this runs later, when the answer function returns.
+    signal.removeEventListener("abort", letGo);
+    // Nothing was written, so there is nothing to commit.
     await open.rollback();
   }
 }
@@ -119,10 +134,25 @@ async function within<T>(
       reject(error);
     };
     timer = setTimeout(
-      () => end(new DeadlineError("PH_DEADLINE", `${name} was not answered within ${deadlineMs} ms.`, { deadlineMs })),
+      () =>
+        end(
+          new DeadlineError(
+            "PH_DEADLINE",
+            `${name} was not answered within ${deadlineMs} ms, and its transaction was ended. Ask again, allow more deadlineMs, or make it a command if nobody waits.`,
+            { query: name, deadlineMs },
+          ),
+        ),
       deadlineMs,
     );
-    onAbort = () => end(new DeadlineError("PH_ABORTED", `The caller gave up waiting for ${name}.`, {}, outer?.reason));
+    onAbort = () =>
+      end(
+        new DeadlineError(
+          "PH_ABORTED",
+          `The caller gave up waiting for ${name}: the signal that it passed to ask() fired.`,
+          { query: name },
+          outer?.reason,
+        ),
+      );
     if (outer?.aborted) onAbort();
     else outer?.addEventListener("abort", onAbort, { once: true });
   });

@@ -6,7 +6,7 @@
  */
 import type { AnyContract } from "../contracts/contract.js";
 import type { Executor } from "../core/database.js";
-import { errorOf, NotCommittedError } from "../core/errors.js";
+import { DatabaseUnavailableError, errorOf, NotCommittedError } from "../core/errors.js";
 import { limits } from "../core/limits.js";
 import { asList, nonces, type Outgoing, type Place } from "../store/publish.js";
 import type { Catalog } from "./catalog.js";
@@ -89,7 +89,11 @@ export class Buffer implements SayBuffered {
   }
 
   backTo(mark: number): void {
-    for (const { receipt } of this.#pending.splice(mark)) receipt?.dropped();
+    this.#drop(mark, true);
+  }
+
+  #drop(mark: number, certain: boolean): void {
+    for (const { receipt } of this.#pending.splice(mark)) receipt?.dropped(certain);
   }
 
   /** Refuses everything from here on. */
@@ -118,10 +122,10 @@ export class Buffer implements SayBuffered {
     };
   }
 
-  /** Tells the receipts that nothing was written. */
-  drop(): void {
+  /** Tells the receipts that nothing was written; or, where the error came out of COMMIT, that nobody knows. */
+  drop(error?: unknown): void {
     this.close();
-    this.backTo(0);
+    this.#drop(0, !(error instanceof DatabaseUnavailableError && error.facts.inCommit === true));
   }
 }
 

@@ -6,7 +6,7 @@ import { ContractViolationError, PayloadTooLargeError } from "../core/errors.js"
 import { toJson } from "../core/json.js";
 import { limits } from "../core/limits.js";
 import { checkOptions, type Fields } from "../core/options.js";
-import { show } from "../core/show.js";
+import { isPlain, quote, show } from "../core/show.js";
 
 /** A checked message that does not know its contract's ids yet. */
 export interface Said {
@@ -72,10 +72,32 @@ function encodeHeaders(kind: "command" | "event", verb: Verb, options: unknown):
   );
 }
 
+/** A plain object: a Map, or the Headers of a request, has no properties of its own and would be dropped in silence. */
 function checkHeaders(value: unknown, path: string): Readonly<Record<string, string>> {
-  const entries =
-    typeof value === "object" && value !== null && !Array.isArray(value) ? Object.entries(value) : undefined;
-  if (entries?.every(([, header]) => typeof header === "string")) return Object.fromEntries(entries);
-  const message = `${path} must be an object whose values are strings, got ${show(value)}.`;
-  throw new ContractViolationError("PH_PAYLOAD_NOT_JSON", message, { path });
+  const must = `${path} must be a plain object whose values are strings`;
+  const entries = entriesOf(value, path);
+  if (entries === undefined) {
+    const iterable = typeof value === "object" && value !== null && Symbol.iterator in value && !Array.isArray(value);
+    const hint = iterable ? " Use Object.fromEntries(…)." : "";
+    throw new ContractViolationError("PH_PAYLOAD_NOT_JSON", `${must}, got ${show(value)}.${hint}`, { path });
+  }
+  const headers: [string, string][] = [];
+  for (const [name, header] of entries) {
+    if (typeof header !== "string") {
+      const message = `${must}; the value of ${quote(name)} is ${show(header)}.`;
+      const facts = { path, header: name.slice(0, limits.nameLength) };
+      throw new ContractViolationError("PH_PAYLOAD_NOT_JSON", message, facts);
+    }
+    headers.push([name, header]);
+  }
+  return Object.fromEntries(headers);
+}
+
+function entriesOf(value: unknown, path: string): [string, unknown][] | undefined {
+  try {
+    return typeof value === "object" && value !== null && isPlain(value) ? Object.entries(value) : undefined;
+  } catch (cause) {
+    const message = `${path} cannot be read: a property of it throws. Pass a plain object of strings.`;
+    throw new ContractViolationError("PH_PAYLOAD_NOT_JSON", message, { path }, cause);
+  }
 }

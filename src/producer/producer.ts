@@ -1,9 +1,10 @@
 /** Saying outside a transaction of ours: in one statement of its own, or in a transaction that the caller holds open. */
 import type { AnyContract } from "../contracts/contract.js";
-import type { Verb } from "../contracts/require-kind.js";
+import { requireKind, type Verb } from "../contracts/require-kind.js";
 import type { Database, Executor } from "../core/database.js";
-import { WouldDeadlockError } from "../core/errors.js";
+import { errorOf, WouldDeadlockError } from "../core/errors.js";
 import { limits } from "../core/limits.js";
+import { show } from "../core/show.js";
 import type { Publisher, Written } from "../store/publish.js";
 import { asOutgoing } from "./buffer.js";
 import type { Catalog } from "./catalog.js";
@@ -61,7 +62,7 @@ class Sayer implements Say {
   }
 }
 
-/** Checks all before any is written. An empty list still has its contract checked, when the first payload comes. */
+/** Checks all before any is written; the contract also where the list is empty. */
 async function all(
   kind: "command" | "event",
   verb: Verb,
@@ -69,12 +70,33 @@ async function all(
   payloads: Iterable<unknown>,
   options: unknown,
 ): Promise<Said[]> {
+  const { name } = requireKind(contract, kind, verb);
+  if (!isIterable(payloads)) {
+    throw errorOf(
+      "PH_OPTION_INVALID",
+      `${verb}(${name}, …) takes an array or another iterable of payloads as its second argument, got ${show(payloads)}.`,
+      { contract: name },
+    );
+  }
   const said: Said[] = [];
   for (const payload of payloads) {
+    if (said.length >= limits.sayMessages) {
+      throw errorOf(
+        "PH_PAYLOAD_TOO_LARGE",
+        `${verb}(${name}, …) was given more than ${limits.sayMessages} payloads; nothing was written. Split them into several calls.`,
+        { contract: name, max: limits.sayMessages },
+      );
+    }
     const one = say(kind, verb, contract, payload, options);
     said.push(one instanceof Promise ? await one : one);
   }
   return said;
+}
+
+/** A string is iterable too, and never meant as a list of letters. */
+function isIterable(value: unknown): value is Iterable<unknown> {
+  if (typeof value !== "object" || value === null || !(Symbol.iterator in value)) return false;
+  return typeof value[Symbol.iterator] === "function";
 }
 
 /** Outside any transaction: each call is one of its own, committed when it returns. */

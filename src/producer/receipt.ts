@@ -43,7 +43,7 @@ export class SentReceipt implements ReceiptWithResult<never> {
     if (this.#place === undefined) {
       throw new NotCommittedError(
         "PH_NOT_COMMITTED",
-        `The receipt has no id: ${this.#why}. Read it after the transaction or handler has ended.`,
+        `The receipt has no id: ${this.#why}. An id exists once the transaction or handler has committed.`,
       );
     }
     return publicId(this.#place);
@@ -55,8 +55,10 @@ export class SentReceipt implements ReceiptWithResult<never> {
   }
 
   /** Called by the buffer when its transaction or handler ended without a commit. */
-  dropped(): void {
-    this.#why = "its transaction or handler did not commit, and the message was never sent";
+  dropped(certain: boolean): void {
+    this.#why = certain
+      ? "its transaction or handler did not commit, and the message was never sent"
+      : "the connection was lost during COMMIT, and whether the message was sent is not known";
   }
 
   async status(): Promise<Status> {

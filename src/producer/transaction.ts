@@ -34,7 +34,7 @@ export async function runTransaction<T>(
     await open.commit();
     batch.committed(written);
   } catch (error) {
-    buffer.drop();
+    buffer.drop(error);
     await open.rollback();
     throw error;
   }

@@ -34,6 +34,9 @@ interface Found {
   readonly digest: string | null;
 }
 
+/** Looking at the schema may take another way than changing it. */
+type Schemed = Pick<Database, "query" | "script">;
+
 /** The oldest server that has what the engine needs. */
 const oldestServer = 140_000;
 
@@ -43,7 +46,7 @@ const oldestServer = 140_000;
  * Errors: `SchemaVersionError` (PH_SCHEMA_MISSING, PH_SCHEMA_OLDER, PH_SCHEMA_NEWER); `DatabaseRefusedError` for a server that
  * cannot hold the schema.
  */
-export async function ensureSchema(database: Database, mode: MigrateMode): Promise<void> {
+export async function ensureSchema(database: Schemed, mode: MigrateMode): Promise<void> {
   await checkServer(database);
   for (let attempt = 1; ; attempt += 1) {
     const found = await findSchema(database);
@@ -91,7 +94,7 @@ insert into posthorn.epoch (n, system_identifier, database, first_id)
 insert into posthorn.ring (slots, slot, system_identifier, database, first_id)
   select '{1}', 1, system_identifier, database, first_id from posthorn.epoch;`;
 
-async function findSchema(database: Database): Promise<Found> {
+async function findSchema(database: Schemed): Promise<Found> {
   const exists = await database.query<{ there: boolean }>(
     "select to_regclass('posthorn.migration') is not null as there",
   );
@@ -102,7 +105,7 @@ async function findSchema(database: Database): Promise<Found> {
   return rows[0] ?? { version: 0, digest: null };
 }
 
-async function checkServer(database: Database): Promise<void> {
+async function checkServer(database: Schemed): Promise<void> {
   const { rows } = await database.query<{ version: number; encoding: string }>(
     "select current_setting('server_version_num')::int as version, current_setting('server_encoding') as encoding",
   );

@@ -1487,33 +1487,29 @@ $body$);
 -- who attends. Messages that a worker holds count as running, not as backlog, but for the age.
 create or replace function posthorn.gauges(p_limit int)
 returns table (subscription int, backlog bigint, age_ms bigint, running bigint, dead_letters bigint, invalid bigint, workers bigint, retrying bigint)
-language plpgsql as $$
-declare
-  v_subscription record;
-  v_log record;
-  v_oldest timestamptz;
-begin
-  for v_subscription in select s.id from posthorn.subscription s order by s.name loop
-    subscription := v_subscription.id;
-    v_log := posthorn.waiting_in_log(subscription, p_limit);
-    select count(*) filter (where d.token is null), count(*) filter (where d.token is not null), min(d.published_at)
-      into retrying, running, v_oldest
-      from (select * from posthorn.deferred d where d.subscription = v_subscription.id limit p_limit) d;
-    select running + coalesce(sum(cardinality(o.messages)), 0), least(v_oldest, min(o.at)) into running, v_oldest from posthorn.open_claims(v_subscription.id) o;
-    backlog := v_log.messages + retrying;
-    age_ms := coalesce(extract(epoch from clock_timestamp() - least(v_oldest, v_log.oldest)) * 1000, 0)::bigint;
-    select count(*) into dead_letters from (select from posthorn.dead_letter l where l.subscription = v_subscription.id limit p_limit) l;
-    select count(*) into invalid from (select from posthorn.invalid i where i.subscription = v_subscription.id limit p_limit) i;
-    select count(*) into workers from posthorn.attendance a where a.subscription = v_subscription.id;
-    return next;
-  end loop;
-end $$;
+language sql volatile as $$
+  with held as materialized (
+    select c.subscription, sum(cardinality(c.messages)) as messages, min(c.at) as since from posthorn.open_claims() c group by 1
+  )
+  select s.id, log.messages + d.waiting,
+      coalesce(extract(epoch from clock_timestamp() - least(log.oldest, d.oldest, h.since)) * 1000, 0)::bigint,
+      coalesce(h.messages, 0)::bigint + d.taken, l.letters, i.messages, a.workers, d.waiting
+    from posthorn.subscription s
+    cross join lateral posthorn.waiting_in_log(s.id, p_limit) log
+    cross join lateral (
+      select count(*) filter (where d.token is null) as waiting, count(*) filter (where d.token is not null) as taken, min(d.published_at) as oldest
+      from (select * from posthorn.deferred d where d.subscription = s.id limit p_limit) d) d
+    cross join lateral (select count(*) as letters from (select from posthorn.dead_letter l where l.subscription = s.id limit p_limit) l) l
+    cross join lateral (select count(*) as messages from (select from posthorn.invalid i where i.subscription = s.id limit p_limit) i) i
+    cross join lateral (select count(*) as workers from posthorn.attendance a where a.subscription = s.id) a
+    left join held h on h.subscription = s.id
+$$;
 
--- open_claims(subscription): claims that live workers hold open. Bounded by the oldest open claim of any worker.
-create or replace function posthorn.open_claims(p_subscription int) returns setof posthorn.claim_1
+-- open_claims(): claims that workers hold open. Bounded by the oldest open claim of each.
+create or replace function posthorn.open_claims() returns setof posthorn.claim_1
 language sql volatile as $$
   select c.* from posthorn.worker w cross join (select unnest(slots) as slot from posthorn.ring) s
-    cross join lateral posthorn.open_claims_of(s.slot, w.id, w.oldest_open_claim, 10000) c where c.subscription = p_subscription
+    cross join lateral posthorn.open_claims_of(s.slot, w.id, w.oldest_open_claim, 10000) c
 $$;
 
 -- watch(every): raises and resolves alerts, once in the fleet: whoever comes first within \`every\` ms does it for all. Returns what changed:

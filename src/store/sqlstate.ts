@@ -22,9 +22,14 @@ export const sqlStates = {
   PH099: "PH_INTERNAL",
 } as const satisfies Record<string, ErrorCode>;
 
+/** A statement of ours inside a transaction that had failed already. */
+const abortedState = "25P02";
+
 const advice: Partial<Record<ErrorCode, string>> = {
   PH_DATABASE_MOVED: "Do not work on a restored copy: moving between servers needs a rebase, which is not built yet.",
   PH_POSITION_LOST: "Restore the tables posthorn.lane and posthorn.tick_*; nothing is delivered until then.",
+  PH_TRANSACTION_ABORTED:
+    "Nothing of this transaction was stored: a statement before this had failed and its error was swallowed. Let the error out, or use a savepoint around a statement that may fail.",
   PH_ISOLATION: "Run the claim in a READ COMMITTED transaction of its own.",
 };
 
@@ -50,7 +55,8 @@ function isServerError(error: unknown): error is ServerError {
 export function storeError(error: unknown): unknown {
   if (error instanceof PosthornError || !isServerError(error)) return error;
   const states: Readonly<Record<string, ErrorCode>> = sqlStates;
-  const code = Object.hasOwn(states, error.code) ? states[error.code] : undefined;
+  const own = Object.hasOwn(states, error.code) ? states[error.code] : undefined;
+  const code = own ?? (error.code === abortedState ? "PH_TRANSACTION_ABORTED" : undefined);
   if (code === undefined) return error;
   const hint = typeof error.hint === "string" ? error.hint : advice[code];
   const message = `${error.message.charAt(0).toUpperCase()}${error.message.slice(1)}.${hint === undefined ? "" : ` ${hint}`}`;

@@ -25,6 +25,11 @@ export interface ReceiverStatus {
   readonly history?: readonly HistoryEntry[];
 }
 
+/** Whether a text can be the id of a message: what `publicId` makes and posthorn.id_of reads. */
+export function isPublicId(id: unknown): id is string {
+  return typeof id === "string" && /^[0-9]{1,18}-[0-9a-f]{16}$/.test(id);
+}
+
 /** The states of a message for all its receivers; null when no message has this id. */
 export async function messageStatus(executor: Executor, publicId: string): Promise<readonly ReceiverStatus[] | null> {
   const { rows } = await mapped(

@@ -22,6 +22,7 @@ import { channelsOf, wakeChannel } from "../store/wake.js";
 import { Poller } from "./poller.js";
 import { Reader, type ReaderOptions } from "./reader.js";
 import type { Handled } from "./run.js";
+import type { Slots } from "./slots.js";
 
 /** A queue or subscription that is worked on here. */
 export interface Declared {
@@ -41,6 +42,8 @@ export interface WorkerOptions {
   readonly waker: Waker;
   readonly asking: Asking;
   readonly logger: Logger;
+  /** Handler transactions of this process; a run that was dropped may still hold one, so incarnations share them. */
+  readonly slots: Slots;
   /** Without a heartbeat for so long, a worker counts as dead. */
   readonly timeoutMs: number;
 }
@@ -147,7 +150,7 @@ export class Incarnation {
   }
 
   #readerOptions({ declared, ids, handlers }: Registered): ReaderOptions {
-    const { database, catalog, asking, logger, waker, service } = this.#options;
+    const { database, catalog, asking, logger, waker, service, slots } = this.#options;
     const { session } = this.#connections;
     return {
       name: declared.name,
@@ -160,6 +163,7 @@ export class Incarnation {
       asking,
       logger,
       session,
+      slots,
       worker: { id: this.#worker, service, host: hostname(), pid: process.pid },
       onSaid: (channels) => waker.wake(channels),
       onDry: () => this.#poller.soon(),

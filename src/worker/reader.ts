@@ -14,6 +14,7 @@ import { begin, type Delivery, take, work } from "../store/work.js";
 import { type Flush, Ledger } from "./ledger.js";
 import { type Handled, type Ran, Run, type Running, released } from "./run.js";
 import { lostIn, write } from "./settler.js";
+import type { Slots } from "./slots.js";
 
 export interface ReaderOptions extends Running {
   readonly kind: "command" | "event";
@@ -21,6 +22,8 @@ export interface ReaderOptions extends Running {
   /** Handlers by the id of their contract in the registry. */
   readonly handlers: ReadonlyMap<number, Handled>;
   readonly session: Executor;
+  /** In transaction mode: the transactions that this process may hold open, shared with its other readers. */
+  readonly slots: Slots;
   readonly logger: Logger;
   /** These channels got messages that handlers said. */
   readonly onSaid: (channels: ReadonlySet<number>) => void;
@@ -53,6 +56,8 @@ export class Reader {
   /** The claim that is under way, and the slots that are kept for it. */
   #claiming: Promise<readonly Delivery[]> | undefined;
   #reserved = 0;
+  readonly #slots: Slots | undefined;
+  readonly #unlisten: (() => void) | undefined;
   /** Messages without a handler that are being decided about. */
   #deciding = 0;
   /** There may be more in the log. */
@@ -69,6 +74,8 @@ export class Reader {
     this.#ledger = new Ledger(options.policy.idempotency === "transaction");
     this.#contracts = [...options.handlers.keys()];
     this.#loop = new Loop({ pass: () => this.#pass(), onError: (error) => this.#break(error) });
+    this.#slots = this.#endsThemselves ? options.slots : undefined;
+    this.#unlisten = this.#slots?.onFreed(() => this.#loop.wake());
   }
 
   get subscription(): number {
@@ -116,7 +123,7 @@ export class Reader {
     const reason = new StoppedError("PH_STOPPED", "The worker stops; this message is handed back.");
     for (const run of this.#runs) run.release(reason);
     while (this.#busy && !this.#broken) await this.#changed(1_000);
-    await this.#loop.stop();
+    await this.#end();
     if (!this.#broken) await this.#write(this.#ledger.drain());
   }
 
@@ -125,15 +132,30 @@ export class Reader {
     this.#broken = true;
     for (const run of this.#runs) run.abort(reason);
     this.#notify();
+    await this.#end();
+  }
+
+  async #end(): Promise<void> {
     await this.#loop.stop();
+    // What a claim brings now is nobody's; its slots are given back.
+    await this.#arrived().then(
+      (late) => this.#slots?.give(late.length),
+      () => undefined,
+    );
+    this.#unlisten?.();
   }
 
   get #busy(): boolean {
     return this.#runs.size > 0 || this.#deciding > 0 || this.#claiming !== undefined;
   }
 
-  get #free(): number {
+  /** Slots of this reader alone. */
+  get #own(): number {
     return this.options.policy.concurrency - this.#runs.size - this.#deciding - this.#reserved;
+  }
+
+  get #free(): number {
+    return Math.min(this.#own, this.#slots?.free ?? this.#own);
   }
 
   get #isDue(): boolean {
@@ -164,9 +186,12 @@ export class Reader {
 
   /** What the claim under way has brought. */
   async #arrived(): Promise<readonly Delivery[]> {
+    let deliveries: readonly Delivery[] = [];
     try {
-      return (await this.#claiming) ?? [];
+      deliveries = (await this.#claiming) ?? [];
+      return deliveries;
     } finally {
+      this.#slots?.give(this.#reserved - deliveries.length);
       this.#claiming = undefined;
       this.#reserved = 0;
     }
@@ -176,11 +201,13 @@ export class Reader {
   #claim(starting: number): void {
     const { concurrency } = this.options.policy;
     const most = concurrency > manySlots ? Math.ceil(concurrency / 2) : concurrency;
-    const limit = Math.min(this.#free - starting, most);
+    // Those that are starting have taken their shared slots already.
+    const limit = Math.min(this.#own - starting, this.#slots?.free ?? most, most);
     if (!this.#hot || this.#stopping || limit <= 0 || this.#lingerMs(limit) > 0) return;
     this.#hot = false;
     this.#freedAt = undefined;
     this.#reserved = limit;
+    this.#slots?.take(limit);
     this.#claiming = this.#work(limit);
     // It is awaited in the next pass; until then a rejection must not count as unhandled.
     this.#claiming.catch(() => undefined);
@@ -189,7 +216,8 @@ export class Reader {
   async #work(limit: number): Promise<readonly Delivery[]> {
     const { session, worker } = this.options;
     const flush = this.#ledger.drain();
-    if (flush.ends.length > 0) {
+    // A claim carries parts only. Runs may have ended while the pass waited: their ends and what they said go first, with their parts.
+    if (flush.ends.length > 0 || flush.says.length > 0) {
       await this.#write(flush);
       return this.#work(limit);
     }
@@ -213,7 +241,13 @@ export class Reader {
   async #take(): Promise<readonly Delivery[]> {
     const { session, worker, policy } = this.options;
     const limit = this.#hot ? Math.min(this.#free, Math.ceil(policy.concurrency / 2)) : this.#free;
-    const deliveries = await take(session, this.subscription, worker.id, this.#contracts, limit);
+    this.#slots?.take(limit);
+    let deliveries: readonly Delivery[] = [];
+    try {
+      deliveries = await take(session, this.subscription, worker.id, this.#contracts, limit);
+    } finally {
+      this.#slots?.give(limit - deliveries.length);
+    }
     // A full answer may have left more; otherwise the next peek tells when there is something.
     if (deliveries.length < limit) this.#dueAt = undefined;
     return deliveries;
@@ -228,10 +262,14 @@ export class Reader {
   #start(deliveries: readonly Delivery[]): void {
     for (const delivery of deliveries) {
       const handled = this.options.handlers.get(delivery.contract);
-      if (this.#broken) return;
+      if (handled !== undefined && !this.#stopping && !this.#broken) {
+        this.#run(new Run(this.options, handled, delivery));
+        continue;
+      }
+      this.#slots?.give(1);
+      if (this.#broken) continue;
       if (this.#stopping) this.#ledger.ended(released(delivery, this.#endsThemselves));
-      else if (handled === undefined) void this.#decide(delivery);
-      else this.#run(new Run(this.options, handled, delivery));
+      else void this.#decide(delivery);
     }
   }
 
@@ -243,6 +281,7 @@ export class Reader {
     this.#runs.add(run);
     void run.execute().then((ran) => {
       this.#runs.delete(run);
+      this.#slots?.give(1);
       if (!this.#broken) this.#ran(run.delivery, ran);
       this.#notify();
       this.#loop.wake();

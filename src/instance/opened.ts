@@ -1,0 +1,102 @@
+/** Everything of an instance that exists once its database is open. */
+import type { Database } from "../core/database.js";
+import { WouldDeadlockError } from "../core/errors.js";
+import type { Logger } from "../core/logger.js";
+import { type DatabaseInput, openDatabase } from "../databases/open.js";
+import { executorOf } from "../databases/recognise.js";
+import { Catalog } from "../producer/catalog.js";
+import { type Producing, sayNow } from "../producer/producer.js";
+import type { Asking } from "../producer/receipt.js";
+import type { Say } from "../producer/say.js";
+import { Side } from "../producer/side.js";
+import { Waker } from "../producer/waker.js";
+import { ensureSchema, type MigrateMode } from "../store/migrate.js";
+import { Publisher } from "../store/publish.js";
+
+export interface Opened {
+  readonly producing: Producing;
+  readonly side: Side;
+  readonly say: Say;
+}
+
+export interface Opening {
+  readonly input: DatabaseInput;
+  readonly service: string;
+  readonly logger: Logger;
+  /** Throws once the instance was stopped. */
+  readonly refuseStopped: () => void;
+}
+
+export async function open(opening: Opening, mode: MigrateMode): Promise<Opened> {
+  const opened = await connect(opening);
+  const { producing, side } = opened;
+  const { database } = producing;
+  try {
+    // Not through the pool: callers in transactions of their own may hold all of it while they wait for this.
+    const query: Database["query"] = (text, params) => (database.single ? database : side).query(text, params);
+    await ensureSchema({ query, script: (sql) => database.script(sql) }, mode);
+    return opened;
+  } catch (error) {
+    await close(opened);
+    throw error;
+  }
+}
+
+/**
+ * For the first call of all when it comes from inside the user's transaction on PGlite: its only connection is taken until that
+ * transaction ends, so the schema is looked at through the transaction itself. What is returned is for that transaction alone.
+ */
+export async function openInside(opening: Opening, tx: unknown): Promise<Opened> {
+  const opened = await connect(opening);
+  const { database } = opened.producing;
+  const { query } = await executorOf(tx, database);
+  const script = async (): Promise<never> => {
+    throw new WouldDeadlockError(
+      "PH_WOULD_DEADLOCK",
+      "The Posthorn schema is missing or older, and cannot be migrated from inside a transaction: PGlite has one connection. Run `await post.migrate()` or `await post.start()` once before it.",
+    );
+  };
+  await ensureSchema({ query, script }, "auto");
+  return opened;
+}
+
+export async function close({ producing, side }: Opened): Promise<void> {
+  producing.waker.close();
+  try {
+    await side.close();
+  } finally {
+    await producing.database.close();
+  }
+}
+
+async function connect({ input, service, logger, refuseStopped }: Opening): Promise<Opened> {
+  const database = await openDatabase(input, { applicationName: `posthorn ${service}` });
+  const side = new Side(database);
+  const producing: Producing = {
+    database,
+    asking: askingOf(database, refuseStopped),
+    catalog: new Catalog(database, side, service),
+    publisher: new Publisher(),
+    waker: new Waker({
+      side,
+      remote: !database.single,
+      onError: (error) => logger.warn("a wake-up failed; polling finds the message", { error }),
+    }),
+  };
+  return { producing, side, say: sayNow(producing) };
+}
+
+/** Reads for receipts; from inside a transaction on a database with one connection it would wait for itself. */
+function askingOf(database: Database, refuseStopped: () => void): Asking {
+  return {
+    query: (text, params) => database.query(text, params),
+    check: (call) => {
+      refuseStopped();
+      if (!database.single || !database.insideTransaction()) return;
+      throw new WouldDeadlockError(
+        "PH_WOULD_DEADLOCK",
+        `${call} would wait for the transaction that it is called from: the embedded database has one connection. Call it after the transaction.`,
+      );
+    },
+  };
+}
