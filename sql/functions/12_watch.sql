@@ -29,6 +29,13 @@ select posthorn.by_slot('count_after_of(p_slot smallint, p_channel int, p_lane i
   return;
 $body$);
 
+-- open_claims(): claims that workers hold open. Bounded by the oldest open claim of each.
+create or replace function posthorn.open_claims() returns setof posthorn.claim_1
+language sql volatile as $$
+  select c.* from posthorn.worker w cross join (select unnest(slots) as slot from posthorn.ring) s
+    cross join lateral posthorn.open_claims_of(s.slot, w.id, w.oldest_open_claim, 10000) c
+$$;
+
 -- gauges(limit): one row for each subscription: backlog counted up to the limit, age of the oldest message that has not ended, and
 -- who attends. Messages that a worker holds count as running, not as backlog, but for the age.
 create or replace function posthorn.gauges(p_limit int)
@@ -49,13 +56,6 @@ language sql volatile as $$
     cross join lateral (select count(*) as messages from (select from posthorn.invalid i where i.subscription = s.id limit p_limit) i) i
     cross join lateral (select count(*) as workers from posthorn.attendance a where a.subscription = s.id) a
     left join held h on h.subscription = s.id
-$$;
-
--- open_claims(): claims that workers hold open. Bounded by the oldest open claim of each.
-create or replace function posthorn.open_claims() returns setof posthorn.claim_1
-language sql volatile as $$
-  select c.* from posthorn.worker w cross join (select unnest(slots) as slot from posthorn.ring) s
-    cross join lateral posthorn.open_claims_of(s.slot, w.id, w.oldest_open_claim, 10000) c
 $$;
 
 -- watch(every): raises and resolves alerts, once in the fleet: whoever comes first within `every` ms does it for all. Returns what changed:

@@ -52,7 +52,7 @@ export function nonces(count: number): string[] {
 
 function statement(slot: number): string {
   return `insert into posthorn.message_${slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers)
-select pg_current_xact_id(), nextval('posthorn.message_id'), r.n, clock_timestamp(), r.ch, 0, r.c, r.k, r.p, r.h
+select pg_current_xact_id(), nextval('posthorn.message_id'), r.n, clock_timestamp(), r.ch, 0, r.c, r.k, coalesce(r.p, 'null'::json), r.h
 from json_to_recordset($1::json) as r(n bigint, ch int, c int, k text, p json, h json)
 where (select g.slot = ${slot} and posthorn.is_here(g.system_identifier, g.database) from posthorn.ring g)
 returning id::text as id, nonce::text as nonce, xid::text as xid`;
