@@ -111,7 +111,9 @@ export async function makeWorker(engine: Engine, readers: readonly Reader[]): Pr
 
 /** From now on the worker counts as dead. */
 export async function die(engine: Engine, ...workers: readonly string[]): Promise<void> {
-  await engine.admin.rows("update posthorn.worker set heartbeat_at = '-infinity' where id = any ($1::bigint[])", [workers]);
+  await engine.admin.rows("update posthorn.worker set heartbeat_at = '-infinity' where id = any ($1::bigint[])", [
+    workers,
+  ]);
 }
 
 /** Frees what dead workers hold; the number of messages. */
@@ -137,24 +139,25 @@ export function upTo(count: number, from = 1): readonly number[] {
 
 /** The `m` of a payload that `say` made. */
 export function numberOf({ payload }: Pick<Delivery, "payload">): number {
-  if (typeof payload === "object" && payload !== null && "m" in payload && typeof payload.m === "number") return payload.m;
+  if (typeof payload === "object" && payload !== null && "m" in payload && typeof payload.m === "number")
+    return payload.m;
   throw new Error(`not a payload of this test: ${JSON.stringify(payload)}`);
 }
 
 /** Claims and insists on getting something. */
-export async function claim(executor: Executor, reader: Reader, worker: string, limit = 10): Promise<readonly Delivery[]> {
+export async function claim(
+  executor: Executor,
+  reader: Reader,
+  worker: string,
+  limit = 10,
+): Promise<readonly Delivery[]> {
   const { deliveries } = await work(executor, reader.subscription, worker, limit, []);
   if (deliveries.length === 0) throw new Error("there was nothing to claim");
   return deliveries;
 }
 
 /** The part of a claim that ends these deliveries of it. */
-export function part(
-  deliveries: readonly Delivery[],
-  number: number,
-  outcome: Outcome | null,
-  closes: boolean,
-): Part {
+export function part(deliveries: readonly Delivery[], number: number, outcome: Outcome | null, closes: boolean): Part {
   const hold = deliveries[0]?.hold;
   if (hold?.from !== "log") throw new Error("these deliveries are not from the log");
   const messages = deliveries.map(({ id }) => id);
@@ -170,13 +173,21 @@ export function end(delivery: Delivery, outcome: Outcome, next: Next, ends = fal
 
 /** Waits until the session really waits for a lock that another one holds. */
 export async function waitsForLock(engine: Engine, session: Session): Promise<void> {
-  await eventually(async () => {
-    const waits = await engine.admin.value(
-      "select wait_event_type = 'Lock' and cardinality(pg_blocking_pids(pid)) > 0 from pg_stat_activity where pid = $1",
-      [session.pid],
-    );
-    return waits === true;
-  }, { everyMs: 5 });
+  await eventually(
+    async () => {
+      const waits = await engine.admin.value(
+        "select wait_event_type = 'Lock' and cardinality(pg_blocking_pids(pid)) > 0 from pg_stat_activity where pid = $1",
+        [session.pid],
+      );
+      return waits === true;
+    },
+    { everyMs: 5 },
+  );
+}
+
+/** When the transaction of a session began, as the end of a handler's transaction wants it. */
+export async function startedAt(session: Session): Promise<string> {
+  return String(await session.value("select extract(epoch from now())::text"));
 }
 
 /** The error of a promise that must reject. */

@@ -181,7 +181,10 @@ export class Producer {
       return number === undefined ? [] : [number];
     }
     const numbers = ledger.numbers(random.oneIn(6) ? random.int(20, 80) : random.int(1, 6));
-    await this.#publisher.write(session, numbers.map((m) => ({ ...outgoing(reader), json: JSON.stringify({ m }) })));
+    await this.#publisher.write(
+      session,
+      numbers.map((m) => ({ ...outgoing(reader), json: JSON.stringify({ m }) })),
+    );
     return numbers;
   }
 
@@ -252,7 +255,5 @@ export function countByNumber(deliveries: Iterable<Pick<Delivery, "payload">>): 
 }
 
 export function isCode(error: unknown, prefix: string): boolean {
-  return (
-    typeof error === "object" && error !== null && "code" in error && String(error.code).startsWith(prefix)
-  );
+  return typeof error === "object" && error !== null && "code" in error && String(error.code).startsWith(prefix);
 }

@@ -37,7 +37,7 @@ test("every committed message is claimed exactly once for each subscription, and
     const [reader] = readers;
     if (reader === undefined) throw new Error("there is no reader");
     const random = makeRandom(seed + i);
-    await new Producer({ session, reader, event: "TrafficHappened", random, ledger, pace }).run(170);
+    await new Producer({ session, reader, event: "TrafficHappened", random, ledger, pace }).run(140);
   });
   const produced = Promise.all(producers).finally(() => {
     finished = true;
@@ -49,13 +49,24 @@ test("every committed message is claimed exactly once for each subscription, and
   expect(ledger.rolledBack.size).toBeGreaterThan(500);
   const tookLate = await engine.admin.value("select count(*)::int from posthorn.claim_1 where took_late");
   const windows = await engine.admin.value("select count(*)::int from posthorn.tick_1");
-  process.stdout.write(`windows: ${ledger.committed.size} messages, ${windows} ticks, ${tookLate} claims took late ones\n`);
+  process.stdout.write(
+    `windows: ${ledger.committed.size} messages, ${windows} ticks, ${tookLate} claims took late ones\n`,
+  );
   expect(tookLate, "late messages were among them").toBeGreaterThan(50);
 }, 60_000);
 
 function expectExactlyOnce(deliveries: readonly Delivery[], ledger: Ledger): void {
   const counts = countByNumber(deliveries);
-  expect([...ledger.committed].filter((number) => !counts.has(number)), "lost").toEqual([]);
-  expect([...counts].filter(([, times]) => times > 1), "twice").toEqual([]);
-  expect([...counts.keys()].filter((number) => !ledger.committed.has(number)), "never committed").toEqual([]);
+  expect(
+    [...ledger.committed].filter((number) => !counts.has(number)),
+    "lost",
+  ).toEqual([]);
+  expect(
+    [...counts].filter(([, times]) => times > 1),
+    "twice",
+  ).toEqual([]);
+  expect(
+    [...counts.keys()].filter((number) => !ledger.committed.has(number)),
+    "never committed",
+  ).toEqual([]);
 }

@@ -14,8 +14,8 @@ import {
   part,
   type Reader,
   rescueAll,
-  say,
   type Session,
+  say,
   upTo,
   waitsForLock,
 } from "./engine.js";
@@ -38,7 +38,10 @@ async function waitingMessages(name: string, count: number, crashes: number): Pr
   await claim(engine.db, reader, worker, count);
   await die(engine, worker);
   await rescueAll(engine.db);
-  await engine.admin.rows("update posthorn.deferred set crashes = $2 where subscription = $1", [reader.subscription, crashes]);
+  await engine.admin.rows("update posthorn.deferred set crashes = $2 where subscription = $1", [
+    reader.subscription,
+    crashes,
+  ]);
   return reader;
 }
 
@@ -57,7 +60,9 @@ test("a forgotten worker can neither claim nor take, and its heartbeat says so",
   await die(engine, worker);
   await rescueAll(engine.db);
   expect(await heartbeat(engine.db, worker, null)).toBe(false);
-  expect(await failure(work(engine.db, reader.subscription, worker, 10, []))).toMatchObject({ code: "PH_WORKER_FORGOTTEN" });
+  expect(await failure(work(engine.db, reader.subscription, worker, 10, []))).toMatchObject({
+    code: "PH_WORKER_FORGOTTEN",
+  });
   expect(await failure(takeAll(engine.db, reader, worker, 10))).toMatchObject({ code: "PH_WORKER_FORGOTTEN" });
 });
 
@@ -92,7 +97,9 @@ test("a claim that began before its worker was forgotten, and gets the lock afte
   const reader = await makeQueue(engine, "gate");
   const worker = await makeWorker(engine, [reader]);
   await say(engine.db, reader, [1]);
-  const body = String(await engine.admin.value("select pg_get_functiondef('posthorn.lock_key(text, bigint, bigint)'::regprocedure)"));
+  const body = String(
+    await engine.admin.value("select pg_get_functiondef('posthorn.lock_key(text, bigint, bigint)'::regprocedure)"),
+  );
   await engine.admin.rows(`create or replace function posthorn.lock_key(p_purpose text, p_a bigint default 0, p_b bigint default 0) returns bigint
     language plpgsql volatile as $$ begin
       if p_purpose = 'worker' and current_setting('test.gate', true) = 'on' then perform pg_advisory_xact_lock(4711); end if;
@@ -181,7 +188,8 @@ test("the rescue of a worker without heartbeats ends its server processes, also 
   await backend.rows("begin");
   await claim(backend, reader, worker);
   await die(engine, worker);
-  await rescueAll(engine.db);
+  // In one pass: it does not wait for a lock that a backend to be ended holds.
+  expect(await rescue(engine.db, 1_000)).toMatchObject([{ worker, done: true }]);
   await expect(backend.rows("select 1")).rejects.toThrow();
   expect(await bystander.value("select 1")).toBe(1);
   // The claim that was under way is gone with its session; the message is free.
@@ -194,7 +202,15 @@ test("a worker dies with its session lock, and lives while a backend holds it, w
   for (const sessionKey of ["77", "-9223372036854775807", "9223372036854775807"]) {
     const session = await engine.session();
     await holdSessionLock(session, sessionKey);
-    const entry = { service: "test", host: "here", pid: 1, timeoutMs: 3_600_000, sessionKey, backends: [], attends: [] };
+    const entry = {
+      service: "test",
+      host: "here",
+      pid: 1,
+      timeoutMs: 3_600_000,
+      sessionKey,
+      backends: [],
+      attends: [],
+    };
     const worker = await registerWorker(engine.db, entry);
     const why = () => engine.admin.value("select why from posthorn.dead_workers() where worker = $1", [worker]);
     expect(await why(), sessionKey).toBeUndefined();
@@ -229,14 +245,20 @@ test("take hands each waiting message to one of many workers, and to one of a wo
 test("take passes over messages that are not due, and contracts that the worker does not handle", async () => {
   const reader = await waitingMessages("due", 3, 0);
   const worker = await makeWorker(engine, [reader]);
-  await engine.admin.rows("update posthorn.deferred set due_at = clock_timestamp() + interval '1 hour' where subscription = $1 and (payload ->> 'm') = '2'", [reader.subscription]);
+  await engine.admin.rows(
+    "update posthorn.deferred set due_at = clock_timestamp() + interval '1 hour' where subscription = $1 and (payload ->> 'm') = '2'",
+    [reader.subscription],
+  );
   expect(await take(engine.db, reader.subscription, worker, [reader.contract + 1_000], 10)).toEqual([]);
   expect((await takeAll(engine.db, reader, worker, 10)).map(numberOf)).toEqual([1, 3]);
 });
 
 test("suspects are handed out one at a time to a worker, beside messages that are none", async () => {
   const reader = await waitingMessages("suspects", 5, 0);
-  await engine.admin.rows("update posthorn.deferred set crashes = 2 where subscription = $1 and (payload ->> 'm')::int <= 3", [reader.subscription]);
+  await engine.admin.rows(
+    "update posthorn.deferred set crashes = 2 where subscription = $1 and (payload ->> 'm')::int <= 3",
+    [reader.subscription],
+  );
   const worker = await makeWorker(engine, [reader]);
   const first = await takeAll(engine.db, reader, worker, 10);
   expect(first.map(numberOf).toSorted()).toEqual([1, 4, 5]);
@@ -255,21 +277,26 @@ test("two takes of one worker at once do not give it two suspects", async () => 
   const session = await engine.session();
   await session.rows("begin");
   expect(await takeAll(session, reader, worker, 10)).toHaveLength(1);
-  const beside = takeAll(engine.db, other, worker, 10);
-  await Promise.race([beside, engine.admin.value("select 1")]);
+  expect(await takeAll(engine.db, other, worker, 10)).toEqual([]);
   await session.rows("commit");
-  expect(await beside).toEqual([]);
+  expect(await takeAll(engine.db, other, worker, 10)).toEqual([]);
   await session.close();
 });
 
 test("a suspect that dies again is blamed, and its neighbours are not", async () => {
   const reader = await waitingMessages("blame", 2, 0);
-  await engine.admin.rows("update posthorn.deferred set crashes = 2 where subscription = $1 and (payload ->> 'm') = '1'", [reader.subscription]);
+  await engine.admin.rows(
+    "update posthorn.deferred set crashes = 2 where subscription = $1 and (payload ->> 'm') = '1'",
+    [reader.subscription],
+  );
   const worker = await makeWorker(engine, [reader]);
   expect(await takeAll(engine.db, reader, worker, 10)).toHaveLength(2);
   await die(engine, worker);
   await rescueAll(engine.db);
-  const rows = await engine.admin.rows("select (payload ->> 'm')::int as m, crashes, attempts from posthorn.deferred where subscription = $1 order by 1", [reader.subscription]);
+  const rows = await engine.admin.rows(
+    "select (payload ->> 'm')::int as m, crashes, attempts from posthorn.deferred where subscription = $1 order by 1",
+    [reader.subscription],
+  );
   expect(rows).toEqual([
     { m: 1, crashes: 3, attempts: 0 },
     { m: 2, crashes: 0, attempts: 0 },
@@ -287,7 +314,10 @@ test("a message that kills its fifth worker is quarantined as a dead letter, wit
     expect(await rescueAll(engine.db)).toBe(1);
   }
   expect(await deadLetters(reader)).toEqual([{ m: 1, reason: "killed its workers", attempts: 0, crashes: 5 }]);
-  const history = await engine.admin.value("select json_array_length(history) from posthorn.dead_letter where subscription = $1", [reader.subscription]);
+  const history = await engine.admin.value(
+    "select json_array_length(history) from posthorn.dead_letter where subscription = $1",
+    [reader.subscription],
+  );
   expect(history).toBe(5);
   expect(await takeAll(engine.db, reader, await makeWorker(engine, [reader]), 10)).toEqual([]);
 });
@@ -309,7 +339,9 @@ test("at-most-once: what had begun is dead with an unknown outcome, what had not
 
 test("at-most-once: a delivery from the waiting ones whose worker died is dead with an unknown outcome", async () => {
   const reader = await waitingMessages("once-more", 1, 0);
-  await engine.admin.rows("update posthorn.subscription set idempotency = 'at-most-once' where id = $1", [reader.subscription]);
+  await engine.admin.rows("update posthorn.subscription set idempotency = 'at-most-once' where id = $1", [
+    reader.subscription,
+  ]);
   const worker = await makeWorker(engine, [reader]);
   await takeAll(engine.db, reader, worker, 10);
   await die(engine, worker);
