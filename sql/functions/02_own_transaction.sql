@@ -11,14 +11,21 @@ begin
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception 'this needs a READ COMMITTED transaction, not %', upper(current_setting('transaction_isolation')) using errcode = 'PH002';
   end if;
-  perform set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true), set_config('enable_sort', 'off', true),
-    set_config('jit', 'off', true), set_config('plan_cache_mode', 'force_generic_plan', true),
-    set_config('synchronous_commit', case when p_durable then 'on' else 'off' end, true);
+  perform posthorn.plain_plans(), set_config('synchronous_commit', case when p_durable then 'on' else 'off' end, true);
   select * into v_ring from posthorn.ring;
   if not posthorn.is_here(v_ring.system_identifier, v_ring.database) then
     raise exception 'this database was restored or moved: its transaction ids belong to another server' using errcode = 'PH003';
   end if;
   return v_ring;
+end $$;
+
+-- plain_plans(): what keeps plans the same whatever the statistics say, until the end of this transaction. Called before any statement
+-- whose plan is kept: one that was made while a segment was empty would be kept for a full one.
+create or replace function posthorn.plain_plans() returns void
+language plpgsql as $$
+begin
+  perform set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true), set_config('enable_sort', 'off', true),
+    set_config('jit', 'off', true), set_config('plan_cache_mode', 'force_generic_plan', true);
 end $$;
 
 -- is_here(system, database): whether these name the server and database that this session is in.

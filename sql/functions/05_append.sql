@@ -6,7 +6,7 @@ select posthorn.by_slot('append_of(p_slot smallint, p_messages json)', 'json', $
   begin
   with written as (
     insert into posthorn.message_{slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers)
-    select pg_current_xact_id(), nextval('posthorn.message_id'), r.n, clock_timestamp(), r.ch, 0, r.c, r.k, r.p, r.h
+    select pg_current_xact_id(), nextval('posthorn.message_id'), r.n, clock_timestamp(), r.ch, 0, r.c, r.k, coalesce(r.p, 'null'::json), r.h
     from json_to_recordset(p_messages) as r(n bigint, ch int, c int, k text, p json, h json)
     returning nonce, id)
   select json_agg(json_build_array(nonce::text, id::text)) into v_ids from written;

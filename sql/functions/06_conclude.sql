@@ -17,6 +17,9 @@ select posthorn.by_slot('settle_parts_of(p_slot smallint, p_parts json)', 'bigin
       insert into posthorn.settlement_{slot} (claim, part, outcome, closes, at, messages)
         select p.claim, p.part, p.outcome, p.closes, clock_timestamp(), p.messages from asked p
         cross join lateral (select 1 from posthorn.claim_{slot} c where c.id = p.claim and c.token = p.token offset 0) held
+        -- Parts leave no number out, and none comes after the one that closes: a stale holder cannot pass by the rescuer's.
+        where p.part = 1 or exists (select from posthorn.settlement_{slot} t where t.claim = p.claim and t.part = p.part - 1 and not t.closes offset 0)
+          or exists (select from asked a where a.claim = p.claim and a.part = p.part - 1 and not a.closes offset 0)
       on conflict do nothing returning claim, part
     )
     select array_agg(p.claim) into v_lost from asked p where (p.claim, p.part) not in (select w.claim, w.part from written w);
@@ -49,6 +52,8 @@ language plpgsql as $$
 declare
   v_claim posthorn.claim_1;
 begin
+  -- Nothing of the handler comes after this, so nothing of it is affected.
+  perform posthorn.plain_plans();
   if extract(epoch from now())::text <> p_started then
     raise exception 'the transaction that the handler was given has ended' using errcode = 'PH006';
   end if;
@@ -127,6 +132,7 @@ create or replace function posthorn.work(p_subscription int, p_lane int, p_worke
 language plpgsql as $$
 begin
   if p_parts is not null then
+    perform posthorn.own_transaction(false);
     perform posthorn.conclude(p_parts);
   end if;
   return posthorn.claim(p_subscription, p_lane, p_worker, p_limit);

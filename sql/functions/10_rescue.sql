@@ -35,6 +35,20 @@ begin
   return case when found then true end;
 end $$;
 
+-- forget_worker(worker): forgets a worker that holds nothing any more; one that does hold something is left to the rescuer, at once.
+create or replace function posthorn.forget_worker(p_worker bigint) returns void
+language plpgsql as $$
+begin
+  perform posthorn.own_transaction(true), pg_advisory_xact_lock(posthorn.lock_key('worker', p_worker));
+  if exists (select from posthorn.deferred d where d.worker = p_worker and d.token is not null) or exists (
+      select from posthorn.worker w cross join (select unnest(slots) as slot from posthorn.ring) s
+        cross join lateral posthorn.open_claims_of(s.slot, w.id, w.oldest_open_claim, 1) where w.id = p_worker) then
+    update posthorn.worker set heartbeat_at = '-infinity' where id = p_worker;
+  else
+    delete from posthorn.worker where id = p_worker;
+  end if;
+end $$;
+
 -- is_locked(key): whether any session holds this advisory lock. Looked up, never tried: trying one's own succeeds behind a pooler.
 create or replace function posthorn.is_locked(p_key bigint) returns boolean
 language sql volatile as $$

@@ -37,12 +37,14 @@ language sql volatile as $$
 $$;
 
 -- gauges(limit): one row for each subscription: backlog counted up to the limit, age of the oldest message that has not ended, and
--- who attends. Messages that a worker holds count as running, not as backlog, but for the age.
+-- who attends: a worker that counts as dead does not. Messages that a worker holds count as running, not as backlog, but for the age.
 create or replace function posthorn.gauges(p_limit int)
 returns table (subscription int, backlog bigint, age_ms bigint, running bigint, dead_letters bigint, invalid bigint, workers bigint, retrying bigint)
 language sql volatile as $$
   with held as materialized (
     select c.subscription, sum(cardinality(c.messages)) as messages, min(c.at) as since from posthorn.open_claims() c group by 1
+  ), dead as materialized (
+    select d.worker from posthorn.dead_workers() d
   )
   select s.id, log.messages + d.waiting,
       coalesce(extract(epoch from clock_timestamp() - least(log.oldest, d.oldest, h.since)) * 1000, 0)::bigint,
@@ -54,7 +56,7 @@ language sql volatile as $$
       from (select * from posthorn.deferred d where d.subscription = s.id limit p_limit) d) d
     cross join lateral (select count(*) as letters from (select from posthorn.dead_letter l where l.subscription = s.id limit p_limit) l) l
     cross join lateral (select count(*) as messages from (select from posthorn.invalid i where i.subscription = s.id limit p_limit) i) i
-    cross join lateral (select count(*) as workers from posthorn.attendance a where a.subscription = s.id) a
+    cross join lateral (select count(*) as workers from posthorn.attendance a where a.subscription = s.id and a.worker not in (select d.worker from dead d)) a
     left join held h on h.subscription = s.id
 $$;
 

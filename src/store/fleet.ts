@@ -60,9 +60,9 @@ export async function heartbeat(executor: Executor, worker: string, oldest: stri
   return rows[0]?.alive === true;
 }
 
-/** Forgets a worker that holds nothing any more. */
+/** Forgets a worker that holds nothing any more; what it should hold all the same goes to a rescuer. */
 export async function forgetWorker(executor: Executor, worker: string): Promise<void> {
-  await mapped(executor.query("delete from posthorn.worker where id = $1::bigint", [worker]));
+  await mapped(executor.query("select posthorn.forget_worker($1::bigint)", [worker]));
 }
 
 export interface Rescued {

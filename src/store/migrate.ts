@@ -62,15 +62,40 @@ export async function ensureSchema(database: Schemed, mode: MigrateMode): Promis
   }
 }
 
+/** What `ensureSchema` with "auto" would do. */
+export interface MigrationPlan {
+  /** 0 when there is no schema. */
+  readonly from: number;
+  readonly to: number;
+  readonly migrations: readonly string[];
+  /** Whether functions, views and grants would be replaced. */
+  readonly functions: boolean;
+  /** Everything in one transaction; empty when there is nothing to do. */
+  readonly script: string;
+}
+
+/** Errors: as `ensureSchema`. */
+export async function planMigration(database: Schemed): Promise<MigrationPlan> {
+  await checkServer(database);
+  const found = await findSchema(database);
+  if (found.version > schemaVersion) throw newer(found);
+  const missing = migrations.filter(({ n }) => n > found.version).map(({ name }) => name);
+  const functions = found.digest !== functionsDigest;
+  const script = missing.length > 0 || functions ? scriptFrom(found) : "";
+  return { from: found.version, to: schemaVersion, migrations: missing, functions, script };
+}
+
 /** The script that leads from what was found to what is needed; it checks first that nothing has changed since. */
 function scriptFrom(found: Found): string {
   const missing = migrations.filter(({ n }) => n > found.version);
   return [
     "select pg_advisory_xact_lock(hashtextextended('posthorn:migrate', 0));",
     guard(found),
-    "set local client_min_messages = warning;",
+    // SQL functions may name each other in any order.
+    "set local client_min_messages = warning; set local check_function_bodies = off;",
     found.version === 0 ? "create schema posthorn;" : "",
     ...missing.map(({ text }) => text),
+    found.version === 0 ? "" : dropFunctions,
     ...bodies,
     ...missing.map(({ n, name }) => `insert into posthorn.migration (n, name) values (${n}, '${name}');`),
     `insert into posthorn.installation (functions_digest) values ('${functionsDigest}')
@@ -87,6 +112,20 @@ function guard(found: Found): string {
          or (select functions_digest from posthorn.installation) is distinct from '${found.digest}'`;
   return `do $guard$ begin if ${condition} then raise exception 'the schema was changed by another process' using errcode = 'PH008'; end if; end $guard$;`;
 }
+
+/**
+ * Functions of other code go first, whatever their parameters and results: an old overload would be called by whoever passes fewer
+ * arguments. The public ones stay and are replaced, because rights may be granted on them; so do those that a view needs.
+ */
+const dropFunctions = `do $drop$ declare v_old regprocedure; begin
+  for v_old in select oid from pg_proc where pronamespace = 'posthorn'::regnamespace
+      and not (proname in ('send', 'publish') and proargtypes = '25 114 25 114'::oidvector) loop
+    begin
+      execute format('drop function %s', v_old);
+    exception when dependent_objects_still_exist then null;
+    end;
+  end loop;
+end $drop$;`;
 
 const firstEpoch = `
 insert into posthorn.epoch (n, system_identifier, database, first_id)

@@ -317,6 +317,28 @@ create table posthorn.maintenance (
   notes json
 );
 ` },
+  { name: "migrations/0005_discarded.sql", text: `-- What an operator discarded: kept without its payload for as long as a dead letter would be, so that the question what became of a
+-- message has an answer.
+
+create table posthorn.discarded (
+  subscription int not null references posthorn.subscription (id),
+  message bigint not null,
+  nonce bigint not null,
+  contract int not null,
+  discarded_at timestamptz not null,
+  keep_until timestamptz not null,
+  discarded_by text not null,
+  reason text not null,
+  -- The list that it was taken from.
+  list text not null check (list in ('dead-letters', 'invalid')),
+  delivery int not null,
+  attempts int not null,
+  published_at timestamptz not null,
+  history json not null,
+  primary key (subscription, message)
+);
+create index discarded_kept on posthorn.discarded (keep_until);
+` },
   { name: "functions/01_slots.sql", text: `-- by_slot(signature, returns, body): makes posthorn.<signature> from one body for all slots of the ring: {slot} in the body is
 -- the number of a slot, and the first argument, p_slot, chooses. The statements inside name their tables directly, so each has a
 -- cached plan over one plain table. Not for use at run time.
@@ -344,14 +366,21 @@ begin
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception 'this needs a READ COMMITTED transaction, not %', upper(current_setting('transaction_isolation')) using errcode = 'PH002';
   end if;
-  perform set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true), set_config('enable_sort', 'off', true),
-    set_config('jit', 'off', true), set_config('plan_cache_mode', 'force_generic_plan', true),
-    set_config('synchronous_commit', case when p_durable then 'on' else 'off' end, true);
+  perform posthorn.plain_plans(), set_config('synchronous_commit', case when p_durable then 'on' else 'off' end, true);
   select * into v_ring from posthorn.ring;
   if not posthorn.is_here(v_ring.system_identifier, v_ring.database) then
     raise exception 'this database was restored or moved: its transaction ids belong to another server' using errcode = 'PH003';
   end if;
   return v_ring;
+end $$;
+
+-- plain_plans(): what keeps plans the same whatever the statistics say, until the end of this transaction. Called before any statement
+-- whose plan is kept: one that was made while a segment was empty would be kept for a full one.
+create or replace function posthorn.plain_plans() returns void
+language plpgsql as $$
+begin
+  perform set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true), set_config('enable_sort', 'off', true),
+    set_config('jit', 'off', true), set_config('plan_cache_mode', 'force_generic_plan', true);
 end $$;
 
 -- is_here(system, database): whether these name the server and database that this session is in.
@@ -615,7 +644,7 @@ select posthorn.by_slot('append_of(p_slot smallint, p_messages json)', 'json', $
   begin
   with written as (
     insert into posthorn.message_{slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers)
-    select pg_current_xact_id(), nextval('posthorn.message_id'), r.n, clock_timestamp(), r.ch, 0, r.c, r.k, r.p, r.h
+    select pg_current_xact_id(), nextval('posthorn.message_id'), r.n, clock_timestamp(), r.ch, 0, r.c, r.k, coalesce(r.p, 'null'::json), r.h
     from json_to_recordset(p_messages) as r(n bigint, ch int, c int, k text, p json, h json)
     returning nonce, id)
   select json_agg(json_build_array(nonce::text, id::text)) into v_ids from written;
@@ -704,6 +733,9 @@ select posthorn.by_slot('settle_parts_of(p_slot smallint, p_parts json)', 'bigin
       insert into posthorn.settlement_{slot} (claim, part, outcome, closes, at, messages)
         select p.claim, p.part, p.outcome, p.closes, clock_timestamp(), p.messages from asked p
         cross join lateral (select 1 from posthorn.claim_{slot} c where c.id = p.claim and c.token = p.token offset 0) held
+        -- Parts leave no number out, and none comes after the one that closes: a stale holder cannot pass by the rescuer's.
+        where p.part = 1 or exists (select from posthorn.settlement_{slot} t where t.claim = p.claim and t.part = p.part - 1 and not t.closes offset 0)
+          or exists (select from asked a where a.claim = p.claim and a.part = p.part - 1 and not a.closes offset 0)
       on conflict do nothing returning claim, part
     )
     select array_agg(p.claim) into v_lost from asked p where (p.claim, p.part) not in (select w.claim, w.part from written w);
@@ -736,6 +768,8 @@ language plpgsql as $$
 declare
   v_claim posthorn.claim_1;
 begin
+  -- Nothing of the handler comes after this, so nothing of it is affected.
+  perform posthorn.plain_plans();
   if extract(epoch from now())::text <> p_started then
     raise exception 'the transaction that the handler was given has ended' using errcode = 'PH006';
   end if;
@@ -814,6 +848,7 @@ create or replace function posthorn.work(p_subscription int, p_lane int, p_worke
 language plpgsql as $$
 begin
   if p_parts is not null then
+    perform posthorn.own_transaction(false);
     perform posthorn.conclude(p_parts);
   end if;
   return posthorn.claim(p_subscription, p_lane, p_worker, p_limit);
@@ -1195,6 +1230,20 @@ begin
   return case when found then true end;
 end $$;
 
+-- forget_worker(worker): forgets a worker that holds nothing any more; one that does hold something is left to the rescuer, at once.
+create or replace function posthorn.forget_worker(p_worker bigint) returns void
+language plpgsql as $$
+begin
+  perform posthorn.own_transaction(true), pg_advisory_xact_lock(posthorn.lock_key('worker', p_worker));
+  if exists (select from posthorn.deferred d where d.worker = p_worker and d.token is not null) or exists (
+      select from posthorn.worker w cross join (select unnest(slots) as slot from posthorn.ring) s
+        cross join lateral posthorn.open_claims_of(s.slot, w.id, w.oldest_open_claim, 1) where w.id = p_worker) then
+    update posthorn.worker set heartbeat_at = '-infinity' where id = p_worker;
+  else
+    delete from posthorn.worker where id = p_worker;
+  end if;
+end $$;
+
 -- is_locked(key): whether any session holds this advisory lock. Looked up, never tried: trying one's own succeeds behind a pooler.
 create or replace function posthorn.is_locked(p_key bigint) returns boolean
 language sql volatile as $$
@@ -1382,15 +1431,13 @@ declare
   v_found record;
   v_channel int;
   v_lane int;
-  v_xid xid8;
 begin
   for v_slot in select unnest(slots) from posthorn.ring loop
-    for v_found in execute format('select m.channel, m.lane, m.xid from posthorn.channel c cross join lateral generate_series(0, c.lanes - 1) l
+    for v_found in execute format('select m.channel, m.lane from posthorn.channel c cross join lateral generate_series(0, c.lanes - 1) l
         cross join lateral (select * from posthorn.message_%s m where m.channel = c.id and m.lane = l and m.id = $1) m where m.nonce = $2', v_slot)
         using v_id, v_nonce loop
       v_channel := v_found.channel;
       v_lane := v_found.lane;
-      v_xid := v_found.xid;
     end loop;
     exit when v_channel is not null;
   end loop;
@@ -1398,11 +1445,11 @@ begin
     return (select json_agg(posthorn.waiting_status(s, v_id, v_nonce)) from posthorn.subscription s
       where posthorn.waiting_status(s, v_id, v_nonce) is not null);
   end if;
-  return (select coalesce(json_agg(coalesce(posthorn.waiting_status(s, v_id, v_nonce), posthorn.log_status(s, v_lane, v_id, v_slot, v_xid)) order by s.name), '[]')
+  return (select coalesce(json_agg(coalesce(posthorn.waiting_status(s, v_id, v_nonce), posthorn.log_status(s, v_lane, v_id)) order by s.name), '[]')
     from posthorn.subscription s where s.channel = v_channel);
 end $$;
 
--- waiting_status: the state of a message that waits or ended outside the log; null when it is in none of the three tables.
+-- waiting_status: the state of a message that waits or ended outside the log; null when it is in none of the four tables.
 create or replace function posthorn.waiting_status(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json
 language sql stable as $$
   select json_build_object('subscription', p_subscription.name, 'state', w.state, 'delivery', w.delivery, 'attempts', w.attempts,
@@ -1417,11 +1464,14 @@ language sql stable as $$
     union all
     select 'invalid', delivery, null, null, null, issues::text, history
       from posthorn.invalid where subscription = p_subscription.id and message = p_id and nonce = p_nonce
+    union all
+    select 'discarded', delivery, attempts, null, null, reason, history
+      from posthorn.discarded where subscription = p_subscription.id and message = p_id and nonce = p_nonce
   ) w
 $$;
 
 -- log_status: the state of a message that the log alone knows.
-create or replace function posthorn.log_status(p_subscription posthorn.subscription, p_lane int, p_id bigint, p_slot smallint, p_xid xid8) returns json
+create or replace function posthorn.log_status(p_subscription posthorn.subscription, p_lane int, p_id bigint) returns json
 language plpgsql stable as $$
 declare
   v_state text := 'queued';
@@ -1429,11 +1479,14 @@ declare
   v_claim posthorn.claim_1;
   v_slot smallint;
 begin
-  execute format('select true from posthorn.ending_%s where message = $1 and subscription = $2 and outcome in (''succeeded'', ''skipped'') limit 1', p_slot)
-    into v_ended using p_id, p_subscription.id;
-  if v_ended then
-    return json_build_object('subscription', p_subscription.name, 'state', 'succeeded');
-  end if;
+  -- An ending lies in the slot of its message, or where the log was open when a retry ended.
+  for v_slot in select unnest(slots) from posthorn.ring loop
+    execute format('select true from posthorn.ending_%s where message = $1 and subscription = $2 and outcome in (''succeeded'', ''skipped'') limit 1', v_slot)
+      into v_ended using p_id, p_subscription.id;
+    if v_ended then
+      return json_build_object('subscription', p_subscription.name, 'state', 'succeeded');
+    end if;
+  end loop;
   for v_slot in select unnest(slots) from posthorn.ring loop
     execute format('select c.* from (select * from posthorn.claim_%1$s where subscription = $1 and lane = $2 and not took_late and last_id >= $3
         order by last_id, n limit 1) c where $3 = any (c.messages)
@@ -1491,12 +1544,14 @@ language sql volatile as $$
 $$;
 
 -- gauges(limit): one row for each subscription: backlog counted up to the limit, age of the oldest message that has not ended, and
--- who attends. Messages that a worker holds count as running, not as backlog, but for the age.
+-- who attends: a worker that counts as dead does not. Messages that a worker holds count as running, not as backlog, but for the age.
 create or replace function posthorn.gauges(p_limit int)
 returns table (subscription int, backlog bigint, age_ms bigint, running bigint, dead_letters bigint, invalid bigint, workers bigint, retrying bigint)
 language sql volatile as $$
   with held as materialized (
     select c.subscription, sum(cardinality(c.messages)) as messages, min(c.at) as since from posthorn.open_claims() c group by 1
+  ), dead as materialized (
+    select d.worker from posthorn.dead_workers() d
   )
   select s.id, log.messages + d.waiting,
       coalesce(extract(epoch from clock_timestamp() - least(log.oldest, d.oldest, h.since)) * 1000, 0)::bigint,
@@ -1508,7 +1563,7 @@ language sql volatile as $$
       from (select * from posthorn.deferred d where d.subscription = s.id limit p_limit) d) d
     cross join lateral (select count(*) as letters from (select from posthorn.dead_letter l where l.subscription = s.id limit p_limit) l) l
     cross join lateral (select count(*) as messages from (select from posthorn.invalid i where i.subscription = s.id limit p_limit) i) i
-    cross join lateral (select count(*) as workers from posthorn.attendance a where a.subscription = s.id) a
+    cross join lateral (select count(*) as workers from posthorn.attendance a where a.subscription = s.id and a.worker not in (select d.worker from dead d)) a
     left join held h on h.subscription = s.id
 $$;
 
@@ -1557,6 +1612,452 @@ language sql volatile as $$
       ('deadLetters', g.dead_letters, (s.policy #>> '{alerts,deadLetters}')::bigint),
       ('noWorkerMs', case when g.workers = 0 then g.age_ms else 0 end, (s.policy #>> '{alerts,noWorkerMs}')::bigint)
     ) r(name, value, threshold) where r.threshold is not null
+$$;
+` },
+  { name: "functions/13_why.sql", text: `-- Why a message is where it is. For people and tools, not for the hot path.
+
+-- why(public id): the facts that decide what became of a message, for each of its receivers, as JSON
+--   { message, kind, contract, version, channel, publishedAt, now, receivers: [{ subscription, state, … }] };
+--   null when no message has this id. \`state\` is null for a reader that began after the message. Stable, so everything is read in
+--   one snapshot and no message is met between two states; whether a worker lives is looked up at the end, as it is then.
+create or replace function posthorn.why(p_public text) returns json
+language plpgsql stable as $$
+declare
+  v_id bigint := posthorn.id_of(p_public);
+  v_nonce bigint := posthorn.nonce_of(p_public);
+  v_found record;
+  v_contract int;
+  v_published_at timestamptz;
+  v_receivers json;
+begin
+  select * into v_found from posthorn.where_in_log(v_id, v_nonce);
+  v_contract := v_found.contract;
+  v_published_at := v_found.published_at;
+  if v_contract is null then
+    select w.contract, w.published_at into v_contract, v_published_at from (
+      select w.contract, w.published_at from posthorn.subscription s join posthorn.deferred w on w.subscription = s.id and w.message = v_id and w.nonce = v_nonce
+      union all select w.contract, w.published_at from posthorn.subscription s join posthorn.dead_letter w on w.subscription = s.id and w.message = v_id and w.nonce = v_nonce
+      union all select w.contract, w.published_at from posthorn.subscription s join posthorn.invalid w on w.subscription = s.id and w.message = v_id and w.nonce = v_nonce
+      union all select w.contract, w.published_at from posthorn.subscription s join posthorn.discarded w on w.subscription = s.id and w.message = v_id and w.nonce = v_nonce) w limit 1;
+  end if;
+  if v_contract is null then
+    return null;
+  end if;
+  select coalesce(json_agg(f.facts order by s.name), '[]') into v_receivers
+    from posthorn.contract c join posthorn.subscription s on s.channel = c.channel
+    cross join lateral (select coalesce(posthorn.why_waiting(s, v_id, v_nonce),
+      case when v_found.contract is not null then posthorn.why_in_log(s, v_found.lane, v_id, v_found.slot, v_found.xid) end)) f(facts)
+    where c.id = v_contract and f.facts is not null;
+  return (select json_build_object('message', p_public, 'kind', c.kind, 'contract', c.name, 'version', c.version, 'channel', h.name,
+      'publishedAt', v_published_at, 'now', clock_timestamp(), 'receivers', (
+        select coalesce(json_agg(r::jsonb || posthorn.why_attended(r ->> 'subscription', c.name)), '[]') from json_array_elements(v_receivers) r))
+    from posthorn.contract c join posthorn.channel h on h.id = c.channel where c.id = v_contract);
+end $$;
+
+-- where_in_log: the place of a message in the log; null columns when it is not there.
+create or replace function posthorn.where_in_log(
+  p_id bigint, p_nonce bigint, out slot smallint, out lane int, out contract int, out published_at timestamptz, out xid xid8
+) language plpgsql stable as $$
+declare
+  v_slot smallint;
+begin
+  for v_slot in select unnest(slots) from posthorn.ring loop
+    execute format('select m.lane, m.contract, m.published_at, m.xid from posthorn.channel c cross join lateral generate_series(0, c.lanes - 1) l
+        cross join lateral (select * from posthorn.message_%s m where m.channel = c.id and m.lane = l and m.id = $1) m where m.nonce = $2', v_slot)
+      into lane, contract, published_at, xid using p_id, p_nonce;
+    if contract is not null then
+      slot := v_slot;
+      return;
+    end if;
+  end loop;
+end $$;
+
+-- why_waiting: the facts of a message that waits, runs again or ended outside of the log; null when it is in none of these tables.
+create or replace function posthorn.why_waiting(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json
+language sql stable as $$
+  select json_strip_nulls(json_build_object('subscription', p_subscription.name, 'state', w.state, 'delivery', w.delivery, 'attempts', w.attempts,
+      'crashes', w.crashes, 'at', w.at, 'dueAt', w.due_at, 'reason', w.reason, 'by', w.by, 'issues', w.issues, 'worker', posthorn.why_worker(w.worker),
+      'keptUntil', w.keep_until, 'before', case when w.state in ('queued', 'retrying') then (
+        select count(*) from (select from posthorn.deferred d where d.subscription = p_subscription.id and d.token is null and d.due_at < w.due_at
+          limit 100001) d) end,
+      'error', (select e.entry -> 'error' from json_array_elements(w.history) with ordinality e(entry, n)
+        where e.entry ->> 'error' is not null order by e.n desc limit 1),
+      'lastEntry', (select json_build_object('outcome', e.entry -> 'outcome', 'endedAt', e.entry -> 'endedAt', 'by', e.entry -> 'by')
+        from json_array_elements(w.history) with ordinality e(entry, n) order by e.n desc limit 1)))
+  from (
+    select case when token is not null then 'running' when reason = 'released' then 'queued' else 'retrying' end as state, delivery, attempts,
+        crashes, taken_at as at, due_at, reason::text, null as by, null::json as issues, worker, null::timestamptz as keep_until, history
+      from posthorn.deferred where subscription = p_subscription.id and message = p_id and nonce = p_nonce
+    union all
+    select 'dead', delivery, attempts, crashes, died_at, null, reason, null, null, null, keep_until, history
+      from posthorn.dead_letter where subscription = p_subscription.id and message = p_id and nonce = p_nonce
+    union all
+    select 'invalid', delivery, null, null, found_at, null, null, null, issues, null, null, history
+      from posthorn.invalid where subscription = p_subscription.id and message = p_id and nonce = p_nonce
+    union all
+    select 'discarded', delivery, attempts, null, discarded_at, null, reason, discarded_by, null, null, keep_until, history
+      from posthorn.discarded where subscription = p_subscription.id and message = p_id and nonce = p_nonce
+  ) w
+$$;
+
+-- why_worker: who that is, and why it counts as dead if it does; null when it is forgotten.
+create or replace function posthorn.why_worker(p_worker bigint) returns json
+language sql stable as $$
+  select json_build_object('id', w.id::text, 'service', w.service, 'host', w.host, 'pid', w.pid, 'dead',
+      (select d.why from posthorn.dead_workers() d where d.worker = w.id))
+    from posthorn.worker w where w.id = p_worker
+$$;
+
+-- why_in_log: the facts of a message that only the log knows: ended, in a claim, passed by before the reader began, or waiting.
+create or replace function posthorn.why_in_log(p_subscription posthorn.subscription, p_lane int, p_id bigint, p_slot smallint, p_xid xid8) returns json
+language plpgsql stable as $$
+declare
+  v_slot smallint;
+  v_claim posthorn.claim_1;
+  v_ended record;
+  v_at posthorn.position;
+begin
+  select * into v_ended from posthorn.newest_ending(p_subscription.id, p_id);
+  for v_slot in select unnest(slots) from posthorn.ring loop
+    execute format('select c.* from (select * from posthorn.claim_%1$s where subscription = $1 and lane = $2 and not took_late and last_id >= $3
+        order by last_id, n limit 1) c where $3 = any (c.messages)
+      union all select c.* from posthorn.claim_%1$s c where subscription = $1 and lane = $2 and took_late and $3 = any (c.messages) limit 1', v_slot)
+      into v_claim using p_subscription.id, p_lane, p_id;
+    exit when v_claim.id is not null;
+  end loop;
+  if v_ended.outcome is null and v_claim.id is not null then
+    execute format('select t.outcome::text as outcome, t.at, 1 as delivery from posthorn.settlement_%s t where t.claim = $1
+      and t.outcome is not null and t.outcome <> ''begun'' and (t.messages is null or $2 = any (t.messages)) order by t.part desc limit 1', v_slot)
+      into v_ended using v_claim.id, p_id;
+  end if;
+  if v_ended.outcome is not null then
+    -- It failed and is in no list: its dead letter was kept for its time, and is gone.
+    return json_build_object('subscription', p_subscription.name, 'at', v_ended.at, 'delivery', v_ended.delivery, 'reason', v_ended.outcome,
+      'state', case when v_ended.outcome in ('succeeded', 'skipped') then 'succeeded' else 'dead' end);
+  elsif v_claim.id is not null then
+    return json_build_object('subscription', p_subscription.name, 'state', 'running', 'at', v_claim.at, 'delivery', 1, 'attempts', 0,
+      'worker', posthorn.why_worker(v_claim.worker));
+  end if;
+  v_at := posthorn.why_position(p_subscription.id, p_lane);
+  if posthorn.is_passed(v_at, p_id, p_xid) then
+    return json_build_object('subscription', p_subscription.name, 'state', null, 'at', p_subscription.created_at);
+  end if;
+  return json_build_object('subscription', p_subscription.name, 'state', 'queued', 'delivery', 1, 'attempts', 0,
+    'before', posthorn.count_between(p_subscription.channel, p_lane, v_at.last_id, p_id, 100001),
+    'perSecond', posthorn.recent_rate(p_subscription.id, p_lane, v_at.slot));
+end $$;
+
+-- newest_ending: how the newest ended delivery of a message ended that has an ending of its own; null columns when none has.
+create or replace function posthorn.newest_ending(p_subscription int, p_id bigint, out outcome text, out at timestamptz, out delivery int)
+language plpgsql stable as $$
+declare
+  v_slot smallint;
+  v_ending record;
+begin
+  for v_slot in select unnest(slots) from posthorn.ring loop
+    execute format('select e.outcome::text as outcome, e.at, e.delivery from posthorn.ending_%s e where e.message = $1 and e.subscription = $2
+      order by e.delivery desc limit 1', v_slot) into v_ending using p_id, p_subscription;
+    if v_ending.delivery > coalesce(delivery, 0) then
+      outcome := v_ending.outcome;
+      at := v_ending.at;
+      delivery := v_ending.delivery;
+    end if;
+  end loop;
+end $$;
+
+-- why_position: as position_of, in the caller's snapshot.
+create or replace function posthorn.why_position(p_subscription int, p_lane int) returns posthorn.position
+language plpgsql stable as $$
+declare
+  v_at posthorn.position;
+  v_newest posthorn.position;
+begin
+  select l.slot, l.n, l.floor, l.ceiling, l.last_id, l.late, l.late_xids into v_at
+    from posthorn.lane l where l.subscription = p_subscription and l.lane = p_lane;
+  execute format('select %1$s::smallint, n, floor, ceiling, last_id, late, late_xids from posthorn.claim_%1$s
+    where subscription = $1 and lane = $2 order by n desc limit 1', v_at.slot) into v_newest using p_subscription, p_lane;
+  return case when v_newest.n is null then v_at else v_newest end;
+end $$;
+
+-- is_passed: whether the windows up to a position hold a message. See claim for what a window holds.
+create or replace function posthorn.is_passed(p_at posthorn.position, p_id bigint, p_xid xid8) returns boolean
+language plpgsql stable as $$
+declare
+  v_floor posthorn.tick;
+  v_ceiling posthorn.tick;
+begin
+  execute format('select id, ceiling_id, snapshot from posthorn.tick_%s where id = $1', p_at.slot) into v_floor using p_at.floor;
+  execute format('select id, ceiling_id, snapshot from posthorn.tick_%s where id = $1', p_at.slot) into v_ceiling using p_at.ceiling;
+  if p_id > v_ceiling.ceiling_id or not pg_visible_in_snapshot(p_xid, v_ceiling.snapshot) then
+    return false;
+  elsif p_id > v_floor.ceiling_id then
+    return not p_at.late and p_id <= p_at.last_id;
+  end if;
+  return pg_visible_in_snapshot(p_xid, v_floor.snapshot) or not p_at.late or p_id <= p_at.last_id;
+end $$;
+
+-- count_between: committed messages of a lane between two ids, counted up to a limit.
+create or replace function posthorn.count_between(p_channel int, p_lane int, p_after bigint, p_before bigint, p_limit int) returns bigint
+language plpgsql stable as $$
+declare
+  v_slot smallint;
+  v_count bigint;
+  v_sum bigint := 0;
+begin
+  for v_slot in select unnest(slots) from posthorn.ring loop
+    execute format('select count(*) from (select from posthorn.message_%s m where m.channel = $1 and m.lane = $2 and m.id > $3 and m.id < $4 limit $5) m', v_slot)
+      into v_count using p_channel, p_lane, p_after, p_before, p_limit;
+    v_sum := v_sum + v_count;
+  end loop;
+  return least(v_sum, p_limit);
+end $$;
+
+-- recent_rate: messages a second that left a lane in the last minute while anybody worked on it; null when none did. Of the newest
+-- hundred claims; pauses between them do not count.
+create or replace function posthorn.recent_rate(p_subscription int, p_lane int, p_slot smallint) returns float8
+language plpgsql stable as $$
+declare
+  v_rate float8;
+begin
+  execute format('with recent as (
+      select c.at, cardinality(c.messages) as messages, (select t.at from posthorn.settlement_%1$s t where t.claim = c.id and t.closes) as closed_at
+      from posthorn.claim_%1$s c where c.subscription = $1 and c.lane = $2 order by c.n desc limit 100)
+    select (select sum(messages) filter (where closed_at is not null) from recent where at > clock_timestamp() - interval ''1 minute'')
+      / nullif(sum(extract(epoch from upper(b) - lower(b))), 0)
+    from (select range_agg(tstzrange(at, greatest(at, coalesce(closed_at, clock_timestamp())), ''[]'')) as busy from recent
+      where at > clock_timestamp() - interval ''1 minute'') r cross join lateral unnest(r.busy) b', p_slot)
+    into v_rate using p_subscription, p_lane;
+  return v_rate;
+end $$;
+
+-- why_attended: who works on a subscription now, and which of them have a handler for which version of a contract, as JSON
+--   { workers, versions: [{ version, workers }], lastSign }. Dead workers do not count; \`lastSign\` is the newest trace of any, null when there was none.
+create or replace function posthorn.why_attended(p_subscription text, p_contract text) returns jsonb
+language sql stable as $$
+  with here as (
+    select a.worker, a.contracts, s.id as subscription from posthorn.subscription s join posthorn.attendance a on a.subscription = s.id
+      where s.name = p_subscription and a.worker not in (select d.worker from posthorn.dead_workers() d)
+  )
+  select jsonb_build_object('attended', jsonb_build_object('workers', (select count(*) from here), 'versions', (
+      select coalesce(jsonb_agg(jsonb_build_object('version', v.version, 'workers', v.workers) order by v.version), '[]') from (
+        select c.version, count(*) as workers from here h join posthorn.contract c on c.id = any (h.contracts) where c.name = p_contract group by 1) v),
+    'lastSign', (select greatest(s.declared_at, posthorn.newest_claim_at(s.id), (select max(w.heartbeat_at) from posthorn.attendance a
+        join posthorn.worker w on w.id = a.worker where a.subscription = s.id)) from posthorn.subscription s where s.name = p_subscription)))
+$$;
+
+-- newest_claim_at: when anybody last claimed of a subscription.
+create or replace function posthorn.newest_claim_at(p_subscription int) returns timestamptz
+language plpgsql stable as $$
+declare
+  v_lane record;
+  v_at timestamptz;
+  v_newest timestamptz;
+begin
+  for v_lane in select l.lane, l.slot from posthorn.lane l where l.subscription = p_subscription loop
+    execute format('select at from posthorn.claim_%s where subscription = $1 and lane = $2 order by n desc limit 1', v_lane.slot)
+      into v_at using p_subscription, v_lane.lane;
+    v_newest := greatest(v_newest, v_at);
+  end loop;
+  return v_newest;
+end $$;
+` },
+  { name: "functions/14_operate.sql", text: `-- What operators look at, and what they do to messages that ended badly. Lists are 'dead-letters' and 'invalid'.
+
+-- letters_where(filter): the condition that a filter means, as SQL over a list "l" with the filter as $1. With a message the indexes of
+-- the lists are probed once for each subscription.
+create or replace function posthorn.letters_where(p_filter json) returns text
+language sql immutable as $$
+  select concat_ws(' and ', 'true',
+    case when p_filter ->> 'message' is not null then 'l.subscription in (select s.id from posthorn.subscription s)
+      and l.message = posthorn.id_of($1 ->> ''message'') and l.nonce = posthorn.nonce_of($1 ->> ''message'')' end,
+    case when p_filter ->> 'subscription' is not null then
+      'l.subscription = (select s.id from posthorn.subscription s where s.name = $1 ->> ''subscription'')' end,
+    case when p_filter ->> 'contract' is not null then
+      'l.contract in (select c.id from posthorn.contract c where c.name = $1 ->> ''contract'')' end,
+    case when p_filter ->> 'upto' is not null then 'l.id <= ($1 ->> ''upto'')::bigint' end)
+$$;
+
+-- take_letters(filter, limit): removes entries from a list and returns them as deliveries that can wait. Of several sessions that want an entry
+-- one gets it; those that others are taking are passed over. The filter is JSON { list, message?, subscription?, contract?, upto? }: a public id,
+-- names, and the highest id in the list, so that what dies again meanwhile is not taken again. Order: by id in the list, which is in \`id\`.
+create or replace function posthorn.take_letters(p_filter json, p_limit int) returns setof posthorn.deferred
+language plpgsql as $$
+begin
+  return query execute format($sql$
+    with picked as (
+      select l.id from posthorn.%1$I l where %4$s order by l.id limit $2 for update skip locked
+    )
+    delete from posthorn.%1$I l using picked where l.id = picked.id
+      returning l.id, l.subscription, null::timestamptz, l.delivery, %2$s, %3$s, 'released'::posthorn.outcome, null::bigint, null::bigint,
+        null::timestamptz, l.message, l.nonce, l.channel, l.lane, l.contract, l.key, l.payload, l.headers, l.published_at, l.history $sql$,
+    case p_filter ->> 'list' when 'invalid' then 'invalid' else 'dead_letter' end,
+    case p_filter ->> 'list' when 'invalid' then '0' else 'l.attempts' end,
+    case p_filter ->> 'list' when 'invalid' then '0' else 'l.crashes' end,
+    posthorn.letters_where(p_filter)) using p_filter, p_limit;
+end $$;
+
+-- redrive(filter, by, limit): gives entries of a list a new delivery, due at once. Attempts and crashes start anew, the history stays and says who.
+-- Returns [{ message, subscription }]; an entry is redriven once, however many ask at the same time.
+create or replace function posthorn.redrive(p_filter json, p_by text, p_limit int) returns json
+language plpgsql as $$
+declare
+  v_row posthorn.deferred;
+  v_done json[] := '{}';
+begin
+  perform posthorn.own_transaction(true);
+  for v_row in select * from posthorn.take_letters(p_filter, p_limit) loop
+    v_row.history := posthorn.with_entry(v_row.history, json_build_object('attempt', v_row.attempts, 'outcome', 'redriven', 'by', p_by,
+      'endedAt', clock_timestamp()));
+    perform posthorn.follow(v_row, 'released', '{"defer":{"delayMs":0,"attempts":0,"crashes":0}}');
+    v_done := v_done || json_build_object('message', posthorn.public_id(v_row.message, v_row.nonce),
+      'subscription', (select name from posthorn.subscription where id = v_row.subscription));
+  end loop;
+  return to_json(v_done);
+end $$;
+
+-- discard(filter, by, reason, limit): ends entries of a list for good, without their payload; who and why is kept as long as a dead letter would be.
+-- Returns [{ message, subscription }].
+create or replace function posthorn.discard(p_filter json, p_by text, p_reason text, p_limit int) returns json
+language plpgsql as $$
+declare
+  v_row posthorn.deferred;
+  v_subscription posthorn.subscription;
+  v_done json[] := '{}';
+begin
+  perform posthorn.own_transaction(true);
+  for v_row in select * from posthorn.take_letters(p_filter, p_limit) loop
+    select * into v_subscription from posthorn.subscription where id = v_row.subscription;
+    insert into posthorn.discarded (subscription, message, nonce, contract, discarded_at, keep_until, discarded_by, reason, list, delivery, attempts,
+        published_at, history)
+      values (v_row.subscription, v_row.message, v_row.nonce, v_row.contract, clock_timestamp(), clock_timestamp()
+        + coalesce((v_subscription.policy #>> '{deadLetter,keepMs}')::float8, 2592000000) * interval '1 ms', p_by, p_reason, p_filter ->> 'list',
+        v_row.delivery, v_row.attempts, v_row.published_at, v_row.history);
+    v_done := v_done || json_build_object('message', posthorn.public_id(v_row.message, v_row.nonce), 'subscription', v_subscription.name);
+  end loop;
+  delete from posthorn.discarded where (subscription, message) in (
+    select d.subscription, d.message from posthorn.discarded d where d.keep_until < clock_timestamp() order by d.keep_until limit 1000);
+  return to_json(v_done);
+end $$;
+
+-- letters(filter, limit): entries of a list, the newest first, as JSON [{ message, subscription, contract, version, key, at, attempts, crashes, reason,
+-- error, issues, keptUntil, publishedAt }]; with { full: true } also payload, headers and history.
+create or replace function posthorn.letters(p_filter json, p_limit int) returns json
+language plpgsql stable as $$
+declare
+  v_json json;
+begin
+  execute format($sql$
+    select coalesce(json_agg(json_build_object('message', posthorn.public_id(l.message, l.nonce), 'subscription', s.name, 'contract', c.name,
+        'version', c.version, 'key', l.key, 'publishedAt', l.published_at, %2$s,
+        'error', (select e.entry -> 'error' from json_array_elements(l.history) with ordinality e(entry, n)
+          where e.entry ->> 'error' is not null order by e.n desc limit 1),
+        'payload', case when ($1 ->> 'full')::boolean then l.payload end, 'headers', case when ($1 ->> 'full')::boolean then l.headers end,
+        'history', case when ($1 ->> 'full')::boolean then l.history end) order by l.id desc), '[]')
+      from (select * from posthorn.%1$I l where %3$s order by l.id desc limit $2) l
+      join posthorn.subscription s on s.id = l.subscription join posthorn.contract c on c.id = l.contract $sql$,
+    case p_filter ->> 'list' when 'invalid' then 'invalid' else 'dead_letter' end,
+    case p_filter ->> 'list' when 'invalid' then $list$'at', l.found_at, 'issues', l.issues$list$
+      else $list$'at', l.died_at, 'keptUntil', l.keep_until, 'attempts', l.attempts, 'crashes', l.crashes, 'reason', l.reason$list$ end,
+    posthorn.letters_where(p_filter))
+    into v_json using p_filter, p_limit;
+  return v_json;
+end $$;
+
+-- letters_count(filter): how many entries a filter finds, and the highest id among them, as JSON { count, upto }.
+create or replace function posthorn.letters_count(p_filter json) returns json
+language plpgsql stable as $$
+declare
+  v_json json;
+begin
+  execute format($sql$
+    select json_build_object('count', count(*), 'upto', max(l.id)::text) from posthorn.%1$I l where %2$s $sql$,
+    case p_filter ->> 'list' when 'invalid' then 'invalid' else 'dead_letter' end, posthorn.letters_where(p_filter)) into v_json using p_filter;
+  return v_json;
+end $$;
+
+-- crossed_alerts(): open alerts, and rules that are crossed now although nobody has raised them yet (raisedAt is null), as JSON
+--   [{ alert, subscription, value, threshold, raisedAt }]. Without a worker nobody raises alerts; this sees them all the same.
+create or replace function posthorn.crossed_alerts() returns json
+language sql volatile as $$
+  with open as (
+    select a.name, a.subscription, s.name as subscription_name, a.value, a.threshold, a.raised_at
+      from posthorn.alert a join posthorn.subscription s on s.id = a.subscription where a.resolved_at is null
+  ), crossed as (
+    select * from open
+    union all
+    select r.name, r.subscription, r.subscription_name, r.value, r.threshold, null from posthorn.alert_rules() r
+      where r.value >= r.threshold and not exists (select from open o where o.subscription = r.subscription and o.name = r.name)
+  )
+  select coalesce(json_agg(json_build_object('alert', name, 'subscription', subscription_name, 'value', value, 'threshold', threshold,
+    'raisedAt', raised_at) order by raised_at, subscription_name, name), '[]') from crossed
+$$;
+
+-- recent_alerts(limit): alerts that are resolved, the newest first.
+create or replace function posthorn.recent_alerts(p_limit int) returns json
+language sql stable as $$
+  select coalesce(json_agg(json_build_object('alert', a.name, 'subscription', a.subscription, 'value', a.value, 'threshold', a.threshold,
+      'raisedAt', a.raised_at, 'resolvedAt', a.resolved_at) order by a.resolved_at desc), '[]')
+    from (select a.*, s.name as subscription from posthorn.alert a join posthorn.subscription s on s.id = a.subscription
+      where a.resolved_at is not null order by a.resolved_at desc limit p_limit) a(id, name, subscription_id, raised_at, resolved_at, value, threshold, subscription)
+$$;
+
+-- fleet(): workers that are registered, and why one counts as dead.
+create or replace function posthorn.fleet() returns json
+language sql volatile as $$
+  select coalesce(json_agg(json_build_object('id', w.id::text, 'service', w.service, 'host', w.host, 'pid', w.pid, 'startedAt', w.started_at,
+      'heartbeatAt', w.heartbeat_at, 'worksOn', w.works_on, 'dead', d.why) order by w.id), '[]')
+    from posthorn.workers w left join posthorn.dead_workers() d on d.worker = w.id
+$$;
+
+-- normalised: the text of an error without what differs from message to message: ids, numbers, quoted values.
+create or replace function posthorn.normalised(p_text text) returns text
+language sql immutable as $$
+  select regexp_replace(regexp_replace(regexp_replace(left(p_text, 500),
+    '[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}', '#', 'g'),
+    '"[^"]*"|''[^'']*''', '"…"', 'g'),
+    '[0-9]+([.:][0-9]+)*|\\m[0-9a-f]*[0-9][0-9a-f]{7,}\\M', '#', 'g')
+$$;
+
+-- error_groups(filter, limit, read): errors of messages that wait or are dead, grouped by what they have in common: queue, contract, name, code,
+-- normalised message, and the first line of the stack. Every failed attempt counts. Reads the newest \`read\` messages of each list. Returns JSON
+--   [{ fingerprint, subscription, contract, name, code, message, at, count, messages, firstSeen, lastSeen, example }], the latest first.
+create or replace function posthorn.error_groups(p_filter json, p_limit int, p_read int) returns json
+language sql stable as $$
+  with held as (
+    (select d.subscription, d.contract, d.message, d.nonce, d.history from posthorn.deferred d order by d.id desc limit p_read)
+    union all
+    (select d.subscription, d.contract, d.message, d.nonce, d.history from posthorn.dead_letter d order by d.id desc limit p_read)
+  ), failures as (
+    select s.name as subscription, c.name as contract, h.message, h.nonce, e.entry #>> '{error,name}' as name, e.entry #>> '{error,code}' as code,
+        e.entry #>> '{error,message}' as text, (e.entry ->> 'endedAt')::timestamptz as seen_at,
+        regexp_replace(substring(e.entry #>> '{error,stack}' from '\\n\\s*at ([^\\n]+)'), ':[0-9]+:[0-9]+', '') as at
+      from held h join posthorn.subscription s on s.id = h.subscription join posthorn.contract c on c.id = h.contract
+      cross join lateral json_array_elements(h.history) e(entry)
+      where e.entry ->> 'error' is not null
+        and (p_filter ->> 'subscription' is null or s.name = p_filter ->> 'subscription')
+        and (p_filter ->> 'contract' is null or c.name = p_filter ->> 'contract')
+  ), groups as (
+    select subscription, contract, name, code, posthorn.normalised(text) as message, at, count(*) as count, count(distinct (message, nonce)) as messages,
+        min(seen_at) as first_seen, max(seen_at) as last_seen,
+        (array_agg(posthorn.public_id(message, nonce) order by seen_at desc))[1] as example
+      from failures group by 1, 2, 3, 4, 5, 6 order by max(seen_at) desc limit p_limit
+  )
+  select coalesce(json_agg(json_build_object('fingerprint', left(md5(concat_ws(chr(10), subscription, contract, name, coalesce(code, '-'), message, coalesce(at, '-'))), 12),
+      'subscription', subscription, 'contract', contract, 'name', name, 'code', code, 'message', message, 'at', at, 'count', count, 'messages', messages,
+      'firstSeen', first_seen, 'lastSeen', last_seen, 'example', example) order by last_seen desc), '[]') from groups
+$$;
+
+-- registered(): what the registry knows, for comparison with code: { subscriptions: [{ name, kind, channel, service, policy }],
+-- contracts: [{ name, version, kind, channel, keyed, owner, by }] }.
+create or replace function posthorn.registered() returns json
+language sql stable as $$
+  select json_build_object('subscriptions', (
+      select coalesce(json_agg(json_build_object('name', s.name, 'kind', c.kind, 'channel', c.name, 'service', s.service, 'policy', s.policy) order by s.name), '[]')
+        from posthorn.subscription s join posthorn.channel c on c.id = s.channel),
+    'contracts', (
+      select coalesce(json_agg(json_build_object('name', t.name, 'version', t.version, 'kind', t.kind, 'channel', c.name, 'keyed', t.keyed,
+          'owner', t.owner, 'by', t.registered_by) order by t.name, t.version), '[]')
+        from posthorn.contract t join posthorn.channel c on c.id = t.channel))
 $$;
 ` },
   { name: "views.sql", text: `-- For people and tools: stable names over tables that may change.

@@ -277,7 +277,7 @@ async function accessAfterGrowth(
 }
 
 // Red as long as posthorn.work settles before it has called own_transaction: the kept plan reads all claims for each settlement.
-test.fails("a worker that settles with its next claim finds the claim by its index, also with a plan from when there were none", async () => {
+test("a worker that settles with its next claim finds the claim by its index, also with a plan from when there were none", async () => {
   const scans = await accessAfterGrowth((watched, { subscription }, worker, { parts }) =>
     watched.watch("select posthorn.work($1::int, 0, $2::bigint, 1, $3::json)", [
       subscription,
@@ -289,7 +289,7 @@ test.fails("a worker that settles with its next claim finds the claim by its ind
 });
 
 // Red as long as claim_of is planned with the settings of the handler's transaction.
-test.fails("a handler's transaction finds its claim by the index, also with a plan from when there were none", async () => {
+test("a handler's transaction finds its claim by the index, also with a plan from when there were none", async () => {
   const scans = await accessAfterGrowth(async (watched, { subscription }, _, { first, hold }) => {
     await watched.rows("begin");
     const ran = await watched.watch(

@@ -1,0 +1,198 @@
+-- What operators look at, and what they do to messages that ended badly. Lists are 'dead-letters' and 'invalid'.
+
+-- letters_where(filter): the condition that a filter means, as SQL over a list "l" with the filter as $1. With a message the indexes of
+-- the lists are probed once for each subscription.
+create or replace function posthorn.letters_where(p_filter json) returns text
+language sql immutable as $$
+  select concat_ws(' and ', 'true',
+    case when p_filter ->> 'message' is not null then 'l.subscription in (select s.id from posthorn.subscription s)
+      and l.message = posthorn.id_of($1 ->> ''message'') and l.nonce = posthorn.nonce_of($1 ->> ''message'')' end,
+    case when p_filter ->> 'subscription' is not null then
+      'l.subscription = (select s.id from posthorn.subscription s where s.name = $1 ->> ''subscription'')' end,
+    case when p_filter ->> 'contract' is not null then
+      'l.contract in (select c.id from posthorn.contract c where c.name = $1 ->> ''contract'')' end,
+    case when p_filter ->> 'upto' is not null then 'l.id <= ($1 ->> ''upto'')::bigint' end)
+$$;
+
+-- take_letters(filter, limit): removes entries from a list and returns them as deliveries that can wait. Of several sessions that want an entry
+-- one gets it; those that others are taking are passed over. The filter is JSON { list, message?, subscription?, contract?, upto? }: a public id,
+-- names, and the highest id in the list, so that what dies again meanwhile is not taken again. Order: by id in the list, which is in `id`.
+create or replace function posthorn.take_letters(p_filter json, p_limit int) returns setof posthorn.deferred
+language plpgsql as $$
+begin
+  return query execute format($sql$
+    with picked as (
+      select l.id from posthorn.%1$I l where %4$s order by l.id limit $2 for update skip locked
+    )
+    delete from posthorn.%1$I l using picked where l.id = picked.id
+      returning l.id, l.subscription, null::timestamptz, l.delivery, %2$s, %3$s, 'released'::posthorn.outcome, null::bigint, null::bigint,
+        null::timestamptz, l.message, l.nonce, l.channel, l.lane, l.contract, l.key, l.payload, l.headers, l.published_at, l.history $sql$,
+    case p_filter ->> 'list' when 'invalid' then 'invalid' else 'dead_letter' end,
+    case p_filter ->> 'list' when 'invalid' then '0' else 'l.attempts' end,
+    case p_filter ->> 'list' when 'invalid' then '0' else 'l.crashes' end,
+    posthorn.letters_where(p_filter)) using p_filter, p_limit;
+end $$;
+
+-- redrive(filter, by, limit): gives entries of a list a new delivery, due at once. Attempts and crashes start anew, the history stays and says who.
+-- Returns [{ message, subscription }]; an entry is redriven once, however many ask at the same time.
+create or replace function posthorn.redrive(p_filter json, p_by text, p_limit int) returns json
+language plpgsql as $$
+declare
+  v_row posthorn.deferred;
+  v_done json[] := '{}';
+begin
+  perform posthorn.own_transaction(true);
+  for v_row in select * from posthorn.take_letters(p_filter, p_limit) loop
+    v_row.history := posthorn.with_entry(v_row.history, json_build_object('attempt', v_row.attempts, 'outcome', 'redriven', 'by', p_by,
+      'endedAt', clock_timestamp()));
+    perform posthorn.follow(v_row, 'released', '{"defer":{"delayMs":0,"attempts":0,"crashes":0}}');
+    v_done := v_done || json_build_object('message', posthorn.public_id(v_row.message, v_row.nonce),
+      'subscription', (select name from posthorn.subscription where id = v_row.subscription));
+  end loop;
+  return to_json(v_done);
+end $$;
+
+-- discard(filter, by, reason, limit): ends entries of a list for good, without their payload; who and why is kept as long as a dead letter would be.
+-- Returns [{ message, subscription }].
+create or replace function posthorn.discard(p_filter json, p_by text, p_reason text, p_limit int) returns json
+language plpgsql as $$
+declare
+  v_row posthorn.deferred;
+  v_subscription posthorn.subscription;
+  v_done json[] := '{}';
+begin
+  perform posthorn.own_transaction(true);
+  for v_row in select * from posthorn.take_letters(p_filter, p_limit) loop
+    select * into v_subscription from posthorn.subscription where id = v_row.subscription;
+    insert into posthorn.discarded (subscription, message, nonce, contract, discarded_at, keep_until, discarded_by, reason, list, delivery, attempts,
+        published_at, history)
+      values (v_row.subscription, v_row.message, v_row.nonce, v_row.contract, clock_timestamp(), clock_timestamp()
+        + coalesce((v_subscription.policy #>> '{deadLetter,keepMs}')::float8, 2592000000) * interval '1 ms', p_by, p_reason, p_filter ->> 'list',
+        v_row.delivery, v_row.attempts, v_row.published_at, v_row.history);
+    v_done := v_done || json_build_object('message', posthorn.public_id(v_row.message, v_row.nonce), 'subscription', v_subscription.name);
+  end loop;
+  delete from posthorn.discarded where (subscription, message) in (
+    select d.subscription, d.message from posthorn.discarded d where d.keep_until < clock_timestamp() order by d.keep_until limit 1000);
+  return to_json(v_done);
+end $$;
+
+-- letters(filter, limit): entries of a list, the newest first, as JSON [{ message, subscription, contract, version, key, at, attempts, crashes, reason,
+-- error, issues, keptUntil, publishedAt }]; with { full: true } also payload, headers and history.
+create or replace function posthorn.letters(p_filter json, p_limit int) returns json
+language plpgsql stable as $$
+declare
+  v_json json;
+begin
+  execute format($sql$
+    select coalesce(json_agg(json_build_object('message', posthorn.public_id(l.message, l.nonce), 'subscription', s.name, 'contract', c.name,
+        'version', c.version, 'key', l.key, 'publishedAt', l.published_at, %2$s,
+        'error', (select e.entry -> 'error' from json_array_elements(l.history) with ordinality e(entry, n)
+          where e.entry ->> 'error' is not null order by e.n desc limit 1),
+        'payload', case when ($1 ->> 'full')::boolean then l.payload end, 'headers', case when ($1 ->> 'full')::boolean then l.headers end,
+        'history', case when ($1 ->> 'full')::boolean then l.history end) order by l.id desc), '[]')
+      from (select * from posthorn.%1$I l where %3$s order by l.id desc limit $2) l
+      join posthorn.subscription s on s.id = l.subscription join posthorn.contract c on c.id = l.contract $sql$,
+    case p_filter ->> 'list' when 'invalid' then 'invalid' else 'dead_letter' end,
+    case p_filter ->> 'list' when 'invalid' then $list$'at', l.found_at, 'issues', l.issues$list$
+      else $list$'at', l.died_at, 'keptUntil', l.keep_until, 'attempts', l.attempts, 'crashes', l.crashes, 'reason', l.reason$list$ end,
+    posthorn.letters_where(p_filter))
+    into v_json using p_filter, p_limit;
+  return v_json;
+end $$;
+
+-- letters_count(filter): how many entries a filter finds, and the highest id among them, as JSON { count, upto }.
+create or replace function posthorn.letters_count(p_filter json) returns json
+language plpgsql stable as $$
+declare
+  v_json json;
+begin
+  execute format($sql$
+    select json_build_object('count', count(*), 'upto', max(l.id)::text) from posthorn.%1$I l where %2$s $sql$,
+    case p_filter ->> 'list' when 'invalid' then 'invalid' else 'dead_letter' end, posthorn.letters_where(p_filter)) into v_json using p_filter;
+  return v_json;
+end $$;
+
+-- crossed_alerts(): open alerts, and rules that are crossed now although nobody has raised them yet (raisedAt is null), as JSON
+--   [{ alert, subscription, value, threshold, raisedAt }]. Without a worker nobody raises alerts; this sees them all the same.
+create or replace function posthorn.crossed_alerts() returns json
+language sql volatile as $$
+  with open as (
+    select a.name, a.subscription, s.name as subscription_name, a.value, a.threshold, a.raised_at
+      from posthorn.alert a join posthorn.subscription s on s.id = a.subscription where a.resolved_at is null
+  ), crossed as (
+    select * from open
+    union all
+    select r.name, r.subscription, r.subscription_name, r.value, r.threshold, null from posthorn.alert_rules() r
+      where r.value >= r.threshold and not exists (select from open o where o.subscription = r.subscription and o.name = r.name)
+  )
+  select coalesce(json_agg(json_build_object('alert', name, 'subscription', subscription_name, 'value', value, 'threshold', threshold,
+    'raisedAt', raised_at) order by raised_at, subscription_name, name), '[]') from crossed
+$$;
+
+-- recent_alerts(limit): alerts that are resolved, the newest first.
+create or replace function posthorn.recent_alerts(p_limit int) returns json
+language sql stable as $$
+  select coalesce(json_agg(json_build_object('alert', a.name, 'subscription', a.subscription, 'value', a.value, 'threshold', a.threshold,
+      'raisedAt', a.raised_at, 'resolvedAt', a.resolved_at) order by a.resolved_at desc), '[]')
+    from (select a.*, s.name as subscription from posthorn.alert a join posthorn.subscription s on s.id = a.subscription
+      where a.resolved_at is not null order by a.resolved_at desc limit p_limit) a(id, name, subscription_id, raised_at, resolved_at, value, threshold, subscription)
+$$;
+
+-- fleet(): workers that are registered, and why one counts as dead.
+create or replace function posthorn.fleet() returns json
+language sql volatile as $$
+  select coalesce(json_agg(json_build_object('id', w.id::text, 'service', w.service, 'host', w.host, 'pid', w.pid, 'startedAt', w.started_at,
+      'heartbeatAt', w.heartbeat_at, 'worksOn', w.works_on, 'dead', d.why) order by w.id), '[]')
+    from posthorn.workers w left join posthorn.dead_workers() d on d.worker = w.id
+$$;
+
+-- normalised: the text of an error without what differs from message to message: ids, numbers, quoted values.
+create or replace function posthorn.normalised(p_text text) returns text
+language sql immutable as $$
+  select regexp_replace(regexp_replace(regexp_replace(left(p_text, 500),
+    '[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}', '#', 'g'),
+    '"[^"]*"|''[^'']*''', '"…"', 'g'),
+    '[0-9]+([.:][0-9]+)*|\m[0-9a-f]*[0-9][0-9a-f]{7,}\M', '#', 'g')
+$$;
+
+-- error_groups(filter, limit, read): errors of messages that wait or are dead, grouped by what they have in common: queue, contract, name, code,
+-- normalised message, and the first line of the stack. Every failed attempt counts. Reads the newest `read` messages of each list. Returns JSON
+--   [{ fingerprint, subscription, contract, name, code, message, at, count, messages, firstSeen, lastSeen, example }], the latest first.
+create or replace function posthorn.error_groups(p_filter json, p_limit int, p_read int) returns json
+language sql stable as $$
+  with held as (
+    (select d.subscription, d.contract, d.message, d.nonce, d.history from posthorn.deferred d order by d.id desc limit p_read)
+    union all
+    (select d.subscription, d.contract, d.message, d.nonce, d.history from posthorn.dead_letter d order by d.id desc limit p_read)
+  ), failures as (
+    select s.name as subscription, c.name as contract, h.message, h.nonce, e.entry #>> '{error,name}' as name, e.entry #>> '{error,code}' as code,
+        e.entry #>> '{error,message}' as text, (e.entry ->> 'endedAt')::timestamptz as seen_at,
+        regexp_replace(substring(e.entry #>> '{error,stack}' from '\n\s*at ([^\n]+)'), ':[0-9]+:[0-9]+', '') as at
+      from held h join posthorn.subscription s on s.id = h.subscription join posthorn.contract c on c.id = h.contract
+      cross join lateral json_array_elements(h.history) e(entry)
+      where e.entry ->> 'error' is not null
+        and (p_filter ->> 'subscription' is null or s.name = p_filter ->> 'subscription')
+        and (p_filter ->> 'contract' is null or c.name = p_filter ->> 'contract')
+  ), groups as (
+    select subscription, contract, name, code, posthorn.normalised(text) as message, at, count(*) as count, count(distinct (message, nonce)) as messages,
+        min(seen_at) as first_seen, max(seen_at) as last_seen,
+        (array_agg(posthorn.public_id(message, nonce) order by seen_at desc))[1] as example
+      from failures group by 1, 2, 3, 4, 5, 6 order by max(seen_at) desc limit p_limit
+  )
+  select coalesce(json_agg(json_build_object('fingerprint', left(md5(concat_ws(chr(10), subscription, contract, name, coalesce(code, '-'), message, coalesce(at, '-'))), 12),
+      'subscription', subscription, 'contract', contract, 'name', name, 'code', code, 'message', message, 'at', at, 'count', count, 'messages', messages,
+      'firstSeen', first_seen, 'lastSeen', last_seen, 'example', example) order by last_seen desc), '[]') from groups
+$$;
+
+-- registered(): what the registry knows, for comparison with code: { subscriptions: [{ name, kind, channel, service, policy }],
+-- contracts: [{ name, version, kind, channel, keyed, owner, by }] }.
+create or replace function posthorn.registered() returns json
+language sql stable as $$
+  select json_build_object('subscriptions', (
+      select coalesce(json_agg(json_build_object('name', s.name, 'kind', c.kind, 'channel', c.name, 'service', s.service, 'policy', s.policy) order by s.name), '[]')
+        from posthorn.subscription s join posthorn.channel c on c.id = s.channel),
+    'contracts', (
+      select coalesce(json_agg(json_build_object('name', t.name, 'version', t.version, 'kind', t.kind, 'channel', c.name, 'keyed', t.keyed,
+          'owner', t.owner, 'by', t.registered_by) order by t.name, t.version), '[]')
+        from posthorn.contract t join posthorn.channel c on c.id = t.channel))
+$$;
