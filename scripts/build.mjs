@@ -24,6 +24,13 @@ export function buildExamples() {
   );
 }
 
+/** The benchmarks use the built package as the examples do, and the servers of the tests. */
+export function buildBench() {
+  return compile("tsconfig.bench.json", "dist-bench", (draft) =>
+    cpSync(join(root, "test", "support", "watchdog.mjs"), join(draft, "test", "support", "watchdog.mjs")),
+  );
+}
+
 function compile(project, name, finish = () => {}) {
   const draft = mkdtempSync(join(root, `.draft-${name}-`));
   try {

@@ -121,13 +121,17 @@ function judge(result: unknown): Verdict {
 }
 
 function failed(cause: unknown): Verdict {
-  const reason = cause instanceof Error ? cause.message : show(cause);
-  return {
-    ok: false,
-    code: "PH_SCHEMA_FAILED",
-    issues: readIssues([{ message: `the schema threw: ${reason}` }]),
-    cause,
-  };
+  const issues = readIssues([{ message: `the schema threw: ${reasonOf(cause)}` }]);
+  return { ok: false, code: "PH_SCHEMA_FAILED", issues, cause };
+}
+
+/** Never throws: what foreign code throws may be anything. */
+function reasonOf(cause: unknown): string {
+  try {
+    return cause instanceof Error ? String(cause.message) : show(cause);
+  } catch {
+    return "an error that cannot be read";
+  }
 }
 
 function timedOut(): Verdict {
@@ -157,7 +161,12 @@ function keyOf(contract: AnyContract, output: unknown): string {
   try {
     key = contract["~posthorn"].inside.key?.(output);
   } catch (cause) {
-    throw new ContractViolationError("PH_SCHEMA_FAILED", `The key function of ${contract.name} threw.`, {}, cause);
+    throw new ContractViolationError(
+      "PH_SCHEMA_FAILED",
+      `The key function of ${contract.name} threw: ${reasonOf(cause).slice(0, limits.issueLength)}. It gets the output of the schema; nothing was written.`,
+      {},
+      cause,
+    );
   }
   const wrong = wrongKey(key);
   if (wrong === undefined && typeof key === "string") return key;

@@ -34,6 +34,26 @@ export const errorCodes = {
     retryable: false,
     meaning: "The call needs a worker in this process, and none was started.",
   },
+  PH_ARGUMENT_INVALID: {
+    class: "ConfigurationError",
+    retryable: false,
+    meaning: "A command of the command line, or one of its arguments, is unknown, missing or outside its range.",
+  },
+  PH_CONFIRMATION_MISSING: {
+    class: "ConfigurationError",
+    retryable: false,
+    meaning: "A command that changes many messages was called without a terminal and without --yes.",
+  },
+  PH_CONFIG_MISSING: {
+    class: "ConfigurationError",
+    retryable: false,
+    meaning: "The command line found no configuration file, or no database in it.",
+  },
+  PH_CONFIG_BROKEN: {
+    class: "ConfigurationError",
+    retryable: false,
+    meaning: "The configuration file cannot be loaded, or exports no instance.",
+  },
   PH_NOT_BUILT: {
     class: "NotBuiltError",
     retryable: false,
@@ -142,6 +162,11 @@ export const errorCodes = {
     retryable: false,
     meaning: "No contract of this name is registered in the database.",
   },
+  PH_MIGRATION_FAILED: {
+    class: "SchemaVersionError",
+    retryable: false,
+    meaning: "A migration failed; nothing was changed.",
+  },
   PH_SCHEMA_CHANGED: {
     class: "SchemaVersionError",
     retryable: true,
@@ -222,6 +247,11 @@ export const errorCodes = {
   },
   PH_STOPPED: { class: "StoppedError", retryable: false, meaning: "The instance was stopped." },
   PH_UNKNOWN_MESSAGE: { class: "UnknownMessageError", retryable: false, meaning: "No message has this id." },
+  PH_NOT_LISTED: {
+    class: "UnknownMessageError",
+    retryable: false,
+    meaning: "The message is not in the list that it was to be taken from: not dead, or not invalid.",
+  },
   PH_INTERNAL: {
     class: "InternalError",
     retryable: false,

@@ -183,10 +183,10 @@ function handmade(): DatabaseUnavailableError {
   );
 }
 
-/** PGlite puts the parameters of a statement, and so payloads, into its errors, where a logger would print them. */
+/** PGlite puts a statement and its parameters, and so payloads, into its errors, where a logger would print them. */
 function hideParams(error: unknown): void {
   if (typeof error !== "object" || error === null) return;
-  for (const name of ["params", "queryOptions"]) {
+  for (const name of ["params", "query", "queryOptions"]) {
     if (name in error) Reflect.deleteProperty(error, name);
   }
 }

@@ -11,7 +11,7 @@ import type { Say } from "../producer/say.js";
 import { Side } from "../producer/side.js";
 import { Waker } from "../producer/waker.js";
 import { ensureSchema, type MigrateMode } from "../store/migrate.js";
-import { Publisher } from "../store/publish.js";
+import { homeOf, Publisher } from "../store/publish.js";
 
 export interface Opened {
   readonly producing: Producing;
@@ -35,7 +35,7 @@ export async function open(opening: Opening, mode: MigrateMode): Promise<Opened>
     // Not through the pool: callers in transactions of their own may hold all of it while they wait for this.
     const query: Database["query"] = (text, params) => (database.single ? database : side).query(text, params);
     await ensureSchema({ query, script: (sql) => database.script(sql) }, mode);
-    return opened;
+    return { ...opened, producing: { ...producing, home: await homeOf({ query }) } };
   } catch (error) {
     await close(opened);
     throw error;
@@ -75,6 +75,7 @@ async function connect({ input, service, logger, refuseStopped }: Opening): Prom
   const producing: Producing = {
     database,
     asking: askingOf(database, refuseStopped),
+    home: null,
     catalog: new Catalog(database, side, service),
     publisher: new Publisher(),
     waker: new Waker({

@@ -23,6 +23,7 @@ import type { MigrateMode } from "../store/migrate.js";
 import { backlog, isPublicId, messageStatus } from "../store/status.js";
 import { Slots } from "../worker/slots.js";
 import { Worker } from "../worker/worker.js";
+import { type Exported, exported } from "./exported.js";
 import { claimService } from "./once.js";
 import { close, type Opened, type Opening, open, openInside } from "./opened.js";
 import { instanceFields, startFields, stopFields } from "./options.js";
@@ -76,6 +77,8 @@ class Instance {
   #starting: Promise<void> | undefined;
   #worker: Worker | undefined;
   #stopped: Promise<void> | undefined;
+  /** While the worker drains, its handlers can still say and ask. */
+  #draining = false;
 
   constructor(options: PosthornOptions<DatabaseInput>) {
     const checked = checkOptions(options, instanceFields, "posthorn()");
@@ -92,6 +95,16 @@ class Instance {
       refuseStopped: () => this.#refuseStopped(),
     };
     this.#release = claimService(this.service, input);
+  }
+
+  /** What tools read of an instance that a program exports. A property with a brand, so that another copy of the package can read it too. */
+  get [exported](): Exported {
+    return {
+      version: 1,
+      service: this.service,
+      database: this.#opening.input,
+      declared: [...this.#declarations.values()],
+    };
   }
 
   queue(name: unknown, policy: unknown): Declaration {
@@ -199,7 +212,7 @@ class Instance {
   async start(options?: unknown): Promise<void> {
     this.#refuseStopped();
     const chosen = this.#choose(options);
-    if (this.#started) {
+    if (this.#started || this.#stopped !== undefined) {
       throw new ConfigurationError(
         "PH_DECLARED_TWICE",
         "start() was called before, and this instance works already. Call it once, with everything that it is to work on.",
@@ -270,8 +283,10 @@ class Instance {
     try {
       // A worker that is about to begin must not outlive this.
       await this.#starting?.catch(() => undefined);
+      this.#draining = true;
       await this.#worker?.stop(graceMs);
     } finally {
+      this.#draining = false;
       try {
         const opened = await this.#opened?.catch(() => undefined);
         if (opened !== undefined) await close(opened);
@@ -304,7 +319,7 @@ class Instance {
   }
 
   #refuseStopped(): void {
-    if (this.#stopped !== undefined)
+    if (this.#stopped !== undefined && !this.#draining)
       throw new StoppedError("PH_STOPPED", "The instance was stopped; make a new one to go on.");
   }
 

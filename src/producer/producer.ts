@@ -20,6 +20,8 @@ export interface Producing {
   readonly publisher: Publisher;
   readonly waker: Waker;
   readonly asking: Asking;
+  /** Names the database, for transactions that somebody else brings; null when it is not known yet. */
+  readonly home: string | null;
 }
 
 type Write = (said: readonly Said[]) => Promise<Written[]>;
@@ -118,12 +120,12 @@ export function sayNow(producing: Producing): Say {
 
 /** In a transaction that the caller began and will end. */
 export function sayIn(producing: Producing, tx: () => Promise<Executor>): Say {
-  const { catalog, publisher, waker, asking } = producing;
+  const { catalog, publisher, waker, asking, home } = producing;
   const write: Write = async (said) => {
     const executor = await tx();
     if (said.length === 0) return [];
     const { messages, channels } = await outgoing(catalog, said, executor);
-    const written = await publisher.write(executor, messages);
+    const written = await publisher.write(executor, messages, home);
     void waker.watch(written[0]?.xid ?? null, channels);
     return written;
   };

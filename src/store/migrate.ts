@@ -7,7 +7,7 @@
  */
 import { createHash } from "node:crypto";
 import type { Database } from "../core/database.js";
-import { errorOf, SchemaVersionError } from "../core/errors.js";
+import { errorOf, PosthornError, SchemaVersionError } from "../core/errors.js";
 import { sqlFiles } from "./sql.gen.js";
 import { mapped } from "./sqlstate.js";
 
@@ -57,7 +57,7 @@ export async function ensureSchema(database: Schemed, mode: MigrateMode): Promis
       return await mapped(database.script(scriptFrom(found)));
     } catch (error) {
       const raced = error instanceof SchemaVersionError && error.code === "PH_SCHEMA_CHANGED";
-      if (!raced || attempt >= 5) throw error;
+      if (!raced || attempt >= 5) throw error instanceof PosthornError ? error : failed(found, error);
     }
   }
 }
@@ -164,6 +164,16 @@ async function checkServer(database: Schemed): Promise<void> {
       { encoding: server.encoding },
     );
   }
+}
+
+function failed(found: Found, cause: unknown): Error {
+  const why = cause instanceof Error ? cause.message : String(cause);
+  return errorOf(
+    "PH_MIGRATION_FAILED",
+    `The migration from version ${found.version} to ${schemaVersion} failed, and nothing was changed: ${why}. Mend what it names, for instance a missing right, and run it again.`,
+    { found: found.version, needed: schemaVersion },
+    cause,
+  );
 }
 
 function older(found: Found): Error {

@@ -66,3 +66,8 @@ export function afterFailure(delivery: Delivery, policy: CheckedPolicy): Next {
   const reason = policy.retry.attempts === 1 ? "failed and is not retried" : `failed ${attempts} times`;
   return { dead: { reason, keepMs: policy.deadLetter.keepMs, attempts, crashes } };
 }
+
+/** What becomes of a message that must not repeat, after a run that left no outcome. */
+export function afterUnknown({ attempts, crashes }: Delivery, { deadLetter }: CheckedPolicy): Next {
+  return { dead: { reason: "outcome unknown", keepMs: deadLetter.keepMs, attempts: attempts + 1, crashes } };
+}

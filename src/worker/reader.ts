@@ -194,6 +194,8 @@ export class Reader {
       this.#slots?.give(this.#reserved - deliveries.length);
       this.#claiming = undefined;
       this.#reserved = 0;
+      // Whoever waits for nothing to be under way.
+      this.#notify();
     }
   }
 

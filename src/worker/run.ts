@@ -11,9 +11,10 @@ import { asSay, type Batch, Buffer } from "../producer/buffer.js";
 import type { Catalog } from "../producer/catalog.js";
 import type { Asking } from "../producer/receipt.js";
 import { runSealed } from "../producer/transaction.js";
+import type { Place } from "../store/publish.js";
 import { type Delivery, type End, endInTransaction } from "../store/work.js";
 import { RunContext } from "./context.js";
-import { afterFailure, entryOf, failureOf, type WorkerIdentity } from "./failure.js";
+import { afterFailure, afterUnknown, entryOf, failureOf, type WorkerIdentity } from "./failure.js";
 
 export interface Handled {
   readonly contract: AnyContract;
@@ -54,6 +55,10 @@ export class Run {
   #abort: ((reason: Error) => void) | undefined;
   #aborted: Error | undefined;
   #released = false;
+  /** The user's handler is what failed: its error is its own, whatever its class. */
+  #blamed = false;
+  /** The database refused our end: somebody else ended this delivery. */
+  #lost = false;
 
   constructor(running: Running, handled: Handled, delivery: Delivery) {
     this.#running = running;
@@ -94,7 +99,7 @@ export class Run {
   async #alone(payload: unknown): Promise<Ran> {
     const buffer = this.#buffer();
     try {
-      const result = await this.#within(this.#handled.handler(payload, this.#context(buffer)));
+      const result = await this.#handle(() => this.#handled.handler(payload, this.#context(buffer)));
       buffer.close();
       await checkResult(this.#handled.contract, result);
       return { kind: "succeeded", batch: await buffer.ready() };
@@ -112,12 +117,12 @@ export class Run {
     try {
       open.onSavepoints(buffer);
       const context = Object.defineProperty(this.#context(buffer), "tx", { value: open.native, enumerable: true });
-      const result = await this.#within(runSealed(open, async () => this.#handled.handler(payload, context)));
+      const result = await this.#handle(() => runSealed(open, async () => this.#handled.handler(payload, context)));
       buffer.close();
       await checkResult(this.#handled.contract, result);
       const batch = await buffer.ready(open);
       const { list, committed } = asSay(batch);
-      const places = await endInTransaction(open, this.delivery, open.startedAt, list);
+      const places = await this.#end(open, list);
       if (this.#aborted !== undefined) throw this.#aborted;
       await open.commit();
       committed(places);
@@ -125,6 +130,24 @@ export class Run {
     } catch (error) {
       buffer.drop();
       await this.#rollback(open);
+      throw error;
+    }
+  }
+
+  async #handle(handler: () => unknown): Promise<unknown> {
+    try {
+      return await this.#within(handler());
+    } catch (error) {
+      this.#blamed = true;
+      throw error;
+    }
+  }
+
+  async #end(open: OpenTransaction, say: string | null): Promise<readonly Place[]> {
+    try {
+      return await endInTransaction(open, this.delivery, open.startedAt, say);
+    } catch (error) {
+      this.#lost = error instanceof ClaimLostError;
       throw error;
     }
   }
@@ -180,15 +203,26 @@ export class Run {
   }
 
   #failed(error: unknown): Ran {
-    if (error instanceof ClaimLostError) return { kind: "lost" };
+    if (this.#lost) return { kind: "lost" };
     const { delivery } = this;
-    if (this.#released && error === this.#aborted) return { kind: "ended", end: released(delivery, this.#ends) };
     const { policy, worker } = this.#running;
+    const once = policy.idempotency === "at-most-once";
+    const handedBack = this.#released && error === this.#aborted;
+    if (handedBack && !once) return { kind: "ended", end: released(delivery, this.#ends) };
     const entry = entryOf(delivery, "failed", worker, this.#startedAt, failureOf(error));
+    if (handedBack) {
+      // It has begun and may go on: nobody may run it again.
+      return {
+        kind: "ended",
+        end: { delivery, outcome: "failed", entry, next: afterUnknown(delivery, policy), ends: false },
+        error,
+      };
+    }
     // Our own trouble with the database is not the message's fault: no attempt is burnt, but it is told.
-    const next = isOurTrouble(error, this.#ends)
-      ? { defer: { delayMs: 1_000, attempts: delivery.attempts, crashes: delivery.crashes } }
-      : afterFailure(delivery, policy);
+    const next =
+      !this.#blamed && isOurTrouble(error, this.#ends)
+        ? { defer: { delayMs: 1_000, attempts: delivery.attempts, crashes: delivery.crashes } }
+        : afterFailure(delivery, policy);
     return { kind: "ended", end: { delivery, outcome: "failed", entry, next, ends: this.#ends }, error };
   }
 }

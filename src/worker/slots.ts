@@ -22,6 +22,8 @@ export class Slots {
   }
 
   give(count: number): void {
+    // Whoever is told looks again, and gives back nothing: telling of nothing would never end.
+    if (count === 0) return;
     this.#used -= count;
     for (const tell of this.#freed) tell();
   }

@@ -12,12 +12,14 @@ export const layers: Readonly<Record<string, readonly string[]>> = {
   worker: ["core", "contracts", "policies", "store", "producer", "maintenance"],
   maintenance: ["core", "store"],
   instance: ["core", "contracts", "policies", "databases", "store", "producer", "worker", "maintenance"],
+  cli: ["core", "contracts", "policies", "databases", "store", "producer", "worker", "maintenance", "instance"],
   "index.ts": ["core", "contracts", "policies", "databases", "store", "producer", "worker", "maintenance", "instance"],
 };
 
 /** Packages that a folder may import, and how. Everything else is Node's own. */
 export const packages: Readonly<Record<string, Readonly<Record<string, readonly Import["kind"][]>>>> = {
   databases: { pg: ["type", "dynamic"], "@electric-sql/pglite": ["type", "dynamic"] },
+  cli: { jiti: ["dynamic"] },
 };
 
 /** What each entry of `exports` may reach: at once when it is loaded, and later through `import()`. */

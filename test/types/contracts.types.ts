@@ -1,38 +1,35 @@
 /**
  * The kinds of message, as the compiler sees them. This file is only compiled: each `@ts-expect-error` is a test that fails when
- * the line below it compiles. The verbs stand here in their smallest form; each row of the kinds table has its lines.
+ * the line below it compiles. Each row of the kinds table has its lines; those about handlers and
+ * their context are in verbs.types.ts.
  */
 import type { StandardSchemaV1 } from "@standard-schema/spec";
 import { type as ark } from "arktype";
-import * as v from "valibot";
-import { z } from "zod";
 import {
-  type AnyContract,
   type Command,
   command,
   type Event,
   event,
   type InputOf,
   type OutputOf,
+  policies,
+  posthorn,
   type Query,
   query,
-  type ResultInputOf,
   type ResultOf,
   type Schema,
   type,
-} from "./front-door.js";
+} from "posthorn";
+import * as v from "valibot";
+import { z } from "zod";
 
 type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
 /** Compiles only where both types are the same. */
 function same<A, B>(..._proof: Same<A, B> extends true ? [] : ["the types differ", A, B]): void {}
 
-declare function publish<C extends AnyContract<"event">>(event: C, payload: InputOf<C>): void;
-declare function send<C extends AnyContract<"command">>(command: C, payload: InputOf<C>): ResultOf<C>;
-declare function ask<C extends AnyContract<"query">>(query: C, request: InputOf<C>): ResultOf<C>;
-declare function handle<C extends AnyContract<"command", "email">>(
-  command: C,
-  handler: (payload: OutputOf<C>) => ResultInputOf<C>,
-): void;
+const post = posthorn({ service: "shop", database: "postgres://localhost/shop" });
+const { publish, send } = post;
+const email = post.queue("email", policies.email);
 
 // ---- what the definition functions infer ------------------------------------
 const PriceOf = query("PriceOf", {
@@ -98,7 +95,7 @@ event("KeyNumbered", { topic: "t", schema: type<{ n: number }>(), key: (p) => p.
 // ---- row "stored", "receivers": the wrong verb does not compile ---------------
 publish(OrderPlaced, { orderId: "1", cents: 1 });
 send(SendEmail, { orderId: "1", to: "a@b.example" });
-same<ReturnType<typeof ask<typeof PriceOf>>, { cents: number }>();
+same<ReturnType<typeof post.ask<typeof PriceOf>>, Promise<{ cents: number }>>();
 // @ts-expect-error a command is sent
 publish(SendEmail, { orderId: "1", to: "a@b.example" });
 // @ts-expect-error a query is asked
@@ -108,9 +105,9 @@ send(OrderPlaced, { orderId: "1", cents: 1 });
 // @ts-expect-error a query is asked
 send(PriceOf, { sku: "A1" });
 // @ts-expect-error a command is sent
-ask(SendEmail, { orderId: "1", to: "a@b.example" });
+post.ask(SendEmail, { orderId: "1", to: "a@b.example" });
 // @ts-expect-error an event is published
-ask(OrderPlaced, { orderId: "1", cents: 1 });
+post.ask(OrderPlaced, { orderId: "1", cents: 1 });
 
 // ---- the payload is checked as well ------------------------------------------
 // @ts-expect-error cents is a number
@@ -121,13 +118,13 @@ publish(OrderPlaced, { orderId: "1" });
 publish(OrderPlaced, { orderId: "1", cents: 1, more: 1 });
 
 // ---- row "receivers": a command is handled by its own queue only --------------
-handle(SendEmail, ({ to }) => ({ messageId: to }));
+email.handle(SendEmail, ({ to }) => ({ messageId: to }));
 // @ts-expect-error CloseAccount belongs to the queue "accounts"
-handle(CloseAccount, () => {});
+email.handle(CloseAccount, () => {});
 // @ts-expect-error an event has no queue
-handle(OrderPlaced, () => {});
+email.handle(OrderPlaced, () => {});
 // @ts-expect-error the result has another form
-handle(SendEmail, () => ({ id: 1 }));
+email.handle(SendEmail, () => ({ id: 1 }));
 
 // ---- row "reply, result, target": refused for an event ------------------------
 // @ts-expect-error an event has no result
@@ -142,8 +139,6 @@ command("DoThing", { schema: type<string>() });
 query("ThingOf", { request: type<string>(), response: type<string>(), deadlineMs: 1, queue: "q" });
 // @ts-expect-error a query needs a deadline
 query("ThingOf", { request: type<string>(), response: type<string>() });
-
-// ---- row "delayed, scheduled, …": the verbs of the instance, tested with it ----
 
 // ---- a look-alike does not pass ------------------------------------------------
 const alike = { kind: "event", name: "OrderPlaced", channel: "orders", version: 1, keyed: false } as const;

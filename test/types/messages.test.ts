@@ -22,29 +22,55 @@ export const OrderPlaced = event("OrderPlaced", { topic: "orders", schema: ark({
 export const UserLeft = event("UserLeft", { topic: "users", schema: type<{ id: string }>() });
 `;
 const head = `
-import type { AnyContract, Idempotency, InputOf, Policy } from "posthorn";
-import { policies, retry } from "posthorn";
-import { OrderPlaced, PriceOf, SendEmail } from "./contracts.js";
-declare function publish<C extends AnyContract<"event">>(event: C, payload: InputOf<C>): void;
-declare function send<C extends AnyContract<"command">>(command: C, payload: InputOf<C>): void;
-declare function ask<C extends AnyContract<"query">>(query: C, request: InputOf<C>): void;
-declare function handle<C extends AnyContract<"command", "mail">>(command: C): void;
-declare function queue<I extends Idempotency>(policy: Policy<I>): void;
-void [policies, retry, OrderPlaced, PriceOf, SendEmail, publish, send, ask, handle, queue];
+import { policies, posthorn, retry } from "posthorn";
+import { OrderPlaced, PriceOf, SendEmail, UserLeft } from "./contracts.js";
+const post = posthorn({ service: "shop", database: "embedded:.posthorn" });
+const mail = () => post.queue("mail", policies.email);
+const letters = () => post.queue("email", policies.email);
+const users = () => post.subscription("users", { topic: "users", ...policies.notify });
+void [policies, retry, OrderPlaced, PriceOf, SendEmail, UserLeft, mail, letters, users];
 `;
 const wrong = {
-  publishCommand: { line: `publish(SendEmail, { to: "a" });`, says: `'"command"' is not assignable to type '"event"'` },
-  publishQuery: { line: `publish(PriceOf, { sku: "a" });`, says: `'"query"' is not assignable to type '"event"'` },
-  sendEvent: { line: `send(OrderPlaced, { orderId: "1" });`, says: `'"event"' is not assignable to type '"command"'` },
-  askCommand: { line: `ask(SendEmail, { to: "a" });`, says: `'"command"' is not assignable to type '"query"'` },
-  wrongQueue: { line: `handle(SendEmail);`, says: `'"email"' is not assignable to type '"mail"'` },
-  wrongPayload: { line: `publish(OrderPlaced, { orderId: 5 });`, says: "'number' is not assignable to type 'string'" },
+  publishCommand: {
+    line: `post.publish(SendEmail, { to: "a" });`,
+    says: `'"command"' is not assignable to type '"event"'`,
+  },
+  publishQuery: { line: `post.publish(PriceOf, { sku: "a" });`, says: `'"query"' is not assignable to type '"event"'` },
+  sendEvent: {
+    line: `post.send(OrderPlaced, { orderId: "1" });`,
+    says: `'"event"' is not assignable to type '"command"'`,
+  },
+  sendManyEvents: { line: `post.sendMany(OrderPlaced, []);`, says: `'"event"' is not assignable to type '"command"'` },
+  askCommand: { line: `post.ask(SendEmail, { to: "a" });`, says: `'"command"' is not assignable to type '"query"'` },
+  inTransaction: {
+    line: `post.transaction(async ({ publish }) => publish(SendEmail, { to: "a" }));`,
+    says: `'"command"' is not assignable to type '"event"'`,
+  },
+  wrongQueue: {
+    line: `mail().handle(SendEmail, () => ({ id: "1" }));`,
+    says: `'"email"' is not assignable to type '"mail"'`,
+  },
+  eventInQueue: { line: `mail().handle(UserLeft, () => {});`, says: `'"event"' is not assignable to type '"command"'` },
+  wrongPayload: {
+    line: `post.publish(OrderPlaced, { orderId: 5 });`,
+    says: "'number' is not assignable to type 'string'",
+  },
+  delayedEvent: {
+    line: `post.publish(OrderPlaced, { orderId: "1" }, { delayMs: 5 });`,
+    says: "'delayMs' does not exist in type 'PublishOptions'",
+  },
+  eventResult: {
+    line: `users().on(UserLeft, () => ({ id: "1" }));`,
+    says: "is not assignable to type 'void | Promise<void>'",
+  },
+  missingResult: { line: `letters().handle(SendEmail, () => {});`, says: "'void' is not assignable to type" },
+  noTransaction: { line: `users().on(UserLeft, (_, { tx }) => void tx);`, says: "'tx' does not exist on type" },
   retriedOnce: {
-    line: `queue({ ...policies.atMostOnce, retry: retry.exponential({ attempts: 2, firstMs: 1, maxMs: 1 }) });`,
+    line: `post.queue("q", { ...policies.atMostOnce, retry: retry.exponential({ attempts: 2, firstMs: 1, maxMs: 1 }) });`,
     says: "'ExponentialRetry' is not assignable to type 'NoRetry'",
   },
   halfPolicy: {
-    line: `queue({ idempotency: "handler", retry: retry.none });`,
+    line: `post.queue("q", { idempotency: "handler", retry: retry.none });`,
     says: "missing the following properties from type 'Policy<\"handler\">': ordering, visibilityTimeoutMs, deadLetter, alerts",
   },
 };
@@ -66,7 +92,7 @@ beforeAll(async () => {
       declaration: true,
       outDir: "out",
       rootDir: root,
-      paths: { posthorn: [join(root, "test", "types", "front-door.ts")] },
+      paths: { posthorn: [join(root, "src", "index.ts")] },
     },
     include: ["*.ts"],
   };

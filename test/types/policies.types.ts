@@ -1,5 +1,5 @@
 /** The six decisions, as the compiler sees them. Only compiled: each `@ts-expect-error` is a test. */
-import { type Idempotency, type Policy, policies, retry } from "./front-door.js";
+import { type Idempotency, type Policy, policies, retry } from "posthorn";
 
 declare function queue<I extends Idempotency>(name: string, policy: Policy<I>): I;
 

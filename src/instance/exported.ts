@@ -1,0 +1,23 @@
+/** What the command line reads of an instance that a configuration file exports; nothing of it is for programs. */
+import type { DatabaseInput } from "../databases/open.js";
+import type { Declared } from "../worker/incarnation.js";
+import type { Post } from "./post.js";
+
+/** A text, not a symbol or a class: the configuration may have loaded another copy of the package than the command line is of. */
+export const exported = "~posthorn";
+
+export interface Exported {
+  readonly version: 1;
+  readonly service: string;
+  readonly database: DatabaseInput;
+  readonly declared: readonly Declared[];
+}
+
+/** An instance, whichever copy of the package made it. */
+export type ExportedPost = Pick<Post<unknown>, "start" | "stop"> & { readonly [exported]: Exported };
+
+export function isExportedPost(value: unknown): value is ExportedPost {
+  if (typeof value !== "object" || value === null || !(exported in value)) return false;
+  const read = value[exported];
+  return typeof read === "object" && read !== null && "version" in read && "declared" in read;
+}

@@ -1,0 +1,78 @@
+/** Why a message is where it is: the facts that posthorn.why reads in one snapshot. */
+import type { Executor } from "../core/database.js";
+import type { State } from "../core/states.js";
+import { mapped } from "./sqlstate.js";
+
+export interface WorkerFacts {
+  readonly id: string;
+  readonly service: string;
+  readonly host: string;
+  readonly pid: number;
+  /** Why it counts as dead; null while it lives. */
+  readonly dead?: string | null;
+}
+
+export interface ErrorFacts {
+  readonly name: string;
+  readonly message: string;
+  readonly code?: string;
+  readonly stack?: string;
+}
+
+/** Who works on a subscription now. */
+export interface Attendance {
+  readonly workers: number;
+  /** Live workers with a handler for the message's contract, by version. */
+  readonly versions: readonly { readonly version: number; readonly workers: number }[];
+}
+
+/** What is known about a message for one receiver. Times are ISO 8601. */
+export interface ReceiverFacts {
+  readonly subscription: string;
+  /** Null for a reader that began after the message. */
+  readonly state: State | null;
+  readonly delivery?: number;
+  readonly attempts?: number;
+  readonly crashes?: number;
+  /** When the state began. */
+  readonly at?: string;
+  readonly dueAt?: string;
+  readonly reason?: string;
+  readonly by?: string;
+  readonly issues?: readonly { readonly path: string; readonly message: string }[];
+  readonly worker?: WorkerFacts | null;
+  readonly keptUntil?: string;
+  /** Messages that come before this one, counted up to `countedUpTo` + 1. */
+  readonly before?: number;
+  /** Messages a second that left the queue in the last minute; null when none did. */
+  readonly perSecond?: number | null;
+  readonly error?: ErrorFacts;
+  readonly lastEntry?: { readonly outcome: string; readonly endedAt?: string; readonly by?: string };
+  readonly attended: Attendance;
+  /** The newest trace of any worker; null when there was none. */
+  readonly lastSign: string | null;
+}
+
+export interface MessageFacts {
+  readonly message: string;
+  readonly kind: "command" | "event";
+  readonly contract: string;
+  readonly version: number;
+  readonly channel: string;
+  readonly publishedAt: string;
+  /** The clock of the database. */
+  readonly now: string;
+  readonly receivers: readonly ReceiverFacts[];
+}
+
+/** How far `before` is counted. */
+export const countedUpTo = 100_000;
+
+/** Null when no message has this id. */
+export async function why(executor: Executor, publicId: string): Promise<MessageFacts | null> {
+  const { rows } = await mapped(
+    executor.query<{ facts: string | null }>("select posthorn.why($1::text)::text as facts", [publicId]),
+  );
+  const facts = rows[0]?.facts ?? null;
+  return facts === null ? null : JSON.parse(facts);
+}

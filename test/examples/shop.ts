@@ -1,0 +1,121 @@
+/** The example shop as its readers run it: compiled, with the packed package, as a process of its own. */
+import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { once } from "node:events";
+import { cp, mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { shared } from "../support/shared.js";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+const dieWithParent = new URL("../support/die-with-parent.mjs", import.meta.url).href;
+const run = promisify(execFile);
+
+/** Everything that the example imports beside posthorn, and the drivers. */
+const packages = ["zod", "nodemailer", "smtp-server", "pg", "@electric-sql"];
+
+export interface BuiltShop {
+  readonly folder: string;
+  remove(): Promise<void>;
+}
+
+export async function buildShop(): Promise<BuiltShop> {
+  const folder = await mkdtemp(join(tmpdir(), "posthorn-shop-"));
+  const modules = join(folder, "node_modules");
+  await mkdir(join(modules, "posthorn"), { recursive: true });
+  await writeFile(join(folder, "package.json"), JSON.stringify({ type: "module" }));
+  await run("tar", ["-xzf", await shared("tarball"), "-C", join(modules, "posthorn"), "--strip-components=1"]);
+  for (const name of packages) await symlink(join(root, "node_modules", name), join(modules, name));
+  const tsc = join(root, "node_modules/typescript/bin/tsc");
+  // Types are another gate.
+  await run(process.execPath, [tsc, "-p", join(root, "tsconfig.examples.json"), "--noCheck", "--outDir", folder]);
+  await cp(join(root, "examples"), folder, { recursive: true, filter: (path) => !path.endsWith(".ts") });
+  return { folder, remove: () => rm(folder, { recursive: true, force: true }) };
+}
+
+export interface Answer {
+  readonly status: number;
+  readonly headers: Headers;
+  // biome-ignore lint/suspicious/noExplicitAny: a test looks into answers of every form.
+  readonly json: any;
+}
+
+/** A shop that runs. */
+export class Shop {
+  readonly url: string;
+  readonly pid: number;
+  readonly #child: ChildProcess;
+
+  private constructor(child: ChildProcess, pid: number, url: string) {
+    this.#child = child;
+    this.pid = pid;
+    this.url = url;
+  }
+
+  /** Returns when it has printed where to look. */
+  static async start(built: BuiltShop, database: string, port = 0): Promise<Shop> {
+    const child = spawnShop(built, { DATABASE_URL: database, PORT: String(port) });
+    const ended = outputOf(child);
+    if (child.stdout === null || child.pid === undefined) throw new Error("the shop has no pipes");
+    for await (const line of createInterface({ input: child.stdout })) {
+      const url = /http:\/\/localhost:\d+/.exec(line)?.[0];
+      if (url !== undefined) return new Shop(child, child.pid, url);
+    }
+    throw new Error(`the shop ended before it was open:\n${(await ended).errors}`);
+  }
+
+  async call(method: string, path: string, body?: unknown): Promise<Answer> {
+    const sent =
+      body === undefined ? {} : { body: JSON.stringify(body), headers: { "content-type": "application/json" } };
+    return this.raw(path, { method, ...sent });
+  }
+
+  async raw(path: string, init: RequestInit): Promise<Answer> {
+    const response = await fetch(this.url + path, init);
+    const text = await response.text();
+    const isJson = /json/.test(response.headers.get("content-type") ?? "") && text !== "";
+    return { status: response.status, headers: response.headers, json: isJson ? JSON.parse(text) : text };
+  }
+
+  async get(path: string): Promise<Answer["json"]> {
+    return (await this.call("GET", path)).json;
+  }
+
+  /** Sends the signal and returns how the process ended. */
+  async end(signal: NodeJS.Signals = "SIGKILL"): Promise<number | NodeJS.Signals | null> {
+    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return this.#child.exitCode;
+    const exited = once(this.#child, "exit");
+    this.#child.kill(signal);
+    const [code, by] = await exited;
+    return code ?? by;
+  }
+}
+
+/** Runs a shop that is expected to end by itself. */
+export async function runShop(built: BuiltShop, env: Readonly<Record<string, string>>): Promise<Ended> {
+  return outputOf(spawnShop(built, env));
+}
+
+interface Ended {
+  readonly code: number | null;
+  readonly errors: string;
+}
+
+function spawnShop(built: BuiltShop, env: Readonly<Record<string, string>>): ChildProcess {
+  return spawn(process.execPath, ["--import", dieWithParent, join(built.folder, "shop/main.js")], {
+    cwd: built.folder,
+    env: { ...process.env, ...env },
+    stdio: ["ignore", "pipe", "pipe", "ipc"],
+  });
+}
+
+async function outputOf(child: ChildProcess): Promise<Ended> {
+  let errors = "";
+  child.stderr?.setEncoding("utf8").on("data", (text: string) => {
+    errors += text;
+  });
+  const [code] = await once(child, "close");
+  return { code, errors };
+}

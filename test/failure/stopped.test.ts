@@ -1,0 +1,113 @@
+import { beforeEach, expect, test } from "vitest";
+import { eventually } from "../support/eventually.js";
+import type { FixtureProcess } from "../support/processes.js";
+import { effectsOf, holds } from "./account.js";
+import { CallOutside, WriteRow } from "./fixtures/contracts.js";
+import { openScene, type Scene } from "./scene.js";
+
+// A stopped process keeps its connections open, and is dead by its heartbeats alone.
+const workerTimeoutMs = 1_000;
+const patience = { withinMs: 60_000 };
+
+let scene: Scene;
+beforeEach(async () => {
+  scene = await openScene();
+});
+
+interface Cast {
+  /** The one that is stopped. */
+  readonly sleeper: FixtureProcess;
+  readonly replacement: FixtureProcess;
+}
+
+/** A message is under way in the sleeper when a replacement is called; then the sleeper is stopped, and the message comes to the replacement. */
+async function stopInHandler(reader: "rows" | "outside"): Promise<Cast> {
+  const settings = { readers: [reader], workerTimeoutMs, visibilityTimeoutMs: 20_000, retry: later };
+  const sleeper = await scene.worker(settings);
+  await scene.post.send(reader === "rows" ? WriteRow : CallOutside, { n: 1, act: "hold" });
+  await sleeper.line(`holds ${reader} 1 attempt 1`, patience);
+  const replacement = await scene.worker(settings);
+  sleeper.kill("SIGSTOP");
+  await replacement.line(`holds ${reader} 1 attempt 1`, patience);
+  return { sleeper, replacement };
+}
+
+/** The second attempt waits for an hour, and is looked at meanwhile. */
+const later = { kind: "fixed", attempts: 5, delayMs: 3_600_000 } as const;
+
+const status = async () =>
+  (await scene.rows("select delivery, attempts, crashes, reason, token, due_at from posthorn.deferred"))[0];
+
+/** After it has come back the sleeper is a new worker, or still is the old one, and handles what is said from now on. */
+async function worksAgain({ sleeper, replacement }: Cast, reader: "rows" | "outside"): Promise<void> {
+  replacement.say("stop");
+  await replacement.line("stopped", patience);
+  await scene.post.send(reader === "rows" ? WriteRow : CallOutside, { n: 2 });
+  await eventually(async () => (await effectsOf(scene, reader)).get(2) === 1, patience);
+  expect(await scene.rows("select pid from effect where n = 2")).toEqual([{ pid: sleeper.pid }]);
+  sleeper.say("stop");
+  expect(await sleeper.exited).toEqual({ code: 0, signal: null });
+  expect(sleeper.lines.filter((line) => /^(unhandled|uncaught)/.test(line))).toEqual([]);
+  expect(await holds(scene)).toMatchObject({ openClaims: 0, heldDeferred: 0, workers: 0 });
+}
+
+/** Lets the sleeper run its handler to the end, and waits until it has said goodbye to what it held. */
+async function wake({ sleeper }: Cast, word: "go" | "fail"): Promise<void> {
+  sleeper.say(`${word} 1`);
+  sleeper.kill("SIGCONT");
+  await sleeper.line(/^warn the worker drops what it holds and begins anew/, patience);
+  await eventually(async () => (await scene.count("select count(*) from posthorn.worker")) === 2, patience);
+}
+
+for (const word of ["go", "fail"] as const) {
+  const ending = word === "go" ? "success" : "failure";
+
+  test(`a worker that was stopped while its handler ran, and comes back when its replacement has failed, cannot settle: its ${ending} changes nothing`, async () => {
+    // Goal: the second delivery waits for its retry; the late end of the first must not settle it, move it or count.
+    // Method: the sleeper is stopped by SIGSTOP in its handler until the replacement has the message and has failed; then it goes on.
+    const cast = await stopInHandler("outside");
+    cast.replacement.say("fail 1");
+    const waiting = await eventually(async () => {
+      const row = await status();
+      return row?.reason === "failed" && row;
+    }, patience);
+    expect(waiting).toMatchObject({ delivery: 3, attempts: 1, crashes: 1, token: null });
+    await wake(cast, word);
+    expect(await status()).toEqual(waiting);
+    await worksAgain(cast, "outside");
+    expect(await status()).toEqual(waiting);
+  }, 120_000);
+
+  test(`a worker that was stopped while its handler ran, and comes back while its replacement runs, cannot settle: its ${ending} changes nothing`, async () => {
+    // Goal: as above, with the second delivery in the replacement's hands.
+    // Method: as above, but the replacement ends its run only after the sleeper has come back.
+    const cast = await stopInHandler("outside");
+    const held = await status();
+    expect(held).toMatchObject({ delivery: 2, attempts: 0, crashes: 1, reason: "crashed" });
+    await wake(cast, word);
+    expect(await status()).toEqual(held);
+    cast.replacement.say("go 1");
+    await eventually(async () => (await status()) === undefined, patience);
+    await worksAgain(cast, "outside");
+    expect(await effectsOf(scene, "outside")).toEqual(
+      new Map([
+        [1, 2],
+        [2, 1],
+      ]),
+    );
+  }, 120_000);
+
+  test(`a worker that was stopped inside its handler's transaction does not commit when it comes back: its ${ending} leaves the replacement's effect alone`, async () => {
+    // Goal: of two workers with the effect written, only the one that holds the delivery commits.
+    // Method: the sleeper is stopped with its effect written and uncommitted; the replacement runs and commits; the sleeper goes on.
+    const cast = await stopInHandler("rows");
+    cast.replacement.say("go 1");
+    await eventually(async () => (await effectsOf(scene, "rows")).get(1) === 1, patience);
+    await wake(cast, word);
+    await worksAgain(cast, "rows");
+    expect(await scene.rows("select n, pid from effect order by n")).toEqual([
+      { n: 1, pid: cast.replacement.pid },
+      { n: 2, pid: cast.sleeper.pid },
+    ]);
+  }, 120_000);
+}

@@ -1,0 +1,173 @@
+/**
+ * What the verbs and handlers of an instance take and give, as the compiler sees them. Only compiled: each `@ts-expect-error` is a test
+ * that fails when the line below it compiles.
+ */
+import type { PGlite, Transaction } from "@electric-sql/pglite";
+import type { Pool, PoolClient } from "pg";
+import {
+  command,
+  event,
+  policies,
+  posthorn,
+  query,
+  type Receipt,
+  type ReceiptWithResult,
+  type Sql,
+  type Status,
+  type TransactionContext,
+  type,
+} from "posthorn";
+import { z } from "zod";
+
+type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
+/** Compiles only where both types are the same. */
+function same<A, B>(..._proof: Same<A, B> extends true ? [] : ["the types differ", A, B]): void {}
+
+const PriceOf = query("PriceOf", {
+  request: z.object({ sku: z.string().transform(Number) }),
+  response: z.object({ cents: z.number().transform(String) }),
+  deadlineMs: 300,
+});
+const SendEmail = command("SendEmail", {
+  queue: "email",
+  schema: z.object({ to: z.string(), at: z.string().transform((text) => new Date(text)) }),
+  result: z.object({ messageId: z.string() }),
+});
+const CloseAccount = command("CloseAccount", { queue: "accounts", schema: type<{ id: string }>() });
+const OrderPlaced = event("OrderPlaced", { topic: "orders", schema: type<{ orderId: string }>() });
+
+// ---- tx is the client of the database that was given ---------------------------
+declare const pool: Pool;
+declare const pglite: PGlite;
+const onPool = posthorn({ service: "shop", database: pool });
+const onPglite = posthorn({ service: "shop", database: pglite });
+const onText = posthorn({ service: "shop", database: process.env.DATABASE_URL ?? "embedded:.posthorn" });
+const post = onPool;
+
+void onPool.transaction(async ({ tx }) => same<typeof tx, PoolClient>());
+void onPglite.transaction(async ({ tx }) => same<typeof tx, Transaction>());
+void onText.transaction(async ({ tx }) => same<typeof tx, Sql>());
+onPool.answer(PriceOf, ({ sku }, { tx, signal }) => {
+  same<typeof sku, number>();
+  same<typeof tx, PoolClient>();
+  same<typeof signal, AbortSignal>();
+  return { cents: 1 };
+});
+onPglite.queue("accounts", policies.rollUp).handle(CloseAccount, async ({ id }, { tx }) => {
+  same<typeof id, string>();
+  same<typeof tx, Transaction>();
+});
+onText.subscription("books", { topic: "orders", ...policies.rollUp }).on(OrderPlaced, async (_order, { tx }) => {
+  same<typeof tx, Sql>();
+  await tx.query<{ n: number }>("select 1 as n");
+});
+
+// ---- tx is there in transaction mode alone ---------------------------------------
+const accounts = post.queue("accounts", policies.rollUp);
+const email = post.queue("email", policies.email);
+const once = post.queue("accounts", policies.atMostOnce);
+const orders = post.subscription("orders", { topic: "orders", ...policies.notify });
+accounts.handle(CloseAccount, async (_payload, { tx }) => same<typeof tx, PoolClient>());
+// @ts-expect-error the effect is elsewhere: there is no transaction
+email.handle(SendEmail, (_payload, { tx }) => ({ messageId: String(tx) }));
+// @ts-expect-error at most once has none either
+once.handle(CloseAccount, (_payload, { tx }) => void tx);
+// @ts-expect-error nor has a subscription in handler mode
+orders.on(OrderPlaced, (_order, { tx }) => void tx);
+
+// ---- row "receivers": its own queue, its own topic ----------------------------------
+// @ts-expect-error CloseAccount belongs to the queue "accounts"
+email.handle(CloseAccount, () => {});
+// @ts-expect-error an event has no queue
+email.handle(OrderPlaced, () => {});
+// @ts-expect-error a command has no topic
+orders.on(CloseAccount, () => {});
+// @ts-expect-error another topic
+orders.on(event("UserLeft", { topic: "users", schema: type<{ id: string }>() }), () => {});
+// @ts-expect-error a command is handled, not answered
+post.answer(SendEmail, () => ({ messageId: "1" }));
+// @ts-expect-error a subscription needs its topic
+post.subscription("topicless", policies.notify);
+
+// ---- row "caller gets", row "reply, result, target" ----------------------------------
+email.handle(SendEmail, async ({ to, at }) => {
+  same<typeof at, Date>();
+  return { messageId: to };
+});
+// @ts-expect-error the contract has a result
+email.handle(SendEmail, () => {});
+// @ts-expect-error the result has another form
+email.handle(SendEmail, () => ({ messageId: 1 }));
+// @ts-expect-error the contract has no result
+accounts.handle(CloseAccount, () => ({ closed: true }));
+// @ts-expect-error a result from an event handler: nobody waits for it
+orders.on(OrderPlaced, () => ({ seen: true }));
+// @ts-expect-error the same from a promise
+orders.on(OrderPlaced, async () => 1);
+// @ts-expect-error an answer has the form of its response
+post.answer(PriceOf, () => ({ cents: "1" }));
+
+async function saying() {
+  const sent = await post.send(SendEmail, { to: "a", at: "2026-01-01" }, { headers: { trace: "1" } });
+  same<typeof sent, ReceiptWithResult<{ messageId: string }>>();
+  const closed = await post.send(CloseAccount, { id: "1" });
+  same<typeof closed, Receipt>();
+  // @ts-expect-error there is no result to wait for
+  closed.result({ withinMs: 1 });
+  same<Awaited<ReturnType<typeof closed.settled>>, Status>();
+  const many = await post.sendMany(CloseAccount, new Set([{ id: "1" }]));
+  same<typeof many, Receipt[]>();
+  const published = await post.publish(OrderPlaced, { orderId: "1" });
+  same<typeof published, void>();
+  const price = await post.ask(PriceOf, { sku: "1" }, { deadlineMs: 5, signal: AbortSignal.timeout(5) });
+  same<typeof price, { cents: string }>();
+  return post.transaction(async () => ({ returned: 1 }));
+}
+same<ReturnType<typeof saying>, Promise<{ returned: number }>>();
+
+// ---- row "delayed, scheduled, prioritised, cancelled, expired" -----------------------
+// @ts-expect-error a fact has happened
+post.publish(OrderPlaced, { orderId: "1" }, { delayMs: 5 });
+// @ts-expect-error a fact is not urgent
+post.publish(OrderPlaced, { orderId: "1" }, { priority: 1 });
+// @ts-expect-error a fact does not expire
+post.publishMany(OrderPlaced, [{ orderId: "1" }], { expiresInMs: 5 });
+// @ts-expect-error a query is asked now
+post.ask(PriceOf, { sku: "1" }, { delayMs: 5 });
+// @ts-expect-error planned for commands, not built yet
+post.send(CloseAccount, { id: "1" }, { delayMs: 5 });
+// @ts-expect-error headers are texts
+post.send(CloseAccount, { id: "1" }, { headers: { retries: 1 } });
+// @ts-expect-error many takes a list
+post.sendMany(CloseAccount, { id: "1" });
+
+// ---- inside a transaction and a handler: at once, and nothing to await ------------------
+function buffered({ send, publish }: TransactionContext<unknown>) {
+  same<ReturnType<typeof publish>, void>();
+  const receipt = send(SendEmail, { to: "a", at: "2026-01-01" });
+  same<typeof receipt, ReceiptWithResult<{ messageId: string }>>();
+  // @ts-expect-error a command is sent
+  publish(CloseAccount, { id: "1" });
+  // @ts-expect-error an event is published
+  send(OrderPlaced, { orderId: "1" });
+}
+void post.transaction(async (context) => buffered(context));
+orders.on(OrderPlaced, ({ orderId }, { send, message, attempt, idempotencyKey, signal }) => {
+  send(CloseAccount, { id: `${orderId}${message.id}${attempt}${idempotencyKey("mail")}${signal.aborted}` });
+});
+
+// ---- in(tx): awaited, whatever the client -----------------------------------------------
+export async function inside(tx: PoolClient, receipt: Receipt): Promise<Receipt[]> {
+  await post.in(tx).publish(OrderPlaced, { orderId: "1" });
+  // @ts-expect-error an event is published
+  await post.in(tx).send(OrderPlaced, { orderId: "1" });
+  return [receipt, await post.in(tx).send(CloseAccount, { id: "1" })];
+}
+
+// ---- what is no database ----------------------------------------------------------------
+// @ts-expect-error a promise of one: an await is missing
+posthorn({ service: "shop", database: Promise.resolve(pglite) });
+// @ts-expect-error an unset variable is not a database
+posthorn({ service: "shop", database: process.env.DATABASE_URL });
+// @ts-expect-error there is no such option
+posthorn({ service: "shop", database: pool, migrations: "auto" });
