@@ -249,7 +249,7 @@ class Instance {
 
   /** All, or those named; an unknown name lists the known ones. */
   #choose(options: unknown): readonly Declaration[] {
-    const given = options === undefined ? {} : checkOptions(options, startFields, "the options of start()");
+    const given = options === undefined ? {} : checkOptions(options, startFields, "start()");
     if (given.queues === undefined && given.subscriptions === undefined) return [...this.#declarations.values()];
     const pick = (kind: Declaration["kind"], names: readonly string[] = []): Declaration[] => {
       const known = [...this.#declarations.values()].filter((declaration) => declaration.kind === kind);
@@ -274,16 +274,16 @@ class Instance {
   }
 
   async stop(options?: unknown): Promise<void> {
-    const { graceMs } = checkOptions(options ?? {}, stopFields, "the options of stop()");
+    const { graceMs } = checkOptions(options ?? {}, stopFields, "stop()");
     this.#stopped ??= this.#stop(graceMs);
     return this.#stopped;
   }
 
   async #stop(graceMs: number): Promise<void> {
+    this.#draining = this.#started;
     try {
       // A worker that is about to begin must not outlive this.
       await this.#starting?.catch(() => undefined);
-      this.#draining = true;
       await this.#worker?.stop(graceMs);
     } finally {
       this.#draining = false;
