@@ -22,7 +22,8 @@ export const errorCodes = {
   PH_DECLARED_TWICE: {
     class: "ConfigurationError",
     retryable: false,
-    meaning: "The same queue, subscription, handler or answer was declared twice.",
+    meaning:
+      "The same queue, subscription, handler, answer or instance was declared twice, or start() was called twice.",
   },
   PH_DECLARED_LATE: {
     class: "ConfigurationError",

@@ -111,7 +111,7 @@ export function checkOptions<const T extends Fields>(
 /** Reads each property once, so that a getter cannot show one value to the check and another to the engine. */
 function readObject(value: unknown, path: string): ReadonlyMap<string, unknown> {
   if (typeof value !== "object" || value === null || !looksPlain(value)) {
-    throw new ConfigurationError("PH_OPTION_INVALID", `${path} must be an object of options, got ${show(value)}.`, {
+    throw new ConfigurationError("PH_OPTION_INVALID", `${path} takes an object of options, got ${show(value)}.`, {
       path,
     });
   }

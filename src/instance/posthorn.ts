@@ -4,6 +4,7 @@
  * The instance owns no rule; it wires the layers. Opening, migrating and starting happen once, however many calls come first.
  */
 
+import { requireKind } from "../contracts/require-kind.js";
 import { ConfigurationError, StoppedError, UnknownMessageError, WouldDeadlockError } from "../core/errors.js";
 import { limits } from "../core/limits.js";
 import { consoleLogger, type Logger } from "../core/logger.js";
@@ -147,10 +148,23 @@ class Instance {
   }
 
   // The verbs are bound, because users take them apart: const { send } = post.
-  readonly send: Say["send"] = async (...said) => (await this.#open()).say.send(...said);
-  readonly sendMany: Say["sendMany"] = async (...said) => (await this.#open()).say.sendMany(...said);
-  readonly publish: Say["publish"] = async (...said) => (await this.#open()).say.publish(...said);
-  readonly publishMany: Say["publishMany"] = async (...said) => (await this.#open()).say.publishMany(...said);
+  // The kind is checked before anything is opened: a wrong verb is told as such also while the database is away.
+  readonly send: Say["send"] = async (...said) => {
+    requireKind(said[0], "command", "send");
+    return (await this.#open()).say.send(...said);
+  };
+  readonly sendMany: Say["sendMany"] = async (...said) => {
+    requireKind(said[0], "command", "sendMany");
+    return (await this.#open()).say.sendMany(...said);
+  };
+  readonly publish: Say["publish"] = async (...said) => {
+    requireKind(said[0], "event", "publish");
+    return (await this.#open()).say.publish(...said);
+  };
+  readonly publishMany: Say["publishMany"] = async (...said) => {
+    requireKind(said[0], "event", "publishMany");
+    return (await this.#open()).say.publishMany(...said);
+  };
 
   async ask(query: unknown, request: unknown, options?: unknown): Promise<unknown> {
     return this.#answers.ask(async () => (await this.#open()).producing.database, query, request, options);

@@ -8,6 +8,7 @@ import type { Database } from "../core/database.js";
 import { ConfigurationError, DeadlineError, NoAnswerError, WouldDeadlockError } from "../core/errors.js";
 import { limits } from "../core/limits.js";
 import { checkOptions } from "../core/options.js";
+import { show } from "../core/show.js";
 import { runSealed } from "./transaction.js";
 
 export interface AnswerContext<Tx> {
@@ -44,7 +45,9 @@ export const askFields = {
     words: "an AbortSignal",
     check: (value: unknown, path: string): AbortSignal => {
       if (value instanceof AbortSignal) return value;
-      throw new ConfigurationError("PH_OPTION_INVALID", `${path} must be an AbortSignal.`, { path });
+      throw new ConfigurationError("PH_OPTION_INVALID", `${path} must be an AbortSignal, got ${show(value)}.`, {
+        path,
+      });
     },
   },
 } as const;
@@ -68,7 +71,7 @@ export class Answers {
   /** Everything is within the deadline: opening the database and the schemas too. */
   async ask(open: () => Promise<Database>, query: unknown, request: unknown, options: unknown): Promise<unknown> {
     const contract = requireKind(query, "query", "ask");
-    const given = options === undefined ? {} : checkOptions(options, askFields, "the options of ask()");
+    const given = options === undefined ? {} : checkOptions(options, askFields, "ask()");
     const answer = this.#answers.get(contract.name);
     if (answer === undefined) {
       throw new NoAnswerError(

@@ -60,7 +60,7 @@ function asSaid(contract: AnyContract, { json, key }: Prepared, headers: string 
 function encodeHeaders(kind: "command" | "event", verb: Verb, options: unknown): string | null {
   if (options === undefined) return null;
   const fields = kind === "command" ? sayFields.send : sayFields.publish;
-  const { headers } = checkOptions(options, fields, `the options of ${verb}()`);
+  const { headers } = checkOptions(options, fields, `${verb}()`);
   if (headers === undefined || Object.keys(headers).length === 0) return null;
   const { json } = toJson(headers, "headers");
   const bytes = Buffer.byteLength(json);

@@ -106,7 +106,7 @@ export function sayNow(producing: Producing): Say {
   const { database, catalog, publisher, waker, asking } = producing;
   const write: Write = async (said) => {
     if (said.length === 0) return [];
-    if (database.single && database.insideTransaction()) throw wouldDeadlock();
+    if (database.single && database.insideTransaction()) throw wouldDeadlock(said);
     const { messages, channels } = await outgoing(catalog, said);
     const written =
       messages.length <= limits.batchMessages
@@ -155,9 +155,10 @@ async function inOneTransaction<T>(database: Database, work: (tx: Executor) => P
   }
 }
 
-function wouldDeadlock(): WouldDeadlockError {
+function wouldDeadlock([first]: readonly Said[]): WouldDeadlockError {
+  const verb = first?.contract.kind === "event" ? "publish" : "send";
   return new WouldDeadlockError(
     "PH_WOULD_DEADLOCK",
-    "This call would wait for the transaction that it is called from: the embedded database has one connection. Use `send` and `publish` of the transaction or handler instead.",
+    `${verb}(${first?.contract.name}) would wait for the transaction that it is called from: the embedded database has one connection. Use the ${verb} of the transaction's or handler's context instead.`,
   );
 }

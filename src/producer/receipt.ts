@@ -75,7 +75,7 @@ export class SentReceipt implements ReceiptWithResult<never> {
   }
 
   async settled(options: { readonly withinMs: number }): Promise<Status> {
-    const { withinMs } = checkOptions(options, settledFields, "the options of settled()");
+    const { withinMs } = checkOptions(options, settledFields, "settled()");
     const until = performance.now() + withinMs;
     for (let look = firstLookMs; ; look = Math.min(longestLookMs, look * 2)) {
       const status = await this.status();

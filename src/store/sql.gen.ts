@@ -1831,7 +1831,7 @@ begin
 end $$;
 
 -- why_attended: who works on a subscription now, and which of them have a handler for which version of a contract, as JSON
---   { workers, versions: [{ version, workers }], lastSign }. Dead workers do not count; \`lastSign\` is the newest trace of any, null when there was none.
+--   { attended: { workers, versions: [{ version, workers }], lastSign } }. Dead workers do not count; \`lastSign\` is the newest trace of any, null when there was none.
 create or replace function posthorn.why_attended(p_subscription text, p_contract text) returns jsonb
 language sql stable as $$
   with here as (

@@ -59,7 +59,9 @@ export function storeError(error: unknown): unknown {
   const code = own ?? (error.code === abortedState ? "PH_TRANSACTION_ABORTED" : undefined);
   if (code === undefined) return error;
   const hint = typeof error.hint === "string" ? error.hint : advice[code];
-  const message = `${error.message.charAt(0).toUpperCase()}${error.message.slice(1)}.${hint === undefined ? "" : ` ${hint}`}`;
+  const said = `${error.message.charAt(0).toUpperCase()}${error.message.slice(1)}.`;
+  // What the server says is kept in the cause where it is not ours to say.
+  const message = own === undefined ? `${hint}` : [said, hint].filter((part) => part !== undefined).join(" ");
   const facts = typeof error.detail === "string" ? { detail: error.detail } : {};
   return errorOf(code, message, facts, error);
 }

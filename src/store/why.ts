@@ -24,6 +24,8 @@ export interface Attendance {
   readonly workers: number;
   /** Live workers with a handler for the message's contract, by version. */
   readonly versions: readonly { readonly version: number; readonly workers: number }[];
+  /** The newest trace of any worker; null when there was none. */
+  readonly lastSign: string | null;
 }
 
 /** What is known about a message for one receiver. Times are ISO 8601. */
@@ -49,8 +51,6 @@ export interface ReceiverFacts {
   readonly error?: ErrorFacts;
   readonly lastEntry?: { readonly outcome: string; readonly endedAt?: string; readonly by?: string };
   readonly attended: Attendance;
-  /** The newest trace of any worker; null when there was none. */
-  readonly lastSign: string | null;
 }
 
 export interface MessageFacts {

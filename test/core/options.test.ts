@@ -73,7 +73,7 @@ describe("checkOptions", () => {
     (value) => {
       const error = refuse(value);
       expect(error.code).toBe("PH_OPTION_INVALID");
-      expect(error.message).toMatch(/^email\.retry must be an object of options, got /);
+      expect(error.message).toMatch(/^email\.retry takes an object of options, got /);
     },
   );
 

@@ -67,6 +67,7 @@ for (const [reader, say] of [
       }
     }
     const status = await receipt.settled(patience);
+    await scene.stopWorkers();
     expect(status).toMatchObject({ state: "dead", attempt: attempts, reason: `failed ${attempts} times` });
     expect(status.history).toEqual(
       pids.map((pid, i) => ({

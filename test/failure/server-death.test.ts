@@ -46,7 +46,6 @@ test(`a server that is killed ${deaths} times under load has lost nothing that w
   await scene.quiet(120_000);
   await judge(scene, load);
   expect(await halves(scene)).toEqual([]);
-  console.log(
     load.count("confirmed"),
     load.count("refused"),
     load.count("unknown"),

@@ -111,3 +111,48 @@ for (const word of ["go", "fail"] as const) {
     ]);
   }, 120_000);
 }
+
+/** Makes the end of a first delivery wait for a lock that the test holds: before it is written, or after it and before COMMIT. */
+async function holdEnds(
+  moment: "before" | "after",
+): Promise<{ waits: () => Promise<void>; release: () => Promise<unknown> }> {
+  await scene.rows(`create function wait_in_end() returns trigger language plpgsql as $$
+    begin perform pg_advisory_xact_lock_shared(4712); return new; end $$`);
+  await scene.rows(`create trigger wait_in_end ${moment} insert on posthorn.ending_1 for each row
+    when (new.outcome = 'succeeded' and new.delivery = 1 and new.message = 1) execute function wait_in_end()`);
+  await scene.rows("select pg_advisory_lock(4712)");
+  const waiting = `select count(*) from pg_locks where locktype = 'advisory' and objid = 4712 and not granted`;
+  return {
+    waits: async () => void (await eventually(async () => (await scene.count(waiting)) === 1, patience)),
+    release: () => scene.rows("select pg_advisory_unlock(4712)"),
+  };
+}
+
+for (const moment of ["before", "after"] as const) {
+  test(`a worker that is stopped right ${moment} its end is written, and before COMMIT, leaves one effect: its own or its replacement's`, async () => {
+    // Goal: the end of a delivery is written once. Whoever comes second waits for the first, and learns what became of it.
+    // Method: a trigger holds the sleeper's end in the server until the sleeper is stopped. Before: the rescuer's end comes first, and the
+    // sleeper's meets it. After: the rescuer meets an end that is not committed, until the server gives the silent transaction up.
+    const settings = { readers: ["rows"], workerTimeoutMs, visibilityTimeoutMs: 1_000, retry: later };
+    const ends = await holdEnds(moment);
+    const sleeper = await scene.worker(settings);
+    await scene.post.send(WriteRow, { n: 1 });
+    await ends.waits();
+    const replacement = await scene.worker(settings);
+    sleeper.kill("SIGSTOP");
+    if (moment === "after") await ends.release();
+    await eventually(async () => (await effectsOf(scene, "rows")).get(1) === 1, patience);
+    if (moment === "before") await ends.release();
+    sleeper.kill("SIGCONT");
+    await eventually(async () => (await scene.count("select count(*) from posthorn.worker")) === 2, patience);
+    await worksAgain({ sleeper, replacement }, "rows");
+    expect(await scene.rows("select n, pid from effect order by n")).toEqual([
+      { n: 1, pid: replacement.pid },
+      { n: 2, pid: sleeper.pid },
+    ]);
+    expect(await scene.rows("select delivery, outcome from posthorn.ending_1 where message = 1 order by 1")).toEqual([
+      { delivery: 1, outcome: "crashed" },
+      { delivery: 2, outcome: "succeeded" },
+    ]);
+  }, 120_000);
+}

@@ -189,7 +189,7 @@ describe.each(twoHomes)("an instance on $name", (kind) => {
     expect(await wrong({ queues: [queue, queue] })).toContain(`"${queue}" twice`);
     expect(await wrong({ queues: queue })).toMatch(/queues must be a list of names, got the string/);
     expect(await wrong({ queue: [queue] })).toMatch(/unknown option "queue".*Did you mean "queues"/);
-    expect(await wrong([queue])).toMatch(/must be an object of options, got an array/);
+    expect(await wrong([queue])).toMatch(/takes an object of options, got an array/);
     await post.start({ queues: [queue], subscriptions: [] });
     expect(await line(post, queue)).toMatchObject({ workers: 1 });
     expect(await line(post, reader)).toBeUndefined();

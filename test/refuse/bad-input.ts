@@ -198,12 +198,7 @@ export const badHeaders: readonly (readonly [string, () => unknown, string, RegE
   ["a revoked proxy", revoked, "PH_PAYLOAD_NOT_JSON", /cannot be read/],
 ];
 export const badOptions: readonly (readonly [string, unknown, string, RegExp])[] = [
-  [
-    "a text",
-    "fast",
-    "PH_OPTION_INVALID",
-    /the options of send\(\) must be an object of options, got the string "fast"/,
-  ],
+  ["a text", "fast", "PH_OPTION_INVALID", /^send\(\) takes an object of options, got the string "fast"/],
   ["null", null, "PH_OPTION_INVALID", /got null/],
   ["a mistyped one", { header: {} }, "PH_OPTION_UNKNOWN", /unknown option "header"\. Did you mean "headers"/],
   ["another library's", { attempts: 3 }, "PH_OPTION_UNKNOWN", /unknown option "attempts"\. Known are: headers/],

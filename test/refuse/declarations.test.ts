@@ -56,7 +56,7 @@ describe("a policy", () => {
   });
 
   test.each([
-    ["nothing", undefined, "PH_OPTION_INVALID", /^q\d+ must be an object of options, got undefined/],
+    ["nothing", undefined, "PH_OPTION_INVALID", /^q\d+ takes an object of options, got undefined/],
     ["null", null, "PH_OPTION_INVALID", /got null/],
     ["a Map", new Map(Object.entries(whole)), "PH_OPTION_INVALID", /got an instance of Map/],
     ["a list", [whole], "PH_OPTION_INVALID", /got an array/],
@@ -139,7 +139,7 @@ describe("a policy", () => {
       "a revoked proxy",
       revoked(),
       "PH_OPTION_INVALID",
-      /must be an object of options, got an object that cannot be read/,
+      /takes an object of options, got an object that cannot be read/,
     ],
     [
       "a proxy that throws",
@@ -356,7 +356,7 @@ describe("posthorn()", () => {
   const database = "postgres://nobody@127.0.0.1:1/none";
   const made = (options: unknown) => () => posthorn(untyped<{ service: string; database: string }>(options));
   test.each([
-    ["nothing", undefined, "PH_OPTION_INVALID", /^posthorn\(\) must be an object of options, got undefined/],
+    ["nothing", undefined, "PH_OPTION_INVALID", /^posthorn\(\) takes an object of options, got undefined/],
     ["no service", { database }, "PH_OPTION_MISSING", /lacks the option service/],
     [
       "no database, as from an unset variable",

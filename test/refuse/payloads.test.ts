@@ -180,7 +180,7 @@ describe.each(twoHomes)("on $name", (kind) => {
       const error = await rejected(post.publish(AnyHappened, {}, { [name]: 1 }));
       expect([error.code, error.message]).toEqual([
         "PH_OPTION_UNKNOWN",
-        expect.stringContaining(`the options of publish() has an unknown option "${name}"`),
+        expect.stringContaining(`publish() has an unknown option "${name}"`),
       ]);
     }
     expect(await stored()).toBe(before);
