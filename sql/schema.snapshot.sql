@@ -183,6 +183,19 @@ table deferred.payload json not null
 table deferred.headers json
 table deferred.published_at timestamp with time zone not null
 table deferred.history json not null
+table discarded.subscription integer not null
+table discarded.message bigint not null
+table discarded.nonce bigint not null
+table discarded.contract integer not null
+table discarded.discarded_at timestamp with time zone not null
+table discarded.keep_until timestamp with time zone not null
+table discarded.discarded_by text not null
+table discarded.reason text not null
+table discarded.list text not null
+table discarded.delivery integer not null
+table discarded.attempts integer not null
+table discarded.published_at timestamp with time zone not null
+table discarded.history json not null
 table ending_1.message bigint not null
 table ending_1.claim bigint
 table ending_1.worker bigint
@@ -503,6 +516,9 @@ constraint dead_letter_subscription_message_key on posthorn.dead_letter UNIQUE (
 constraint deferred_pkey on posthorn.deferred PRIMARY KEY (id)
 constraint deferred_subscription_fkey on posthorn.deferred FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint deferred_subscription_message_key on posthorn.deferred UNIQUE (subscription, message)
+constraint discarded_list_check on posthorn.discarded CHECK ((list = ANY (ARRAY['dead-letters'::text, 'invalid'::text])))
+constraint discarded_pkey on posthorn.discarded PRIMARY KEY (subscription, message)
+constraint discarded_subscription_fkey on posthorn.discarded FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint epoch_pkey on posthorn.epoch PRIMARY KEY (n)
 constraint installation_pkey on posthorn.installation PRIMARY KEY (singleton)
 constraint installation_singleton_check on posthorn.installation CHECK (singleton)
@@ -578,6 +594,8 @@ CREATE INDEX deferred_due ON posthorn.deferred USING btree (subscription, due_at
 CREATE INDEX deferred_held ON posthorn.deferred USING btree (worker) WHERE (token IS NOT NULL)
 CREATE UNIQUE INDEX deferred_pkey ON posthorn.deferred USING btree (id)
 CREATE UNIQUE INDEX deferred_subscription_message_key ON posthorn.deferred USING btree (subscription, message)
+CREATE INDEX discarded_kept ON posthorn.discarded USING btree (keep_until)
+CREATE UNIQUE INDEX discarded_pkey ON posthorn.discarded USING btree (subscription, message)
 CREATE UNIQUE INDEX ending_1_by_delivery ON posthorn.ending_1 USING btree (message, subscription, delivery)
 CREATE UNIQUE INDEX ending_2_by_delivery ON posthorn.ending_2 USING btree (message, subscription, delivery)
 CREATE UNIQUE INDEX ending_3_by_delivery ON posthorn.ending_3 USING btree (message, subscription, delivery)
@@ -653,69 +671,97 @@ enum outcome (succeeded, failed, crashed, released, rejected, invalid, skipped, 
 function after_crash(p_worker posthorn.worker, p_subscription posthorn.subscription, p_begun_at timestamp with time zone, p_row posthorn.deferred, p_unknown boolean, p_blamed boolean) returns void plpgsql volatile body 7ce05a552710bb0d74f68cae24da771b
 function alert_rules() returns TABLE(subscription integer, subscription_name text, name text, value bigint, threshold bigint) sql volatile body 1437911b62d657c6ac0b5a836bf85edc
 function append(p_messages json) returns json plpgsql volatile body 022f5080b7830b4bea118e448613c6bd
-function append_of(p_slot smallint, p_messages json) returns json plpgsql volatile body 6452dfc3316342258ad6de1e601b27b6
+function append_of(p_slot smallint, p_messages json) returns json plpgsql volatile body d1f8f8990141588008c2f4c80884ce43
 function by_slot(p_signature text, p_returns text, p_body text) returns void plpgsql volatile body 7bc1910ed31bb853ca2410e5b838a4d1
 function check_contract(p_name text, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_by text, p_new_kind posthorn.kind, p_new_channel text, p_new_keyed boolean, p_new_owner text, p_new_by text) returns void plpgsql volatile body 5fb3f1c89921a286386337222d33b1e9
-function claim(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer) returns json plpgsql volatile body 96ce64644cb8b231995a9aa7e8dc7e16
+function claim(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer) returns json plpgsql volatile body b70cea58632d56851f68862b3ff9d534
 function claim_of(p_slot smallint, p_claim bigint) returns posthorn.claim_1 plpgsql volatile body 22dfaece68090d24c642eb5bf8690ea6
 function conclude(p_parts json, p_ends json DEFAULT NULL::json, p_say json DEFAULT NULL::json) returns json plpgsql volatile body c37c978cce01edff8e4c28a7c00ac4f8
 function conclude_one(p_end json) returns void plpgsql volatile body 01b2ee5b4defe70530c1e4009f8a6f8c
 function count_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone) returns record plpgsql volatile body e9b23776fe9e2cb428c82ec39f10bb06
-function dead_workers() returns TABLE(worker bigint, why text) sql volatile body 27ac56f6f04c25d2ec2645608a76c9f0
+function count_between(p_channel integer, p_lane integer, p_after bigint, p_before bigint, p_limit integer) returns bigint plpgsql stable body a15af6a5ae30539490e60ad9aa183917
+function crossed_alerts() returns json sql volatile body 179bec7775391ee3cf53ef271498fd0c
+function dead_workers() returns TABLE(worker bigint, why text) sql volatile body 0167eca641aa5f830d5a654f946ace27
 function delivery_of(p_subscription integer, p_lane integer, p_message bigint, p_slot smallint) returns posthorn.deferred plpgsql volatile body 6c8b7255f1e3123fd5d83a254699b6b0
+function discard(p_filter json, p_by text, p_reason text, p_limit integer) returns json plpgsql volatile body f212af9213a42a9bda26e7a56607f2cc
 function end_deferred(p_deferred bigint, p_token bigint, p_outcome posthorn.outcome) returns posthorn.deferred plpgsql volatile body 359dc6f31689eba62907900b7ff8a387
-function end_in_transaction(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_say json) returns json plpgsql volatile body 4d8ee34ef77274310d0ceb696b637fee
+function end_in_transaction(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_say json) returns json plpgsql volatile body 08f5bd8acab41a172b2869f7301cf23b
 function end_of(p_slot smallint, p_subscription integer, p_message bigint, p_delivery integer, p_outcome posthorn.outcome, p_claim bigint, p_worker bigint) returns boolean plpgsql volatile body 809e3d85874fd8bbc3b056ee864b3900
+function error_groups(p_filter json, p_limit integer, p_read integer) returns json sql stable body 2b3a9c768d9244a9319bff3d08d94c6f
+function fleet() returns json sql volatile body 59e8767873782d9bf37c43105d8f8d83
 function follow(p_row posthorn.deferred, p_outcome posthorn.outcome, p_next json) returns void plpgsql volatile body 84e1c03a6b2afeb625a8704c88dc8120
-function gauges(p_limit integer) returns TABLE(subscription integer, backlog bigint, age_ms bigint, running bigint, dead_letters bigint, invalid bigint, workers bigint, retrying bigint) plpgsql volatile body 28531a6b49e6c08112b7b0b420c57c80
+function forget_worker(p_worker bigint) returns void plpgsql volatile body 747f59704892b8f60d61f8f335ab1dbd
+function gauges(p_limit integer) returns TABLE(subscription integer, backlog bigint, age_ms bigint, running bigint, dead_letters bigint, invalid bigint, workers bigint, retrying bigint) sql volatile body 993ec2d00799b1e04c092b28955f4873
 function has_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint) returns boolean plpgsql volatile body f5b4a41f2c2c433cab905a68f2dd999c
-function heartbeat(p_worker bigint, p_oldest bigint) returns boolean sql volatile body 8e348cf860618d58594a78c06a12eb4f
-function hold_worker(p_worker bigint) returns void plpgsql volatile body 7573366dc1a7c094b4f3f90176199d02
+function heartbeat(p_worker bigint, p_oldest bigint) returns boolean plpgsql volatile body ce5493e45a1b35d44e1f59643da0372d
+function hold_worker(p_worker bigint) returns void plpgsql volatile body 94b17904c392ef261e73a15c93e3859c
 function id_of(p_public text) returns bigint sql immutable body 770fd5118467b6fc1be6d872c45b5eac
 function is_here(p_system bigint, p_database oid) returns boolean sql stable body d41386dcf9904ba75358fbd5cecbe6ff
+function is_locked(p_key bigint) returns boolean sql volatile body 575a69e2ddf3ae9bcdad10052c30896e
+function is_passed(p_at posthorn."position", p_id bigint, p_xid xid8) returns boolean plpgsql stable body a11bad2d942a77a6eb9abe2f9d9f9115
 function is_ready(p_ring posthorn.ring, p_subscription integer, p_lane integer, p_channel integer) returns boolean plpgsql volatile body e937849824d67c922bb07baa2a2a2a20
 function late_page(p_slots smallint[], p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer) returns SETOF posthorn.stored plpgsql volatile body 88de4aa090758bd23e2ca1882134b706
 function late_page_of(p_slot smallint, p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer) returns SETOF posthorn.stored plpgsql volatile body 97b8fd2b9368b8e793b4039f1ffbcd37
 function late_xids(p_slots smallint[], p_channel integer, p_lane integer, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot) returns xid8[] plpgsql volatile body 29bf1c35e257c2d87f5c93e5ef55f843
 function late_xids_of(p_slot smallint, p_channel integer, p_lane integer, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot) returns xid8[] plpgsql volatile body a2d7b8c35c7d38736dd09923f2224186
+function letters(p_filter json, p_limit integer) returns json plpgsql stable body 4e32a2a9ca1677328712eef548b0a9f1
+function letters_count(p_filter json) returns json plpgsql stable body 7e275f7e4228432883825a825ec7308c
+function letters_where(p_filter json) returns text sql immutable body b95ad13e669d93a696588755cab5f05e
 function lock_key(p_purpose text, p_a bigint DEFAULT 0, p_b bigint DEFAULT 0) returns bigint sql immutable body a780ce83d997ab5f5ac21a342f991ab1
-function log_status(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_slot smallint, p_xid xid8) returns json plpgsql stable body 15ac541640df4128c10000ac09d91836
+function log_status(p_subscription posthorn.subscription, p_lane integer, p_id bigint) returns json plpgsql stable body fa42b244842c8a54e18cdc3b43d07255
 function message_of(p_slot smallint, p_channel integer, p_lane integer, p_id bigint) returns posthorn.stored plpgsql volatile body d19f9afe3b1a061c56c9698e0ae75d33
-function message_status(p_public text) returns json plpgsql stable body 49d41a73b578aa34e1bdc4ded729b276
+function message_status(p_public text) returns json plpgsql stable body 749ef9e5188a97299e07947cab37d288
 function new_lanes(p_subscription integer, p_lanes integer, p_from_start boolean) returns void plpgsql volatile body b3ee72c0b9033442c92664c055dd924b
+function newest_claim_at(p_subscription integer) returns timestamp with time zone plpgsql stable body 012bffa879aa7f8cb639b7b1406060e0
 function newest_claim_of(p_slot smallint, p_subscription integer, p_lane integer) returns posthorn."position" plpgsql volatile body 5c991159aa8a7d4d05913f3d78ff7c62
+function newest_ending(p_subscription integer, p_id bigint, OUT outcome text, OUT at timestamp with time zone, OUT delivery integer) returns record plpgsql stable body d22a3bd43d46e1a6c2d4d13033a78db6
 function nonce_of(p_public text) returns bigint sql immutable body 461a80fda8f946d15bc85b9d0a75e76b
-function open_claims(p_subscription integer) returns SETOF posthorn.claim_1 sql volatile body e813feba50168fc8289e9de7718851de
-function open_claims_of(p_slot smallint, p_worker bigint, p_from bigint, p_limit integer) returns SETOF posthorn.claim_1 plpgsql volatile body 2491a33fe23a299670078e91a857ba17
-function own_transaction(p_durable boolean) returns posthorn.ring plpgsql volatile body f152d9acd26e258840a706e955e87908
+function normalised(p_text text) returns text sql immutable body 076672088e27ab04bb04bb7bc19456c0
+function open_claims() returns SETOF posthorn.claim_1 sql volatile body 50919d76d43047e129eac41204df9006
+function open_claims_of(p_slot smallint, p_worker bigint, p_from bigint, p_limit integer) returns SETOF posthorn.claim_1 plpgsql volatile body 1456df34dff3056a06e3c2ace1c50831
+function own_transaction(p_durable boolean) returns posthorn.ring plpgsql volatile body 842a244fef05402513009ad8da80fab3
 function page(p_slots smallint[], p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer) returns SETOF posthorn.stored plpgsql volatile body 4142d05a17478b20c2a99b55f6dc5f86
 function page_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer) returns SETOF posthorn.stored plpgsql volatile body af5672e4b0edf1109b1cab87b6993f4c
 function parts_of(p_slot smallint, p_claim bigint) returns SETOF posthorn.settlement_1 plpgsql volatile body 874862cacd05d8e4ec18694dbe1c6ebc
-function peek(p_worker bigint, p_subscriptions json, p_seen text) returns json plpgsql volatile body 7464cfb84a50864381fdb8f17ff9d3e5
+function peek(p_worker bigint, p_subscriptions json, p_seen text, p_watch boolean DEFAULT false) returns json plpgsql volatile body 1a6ec883929623ba06d7523ddf14eaec
+function plain_plans() returns void plpgsql volatile body 7724d5677658961553186027baf5bcb3
 function position_of(p_subscription integer, p_lane integer) returns posthorn."position" plpgsql volatile body a051c73d3ac550fde4f011b7e2058d52
 function public_id(p_id bigint, p_nonce bigint) returns text sql immutable body 5069506832cd976835edb476b9c2a329
 function publish(name text, payload json, key text DEFAULT NULL::text, headers json DEFAULT NULL::json) returns text sql volatile body 1210d20fcb52b02a93c3a83baffb2c27
 function raise_lost(p_what json) returns void plpgsql volatile body 6a8b885b7b2c1c4438671dc611452c13
 function random_bigint() returns bigint sql volatile body dd887409346f69fbc8358359170ee317
+function recent_alerts(p_limit integer) returns json sql stable body 4746f1d811af5909142052090f83bca7
+function recent_rate(p_subscription integer, p_lane integer, p_slot smallint) returns double precision plpgsql stable body 7f39db05a3858bcc42f078d344ab47a8
+function redrive(p_filter json, p_by text, p_limit integer) returns json plpgsql volatile body c4ac1141ce64e93d4bbb3aa132010873
 function register_channel(p_kind posthorn.kind, p_name text) returns integer plpgsql volatile body 0319587c3f81922c5657b5b5f21e149c
 function register_contract(p_name text, p_version integer, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_service text, p_publishes boolean) returns json plpgsql volatile body b6a5f33551dff4ab902598a08015c2e0
 function register_subscription(p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text) returns json plpgsql volatile body 312fe8f757bbaa8c7c4cbf4e8e787a0a
 function register_worker(p_service text, p_host text, p_pid integer, p_timeout_ms integer, p_session_key bigint, p_backends json, p_attends json) returns bigint plpgsql volatile body e20427705b40fe72689b36e5d395d9d5
-function rescue(p_limit integer) returns json plpgsql volatile body b0dda725e9e92b40e370d1624452ac13
+function registered() returns json sql stable body 2baa93f8e03181b2d9b274ca1fff9ae9
+function rescue(p_limit integer) returns json plpgsql volatile body f4a19a9c23444efc1ee50ac4c6a6cd25
 function rescue_claim(p_worker posthorn.worker, p_claim posthorn.claim_1) returns integer plpgsql volatile body b95f4160cfa147bc0ad0b618154ebe8f
-function rescue_deferred(p_worker posthorn.worker) returns integer plpgsql volatile body 5bc14405da077ad7803cbcb55ca8c583
+function rescue_deferred(p_worker posthorn.worker) returns integer plpgsql volatile body e6875c689910b1588e7600ed10afa7a0
+function rescue_worker(p_worker posthorn.worker, p_limit integer, OUT claims integer, OUT messages integer, OUT done boolean) returns record plpgsql volatile body 34b0942bda0770e461824a4ab0ad1563
 function said(p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json) returns text plpgsql volatile body b80d3df09476ae6dd83e0ceae499aae3
 function send(name text, payload json, key text DEFAULT NULL::text, headers json DEFAULT NULL::json) returns text sql volatile body 0f70605f72183790da1af265d424c753
 function settle(p_parts json, p_ends json, p_say json) returns json plpgsql volatile body 8d7329b8371c7c98220ba03f3305d393
-function settle_parts_of(p_slot smallint, p_parts json) returns bigint[] plpgsql volatile body ba7a2113332dcbb8542d447a208877ad
+function settle_parts_of(p_slot smallint, p_parts json) returns bigint[] plpgsql volatile body b36b9077006b4b73e0424b45889c4d11
 function slot_of_claim(p_claim bigint) returns smallint sql volatile body a7963bf32941e58ea1c9ba97da58ebbf
-function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body 54135c54958aad5790fd649f708382fc
+function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body 74487372301d31a9f14bff227672423e
+function take_letters(p_filter json, p_limit integer) returns SETOF posthorn.deferred plpgsql volatile body 20aaf60ff62c1183da39cf0f1c75a5f1
 function tick_of(p_slot smallint, p_id bigint) returns posthorn.tick plpgsql volatile body b42d63568f4791a19b26e8ab22275e79
 function waiting_in_log(p_subscription integer, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone) returns record plpgsql volatile body df1821e18d93c3ac2ed8e225a0bf1fa6
-function waiting_status(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json sql stable body 57743abffb2e1c1d6717e30737d9861c
+function waiting_status(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json sql stable body b915851f9d24970647965ac359a1e443
 function watch(p_every_ms integer) returns json plpgsql volatile body 5a223c70f7fd0a68d2c6ae815dead3a0
+function where_in_log(p_id bigint, p_nonce bigint, OUT slot smallint, OUT lane integer, OUT contract integer, OUT published_at timestamp with time zone, OUT xid xid8) returns record plpgsql stable body 7ee6ca48698cb0ecdeafc6098648ed19
+function why(p_public text) returns json plpgsql stable body c61370f64df8e73bd1b562b626f1e064
+function why_attended(p_subscription text, p_contract text) returns jsonb sql stable body da97fb08f204a252c79ed6be3d38a031
+function why_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_slot smallint, p_xid xid8) returns json plpgsql stable body 7ee01002c5cadbfec582e3d40f8be82f
+function why_position(p_subscription integer, p_lane integer) returns posthorn."position" plpgsql stable body 6bbd03a374c34d93f598398d1dbc5053
+function why_waiting(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json sql stable body 2871a29db98ece4df67d64142ec37879
+function why_worker(p_worker bigint) returns json sql stable body 9ddabcf5afb83430c7aeea7a6ef57a7b
 function with_entry(p_history json, p_entry json) returns json sql immutable body a15cccef8df84c92960291c9ddaab65b
-function work(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_parts json) returns json plpgsql volatile body 6064950def0669e3d65310a532e6f3a4
+function work(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_parts json) returns json plpgsql volatile body b6f0dd92dfaef8dec4d2f0ef4925cc19
 function write_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_rows posthorn.stored[]) returns void plpgsql volatile body fbcf9de9e2b91b4fa7957e4cefb27107
 function write_tick(p_slot smallint, p_id bigint, p_ceiling_id bigint, p_snapshot pg_snapshot) returns void plpgsql volatile body 4fa474e87c84bd27cc61a474937c9b24
 
@@ -813,6 +859,7 @@ sequence dead_letter_id_seq: nobody
 view dead_letters: nobody
 table deferred: nobody
 sequence deferred_id: nobody
+table discarded: nobody
 table ending_1: nobody
 table ending_2: nobody
 table ending_3: nobody
@@ -872,59 +919,87 @@ function claim_of(p_slot smallint, p_claim bigint): nobody
 function conclude(p_parts json, p_ends json, p_say json): nobody
 function conclude_one(p_end json): nobody
 function count_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone): nobody
+function count_between(p_channel integer, p_lane integer, p_after bigint, p_before bigint, p_limit integer): nobody
+function crossed_alerts(): nobody
 function dead_workers(): nobody
 function delivery_of(p_subscription integer, p_lane integer, p_message bigint, p_slot smallint): nobody
+function discard(p_filter json, p_by text, p_reason text, p_limit integer): nobody
 function end_deferred(p_deferred bigint, p_token bigint, p_outcome posthorn.outcome): nobody
 function end_in_transaction(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_say json): nobody
 function end_of(p_slot smallint, p_subscription integer, p_message bigint, p_delivery integer, p_outcome posthorn.outcome, p_claim bigint, p_worker bigint): nobody
+function error_groups(p_filter json, p_limit integer, p_read integer): nobody
+function fleet(): nobody
 function follow(p_row posthorn.deferred, p_outcome posthorn.outcome, p_next json): nobody
+function forget_worker(p_worker bigint): nobody
 function gauges(p_limit integer): nobody
 function has_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint): nobody
 function heartbeat(p_worker bigint, p_oldest bigint): nobody
 function hold_worker(p_worker bigint): nobody
 function id_of(p_public text): nobody
 function is_here(p_system bigint, p_database oid): nobody
+function is_locked(p_key bigint): nobody
+function is_passed(p_at posthorn."position", p_id bigint, p_xid xid8): nobody
 function is_ready(p_ring posthorn.ring, p_subscription integer, p_lane integer, p_channel integer): nobody
 function late_page(p_slots smallint[], p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer): nobody
 function late_page_of(p_slot smallint, p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer): nobody
 function late_xids(p_slots smallint[], p_channel integer, p_lane integer, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot): nobody
 function late_xids_of(p_slot smallint, p_channel integer, p_lane integer, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot): nobody
+function letters(p_filter json, p_limit integer): nobody
+function letters_count(p_filter json): nobody
+function letters_where(p_filter json): nobody
 function lock_key(p_purpose text, p_a bigint, p_b bigint): nobody
-function log_status(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_slot smallint, p_xid xid8): nobody
+function log_status(p_subscription posthorn.subscription, p_lane integer, p_id bigint): nobody
 function message_of(p_slot smallint, p_channel integer, p_lane integer, p_id bigint): nobody
 function message_status(p_public text): nobody
 function new_lanes(p_subscription integer, p_lanes integer, p_from_start boolean): nobody
+function newest_claim_at(p_subscription integer): nobody
 function newest_claim_of(p_slot smallint, p_subscription integer, p_lane integer): nobody
+function newest_ending(p_subscription integer, p_id bigint, OUT outcome text, OUT at timestamp with time zone, OUT delivery integer): nobody
 function nonce_of(p_public text): nobody
-function open_claims(p_subscription integer): nobody
+function normalised(p_text text): nobody
+function open_claims(): nobody
 function open_claims_of(p_slot smallint, p_worker bigint, p_from bigint, p_limit integer): nobody
 function own_transaction(p_durable boolean): nobody
 function page(p_slots smallint[], p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer): nobody
 function page_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer): nobody
 function parts_of(p_slot smallint, p_claim bigint): nobody
-function peek(p_worker bigint, p_subscriptions json, p_seen text): nobody
+function peek(p_worker bigint, p_subscriptions json, p_seen text, p_watch boolean): nobody
+function plain_plans(): nobody
 function position_of(p_subscription integer, p_lane integer): nobody
 function public_id(p_id bigint, p_nonce bigint): nobody
 function publish(name text, payload json, key text, headers json): nobody
 function raise_lost(p_what json): nobody
 function random_bigint(): nobody
+function recent_alerts(p_limit integer): nobody
+function recent_rate(p_subscription integer, p_lane integer, p_slot smallint): nobody
+function redrive(p_filter json, p_by text, p_limit integer): nobody
 function register_channel(p_kind posthorn.kind, p_name text): nobody
 function register_contract(p_name text, p_version integer, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_service text, p_publishes boolean): nobody
 function register_subscription(p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text): nobody
 function register_worker(p_service text, p_host text, p_pid integer, p_timeout_ms integer, p_session_key bigint, p_backends json, p_attends json): nobody
+function registered(): nobody
 function rescue(p_limit integer): nobody
 function rescue_claim(p_worker posthorn.worker, p_claim posthorn.claim_1): nobody
 function rescue_deferred(p_worker posthorn.worker): nobody
+function rescue_worker(p_worker posthorn.worker, p_limit integer, OUT claims integer, OUT messages integer, OUT done boolean): nobody
 function said(p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json): nobody
 function send(name text, payload json, key text, headers json): nobody
 function settle(p_parts json, p_ends json, p_say json): nobody
 function settle_parts_of(p_slot smallint, p_parts json): nobody
 function slot_of_claim(p_claim bigint): nobody
 function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer): nobody
+function take_letters(p_filter json, p_limit integer): nobody
 function tick_of(p_slot smallint, p_id bigint): nobody
 function waiting_in_log(p_subscription integer, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone): nobody
 function waiting_status(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint): nobody
 function watch(p_every_ms integer): nobody
+function where_in_log(p_id bigint, p_nonce bigint, OUT slot smallint, OUT lane integer, OUT contract integer, OUT published_at timestamp with time zone, OUT xid xid8): nobody
+function why(p_public text): nobody
+function why_attended(p_subscription text, p_contract text): nobody
+function why_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_slot smallint, p_xid xid8): nobody
+function why_position(p_subscription integer, p_lane integer): nobody
+function why_waiting(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint): nobody
+function why_worker(p_worker bigint): nobody
 function with_entry(p_history json, p_entry json): nobody
 function work(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_parts json): nobody
 function write_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_rows posthorn.stored[]): nobody

@@ -1374,7 +1374,8 @@ language sql volatile as $$
     where (posthorn.claim_of(s.slot, p_claim)).id is not null limit 1
 $$;
 
--- rescue_deferred: frees the deliveries from \`deferred\` that a dead worker held. Returns how many.
+-- rescue_deferred: frees the deliveries from \`deferred\` that a dead worker held. Returns how many. Under a suspect those without a crash
+-- so far are not blamed. One that has been under a crash already is: as long as it killed unblamed beside suspects, these paid for it.
 create or replace function posthorn.rescue_deferred(p_worker posthorn.worker) returns int
 language plpgsql as $$
 declare
@@ -1387,7 +1388,7 @@ begin
     select * into v_subscription from posthorn.subscription where id = v_row.subscription;
     perform posthorn.end_of((select slot from posthorn.ring), v_row.subscription, v_row.message, v_row.delivery, 'crashed', null, p_worker.id);
     perform posthorn.after_crash(p_worker, v_subscription, v_row.taken_at, v_row, v_subscription.idempotency = 'at-most-once',
-      v_row.crashes >= 2 or not v_suspects);
+      v_row.crashes >= 1 or not v_suspects);
     v_freed := v_freed + 1;
   end loop;
   return v_freed;

@@ -2,10 +2,10 @@ import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import * as errors from "../../src/core/errors.js";
 import { limits } from "../../src/core/limits.js";
-import { errorsPage, limitMeanings, limitsPage, optionsPage, optionTables, statesPage } from "./reference.js";
+import { cliPage, errorsPage, limitMeanings, limitsPage, optionsPage, optionTables, statesPage } from "./reference.js";
 import { root, sourcesIn } from "./sources.js";
 
-const pages = { errors: errorsPage, options: optionsPage, states: statesPage, limits: limitsPage };
+const pages = { errors: errorsPage, options: optionsPage, states: statesPage, limits: limitsPage, cli: cliPage };
 
 for (const [name, render] of Object.entries(pages)) {
   test(`docs/reference/${name}.md is what the tables in src say`, async () => {

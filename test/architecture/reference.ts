@@ -1,5 +1,7 @@
 /** The pages of docs/reference, made from the tables that the code itself uses. */
 import { readFileSync } from "node:fs";
+import { optionUsage, optionWords, usageOf } from "../../src/cli/help.js";
+import { commands, exits } from "../../src/cli/table.js";
 import { contractFields } from "../../src/contracts/define.js";
 import { type ErrorCode, errorCodes } from "../../src/core/errors.js";
 import { limits } from "../../src/core/limits.js";
@@ -95,6 +97,31 @@ export function limitsPage(): string {
   return page("Limits", [
     "Everything is bounded, and what exceeds a bound is refused with a typed error.",
     table(["Limit", "Value", "Meaning"], rows),
+  ]);
+}
+
+export function cliPage(): string {
+  const parts = Object.entries(commands).map(([name, command]) => {
+    const { argument, options, planned, summary, more, wrong } = command;
+    if (planned) return `## \`posthorn ${name}\`\n\n${summary}. Planned, not built yet: refused by name.`;
+    const rows = [
+      ...(argument === undefined ? [] : [[`\`<${argument.name}>\``, argument.doc]]),
+      ...Object.entries(options).map(([one, option]) => [`\`${optionUsage(one, option)}\``, optionWords(option)]),
+    ];
+    const ends = `Ends with 1: ${wrong === undefined ? "it failed" : `${wrong.charAt(0).toLowerCase()}${wrong.slice(1)}, or it failed`}.`;
+    const words = [`${summary}.`, ...(more === undefined ? [] : [more]), ends].join(" ");
+    return `## \`${usageOf(name, command)}\`\n\n${words}\n\n${table(["Option", "Meaning"], rows)}`;
+  });
+  return page("Command line", [
+    "`posthorn <command>` works beside running applications, also on the embedded database. It reads `posthorn.config.ts`, `.js` or\n" +
+      "`.mjs`, found from the current folder upwards, which exports the instance as `post` or as default. How to use it is in\n" +
+      "[operating](../guides/operating.md).",
+    table(
+      ["Exit code", "Meaning"],
+      Object.entries(exits).map(([code, meaning]) => [code, meaning]),
+    ),
+    'With `--json` an error is printed as `{ "error": { code, message, facts } }`; the codes are in [errors](errors.md).',
+    ...parts,
   ]);
 }
 

@@ -1,5 +1,5 @@
 /** The rules of the layers as data, and the functions that find what breaks them. */
-import type { Import, Source } from "./sources.js";
+import { computed, type Import, type Source } from "./sources.js";
 
 /** What a folder of src may import; "(types)" allows type-only imports. A folder that is not here may not exist. */
 export const layers: Readonly<Record<string, readonly string[]>> = {
@@ -19,7 +19,8 @@ export const layers: Readonly<Record<string, readonly string[]>> = {
 /** Packages that a folder may import, and how. Everything else is Node's own. */
 export const packages: Readonly<Record<string, Readonly<Record<string, readonly Import["kind"][]>>>> = {
   databases: { pg: ["type", "dynamic"], "@electric-sql/pglite": ["type", "dynamic"] },
-  cli: { jiti: ["dynamic"] },
+  // The user's configuration file.
+  cli: { jiti: ["dynamic"], [computed]: ["dynamic"] },
 };
 
 /** What each entry of `exports` may reach: at once when it is loaded, and later through `import()`. */

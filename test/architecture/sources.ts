@@ -86,7 +86,7 @@ function importOf(node: Node): Pick<Import, "specifier" | "kind"> | undefined {
       if (!isNode(node.source)) return undefined;
       return { specifier: literal(node.source), kind: onlyTypes(node) ? "type" : "static" };
     case "ImportExpression":
-      return { specifier: literal(node.source), kind: "dynamic" };
+      return { specifier: isText(node.source) ? literal(node.source) : computed, kind: "dynamic" };
     case "TSImportType":
       return { specifier: literal(node.source ?? node.argument), kind: "type" };
     default:
@@ -97,6 +97,13 @@ function importOf(node: Node): Pick<Import, "specifier" | "kind"> | undefined {
 /** `import { type A }` keeps the import at run time under our compiler settings, so only the leading word counts. */
 function onlyTypes(node: Node): boolean {
   return node.importKind === "type" || node.exportKind === "type";
+}
+
+/** What stands for a specifier that only the running program knows; a layer may import it where the rules say so. */
+export const computed = "(computed)";
+
+function isText(node: unknown): boolean {
+  return isNode(node) && typeof node.value === "string";
 }
 
 function literal(node: unknown): string {

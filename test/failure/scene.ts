@@ -15,6 +15,8 @@ export interface Scene {
   rows<Row = Record<string, unknown>>(sql: string, values?: readonly unknown[]): Promise<Row[]>;
   /** The first column of the first row, as a number. */
   count(sql: string, values?: readonly unknown[]): Promise<number>;
+  /** A worker process that has just been started. */
+  spawn(settings?: Omit<Settings, "url">): Promise<FixtureProcess>;
   /** A worker process that works already. */
   worker(settings?: Omit<Settings, "url">): Promise<FixtureProcess>;
   /** SIGKILL to all workers that were started here. */
@@ -53,10 +55,14 @@ export async function openScene(on?: OwnServer): Promise<Scene> {
     if (on === undefined) await database.drop();
   });
   const count: Scene["count"] = async (sql, values) => Number(Object.values((await eye.rows(sql, values))[0] ?? {})[0]);
-  const worker: Scene["worker"] = async (settings = {}) => {
+  const spawn: Scene["spawn"] = async (settings = {}) => {
     const args = [JSON.stringify({ ...settings, url })];
     const started = await spawnFixture("test/failure/fixtures/worker.ts", { args });
     workers.push(started);
+    return started;
+  };
+  const worker: Scene["worker"] = async (settings) => {
+    const started = await spawn(settings);
     await started.line("works", { withinMs: 60_000 });
     return started;
   };
@@ -65,6 +71,7 @@ export async function openScene(on?: OwnServer): Promise<Scene> {
     post,
     rows: (sql, values) => eye.rows(sql, values),
     count,
+    spawn,
     worker,
     stopWorkers,
     subscribe: async () => {

@@ -24,7 +24,7 @@ export async function compileFixtures(): Promise<CompiledFixtures> {
   await mkdir(cache, { recursive: true });
   await removeStale(cache);
   const folder = await mkdtemp(join(cache, `${prefix}${process.pid}-`));
-  const scope = { name: "posthorn", type: "module", exports: { ".": "./src/index.js" } };
+  const scope = { name: "posthorn", version: "0.0.0", type: "module", exports: { ".": "./src/index.js" } };
   await writeFile(join(folder, "package.json"), JSON.stringify(scope));
   const project = join(root, "test", "support", "tsconfig.fixtures.json");
   const tsc = join(root, "node_modules", "typescript", "bin", "tsc");

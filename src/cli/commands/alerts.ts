@@ -1,0 +1,61 @@
+/** `posthorn alerts`: what crosses its bound now, and what did. */
+import { durationInWords } from "../../core/words.js";
+import { type Alert, crossedAlerts, recentAlerts } from "../../store/operate.js";
+import { type Io, paint, table } from "../io.js";
+import { withDatabase } from "../open.js";
+import { flag, type Line, number } from "../parse.js";
+import { clock, grouped } from "../words.js";
+
+export async function alerts(line: Line, io: Io): Promise<number> {
+  const { open, resolved } = await withDatabase(line, async (database) => ({
+    open: await crossedAlerts(database),
+    resolved: await recentAlerts(database, number(line, "limit")),
+  }));
+  if (flag(line, "json")) io.out(`${JSON.stringify({ open, resolved })}\n`);
+  else {
+    const now =
+      open.length === 0
+        ? paint(io, "green", "No alert is open.\n")
+        : `${paint(io, "red", "Open")}\n${alertTable(open, io)}`;
+    const before = resolved.length === 0 ? "" : `\nResolved\n${alertTable(resolved, io)}`;
+    io.out(`${now}${before}`);
+  }
+  return open.length > 0 ? 1 : 0;
+}
+
+const inWords: Readonly<Record<string, string>> = {
+  oldestAgeMs: "the oldest waits",
+  backlog: "messages wait",
+  deadLetters: "dead letters",
+  noWorkerMs: "waits without a worker",
+};
+
+/** A figure of an alert: durations end in Ms. */
+function figure(alert: string, value: number): string {
+  return alert.endsWith("Ms") ? durationInWords(value) : grouped(value);
+}
+
+export function alertTable(list: readonly Alert[], io: Io): string {
+  const now = new Date().toISOString();
+  return table(
+    io,
+    [
+      { title: "Queue or subscription" },
+      { title: "Alert" },
+      { title: "What" },
+      { title: "Value", right: true },
+      { title: "Bound", right: true },
+      { title: "Since" },
+      { title: "Until" },
+    ],
+    list.map(({ alert, subscription, value, threshold, raisedAt, resolvedAt }) => [
+      subscription,
+      alert,
+      inWords[alert] ?? "",
+      figure(alert, value),
+      figure(alert, threshold),
+      raisedAt === null ? "now, not raised yet" : clock(raisedAt, now),
+      resolvedAt === undefined ? "" : clock(resolvedAt, now),
+    ]),
+  );
+}

@@ -1,0 +1,194 @@
+/**
+ * `posthorn check`: what can be seen without running a message. Kinds, names and policies are refused where they are declared, so
+ * a configuration that loads has passed those; this adds what only the whole shows, and what the database says otherwise.
+ */
+import { isDeepStrictEqual } from "node:util";
+import { describe } from "../../contracts/contract.js";
+import { ConfigurationError, PosthornError } from "../../core/errors.js";
+import type { Exported } from "../../instance/exported.js";
+import { ensureSchema } from "../../store/migrate.js";
+import type { RegisteredContract, RegisteredSubscription } from "../../store/operate.js";
+import { registered } from "../../store/operate.js";
+import { type BacklogLine, backlog } from "../../store/status.js";
+import { loadConfig } from "../config.js";
+import { type Io, paint, table } from "../io.js";
+import { withOpened } from "../open.js";
+import { flag, type Line, text } from "../parse.js";
+import { plural } from "../words.js";
+
+export interface Finding {
+  readonly level: "error" | "warning";
+  readonly rule: "config" | "database" | "kinds" | "policies" | "handlers" | "owners" | "unattended";
+  /** The queue, subscription or contract that it is about. */
+  readonly about: string;
+  readonly message: string;
+}
+
+interface InDatabase {
+  readonly subscriptions: readonly RegisteredSubscription[];
+  readonly contracts: readonly RegisteredContract[];
+  readonly lines: readonly BacklogLine[];
+}
+
+type Declared = Exported["declared"][number];
+
+export async function check(line: Line, io: Io): Promise<number> {
+  const findings = await findingsOf(line);
+  const errors = findings.filter(({ level }) => level === "error").length;
+  const warnings = findings.length - errors;
+  if (flag(line, "json")) io.out(`${JSON.stringify({ ok: errors === 0, findings })}\n`);
+  else {
+    if (findings.length > 0) {
+      io.out(
+        table(
+          io,
+          [{ title: "Level" }, { title: "Rule" }, { title: "About" }, { title: "What" }],
+          findings.map(({ level, rule, about, message }) => [
+            { text: level, colour: level === "error" ? "red" : "yellow" } as const,
+            rule,
+            about,
+            message,
+          ]),
+        ),
+      );
+    }
+    const sum = `${plural(errors, "error")}, ${plural(warnings, "warning")}`;
+    io.out(findings.length === 0 ? paint(io, "green", "Nothing is wrong.\n") : `\n${sum}\n`);
+  }
+  return errors > 0 ? 1 : 0;
+}
+
+async function findingsOf(line: Line): Promise<readonly Finding[]> {
+  let loaded: Awaited<ReturnType<typeof loadConfig>>;
+  try {
+    loaded = await loadConfig(text(line, "config"));
+  } catch (error) {
+    // What a declaration refuses is what is to be found; a file that is not there is not.
+    const reason = error instanceof ConfigurationError ? error.facts.reason : undefined;
+    if (!(error instanceof ConfigurationError) || reason === undefined) throw error;
+    return [{ level: "error", rule: "config", about: String(reason), message: error.message }];
+  }
+  const { service, declared, database } = loaded.post["~posthorn"];
+  const inCode = declared.flatMap(handlerFindings);
+  if (declared.length === 0) {
+    inCode.push(warning("handlers", service, "the configuration declares no queue and no subscription"));
+  }
+  if (flag(line, "offline")) return inCode;
+  try {
+    const found = await withOpened(database, async (opened) => {
+      await ensureSchema(opened, "check");
+      return { ...(await registered(opened)), lines: await backlog(opened) };
+    });
+    return [...inCode, ...compare(service, declared, found)];
+  } catch (error) {
+    if (!(error instanceof PosthornError)) throw error;
+    return [
+      ...inCode,
+      {
+        level: "error",
+        rule: "database",
+        about: error.code,
+        message: `${error.message} With --offline the code alone is checked.`,
+      },
+    ];
+  }
+}
+
+function wrong(rule: Finding["rule"], about: string, message: string): Finding {
+  return { level: "error", rule, about, message };
+}
+
+function warning(rule: Finding["rule"], about: string, message: string): Finding {
+  return { level: "warning", rule, about, message };
+}
+
+function handlerFindings({ name, kind, handlers, policy }: Declared): Finding[] {
+  const found: Finding[] = [];
+  if (handlers.size === 0) {
+    const consequence = kind === "command" ? "what it claims is handed back" : "every event of it is skipped";
+    found.push(
+      wrong("handlers", name, `has no handler in this configuration: ${consequence}. Import the file that adds them`),
+    );
+  }
+  if (policy.deadLetter.keepMs < policy.alerts.oldestAgeMs) {
+    found.push(
+      warning("policies", name, "dead letters are kept for a shorter time than you wait to be told of an old message"),
+    );
+  }
+  return found;
+}
+
+function compare(service: string, declared: readonly Declared[], found: InDatabase): Finding[] {
+  const own = declared.flatMap((one) => [
+    ...subscriptionFindings(service, one, found.subscriptions),
+    ...[...one.handlers.keys()].flatMap((contract) => contractFindings(describe(contract), found.contracts)),
+  ]);
+  const unattended = found.lines
+    .filter((one) => one.unattended)
+    .map((one) => {
+      const here = declared.some(({ name }) => name === one.name)
+        ? "; this configuration works on it once it is started"
+        : "";
+      const waits = one.backlog > 0 ? `, and ${plural(one.backlog, "message")} wait` : "";
+      return warning("unattended", one.name, `no worker works on it now${waits}${here}`);
+    });
+  const events = found.contracts.filter(({ kind, owner }) => kind === "event" && owner === null);
+  const ownerless = [...new Set(events.map(({ name }) => name))].map((name) =>
+    warning(
+      "owners",
+      name,
+      "nobody has published this event yet, and no contract names its owner: the first who publishes it will own it",
+    ),
+  );
+  return [...own, ...unattended, ...ownerless];
+}
+
+function subscriptionFindings(service: string, one: Declared, known: readonly RegisteredSubscription[]): Finding[] {
+  const before = known.find(({ name }) => name === one.name);
+  if (before === undefined) return [];
+  if (before.kind !== one.kind || before.channel !== one.channel) {
+    const what = before.kind === "command" ? "queue" : "topic";
+    return [wrong("kinds", one.name, `reads the ${what} "${before.channel}" in the database. Rename one of them`)];
+  }
+  const found: Finding[] = [];
+  if (before.service !== null && before.service !== service) {
+    const shares =
+      one.kind === "command" ? "one queue has one handler service" : "each would get only a part of the events";
+    found.push(
+      wrong("handlers", one.name, `service "${before.service}" works on it too, and this is "${service}": ${shares}`),
+    );
+  }
+  const plain: unknown = JSON.parse(JSON.stringify(one.policy));
+  if (before.policy !== null && !isDeepStrictEqual(before.policy, plain)) {
+    found.push(
+      warning("policies", one.name, "differs from what the newest worker declared; it counts from the next start on"),
+    );
+  }
+  return found;
+}
+
+function contractFindings(own: ReturnType<typeof describe>, known: readonly RegisteredContract[]): Finding[] {
+  const before = known.find(({ name }) => name === own.name);
+  if (before === undefined) return [];
+  const by = `service "${before.by}" registered it`;
+  if (before.kind !== own.kind)
+    return [
+      wrong("kinds", own.name, `is ${own.kind === "event" ? "an event" : "a command"} here; ${by} as ${before.kind}`),
+    ];
+  if (before.channel !== own.channel) {
+    return [wrong("kinds", own.name, `is carried by "${own.channel}" here; ${by} on "${before.channel}"`)];
+  }
+  if (before.keyed !== own.keyed) {
+    return [
+      wrong(
+        "kinds",
+        own.name,
+        `${own.keyed ? "has a key" : "has no key"} here; ${by} ${before.keyed ? "with" : "without"} one`,
+      ),
+    ];
+  }
+  if (own.owner !== null && before.owner !== null && own.owner !== before.owner) {
+    return [wrong("owners", own.name, `names "${own.owner}" as its owner; it belongs to "${before.owner}"`)];
+  }
+  return [];
+}

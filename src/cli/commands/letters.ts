@@ -1,0 +1,244 @@
+/** `posthorn dead-letters` and `posthorn invalid`: list, show, redrive, discard. */
+import { hostname, userInfo } from "node:os";
+import type { Executor } from "../../core/database.js";
+import { ConfigurationError, UnknownMessageError } from "../../core/errors.js";
+import {
+  countLetters,
+  discard,
+  type Letter,
+  type LetterFilter,
+  type List,
+  letters,
+  redrive,
+  type Touched,
+} from "../../store/operate.js";
+import { why } from "../../store/why.js";
+import { type Io, oneLine, paint, table } from "../io.js";
+import { namesOf, refuseUnknown } from "../names.js";
+import { withDatabase } from "../open.js";
+import { flag, type Line, number, text } from "../parse.js";
+import { sentenceOf } from "../sentences.js";
+import { clock, errorInWords, grouped, plural } from "../words.js";
+import { checkId, unknownMessage } from "./why.js";
+
+const nouns: Readonly<Record<List, readonly [one: string, many: string]>> = {
+  "dead-letters": ["dead letter", "dead letters"],
+  invalid: ["invalid message", "invalid messages"],
+};
+
+/** Entries that one transaction takes. */
+const pageSize = 500;
+
+export async function listLetters(list: List, line: Line, io: Io): Promise<number> {
+  const filter = filterOf(list, line);
+  const { items, total } = await withDatabase(line, async (database) => {
+    await refuseUnknown(database, filter);
+    const found = await letters(database, filter, number(line, "limit"));
+    return { items: found, total: (await countLetters(database, filter)).count };
+  });
+  if (flag(line, "json")) {
+    const shown = items.map(({ payload: _payload, headers: _headers, history: _history, ...item }) => item);
+    io.out(`${JSON.stringify({ total, items: shown })}\n`);
+    return 0;
+  }
+  const [one, many] = nouns[list];
+  if (items.length === 0) io.out(`No ${many}.\n`);
+  else {
+    const more =
+      total > items.length ? `\nThe newest ${items.length} of ${plural(total, one, many)}; --limit shows more.\n` : "";
+    io.out(`${listTable(items, io)}${more}`);
+  }
+  return 0;
+}
+
+function listTable(items: readonly Letter[], io: Io): string {
+  const now = new Date().toISOString();
+  const columns = [
+    { title: "Id" },
+    { title: "Queue or subscription" },
+    { title: "Contract" },
+    { title: "Since" },
+    { title: "Attempts", right: true },
+    { title: "Why" },
+  ] as const;
+  return table(
+    io,
+    columns,
+    items.map((item) => [
+      item.message,
+      item.subscription,
+      item.contract,
+      clock(item.at, now),
+      item.attempts === undefined ? "-" : grouped(item.attempts),
+      oneLine(causeOf(item), 100),
+    ]),
+  );
+}
+
+function causeOf({ reason, error, issues }: Letter): string {
+  const [issue] = issues ?? [];
+  if (issue !== undefined) return issue.path === "" ? issue.message : `${issue.path}: ${issue.message}`;
+  if (error === null || reason === "outcome unknown" || reason === "killed its workers") return reason ?? "";
+  return errorInWords(error);
+}
+
+export async function showLetter(list: List, line: Line, io: Io): Promise<number> {
+  const id = checkId(line.argument);
+  const items = await withDatabase(line, async (database) => {
+    const found = await letters(database, { list, message: id }, 1_000, true);
+    if (found.length === 0) throw await notListed(database, list, id);
+    return found;
+  });
+  if (flag(line, "json")) io.out(`${JSON.stringify({ items })}\n`);
+  else io.out(items.map((item) => shown(item, io)).join("\n"));
+  return 0;
+}
+
+function shown(item: Letter, io: Io): string {
+  const now = new Date().toISOString();
+  const facts = [
+    ["Id", item.message],
+    ["Queue or subscription", item.subscription],
+    ["Contract", `${item.contract} version ${item.version}`],
+    ...(item.key === null ? [] : [["Key", oneLine(item.key)]]),
+    ["Published", clock(item.publishedAt, now)],
+    [item.issues === undefined ? "Dead since" : "Invalid since", clock(item.at, now)],
+    ...(item.reason === undefined ? [] : [["Reason", oneLine(item.reason)]]),
+    ...(item.attempts === undefined ? [] : [["Attempts", grouped(item.attempts)]]),
+    ...(item.crashes ? [["Crashes", grouped(item.crashes)]] : []),
+    ...(item.keptUntil === undefined ? [] : [["Kept until", clock(item.keptUntil, now)]]),
+    ...(item.issues ?? []).map(({ path, message }) => [
+      "Issue",
+      oneLine(path === "" ? message : `${path}: ${message}`),
+    ]),
+  ];
+  const wide = Math.max(...facts.map(([name = ""]) => name.length));
+  const head = facts.map(([name = "", value]) => `${paint(io, "dim", name.padEnd(wide))}  ${value}\n`).join("");
+  const history = (item.history ?? []).map(({ attempt, outcome, endedAt, worker, error }) => {
+    const who =
+      worker === undefined
+        ? ""
+        : ` on worker ${worker.id} (${worker.service}, pid ${worker.pid} on ${oneLine(worker.host, 60)})`;
+    const what = error === undefined ? "" : `: ${errorInWords(error)}`;
+    return `  ${endedAt === undefined ? "" : `${clock(endedAt, now)}  `}attempt ${attempt} ${outcome}${who}${what}\n`;
+  });
+  // JSON escapes what a terminal would obey, but for C1 controls.
+  const json = (value: unknown): string => JSON.stringify(value, null, 2).replace(/[\u007f-\u009f]/g, "�");
+  const headers = item.headers === null ? "" : `${paint(io, "dim", "Headers")}\n${json(item.headers)}\n`;
+  return `${head}${paint(io, "dim", "History")}\n${history.join("")}${headers}${paint(io, "dim", "Payload")}\n${json(item.payload)}\n`;
+}
+
+export async function redriveLetters(list: List, line: Line, io: Io): Promise<number> {
+  return change(list, line, io, {
+    verb: "redrive",
+    done: "redriven",
+    page: (executor, filter, limit) => redrive(executor, filter, operator(), limit),
+  });
+}
+
+export async function discardLetters(list: List, line: Line, io: Io): Promise<number> {
+  const reason = text(line, "reason");
+  if (reason === undefined || reason.trim() === "" || reason.length > 500) {
+    throw new ConfigurationError(
+      "PH_ARGUMENT_INVALID",
+      "discard needs --reason <text> of 1 to 500 letters: why these messages are not to be handled. It is kept with them.",
+    );
+  }
+  return change(list, line, io, {
+    verb: "discard",
+    done: "discarded",
+    page: (executor, filter, limit) => discard(executor, filter, operator(), reason, limit),
+  });
+}
+
+interface Change {
+  readonly verb: "redrive" | "discard";
+  readonly done: string;
+  readonly page: (executor: Executor, filter: LetterFilter, limit: number) => Promise<readonly Touched[]>;
+}
+
+async function change(list: List, line: Line, io: Io, act: Change): Promise<number> {
+  const whole = flag(line, "all");
+  if (whole === (line.argument !== undefined)) {
+    throw new ConfigurationError("PH_ARGUMENT_INVALID", `${act.verb} needs one id, or --all, and not both.`);
+  }
+  return whole ? changeAll(list, line, io, act) : changeOne(list, line, io, act);
+}
+
+async function changeOne(list: List, line: Line, io: Io, act: Change): Promise<number> {
+  const id = checkId(line.argument);
+  const done = await withDatabase(line, async (database) => {
+    const filter = filterOf(list, line);
+    await refuseUnknown(database, filter);
+    const touched = await act.page(database, { ...filter, message: id }, pageSize);
+    if (touched.length === 0) throw await notListed(database, list, id);
+    return touched;
+  });
+  if (flag(line, "json")) io.out(`${JSON.stringify({ [act.done]: done.length, messages: done })}\n`);
+  else io.out(done.map(({ message, subscription }) => `${act.done}: ${message} of '${subscription}'\n`).join(""));
+  return 0;
+}
+
+async function changeAll(list: List, line: Line, io: Io, act: Change): Promise<number> {
+  const filter = filterOf(list, line);
+  const json = flag(line, "json");
+  const done = await withDatabase(line, async (database) => {
+    await refuseUnknown(database, filter);
+    const { count, upto } = await countLetters(database, filter);
+    if (count === 0 || upto === null || !(await confirmed(list, count, line, io, act))) return 0;
+    let sum = 0;
+    for (;;) {
+      const touched = await act.page(database, { ...filter, upto }, pageSize);
+      sum += touched.length;
+      if (count > pageSize && !json) progress(io, `${act.done} ${grouped(sum)} of ${grouped(Math.max(count, sum))}`);
+      if (touched.length < pageSize) break;
+    }
+    if (count > pageSize && !json && io.watched) io.err("\n");
+    return sum;
+  });
+  if (json) io.out(`${JSON.stringify({ [act.done]: done })}\n`);
+  else io.out(`${act.done}: ${plural(done, ...nouns[list])}\n`);
+  return 0;
+}
+
+function progress(io: Io, words: string): void {
+  io.err(io.watched ? `\r${words}` : `${words}\n`);
+}
+
+/** Asks whoever is there; refuses where nobody is. */
+async function confirmed(list: List, count: number, line: Line, io: Io, { verb }: Change): Promise<boolean> {
+  if (flag(line, "yes")) return true;
+  const what = `${verb} ${plural(count, ...nouns[list])}`;
+  if (!io.answers) {
+    throw new ConfigurationError(
+      "PH_CONFIRMATION_MISSING",
+      `This would ${what}, and nobody can be asked here. Pass --yes to do it; nothing was changed.`,
+      { count },
+    );
+  }
+  return /^y(es)?$/i.test((await io.ask(`${verb.charAt(0).toUpperCase()}${what.slice(1)}? [y/N] `)).trim());
+}
+
+/** Why there is nothing to do: the message is unknown, or what became of it instead. */
+async function notListed(executor: Executor, list: List, id: string): Promise<Error> {
+  const facts = await why(executor, id);
+  if (facts === null) return unknownMessage(id);
+  const states = facts.receivers.map((receiver) => `${receiver.subscription}: ${sentenceOf(facts, receiver)}`);
+  return new UnknownMessageError(
+    "PH_NOT_LISTED",
+    `${id} is not among the ${nouns[list][1]}${states.length === 0 ? "" : `; ${states.join("; ")}`}. Nothing was changed.`,
+    { id },
+  );
+}
+
+function filterOf(list: List, line: Line): LetterFilter {
+  return { list, ...namesOf(line) };
+}
+
+function operator(): string {
+  try {
+    return `${userInfo().username}@${hostname()}`;
+  } catch {
+    return hostname();
+  }
+}

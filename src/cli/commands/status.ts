@@ -1,0 +1,87 @@
+/** `posthorn status`: what waits, runs and went wrong, who works, and what crosses its bound. */
+import { setTimeout as wait } from "node:timers/promises";
+import type { Executor } from "../../core/database.js";
+import { durationInWords } from "../../core/words.js";
+import { type Alert, crossedAlerts, type FleetWorker, fleet } from "../../store/operate.js";
+import { type BacklogLine, backlog } from "../../store/status.js";
+import { type Cell, type Io, oneLine, paint, table } from "../io.js";
+import { withDatabase } from "../open.js";
+import { flag, type Line, number } from "../parse.js";
+import { grouped } from "../words.js";
+import { alertTable } from "./alerts.js";
+
+export interface Look {
+  readonly lines: readonly BacklogLine[];
+  readonly workers: readonly FleetWorker[];
+  readonly alerts: readonly Alert[];
+}
+
+async function look(executor: Executor): Promise<Look> {
+  const lines = await backlog(executor);
+  const workers = await fleet(executor);
+  return { lines, workers, alerts: await crossedAlerts(executor) };
+}
+
+export async function status(line: Line, io: Io): Promise<number> {
+  if (flag(line, "watch")) return watch(line, io);
+  const seen = await withDatabase(line, look);
+  io.out(flag(line, "json") ? `${JSON.stringify(seen)}\n` : asText(seen, io));
+  return seen.alerts.length > 0 ? 1 : 0;
+}
+
+/** Opens the database for each look: on the embedded one nobody is kept from it in between. */
+async function watch(line: Line, io: Io): Promise<number> {
+  const stop = new AbortController();
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => stop.abort());
+  let code = 0;
+  while (!stop.signal.aborted) {
+    const seen = await withDatabase(line, look);
+    code = seen.alerts.length > 0 ? 1 : 0;
+    if (flag(line, "json")) io.out(`${JSON.stringify(seen)}\n`);
+    else io.out(`${io.terminal ? "\u001b[H\u001b[2J" : ""}${asText(seen, io)}${io.terminal ? "" : "\n"}`);
+    await wait(number(line, "every-ms"), undefined, { signal: stop.signal }).catch(() => undefined);
+  }
+  return code;
+}
+
+const columns = [
+  { title: "Queue or subscription" },
+  { title: "Reads" },
+  { title: "Waiting", right: true },
+  { title: "Oldest", right: true },
+  { title: "Running", right: true },
+  { title: "Retrying", right: true },
+  { title: "Dead", right: true },
+  { title: "Invalid", right: true },
+  { title: "Workers", right: true },
+] as const;
+
+function asText({ lines, workers, alerts }: Look, io: Io): string {
+  const queues = lines.length === 0 ? "No queue or subscription is known yet.\n" : table(io, columns, lines.map(rowOf));
+  const dead = workers.filter((worker) => worker.dead !== null);
+  const died = dead.map(
+    ({ id, service, host, pid, dead: reason }) =>
+      `Worker ${id} (${service}, pid ${pid} on ${oneLine(host, 60)}) is dead: ${reason}. The next worker that looks frees what it held.\n`,
+  );
+  const open =
+    alerts.length === 0
+      ? paint(io, "green", "No alert is open.\n")
+      : `${paint(io, "red", `Open alerts: ${alerts.length}`)}\n${alertTable(alerts, io)}`;
+  return [queues, ...(died.length > 0 ? [died.join("")] : []), open].join("\n");
+}
+
+function rowOf(line: BacklogLine): readonly (Cell | string)[] {
+  const bad = (value: number): Cell => ({ text: grouped(value), colour: value > 0 ? "red" : undefined });
+  const waiting = line.backlog + line.running > 0;
+  return [
+    line.name,
+    `${line.kind === "command" ? "queue" : "topic"} ${line.channel}`,
+    grouped(line.backlog),
+    waiting ? durationInWords(line.ageMs) : "-",
+    grouped(line.running),
+    grouped(line.retrying),
+    bad(line.deadLetters),
+    bad(line.invalid),
+    line.unattended ? { text: "none", colour: "yellow" } : grouped(line.workers),
+  ];
+}

@@ -1,0 +1,101 @@
+#!/usr/bin/env node
+/** The program `posthorn`: reads the line, runs the command, and turns every error into words and an exit code. */
+import { readFile } from "node:fs/promises";
+import { ConfigurationError, NotBuiltError, PosthornError } from "../core/errors.js";
+import { alerts } from "./commands/alerts.js";
+import { check } from "./commands/check.js";
+import { errors } from "./commands/errors.js";
+import { discardLetters, listLetters, redriveLetters, showLetter } from "./commands/letters.js";
+import { migrate } from "./commands/migrate.js";
+import { policy } from "./commands/policy.js";
+import { start } from "./commands/start.js";
+import { status } from "./commands/status.js";
+import { why } from "./commands/why.js";
+import { helpOf, helpOfAll } from "./help.js";
+import { type Io, paint, processIo } from "./io.js";
+import { flag, type Line, parseLine } from "./parse.js";
+import { commands } from "./table.js";
+
+/** Returns the exit code. */
+export type Run = (line: Line, io: Io) => Promise<number>;
+
+const runs: Readonly<Record<string, Run>> = {
+  status,
+  why,
+  "dead-letters list": (line, io) => listLetters("dead-letters", line, io),
+  "dead-letters show": (line, io) => showLetter("dead-letters", line, io),
+  "dead-letters redrive": (line, io) => redriveLetters("dead-letters", line, io),
+  "dead-letters discard": (line, io) => discardLetters("dead-letters", line, io),
+  "invalid list": (line, io) => listLetters("invalid", line, io),
+  "invalid show": (line, io) => showLetter("invalid", line, io),
+  "invalid redrive": (line, io) => redriveLetters("invalid", line, io),
+  "invalid discard": (line, io) => discardLetters("invalid", line, io),
+  errors,
+  alerts,
+  policy,
+  check,
+  migrate,
+  start,
+  help,
+  version,
+};
+
+async function help({ argument, options }: Line, io: Io): Promise<number> {
+  const chosen = Object.entries(commands).filter(([name]) => name === argument || name.startsWith(`${argument} `));
+  if (options.has("json")) {
+    io.out(
+      `${JSON.stringify({ commands: Object.fromEntries(argument === undefined ? Object.entries(commands) : chosen) })}\n`,
+    );
+  } else {
+    io.out(chosen.length === 0 ? helpOfAll(io) : chosen.map(([name, command]) => helpOf(io, name, command)).join("\n"));
+  }
+  if (argument === undefined || chosen.length > 0) return 0;
+  throw new ConfigurationError("PH_ARGUMENT_INVALID", `There is no command "${argument}".`);
+}
+
+async function version(_line: Line, io: Io): Promise<number> {
+  const manifest: { version: string } = JSON.parse(
+    await readFile(new URL("../../package.json", import.meta.url), "utf8"),
+  );
+  io.out(`${manifest.version}\n`);
+  return 0;
+}
+
+function exitCodeOf(error: unknown): number {
+  return error instanceof ConfigurationError || error instanceof NotBuiltError ? 2 : 1;
+}
+
+/** With --json a script reads the error where it reads everything else. */
+function tell(error: unknown, json: boolean, io: Io): void {
+  const message = error instanceof Error ? error.message : String(error);
+  if (json) {
+    const { code, facts } = error instanceof PosthornError ? error : { code: "PH_INTERNAL", facts: {} };
+    io.out(`${JSON.stringify({ error: { code, message, facts } })}\n`);
+    return;
+  }
+  const code = error instanceof PosthornError ? ` (${error.code})` : "";
+  io.err(`${paint(io, "red", "posthorn:")} ${message}${code}\n`);
+  if (!(error instanceof PosthornError) && error instanceof Error) io.err(`${error.stack ?? ""}\n`);
+}
+
+async function main(): Promise<number> {
+  const io = processIo();
+  const args = process.argv.slice(2);
+  let json = args.includes("--json");
+  try {
+    const line = parseLine(args);
+    json = flag(line, "json");
+    const run = runs[line.name];
+    if (run === undefined) throw new NotBuiltError("PH_NOT_BUILT", `posthorn ${line.name} is not built yet.`);
+    return await run(line, io);
+  } catch (error) {
+    tell(error, json, io);
+    return exitCodeOf(error);
+  }
+}
+
+// A reader that has seen enough, as `head` has, is no failure.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? 0 : 1));
+const code = await main();
+// Pools of the user's own configuration would keep the process alive; what was written goes out first.
+process.stdout.write("", () => process.stderr.write("", () => process.exit(code)));

@@ -1,0 +1,63 @@
+/** Opens the database that a command works on: that of --database, else that of the configuration. */
+import { stat } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import type { Database } from "../core/database.js";
+import { ConfigurationError } from "../core/errors.js";
+import { type DatabaseInput, openDatabase } from "../databases/open.js";
+import { ensureSchema } from "../store/migrate.js";
+import { loadConfig } from "./config.js";
+import { type Line, text } from "./parse.js";
+
+const prefix = "embedded:";
+
+/** Runs `work` on the database and closes it. Beside a running application on the embedded database it goes through its socket. */
+export async function withDatabase<T>(line: Line, work: (database: Database) => Promise<T>): Promise<T> {
+  return withOpened(await inputOf(line), async (database) => {
+    await ensureSchema(database, "check");
+    return work(database);
+  });
+}
+
+/** Nothing is made but by `migrate`: a mistyped folder must not become an empty database. */
+export async function withOpened<T>(
+  input: DatabaseInput,
+  work: (database: Database) => Promise<T>,
+  make = false,
+): Promise<T> {
+  if (!make) await refuseMissing(input);
+  const database = await openDatabase(input, { applicationName: "posthorn cli", embedded: "share" });
+  try {
+    return await work(database);
+  } finally {
+    await database.close();
+  }
+}
+
+export async function inputOf(line: Line): Promise<DatabaseInput> {
+  const given = text(line, "database");
+  if (given !== undefined) return checked(given);
+  const { file, post } = await loadConfig(text(line, "config"));
+  const { database } = post["~posthorn"];
+  if (database !== undefined) return database;
+  throw new ConfigurationError("PH_CONFIG_MISSING", `${file} names no database. Pass --database <url>.`, { file });
+}
+
+/** The text is not repeated: it may hold a password. */
+function checked(given: string): string {
+  if (/^postgres(ql)?:\/\//.test(given)) return given;
+  if (given.startsWith(prefix) && given.length > prefix.length)
+    return `${prefix}${resolve(given.slice(prefix.length))}`;
+  throw new ConfigurationError("PH_ARGUMENT_INVALID", "--database must be a postgres:// URL or embedded:<folder>.");
+}
+
+async function refuseMissing(input: DatabaseInput): Promise<void> {
+  if (typeof input !== "string" || !input.startsWith(prefix)) return;
+  const folder = resolve(input.slice(prefix.length));
+  const there = await stat(join(folder, "data")).catch(() => undefined);
+  if (there?.isDirectory()) return;
+  throw new ConfigurationError(
+    "PH_CONFIG_MISSING",
+    `There is no embedded database in ${folder}. Start the application once, run posthorn migrate, or correct the folder.`,
+    { folder },
+  );
+}

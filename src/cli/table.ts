@@ -1,0 +1,194 @@
+/**
+ * The commands of the command line as data: parser, help and docs/reference/cli.md come from this table, and nothing says an option twice.
+ *
+ * An option has the same type wherever it occurs, so that a line can be read before its command is known.
+ */
+import { limits } from "../core/limits.js";
+
+export interface Option {
+  readonly type: "flag" | "text" | "number";
+  /** What stands for the value in help. */
+  readonly value?: string;
+  readonly doc: string;
+  /** May be given several times. */
+  readonly many?: true;
+  readonly min?: number;
+  readonly max?: number;
+  readonly default?: number;
+}
+
+export interface Argument {
+  readonly name: string;
+  readonly doc: string;
+  readonly required: boolean;
+}
+
+export interface Command {
+  readonly summary: string;
+  /** Sentences for whoever asks for help with this command. */
+  readonly more?: string;
+  readonly argument?: Argument;
+  readonly options: Readonly<Record<string, Option>>;
+  /** When it ends with 1; without it, only for failures. */
+  readonly wrong?: string;
+  /** Refused by name. */
+  readonly planned?: true;
+}
+
+const json: Option = { type: "flag", doc: "Print JSON and nothing else, errors as well" };
+const help: Option = { type: "flag", doc: "Print what this command does and which options it takes" };
+const config: Option = {
+  type: "text",
+  value: "file",
+  doc: "The configuration file; without it, the nearest one from here upwards",
+};
+const database: Option = {
+  type: "text",
+  value: "url",
+  doc: "A postgres:// URL or embedded:<folder>, in place of the configuration",
+};
+
+/** Options of every command. */
+export const everywhere = { json, help } as const;
+const looks = { ...everywhere, config, database };
+
+const queue: Option = { type: "text", value: "name", doc: "Only this queue" };
+const subscription: Option = { type: "text", value: "name", doc: "Only this subscription" };
+const ofQueue = { queue, subscription } as const;
+const contract: Option = { type: "text", value: "name", doc: "Only messages of this contract" };
+const limit: Option = { type: "number", value: "n", doc: "How many to show", min: 1, max: 1_000, default: 20 };
+const all: Option = { type: "flag", doc: "All that the other options leave, in place of one id" };
+const yes: Option = { type: "flag", doc: "Do not ask; needed with --all where nobody can be asked" };
+const reason: Option = { type: "text", value: "text", doc: "Why; kept with the message" };
+
+const oneId = { name: "id", doc: "The id of a message, as `send` returned it", required: true } as const;
+const orAll = { ...oneId, required: false } as const;
+const nothing = "The id is in no such list, or nothing was found";
+
+const dead = "messages whose attempts are spent, or that must not be repeated";
+const invalid = "messages that did not fit their schema on arrival";
+
+function letters(what: string, meaning: string) {
+  return {
+    [`${what} list`]: {
+      summary: `List ${meaning}, the newest first`,
+      options: { ...looks, ...ofQueue, contract, limit },
+    },
+    [`${what} show`]: {
+      summary: "Show one with its payload, headers and every attempt",
+      argument: oneId,
+      options: looks,
+      wrong: nothing,
+    },
+    [`${what} redrive`]: {
+      summary: "Give one, or all, a new delivery that is due at once",
+      more: "Attempts start anew and the history is kept. Each is redriven once, however many ask at the same time. All are taken in pages; those that fail again meanwhile are not taken again.",
+      argument: orAll,
+      options: { ...looks, all, ...ofQueue, contract, yes },
+      wrong: nothing,
+    },
+    [`${what} discard`]: {
+      summary: "End one, or all, for good",
+      more: "The payload is gone. Who discarded it, when and why is kept for as long as a dead letter would be.",
+      argument: orAll,
+      options: { ...looks, reason, all, ...ofQueue, contract, yes },
+      wrong: nothing,
+    },
+  } as const;
+}
+
+export const commands: Readonly<Record<string, Command>> = {
+  status: {
+    summary: "Show what waits, runs and went wrong in each queue and subscription, and open alerts",
+    more: "Messages that workers hold are counted apart from those that wait. A bound that is crossed counts as an open alert, also when no worker is there to raise it.",
+    options: {
+      ...looks,
+      watch: { type: "flag", doc: "Look again and again until it is interrupted" },
+      "every-ms": {
+        type: "number",
+        value: "ms",
+        doc: "Time between two looks of --watch",
+        min: 100,
+        max: 3_600_000,
+        default: 2_000,
+      },
+    },
+    wrong: "An alert is open",
+  },
+  why: {
+    summary: "Say in one sentence why a message is where it is, for each of its receivers",
+    argument: oneId,
+    options: looks,
+    wrong: "No message has this id",
+  },
+  ...letters("dead-letters", dead),
+  ...letters("invalid", invalid),
+  errors: {
+    summary: "Group the errors of waiting and dead messages by what they have in common",
+    more: "By queue, contract, name, code, the message without numbers, ids and quoted values, and the first line of the stack. Every failed attempt counts.",
+    options: { ...looks, ...ofQueue, contract, limit },
+  },
+  alerts: {
+    summary: "List open alerts, and those that were resolved last",
+    options: { ...looks, limit },
+    wrong: "An alert is open",
+  },
+  policy: {
+    summary: "Read the policy of a queue or subscription back in words",
+    more: "As the configuration declares it; with --database as the newest worker declared it.",
+    argument: { name: "queue", doc: "The name of a queue or subscription", required: true },
+    options: looks,
+  },
+  check: {
+    summary: "Check kinds, names, policies, handlers and owners, and compare them with the database",
+    options: {
+      ...everywhere,
+      config,
+      offline: { type: "flag", doc: "Look at the code alone, not at the database" },
+    },
+    wrong: "Something is wrong; warnings alone do not count",
+  },
+  migrate: {
+    summary: "Bring the schema of the database to that of this version",
+    options: {
+      ...looks,
+      "dry-run": { type: "flag", doc: "Say what would be done, and do nothing" },
+      print: { type: "flag", doc: "Print the SQL that would be run, and do nothing" },
+    },
+  },
+  start: {
+    summary: "Work on the queues and subscriptions of the configuration until it is told to stop",
+    more: "SIGINT and SIGTERM let running handlers finish; a second one ends it at once.",
+    options: {
+      ...everywhere,
+      config,
+      queue: { ...queue, many: true },
+      subscription: { ...subscription, many: true },
+      "grace-ms": {
+        type: "number",
+        value: "ms",
+        doc: "How long running handlers may take to finish; then their messages are handed back",
+        min: 0,
+        max: limits.waitMs,
+        default: 20_000,
+      },
+    },
+  },
+  dev: {
+    summary: "Watch and restart, with an embedded database and a mail catcher",
+    options: everywhere,
+    planned: true,
+  },
+  help: {
+    summary: "Print the commands, or what one does",
+    argument: { name: "command", doc: "A command", required: false },
+    options: everywhere,
+  },
+};
+
+/** What the exit codes mean. */
+export const exits = {
+  0: "Done, and nothing is wrong",
+  1: "Something is wrong: what the command looked for (see each command), or it failed",
+  2: "The line, the configuration or a missing confirmation: nothing was done",
+} as const;

@@ -1,0 +1,78 @@
+/** Runs the command line as a user does: the built program in a process of its own. */
+import { execFile } from "node:child_process";
+import { mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterAll } from "vitest";
+import { shared } from "../support/shared.js";
+
+export interface Ended {
+  readonly code: number;
+  readonly out: string;
+  readonly err: string;
+}
+
+export interface CommandOptions {
+  readonly cwd?: string;
+  readonly env?: Readonly<Record<string, string>>;
+  /** Options of Node itself. */
+  readonly node?: readonly string[];
+}
+
+const dieWithParent = fileURLToPath(new URL("../support/die-with-parent.mjs", import.meta.url));
+
+export async function mainFile(): Promise<string> {
+  return join(await shared("fixtures"), "src/cli/main.js");
+}
+
+/** Ends by itself, or fails after a minute. Times are shown in UTC. */
+export async function posthornCommand(args: readonly string[], options: CommandOptions = {}): Promise<Ended> {
+  const main = await mainFile();
+  const { NO_COLOR: _colour, ...inherited } = process.env;
+  return new Promise((resolve, reject) => {
+    const child = execFile(
+      process.execPath,
+      [...(options.node ?? []), main, ...args],
+      {
+        cwd: options.cwd ?? tmpdir(),
+        env: { ...inherited, TZ: "UTC", ...options.env },
+        timeout: 60_000,
+        maxBuffer: 64 << 20,
+      },
+      (error, out, err) => {
+        if (error !== null && typeof error.code !== "number")
+          reject(new Error(`posthorn ${args.join(" ")}: ${error.message}\n${err}`));
+        else resolve({ code: child.exitCode ?? 0, out, err });
+      },
+    );
+    child.stdin?.end();
+  });
+}
+
+export { dieWithParent };
+
+const folders: string[] = [];
+afterAll(() => Promise.all(folders.splice(0).map((folder) => rm(folder, { recursive: true, force: true }))));
+
+/** A user's folder with files in it, in which `posthorn` means the compiled sources. Removed at the end. */
+export async function project(files: Readonly<Record<string, string>> = {}): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), "posthorn-cli-"));
+  folders.push(folder);
+  await mkdir(join(folder, "node_modules"));
+  await symlink(await shared("fixtures"), join(folder, "node_modules/posthorn"));
+  for (const [name, text] of Object.entries({ "package.json": '{"type":"module"}', ...files })) {
+    await mkdir(dirname(join(folder, name)), { recursive: true });
+    await writeFile(join(folder, name), text);
+  }
+  return folder;
+}
+
+/** A JSON document with every leaf replaced by its type, so that a snapshot holds the shape. */
+export function shapeOf(value: unknown): unknown {
+  if (Array.isArray(value)) return value.slice(0, 1).map(shapeOf);
+  if (typeof value === "object" && value !== null) {
+    return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, shapeOf(one)]));
+  }
+  return value === null ? "null" : typeof value;
+}

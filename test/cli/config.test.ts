@@ -1,0 +1,190 @@
+/** What needs the instance itself: start, check, migrate. */
+import { Client } from "pg";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { eventually } from "../support/eventually.js";
+import { spawnFixture } from "../support/processes.js";
+import { createDatabase, type TestDatabase } from "../support/server.js";
+import { posthornCommand, project } from "./command.js";
+
+let database: TestDatabase;
+beforeAll(async () => {
+  database = await createDatabase();
+});
+afterAll(() => database.drop());
+
+const shop = (url: string, body: string, service = "shop") => `
+import { command, event, policies, posthorn, type } from "posthorn";
+const schema = type();
+export const post = posthorn({ service: "${service}", database: ${JSON.stringify(url)} });
+${body}`;
+const full = `
+post.queue("email", policies.email).handle(command("SendEmail", { queue: "email", schema }), () => console.log("handled"));
+post.subscription("audit", { topic: "orders", ...policies.email }).on(event("OrderPlaced", { topic: "orders", schema }), () => undefined);`;
+
+test("migrate says what it would do, prints the SQL of it, does it, and has nothing left to do", async () => {
+  const fresh = await createDatabase();
+  const cli = (...args: readonly string[]) => posthornCommand(["migrate", ...args, "--database", fresh.url]);
+  try {
+    const dry = await cli("--dry-run");
+    expect(dry).toMatchObject({
+      code: 0,
+      out: expect.stringMatching(/^Would migrate from nothing to version \d+:\n {2}0001_registry\n/),
+    });
+    expect((await cli("--dry-run")).out).toBe(dry.out);
+    const printed = await cli("--print");
+    expect(printed.out).toMatch(/^begin;\n[\s\S]+create schema posthorn;[\s\S]+\ncommit;\n$/);
+    const client = new Client({ connectionString: fresh.url });
+    await client.connect();
+    await client.query(printed.out);
+    await client.end();
+    expect((await cli()).out).toMatch(/fits; nothing to do/);
+    expect((await cli("--print")).out).toBe("-- Nothing to do.\n");
+  } finally {
+    await fresh.drop();
+  }
+});
+
+test("a command on a database without the schema says how to make it, and makes nothing", async () => {
+  const fresh = await createDatabase();
+  try {
+    const ended = await posthornCommand(["status", "--database", fresh.url]);
+    expect(ended).toMatchObject({ code: 1, out: "" });
+    expect(ended.err).toMatch(/has no Posthorn schema.*PH_SCHEMA_MISSING/);
+    expect((await posthornCommand(["migrate", "--dry-run", "--database", fresh.url])).out).toMatch(
+      /^Would migrate from nothing/,
+    );
+  } finally {
+    await fresh.drop();
+  }
+});
+
+test("start works on what the configuration declares until SIGTERM, and lets it be chosen by name", async () => {
+  await posthornCommand(["migrate", "--database", database.url]);
+  const cwd = await project({ "posthorn.config.mjs": shop(database.url, full) });
+  const run = (...args: readonly string[]) => spawnFixture("src/cli/main.ts", { args: ["start", ...args], cwd });
+  const worker = await run("--queue", "email");
+  await worker.line(/^shop works on email \(pid \d+\)$/);
+  const lines = JSON.parse((await posthornCommand(["status", "--database", database.url, "--json"])).out).lines;
+  expect(lines).toMatchObject([{ name: "email", workers: 1 }]);
+  const client = new Client({ connectionString: database.url });
+  await client.connect();
+  await client.query("select posthorn.send('SendEmail', '{}')");
+  await client.end();
+  await worker.line("handled");
+  worker.kill("SIGTERM");
+  await worker.line("stopped");
+  expect(await worker.exited).toEqual({ code: 0, signal: null });
+  expect((await posthornCommand(["status", "--database", database.url])).out).toMatch(/^email .+ none$/m);
+
+  const all = await run("--json");
+  expect(JSON.parse(await all.line(/^\{"event":"started"/))).toMatchObject({
+    service: "shop",
+    worksOn: ["email", "audit"],
+  });
+  all.kill("SIGINT");
+  expect(await all.exited).toEqual({ code: 0, signal: null });
+
+  const unknown = await posthornCommand(["start", "--queue", "emai"], { cwd });
+  expect(unknown.code).toBe(2);
+  expect(unknown.err).toMatch(/start\(\) names the queue "emai", which is not declared\. Did you mean "email"\?/);
+});
+
+test("a worker of start that is killed leaves its queue unattended, which status shows", async () => {
+  const cwd = await project({ "posthorn.config.mjs": shop(database.url, full) });
+  const worker = await spawnFixture("src/cli/main.ts", { args: ["start"], cwd });
+  await worker.line(/works on email, audit/);
+  worker.kill();
+  await worker.exited;
+  await eventually(async () => /^audit .+ none$/m.test((await posthornCommand(["status"], { cwd })).out));
+});
+
+test("check passes what is right, and finds a queue without a handler with 1", async () => {
+  const right = await project({ "posthorn.config.mjs": shop(database.url, full) });
+  expect(await posthornCommand(["check", "--offline"], { cwd: right })).toMatchObject({
+    code: 0,
+    out: "Nothing is wrong.\n",
+  });
+  const wrong = await project({ "posthorn.config.mjs": shop(database.url, 'post.queue("sms", policies.email);') });
+  const ended = await posthornCommand(["check", "--offline", "--json"], { cwd: wrong });
+  expect(ended.code).toBe(1);
+  expect(JSON.parse(ended.out)).toEqual({
+    ok: false,
+    findings: [
+      {
+        level: "error",
+        rule: "handlers",
+        about: "sms",
+        message: expect.stringContaining("has no handler in this configuration"),
+      },
+    ],
+  });
+});
+
+test.each([
+  [
+    "a name that reads as another kind",
+    'event("SendEmail", { topic: "orders", schema });',
+    "PH_NAME_INVALID",
+    /does not read as a fact/,
+  ],
+  [
+    "a policy that lacks a decision",
+    'const { retry, ...rest } = policies.email;\npost.queue("sms", rest);',
+    "PH_OPTION_MISSING",
+    /lacks the decision retry/,
+  ],
+  [
+    "the wrong kind for the verb",
+    'post.queue("sms", policies.email).handle(event("SmsSent", { topic: "orders", schema }), () => 0);',
+    "PH_WRONG_KIND",
+    /event/,
+  ],
+])("check finds %s, and says it with 1", async (_what, body, code, words) => {
+  const cwd = await project({ "posthorn.config.mjs": shop(database.url, body) });
+  const ended = await posthornCommand(["check", "--offline", "--json"], { cwd });
+  expect(ended).toMatchObject({ code: 1, err: "" });
+  const { findings } = JSON.parse(ended.out);
+  expect(findings).toMatchObject([{ level: "error", rule: "config", about: code }]);
+  expect(findings[0].message).toMatch(words);
+});
+
+test("check compares with the database: kind, queue, owner, service, policy, and who works", async () => {
+  await posthornCommand(["migrate", "--database", database.url]);
+  const first = await project({ "posthorn.config.mjs": shop(database.url, full) });
+  const worker = await spawnFixture("src/cli/main.ts", { args: ["start"], cwd: first });
+  await worker.line(/works on/);
+  expect(await posthornCommand(["check"], { cwd: first })).toMatchObject({
+    code: 0,
+    out: expect.stringContaining("owners"),
+  });
+  worker.kill("SIGTERM");
+  await worker.exited;
+  const other = `
+post.queue("mail2", policies.email).handle(command("SendEmail", { queue: "mail2", schema }), () => undefined);
+post.queue("email", { ...policies.email, visibilityTimeoutMs: 5 }).handle(command("PlaceOrder", { queue: "email", schema }), () => undefined);
+post.queue("audit", policies.email).handle(command("AuditOrder", { queue: "audit", schema }), () => undefined);`;
+  const cwd = await project({ "posthorn.config.mjs": shop(database.url, other, "billing") });
+  const ended = await posthornCommand(["check", "--json"], { cwd });
+  expect(ended.code).toBe(1);
+  const { findings } = JSON.parse(ended.out);
+  const said = findings.map(({ level, rule, about }: Record<string, string>) => `${level} ${rule} ${about}`).sort();
+  expect(said).toEqual([
+    "error handlers email",
+    "error kinds SendEmail",
+    "error kinds audit",
+    "warning owners OrderPlaced",
+    "warning policies email",
+    "warning unattended audit",
+    "warning unattended email",
+  ]);
+  const text = await posthornCommand(["check"], { cwd });
+  expect(text.out).toMatch(/^error +kinds +audit +reads the topic "orders" in the database/m);
+  expect(text.out).toMatch(/^3 errors, 4 warnings$/m);
+});
+
+test("check says with 1 that the database is away, and that the code alone can be checked", async () => {
+  const cwd = await project({ "posthorn.config.mjs": shop("postgres://nobody@127.0.0.1:1/nothing", full) });
+  const ended = await posthornCommand(["check"], { cwd });
+  expect(ended.code).toBe(1);
+  expect(ended.out).toMatch(/^error +database +PH_DATABASE_AWAY .+With --offline the code alone is checked\.$/m);
+});
