@@ -53,8 +53,7 @@ export async function loadConfig(given: string | undefined): Promise<Config> {
 
 async function load(file: string): Promise<Readonly<Record<string, unknown>>> {
   try {
-    const byItself = !file.endsWith("ts") || readsTypes(process.features);
-    return byItself ? await import(pathToFileURL(file).href) : await loadWithJiti(file);
+    return file.endsWith("ts") ? await loadTypeScript(file) : await import(pathToFileURL(file).href);
   } catch (error) {
     if (error instanceof ConfigurationError && error.code === "PH_CONFIG_BROKEN") throw error;
     throw new ConfigurationError(
@@ -76,14 +75,32 @@ function readsTypes(features: object): boolean {
   return "typescript" in features && features.typescript !== false;
 }
 
-async function loadWithJiti(file: string): Promise<Readonly<Record<string, unknown>>> {
-  const loader = await import("jiti").catch((error: unknown) => {
+/** What Node's own reading of TypeScript does not do: find `./post.ts` by the name `./post.js`, and syntax that cannot be erased. */
+const beyondNode: readonly unknown[] = ["ERR_MODULE_NOT_FOUND", "ERR_UNSUPPORTED_TYPESCRIPT_SYNTAX"];
+
+async function loadTypeScript(file: string): Promise<Readonly<Record<string, unknown>>> {
+  if (!readsTypes(process.features)) {
+    const load = await jiti(file);
+    if (load !== undefined) return load();
     throw new ConfigurationError(
       "PH_CONFIG_BROKEN",
       `${file} cannot be loaded: Node ${process.versions.node} does not read TypeScript. Run npm install --save-dev jiti, or write posthorn.config.js, or use Node 22.18 or newer.`,
       { file },
-      error,
     );
-  });
-  return loader.createJiti(file, { interopDefault: false, fsCache: false }).import(file);
+  }
+  try {
+    return await import(pathToFileURL(file).href);
+  } catch (error) {
+    const beyond = error instanceof Error && "code" in error && beyondNode.includes(error.code);
+    const load = beyond ? await jiti(file) : undefined;
+    if (load === undefined) throw error;
+    return load();
+  }
+}
+
+/** Undefined where it is not installed. */
+async function jiti(file: string): Promise<(() => Promise<Readonly<Record<string, unknown>>>) | undefined> {
+  const loader = await import("jiti").catch(() => undefined);
+  if (loader === undefined) return undefined;
+  return () => loader.createJiti(file, { interopDefault: false, fsCache: false }).import(file);
 }

@@ -180,7 +180,7 @@ function older(found: Found): Error {
   if (found.version === 0) {
     return errorOf(
       "PH_SCHEMA_MISSING",
-      'The database has no Posthorn schema. Run `await post.migrate()` once, for instance when you deploy, or pass migrate: "auto".',
+      'The database has no Posthorn schema. Run `await post.migrate()` once, or `posthorn migrate`, for instance when you deploy, or pass migrate: "auto".',
       { needed: schemaVersion },
     );
   }
@@ -188,7 +188,7 @@ function older(found: Found): Error {
     found.version === schemaVersion ? "Its functions are not those" : `Its version ${found.version} is older than that`;
   return errorOf(
     "PH_SCHEMA_OLDER",
-    `The Posthorn schema does not fit: ${what} of this code (${schemaVersion}). Run \`await post.migrate()\` once, for instance when you deploy, or pass migrate: "auto".`,
+    `The Posthorn schema does not fit: ${what} of this code (${schemaVersion}). Run \`await post.migrate()\` once, or \`posthorn migrate\`, for instance when you deploy, or pass migrate: "auto".`,
     { found: found.version, needed: schemaVersion },
   );
 }

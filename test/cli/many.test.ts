@@ -6,8 +6,11 @@
 import { Client } from "pg";
 import { command, type Post, posthorn, retry, type Sql, type } from "posthorn";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { discardLetters } from "../../src/cli/commands/letters.js";
+import { parseLine } from "../../src/cli/parse.js";
+import type { Executor } from "../../src/core/database.js";
 import { silentLogger } from "../../src/core/logger.js";
-import { redrive } from "../../src/store/operate.js";
+import { countLetters, discard, redrive } from "../../src/store/operate.js";
 import { eventually } from "../support/eventually.js";
 import { createDatabase, type TestDatabase } from "../support/server.js";
 import { posthornCommand } from "./command.js";
@@ -74,6 +77,19 @@ test("all dead letters are redriven in pages with a counter, those that die agai
   expect(rows).toEqual([{ attempts: 1, entries: 3 }]);
 }, 60_000);
 
+test("a redrive of all takes nothing that died after it was counted", async () => {
+  const executor: Executor = { query: async (text, params) => eye.query(text, [...(params ?? [])]) as never };
+  const filter = { list: "dead-letters", contract: "SendSms" } as const;
+  await kill(SendSms, 1);
+  const { count: counted, upto } = await countLetters(executor, filter);
+  expect(counted).toBe(1);
+  await kill(SendSms, 1);
+  expect(await discard(executor, { ...filter, upto: upto ?? "" }, "ann", "counted", 10)).toHaveLength(1);
+  expect(await redrive(executor, { ...filter, upto: upto ?? "" }, "ann", 10)).toEqual([]);
+  expect(await discard(executor, filter, "ann", "the rest", 10)).toHaveLength(1);
+  await eye.query("delete from posthorn.discarded");
+});
+
 test("--all takes only what the other options leave, and an unknown name is refused before anything is changed", async () => {
   const before = await count("dead_letter");
   await kill(SendSms, 3);
@@ -98,6 +114,32 @@ test("--all takes only what the other options leave, and an unknown name is refu
   expect(rows).toEqual([{ reason: "no provider", list: "dead-letters" }]);
   const nothing = await cli("dead-letters", "redrive", "--all", "--yes", "--contract", "SendSms");
   expect(nothing).toMatchObject({ code: 0, out: "redriven: 0 dead letters\n" });
+});
+
+test("whoever sits at a terminal is asked before many are changed, and anything but yes changes nothing", async () => {
+  await kill(SendSms, 2);
+  const line = parseLine([
+    ...["dead-letters", "discard", "--all", "--contract", "SendSms", "--reason", "x"],
+    ...["--database", database.url],
+  ]);
+  const asked: string[] = [];
+  const answering = async (answer: string): Promise<string> => {
+    let out = "";
+    const ask = async (question: string): Promise<string> => {
+      asked.push(question);
+      return answer;
+    };
+    const write = (text: string): void => {
+      out += text;
+    };
+    const io = { out: write, err: () => undefined, terminal: false, watched: true, answers: true, ask };
+    expect(await discardLetters("dead-letters", line, io)).toBe(0);
+    return out;
+  };
+  expect(await answering("")).toBe("discarded: 0 dead letters\n");
+  expect(await answering("maybe")).toBe("discarded: 0 dead letters\n");
+  expect(await answering("y")).toBe("discarded: 2 dead letters\n");
+  expect(asked).toEqual(Array.from({ length: 3 }, () => "Discard 2 dead letters? [y/N] "));
 });
 
 test("of two sessions that redrive the same dead letter at once one does it, and one delivery comes of it", async () => {

@@ -1,6 +1,8 @@
 import { expect, test } from "vitest";
 import { type Io, oneLine, paint, table } from "../../src/cli/io.js";
+import { sentenceOf } from "../../src/cli/sentences.js";
 import { about, clock, errorInWords, grouped, ordinal, plural, workersHave } from "../../src/cli/words.js";
+import { countedUpTo } from "../../src/store/why.js";
 
 const io = (terminal: boolean): Io => ({
   out: () => undefined,
@@ -58,6 +60,25 @@ test("foreign text comes on one line and without what a terminal obeys, and is c
   expect(oneLine("a\n\u001b[31mb\u0007\u009b2J\u202ec")).toBe("a [31mb 2J c");
   expect(oneLine("x".repeat(300), 10)).toBe("xxxxxxxxx…");
   expect(errorInWords({ name: "Error\u001b", message: "", code: null })).toBe("Error");
+});
+
+test("what is counted up to a bound is said as more than the bound, and without an estimate", () => {
+  const receiver = {
+    subscription: "email",
+    state: "queued",
+    before: countedUpTo + 1,
+    perSecond: 10,
+    attended: { workers: 1, versions: [{ version: 1, workers: 1 }], lastSign: null },
+  } as const;
+  const message = {
+    kind: "command",
+    contract: "SendEmail",
+    version: 1,
+    channel: "email",
+    receivers: [receiver],
+  } as const;
+  const facts = { ...message, message: "1-00c0ffee00c0ffee", publishedAt: "", now: "" };
+  expect(sentenceOf(facts, receiver)).toBe("waits for its turn in 'email': more than 100,000 before it");
 });
 
 test("tables are aligned, and painted only where somebody sees them", () => {
