@@ -46,7 +46,7 @@ begin
       hint = case v_contract.kind when 'event' then 'Use posthorn.publish.' else 'Use posthorn.send.' end;
   end if;
   if v_contract.keyed and (p_key is null or p_key = '') then
-    raise exception '"%" keeps order per key and needs one', p_name using errcode = 'PH012', hint = 'Pass key => ….';
+    raise exception 'every "%" has a key, and this one has none', p_name using errcode = 'PH012', hint = 'Pass key => ….';
   end if;
   if p_key is not null and (p_key = '' or octet_length(p_key) > 512) then
     raise exception 'the key of "%" is empty or longer than 512 bytes', p_name using errcode = 'PH012';
@@ -63,6 +63,10 @@ begin
   exception when others then
     raise exception 'the payload of "%" cannot be decoded: %', p_name, sqlerrm using errcode = 'PH013';
   end;
+  if p_headers is not null and (json_typeof(p_headers) <> 'object' or exists (
+      select from json_each(case when json_typeof(p_headers) = 'object' then p_headers else '{}' end) h where json_typeof(h.value) <> 'string')) then
+    raise exception 'the headers of "%" are not an object of strings', p_name using errcode = 'PH013';
+  end if;
   v_ids := posthorn.append(json_build_array(json_build_object('n', v_nonce::text, 'ch', v_contract.channel, 'c', v_contract.id,
     'k', p_key, 'p', p_payload, 'h', p_headers)));
   return posthorn.public_id((v_ids -> 0 ->> 1)::bigint, v_nonce);

@@ -166,7 +166,9 @@ export const contractFields = {
   command: {
     queue: nameField({ doc: "The queue that handles it", required: true }, "queue"),
     schema: schemaField({ doc: "The schema of the payload", required: true }),
-    result: schemaField({ doc: "The schema of what the handler returns, where the sender wants it" }),
+    result: schemaField({
+      doc: "The schema of what the handler returns: it is checked; keeping and reading results is planned",
+    }),
     key: keyField,
     version: versionField,
   },

@@ -1,4 +1,7 @@
-/** Where the library tells what nobody asked for: pino and console fit as they are. Never a payload, never a password. */
+/**
+ * Where the library tells what nobody asked for. The console fits as it is; for pino, whose facts come first:
+ * `{ info: (text, facts) => pino.info(facts, text), … }`. Never a payload, never a password.
+ */
 export interface Logger {
   info(message: string, facts?: object): void;
   warn(message: string, facts?: object): void;

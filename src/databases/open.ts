@@ -101,6 +101,14 @@ async function openUrl(url: string, settings: Settings): Promise<Database> {
       option: "database",
     });
   }
+  if (url.includes("#")) {
+    // Everything behind it would be ignored, and a part of the password could be taken for the host.
+    throw new ConfigurationError(
+      "PH_OPTION_INVALID",
+      "database has a # in its URL. Percent-encode the password: # is %23, @ is %40, / is %2F.",
+      { option: "database" },
+    );
+  }
   const { Pool } = await loadDriver("pg", () => import("pg"));
   const pool = new Pool({
     connectionString: url,

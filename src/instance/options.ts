@@ -53,8 +53,8 @@ export const instanceFields = {
   },
   logger: {
     type: "custom",
-    doc: "Where to tell what nobody asked for: dead workers, alerts, lost connections. Without it: warnings and errors to the console",
-    words: "an object with info, warn and error, for instance of pino",
+    doc: "Where to tell what nobody asked for: failed attempts, invalid messages, dead workers, alerts, lost connections. Without it: warnings and errors to the console",
+    words: "an object with info, warn and error, each called with a text and an object of facts",
     check: checkLogger,
   },
   workerTimeoutMs: {

@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 /** The public face of an instance, as types. */
 import type { AnyContract, InputOf, OutputOf, ResultInputOf, ResultOf } from "../contracts/contract.js";
 import type { Idempotency, Policy } from "../policies/policy.js";

@@ -9,8 +9,10 @@ import type { Executor } from "../core/database.js";
 import { StoppedError } from "../core/errors.js";
 import type { Logger } from "../core/logger.js";
 import { Loop } from "../core/loop.js";
+import { publicId } from "../store/publish.js";
 import type { SubscriptionIds } from "../store/registry.js";
-import { begin, type Delivery, take, work } from "../store/work.js";
+import { begin, type Delivery, type End, take, work } from "../store/work.js";
+import { failureOf } from "./failure.js";
 import { type Flush, Ledger } from "./ledger.js";
 import { type Handled, type Ran, Run, type Running, released } from "./run.js";
 import { lostIn, write } from "./settler.js";
@@ -304,6 +306,25 @@ export class Reader {
         return;
       case "ended":
         this.#ledger.ended(ran.end);
+        this.#tell(ran.end, ran.error);
+    }
+  }
+
+  /** An error is never only in the database: it is told when it happens, as it is kept in the history and without the payload. */
+  #tell({ delivery, outcome, next }: End, thrown: unknown): void {
+    const { name, logger, handlers } = this.options;
+    const what = `${handlers.get(delivery.contract)?.contract.name ?? "a message"} in "${name}"`;
+    const facts = { reader: name, message: publicId(delivery), attempt: delivery.attempts + 1 };
+    if (outcome === "invalid") {
+      logger.warn(`${what} does not fit its schema; it is in the invalid list`, { ...facts, ...next });
+    }
+    if (outcome !== "failed" || next === null) return;
+    const error = failureOf(thrown);
+    const why = error.message.slice(0, 200);
+    if ("dead" in next)
+      logger.error(`${what} ${next.dead.reason} and is a dead letter now: ${why}`, { ...facts, error });
+    if ("defer" in next) {
+      logger.warn(`${what} failed and is tried again in ${next.defer.delayMs} ms: ${why}`, { ...facts, error });
     }
   }
 
@@ -314,7 +335,14 @@ export class Reader {
       const skip = this.options.kind === "event" && !(await this.options.attended(delivery.contract));
       if (this.#broken) return;
       if (skip) this.#ledger.skipped(delivery);
-      else this.#ledger.ended(released(delivery, this.#endsThemselves));
+      else {
+        const facts = { reader: this.options.name, message: publicId(delivery), contract: delivery.contract };
+        this.options.logger.warn(
+          `a message of "${this.options.name}" has no handler here; it waits for a worker that has one`,
+          facts,
+        );
+        this.#ledger.ended(released(delivery, this.#endsThemselves));
+      }
     } catch (error) {
       this.#break(error);
     } finally {
