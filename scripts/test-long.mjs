@@ -1,0 +1,10 @@
+/** `npm run test:long`: hundreds of kills of workers under load, and a dozen deaths of the server. */
+import { ensureInstalled } from "./ensure-installed.mjs";
+
+ensureInstalled();
+const { Gates } = await import("./gates.mjs");
+
+const gates = new Gates();
+const suites = ["test/failure/kills.test.ts", "test/failure/server-death.test.ts"];
+gates.vitest("many kills", suites, { POSTHORN_LONG: "1" });
+gates.close();
