@@ -13,7 +13,8 @@ import "./suites/asking.js";
 afterAll(closeStages);
 
 describe.each(homes)("after all of that on $name", (kind) => {
-  test("nothing that happened was worth a warning", async () => {
-    expect((await stageOn(kind)).warnings).toEqual([]);
+  test("nothing but failed attempts and invalid messages was worth a warning", async () => {
+    const expected = /failed and is tried again|is a dead letter now|does not fit its schema/;
+    expect((await stageOn(kind)).warnings.filter((warning) => !expected.test(warning))).toEqual([]);
   });
 });
