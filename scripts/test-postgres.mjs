@@ -5,13 +5,7 @@ ensureInstalled();
 const { Gates } = await import("./gates.mjs");
 
 /** What meets the server itself; the embedded database is the same everywhere. */
-const suites = [
-  "test/support/server.test.ts",
-  "test/sql",
-  "test/worker",
-  "test/producer",
-  "test/databases/pg.test.ts",
-];
+const suites = ["test/support/server.test.ts", "test/sql", "test/worker", "test/producer", "test/databases/pg.test.ts"];
 
 const gates = new Gates();
 for (const version of ["14", "18"]) {
