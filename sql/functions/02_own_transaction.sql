@@ -28,12 +28,14 @@ begin
     set_config('jit', 'off', true), set_config('plan_cache_mode', 'force_generic_plan', true);
 end $$;
 
--- is_here(system, database): whether these name the server and database that this session is in.
+-- is_here(system, database): whether these name the server and database that this session is in. In PL/pgSQL, whose plans are kept: a
+-- function in SQL would be planned anew in every statement that calls it.
 create or replace function posthorn.is_here(p_system bigint, p_database oid) returns boolean
-language sql stable as $$
-  select p_system = (select system_identifier from pg_control_system())
-    and p_database = (select oid from pg_database where datname = current_database())
-$$;
+language plpgsql stable as $$
+begin
+  return p_system = (select c.system_identifier from pg_control_system() c)
+    and p_database = (select d.oid from pg_database d where d.datname = current_database());
+end $$;
 
 -- lock_key(purpose, a, b): the advisory lock for a purpose, apart from those of other installations and other software.
 create or replace function posthorn.lock_key(p_purpose text, p_a bigint default 0, p_b bigint default 0) returns bigint
