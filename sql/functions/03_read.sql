@@ -1,14 +1,25 @@
 -- Reading the log. Every function reads one slot; the functions without "_of" merge several, which happens only around a rotation.
 
--- page_of: committed messages of a lane after an id and up to a ceiling that the ceiling's snapshot sees, by id.
+-- item(…): one message as a claim returns it: [id, nonce, slot, contract, key, payload, headers, published_at in ms]. One expression that is
+-- inlined where it is called; building it with json_build_array costs half as much again.
+create or replace function posthorn.item(
+  p_id bigint, p_nonce bigint, p_slot smallint, p_contract int, p_key text, p_payload json, p_headers json, p_published_at timestamptz
+) returns text
+language sql stable as $$
+  select concat('["', p_id, '","', p_nonce, '",', p_slot, ',', p_contract, ',', coalesce(to_json(p_key)::text, 'null'), ',', p_payload, ',',
+    coalesce(p_headers::text, 'null'), ',', (date_part('epoch', p_published_at) * 1000)::bigint, ']')
+$$;
+
+-- page_of: committed messages of a lane after an id and up to a ceiling that the ceiling's snapshot sees, by id, as one batch.
 -- Plan: message_N_by_id, range on id, stops at the limit.
 select posthorn.by_slot(
   'page_of(p_slot smallint, p_channel int, p_lane int, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit int)',
-  'setof posthorn.stored', $body$
-  return query select m.id, m.nonce, m.contract, m.key, m.payload, m.headers, m.published_at, {slot}::smallint
-    from posthorn.message_{slot} m
-    where m.channel = p_channel and m.lane = p_lane and m.id > p_after and m.id <= p_upto and pg_visible_in_snapshot(m.xid, p_snapshot)
-    order by m.id limit p_limit;
+  'posthorn.batch', $body$
+  return (select row(array_agg(m.id), null, string_agg(
+      posthorn.item(m.id, m.nonce, {slot}::smallint, m.contract, m.key, m.payload, m.headers, m.published_at), ','))::posthorn.batch
+    from (select * from posthorn.message_{slot} m
+      where m.channel = p_channel and m.lane = p_lane and m.id > p_after and m.id <= p_upto and pg_visible_in_snapshot(m.xid, p_snapshot)
+      order by m.id limit p_limit) m);
 $body$);
 
 -- late_xids_of: the transactions with messages at or below the floor's id that the floor's snapshot did not see and the ceiling's
@@ -30,18 +41,19 @@ select posthorn.by_slot(
         and m.id >= p_first_id and m.id <= p_floor_id and pg_visible_in_snapshot(m.xid, p_ceiling)) late);
 $body$);
 
--- late_page_of: messages of the listed transactions after an id and up to the floor's, by id.
+-- late_page_of: messages of the listed transactions after an id and up to the floor's, by id, as one batch.
 -- Plan: one probe of message_N_by_xid for each transaction. `xid = any(…)` would become a filter over the whole lane.
 select posthorn.by_slot(
   'late_page_of(p_slot smallint, p_channel int, p_lane int, p_xids xid8[], p_after bigint, p_upto bigint, p_limit int)',
-  'setof posthorn.stored', $body$
-  return query select late.* from unnest(p_xids) listed(xid)
-    cross join lateral (select m.id, m.nonce, m.contract, m.key, m.payload, m.headers, m.published_at, {slot}::smallint
-      from posthorn.message_{slot} m
-      where ((m.channel::bigint << 32) | m.lane) = ((p_channel::bigint << 32) | p_lane)
-        and m.xid = listed.xid and m.id > p_after and m.id <= p_upto
-      order by m.id limit p_limit) late
-    order by late.id limit p_limit;
+  'posthorn.batch', $body$
+  return (select row(array_agg(m.id), null, string_agg(
+      posthorn.item(m.id, m.nonce, {slot}::smallint, m.contract, m.key, m.payload, m.headers, m.published_at), ','))::posthorn.batch
+    from (select late.* from unnest(p_xids) listed(xid)
+      cross join lateral (select * from posthorn.message_{slot} m
+        where ((m.channel::bigint << 32) | m.lane) = ((p_channel::bigint << 32) | p_lane)
+          and m.xid = listed.xid and m.id > p_after and m.id <= p_upto
+        order by m.id limit p_limit) late
+      order by late.id limit p_limit) m);
 $body$);
 
 -- newest_claim_of: the position a lane has reached in a slot; null columns when the slot has no claim of the lane.
@@ -60,22 +72,33 @@ select posthorn.by_slot('message_of(p_slot smallint, p_channel int, p_lane int, 
     from posthorn.message_{slot} m where m.channel = p_channel and m.lane = p_lane and m.id = p_id);
 $body$);
 
+-- page: page_of over several slots. The pages of all slots are merged by id, and what is over the limit is left for the next claim.
 create or replace function posthorn.page(p_slots smallint[], p_channel int, p_lane int, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit int)
-returns setof posthorn.stored language plpgsql as $$
+returns posthorn.batch language plpgsql as $$
 begin
   if array_length(p_slots, 1) = 1 then
-    return query select * from posthorn.page_of(p_slots[1], p_channel, p_lane, p_after, p_upto, p_snapshot, p_limit);
-  else
-    return query select p.* from unnest(p_slots) s(slot)
-      cross join lateral posthorn.page_of(s.slot, p_channel, p_lane, p_after, p_upto, p_snapshot, p_limit) p order by p.id limit p_limit;
+    return posthorn.page_of(p_slots[1], p_channel, p_lane, p_after, p_upto, p_snapshot, p_limit);
   end if;
+  return posthorn.merged(p_slots, array(select posthorn.page_of(s.slot, p_channel, p_lane, p_after, p_upto, p_snapshot, p_limit) from unnest(p_slots) s(slot)), p_limit);
+end $$;
+
+-- merged: a batch of each slot as one, by id, cut at the limit.
+create or replace function posthorn.merged(p_slots smallint[], p_batches posthorn.batch[], p_limit int) returns posthorn.batch
+language plpgsql as $$
+begin
+  return (select row(array_agg(m.id), array_agg(m.slot), string_agg(m.item::text, ','))::posthorn.batch
+    from (select i.id, b.slot, i.item from unnest(p_slots, p_batches) b(slot, ids, slots, items)
+        cross join lateral rows from (unnest(b.ids), json_array_elements(('[' || b.items || ']')::json)) i(id, item)
+      order by i.id limit p_limit) m);
 end $$;
 
 create or replace function posthorn.late_page(p_slots smallint[], p_channel int, p_lane int, p_xids xid8[], p_after bigint, p_upto bigint, p_limit int)
-returns setof posthorn.stored language plpgsql as $$
+returns posthorn.batch language plpgsql as $$
 begin
-  return query select p.* from unnest(p_slots) s(slot)
-    cross join lateral posthorn.late_page_of(s.slot, p_channel, p_lane, p_xids, p_after, p_upto, p_limit) p order by p.id limit p_limit;
+  if array_length(p_slots, 1) = 1 then
+    return posthorn.late_page_of(p_slots[1], p_channel, p_lane, p_xids, p_after, p_upto, p_limit);
+  end if;
+  return posthorn.merged(p_slots, array(select posthorn.late_page_of(s.slot, p_channel, p_lane, p_xids, p_after, p_upto, p_limit) from unnest(p_slots) s(slot)), p_limit);
 end $$;
 
 create or replace function posthorn.late_xids(p_slots smallint[], p_channel int, p_lane int, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot)

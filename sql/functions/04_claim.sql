@@ -1,4 +1,4 @@
--- claim(subscription, lane, worker, limit): takes the next messages of a lane for a worker, as one JSON document:
+-- claim(subscription, lane, worker, limit): takes the next messages of a lane for a worker. Returns the text of a JSON document:
 --   { missed } when another session is claiming this lane just now, { } when there is nothing, else
 --   { claim, token, slot, messages: [[id, nonce, slot, contract, key, payload, headers, published_at in ms]] }.
 -- Windows between ticks: a position names a floor tick, a ceiling tick and a place between them. First come the messages that
@@ -6,22 +6,24 @@
 -- Every committed message is in exactly one window, because ceilings never go down, snapshots only grow, and pages are read after
 -- the snapshot was taken. Must run in a transaction that publishes nothing: its own rows would count as seen.
 -- Raises PH002 (isolation), PH003 (moved), PH004 (position lost), PH007 (the worker counts as dead).
-create or replace function posthorn.claim(p_subscription int, p_lane int, p_worker bigint, p_limit int) returns json
+create or replace function posthorn.claim(p_subscription int, p_lane int, p_worker bigint, p_limit int) returns text
 language plpgsql as $$
 declare
-  v_subscription posthorn.subscription;
+  v_idempotency posthorn.idempotency;
+  v_channel int;
   v_ring posthorn.ring;
   v_at posthorn.position;
   v_floor posthorn.tick;
   v_ceiling posthorn.tick;
   v_opened boolean := false;
   v_took_late boolean;
-  v_rows posthorn.stored[];
+  v_batch posthorn.batch;
+  v_taken int := 0;
   v_claim bigint;
   v_token bigint := (random() * 9e18)::bigint;
 begin
-  select * into v_subscription from posthorn.subscription where id = p_subscription;
-  v_ring := posthorn.own_transaction(v_subscription.idempotency = 'at-most-once');
+  select s.idempotency, s.channel into v_idempotency, v_channel from posthorn.subscription s where s.id = p_subscription;
+  perform posthorn.own_transaction(v_idempotency = 'at-most-once');
   perform posthorn.hold_worker(p_worker);
   if not pg_try_advisory_xact_lock(posthorn.lock_key('lane', p_subscription, p_lane)) then
     return '{"missed":true}';
@@ -33,25 +35,25 @@ begin
   v_ceiling := posthorn.tick_of(v_at.slot, v_at.ceiling);
   v_floor := posthorn.tick_of(v_at.slot, v_at.floor);
   if v_ceiling.id is null or v_floor.id is null then
-    raise exception 'the ticks of subscription %, lane % are gone', v_subscription.name, p_lane using errcode = 'PH004';
+    raise exception 'the ticks of subscription %, lane % are gone', p_subscription, p_lane using errcode = 'PH004';
   end if;
 
   loop
     v_took_late := v_at.late;
     if v_at.late then
-      select array_agg(p::posthorn.stored order by p.id) into v_rows
-        from posthorn.late_page(v_ring.slots, v_subscription.channel, p_lane, v_at.late_xids, v_at.last_id, v_floor.ceiling_id, p_limit) p;
-      if coalesce(array_length(v_rows, 1), 0) < p_limit then
+      v_batch := posthorn.late_page(v_ring.slots, v_channel, p_lane, v_at.late_xids, v_at.last_id, v_floor.ceiling_id, p_limit);
+      v_taken := coalesce(cardinality(v_batch.ids), 0);
+      if v_taken < p_limit then
         v_at.late := false;
         v_at.late_xids := null;
         v_at.last_id := v_floor.ceiling_id;
       else
-        v_at.last_id := (v_rows[p_limit]).id;
+        v_at.last_id := v_batch.ids[p_limit];
       end if;
     elsif v_at.last_id < v_ceiling.ceiling_id then
-      select array_agg(p::posthorn.stored) into v_rows
-        from posthorn.page(v_ring.slots, v_subscription.channel, p_lane, v_at.last_id, v_ceiling.ceiling_id, v_ceiling.snapshot, p_limit) p;
-      v_at.last_id := case when coalesce(array_length(v_rows, 1), 0) < p_limit then v_ceiling.ceiling_id else (v_rows[p_limit]).id end;
+      v_batch := posthorn.page(v_ring.slots, v_channel, p_lane, v_at.last_id, v_ceiling.ceiling_id, v_ceiling.snapshot, p_limit);
+      v_taken := coalesce(cardinality(v_batch.ids), 0);
+      v_at.last_id := case when v_taken < p_limit then v_ceiling.ceiling_id else v_batch.ids[p_limit] end;
     elsif v_opened then
       return '{}';
     else
@@ -62,12 +64,12 @@ begin
       v_ceiling.ceiling_id := greatest(v_floor.ceiling_id, coalesce(pg_sequence_last_value('posthorn.message_id'), 0));
       select pg_current_snapshot(), r.slots into v_ceiling.snapshot, v_ring.slots from posthorn.ring r;
       v_opened := true;
-      v_at.late_xids := posthorn.late_xids(v_ring.slots, v_subscription.channel, p_lane, v_floor.snapshot, v_floor.ceiling_id,
+      v_at.late_xids := posthorn.late_xids(v_ring.slots, v_channel, p_lane, v_floor.snapshot, v_floor.ceiling_id,
         v_ring.first_id, v_ceiling.snapshot);
       v_at.late := v_at.late_xids is not null;
       v_at.last_id := case when v_at.late then v_ring.first_id - 1 else v_floor.ceiling_id end;
     end if;
-    exit when v_rows is not null;
+    exit when v_taken > 0;
   end loop;
 
   if v_opened then
@@ -78,10 +80,11 @@ begin
   v_at.n := v_at.n + 1;
   v_at.floor := v_floor.id;
   v_at.ceiling := v_ceiling.id;
-  perform posthorn.write_claim(v_at.slot, v_claim, v_token, p_worker, p_subscription, p_lane, v_at, v_took_late, v_rows);
-  return json_build_object('claim', v_claim::text, 'token', v_token::text, 'slot', v_at.slot, 'messages', (
-    select json_agg(json_build_array(r.id::text, r.nonce::text, r.slot, r.contract, r.key, r.payload, r.headers,
-      floor(extract(epoch from r.published_at) * 1000))) from unnest(v_rows) r));
+  if v_batch.slots is null and v_ring.slots[1] <> v_at.slot then
+    v_batch.slots := array_fill(v_ring.slots[1], array[v_taken]);
+  end if;
+  perform posthorn.write_claim(v_at.slot, v_claim, v_token, p_worker, p_subscription, p_lane, v_at, v_took_late, v_batch.ids, v_batch.slots);
+  return concat('{"claim":"', v_claim, '","token":"', v_token, '","slot":', v_at.slot, ',"messages":[', v_batch.items, ']}');
 end $$;
 
 -- hold_worker(worker): until the end of this transaction nobody rescues what this worker holds, so that a claim is never written
@@ -120,10 +123,9 @@ select posthorn.by_slot('write_tick(p_slot smallint, p_id bigint, p_ceiling_id b
 $body$);
 
 select posthorn.by_slot(
-  'write_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription int, p_lane int, p_at posthorn.position, p_took_late boolean, p_rows posthorn.stored[])',
+  'write_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription int, p_lane int, p_at posthorn.position, p_took_late boolean, p_messages bigint[], p_message_slots smallint[])',
   'void', $body$
   insert into posthorn.claim_{slot} (id, n, token, worker, floor, ceiling, last_id, at, subscription, lane, late, took_late, late_xids, messages, message_slots)
-    select p_claim, p_at.n, p_token, p_worker, p_at.floor, p_at.ceiling, p_at.last_id, clock_timestamp(), p_subscription, p_lane, p_at.late,
-      p_took_late, p_at.late_xids, array_agg(r.id), case when bool_and(r.slot = {slot}) then null else array_agg(r.slot) end
-    from unnest(p_rows) r;
+    values (p_claim, p_at.n, p_token, p_worker, p_at.floor, p_at.ceiling, p_at.last_id, clock_timestamp(), p_subscription, p_lane, p_at.late,
+      p_took_late, p_at.late_xids, p_messages, p_message_slots);
 $body$);

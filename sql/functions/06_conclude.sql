@@ -128,7 +128,7 @@ begin
 end $$;
 
 -- work(subscription, lane, worker, limit, parts): settles what succeeded and claims the next, in one transaction.
-create or replace function posthorn.work(p_subscription int, p_lane int, p_worker bigint, p_limit int, p_parts json) returns json
+create or replace function posthorn.work(p_subscription int, p_lane int, p_worker bigint, p_limit int, p_parts json) returns text
 language plpgsql as $$
 begin
   if p_parts is not null then

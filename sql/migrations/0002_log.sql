@@ -125,3 +125,5 @@ create type posthorn.tick as (id bigint, ceiling_id bigint, snapshot pg_snapshot
 create type posthorn.stored as (
   id bigint, nonce bigint, contract int, key text, payload json, headers json, published_at timestamptz, slot smallint
 );
+-- What a claim takes, by id: the ids, the items of a JSON list, and the slots where the messages lie in more than one.
+create type posthorn.batch as (ids bigint[], slots smallint[], items text);

@@ -190,6 +190,8 @@ create type posthorn.tick as (id bigint, ceiling_id bigint, snapshot pg_snapshot
 create type posthorn.stored as (
   id bigint, nonce bigint, contract int, key text, payload json, headers json, published_at timestamptz, slot smallint
 );
+-- What a claim takes, by id: the ids, the items of a JSON list, and the slots where the messages lie in more than one.
+create type posthorn.batch as (ids bigint[], slots smallint[], items text);
 ` },
   { name: "migrations/0003_waiting.sql", text: `-- What waits or went wrong: ordinary tables, because it is updated, changed and deleted. Rows carry a copy of the message,
 -- so that segments can be truncated beneath them.
@@ -383,12 +385,14 @@ begin
     set_config('jit', 'off', true), set_config('plan_cache_mode', 'force_generic_plan', true);
 end $$;
 
--- is_here(system, database): whether these name the server and database that this session is in.
+-- is_here(system, database): whether these name the server and database that this session is in. In PL/pgSQL, whose plans are kept: a
+-- function in SQL would be planned anew in every statement that calls it.
 create or replace function posthorn.is_here(p_system bigint, p_database oid) returns boolean
-language sql stable as $$
-  select p_system = (select system_identifier from pg_control_system())
-    and p_database = (select oid from pg_database where datname = current_database())
-$$;
+language plpgsql stable as $$
+begin
+  return p_system = (select c.system_identifier from pg_control_system() c)
+    and p_database = (select d.oid from pg_database d where d.datname = current_database());
+end $$;
 
 -- lock_key(purpose, a, b): the advisory lock for a purpose, apart from those of other installations and other software.
 create or replace function posthorn.lock_key(p_purpose text, p_a bigint default 0, p_b bigint default 0) returns bigint
@@ -418,15 +422,26 @@ $$;
 ` },
   { name: "functions/03_read.sql", text: `-- Reading the log. Every function reads one slot; the functions without "_of" merge several, which happens only around a rotation.
 
--- page_of: committed messages of a lane after an id and up to a ceiling that the ceiling's snapshot sees, by id.
+-- item(…): one message as a claim returns it: [id, nonce, slot, contract, key, payload, headers, published_at in ms]. One expression that is
+-- inlined where it is called; building it with json_build_array costs half as much again.
+create or replace function posthorn.item(
+  p_id bigint, p_nonce bigint, p_slot smallint, p_contract int, p_key text, p_payload json, p_headers json, p_published_at timestamptz
+) returns text
+language sql stable as $$
+  select concat('["', p_id, '","', p_nonce, '",', p_slot, ',', p_contract, ',', coalesce(to_json(p_key)::text, 'null'), ',', p_payload, ',',
+    coalesce(p_headers::text, 'null'), ',', (date_part('epoch', p_published_at) * 1000)::bigint, ']')
+$$;
+
+-- page_of: committed messages of a lane after an id and up to a ceiling that the ceiling's snapshot sees, by id, as one batch.
 -- Plan: message_N_by_id, range on id, stops at the limit.
 select posthorn.by_slot(
   'page_of(p_slot smallint, p_channel int, p_lane int, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit int)',
-  'setof posthorn.stored', $body$
-  return query select m.id, m.nonce, m.contract, m.key, m.payload, m.headers, m.published_at, {slot}::smallint
-    from posthorn.message_{slot} m
-    where m.channel = p_channel and m.lane = p_lane and m.id > p_after and m.id <= p_upto and pg_visible_in_snapshot(m.xid, p_snapshot)
-    order by m.id limit p_limit;
+  'posthorn.batch', $body$
+  return (select row(array_agg(m.id), null, string_agg(
+      posthorn.item(m.id, m.nonce, {slot}::smallint, m.contract, m.key, m.payload, m.headers, m.published_at), ','))::posthorn.batch
+    from (select * from posthorn.message_{slot} m
+      where m.channel = p_channel and m.lane = p_lane and m.id > p_after and m.id <= p_upto and pg_visible_in_snapshot(m.xid, p_snapshot)
+      order by m.id limit p_limit) m);
 $body$);
 
 -- late_xids_of: the transactions with messages at or below the floor's id that the floor's snapshot did not see and the ceiling's
@@ -448,18 +463,19 @@ select posthorn.by_slot(
         and m.id >= p_first_id and m.id <= p_floor_id and pg_visible_in_snapshot(m.xid, p_ceiling)) late);
 $body$);
 
--- late_page_of: messages of the listed transactions after an id and up to the floor's, by id.
+-- late_page_of: messages of the listed transactions after an id and up to the floor's, by id, as one batch.
 -- Plan: one probe of message_N_by_xid for each transaction. \`xid = any(…)\` would become a filter over the whole lane.
 select posthorn.by_slot(
   'late_page_of(p_slot smallint, p_channel int, p_lane int, p_xids xid8[], p_after bigint, p_upto bigint, p_limit int)',
-  'setof posthorn.stored', $body$
-  return query select late.* from unnest(p_xids) listed(xid)
-    cross join lateral (select m.id, m.nonce, m.contract, m.key, m.payload, m.headers, m.published_at, {slot}::smallint
-      from posthorn.message_{slot} m
-      where ((m.channel::bigint << 32) | m.lane) = ((p_channel::bigint << 32) | p_lane)
-        and m.xid = listed.xid and m.id > p_after and m.id <= p_upto
-      order by m.id limit p_limit) late
-    order by late.id limit p_limit;
+  'posthorn.batch', $body$
+  return (select row(array_agg(m.id), null, string_agg(
+      posthorn.item(m.id, m.nonce, {slot}::smallint, m.contract, m.key, m.payload, m.headers, m.published_at), ','))::posthorn.batch
+    from (select late.* from unnest(p_xids) listed(xid)
+      cross join lateral (select * from posthorn.message_{slot} m
+        where ((m.channel::bigint << 32) | m.lane) = ((p_channel::bigint << 32) | p_lane)
+          and m.xid = listed.xid and m.id > p_after and m.id <= p_upto
+        order by m.id limit p_limit) late
+      order by late.id limit p_limit) m);
 $body$);
 
 -- newest_claim_of: the position a lane has reached in a slot; null columns when the slot has no claim of the lane.
@@ -478,22 +494,33 @@ select posthorn.by_slot('message_of(p_slot smallint, p_channel int, p_lane int, 
     from posthorn.message_{slot} m where m.channel = p_channel and m.lane = p_lane and m.id = p_id);
 $body$);
 
+-- page: page_of over several slots. The pages of all slots are merged by id, and what is over the limit is left for the next claim.
 create or replace function posthorn.page(p_slots smallint[], p_channel int, p_lane int, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit int)
-returns setof posthorn.stored language plpgsql as $$
+returns posthorn.batch language plpgsql as $$
 begin
   if array_length(p_slots, 1) = 1 then
-    return query select * from posthorn.page_of(p_slots[1], p_channel, p_lane, p_after, p_upto, p_snapshot, p_limit);
-  else
-    return query select p.* from unnest(p_slots) s(slot)
-      cross join lateral posthorn.page_of(s.slot, p_channel, p_lane, p_after, p_upto, p_snapshot, p_limit) p order by p.id limit p_limit;
+    return posthorn.page_of(p_slots[1], p_channel, p_lane, p_after, p_upto, p_snapshot, p_limit);
   end if;
+  return posthorn.merged(p_slots, array(select posthorn.page_of(s.slot, p_channel, p_lane, p_after, p_upto, p_snapshot, p_limit) from unnest(p_slots) s(slot)), p_limit);
+end $$;
+
+-- merged: a batch of each slot as one, by id, cut at the limit.
+create or replace function posthorn.merged(p_slots smallint[], p_batches posthorn.batch[], p_limit int) returns posthorn.batch
+language plpgsql as $$
+begin
+  return (select row(array_agg(m.id), array_agg(m.slot), string_agg(m.item::text, ','))::posthorn.batch
+    from (select i.id, b.slot, i.item from unnest(p_slots, p_batches) b(slot, ids, slots, items)
+        cross join lateral rows from (unnest(b.ids), json_array_elements(('[' || b.items || ']')::json)) i(id, item)
+      order by i.id limit p_limit) m);
 end $$;
 
 create or replace function posthorn.late_page(p_slots smallint[], p_channel int, p_lane int, p_xids xid8[], p_after bigint, p_upto bigint, p_limit int)
-returns setof posthorn.stored language plpgsql as $$
+returns posthorn.batch language plpgsql as $$
 begin
-  return query select p.* from unnest(p_slots) s(slot)
-    cross join lateral posthorn.late_page_of(s.slot, p_channel, p_lane, p_xids, p_after, p_upto, p_limit) p order by p.id limit p_limit;
+  if array_length(p_slots, 1) = 1 then
+    return posthorn.late_page_of(p_slots[1], p_channel, p_lane, p_xids, p_after, p_upto, p_limit);
+  end if;
+  return posthorn.merged(p_slots, array(select posthorn.late_page_of(s.slot, p_channel, p_lane, p_xids, p_after, p_upto, p_limit) from unnest(p_slots) s(slot)), p_limit);
 end $$;
 
 create or replace function posthorn.late_xids(p_slots smallint[], p_channel int, p_lane int, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot)
@@ -506,7 +533,7 @@ begin
     cross join lateral unnest(posthorn.late_xids_of(s.slot, p_channel, p_lane, p_floor, p_floor_id, p_first_id, p_ceiling)) x(xid));
 end $$;
 ` },
-  { name: "functions/04_claim.sql", text: `-- claim(subscription, lane, worker, limit): takes the next messages of a lane for a worker, as one JSON document:
+  { name: "functions/04_claim.sql", text: `-- claim(subscription, lane, worker, limit): takes the next messages of a lane for a worker. Returns the text of a JSON document:
 --   { missed } when another session is claiming this lane just now, { } when there is nothing, else
 --   { claim, token, slot, messages: [[id, nonce, slot, contract, key, payload, headers, published_at in ms]] }.
 -- Windows between ticks: a position names a floor tick, a ceiling tick and a place between them. First come the messages that
@@ -514,22 +541,24 @@ end $$;
 -- Every committed message is in exactly one window, because ceilings never go down, snapshots only grow, and pages are read after
 -- the snapshot was taken. Must run in a transaction that publishes nothing: its own rows would count as seen.
 -- Raises PH002 (isolation), PH003 (moved), PH004 (position lost), PH007 (the worker counts as dead).
-create or replace function posthorn.claim(p_subscription int, p_lane int, p_worker bigint, p_limit int) returns json
+create or replace function posthorn.claim(p_subscription int, p_lane int, p_worker bigint, p_limit int) returns text
 language plpgsql as $$
 declare
-  v_subscription posthorn.subscription;
+  v_idempotency posthorn.idempotency;
+  v_channel int;
   v_ring posthorn.ring;
   v_at posthorn.position;
   v_floor posthorn.tick;
   v_ceiling posthorn.tick;
   v_opened boolean := false;
   v_took_late boolean;
-  v_rows posthorn.stored[];
+  v_batch posthorn.batch;
+  v_taken int := 0;
   v_claim bigint;
   v_token bigint := (random() * 9e18)::bigint;
 begin
-  select * into v_subscription from posthorn.subscription where id = p_subscription;
-  v_ring := posthorn.own_transaction(v_subscription.idempotency = 'at-most-once');
+  select s.idempotency, s.channel into v_idempotency, v_channel from posthorn.subscription s where s.id = p_subscription;
+  perform posthorn.own_transaction(v_idempotency = 'at-most-once');
   perform posthorn.hold_worker(p_worker);
   if not pg_try_advisory_xact_lock(posthorn.lock_key('lane', p_subscription, p_lane)) then
     return '{"missed":true}';
@@ -541,25 +570,25 @@ begin
   v_ceiling := posthorn.tick_of(v_at.slot, v_at.ceiling);
   v_floor := posthorn.tick_of(v_at.slot, v_at.floor);
   if v_ceiling.id is null or v_floor.id is null then
-    raise exception 'the ticks of subscription %, lane % are gone', v_subscription.name, p_lane using errcode = 'PH004';
+    raise exception 'the ticks of subscription %, lane % are gone', p_subscription, p_lane using errcode = 'PH004';
   end if;
 
   loop
     v_took_late := v_at.late;
     if v_at.late then
-      select array_agg(p::posthorn.stored order by p.id) into v_rows
-        from posthorn.late_page(v_ring.slots, v_subscription.channel, p_lane, v_at.late_xids, v_at.last_id, v_floor.ceiling_id, p_limit) p;
-      if coalesce(array_length(v_rows, 1), 0) < p_limit then
+      v_batch := posthorn.late_page(v_ring.slots, v_channel, p_lane, v_at.late_xids, v_at.last_id, v_floor.ceiling_id, p_limit);
+      v_taken := coalesce(cardinality(v_batch.ids), 0);
+      if v_taken < p_limit then
         v_at.late := false;
         v_at.late_xids := null;
         v_at.last_id := v_floor.ceiling_id;
       else
-        v_at.last_id := (v_rows[p_limit]).id;
+        v_at.last_id := v_batch.ids[p_limit];
       end if;
     elsif v_at.last_id < v_ceiling.ceiling_id then
-      select array_agg(p::posthorn.stored) into v_rows
-        from posthorn.page(v_ring.slots, v_subscription.channel, p_lane, v_at.last_id, v_ceiling.ceiling_id, v_ceiling.snapshot, p_limit) p;
-      v_at.last_id := case when coalesce(array_length(v_rows, 1), 0) < p_limit then v_ceiling.ceiling_id else (v_rows[p_limit]).id end;
+      v_batch := posthorn.page(v_ring.slots, v_channel, p_lane, v_at.last_id, v_ceiling.ceiling_id, v_ceiling.snapshot, p_limit);
+      v_taken := coalesce(cardinality(v_batch.ids), 0);
+      v_at.last_id := case when v_taken < p_limit then v_ceiling.ceiling_id else v_batch.ids[p_limit] end;
     elsif v_opened then
       return '{}';
     else
@@ -570,12 +599,12 @@ begin
       v_ceiling.ceiling_id := greatest(v_floor.ceiling_id, coalesce(pg_sequence_last_value('posthorn.message_id'), 0));
       select pg_current_snapshot(), r.slots into v_ceiling.snapshot, v_ring.slots from posthorn.ring r;
       v_opened := true;
-      v_at.late_xids := posthorn.late_xids(v_ring.slots, v_subscription.channel, p_lane, v_floor.snapshot, v_floor.ceiling_id,
+      v_at.late_xids := posthorn.late_xids(v_ring.slots, v_channel, p_lane, v_floor.snapshot, v_floor.ceiling_id,
         v_ring.first_id, v_ceiling.snapshot);
       v_at.late := v_at.late_xids is not null;
       v_at.last_id := case when v_at.late then v_ring.first_id - 1 else v_floor.ceiling_id end;
     end if;
-    exit when v_rows is not null;
+    exit when v_taken > 0;
   end loop;
 
   if v_opened then
@@ -586,10 +615,11 @@ begin
   v_at.n := v_at.n + 1;
   v_at.floor := v_floor.id;
   v_at.ceiling := v_ceiling.id;
-  perform posthorn.write_claim(v_at.slot, v_claim, v_token, p_worker, p_subscription, p_lane, v_at, v_took_late, v_rows);
-  return json_build_object('claim', v_claim::text, 'token', v_token::text, 'slot', v_at.slot, 'messages', (
-    select json_agg(json_build_array(r.id::text, r.nonce::text, r.slot, r.contract, r.key, r.payload, r.headers,
-      floor(extract(epoch from r.published_at) * 1000))) from unnest(v_rows) r));
+  if v_batch.slots is null and v_ring.slots[1] <> v_at.slot then
+    v_batch.slots := array_fill(v_ring.slots[1], array[v_taken]);
+  end if;
+  perform posthorn.write_claim(v_at.slot, v_claim, v_token, p_worker, p_subscription, p_lane, v_at, v_took_late, v_batch.ids, v_batch.slots);
+  return concat('{"claim":"', v_claim, '","token":"', v_token, '","slot":', v_at.slot, ',"messages":[', v_batch.items, ']}');
 end $$;
 
 -- hold_worker(worker): until the end of this transaction nobody rescues what this worker holds, so that a claim is never written
@@ -628,12 +658,11 @@ select posthorn.by_slot('write_tick(p_slot smallint, p_id bigint, p_ceiling_id b
 $body$);
 
 select posthorn.by_slot(
-  'write_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription int, p_lane int, p_at posthorn.position, p_took_late boolean, p_rows posthorn.stored[])',
+  'write_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription int, p_lane int, p_at posthorn.position, p_took_late boolean, p_messages bigint[], p_message_slots smallint[])',
   'void', $body$
   insert into posthorn.claim_{slot} (id, n, token, worker, floor, ceiling, last_id, at, subscription, lane, late, took_late, late_xids, messages, message_slots)
-    select p_claim, p_at.n, p_token, p_worker, p_at.floor, p_at.ceiling, p_at.last_id, clock_timestamp(), p_subscription, p_lane, p_at.late,
-      p_took_late, p_at.late_xids, array_agg(r.id), case when bool_and(r.slot = {slot}) then null else array_agg(r.slot) end
-    from unnest(p_rows) r;
+    values (p_claim, p_at.n, p_token, p_worker, p_at.floor, p_at.ceiling, p_at.last_id, clock_timestamp(), p_subscription, p_lane, p_at.late,
+      p_took_late, p_at.late_xids, p_messages, p_message_slots);
 $body$);
 ` },
   { name: "functions/05_append.sql", text: `-- append(messages): writes messages into the slot that is open now, in the caller's transaction. The list is JSON:
@@ -848,7 +877,7 @@ begin
 end $$;
 
 -- work(subscription, lane, worker, limit, parts): settles what succeeded and claims the next, in one transaction.
-create or replace function posthorn.work(p_subscription int, p_lane int, p_worker bigint, p_limit int, p_parts json) returns json
+create or replace function posthorn.work(p_subscription int, p_lane int, p_worker bigint, p_limit int, p_parts json) returns text
 language plpgsql as $$
 begin
   if p_parts is not null then

@@ -106,7 +106,7 @@ export async function work(
 ): Promise<Claimed> {
   const { rows } = await mapped(
     executor.query<{ claimed: string }>(
-      "select posthorn.work($1::int, 0, $2::bigint, $3::int, $4::json)::text as claimed",
+      "select posthorn.work($1::int, 0, $2::bigint, $3::int, $4::json) as claimed",
       [subscription, worker, limit, parts.length === 0 ? null : JSON.stringify(parts)],
     ),
   );

@@ -126,7 +126,7 @@ async function round(engine: Engine, watched: WatchedSession, reader: Reader, wo
 /** The statements under test by a piece of their text, with the only ways in which they may read tables of the log or of what waits. */
 const expected: Readonly<Record<string, { readonly text: RegExp; readonly access: readonly string[] }>> = {
   page_of: {
-    text: /^select m\.id.*pg_visible_in_snapshot\(m\.xid, p_snapshot\)/s,
+    text: /posthorn\.item.*pg_visible_in_snapshot\(m\.xid, p_snapshot\)/s,
     access: ["Index Scan message_1_by_id"],
   },
   late_xids_of: {
