@@ -7,14 +7,20 @@ create or replace function posthorn.own_transaction(p_durable boolean) returns p
 language plpgsql as $$
 declare
   v_ring posthorn.ring;
+  v_home text;
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception 'this needs a READ COMMITTED transaction, not %', upper(current_setting('transaction_isolation')) using errcode = 'PH002';
   end if;
   perform posthorn.plain_plans(), set_config('synchronous_commit', case when p_durable then 'on' else 'off' end, true);
   select * into v_ring from posthorn.ring;
-  if not posthorn.is_here(v_ring.system_identifier, v_ring.database) then
-    raise exception 'this database was restored or moved: its transaction ids belong to another server' using errcode = 'PH003';
+  -- A session never changes its server and database, so it is asked once: the answer costs as much as the rest of this function.
+  v_home := concat(v_ring.system_identifier, '/', v_ring.database);
+  if current_setting('posthorn.home', true) is distinct from v_home then
+    if not posthorn.is_here(v_ring.system_identifier, v_ring.database) then
+      raise exception 'this database was restored or moved: its transaction ids belong to another server' using errcode = 'PH003';
+    end if;
+    perform set_config('posthorn.home', v_home, false);
   end if;
   return v_ring;
 end $$;
@@ -39,9 +45,10 @@ end $$;
 
 -- lock_key(purpose, a, b): the advisory lock for a purpose, apart from those of other installations and other software.
 create or replace function posthorn.lock_key(p_purpose text, p_a bigint default 0, p_b bigint default 0) returns bigint
-language sql immutable as $$
-  select hashtextextended('posthorn:' || p_purpose || ':' || p_a || ':' || p_b, 0)
-$$;
+language plpgsql immutable as $$
+begin
+  return hashtextextended(concat('posthorn:', p_purpose, ':', p_a, ':', p_b), 0);
+end $$;
 
 -- random_bigint(): 64 bits from the server's strong source. For nonces, which make public ids unguessable.
 create or replace function posthorn.random_bigint() returns bigint

@@ -4,13 +4,12 @@
 -- Windows between ticks: a position names a floor tick, a ceiling tick and a place between them. First come the messages that
 -- were committed late (at or below the floor's id, unseen by the floor, seen by the ceiling), then those above the floor's id.
 -- Every committed message is in exactly one window, because ceilings never go down, snapshots only grow, and pages are read after
--- the snapshot was taken. Must run in a transaction that publishes nothing: its own rows would count as seen.
--- Raises PH002 (isolation), PH003 (moved), PH004 (position lost), PH007 (the worker counts as dead).
+-- the snapshot was taken. Must run in a transaction that publishes nothing: its own rows would count as seen; `work` has begun it.
+-- Raises PH004 (position lost), PH007 (the worker counts as dead).
 create or replace function posthorn.claim(p_subscription int, p_lane int, p_worker bigint, p_limit int) returns text
 language plpgsql as $$
 declare
-  v_idempotency posthorn.idempotency;
-  v_channel int;
+  v_channel int := (select s.channel from posthorn.subscription s where s.id = p_subscription);
   v_ring posthorn.ring;
   v_at posthorn.position;
   v_floor posthorn.tick;
@@ -22,13 +21,11 @@ declare
   v_claim bigint;
   v_token bigint := (random() * 9e18)::bigint;
 begin
-  select s.idempotency, s.channel into v_idempotency, v_channel from posthorn.subscription s where s.id = p_subscription;
-  perform posthorn.own_transaction(v_idempotency = 'at-most-once');
   perform posthorn.hold_worker(p_worker);
   if not pg_try_advisory_xact_lock(posthorn.lock_key('lane', p_subscription, p_lane)) then
     return '{"missed":true}';
   end if;
-  -- From here each statement sees what the previous holder of the lock committed. The ring is read again: the previous holder may
+  -- From here each statement sees what the previous holder of the lock committed. The ring is read only now: the previous holder may
   -- have opened a window that holds messages of a slot which was not there before.
   select * into v_ring from posthorn.ring;
   v_at := posthorn.position_of(p_subscription, p_lane);

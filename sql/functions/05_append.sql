@@ -1,7 +1,108 @@
--- append(messages): writes messages into the slot that is open now, in the caller's transaction. The list is JSON:
---   [{ n: nonce, ch: channel, c: contract, k: key, p: payload, h: headers }]; returns [[nonce, id]] as JSON.
--- TypeScript producers send the same insert as plain SQL; this is for statements that do more than publish.
-select posthorn.by_slot('append_of(p_slot smallint, p_messages json)', 'json', $body$
+-- Writing messages into the slot of the ring that is open, in the caller's transaction. In PL/pgSQL, whose plans are kept: an insert that a client
+-- sends as text is planned each time, which costs several times the insert. Raises PH003.
+
+-- open_slot(home): the slot that is written to. `home` names the database that the ids of contracts are from, where somebody else brought
+-- the transaction; null for the library's own. Raises PH003 (moved), PH009 (another database).
+create or replace function posthorn.open_slot(p_home text) returns smallint
+language plpgsql as $$
+declare
+  v_ring posthorn.ring;
+  v_home text;
+begin
+  select * into v_ring from posthorn.ring;
+  v_home := concat(v_ring.system_identifier, '/', v_ring.database);
+  -- own_transaction has asked already in sessions of the library. Nothing is set here: this is the caller's transaction.
+  if current_setting('posthorn.home', true) is distinct from v_home and not posthorn.is_here(v_ring.system_identifier, v_ring.database) then
+    raise exception 'this database was restored or moved: its transaction ids belong to another server' using errcode = 'PH003';
+  end if;
+  if p_home <> v_home then
+    raise exception 'the transaction is one of another database' using errcode = 'PH009';
+  end if;
+  return v_ring.slot;
+end $$;
+
+-- append_one_of: writes one message and returns its id.
+select posthorn.by_slot(
+  'append_one_of(p_slot smallint, p_nonce bigint, p_channel int, p_contract int, p_key text, p_payload json, p_headers json)', 'bigint', $body$
+  declare v_id bigint;
+  begin
+    insert into posthorn.message_{slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers)
+      values (pg_current_xact_id(), nextval('posthorn.message_id'), p_nonce, clock_timestamp(), p_channel, 0, p_contract, p_key, p_payload, p_headers)
+      returning id into v_id;
+    return v_id;
+  end;
+$body$);
+
+-- append_of: writes messages, whose columns are lists of the same length, and returns their ids in that order: rows are made in the order of
+-- the lists, and each draws its id then. Null for `keys` or `headers` means none has any; one channel and contract stand for all.
+select posthorn.by_slot(
+  'append_of(p_slot smallint, p_nonces bigint[], p_channels int[], p_contracts int[], p_keys json, p_payloads json, p_headers json)', 'bigint[]', $body$
+  declare v_ids bigint[];
+  begin
+    if p_keys is null and p_headers is null and cardinality(p_channels) = 1 and cardinality(p_contracts) = 1 then
+      with written as (
+        insert into posthorn.message_{slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers)
+          select pg_current_xact_id(), nextval('posthorn.message_id'), r.nonce, clock_timestamp(), p_channels[1], 0, p_contracts[1], null, r.payload, null
+          from rows from (unnest(p_nonces), json_array_elements(p_payloads)) r(nonce, payload)
+          returning id)
+        select array_agg(id) into v_ids from written;
+    else
+      with written as (
+        insert into posthorn.message_{slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers)
+          select pg_current_xact_id(), nextval('posthorn.message_id'), r.nonce, clock_timestamp(), coalesce(r.channel, p_channels[1]), 0,
+            coalesce(r.contract, p_contracts[1]), r.key, r.payload, case when json_typeof(r.headers) <> 'null' then r.headers end
+          from rows from (unnest(p_nonces), unnest(p_channels), unnest(p_contracts), json_array_elements_text(p_keys), json_array_elements(p_payloads),
+            json_array_elements(p_headers)) r(nonce, channel, contract, key, payload, headers)
+          returning id)
+        select array_agg(id) into v_ids from written;
+    end if;
+    return v_ids;
+  end;
+$body$);
+
+-- write_one(home, nonce, channel, contract, key, payload, headers): appends one message, as a producer does. Returns its id and the id of the
+-- transaction as text, separated by a blank.
+create or replace function posthorn.write_one(
+  p_home text, p_nonce bigint, p_channel int, p_contract int, p_key text, p_payload json, p_headers json
+) returns text
+language plpgsql as $$
+begin
+  return concat(posthorn.append_one_of(posthorn.open_slot(p_home), p_nonce, p_channel, p_contract, p_key, p_payload, p_headers), ' ', pg_current_xact_id());
+end $$;
+
+-- write_many(home, lists): appends many messages. Returns their ids in the order given and the id of the transaction, separated by blanks. Ids
+-- without a gap come back as first:last.
+create or replace function posthorn.write_many(
+  p_home text, p_nonces bigint[], p_channels int[], p_contracts int[], p_keys json, p_payloads json, p_headers json
+) returns text
+language plpgsql as $$
+declare
+  v_ids bigint[] := posthorn.append_of(posthorn.open_slot(p_home), p_nonces, p_channels, p_contracts, p_keys, p_payloads, p_headers);
+  v_count int := cardinality(v_ids);
+begin
+  -- They grow, so these two ends leave no room for a gap.
+  if v_ids[v_count] - v_ids[1] = v_count - 1 then
+    return concat(v_ids[1], ':', v_ids[v_count], ' ', pg_current_xact_id());
+  end if;
+  return concat(array_to_string(v_ids, ' '), ' ', pg_current_xact_id());
+end $$;
+
+-- append(messages): what handlers said, as one JSON list [{ n: nonce, ch: channel, c: contract, k: key, p: payload, h: headers }]; returns
+-- [[nonce, id]] as JSON.
+create or replace function posthorn.append(p_messages json) returns json
+language plpgsql as $$
+declare
+  v_slot smallint := posthorn.open_slot(null);
+  v_first json := p_messages -> 0;
+begin
+  if json_array_length(p_messages) = 1 then
+    return json_build_array(json_build_array(v_first ->> 'n', posthorn.append_one_of(v_slot, (v_first ->> 'n')::bigint, (v_first ->> 'ch')::int,
+      (v_first ->> 'c')::int, v_first ->> 'k', v_first -> 'p', v_first -> 'h')::text));
+  end if;
+  return posthorn.append_list_of(v_slot, p_messages);
+end $$;
+
+select posthorn.by_slot('append_list_of(p_slot smallint, p_messages json)', 'json', $body$
   declare v_ids json;
   begin
   with written as (
@@ -14,18 +115,6 @@ select posthorn.by_slot('append_of(p_slot smallint, p_messages json)', 'json', $
   end;
 $body$);
 
-create or replace function posthorn.append(p_messages json) returns json
-language plpgsql as $$
-declare
-  v_ring posthorn.ring;
-begin
-  select * into v_ring from posthorn.ring;
-  if not posthorn.is_here(v_ring.system_identifier, v_ring.database) then
-    raise exception 'this database was restored or moved: its transaction ids belong to another server' using errcode = 'PH003';
-  end if;
-  return posthorn.append_of(v_ring.slot, p_messages);
-end $$;
-
 -- said(name, kind, payload, key, headers): what send and publish share. Looks the newest version of the contract up and holds the
 -- caller to it. Raises PH010 (unknown contract), PH011 (wrong kind), PH012 (key), PH013 (payload is no JSON for us), PH014 (too large).
 create or replace function posthorn.said(p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json) returns text
@@ -33,7 +122,6 @@ language plpgsql as $$
 declare
   v_contract posthorn.contract;
   v_nonce bigint := posthorn.random_bigint();
-  v_ids json;
 begin
   select * into v_contract from posthorn.contract where name = p_name order by version desc limit 1;
   if v_contract.id is null then
@@ -67,9 +155,7 @@ begin
       select from json_each(case when json_typeof(p_headers) = 'object' then p_headers else '{}' end) h where json_typeof(h.value) <> 'string')) then
     raise exception 'the headers of "%" are not an object of strings', p_name using errcode = 'PH013';
   end if;
-  v_ids := posthorn.append(json_build_array(json_build_object('n', v_nonce::text, 'ch', v_contract.channel, 'c', v_contract.id,
-    'k', p_key, 'p', p_payload, 'h', p_headers)));
-  return posthorn.public_id((v_ids -> 0 ->> 1)::bigint, v_nonce);
+  return posthorn.public_id(posthorn.append_one_of(posthorn.open_slot(null), v_nonce, v_contract.channel, v_contract.id, p_key, p_payload, p_headers), v_nonce);
 end $$;
 
 -- publish(name, payload, key, headers): states a fact in the caller's transaction; returns the message's id. Visible after COMMIT.

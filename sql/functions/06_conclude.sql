@@ -4,27 +4,19 @@
 --   a delivery from `deferred`: the row itself, fenced by its token.
 -- A stale holder's success, its failure and a rescue therefore meet on the same row, and the second one loses.
 
--- settle_parts_of: writes parts of claims of one slot; returns the claims of which a part could not be written, null when all were.
--- Parts: [{ claim, token, part, outcome, messages, closes }].
--- Plan: one probe of claim_N_by_id for each part; a join could be planned over the whole index while the segment is empty.
-select posthorn.by_slot('settle_parts_of(p_slot smallint, p_parts json)', 'bigint[]', $body$
-  declare v_lost bigint[];
-  begin
-    with asked as materialized (
-      select * from json_to_recordset(p_parts)
-        as p(claim bigint, token bigint, part int, outcome posthorn.outcome, closes boolean, messages bigint[])
-    ), written as (
-      insert into posthorn.settlement_{slot} (claim, part, outcome, closes, at, messages)
-        select p.claim, p.part, p.outcome, p.closes, clock_timestamp(), p.messages from asked p
-        cross join lateral (select 1 from posthorn.claim_{slot} c where c.id = p.claim and c.token = p.token offset 0) held
-        -- Parts leave no number out, and none comes after the one that closes: a stale holder cannot pass by the rescuer's.
-        where p.part = 1 or exists (select from posthorn.settlement_{slot} t where t.claim = p.claim and t.part = p.part - 1 and not t.closes offset 0)
-          or exists (select from asked a where a.claim = p.claim and a.part = p.part - 1 and not a.closes offset 0)
-      on conflict do nothing returning claim, part
-    )
-    select array_agg(p.claim) into v_lost from asked p where (p.claim, p.part) not in (select w.claim, w.part from written w);
-    return v_lost;
-  end;
+-- settle_part_of: writes one part of a claim. False when it could not be written: the token is not the holder's, the part is there already, or
+-- the one before it is missing or closed the claim. Parts leave no number out, and none comes after the one that closes: a stale holder
+-- cannot pass by the rescuer's.
+-- Plan: probes of claim_N_by_id and settlement_N_by_part.
+select posthorn.by_slot(
+  'settle_part_of(p_slot smallint, p_claim bigint, p_token bigint, p_part int, p_outcome posthorn.outcome, p_closes boolean, p_messages bigint[])',
+  'boolean', $body$
+  insert into posthorn.settlement_{slot} (claim, part, outcome, closes, at, messages)
+    select p_claim, p_part, p_outcome, p_closes, clock_timestamp(), p_messages
+    where exists (select from posthorn.claim_{slot} c where c.id = p_claim and c.token = p_token offset 0)
+      and (p_part = 1 or exists (select from posthorn.settlement_{slot} t where t.claim = p_claim and t.part = p_part - 1 and not t.closes offset 0))
+    on conflict do nothing;
+  return found;
 $body$);
 
 -- end_of: writes the end of one delivery into the slot of its message. False when it had ended already.
@@ -91,25 +83,38 @@ begin
   return v_row;
 end $$;
 
+-- ids(list): a JSON list of ids as an array; null for none.
+create or replace function posthorn.ids(p_list json) returns bigint[]
+language plpgsql immutable as $$
+begin
+  if p_list is null then
+    return null;
+  end if;
+  return array(select i::bigint from json_array_elements_text(p_list) i);
+end $$;
+
 -- conclude(parts, ends, say): settles what a worker holds, in one transaction of the library's own.
---   parts: parts of claims, each with its slot: [{ claim, token, slot, part, outcome, messages, closes }]
+--   parts: parts of claims, those of one claim in their order: [{ claim, token, slot, part, outcome, messages, closes }]; no `messages`: all of it
 --   ends:  every delivery that did not simply succeed from the log, with its consequence (see conclude_one)
 --   say:   what handlers said, as in append
 -- All or nothing. Returns [[nonce, id]] of what was said. Raises PH005 with the lost claim in the detail.
 create or replace function posthorn.conclude(p_parts json, p_ends json default null, p_say json default null) returns json
 language plpgsql as $$
 declare
-  v_group record;
+  v_part json;
   v_lost bigint[];
   v_end json;
 begin
   if p_parts is not null then
-    for v_group in select (p ->> 'slot')::smallint as slot, json_agg(p) as parts from json_array_elements(p_parts) p group by 1 loop
-      v_lost := posthorn.settle_parts_of(v_group.slot, v_group.parts);
-      if v_lost is not null then
-        perform posthorn.raise_lost(json_build_object('claims', v_lost::text[]));
+    for v_part in select * from json_array_elements(p_parts) loop
+      if not posthorn.settle_part_of((v_part ->> 'slot')::smallint, (v_part ->> 'claim')::bigint, (v_part ->> 'token')::bigint, (v_part ->> 'part')::int,
+          (v_part ->> 'outcome')::posthorn.outcome, (v_part ->> 'closes')::boolean, posthorn.ids(v_part -> 'messages')) then
+        v_lost := v_lost || (v_part ->> 'claim')::bigint;
       end if;
     end loop;
+    if v_lost is not null then
+      perform posthorn.raise_lost(json_build_object('claims', v_lost::text[]));
+    end if;
   end if;
   if p_ends is not null then
     for v_end in select * from json_array_elements(p_ends) loop
@@ -127,12 +132,13 @@ begin
   return posthorn.conclude(p_parts, p_ends, p_say);
 end $$;
 
--- work(subscription, lane, worker, limit, parts): settles what succeeded and claims the next, in one transaction.
+-- work(subscription, lane, worker, limit, parts): settles what succeeded and claims the next, in one transaction. Claims of an
+-- at-most-once subscription are on disk when it returns. Raises what own_transaction, conclude and claim raise.
 create or replace function posthorn.work(p_subscription int, p_lane int, p_worker bigint, p_limit int, p_parts json) returns text
 language plpgsql as $$
 begin
+  perform posthorn.own_transaction((select idempotency = 'at-most-once' from posthorn.subscription where id = p_subscription));
   if p_parts is not null then
-    perform posthorn.own_transaction(false);
     perform posthorn.conclude(p_parts);
   end if;
   return posthorn.claim(p_subscription, p_lane, p_worker, p_limit);

@@ -152,8 +152,8 @@ begin
     into v_ended, v_begun, v_part
     from posthorn.parts_of(v_slot, p_claim.id) t cross join lateral unnest(coalesce(t.messages, p_claim.messages)) m;
   select greatest(v_part, coalesce(max(t.part), 0) + 1) into v_part from posthorn.parts_of(v_slot, p_claim.id) t;
-  if posthorn.settle_parts_of(v_slot, json_build_array(json_build_object('claim', p_claim.id, 'token', p_claim.token, 'part', v_part,
-      'outcome', 'crashed', 'closes', true, 'messages', array(select m from unnest(p_claim.messages) m where m <> all (v_ended))))) is not null then
+  if not posthorn.settle_part_of(v_slot, p_claim.id, p_claim.token, v_part, 'crashed', true,
+      array(select m from unnest(p_claim.messages) m where m <> all (v_ended))) then
     -- The holder wrote a part in this moment; what is left is counted again.
     return posthorn.rescue_claim(p_worker, p_claim);
   end if;

@@ -31,7 +31,10 @@ export interface Savepoints {
  */
 export interface OpenTransaction<Tx = unknown> extends Executor {
   readonly native: Tx;
-  /** `now()` in this transaction, in seconds as text: it moves when somebody ended the transaction and began another. */
+  /**
+   * `now()` in this transaction, in seconds as text: it moves when somebody ended the transaction and began another. May be empty where
+   * no `idleMs` was given.
+   */
   readonly startedAt: string;
   /**
    * Runs the user's part. Calls from inside that would wait for this transaction (one connection) are refused instead of hanging.
@@ -60,7 +63,7 @@ export interface Listener {
 }
 
 export interface BeginOptions {
-  /** The server ends the transaction when its client is silent for so long: one of a stopped process must not hold its locks for ever. */
+  /** For handlers: the server ends the transaction when its client is silent for so long; one of a stopped process must not hold its locks for ever. */
   readonly idleMs?: number;
 }
 

@@ -23,7 +23,7 @@ export class PgSession implements Session {
   protected readonly connection: PgConnection;
   readonly #own: OwnClient;
   readonly #timeoutMs: number;
-  #last: Promise<unknown> = Promise.resolve();
+  #last: Promise<unknown> | undefined;
   #closing: Promise<void> | undefined;
 
   constructor(own: OwnClient, connection: PgConnection, timeoutMs: number) {
@@ -35,8 +35,15 @@ export class PgSession implements Session {
 
   /** One statement at a time: the deadline of a statement begins when the one before it has ended. */
   query<Row = Record<string, unknown>>(text: string, params?: readonly unknown[]): Promise<{ rows: Row[] }> {
-    const result = this.#last.then(() => this.connection.query<Row>(text, params, this.#timeoutMs));
-    this.#last = result.catch(() => undefined);
+    const send = () => this.connection.query<Row>(text, params, this.#timeoutMs);
+    // On an idle connection it goes out at once, before the caller does anything else: the server works meanwhile.
+    const result = this.#last === undefined ? send() : this.#last.then(send);
+    const last: Promise<unknown> = result
+      .catch(() => undefined)
+      .then(() => {
+        if (this.#last === last) this.#last = undefined;
+      });
+    this.#last = last;
     return result;
   }
 

@@ -109,16 +109,17 @@ export class PgDatabase implements Database<PoolClient> {
   async begin({ idleMs }: BeginOptions = {}): Promise<OpenTransaction<PoolClient>> {
     const { client, connection } = await this.#acquire();
     try {
-      const idle = idleMs === undefined ? "" : `set local idle_in_transaction_session_timeout = ${Math.ceil(idleMs)};`;
+      const begin = "begin isolation level read committed";
+      const watched = `${begin}; set local idle_in_transaction_session_timeout = ${Math.ceil(idleMs ?? 0)}; select extract(epoch from now())::text as now`;
       const results = await connection.script(
-        `begin isolation level read committed; ${idle} select extract(epoch from now())::text as now`,
+        idleMs === undefined ? begin : watched,
         this.#settings.statementTimeoutMs,
       );
       return new PgTransaction({
         client,
         connection,
         holder: this.#pool,
-        startedAt: String(results.at(-1)?.rows[0]?.now),
+        startedAt: String(results.at(-1)?.rows[0]?.now ?? ""),
         statementTimeoutMs: this.#settings.statementTimeoutMs,
         release: (destroy) => this.#release(client, connection, destroy),
         cancel: () => this.#cancel(client),

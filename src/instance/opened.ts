@@ -11,7 +11,7 @@ import type { Say } from "../producer/say.js";
 import { Side } from "../producer/side.js";
 import { Waker } from "../producer/waker.js";
 import { ensureSchema, type MigrateMode } from "../store/migrate.js";
-import { homeOf, Publisher } from "../store/publish.js";
+import { homeOf } from "../store/publish.js";
 
 export interface Opened {
   readonly producing: Producing;
@@ -77,7 +77,6 @@ async function connect({ input, service, logger, refuseStopped }: Opening): Prom
     asking: askingOf(database, refuseStopped),
     home: null,
     catalog: new Catalog(database, side, service),
-    publisher: new Publisher(),
     waker: new Waker({
       side,
       remote: !database.single,

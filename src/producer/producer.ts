@@ -5,7 +5,7 @@ import type { Database, Executor } from "../core/database.js";
 import { errorOf, WouldDeadlockError } from "../core/errors.js";
 import { limits } from "../core/limits.js";
 import { show } from "../core/show.js";
-import type { Publisher, Written } from "../store/publish.js";
+import { type Written, writeMessages } from "../store/publish.js";
 import { asOutgoing } from "./buffer.js";
 import type { Catalog } from "./catalog.js";
 import { type Said, say } from "./prepare.js";
@@ -17,7 +17,6 @@ import type { Waker } from "./waker.js";
 export interface Producing {
   readonly database: Database;
   readonly catalog: Catalog;
-  readonly publisher: Publisher;
   readonly waker: Waker;
   readonly asking: Asking;
   /** Names the database, for transactions that somebody else brings; null when it is not known yet. */
@@ -103,15 +102,15 @@ function isIterable(value: unknown): value is Iterable<unknown> {
 
 /** Outside any transaction: each call is one of its own, committed when it returns. */
 export function sayNow(producing: Producing): Say {
-  const { database, catalog, publisher, waker, asking } = producing;
+  const { database, catalog, waker, asking } = producing;
   const write: Write = async (said) => {
     if (said.length === 0) return [];
     if (database.single && database.insideTransaction()) throw wouldDeadlock(said);
     const { messages, channels } = await outgoing(catalog, said);
     const written =
       messages.length <= limits.batchMessages
-        ? await publisher.write(database, messages)
-        : await inOneTransaction(database, (tx) => publisher.write(tx, messages));
+        ? await writeMessages(database, messages)
+        : await inOneTransaction(database, (tx) => writeMessages(tx, messages));
     waker.wake(channels);
     return written;
   };
@@ -120,12 +119,12 @@ export function sayNow(producing: Producing): Say {
 
 /** In a transaction that the caller began and will end. */
 export function sayIn(producing: Producing, tx: () => Promise<Executor>): Say {
-  const { catalog, publisher, waker, asking, home } = producing;
+  const { catalog, waker, asking, home } = producing;
   const write: Write = async (said) => {
     const executor = await tx();
     if (said.length === 0) return [];
     const { messages, channels } = await outgoing(catalog, said, executor);
-    const written = await publisher.write(executor, messages, home);
+    const written = await writeMessages(executor, messages, home);
     void waker.watch(written[0]?.xid ?? null, channels);
     return written;
   };

@@ -7,6 +7,7 @@
  */
 import type { OpenTransaction } from "../core/database.js";
 import { errorOf } from "../core/errors.js";
+import { writeMessages } from "../store/publish.js";
 import { type Batch, Buffer } from "./buffer.js";
 import type { Producing } from "./producer.js";
 import type { SayBuffered } from "./say.js";
@@ -20,7 +21,7 @@ export async function runTransaction<T>(
   producing: Producing,
   work: (context: TransactionContext<unknown>) => Promise<T>,
 ): Promise<T> {
-  const { database, catalog, publisher, waker, asking } = producing;
+  const { database, catalog, waker, asking } = producing;
   const open = await database.begin();
   const buffer = new Buffer(catalog, asking, "the transaction");
   let batch: Batch;
@@ -30,7 +31,7 @@ export async function runTransaction<T>(
     result = await runSealed(open, () => work({ tx: open.native, send: buffer.send, publish: buffer.publish }));
     buffer.close();
     batch = await buffer.ready(open);
-    const written = await publisher.write(open, batch.messages);
+    const written = await writeMessages(open, batch.messages);
     await open.commit();
     batch.committed(written);
   } catch (error) {

@@ -1,8 +1,8 @@
 /**
- * Writing messages: one plain insert for any number of them, in the caller's transaction, into the slot of the ring that is open.
+ * Writing messages: one statement for any number of them, in the caller's transaction.
  *
- * The slot's number is part of the statement and checked inside it, together with the identity of the server: after a rotation
- * or on a restored copy nothing is written, and the reason is read. A statement that writes nothing fails no transaction.
+ * The insert lies in a function whose plan is kept: sent as text it would be planned each time, which costs several times the insert.
+ * Columns go as lists, payloads as one JSON text, so that they are stored as said.
  */
 import { randomBytes } from "node:crypto";
 import type { Executor } from "../core/database.js";
@@ -30,12 +30,7 @@ export interface Written extends Place {
   readonly xid: string;
 }
 
-/** A random signed 64-bit number as text: with the id it makes a public id that nobody can guess. */
-function nonce(): string {
-  return randomBytes(8).readBigInt64BE().toString();
-}
-
-/** The list that the insert and posthorn.append take: payloads are embedded as they are, so that they are stored as said. */
+/** The list that posthorn.append takes: payloads are embedded as they are, so that they are stored as said. */
 export function asList(messages: readonly Outgoing[], nonces: readonly string[]): string {
   let list = "[";
   messages.forEach((message, i) => {
@@ -46,18 +41,16 @@ export function asList(messages: readonly Outgoing[], nonces: readonly string[])
   return `${list}]`;
 }
 
+/** Random signed 64-bit numbers as text: with the id each makes a public id that nobody can guess. */
 export function nonces(count: number): string[] {
-  return Array.from({ length: count }, nonce);
+  const bytes = randomBytes(8 * count);
+  return Array.from({ length: count }, (_, i) => bytes.readBigInt64BE(8 * i).toString());
 }
 
-function statement(slot: number): string {
-  return `insert into posthorn.message_${slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers)
-select pg_current_xact_id(), nextval('posthorn.message_id'), r.n, clock_timestamp(), r.ch, 0, r.c, r.k, coalesce(r.p, 'null'::json), r.h
-from json_to_recordset($1::json) as r(n bigint, ch int, c int, k text, p json, h json)
-where (select g.slot = ${slot} and posthorn.is_here(g.system_identifier, g.database)
-  and coalesce(g.system_identifier || '/' || g.database = $2::text, true) from posthorn.ring g)
-returning id::text as id, nonce::text as nonce, xid::text as xid`;
-}
+const writeOne =
+  "select posthorn.write_one($1::text, $2::bigint, $3::int, $4::int, $5::text, $6::json, $7::json) as written";
+const writeMany =
+  "select posthorn.write_many($1::text, $2::text::bigint[], $3::text::int[], $4::text::int[], $5::json, $6::json, $7::json) as written";
 
 /** Names the database that an executor writes to. Ids of contracts mean something in this one only. */
 export async function homeOf(executor: Executor): Promise<string | null> {
@@ -67,79 +60,90 @@ export async function homeOf(executor: Executor): Promise<string | null> {
   return rows[0]?.home ?? null;
 }
 
-/** Knows which slot is open; one for each instance, shared by all its transactions. */
-export class Publisher {
-  #slot = 1;
-
-  /**
-   * Writes the messages and returns their places in the order given.
-   *
-   * Transaction: runs on `executor` alone; visible with its commit. More than `limits.batchMessages` take several statements.
-   * `home` holds an executor that somebody else brought to the database that the ids of the messages are from.
-   */
-  async write(executor: Executor, messages: readonly Outgoing[], home: string | null = null): Promise<Written[]> {
-    const places: Written[] = [];
-    for (let from = 0; from < messages.length; from += limits.batchMessages) {
-      places.push(...(await this.#writeBatch(executor, messages.slice(from, from + limits.batchMessages), home)));
-    }
-    return places;
+/**
+ * Writes the messages and returns their places in the order given.
+ *
+ * Transaction: runs on `executor` alone; visible with its commit. More than `limits.batchMessages` take several statements.
+ * `home` holds an executor that somebody else brought to the database that the ids of the messages are from.
+ */
+export async function writeMessages(
+  executor: Executor,
+  messages: readonly Outgoing[],
+  home: string | null = null,
+): Promise<Written[]> {
+  if (messages.length <= limits.batchMessages) return writeBatch(executor, messages, home);
+  const places: Written[] = [];
+  for (let from = 0; from < messages.length; from += limits.batchMessages) {
+    places.push(...(await writeBatch(executor, messages.slice(from, from + limits.batchMessages), home)));
   }
+  return places;
+}
 
-  async #writeBatch(executor: Executor, messages: readonly Outgoing[], home: string | null): Promise<Written[]> {
-    const own = nonces(messages.length);
-    const list = asList(messages, own);
-    for (let attempt = 1; attempt <= 3; attempt += 1) {
-      const { rows } = await mapped(
-        executor.query<Written>(statement(this.#slot), [list, home]).catch((error: unknown) => {
-          throw home !== null && isUndefinedTable(error) ? elsewhere(error) : error;
-        }),
-      );
-      if (rows.length === messages.length) return inOrder(rows, own);
-      await this.#findSlot(executor, home);
-    }
-    throw errorOf("PH_INTERNAL", "The ring of segments moved on during each of three attempts to write. Try again.");
-  }
-
-  async #findSlot(executor: Executor, home: string | null): Promise<void> {
-    const { rows } = await mapped(
-      executor.query<{ slot: number; here: boolean; home: string }>(
-        "select slot::int as slot, posthorn.is_here(system_identifier, database) as here, system_identifier || '/' || database as home from posthorn.ring",
-      ),
-    );
-    const ring = rows[0];
-    if (ring === undefined || !ring.here) {
-      throw errorOf(
-        "PH_DATABASE_MOVED",
-        "This database was restored or moved: its transaction ids belong to another server. Nothing was written; it must be rebased first.",
-      );
-    }
-    if (home !== null && ring.home !== home) throw elsewhere();
-    this.#slot = ring.slot;
+async function writeBatch(executor: Executor, messages: readonly Outgoing[], home: string | null): Promise<Written[]> {
+  const [first] = messages;
+  if (first === undefined) return [];
+  const own = nonces(messages.length);
+  const single = messages.length === 1;
+  const columns = single ? columnsOfOne(first) : columnsOf(messages);
+  const nonce = single ? own[0] : `{${own.join(",")}}`;
+  try {
+    const statement = single ? writeOne : writeMany;
+    const { rows } = await mapped(executor.query<{ written: string }>(statement, [home, nonce, ...columns]));
+    return placesIn(rows[0]?.written ?? "", own);
+  } catch (error) {
+    throw home !== null && isUndefined(error) ? elsewhere(error) : error;
   }
 }
 
-function isUndefinedTable(error: unknown): boolean {
-  return typeof error === "object" && error !== null && "code" in error && error.code === "42P01";
+function columnsOfOne({ channel, contract, key, json, headers }: Outgoing): readonly unknown[] {
+  return [channel, contract, key, json, headers];
 }
 
-function elsewhere(cause?: unknown): Error {
+/** Channel and contract once where all have the same, keys and headers not at all where none has any. */
+function columnsOf(messages: readonly Outgoing[]): readonly unknown[] {
+  const alike = messages.every(({ contract }) => contract === messages[0]?.contract);
+  const shown = alike ? messages.slice(0, 1) : messages;
+  const keyed = messages.some(({ key }) => key !== null);
+  const headed = messages.some(({ headers }) => headers !== null);
+  return [
+    `{${shown.map(({ channel }) => channel).join(",")}}`,
+    `{${shown.map(({ contract }) => contract).join(",")}}`,
+    keyed ? JSON.stringify(messages.map(({ key }) => key)) : null,
+    `[${messages.map(({ json }) => json).join(",")}]`,
+    headed ? `[${messages.map(({ headers }) => headers ?? "null").join(",")}]` : null,
+  ];
+}
+
+/** Reads what write_one and write_many return: ids, or the first and the last of many without a gap, and the transaction. */
+function placesIn(written: string, own: readonly string[]): Written[] {
+  const parts = written.split(" ");
+  const xid = parts.pop() ?? "";
+  const [first, last] = parts[0]?.split(":") ?? [];
+  let ids: readonly string[] = parts;
+  if (first !== undefined && last !== undefined) {
+    const from = BigInt(first);
+    ids = own.map((_, i) => (from + BigInt(i)).toString());
+  }
+  return own.map((nonce, i) => {
+    const id = ids[i];
+    if (id === undefined) throw errorOf("PH_INTERNAL", "A written message is missing from the answer of the insert.");
+    return { id, nonce, xid };
+  });
+}
+
+/** No such schema, function or table. */
+function isUndefined(error: unknown): boolean {
+  const code = typeof error === "object" && error !== null && "code" in error ? error.code : undefined;
+  return code === "3F000" || code === "42883" || code === "42P01";
+}
+
+function elsewhere(cause: unknown): Error {
   return errorOf(
     "PH_TRANSACTION_UNKNOWN",
     "post.in() was given a transaction of another database than this instance's. Nothing was written. Pass one of the same database, or use an instance for that one.",
     {},
     cause,
   );
-}
-
-function inOrder(rows: readonly Written[], own: readonly string[]): Written[] {
-  if (rows.length === 1) return [...rows];
-  const byNonce = new Map(rows.map((row) => [row.nonce, row]));
-  return own.map((wanted) => {
-    const place = byNonce.get(wanted);
-    if (place === undefined)
-      throw errorOf("PH_INTERNAL", "A written message is missing from the answer of the insert.");
-    return place;
-  });
 }
 
 /** The id of a message as people and programs see it; the same as posthorn.public_id. */

@@ -364,14 +364,20 @@ create or replace function posthorn.own_transaction(p_durable boolean) returns p
 language plpgsql as $$
 declare
   v_ring posthorn.ring;
+  v_home text;
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception 'this needs a READ COMMITTED transaction, not %', upper(current_setting('transaction_isolation')) using errcode = 'PH002';
   end if;
   perform posthorn.plain_plans(), set_config('synchronous_commit', case when p_durable then 'on' else 'off' end, true);
   select * into v_ring from posthorn.ring;
-  if not posthorn.is_here(v_ring.system_identifier, v_ring.database) then
-    raise exception 'this database was restored or moved: its transaction ids belong to another server' using errcode = 'PH003';
+  -- A session never changes its server and database, so it is asked once: the answer costs as much as the rest of this function.
+  v_home := concat(v_ring.system_identifier, '/', v_ring.database);
+  if current_setting('posthorn.home', true) is distinct from v_home then
+    if not posthorn.is_here(v_ring.system_identifier, v_ring.database) then
+      raise exception 'this database was restored or moved: its transaction ids belong to another server' using errcode = 'PH003';
+    end if;
+    perform set_config('posthorn.home', v_home, false);
   end if;
   return v_ring;
 end $$;
@@ -396,9 +402,10 @@ end $$;
 
 -- lock_key(purpose, a, b): the advisory lock for a purpose, apart from those of other installations and other software.
 create or replace function posthorn.lock_key(p_purpose text, p_a bigint default 0, p_b bigint default 0) returns bigint
-language sql immutable as $$
-  select hashtextextended('posthorn:' || p_purpose || ':' || p_a || ':' || p_b, 0)
-$$;
+language plpgsql immutable as $$
+begin
+  return hashtextextended(concat('posthorn:', p_purpose, ':', p_a, ':', p_b), 0);
+end $$;
 
 -- random_bigint(): 64 bits from the server's strong source. For nonces, which make public ids unguessable.
 create or replace function posthorn.random_bigint() returns bigint
@@ -539,13 +546,12 @@ end $$;
 -- Windows between ticks: a position names a floor tick, a ceiling tick and a place between them. First come the messages that
 -- were committed late (at or below the floor's id, unseen by the floor, seen by the ceiling), then those above the floor's id.
 -- Every committed message is in exactly one window, because ceilings never go down, snapshots only grow, and pages are read after
--- the snapshot was taken. Must run in a transaction that publishes nothing: its own rows would count as seen.
--- Raises PH002 (isolation), PH003 (moved), PH004 (position lost), PH007 (the worker counts as dead).
+-- the snapshot was taken. Must run in a transaction that publishes nothing: its own rows would count as seen; \`work\` has begun it.
+-- Raises PH004 (position lost), PH007 (the worker counts as dead).
 create or replace function posthorn.claim(p_subscription int, p_lane int, p_worker bigint, p_limit int) returns text
 language plpgsql as $$
 declare
-  v_idempotency posthorn.idempotency;
-  v_channel int;
+  v_channel int := (select s.channel from posthorn.subscription s where s.id = p_subscription);
   v_ring posthorn.ring;
   v_at posthorn.position;
   v_floor posthorn.tick;
@@ -557,13 +563,11 @@ declare
   v_claim bigint;
   v_token bigint := (random() * 9e18)::bigint;
 begin
-  select s.idempotency, s.channel into v_idempotency, v_channel from posthorn.subscription s where s.id = p_subscription;
-  perform posthorn.own_transaction(v_idempotency = 'at-most-once');
   perform posthorn.hold_worker(p_worker);
   if not pg_try_advisory_xact_lock(posthorn.lock_key('lane', p_subscription, p_lane)) then
     return '{"missed":true}';
   end if;
-  -- From here each statement sees what the previous holder of the lock committed. The ring is read again: the previous holder may
+  -- From here each statement sees what the previous holder of the lock committed. The ring is read only now: the previous holder may
   -- have opened a window that holds messages of a slot which was not there before.
   select * into v_ring from posthorn.ring;
   v_at := posthorn.position_of(p_subscription, p_lane);
@@ -665,10 +669,111 @@ select posthorn.by_slot(
       p_took_late, p_at.late_xids, p_messages, p_message_slots);
 $body$);
 ` },
-  { name: "functions/05_append.sql", text: `-- append(messages): writes messages into the slot that is open now, in the caller's transaction. The list is JSON:
---   [{ n: nonce, ch: channel, c: contract, k: key, p: payload, h: headers }]; returns [[nonce, id]] as JSON.
--- TypeScript producers send the same insert as plain SQL; this is for statements that do more than publish.
-select posthorn.by_slot('append_of(p_slot smallint, p_messages json)', 'json', $body$
+  { name: "functions/05_append.sql", text: `-- Writing messages into the slot of the ring that is open, in the caller's transaction. In PL/pgSQL, whose plans are kept: an insert that a client
+-- sends as text is planned each time, which costs several times the insert. Raises PH003.
+
+-- open_slot(home): the slot that is written to. \`home\` names the database that the ids of contracts are from, where somebody else brought
+-- the transaction; null for the library's own. Raises PH003 (moved), PH009 (another database).
+create or replace function posthorn.open_slot(p_home text) returns smallint
+language plpgsql as $$
+declare
+  v_ring posthorn.ring;
+  v_home text;
+begin
+  select * into v_ring from posthorn.ring;
+  v_home := concat(v_ring.system_identifier, '/', v_ring.database);
+  -- own_transaction has asked already in sessions of the library. Nothing is set here: this is the caller's transaction.
+  if current_setting('posthorn.home', true) is distinct from v_home and not posthorn.is_here(v_ring.system_identifier, v_ring.database) then
+    raise exception 'this database was restored or moved: its transaction ids belong to another server' using errcode = 'PH003';
+  end if;
+  if p_home <> v_home then
+    raise exception 'the transaction is one of another database' using errcode = 'PH009';
+  end if;
+  return v_ring.slot;
+end $$;
+
+-- append_one_of: writes one message and returns its id.
+select posthorn.by_slot(
+  'append_one_of(p_slot smallint, p_nonce bigint, p_channel int, p_contract int, p_key text, p_payload json, p_headers json)', 'bigint', $body$
+  declare v_id bigint;
+  begin
+    insert into posthorn.message_{slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers)
+      values (pg_current_xact_id(), nextval('posthorn.message_id'), p_nonce, clock_timestamp(), p_channel, 0, p_contract, p_key, p_payload, p_headers)
+      returning id into v_id;
+    return v_id;
+  end;
+$body$);
+
+-- append_of: writes messages, whose columns are lists of the same length, and returns their ids in that order: rows are made in the order of
+-- the lists, and each draws its id then. Null for \`keys\` or \`headers\` means none has any; one channel and contract stand for all.
+select posthorn.by_slot(
+  'append_of(p_slot smallint, p_nonces bigint[], p_channels int[], p_contracts int[], p_keys json, p_payloads json, p_headers json)', 'bigint[]', $body$
+  declare v_ids bigint[];
+  begin
+    if p_keys is null and p_headers is null and cardinality(p_channels) = 1 and cardinality(p_contracts) = 1 then
+      with written as (
+        insert into posthorn.message_{slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers)
+          select pg_current_xact_id(), nextval('posthorn.message_id'), r.nonce, clock_timestamp(), p_channels[1], 0, p_contracts[1], null, r.payload, null
+          from rows from (unnest(p_nonces), json_array_elements(p_payloads)) r(nonce, payload)
+          returning id)
+        select array_agg(id) into v_ids from written;
+    else
+      with written as (
+        insert into posthorn.message_{slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers)
+          select pg_current_xact_id(), nextval('posthorn.message_id'), r.nonce, clock_timestamp(), coalesce(r.channel, p_channels[1]), 0,
+            coalesce(r.contract, p_contracts[1]), r.key, r.payload, case when json_typeof(r.headers) <> 'null' then r.headers end
+          from rows from (unnest(p_nonces), unnest(p_channels), unnest(p_contracts), json_array_elements_text(p_keys), json_array_elements(p_payloads),
+            json_array_elements(p_headers)) r(nonce, channel, contract, key, payload, headers)
+          returning id)
+        select array_agg(id) into v_ids from written;
+    end if;
+    return v_ids;
+  end;
+$body$);
+
+-- write_one(home, nonce, channel, contract, key, payload, headers): appends one message, as a producer does. Returns its id and the id of the
+-- transaction as text, separated by a blank.
+create or replace function posthorn.write_one(
+  p_home text, p_nonce bigint, p_channel int, p_contract int, p_key text, p_payload json, p_headers json
+) returns text
+language plpgsql as $$
+begin
+  return concat(posthorn.append_one_of(posthorn.open_slot(p_home), p_nonce, p_channel, p_contract, p_key, p_payload, p_headers), ' ', pg_current_xact_id());
+end $$;
+
+-- write_many(home, lists): appends many messages. Returns their ids in the order given and the id of the transaction, separated by blanks. Ids
+-- without a gap come back as first:last.
+create or replace function posthorn.write_many(
+  p_home text, p_nonces bigint[], p_channels int[], p_contracts int[], p_keys json, p_payloads json, p_headers json
+) returns text
+language plpgsql as $$
+declare
+  v_ids bigint[] := posthorn.append_of(posthorn.open_slot(p_home), p_nonces, p_channels, p_contracts, p_keys, p_payloads, p_headers);
+  v_count int := cardinality(v_ids);
+begin
+  -- They grow, so these two ends leave no room for a gap.
+  if v_ids[v_count] - v_ids[1] = v_count - 1 then
+    return concat(v_ids[1], ':', v_ids[v_count], ' ', pg_current_xact_id());
+  end if;
+  return concat(array_to_string(v_ids, ' '), ' ', pg_current_xact_id());
+end $$;
+
+-- append(messages): what handlers said, as one JSON list [{ n: nonce, ch: channel, c: contract, k: key, p: payload, h: headers }]; returns
+-- [[nonce, id]] as JSON.
+create or replace function posthorn.append(p_messages json) returns json
+language plpgsql as $$
+declare
+  v_slot smallint := posthorn.open_slot(null);
+  v_first json := p_messages -> 0;
+begin
+  if json_array_length(p_messages) = 1 then
+    return json_build_array(json_build_array(v_first ->> 'n', posthorn.append_one_of(v_slot, (v_first ->> 'n')::bigint, (v_first ->> 'ch')::int,
+      (v_first ->> 'c')::int, v_first ->> 'k', v_first -> 'p', v_first -> 'h')::text));
+  end if;
+  return posthorn.append_list_of(v_slot, p_messages);
+end $$;
+
+select posthorn.by_slot('append_list_of(p_slot smallint, p_messages json)', 'json', $body$
   declare v_ids json;
   begin
   with written as (
@@ -681,18 +786,6 @@ select posthorn.by_slot('append_of(p_slot smallint, p_messages json)', 'json', $
   end;
 $body$);
 
-create or replace function posthorn.append(p_messages json) returns json
-language plpgsql as $$
-declare
-  v_ring posthorn.ring;
-begin
-  select * into v_ring from posthorn.ring;
-  if not posthorn.is_here(v_ring.system_identifier, v_ring.database) then
-    raise exception 'this database was restored or moved: its transaction ids belong to another server' using errcode = 'PH003';
-  end if;
-  return posthorn.append_of(v_ring.slot, p_messages);
-end $$;
-
 -- said(name, kind, payload, key, headers): what send and publish share. Looks the newest version of the contract up and holds the
 -- caller to it. Raises PH010 (unknown contract), PH011 (wrong kind), PH012 (key), PH013 (payload is no JSON for us), PH014 (too large).
 create or replace function posthorn.said(p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json) returns text
@@ -700,7 +793,6 @@ language plpgsql as $$
 declare
   v_contract posthorn.contract;
   v_nonce bigint := posthorn.random_bigint();
-  v_ids json;
 begin
   select * into v_contract from posthorn.contract where name = p_name order by version desc limit 1;
   if v_contract.id is null then
@@ -734,9 +826,7 @@ begin
       select from json_each(case when json_typeof(p_headers) = 'object' then p_headers else '{}' end) h where json_typeof(h.value) <> 'string')) then
     raise exception 'the headers of "%" are not an object of strings', p_name using errcode = 'PH013';
   end if;
-  v_ids := posthorn.append(json_build_array(json_build_object('n', v_nonce::text, 'ch', v_contract.channel, 'c', v_contract.id,
-    'k', p_key, 'p', p_payload, 'h', p_headers)));
-  return posthorn.public_id((v_ids -> 0 ->> 1)::bigint, v_nonce);
+  return posthorn.public_id(posthorn.append_one_of(posthorn.open_slot(null), v_nonce, v_contract.channel, v_contract.id, p_key, p_payload, p_headers), v_nonce);
 end $$;
 
 -- publish(name, payload, key, headers): states a fact in the caller's transaction; returns the message's id. Visible after COMMIT.
@@ -753,27 +843,19 @@ language sql volatile as $$ select posthorn.said($1, 'command', $2, $3, $4) $$;
 --   a delivery from \`deferred\`: the row itself, fenced by its token.
 -- A stale holder's success, its failure and a rescue therefore meet on the same row, and the second one loses.
 
--- settle_parts_of: writes parts of claims of one slot; returns the claims of which a part could not be written, null when all were.
--- Parts: [{ claim, token, part, outcome, messages, closes }].
--- Plan: one probe of claim_N_by_id for each part; a join could be planned over the whole index while the segment is empty.
-select posthorn.by_slot('settle_parts_of(p_slot smallint, p_parts json)', 'bigint[]', $body$
-  declare v_lost bigint[];
-  begin
-    with asked as materialized (
-      select * from json_to_recordset(p_parts)
-        as p(claim bigint, token bigint, part int, outcome posthorn.outcome, closes boolean, messages bigint[])
-    ), written as (
-      insert into posthorn.settlement_{slot} (claim, part, outcome, closes, at, messages)
-        select p.claim, p.part, p.outcome, p.closes, clock_timestamp(), p.messages from asked p
-        cross join lateral (select 1 from posthorn.claim_{slot} c where c.id = p.claim and c.token = p.token offset 0) held
-        -- Parts leave no number out, and none comes after the one that closes: a stale holder cannot pass by the rescuer's.
-        where p.part = 1 or exists (select from posthorn.settlement_{slot} t where t.claim = p.claim and t.part = p.part - 1 and not t.closes offset 0)
-          or exists (select from asked a where a.claim = p.claim and a.part = p.part - 1 and not a.closes offset 0)
-      on conflict do nothing returning claim, part
-    )
-    select array_agg(p.claim) into v_lost from asked p where (p.claim, p.part) not in (select w.claim, w.part from written w);
-    return v_lost;
-  end;
+-- settle_part_of: writes one part of a claim. False when it could not be written: the token is not the holder's, the part is there already, or
+-- the one before it is missing or closed the claim. Parts leave no number out, and none comes after the one that closes: a stale holder
+-- cannot pass by the rescuer's.
+-- Plan: probes of claim_N_by_id and settlement_N_by_part.
+select posthorn.by_slot(
+  'settle_part_of(p_slot smallint, p_claim bigint, p_token bigint, p_part int, p_outcome posthorn.outcome, p_closes boolean, p_messages bigint[])',
+  'boolean', $body$
+  insert into posthorn.settlement_{slot} (claim, part, outcome, closes, at, messages)
+    select p_claim, p_part, p_outcome, p_closes, clock_timestamp(), p_messages
+    where exists (select from posthorn.claim_{slot} c where c.id = p_claim and c.token = p_token offset 0)
+      and (p_part = 1 or exists (select from posthorn.settlement_{slot} t where t.claim = p_claim and t.part = p_part - 1 and not t.closes offset 0))
+    on conflict do nothing;
+  return found;
 $body$);
 
 -- end_of: writes the end of one delivery into the slot of its message. False when it had ended already.
@@ -840,25 +922,38 @@ begin
   return v_row;
 end $$;
 
+-- ids(list): a JSON list of ids as an array; null for none.
+create or replace function posthorn.ids(p_list json) returns bigint[]
+language plpgsql immutable as $$
+begin
+  if p_list is null then
+    return null;
+  end if;
+  return array(select i::bigint from json_array_elements_text(p_list) i);
+end $$;
+
 -- conclude(parts, ends, say): settles what a worker holds, in one transaction of the library's own.
---   parts: parts of claims, each with its slot: [{ claim, token, slot, part, outcome, messages, closes }]
+--   parts: parts of claims, those of one claim in their order: [{ claim, token, slot, part, outcome, messages, closes }]; no \`messages\`: all of it
 --   ends:  every delivery that did not simply succeed from the log, with its consequence (see conclude_one)
 --   say:   what handlers said, as in append
 -- All or nothing. Returns [[nonce, id]] of what was said. Raises PH005 with the lost claim in the detail.
 create or replace function posthorn.conclude(p_parts json, p_ends json default null, p_say json default null) returns json
 language plpgsql as $$
 declare
-  v_group record;
+  v_part json;
   v_lost bigint[];
   v_end json;
 begin
   if p_parts is not null then
-    for v_group in select (p ->> 'slot')::smallint as slot, json_agg(p) as parts from json_array_elements(p_parts) p group by 1 loop
-      v_lost := posthorn.settle_parts_of(v_group.slot, v_group.parts);
-      if v_lost is not null then
-        perform posthorn.raise_lost(json_build_object('claims', v_lost::text[]));
+    for v_part in select * from json_array_elements(p_parts) loop
+      if not posthorn.settle_part_of((v_part ->> 'slot')::smallint, (v_part ->> 'claim')::bigint, (v_part ->> 'token')::bigint, (v_part ->> 'part')::int,
+          (v_part ->> 'outcome')::posthorn.outcome, (v_part ->> 'closes')::boolean, posthorn.ids(v_part -> 'messages')) then
+        v_lost := v_lost || (v_part ->> 'claim')::bigint;
       end if;
     end loop;
+    if v_lost is not null then
+      perform posthorn.raise_lost(json_build_object('claims', v_lost::text[]));
+    end if;
   end if;
   if p_ends is not null then
     for v_end in select * from json_array_elements(p_ends) loop
@@ -876,12 +971,13 @@ begin
   return posthorn.conclude(p_parts, p_ends, p_say);
 end $$;
 
--- work(subscription, lane, worker, limit, parts): settles what succeeded and claims the next, in one transaction.
+-- work(subscription, lane, worker, limit, parts): settles what succeeded and claims the next, in one transaction. Claims of an
+-- at-most-once subscription are on disk when it returns. Raises what own_transaction, conclude and claim raise.
 create or replace function posthorn.work(p_subscription int, p_lane int, p_worker bigint, p_limit int, p_parts json) returns text
 language plpgsql as $$
 begin
+  perform posthorn.own_transaction((select idempotency = 'at-most-once' from posthorn.subscription where id = p_subscription));
   if p_parts is not null then
-    perform posthorn.own_transaction(false);
     perform posthorn.conclude(p_parts);
   end if;
   return posthorn.claim(p_subscription, p_lane, p_worker, p_limit);
@@ -1380,8 +1476,8 @@ begin
     into v_ended, v_begun, v_part
     from posthorn.parts_of(v_slot, p_claim.id) t cross join lateral unnest(coalesce(t.messages, p_claim.messages)) m;
   select greatest(v_part, coalesce(max(t.part), 0) + 1) into v_part from posthorn.parts_of(v_slot, p_claim.id) t;
-  if posthorn.settle_parts_of(v_slot, json_build_array(json_build_object('claim', p_claim.id, 'token', p_claim.token, 'part', v_part,
-      'outcome', 'crashed', 'closes', true, 'messages', array(select m from unnest(p_claim.messages) m where m <> all (v_ended))))) is not null then
+  if not posthorn.settle_part_of(v_slot, p_claim.id, p_claim.token, v_part, 'crashed', true,
+      array(select m from unnest(p_claim.messages) m where m <> all (v_ended))) then
     -- The holder wrote a part in this moment; what is left is counted again.
     return posthorn.rescue_claim(p_worker, p_claim);
   end if;

@@ -4,8 +4,12 @@ import type { Executor } from "../core/database.js";
 /** The channel of NOTIFY; its payload is a list of channel ids. */
 export const wakeChannel = "posthorn_wake";
 
+/** A notification commits with a transaction id; nobody waits for the disk for its sake. */
 export async function notify(executor: Executor, channels: Iterable<number>): Promise<void> {
-  await executor.query("select pg_notify($1::text, $2::text)", [wakeChannel, [...channels].join(",")]);
+  await executor.query("select set_config('synchronous_commit', 'off', true), pg_notify($1::text, $2::text)", [
+    wakeChannel,
+    [...channels].join(","),
+  ]);
 }
 
 export function channelsOf(payload: string): number[] {

@@ -105,10 +105,12 @@ export async function work(
   parts: readonly Part[],
 ): Promise<Claimed> {
   const { rows } = await mapped(
-    executor.query<{ claimed: string }>(
-      "select posthorn.work($1::int, 0, $2::bigint, $3::int, $4::json) as claimed",
-      [subscription, worker, limit, parts.length === 0 ? null : JSON.stringify(parts)],
-    ),
+    executor.query<{ claimed: string }>("select posthorn.work($1::int, 0, $2::bigint, $3::int, $4::json) as claimed", [
+      subscription,
+      worker,
+      limit,
+      parts.length === 0 ? null : JSON.stringify(parts),
+    ]),
   );
   const answer: { missed?: boolean; claim?: string; token?: string; slot?: number; messages?: LogRow[] } = JSON.parse(
     rows[0]?.claimed ?? "{}",

@@ -4,7 +4,7 @@ import type { Database, Executor } from "../../src/core/database.js";
 import { openDatabase } from "../../src/databases/open.js";
 import { heartbeat, registerWorker, rescue } from "../../src/store/fleet.js";
 import { ensureSchema } from "../../src/store/migrate.js";
-import { type Outgoing, Publisher } from "../../src/store/publish.js";
+import { type Outgoing, writeMessages } from "../../src/store/publish.js";
 import { registerContract, registerSubscription } from "../../src/store/registry.js";
 import { type Delivery, type End, type Next, type Outcome, type Part, work } from "../../src/store/work.js";
 import { eventually } from "../support/eventually.js";
@@ -126,7 +126,7 @@ export { heartbeat };
 /** Says messages with the payloads { m: number }; returns their ids. */
 export async function say(executor: Executor, reader: Reader, numbers: readonly number[]): Promise<readonly string[]> {
   const messages = numbers.map((m): Outgoing => ({ ...outgoing(reader), json: JSON.stringify({ m }) }));
-  return (await new Publisher().write(executor, messages)).map(({ id }) => id);
+  return (await writeMessages(executor, messages)).map(({ id }) => id);
 }
 
 export function outgoing({ contract, channel }: Reader): Outgoing {

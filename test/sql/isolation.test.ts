@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { Publisher } from "../../src/store/publish.js";
+import { writeMessages } from "../../src/store/publish.js";
 import { endInTransaction, peek, settle, take, work } from "../../src/store/work.js";
 import {
   claim,
@@ -127,7 +127,7 @@ test.each([
     };
     try {
       const refused = {
-        publish: () => new Publisher().write(engine.db, [outgoing(reader)]),
+        publish: () => writeMessages(engine.db, [outgoing(reader)]),
         "posthorn.send": () => engine.db.query("select posthorn.send($1::text, '{}'::json)", [`Domoved-${what}`]),
         claim: () => work(engine.db, reader.subscription, worker, 10, []),
         take: () => take(engine.db, reader.subscription, worker, [reader.contract], 10),
@@ -159,7 +159,7 @@ test("a refused publish fails no transaction of the caller: what else it wrote c
   try {
     await session.rows("begin");
     await session.rows("insert into business values (1)");
-    expect(await failure(new Publisher().write(session, [outgoing(reader)]))).toMatchObject({
+    expect(await failure(writeMessages(session, [outgoing(reader)]))).toMatchObject({
       code: "PH_DATABASE_MOVED",
     });
     await session.rows("commit");

@@ -140,7 +140,7 @@ const expected: Readonly<Record<string, { readonly text: RegExp; readonly access
     text: /exists \(select from posthorn\.message_1 m/,
     access: ["Index Only Scan message_1_by_id", "Index Scan message_1_by_id"],
   },
-  settle_parts_of: {
+  settle_part_of: {
     text: /insert into posthorn\.settlement_1/,
     access: ["Index Scan claim_1_by_id", "Index Scan settlement_1_by_part", "Index Only Scan settlement_1_by_part"],
   },

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
-import { Publisher } from "../../src/store/publish.js";
+import { writeMessages } from "../../src/store/publish.js";
 import { type Delivery, endInTransaction, peek, settle, take, work } from "../../src/store/work.js";
 import {
   claim,
@@ -75,10 +75,9 @@ async function slotsOf(table: string, where: string, params: readonly unknown[])
 
 test("a producer that knew the old slot writes to the new one after the edge, and nothing twice", async () => {
   const { reader } = await queueWithWorker("producer");
-  const publisher = new Publisher();
-  await publisher.write(engine.db, [outgoing(reader)]);
+  await writeMessages(engine.db, [outgoing(reader)]);
   await openSlot(2);
-  await publisher.write(engine.db, [outgoing(reader), outgoing(reader)]);
+  await writeMessages(engine.db, [outgoing(reader), outgoing(reader)]);
   await engine.db.query("select posthorn.send('Doproducer', '{}'::json)");
   expect(
     await engine.admin.value("select count(*)::int from posthorn.message_1 where channel = $1", [reader.channel]),
@@ -92,8 +91,7 @@ test("one claim takes messages from both sides of the edge by id, and says in wh
   const { reader, worker } = await queueWithWorker("both");
   await say(engine.db, reader, [1, 2]);
   await openSlot(2);
-  const publisher = new Publisher();
-  await publisher.write(engine.db, [{ ...outgoing(reader), json: '{"m":3}' }]);
+  await writeMessages(engine.db, [{ ...outgoing(reader), json: '{"m":3}' }]);
   expect(await peek(engine.db, worker, [reader.subscription], null, false)).toMatchObject({
     ready: [reader.subscription],
   });
@@ -236,11 +234,10 @@ test("under load each committed message is claimed exactly once while the ring t
   const producers = upTo(4).map(async (i) => {
     const random = makeRandom(seed + 100 + i);
     const session = await engine.session();
-    const publisher = new Publisher();
     while (!turned) {
       await session.rows("begin");
       const numbers = ledger.numbers(random.int(1, 8));
-      await publisher.write(
+      await writeMessages(
         session,
         numbers.map((m) => ({ ...outgoing(reader), json: JSON.stringify({ m }) })),
       );

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { limits } from "../../src/core/limits.js";
-import { Publisher, publicId } from "../../src/store/publish.js";
+import { publicId, writeMessages } from "../../src/store/publish.js";
 import { registerContract } from "../../src/store/registry.js";
 import {
   claim,
@@ -164,7 +164,7 @@ test.each(accepted)("$what is stored", async ({ call, value }) => {
 // Red as long as the insert takes JSON's null for SQL's: json_to_recordset gives null for both.
 test("a payload of JSON's null is stored, from SQL and from the library", async () => {
   await engine.admin.rows("select posthorn.send('Domail', 'null'::json)");
-  await new Publisher().write(engine.db, [{ ...outgoing(mail), json: "null" }]);
+  await writeMessages(engine.db, [{ ...outgoing(mail), json: "null" }]);
   const rows = await engine.admin.rows(
     "select payload::text as payload from posthorn.message_1 order by id desc limit 2",
   );
@@ -227,7 +227,7 @@ test("one statement says many messages, each with an id of its own", async () =>
 });
 
 test("the id that SQL returns, the one of the library and what is stored are the same, for every sign of the nonce", async () => {
-  const places = await new Publisher().write(
+  const places = await writeMessages(
     engine.db,
     Array.from({ length: 64 }, () => outgoing(mail)),
   );

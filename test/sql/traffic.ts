@@ -4,7 +4,7 @@
  * Producers know the fate of every message: committed, rolled back, or unknown when the server was killed during COMMIT.
  * Claimers note every message that they were handed. Nobody sleeps: who holds a transaction open waits for a number of claims.
  */
-import { Publisher } from "../../src/store/publish.js";
+import { writeMessages } from "../../src/store/publish.js";
 import { type Delivery, work } from "../../src/store/work.js";
 import { numberOf, outgoing, part, type Reader, type Session } from "./engine.js";
 import type { Random } from "./random.js";
@@ -78,7 +78,6 @@ const levels = ["read committed", "read committed", "repeatable read", "serializ
 
 export class Producer {
   readonly #options: ProducerOptions;
-  readonly #publisher = new Publisher();
   /** Messages of the running transaction that will be seen if it commits, and those that a savepoint has taken back. */
   #kept: number[] = [];
   #dropped: number[] = [];
@@ -181,7 +180,7 @@ export class Producer {
       return number === undefined ? [] : [number];
     }
     const numbers = ledger.numbers(random.oneIn(6) ? random.int(20, 80) : random.int(1, 6));
-    await this.#publisher.write(
+    await writeMessages(
       session,
       numbers.map((m) => ({ ...outgoing(reader), json: JSON.stringify({ m }) })),
     );
