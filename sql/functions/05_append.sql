@@ -1,9 +1,9 @@
 -- Writing messages into the slot of the ring that is open, in the caller's transaction. In PL/pgSQL, whose plans are kept: an insert that a client
--- sends as text is planned each time, which costs several times the insert. Raises PH003.
+-- sends as text is planned each time, which costs several times the insert.
 
--- open_slot(home): the slot that is written to. `home` names the database that the ids of contracts are from, where somebody else brought
--- the transaction; null for the library's own. Raises PH003 (moved), PH009 (another database).
-create or replace function posthorn.open_slot(p_home text) returns smallint
+-- open_slot(home): the slot that is written to, or why nothing may be: 'moved' (a restored copy) or 'elsewhere'. `home` names the database that
+-- the ids of contracts are from, where somebody else brought the transaction; null for the library's own.
+create or replace function posthorn.open_slot(p_home text, out slot smallint, out refused text)
 language plpgsql as $$
 declare
   v_ring posthorn.ring;
@@ -13,12 +13,24 @@ begin
   v_home := concat(v_ring.system_identifier, '/', v_ring.database);
   -- own_transaction has asked already in sessions of the library. Nothing is set here: this is the caller's transaction.
   if current_setting('posthorn.home', true) is distinct from v_home and not posthorn.is_here(v_ring.system_identifier, v_ring.database) then
+    refused := 'moved';
+  elsif p_home <> v_home then
+    refused := 'elsewhere';
+  else
+    slot := v_ring.slot;
+  end if;
+end $$;
+
+-- own_slot(): the slot that is written to, for statements that fail as a whole. Raises PH003 (moved).
+create or replace function posthorn.own_slot() returns smallint
+language plpgsql as $$
+declare
+  v_open record := posthorn.open_slot(null);
+begin
+  if v_open.refused is not null then
     raise exception 'this database was restored or moved: its transaction ids belong to another server' using errcode = 'PH003';
   end if;
-  if p_home <> v_home then
-    raise exception 'the transaction is one of another database' using errcode = 'PH009';
-  end if;
-  return v_ring.slot;
+  return v_open.slot;
 end $$;
 
 -- append_one_of: writes one message and returns its id.
@@ -61,13 +73,18 @@ select posthorn.by_slot(
 $body$);
 
 -- write_one(home, nonce, channel, contract, key, payload, headers): appends one message, as a producer does. Returns its id and the id of the
--- transaction as text, separated by a blank.
+-- transaction as text, separated by a blank; or why nothing was written: a refusal fails no transaction of the caller.
 create or replace function posthorn.write_one(
   p_home text, p_nonce bigint, p_channel int, p_contract int, p_key text, p_payload json, p_headers json
 ) returns text
 language plpgsql as $$
+declare
+  v_open record := posthorn.open_slot(p_home);
 begin
-  return concat(posthorn.append_one_of(posthorn.open_slot(p_home), p_nonce, p_channel, p_contract, p_key, p_payload, p_headers), ' ', pg_current_xact_id());
+  if v_open.refused is not null then
+    return v_open.refused;
+  end if;
+  return concat(posthorn.append_one_of(v_open.slot, p_nonce, p_channel, p_contract, p_key, p_payload, p_headers), ' ', pg_current_xact_id());
 end $$;
 
 -- write_many(home, lists): appends many messages. Returns their ids in the order given and the id of the transaction, separated by blanks. Ids
@@ -77,9 +94,14 @@ create or replace function posthorn.write_many(
 ) returns text
 language plpgsql as $$
 declare
-  v_ids bigint[] := posthorn.append_of(posthorn.open_slot(p_home), p_nonces, p_channels, p_contracts, p_keys, p_payloads, p_headers);
-  v_count int := cardinality(v_ids);
+  v_open record := posthorn.open_slot(p_home);
+  v_ids bigint[];
+  v_count int := cardinality(p_nonces);
 begin
+  if v_open.refused is not null then
+    return v_open.refused;
+  end if;
+  v_ids := posthorn.append_of(v_open.slot, p_nonces, p_channels, p_contracts, p_keys, p_payloads, p_headers);
   -- They grow, so these two ends leave no room for a gap.
   if v_ids[v_count] - v_ids[1] = v_count - 1 then
     return concat(v_ids[1], ':', v_ids[v_count], ' ', pg_current_xact_id());
@@ -92,7 +114,7 @@ end $$;
 create or replace function posthorn.append(p_messages json) returns json
 language plpgsql as $$
 declare
-  v_slot smallint := posthorn.open_slot(null);
+  v_slot smallint := posthorn.own_slot();
   v_first json := p_messages -> 0;
 begin
   if json_array_length(p_messages) = 1 then
@@ -155,7 +177,7 @@ begin
       select from json_each(case when json_typeof(p_headers) = 'object' then p_headers else '{}' end) h where json_typeof(h.value) <> 'string')) then
     raise exception 'the headers of "%" are not an object of strings', p_name using errcode = 'PH013';
   end if;
-  return posthorn.public_id(posthorn.append_one_of(posthorn.open_slot(null), v_nonce, v_contract.channel, v_contract.id, p_key, p_payload, p_headers), v_nonce);
+  return posthorn.public_id(posthorn.append_one_of(posthorn.own_slot(), v_nonce, v_contract.channel, v_contract.id, p_key, p_payload, p_headers), v_nonce);
 end $$;
 
 -- publish(name, payload, key, headers): states a fact in the caller's transaction; returns the message's id. Visible after COMMIT.

@@ -32,8 +32,8 @@ export interface Savepoints {
 export interface OpenTransaction<Tx = unknown> extends Executor {
   readonly native: Tx;
   /**
-   * `now()` in this transaction, in seconds as text: it moves when somebody ended the transaction and began another. May be empty where
-   * no `idleMs` was given.
+   * `now()` in this transaction, in seconds as text: it moves when somebody ended the transaction and began another. Empty where it was not
+   * asked for.
    */
   readonly startedAt: string;
   /**
@@ -48,8 +48,11 @@ export interface OpenTransaction<Tx = unknown> extends Executor {
   onSavepoints(followed: Savepoints): void;
   /** From here on `native` refuses every use. Returns the number of the user's statements that are still running. */
   seal(): number;
-  /** Commits, and believes it only when the server's command tag says COMMIT; otherwise PH_TRANSACTION_ABORTED. */
-  commit(): Promise<void>;
+  /**
+   * Commits, and believes it only when the server's command tag says COMMIT; otherwise PH_TRANSACTION_ABORTED. `last` is a statement without
+   * parameters that goes before it, in the same round trip where the driver can; its error is thrown, and nothing is committed.
+   */
+  commit(last?: string): Promise<void>;
   /** Never throws; safe to call twice and after a lost connection. */
   rollback(): Promise<void>;
 }
@@ -65,6 +68,8 @@ export interface Listener {
 export interface BeginOptions {
   /** For handlers: the server ends the transaction when its client is silent for so long; one of a stopped process must not hold its locks for ever. */
   readonly idleMs?: number;
+  /** Whether `startedAt` is needed; it is one more statement. Default true. */
+  readonly marked?: boolean;
 }
 
 export interface Database<Tx = unknown> extends Executor {

@@ -57,14 +57,15 @@ export class PgTransaction implements OpenTransaction<PoolClient> {
     return this.#guard.seal();
   }
 
-  async commit(): Promise<void> {
+  async commit(last?: string): Promise<void> {
     if (this.#ended) throw new TransactionEndedError("PH_TRANSACTION_ENDED", "The transaction has ended already.");
     this.#guard.seal();
     const { connection, statementTimeoutMs } = this.#parts;
     const goneBefore = connection.gone;
     try {
-      const [result] = await connection.script("commit", statementTimeoutMs);
-      if (result?.command === "COMMIT") return this.#end(false);
+      // Of several statements in one message the first that fails is the last that runs.
+      const results = await connection.script(last === undefined ? "commit" : `${last}; commit`, statementTimeoutMs);
+      if (results.at(-1)?.command === "COMMIT") return this.#end(false);
       this.#end(false);
     } catch (error) {
       const definite = !goneBefore && (await this.#answers());

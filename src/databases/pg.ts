@@ -106,13 +106,13 @@ export class PgDatabase implements Database<PoolClient> {
     }
   }
 
-  async begin({ idleMs }: BeginOptions = {}): Promise<OpenTransaction<PoolClient>> {
+  async begin({ idleMs, marked = true }: BeginOptions = {}): Promise<OpenTransaction<PoolClient>> {
     const { client, connection } = await this.#acquire();
     try {
-      const begin = "begin isolation level read committed";
-      const watched = `${begin}; set local idle_in_transaction_session_timeout = ${Math.ceil(idleMs ?? 0)}; select extract(epoch from now())::text as now`;
+      const idle = idleMs === undefined ? "" : `set local idle_in_transaction_session_timeout = ${Math.ceil(idleMs)};`;
+      const mark = marked ? "select extract(epoch from now())::text as now" : "";
       const results = await connection.script(
-        idleMs === undefined ? begin : watched,
+        `begin isolation level read committed; ${idle} ${mark}`,
         this.#settings.statementTimeoutMs,
       );
       return new PgTransaction({

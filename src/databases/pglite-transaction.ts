@@ -85,11 +85,11 @@ export class PgliteTransaction implements OpenTransaction<Transaction> {
     return this.#guard.seal();
   }
 
-  async commit(): Promise<void> {
+  async commit(last = "select 1"): Promise<void> {
     if (this.#ended) throw new TransactionEndedError("PH_TRANSACTION_ENDED", "The transaction has ended already.");
     this.#guard.seal();
     try {
-      await this.#transaction.query("select 1");
+      await this.#transaction.query(last);
     } catch (error) {
       await this.rollback();
       if (sqlStateOf(error) !== "25P02") throw this.#typed(error);

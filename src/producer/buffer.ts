@@ -27,6 +27,8 @@ export interface Batch {
   readonly committed: (places: readonly Place[]) => void;
 }
 
+export const nothingSaid: Batch = { messages: [], channels: new Set(), committed: () => undefined };
+
 export class Buffer implements SayBuffered {
   readonly #catalog: Catalog;
   readonly #asking: Asking;
@@ -103,6 +105,7 @@ export class Buffer implements SayBuffered {
 
   /** Awaits the checks and finds the ids. `inside`: the transaction that will write, where there is one. */
   async ready(inside?: Executor): Promise<Batch> {
+    if (this.empty) return nothingSaid;
     const said: Said[] = [];
     for (const pending of this.#pending) said.push(await pending.said);
     const publishes = said.filter(({ contract }) => contract.kind === "event").map(({ contract }) => contract);

@@ -22,7 +22,7 @@ export async function runTransaction<T>(
   work: (context: TransactionContext<unknown>) => Promise<T>,
 ): Promise<T> {
   const { database, catalog, waker, asking } = producing;
-  const open = await database.begin();
+  const open = await database.begin({ marked: false });
   const buffer = new Buffer(catalog, asking, "the transaction");
   let batch: Batch;
   let result: T;

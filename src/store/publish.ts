@@ -89,7 +89,10 @@ async function writeBatch(executor: Executor, messages: readonly Outgoing[], hom
   try {
     const statement = single ? writeOne : writeMany;
     const { rows } = await mapped(executor.query<{ written: string }>(statement, [home, nonce, ...columns]));
-    return placesIn(rows[0]?.written ?? "", own);
+    const written = rows[0]?.written ?? "";
+    if (written === "moved") throw moved();
+    if (written === "elsewhere") throw elsewhere();
+    return placesIn(written, own);
   } catch (error) {
     throw home !== null && isUndefined(error) ? elsewhere(error) : error;
   }
@@ -137,7 +140,14 @@ function isUndefined(error: unknown): boolean {
   return code === "3F000" || code === "42883" || code === "42P01";
 }
 
-function elsewhere(cause: unknown): Error {
+function moved(): Error {
+  return errorOf(
+    "PH_DATABASE_MOVED",
+    "This database was restored or moved: its transaction ids belong to another server. Nothing was written; it must be rebased first.",
+  );
+}
+
+function elsewhere(cause?: unknown): Error {
   return errorOf(
     "PH_TRANSACTION_UNKNOWN",
     "post.in() was given a transaction of another database than this instance's. Nothing was written. Pass one of the same database, or use an instance for that one.",

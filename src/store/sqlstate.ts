@@ -13,7 +13,6 @@ export const sqlStates = {
   PH006: "PH_TRANSACTION_ENDED",
   PH007: "PH_WORKER_FORGOTTEN",
   PH008: "PH_SCHEMA_CHANGED",
-  PH009: "PH_TRANSACTION_UNKNOWN",
   PH010: "PH_CONTRACT_UNKNOWN",
   PH011: "PH_WRONG_KIND",
   PH012: "PH_KEY_INVALID",
@@ -31,8 +30,6 @@ const advice: Partial<Record<ErrorCode, string>> = {
   PH_POSITION_LOST: "Restore the tables posthorn.lane and posthorn.tick_*; nothing is delivered until then.",
   PH_TRANSACTION_ABORTED:
     "Nothing of this transaction was stored: a statement before this had failed and its error was swallowed. Let the error out, or use a savepoint around a statement that may fail.",
-  PH_TRANSACTION_UNKNOWN:
-    "post.in() was given a transaction of another database than this instance's. Nothing was written. Pass one of the same database, or use an instance for that one.",
   PH_ISOLATION: "Run the claim in a READ COMMITTED transaction of its own.",
 };
 

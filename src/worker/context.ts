@@ -1,6 +1,5 @@
 /** What a handler is given beside the payload. */
 import { createHash } from "node:crypto";
-import type { Buffer } from "../producer/buffer.js";
 import type { Headers, SayBuffered } from "../producer/say.js";
 import { publicId } from "../store/publish.js";
 import type { Delivery } from "../store/work.js";
@@ -45,24 +44,30 @@ export class RunContext implements BaseContext {
   readonly #contract: { readonly name: string; readonly version: number };
   readonly #controller: () => AbortController;
   #message: Message | undefined;
+  readonly #saying: () => SayBuffered;
   readonly attempt: number;
-  readonly send: SayBuffered["send"];
-  readonly publish: SayBuffered["publish"];
 
   constructor(
     delivery: Delivery,
     reader: string,
     contract: { readonly name: string; readonly version: number },
     controller: () => AbortController,
-    buffer: Buffer,
+    saying: () => SayBuffered,
   ) {
     this.#delivery = delivery;
     this.#reader = reader;
     this.#contract = contract;
     this.#controller = controller;
     this.attempt = delivery.attempts + 1;
-    this.send = buffer.send;
-    this.publish = buffer.publish;
+    this.#saying = saying;
+  }
+
+  get send(): SayBuffered["send"] {
+    return this.#saying().send;
+  }
+
+  get publish(): SayBuffered["publish"] {
+    return this.#saying().publish;
   }
 
   get signal(): AbortSignal {
@@ -82,10 +87,12 @@ export class RunContext implements BaseContext {
     return this.#message;
   }
 
-  /** An arrow function, because users take it apart: ({ idempotencyKey }) => … */
-  readonly idempotencyKey = (effect = ""): string =>
-    createHash("sha256")
-      .update(`${publicId(this.#delivery)}\n${this.#reader}\n${effect}`)
-      .digest("hex")
-      .slice(0, 32);
+  /** A function that is bound, because users take it apart: ({ idempotencyKey }) => … */
+  get idempotencyKey(): (effect?: string) => string {
+    return (effect = "") =>
+      createHash("sha256")
+        .update(`${publicId(this.#delivery)}\n${this.#reader}\n${effect}`)
+        .digest("hex")
+        .slice(0, 32);
+  }
 }

@@ -19,6 +19,7 @@ import type { Waker } from "../producer/waker.js";
 import { backendOf, forgetWorker, heartbeat, holdSessionLock, isAttended, registerWorker } from "../store/fleet.js";
 import { registerSubscription } from "../store/registry.js";
 import { channelsOf, wakeChannel } from "../store/wake.js";
+import { Deadlines } from "./deadlines.js";
 import { Poller } from "./poller.js";
 import { Reader, type ReaderOptions } from "./reader.js";
 import type { Handled } from "./run.js";
@@ -164,6 +165,7 @@ export class Incarnation {
       logger,
       session,
       slots,
+      deadlines: new Deadlines(declared.policy.visibilityTimeoutMs),
       worker: { id: this.#worker, service, host: hostname(), pid: process.pid },
       onSaid: (channels) => waker.wake(channels),
       onDry: () => this.#poller.soon(),

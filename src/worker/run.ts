@@ -2,18 +2,20 @@
  * Runs one message: schema, handler, deadline, and in transaction mode the end that commits with the effects. Never throws; returns
  * what is left to be settled. If the process dies anywhere in here, the delivery has no end, and a rescuer gives it one.
  */
-import { checkResult, receive } from "../contracts/check.js";
+import { checkResult, type Received, receive } from "../contracts/check.js";
 import type { AnyContract } from "../contracts/contract.js";
 import type { Database, OpenTransaction } from "../core/database.js";
 import { ClaimLostError, DatabaseUnavailableError, DeadlineError } from "../core/errors.js";
 import type { CheckedPolicy } from "../policies/policy.js";
-import { asSay, type Batch, Buffer } from "../producer/buffer.js";
+import { asSay, type Batch, Buffer, nothingSaid } from "../producer/buffer.js";
 import type { Catalog } from "../producer/catalog.js";
 import type { Asking } from "../producer/receipt.js";
 import { runSealed } from "../producer/transaction.js";
 import type { Place } from "../store/publish.js";
-import { type Delivery, type End, endInTransaction } from "../store/work.js";
+import { mapped } from "../store/sqlstate.js";
+import { type Delivery, type End, endInTransaction, endStatement } from "../store/work.js";
 import { RunContext } from "./context.js";
+import type { Deadlines } from "./deadlines.js";
 import { afterFailure, afterUnknown, entryOf, failureOf, type WorkerIdentity } from "./failure.js";
 
 export interface Handled {
@@ -29,6 +31,7 @@ export interface Running {
   readonly catalog: Catalog;
   readonly asking: Asking;
   readonly worker: WorkerIdentity;
+  readonly deadlines: Deadlines;
 }
 
 /** What is left to be done about a run. */
@@ -40,12 +43,15 @@ export type Ran =
   /** Somebody else ended it. */
   | { readonly kind: "lost" };
 
+/** Most runs end so. */
+const succeeded: Ran = { kind: "succeeded", batch: nothingSaid };
+
 /** A handler may be silent on its transaction for as long as it may run; a little more, so that the client ends it first. */
 const graceMs = 5_000;
 /** The server counts in 32 bits. */
 const longestIdleMs = 2_147_483_647;
 
-/** One run: begins at once. `abort` ends it from outside: its signal fires, and its slot is free at once. */
+/** One run. `abort` ends it from outside: its signal fires, and its slot is free at once. */
 export class Run {
   readonly delivery: Delivery;
   readonly #running: Running;
@@ -55,6 +61,9 @@ export class Run {
   #abort: ((reason: Error) => void) | undefined;
   #aborted: Error | undefined;
   #released = false;
+  #buffer: Buffer | undefined;
+  /** The handler has ended, or what it says has no meaning any more. */
+  #over = false;
   /** The user's handler is what failed: its error is its own, whatever its class. */
   #blamed = false;
   /** The database refused our end: somebody else ended this delivery. */
@@ -78,67 +87,92 @@ export class Run {
     this.abort(reason);
   }
 
-  async execute(): Promise<Ran> {
+  /** Resolves when it has ended; never rejects. Few promises: this is the path of every message. */
+  execute(): Promise<Ran> {
     try {
       const arrival = receive(this.#handled.contract, this.delivery.payload);
-      const received = arrival instanceof Promise ? await arrival : arrival;
-      if (!received.ok) {
-        const next = { invalid: received.issues };
-        return { kind: "ended", end: { delivery: this.delivery, outcome: "invalid", next, ends: this.#ends } };
-      }
-      return this.#ends ? await this.#inTransaction(received.payload) : await this.#alone(received.payload);
+      if (!(arrival instanceof Promise)) return this.#received(arrival);
+      return arrival.then((received) => this.#received(received)).catch((error) => this.#failed(error));
     } catch (error) {
-      return this.#failed(error);
+      return Promise.resolve(this.#failed(error));
     }
+  }
+
+  #received(received: Received): Promise<Ran> {
+    if (!received.ok) {
+      const next = { invalid: received.issues };
+      return Promise.resolve({
+        kind: "ended",
+        end: { delivery: this.delivery, outcome: "invalid", next, ends: this.#ends },
+      });
+    }
+    const ran = this.#ends ? this.#inTransaction(received.payload) : this.#alone(received.payload);
+    return ran.catch((error) => {
+      this.#buffer?.drop();
+      return this.#failed(error);
+    });
   }
 
   get #ends(): boolean {
     return this.#running.policy.idempotency === "transaction";
   }
 
-  async #alone(payload: unknown): Promise<Ran> {
-    const buffer = this.#buffer();
-    try {
-      const result = await this.#handle(() => this.#handled.handler(payload, this.#context(buffer)));
-      buffer.close();
-      await checkResult(this.#handled.contract, result);
-      return { kind: "succeeded", batch: await buffer.ready() };
-    } catch (error) {
-      buffer.drop();
-      throw error;
-    }
+  #alone(payload: unknown): Promise<Ran> {
+    return this.#handle(() => this.#handled.handler(payload, this.#context())).then((result) => {
+      const said = this.#said();
+      if (said === undefined && this.#handled.contract["~posthorn"].inside.result === undefined) return succeeded;
+      return this.#checked(result, said);
+    });
+  }
+
+  async #checked(result: unknown, said: Buffer | undefined): Promise<Ran> {
+    await checkResult(this.#handled.contract, result);
+    return { kind: "succeeded", batch: (await said?.ready()) ?? nothingSaid };
   }
 
   /** Effects, outgoing messages and the end commit together, or not at all. */
   async #inTransaction(payload: unknown): Promise<Ran> {
     const { visibilityTimeoutMs } = this.#running.policy;
     const open = await this.#running.database.begin({ idleMs: Math.min(visibilityTimeoutMs + graceMs, longestIdleMs) });
-    const buffer = this.#buffer();
     try {
-      open.onSavepoints(buffer);
-      const context = Object.defineProperty(this.#context(buffer), "tx", { value: open.native, enumerable: true });
+      open.onSavepoints({ mark: () => this.#buffer?.mark() ?? 0, backTo: (mark) => this.#buffer?.backTo(mark) });
+      const context = Object.defineProperty(this.#context(), "tx", { value: open.native, enumerable: true });
       const result = await this.#handle(() => runSealed(open, async () => this.#handled.handler(payload, context)));
-      buffer.close();
+      const said = this.#said();
       await checkResult(this.#handled.contract, result);
-      const batch = await buffer.ready(open);
-      const { list, committed } = asSay(batch);
-      const places = await this.#end(open, list);
-      if (this.#aborted !== undefined) throw this.#aborted;
-      await open.commit();
-      committed(places);
+      const batch = (await said?.ready(open)) ?? nothingSaid;
+      if (batch.messages.length === 0) {
+        if (this.#aborted !== undefined) throw this.#aborted;
+        await this.#endWith(open);
+      } else {
+        const { list, committed } = asSay(batch);
+        const places = await this.#end(open, list);
+        if (this.#aborted !== undefined) throw this.#aborted;
+        await open.commit();
+        committed(places);
+      }
       return { kind: "committed", channels: batch.channels };
     } catch (error) {
-      buffer.drop();
       await this.#rollback(open);
       throw error;
     }
   }
 
-  async #handle(handler: () => unknown): Promise<unknown> {
+  #handle(handler: () => unknown): Promise<unknown> {
     try {
-      return await this.#within(handler());
+      return this.#within(handler());
     } catch (error) {
       this.#blamed = true;
+      return Promise.reject(error);
+    }
+  }
+
+  /** The end and COMMIT in one round trip. */
+  async #endWith(open: OpenTransaction): Promise<void> {
+    try {
+      await mapped(open.commit(endStatement(this.delivery, open.startedAt)));
+    } catch (error) {
+      this.#lost = error instanceof ClaimLostError;
       throw error;
     }
   }
@@ -157,13 +191,26 @@ export class Run {
     await open.rollback();
   }
 
-  #buffer(): Buffer {
-    return new Buffer(this.#running.catalog, this.#running.asking, `the handler of ${this.#handled.contract.name}`);
+  /** Made when the handler first says something. A stray call after the end is refused by it. */
+  readonly #saying = (): Buffer => {
+    if (this.#buffer === undefined) {
+      const { catalog, asking } = this.#running;
+      this.#buffer = new Buffer(catalog, asking, `the handler of ${this.#handled.contract.name}`);
+      if (this.#over) this.#buffer.close();
+    }
+    return this.#buffer;
+  };
+
+  /** What the handler said until now, and no more. */
+  #said(): Buffer | undefined {
+    this.#over = true;
+    this.#buffer?.close();
+    return this.#buffer;
   }
 
-  #context(buffer: Buffer): RunContext {
+  #context(): RunContext {
     const { name, version } = this.#handled.contract;
-    return new RunContext(this.delivery, this.#running.name, { name, version }, () => this.#signalling(), buffer);
+    return new RunContext(this.delivery, this.#running.name, { name, version }, () => this.#signalling(), this.#saying);
   }
 
   #signalling(): AbortController {
@@ -178,19 +225,24 @@ export class Run {
   #within(outcome: unknown): Promise<unknown> {
     if (this.#aborted === undefined && !isThenable(outcome)) return Promise.resolve(outcome);
     return new Promise((resolve, reject) => {
-      const { visibilityTimeoutMs } = this.#running.policy;
-      const timer = setTimeout(() => this.abort(this.#tooLong()), visibilityTimeoutMs);
-      const end = (settle: () => void): void => {
-        clearTimeout(timer);
-        settle();
+      const { deadlines } = this.#running;
+      deadlines.begin(this);
+      const fail = (error: unknown): void => {
+        deadlines.end(this);
+        this.#blamed = true;
+        reject(error);
       };
-      this.#abort = (reason) => end(() => reject(reason));
-      if (this.#aborted !== undefined) this.#abort(this.#aborted);
-      Promise.resolve(outcome).then(
-        (value) => end(() => resolve(value)),
-        (error) => end(() => reject(error)),
-      );
+      this.#abort = fail;
+      if (this.#aborted !== undefined) fail(this.#aborted);
+      Promise.resolve(outcome).then((value) => {
+        deadlines.end(this);
+        resolve(value);
+      }, fail);
     });
+  }
+
+  overdue(): void {
+    this.abort(this.#tooLong());
   }
 
   #tooLong(): DeadlineError {
@@ -203,6 +255,7 @@ export class Run {
   }
 
   #failed(error: unknown): Ran {
+    this.#over = true;
     if (this.#lost) return { kind: "lost" };
     const { delivery } = this;
     const { policy, worker } = this.#running;

@@ -46,7 +46,7 @@ for (const how of ["post.transaction", "post.in", "post.send"] as const) {
 async function committing(event: string): Promise<number> {
   return eventually(async () => {
     const [row] = await scene.rows<{ pid: number }>(
-      "select pid from pg_stat_activity where datname = current_database() and query ilike 'commit%' and wait_event = $1 and state = 'active'",
+      "select pid from pg_stat_activity where datname = current_database() and query ilike '%commit' and wait_event = $1 and state = 'active'",
       [event],
     );
     return row?.pid;

@@ -147,7 +147,8 @@ class SharedTransaction implements OpenTransaction<SharedTx> {
     return this.#guard.seal();
   }
 
-  async commit(): Promise<void> {
+  async commit(last?: string): Promise<void> {
+    if (last !== undefined) await this.query(last);
     if (this.#ended) throw new TransactionEndedError("PH_TRANSACTION_ENDED", "The transaction has ended already.");
     this.#end();
     const { gone } = this.#connection;
