@@ -102,7 +102,9 @@ export class PgDatabase implements Database<PoolClient> {
     const { client, connection } = await this.#acquire();
     let done = false;
     try {
-      await connection.script("begin", this.#settings.statementTimeoutMs);
+      // A limit for statements of the application, set on its role or pool, is not one for a migration.
+      const begin = `begin; set local statement_timeout = ${databaseDefaults.scriptTimeoutMs}`;
+      await connection.script(begin, this.#settings.statementTimeoutMs);
       await connection.script(sql, databaseDefaults.scriptTimeoutMs);
       await connection.script("commit", this.#settings.statementTimeoutMs);
       done = true;
