@@ -154,8 +154,9 @@ begin
   select greatest(v_part, coalesce(max(t.part), 0) + 1) into v_part from posthorn.parts_of(v_slot, p_claim.id) t;
   if posthorn.settle_parts_of(v_slot, json_build_array(json_build_object('claim', p_claim.id, 'token', p_claim.token, 'part', v_part,
       'outcome', 'crashed', 'closes', true, 'messages', array(select m from unnest(p_claim.messages) m where m <> all (v_ended))))) is not null then
-    -- The holder wrote a part in this moment; what is left is counted again.
-    return posthorn.rescue_claim(p_worker, p_claim);
+    -- The holder wrote a part in this moment: it closed the claim, or what is left is counted again.
+    return case when exists (select from posthorn.parts_of(v_slot, p_claim.id) t where t.closes) then 0
+      else posthorn.rescue_claim(p_worker, p_claim) end;
   end if;
   for v_i in 1 .. array_length(p_claim.messages, 1) loop
     continue when p_claim.messages[v_i] = any (v_ended);

@@ -353,6 +353,24 @@ test.each(["commit", "rollback"] as const)(
   },
 );
 
+// The next number was refused behind a part that closes, so the rescuer counted again without end: "stack depth limit exceeded", and the
+// pass was rolled back with everything that it had freed of other workers.
+test("a rescuer that races with the part that closes a claim finds nothing left of it, and frees what others held", async () => {
+  const { reader, worker, deliveries } = await held("handler", 2);
+  const other = await held("handler", 1);
+  const [holder, rescuer] = [await engine.session(), await engine.session()];
+  await holder.rows("begin");
+  await settle(holder, [part(deliveries, 1, "succeeded", true)], [], null);
+  await die(engine, worker, other.worker);
+  const rescued = rescueAll(rescuer);
+  await waitsForLock(engine, rescuer);
+  await holder.rows("commit");
+  expect(await rescued).toBe(1);
+  expect(await waiting(reader)).toEqual([]);
+  expect((await waiting(other.reader)).length).toBe(1);
+  await Promise.all([holder.close(), rescuer.close()]);
+});
+
 test("a handler that ended its own transaction cannot end its delivery", async () => {
   const { first } = await held("transaction", 1);
   const session = await engine.session();
