@@ -1,25 +1,33 @@
 -- take(subscription, worker, contracts, limit): takes deliveries that are due from `deferred`, as one JSON list of
 --   [id, nonce, null, contract, key, payload, headers, published_at in ms, deferred, token, delivery, attempts, crashes].
 -- Only contracts that this worker has handlers for: a message that was handed back waits for a worker that knows it. A message that
--- has been under two crashed workers is a suspect: a worker holds one of them at a time, so that it taints no neighbours.
+-- has been under two crashed workers is a suspect: a worker holds one of them at a time, and beside it none that has been under one
+-- crash, so that of several killers none makes the others' neighbours pay: both would be blamed for the next crash.
 -- Order: by due time. Rows that others are taking are passed over.
 create or replace function posthorn.take(p_subscription int, p_worker bigint, p_contracts json, p_limit int) returns json
 language plpgsql as $$
 declare
   v_contracts int[] := array(select c::int from json_array_elements_text(p_contracts) c);
-  v_suspects boolean;
+  -- What the worker may take, by crashes so far: fewer than these; and whether a suspect as well.
+  v_below int := 1;
+  v_suspects boolean := false;
   v_ids bigint[];
   v_taken json;
 begin
   perform posthorn.own_transaction((select idempotency = 'at-most-once' from posthorn.subscription where id = p_subscription));
   perform posthorn.hold_worker(p_worker);
+  -- One session of a worker at a time takes what has been under a crash, and looks at what it holds in a later statement than it takes
+  -- the lock in.
+  if pg_try_advisory_xact_lock(posthorn.lock_key('suspects', p_worker)) then
+    select case when bool_or(d.crashes >= 2) then 1 else 2 end, count(*) = 0 into v_below, v_suspects
+      from posthorn.deferred d where d.worker = p_worker and d.token is not null and d.crashes >= 1;
+  end if;
   v_ids := array(select d.id from posthorn.deferred d
     where d.subscription = p_subscription and d.token is null and d.due_at <= clock_timestamp()
-      and d.contract = any (v_contracts) and d.crashes < 2
+      and d.contract = any (v_contracts) and d.crashes < v_below
     order by d.due_at limit p_limit for update skip locked);
-  -- One session of a worker at a time looks for suspects, in a later statement than it takes the lock in.
-  v_suspects := coalesce(array_length(v_ids, 1), 0) < p_limit and pg_try_advisory_xact_lock(posthorn.lock_key('suspects', p_worker));
-  if v_suspects and not exists (select from posthorn.deferred d where d.worker = p_worker and d.token is not null and d.crashes >= 2) then
+  if coalesce(array_length(v_ids, 1), 0) < p_limit and v_suspects
+      and not exists (select from posthorn.deferred d where d.id = any (v_ids) and d.crashes = 1) then
     v_ids := v_ids || array(select d.id from posthorn.deferred d
       where d.subscription = p_subscription and d.token is null and d.due_at <= clock_timestamp()
         and d.contract = any (v_contracts) and d.crashes >= 2

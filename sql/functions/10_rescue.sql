@@ -154,8 +154,9 @@ begin
   select greatest(v_part, coalesce(max(t.part), 0) + 1) into v_part from posthorn.parts_of(v_slot, p_claim.id) t;
   if not posthorn.settle_part_of(v_slot, p_claim.id, p_claim.token, v_part, 'crashed', true,
       array(select m from unnest(p_claim.messages) m where m <> all (v_ended))) then
-    -- The holder wrote a part in this moment; what is left is counted again.
-    return posthorn.rescue_claim(p_worker, p_claim);
+    -- The holder wrote a part in this moment: it closed the claim, or what is left is counted again.
+    return case when exists (select from posthorn.parts_of(v_slot, p_claim.id) t where t.closes) then 0
+      else posthorn.rescue_claim(p_worker, p_claim) end;
   end if;
   for v_i in 1 .. array_length(p_claim.messages, 1) loop
     continue when p_claim.messages[v_i] = any (v_ended);

@@ -30,7 +30,7 @@ begin
   select coalesce(json_agg(f.facts order by s.name), '[]') into v_receivers
     from posthorn.contract c join posthorn.subscription s on s.channel = c.channel
     cross join lateral (select coalesce(posthorn.why_waiting(s, v_id, v_nonce),
-      case when v_found.contract is not null then posthorn.why_in_log(s, v_found.lane, v_id, v_found.slot, v_found.xid) end)) f(facts)
+      case when v_found.contract is not null then posthorn.why_in_log(s, v_found.lane, v_id, v_found.xid) end)) f(facts)
     where c.id = v_contract and f.facts is not null;
   return (select json_build_object('message', p_public, 'kind', c.kind, 'contract', c.name, 'version', c.version, 'channel', h.name,
       'publishedAt', v_published_at, 'now', clock_timestamp(), 'receivers', (
@@ -92,14 +92,34 @@ language sql stable as $$
     from posthorn.worker w where w.id = p_worker
 $$;
 
--- why_in_log: the facts of a message that only the log knows: ended, in a claim, passed by before the reader began, or waiting.
-create or replace function posthorn.why_in_log(p_subscription posthorn.subscription, p_lane int, p_id bigint, p_slot smallint, p_xid xid8) returns json
+-- why_in_log: the facts of a message that only the log knows.
+create or replace function posthorn.why_in_log(p_subscription posthorn.subscription, p_lane int, p_id bigint, p_xid xid8) returns json
 language plpgsql stable as $$
+declare
+  v_fate record;
+begin
+  select * into v_fate from posthorn.fate_in_log(p_subscription, p_lane, p_id, p_xid);
+  return case
+    when v_fate.state is null then json_build_object('subscription', p_subscription.name, 'state', null, 'at', p_subscription.created_at)
+    when v_fate.state = 'running' then json_build_object('subscription', p_subscription.name, 'state', 'running', 'at', v_fate.at, 'delivery', 1,
+      'attempts', 0, 'worker', posthorn.why_worker(v_fate.worker))
+    when v_fate.state = 'queued' then json_build_object('subscription', p_subscription.name, 'state', 'queued', 'delivery', 1, 'attempts', 0,
+      'before', posthorn.count_between(p_subscription.channel, p_lane, (v_fate.lane_at).last_id, p_id, 100001),
+      'perSecond', posthorn.recent_rate(p_subscription.id, p_lane, (v_fate.lane_at).slot))
+    else json_build_object('subscription', p_subscription.name, 'at', v_fate.at, 'delivery', v_fate.delivery, 'reason', v_fate.outcome,
+      'state', v_fate.state) end;
+end $$;
+
+-- fate_in_log: what became of a message that only the log knows: succeeded; dead, when it failed and is in no list, because its dead letter
+-- was kept for its time and is gone; running, in a claim; queued; null when it was passed by before the reader began.
+create or replace function posthorn.fate_in_log(
+  p_subscription posthorn.subscription, p_lane int, p_id bigint, p_xid xid8,
+  out state text, out at timestamptz, out delivery int, out outcome text, out worker bigint, out lane_at posthorn.position
+) language plpgsql stable as $$
 declare
   v_slot smallint;
   v_claim posthorn.claim_1;
   v_ended record;
-  v_at posthorn.position;
 begin
   select * into v_ended from posthorn.newest_ending(p_subscription.id, p_id);
   for v_slot in select unnest(slots) from posthorn.ring loop
@@ -115,20 +135,22 @@ begin
       into v_ended using v_claim.id, p_id;
   end if;
   if v_ended.outcome is not null then
-    -- It failed and is in no list: its dead letter was kept for its time, and is gone.
-    return json_build_object('subscription', p_subscription.name, 'at', v_ended.at, 'delivery', v_ended.delivery, 'reason', v_ended.outcome,
-      'state', case when v_ended.outcome in ('succeeded', 'skipped') then 'succeeded' else 'dead' end);
+    state := case when v_ended.outcome in ('succeeded', 'skipped') then 'succeeded' else 'dead' end;
+    at := v_ended.at;
+    delivery := v_ended.delivery;
+    outcome := v_ended.outcome;
   elsif v_claim.id is not null then
-    return json_build_object('subscription', p_subscription.name, 'state', 'running', 'at', v_claim.at, 'delivery', 1, 'attempts', 0,
-      'worker', posthorn.why_worker(v_claim.worker));
+    state := 'running';
+    at := v_claim.at;
+    delivery := 1;
+    worker := v_claim.worker;
+  else
+    lane_at := posthorn.why_position(p_subscription.id, p_lane);
+    if not posthorn.is_passed(lane_at, p_id, p_xid) then
+      state := 'queued';
+      delivery := 1;
+    end if;
   end if;
-  v_at := posthorn.why_position(p_subscription.id, p_lane);
-  if posthorn.is_passed(v_at, p_id, p_xid) then
-    return json_build_object('subscription', p_subscription.name, 'state', null, 'at', p_subscription.created_at);
-  end if;
-  return json_build_object('subscription', p_subscription.name, 'state', 'queued', 'delivery', 1, 'attempts', 0,
-    'before', posthorn.count_between(p_subscription.channel, p_lane, v_at.last_id, p_id, 100001),
-    'perSecond', posthorn.recent_rate(p_subscription.id, p_lane, v_at.slot));
 end $$;
 
 -- newest_ending: how the newest ended delivery of a message ended that has an ending of its own; null columns when none has.

@@ -55,6 +55,8 @@ export interface OpenTransaction<Tx = unknown> extends Executor {
   commit(last?: string): Promise<void>;
   /** Never throws; safe to call twice and after a lost connection. */
   rollback(): Promise<void>;
+  /** Whether the connection was lost, which is certain after `rollback`. Then every statement has failed, whatever its error says. */
+  readonly lost: boolean;
 }
 
 export interface Listener {

@@ -32,6 +32,8 @@ export const limits = {
   concurrency: 10_000,
   /** The largest number of messages in an option that counts them. */
   count: 1_000_000_000_000,
+  /** How long a run may take: 24 days, because timers count milliseconds in 32 bits, and a longer one would fire at once. */
+  visibilityMs: 2_073_600_000,
   /** The longest duration of any option: 10 years. */
   durationMs: 315_360_000_000,
   /** Bytes of an error's message and stack that are kept per attempt. */

@@ -64,10 +64,12 @@ export class PgListener extends PgSession implements Listener {}
 async function openConnection(own: OwnClient, description: string, settings: Settings): Promise<PgConnection> {
   const connection = new PgConnection(own.client, description, () => void own.end(true));
   try {
-    // Statements, not startup parameters: poolers refuse the latter. Claims need READ COMMITTED, whatever a role's default is.
+    // Statements, not startup parameters: poolers refuse the latter. Claims need READ COMMITTED, whatever a role's default is. An idle
+    // listener is not a dead worker. Nobody who may create functions in a schema of the search path can have us call theirs.
     await connection.query(
-      "select set_config('statement_timeout', $1, false), set_config('application_name', $2, false), " +
-        "set_config('default_transaction_isolation', 'read committed', false)",
+      "select pg_catalog.set_config('search_path', 'pg_catalog', false), pg_catalog.set_config('statement_timeout', $1, false), " +
+        "pg_catalog.set_config('application_name', $2, false), pg_catalog.set_config('idle_session_timeout', '0', false), " +
+        "pg_catalog.set_config('default_transaction_isolation', 'read committed', false)",
       [String(settings.statementTimeoutMs), settings.applicationName],
       settings.statementTimeoutMs,
     );

@@ -32,6 +32,7 @@ export class PgTransaction implements OpenTransaction<PoolClient> {
   readonly #guard = new Guard();
   readonly #scope: Scope;
   #ended = false;
+  #lost = false;
 
   constructor(parts: Parts) {
     this.#parts = parts;
@@ -55,6 +56,10 @@ export class PgTransaction implements OpenTransaction<PoolClient> {
 
   seal(): number {
     return this.#guard.seal();
+  }
+
+  get lost(): boolean {
+    return this.#lost;
   }
 
   async commit(last?: string): Promise<void> {
@@ -83,12 +88,14 @@ export class PgTransaction implements OpenTransaction<PoolClient> {
   async rollback(): Promise<void> {
     if (this.#ended) return;
     this.#guard.seal();
+    this.#lost = this.#parts.connection.gone;
     try {
       if (this.#guard.running > 0) await this.#parts.cancel();
       const results = await this.#parts.connection.script("rollback", databaseDefaults.rollbackTimeoutMs);
       this.#end(results[0]?.command !== "ROLLBACK");
     } catch {
       // Whatever is wrong with the connection, ending it rolls back. The caller has its own error to report.
+      this.#lost = true;
       this.#end(true);
     }
   }

@@ -24,6 +24,12 @@ import {
 } from "./pg-session.js";
 import { PgTransaction } from "./pg-transaction.js";
 
+/** A client of the pool in our hands. */
+interface Acquired {
+  readonly client: PoolClient;
+  readonly connection: PgConnection;
+}
+
 type OwnedClient = ClientBase & { end(): Promise<void> };
 type ClientClass = new (config: ClientConfig) => OwnedClient;
 
@@ -96,7 +102,9 @@ export class PgDatabase implements Database<PoolClient> {
     const { client, connection } = await this.#acquire();
     let done = false;
     try {
-      await connection.script("begin", this.#settings.statementTimeoutMs);
+      // A limit for statements of the application, set on its role or pool, is not one for a migration.
+      const begin = `begin; set local statement_timeout = ${databaseDefaults.scriptTimeoutMs}`;
+      await connection.script(begin, this.#settings.statementTimeoutMs);
       await connection.script(sql, databaseDefaults.scriptTimeoutMs);
       await connection.script("commit", this.#settings.statementTimeoutMs);
       done = true;
@@ -156,21 +164,33 @@ export class PgDatabase implements Database<PoolClient> {
   }
 
   /** A client of the pool, watched while we hold it. */
-  async #acquire(): Promise<{ client: PoolClient; connection: PgConnection }> {
-    const connecting = this.#pool.connect();
+  async #acquire(): Promise<Acquired> {
+    const connecting = this.#connect();
     let late = false;
     connecting.then(
-      (client) => late && client.release(),
+      ({ client, connection }) => late && this.#release(client, connection, false),
       () => undefined,
     );
     try {
-      const client = await withDeadline(connecting, databaseDefaults.connectTimeoutMs, "The pool", () => {
+      return await withDeadline(connecting, databaseDefaults.connectTimeoutMs, "The pool", () => {
         late = true;
       });
-      return { client, connection: new PgConnection(client, this.description, () => client.release(true)) };
     } catch (error) {
       throw this.#acquireError(error);
     }
+  }
+
+  /**
+   * By callback: the pool takes its error listener away before it gives a client, and a server that shuts down can say so in the packet
+   * that completes the connection. A promise would tell us after that, and an 'error' event without a listener ends the process.
+   */
+  #connect(): Promise<Acquired> {
+    return new Promise((resolve, reject) => {
+      this.#pool.connect((error, client) => {
+        if (client === undefined) reject(error);
+        else resolve({ client, connection: new PgConnection(client, this.description, () => client.release(true)) });
+      });
+    });
   }
 
   #acquireError(error: unknown): Error {

@@ -81,6 +81,9 @@ export class PgliteTransaction implements OpenTransaction<Transaction> {
     this.#guard.onSavepoints(followed);
   }
 
+  /** There is no connection but the process itself. */
+  readonly lost = false;
+
   seal(): number {
     return this.#guard.seal();
   }

@@ -6,7 +6,7 @@ import { checkName } from "../core/names.js";
 import type { Fields } from "../core/options.js";
 import { show } from "../core/show.js";
 import type { DatabaseInput } from "../databases/open.js";
-import { isPgClient, isPglite, isPgPool } from "../databases/shapes.js";
+import { isObject, isPgClient, isPglite, isPgPool } from "../databases/shapes.js";
 
 function checkLogger(value: unknown, path: string): Logger {
   const methods = ["info", "warn", "error"] as const;
@@ -24,6 +24,10 @@ const databaseWords = "a postgres:// URL, embedded:<folder>, a pg.Pool or a PGli
 /** By its form alone: nothing is loaded or opened. A text of another form is not repeated, because it may hold a password. */
 function checkDatabase(value: unknown, path: string): DatabaseInput {
   if (typeof value === "string" && /^(postgres(ql)?:\/\/|embedded:)/.test(value)) return value;
+  if (isPgPool(value) && isObject(value.options) && Reflect.get(value.options, "binary")) {
+    const message = `${path} is a pool with the option binary, which cannot be used: parameters of statements are text. Leave it out.`;
+    throw new ConfigurationError("PH_OPTION_INVALID", message, { path });
+  }
   if (isPgPool(value) || isPglite(value)) return value;
   const got = typeof value === "string" ? "a text of another form" : show(value);
   const hint = isPgClient(value) ? " A single client cannot serve everybody: pass the pool." : "";

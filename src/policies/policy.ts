@@ -147,6 +147,7 @@ export const policyFields = {
   },
   visibilityTimeoutMs: {
     ...duration,
+    max: limits.visibilityMs,
     doc: "How long one run may take; too small and slow runs are ended, too large and hanging ones are noticed late",
     required: true,
   },

@@ -89,6 +89,8 @@ export async function planMigration(database: Schemed): Promise<MigrationPlan> {
 function scriptFrom(found: Found): string {
   const missing = migrations.filter(({ n }) => n > found.version);
   return [
+    // What a default or a view calls is bound when it is made: never to a namesake in a schema of somebody's search path.
+    "set local search_path = pg_catalog;",
     "select pg_advisory_xact_lock(hashtextextended('posthorn:migrate', 0));",
     guard(found),
     // SQL functions may name each other in any order.

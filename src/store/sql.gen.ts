@@ -670,11 +670,11 @@ select posthorn.by_slot(
 $body$);
 ` },
   { name: "functions/05_append.sql", text: `-- Writing messages into the slot of the ring that is open, in the caller's transaction. In PL/pgSQL, whose plans are kept: an insert that a client
--- sends as text is planned each time, which costs several times the insert. Raises PH003.
+-- sends as text is planned each time, which costs several times the insert.
 
--- open_slot(home): the slot that is written to. \`home\` names the database that the ids of contracts are from, where somebody else brought
--- the transaction; null for the library's own. Raises PH003 (moved), PH009 (another database).
-create or replace function posthorn.open_slot(p_home text) returns smallint
+-- open_slot(home): the slot that is written to, or why nothing may be: 'moved' (a restored copy) or 'elsewhere'. \`home\` names the database that
+-- the ids of contracts are from, where somebody else brought the transaction; null for the library's own.
+create or replace function posthorn.open_slot(p_home text, out slot smallint, out refused text)
 language plpgsql as $$
 declare
   v_ring posthorn.ring;
@@ -684,12 +684,24 @@ begin
   v_home := concat(v_ring.system_identifier, '/', v_ring.database);
   -- own_transaction has asked already in sessions of the library. Nothing is set here: this is the caller's transaction.
   if current_setting('posthorn.home', true) is distinct from v_home and not posthorn.is_here(v_ring.system_identifier, v_ring.database) then
+    refused := 'moved';
+  elsif p_home <> v_home then
+    refused := 'elsewhere';
+  else
+    slot := v_ring.slot;
+  end if;
+end $$;
+
+-- own_slot(): the slot that is written to, for statements that fail as a whole. Raises PH003 (moved).
+create or replace function posthorn.own_slot() returns smallint
+language plpgsql as $$
+declare
+  v_open record := posthorn.open_slot(null);
+begin
+  if v_open.refused is not null then
     raise exception 'this database was restored or moved: its transaction ids belong to another server' using errcode = 'PH003';
   end if;
-  if p_home <> v_home then
-    raise exception 'the transaction is one of another database' using errcode = 'PH009';
-  end if;
-  return v_ring.slot;
+  return v_open.slot;
 end $$;
 
 -- append_one_of: writes one message and returns its id.
@@ -732,13 +744,18 @@ select posthorn.by_slot(
 $body$);
 
 -- write_one(home, nonce, channel, contract, key, payload, headers): appends one message, as a producer does. Returns its id and the id of the
--- transaction as text, separated by a blank.
+-- transaction as text, separated by a blank; or why nothing was written: a refusal fails no transaction of the caller.
 create or replace function posthorn.write_one(
   p_home text, p_nonce bigint, p_channel int, p_contract int, p_key text, p_payload json, p_headers json
 ) returns text
 language plpgsql as $$
+declare
+  v_open record := posthorn.open_slot(p_home);
 begin
-  return concat(posthorn.append_one_of(posthorn.open_slot(p_home), p_nonce, p_channel, p_contract, p_key, p_payload, p_headers), ' ', pg_current_xact_id());
+  if v_open.refused is not null then
+    return v_open.refused;
+  end if;
+  return concat(posthorn.append_one_of(v_open.slot, p_nonce, p_channel, p_contract, p_key, p_payload, p_headers), ' ', pg_current_xact_id());
 end $$;
 
 -- write_many(home, lists): appends many messages. Returns their ids in the order given and the id of the transaction, separated by blanks. Ids
@@ -748,9 +765,14 @@ create or replace function posthorn.write_many(
 ) returns text
 language plpgsql as $$
 declare
-  v_ids bigint[] := posthorn.append_of(posthorn.open_slot(p_home), p_nonces, p_channels, p_contracts, p_keys, p_payloads, p_headers);
-  v_count int := cardinality(v_ids);
+  v_open record := posthorn.open_slot(p_home);
+  v_ids bigint[];
+  v_count int := cardinality(p_nonces);
 begin
+  if v_open.refused is not null then
+    return v_open.refused;
+  end if;
+  v_ids := posthorn.append_of(v_open.slot, p_nonces, p_channels, p_contracts, p_keys, p_payloads, p_headers);
   -- They grow, so these two ends leave no room for a gap.
   if v_ids[v_count] - v_ids[1] = v_count - 1 then
     return concat(v_ids[1], ':', v_ids[v_count], ' ', pg_current_xact_id());
@@ -763,7 +785,7 @@ end $$;
 create or replace function posthorn.append(p_messages json) returns json
 language plpgsql as $$
 declare
-  v_slot smallint := posthorn.open_slot(null);
+  v_slot smallint := posthorn.own_slot();
   v_first json := p_messages -> 0;
 begin
   if json_array_length(p_messages) = 1 then
@@ -826,7 +848,7 @@ begin
       select from json_each(case when json_typeof(p_headers) = 'object' then p_headers else '{}' end) h where json_typeof(h.value) <> 'string')) then
     raise exception 'the headers of "%" are not an object of strings', p_name using errcode = 'PH013';
   end if;
-  return posthorn.public_id(posthorn.append_one_of(posthorn.open_slot(null), v_nonce, v_contract.channel, v_contract.id, p_key, p_payload, p_headers), v_nonce);
+  return posthorn.public_id(posthorn.append_one_of(posthorn.own_slot(), v_nonce, v_contract.channel, v_contract.id, p_key, p_payload, p_headers), v_nonce);
 end $$;
 
 -- publish(name, payload, key, headers): states a fact in the caller's transaction; returns the message's id. Visible after COMMIT.
@@ -883,8 +905,10 @@ language plpgsql as $$
 declare
   v_claim posthorn.claim_1;
 begin
-  -- Nothing of the handler comes after this, so nothing of it is affected.
-  perform posthorn.plain_plans();
+  -- Nothing of the handler comes after this, so nothing of it is affected. A process that is stopped between here and COMMIT lets go of the
+  -- rows' locks soon, however long a handler may run. Zero: a database without the limit, which PGlite is.
+  perform posthorn.plain_plans(), case when current_setting('idle_in_transaction_session_timeout') <> '0'
+    then set_config('idle_in_transaction_session_timeout', '5s', true) end;
   if extract(epoch from now())::text <> p_started then
     raise exception 'the transaction that the handler was given has ended' using errcode = 'PH006';
   end if;
@@ -1087,25 +1111,33 @@ end $$;
   { name: "functions/07_take.sql", text: `-- take(subscription, worker, contracts, limit): takes deliveries that are due from \`deferred\`, as one JSON list of
 --   [id, nonce, null, contract, key, payload, headers, published_at in ms, deferred, token, delivery, attempts, crashes].
 -- Only contracts that this worker has handlers for: a message that was handed back waits for a worker that knows it. A message that
--- has been under two crashed workers is a suspect: a worker holds one of them at a time, so that it taints no neighbours.
+-- has been under two crashed workers is a suspect: a worker holds one of them at a time, and beside it none that has been under one
+-- crash, so that of several killers none makes the others' neighbours pay: both would be blamed for the next crash.
 -- Order: by due time. Rows that others are taking are passed over.
 create or replace function posthorn.take(p_subscription int, p_worker bigint, p_contracts json, p_limit int) returns json
 language plpgsql as $$
 declare
   v_contracts int[] := array(select c::int from json_array_elements_text(p_contracts) c);
-  v_suspects boolean;
+  -- What the worker may take, by crashes so far: fewer than these; and whether a suspect as well.
+  v_below int := 1;
+  v_suspects boolean := false;
   v_ids bigint[];
   v_taken json;
 begin
   perform posthorn.own_transaction((select idempotency = 'at-most-once' from posthorn.subscription where id = p_subscription));
   perform posthorn.hold_worker(p_worker);
+  -- One session of a worker at a time takes what has been under a crash, and looks at what it holds in a later statement than it takes
+  -- the lock in.
+  if pg_try_advisory_xact_lock(posthorn.lock_key('suspects', p_worker)) then
+    select case when bool_or(d.crashes >= 2) then 1 else 2 end, count(*) = 0 into v_below, v_suspects
+      from posthorn.deferred d where d.worker = p_worker and d.token is not null and d.crashes >= 1;
+  end if;
   v_ids := array(select d.id from posthorn.deferred d
     where d.subscription = p_subscription and d.token is null and d.due_at <= clock_timestamp()
-      and d.contract = any (v_contracts) and d.crashes < 2
+      and d.contract = any (v_contracts) and d.crashes < v_below
     order by d.due_at limit p_limit for update skip locked);
-  -- One session of a worker at a time looks for suspects, in a later statement than it takes the lock in.
-  v_suspects := coalesce(array_length(v_ids, 1), 0) < p_limit and pg_try_advisory_xact_lock(posthorn.lock_key('suspects', p_worker));
-  if v_suspects and not exists (select from posthorn.deferred d where d.worker = p_worker and d.token is not null and d.crashes >= 2) then
+  if coalesce(array_length(v_ids, 1), 0) < p_limit and v_suspects
+      and not exists (select from posthorn.deferred d where d.id = any (v_ids) and d.crashes = 1) then
     v_ids := v_ids || array(select d.id from posthorn.deferred d
       where d.subscription = p_subscription and d.token is null and d.due_at <= clock_timestamp()
         and d.contract = any (v_contracts) and d.crashes >= 2
@@ -1478,8 +1510,9 @@ begin
   select greatest(v_part, coalesce(max(t.part), 0) + 1) into v_part from posthorn.parts_of(v_slot, p_claim.id) t;
   if not posthorn.settle_part_of(v_slot, p_claim.id, p_claim.token, v_part, 'crashed', true,
       array(select m from unnest(p_claim.messages) m where m <> all (v_ended))) then
-    -- The holder wrote a part in this moment; what is left is counted again.
-    return posthorn.rescue_claim(p_worker, p_claim);
+    -- The holder wrote a part in this moment: it closed the claim, or what is left is counted again.
+    return case when exists (select from posthorn.parts_of(v_slot, p_claim.id) t where t.closes) then 0
+      else posthorn.rescue_claim(p_worker, p_claim) end;
   end if;
   for v_i in 1 .. array_length(p_claim.messages, 1) loop
     continue when p_claim.messages[v_i] = any (v_ended);
@@ -1550,33 +1583,24 @@ begin
 end $$;
 ` },
   { name: "functions/11_status.sql", text: `-- message_status(public id): what became of a message, for each of its receivers, as JSON
---   [{ subscription, state, delivery, attempts, crashes, dueAt, reason, history }]; null when no message has this id.
+--   [{ subscription, state, delivery, attempts, crashes, dueAt, reason, history }]; null when no message has this id. A reader that began
+--   after the message is none of its receivers.
 -- One snapshot for all it reads, so it never sees a message between two states. For people and receipts, not for the hot path.
 create or replace function posthorn.message_status(p_public text) returns json
 language plpgsql stable as $$
 declare
   v_id bigint := posthorn.id_of(p_public);
   v_nonce bigint := posthorn.nonce_of(p_public);
-  v_slot smallint;
   v_found record;
-  v_channel int;
-  v_lane int;
 begin
-  for v_slot in select unnest(slots) from posthorn.ring loop
-    for v_found in execute format('select m.channel, m.lane from posthorn.channel c cross join lateral generate_series(0, c.lanes - 1) l
-        cross join lateral (select * from posthorn.message_%s m where m.channel = c.id and m.lane = l and m.id = $1) m where m.nonce = $2', v_slot)
-        using v_id, v_nonce loop
-      v_channel := v_found.channel;
-      v_lane := v_found.lane;
-    end loop;
-    exit when v_channel is not null;
-  end loop;
-  if v_channel is null then
+  select w.*, c.channel into v_found from posthorn.where_in_log(v_id, v_nonce) w join posthorn.contract c on c.id = w.contract;
+  if v_found.contract is null then
     return (select json_agg(posthorn.waiting_status(s, v_id, v_nonce)) from posthorn.subscription s
       where posthorn.waiting_status(s, v_id, v_nonce) is not null);
   end if;
-  return (select coalesce(json_agg(coalesce(posthorn.waiting_status(s, v_id, v_nonce), posthorn.log_status(s, v_lane, v_id)) order by s.name), '[]')
-    from posthorn.subscription s where s.channel = v_channel);
+  return (select coalesce(json_agg(f.status order by s.name), '[]') from posthorn.subscription s
+    cross join lateral (select coalesce(posthorn.waiting_status(s, v_id, v_nonce), posthorn.log_status(s, v_found.lane, v_id, v_found.xid))) f(status)
+    where s.channel = v_found.channel and f.status is not null);
 end $$;
 
 -- waiting_status: the state of a message that waits or ended outside the log; null when it is in none of the four tables.
@@ -1600,40 +1624,13 @@ language sql stable as $$
   ) w
 $$;
 
--- log_status: the state of a message that the log alone knows.
-create or replace function posthorn.log_status(p_subscription posthorn.subscription, p_lane int, p_id bigint) returns json
-language plpgsql stable as $$
-declare
-  v_state text := 'queued';
-  v_ended boolean;
-  v_claim posthorn.claim_1;
-  v_slot smallint;
-begin
-  -- An ending lies in the slot of its message, or where the log was open when a retry ended.
-  for v_slot in select unnest(slots) from posthorn.ring loop
-    execute format('select true from posthorn.ending_%s where message = $1 and subscription = $2 and outcome in (''succeeded'', ''skipped'') limit 1', v_slot)
-      into v_ended using p_id, p_subscription.id;
-    if v_ended then
-      return json_build_object('subscription', p_subscription.name, 'state', 'succeeded');
-    end if;
-  end loop;
-  for v_slot in select unnest(slots) from posthorn.ring loop
-    execute format('select c.* from (select * from posthorn.claim_%1$s where subscription = $1 and lane = $2 and not took_late and last_id >= $3
-        order by last_id, n limit 1) c where $3 = any (c.messages)
-      union all select c.* from posthorn.claim_%1$s c where subscription = $1 and lane = $2 and took_late and $3 = any (c.messages) limit 1', v_slot)
-      into v_claim using p_subscription.id, p_lane, p_id;
-    if v_claim.id is not null then
-      v_state := 'running';
-      execute format('select true from posthorn.settlement_%s where claim = $1 and outcome in (''succeeded'', ''skipped'')
-        and (messages is null or $2 = any (messages))', v_slot) into v_ended using v_claim.id, p_id;
-      if v_ended then
-        v_state := 'succeeded';
-      end if;
-      exit;
-    end if;
-  end loop;
-  return json_build_object('subscription', p_subscription.name, 'state', v_state);
-end $$;
+-- log_status: the state of a message that the log alone knows; null for a reader that began after the message.
+create or replace function posthorn.log_status(p_subscription posthorn.subscription, p_lane int, p_id bigint, p_xid xid8) returns json
+language sql stable as $$
+  select json_build_object('subscription', p_subscription.name, 'state', f.state, 'delivery', f.delivery, 'reason',
+      case when f.state = 'dead' then f.outcome end)
+    from posthorn.fate_in_log(p_subscription, p_lane, p_id, p_xid) f where f.state is not null
+$$;
 ` },
   { name: "functions/12_watch.sql", text: `-- What is waiting, and what is wrong.
 
@@ -1776,7 +1773,7 @@ begin
   select coalesce(json_agg(f.facts order by s.name), '[]') into v_receivers
     from posthorn.contract c join posthorn.subscription s on s.channel = c.channel
     cross join lateral (select coalesce(posthorn.why_waiting(s, v_id, v_nonce),
-      case when v_found.contract is not null then posthorn.why_in_log(s, v_found.lane, v_id, v_found.slot, v_found.xid) end)) f(facts)
+      case when v_found.contract is not null then posthorn.why_in_log(s, v_found.lane, v_id, v_found.xid) end)) f(facts)
     where c.id = v_contract and f.facts is not null;
   return (select json_build_object('message', p_public, 'kind', c.kind, 'contract', c.name, 'version', c.version, 'channel', h.name,
       'publishedAt', v_published_at, 'now', clock_timestamp(), 'receivers', (
@@ -1838,14 +1835,34 @@ language sql stable as $$
     from posthorn.worker w where w.id = p_worker
 $$;
 
--- why_in_log: the facts of a message that only the log knows: ended, in a claim, passed by before the reader began, or waiting.
-create or replace function posthorn.why_in_log(p_subscription posthorn.subscription, p_lane int, p_id bigint, p_slot smallint, p_xid xid8) returns json
+-- why_in_log: the facts of a message that only the log knows.
+create or replace function posthorn.why_in_log(p_subscription posthorn.subscription, p_lane int, p_id bigint, p_xid xid8) returns json
 language plpgsql stable as $$
+declare
+  v_fate record;
+begin
+  select * into v_fate from posthorn.fate_in_log(p_subscription, p_lane, p_id, p_xid);
+  return case
+    when v_fate.state is null then json_build_object('subscription', p_subscription.name, 'state', null, 'at', p_subscription.created_at)
+    when v_fate.state = 'running' then json_build_object('subscription', p_subscription.name, 'state', 'running', 'at', v_fate.at, 'delivery', 1,
+      'attempts', 0, 'worker', posthorn.why_worker(v_fate.worker))
+    when v_fate.state = 'queued' then json_build_object('subscription', p_subscription.name, 'state', 'queued', 'delivery', 1, 'attempts', 0,
+      'before', posthorn.count_between(p_subscription.channel, p_lane, (v_fate.lane_at).last_id, p_id, 100001),
+      'perSecond', posthorn.recent_rate(p_subscription.id, p_lane, (v_fate.lane_at).slot))
+    else json_build_object('subscription', p_subscription.name, 'at', v_fate.at, 'delivery', v_fate.delivery, 'reason', v_fate.outcome,
+      'state', v_fate.state) end;
+end $$;
+
+-- fate_in_log: what became of a message that only the log knows: succeeded; dead, when it failed and is in no list, because its dead letter
+-- was kept for its time and is gone; running, in a claim; queued; null when it was passed by before the reader began.
+create or replace function posthorn.fate_in_log(
+  p_subscription posthorn.subscription, p_lane int, p_id bigint, p_xid xid8,
+  out state text, out at timestamptz, out delivery int, out outcome text, out worker bigint, out lane_at posthorn.position
+) language plpgsql stable as $$
 declare
   v_slot smallint;
   v_claim posthorn.claim_1;
   v_ended record;
-  v_at posthorn.position;
 begin
   select * into v_ended from posthorn.newest_ending(p_subscription.id, p_id);
   for v_slot in select unnest(slots) from posthorn.ring loop
@@ -1861,20 +1878,22 @@ begin
       into v_ended using v_claim.id, p_id;
   end if;
   if v_ended.outcome is not null then
-    -- It failed and is in no list: its dead letter was kept for its time, and is gone.
-    return json_build_object('subscription', p_subscription.name, 'at', v_ended.at, 'delivery', v_ended.delivery, 'reason', v_ended.outcome,
-      'state', case when v_ended.outcome in ('succeeded', 'skipped') then 'succeeded' else 'dead' end);
+    state := case when v_ended.outcome in ('succeeded', 'skipped') then 'succeeded' else 'dead' end;
+    at := v_ended.at;
+    delivery := v_ended.delivery;
+    outcome := v_ended.outcome;
   elsif v_claim.id is not null then
-    return json_build_object('subscription', p_subscription.name, 'state', 'running', 'at', v_claim.at, 'delivery', 1, 'attempts', 0,
-      'worker', posthorn.why_worker(v_claim.worker));
+    state := 'running';
+    at := v_claim.at;
+    delivery := 1;
+    worker := v_claim.worker;
+  else
+    lane_at := posthorn.why_position(p_subscription.id, p_lane);
+    if not posthorn.is_passed(lane_at, p_id, p_xid) then
+      state := 'queued';
+      delivery := 1;
+    end if;
   end if;
-  v_at := posthorn.why_position(p_subscription.id, p_lane);
-  if posthorn.is_passed(v_at, p_id, p_xid) then
-    return json_build_object('subscription', p_subscription.name, 'state', null, 'at', p_subscription.created_at);
-  end if;
-  return json_build_object('subscription', p_subscription.name, 'state', 'queued', 'delivery', 1, 'attempts', 0,
-    'before', posthorn.count_between(p_subscription.channel, p_lane, v_at.last_id, p_id, 100001),
-    'perSecond', posthorn.recent_rate(p_subscription.id, p_lane, v_at.slot));
 end $$;
 
 -- newest_ending: how the newest ended delivery of a message ended that has an ending of its own; null columns when none has.

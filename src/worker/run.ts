@@ -6,6 +6,7 @@ import { checkResult, type Received, receive } from "../contracts/check.js";
 import type { AnyContract } from "../contracts/contract.js";
 import type { Database, OpenTransaction } from "../core/database.js";
 import { ClaimLostError, DatabaseUnavailableError, DeadlineError } from "../core/errors.js";
+import { limits } from "../core/limits.js";
 import type { CheckedPolicy } from "../policies/policy.js";
 import { asSay, type Batch, Buffer, nothingSaid } from "../producer/buffer.js";
 import type { Catalog } from "../producer/catalog.js";
@@ -13,7 +14,7 @@ import type { Asking } from "../producer/receipt.js";
 import { runSealed } from "../producer/transaction.js";
 import type { Place } from "../store/publish.js";
 import { mapped } from "../store/sqlstate.js";
-import { type Delivery, type End, endInTransaction, endStatement } from "../store/work.js";
+import { type Delivery, type End, endInTransaction, endStatement, type Next } from "../store/work.js";
 import { RunContext } from "./context.js";
 import type { Deadlines } from "./deadlines.js";
 import { afterFailure, afterUnknown, entryOf, failureOf, type WorkerIdentity } from "./failure.js";
@@ -66,6 +67,8 @@ export class Run {
   #over = false;
   /** The user's handler is what failed: its error is its own, whatever its class. */
   #blamed = false;
+  /** The connection of its transaction was lost: whatever the handler threw, that is why. */
+  #cut = false;
   /** The database refused our end: somebody else ended this delivery. */
   #lost = false;
 
@@ -154,6 +157,7 @@ export class Run {
       return { kind: "committed", channels: batch.channels };
     } catch (error) {
       await this.#rollback(open);
+      this.#cut = open.lost && error !== this.#aborted;
       throw error;
     }
   }
@@ -271,12 +275,18 @@ export class Run {
         error,
       };
     }
-    // Our own trouble with the database is not the message's fault: no attempt is burnt, but it is told.
-    const next =
-      !this.#blamed && isOurTrouble(error, this.#ends)
-        ? { defer: { delayMs: 1_000, attempts: delivery.attempts, crashes: delivery.crashes } }
-        : afterFailure(delivery, policy);
+    const next = this.#afterTrouble(error) ?? afterFailure(delivery, policy);
     return { kind: "ended", end: { delivery, outcome: "failed", entry, next, ends: this.#ends }, error };
+  }
+
+  /** Our own trouble with the database is not the message's fault: no attempt is burnt, but it is told. */
+  #afterTrouble(error: unknown): Next | undefined {
+    const { attempts, crashes } = this.delivery;
+    const again = { delayMs: 1_000, attempts, crashes };
+    if (!this.#blamed && isOurTrouble(error, this.#ends)) return { defer: again };
+    // In the middle of a statement of the handler's, which may be what ends connections: counted as a crash, and not for ever.
+    if (this.#blamed && this.#cut && crashes + 1 < limits.crashes) return { defer: { ...again, crashes: crashes + 1 } };
+    return undefined;
   }
 }
 

@@ -3,6 +3,8 @@ import { StoppedError } from "../core/errors.js";
 import { Incarnation, type WorkerOptions } from "./incarnation.js";
 
 const pauseMs = { first: 100, longest: 5_000 } as const;
+/** An incarnation that ends sooner than this counts as one that could not begin: what ended it may end the next as well. */
+const steadyMs = 10_000;
 
 export class Worker {
   readonly #options: WorkerOptions;
@@ -49,16 +51,33 @@ export class Worker {
 
   async #supervise(first: Incarnation): Promise<void> {
     let current = first;
+    let begun = performance.now();
+    // The first time at once: most often one connection was lost. Then with growing pauses.
+    let inMs = 0;
     while (!this.#stopped) {
       const reason = await Promise.race([current.ended, this.#interrupted()]);
       if (this.#stopped) return;
-      this.#options.logger.warn("the worker drops what it holds and begins anew", { reason });
+      if (performance.now() - begun >= steadyMs) inMs = 0;
+      this.#options.logger.warn("the worker drops what it holds and begins anew", { reason, inMs });
       await current.abandon();
       this.#incarnation = undefined;
+      if (inMs > 0) await this.#pause(inMs);
+      inMs = Math.min(pauseMs.longest, Math.max(pauseMs.first, inMs * 2));
       const next = await this.#retry();
       if (next === undefined) return;
       current = next;
+      begun = performance.now();
     }
+  }
+
+  async #pause(ms: number): Promise<void> {
+    if (this.#stopped) return;
+    let timer: NodeJS.Timeout | undefined;
+    const over = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, ms);
+    });
+    await Promise.race([over, this.#interrupted()]);
+    clearTimeout(timer);
   }
 
   async #retry(): Promise<Incarnation | undefined> {
@@ -70,7 +89,7 @@ export class Worker {
         return undefined;
       } catch (reason) {
         this.#options.logger.warn("the worker cannot begin; it tries again", { reason, inMs: pause });
-        await Promise.race([new Promise((resolve) => setTimeout(resolve, pause)), this.#interrupted()]);
+        await this.#pause(pause);
       }
     }
     return undefined;

@@ -176,6 +176,8 @@ test("a dead letter that was kept for its time says that it is gone", async () =
   expect(await why(id)).toMatch(
     new RegExp(`^ended as failed ${at}; what was kept about it has passed its time and is gone$`),
   );
+  // It was "running" for ever.
+  expect(await post.statusOf(id)).toMatchObject([{ subscription: queue, state: "dead", reason: "failed" }]);
 });
 
 test("an event gets one sentence for each receiver: handled, skipped, dead with its own redrive, and begun after it", async () => {
@@ -195,6 +197,12 @@ test("an event gets one sentence for each receiver: handled, skipped, dead with 
   const second = instance();
   second.subscription(`${late}`, policy).on(Placed, () => undefined);
   await second.start();
+  // For the one that began after it, it was "queued" for ever.
+  expect((await post.statusOf(id)).map(({ subscription, state }) => ({ subscription, state }))).toEqual([
+    { subscription: fails, state: "dead" },
+    { subscription: handles, state: "succeeded" },
+    { subscription: skips, state: "succeeded" },
+  ]);
   const lines = (await why(id)).split("\n");
   expect(lines).toEqual([
     expect.stringMatching(

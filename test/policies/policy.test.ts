@@ -94,7 +94,8 @@ describe("checkPolicy", () => {
   it.each([
     ["visibilityTimeoutMs", 0],
     ["visibilityTimeoutMs", "30"],
-    ["visibilityTimeoutMs", limits.durationMs + 1],
+    // A timer of Node with more than 32 bits of milliseconds fires at once: each run was ended after a millisecond.
+    ["visibilityTimeoutMs", limits.visibilityMs + 1],
     ["concurrency", 0],
     ["concurrency", limits.concurrency + 1],
     ["idempotency", "exactly-once"],

@@ -384,6 +384,13 @@ describe("posthorn()", () => {
       "PH_OPTION_INVALID",
       /A single client cannot serve everybody: pass the pool/,
     ],
+    // Its parameters were sent as if they were binary: workers lost their sessions as often as they began.
+    [
+      "a pool that asks for binary results",
+      { service: "s", database: new pg.Pool(untyped<pg.PoolConfig>({ binary: true })) },
+      "PH_OPTION_INVALID",
+      /database is a pool with the option binary/,
+    ],
     [
       "a mistyped option",
       { service: "s", database, migrat: "auto" },

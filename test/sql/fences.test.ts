@@ -353,6 +353,37 @@ test.each(["commit", "rollback"] as const)(
   },
 );
 
+// The next number was refused behind a part that closes, so the rescuer counted again without end: "stack depth limit exceeded", and the
+// pass was rolled back with everything that it had freed of other workers.
+test("a rescuer that races with the part that closes a claim finds nothing left of it, and frees what others held", async () => {
+  const { reader, worker, deliveries } = await held("handler", 2);
+  const other = await held("handler", 1);
+  const [holder, rescuer] = [await engine.session(), await engine.session()];
+  await holder.rows("begin");
+  await settle(holder, [part(deliveries, 1, "succeeded", true)], [], null);
+  await die(engine, worker, other.worker);
+  const rescued = rescueAll(rescuer);
+  await waitsForLock(engine, rescuer);
+  await holder.rows("commit");
+  expect(await rescued).toBe(1);
+  expect(await waiting(reader)).toEqual([]);
+  expect((await waiting(other.reader)).length).toBe(1);
+  await Promise.all([holder.close(), rescuer.close()]);
+});
+
+// It was the visibility timeout and a little more: for an hour, where a handler may run for an hour.
+test("a transaction that has ended its delivery may wait five seconds for its COMMIT, however long its handler may be silent", async () => {
+  const { first } = await held("transaction", 1);
+  const session = await engine.session();
+  await session.rows("begin");
+  await session.rows("set local idle_in_transaction_session_timeout = '1h'");
+  await endInTransaction(session, first, await startedAt(session), null);
+  expect(await session.value("show idle_in_transaction_session_timeout")).toBe("5s");
+  await session.rows("commit");
+  expect(await session.value("show idle_in_transaction_session_timeout")).toBe("0");
+  await session.close();
+});
+
 test("a handler that ended its own transaction cannot end its delivery", async () => {
   const { first } = await held("transaction", 1);
   const session = await engine.session();

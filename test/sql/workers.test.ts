@@ -5,6 +5,7 @@ import {
   claim,
   die,
   type Engine,
+  end,
   failure,
   heartbeat,
   makeQueue,
@@ -281,6 +282,25 @@ test("two takes of one worker at once do not give it two suspects", async () => 
   await session.rows("commit");
   expect(await takeAll(engine.db, other, worker, 10)).toEqual([]);
   await session.close();
+});
+
+// Both are blamed for the worker's next death, so of three killers or more each made the others' neighbours pay, up to their quarantine.
+test("a worker never holds a suspect and a message with one crash together, whichever it takes first", async () => {
+  const reader = await waitingMessages("together", 3, 0);
+  await engine.admin.rows(`update posthorn.deferred set crashes = 3 - (payload ->> 'm')::int where subscription = $1`, [
+    reader.subscription,
+  ]);
+  const [one, two] = [await makeWorker(engine, [reader]), await makeWorker(engine, [reader])];
+  const byOne = await takeAll(engine.db, reader, one, 10);
+  expect(byOne.map(({ crashes }) => crashes).toSorted()).toEqual([0, 1]);
+  expect(await takeAll(engine.db, reader, one, 10)).toEqual([]);
+  const byTwo = await takeAll(engine.db, reader, two, 10);
+  expect(byTwo).toMatchObject([{ crashes: 2 }]);
+  const [crashed] = byOne.filter(({ crashes }) => crashes === 1);
+  if (crashed === undefined) throw new Error("none has one crash");
+  await settle(engine.db, [], [end(crashed, "released", { defer: { delayMs: 0, attempts: 0, crashes: 1 } })], null);
+  expect(await takeAll(engine.db, reader, two, 10), "beside its suspect").toEqual([]);
+  expect(await takeAll(engine.db, reader, one, 10)).toMatchObject([{ crashes: 1 }]);
 });
 
 test("a suspect that dies again is blamed, and its neighbours are not", async () => {

@@ -143,6 +143,10 @@ class SharedTransaction implements OpenTransaction<SharedTx> {
     this.#guard.onSavepoints(followed);
   }
 
+  get lost(): boolean {
+    return this.#connection.gone;
+  }
+
   seal(): number {
     return this.#guard.seal();
   }
