@@ -22,13 +22,11 @@ export async function conditions(admin: string): Promise<readonly string[]> {
   const client = new pg.Client(admin);
   await client.connect();
   try {
-    const settings = await Promise.all(
-      ["server_version", ...needed, ...shown].map(async (name) => {
-        const { rows } = await client.query<{ value: string }>("select current_setting($1) as value", [name]);
-        return [name, rows[0]?.value ?? "?"] as const;
-      }),
+    const { rows } = await client.query<{ name: string; value: string }>(
+      "select name, current_setting(name) as value from unnest($1::text[]) name",
+      [["server_version", ...needed, ...shown]],
     );
-    const of = new Map<string, string>(settings);
+    const of = new Map(rows.map(({ name, value }) => [name, value]));
     for (const name of needed) {
       if (of.get(name) !== "on") throw new Error(`${name} is ${of.get(name)} on this server; it must be on`);
     }

@@ -124,7 +124,7 @@ export const drainTransaction = row({
 });
 export const drainPglite = row({
   name: "drain-pglite",
-  messages: 50_000,
+  messages: 100_000,
   idempotency: "handler",
   concurrency: tunedConcurrency,
   limit: pgliteLimit,
