@@ -14,7 +14,7 @@ import { cpuAt200 } from "./rows/cpu.js";
 import { drainDefaults, drainHandler, drainPglite, drainTransaction } from "./rows/drain.js";
 import { idleQueries } from "./rows/idle.js";
 import { latency } from "./rows/latency.js";
-import { million } from "./rows/million.js";
+import { memoryAtDefaults, million } from "./rows/million.js";
 import { bulkPublish, publishInTransaction } from "./rows/publish.js";
 import { rescueAfterKill } from "./rows/rescue.js";
 import { table } from "./table.js";
@@ -31,7 +31,9 @@ const rows: readonly Row[] = [
   idleQueries,
   rescueAfterKill,
   million,
+  memoryAtDefaults,
 ];
+const known = rows.flatMap(({ names }) => names);
 
 interface Asked {
   readonly json: boolean;
@@ -41,7 +43,9 @@ interface Asked {
   readonly names: readonly string[];
 }
 
-const fits = (name: string, asked: string) => name === asked || name.startsWith(`${asked}-`);
+function fits(name: string, asked: string): boolean {
+  return name === asked || (!known.includes(asked) && name.startsWith(`${asked}-`));
+}
 
 function refuse(message: string): never {
   console.error(message);
@@ -49,7 +53,6 @@ function refuse(message: string): never {
 }
 
 function parse(): Asked {
-  const known = rows.flatMap(({ names }) => names);
   const list = `Known are: ${known.join(", ")}, and the flags --json, --long and --quick.`;
   const options = { json: { type: "boolean" }, long: { type: "boolean" }, quick: { type: "boolean" } } as const;
   try {
@@ -106,6 +109,7 @@ async function measure(asked: Asked, admin: string): Promise<boolean> {
   const notes: string[] = [...(await conditions(admin).catch((error) => refuse(String(error))))];
   if (asked.quick) notes.push("--quick: shows that the rows run; its figures say nothing");
   const places = new Places(admin);
+  process.once("SIGINT", () => void places.clear().finally(() => process.exit(130)));
   const progress = new Progress();
   const bench = benchOf(asked, places, progress, notes);
   const figures: Figure[] = [];

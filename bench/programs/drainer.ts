@@ -12,7 +12,7 @@ export interface DrainerCalls {
   readonly handled: () => number;
 }
 
-const { url, concurrency } = settings<{ readonly url: string; readonly concurrency: number }>();
+const { url, concurrency } = settings<{ readonly url: string; readonly concurrency?: number }>();
 const post = posthorn({ service: "bench", database: url });
 let handled = 0;
 post.queue("work", handlerPolicy(concurrency)).handle(Work, async (_payload, { signal }) => {

@@ -108,7 +108,7 @@ export const drainHandler = row({
 });
 export const drainDefaults = row({
   name: "drain-defaults",
-  messages: 40_000,
+  messages: 30_000,
   idempotency: "handler",
   limit: insertLimit,
   place: (bench) => bench.database(),
@@ -116,7 +116,7 @@ export const drainDefaults = row({
 });
 export const drainTransaction = row({
   name: "drain-transaction",
-  messages: 10_000,
+  messages: 5_000,
   idempotency: "transaction",
   limit: transactionLimit,
   place: withBusinessTable,

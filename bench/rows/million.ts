@@ -1,6 +1,6 @@
 /**
  * What needs a million messages that wait: what a claim costs beside them and beside a thousand, and the memory of the worker that
- * works them off.
+ * works them off, tuned and, which takes longer, with every option at its default.
  *
  * Buffers and time of a claim are what EXPLAIN says of the call of `posthorn.work`, the functions inside it included: the server's own
  * measure, without the way to it. As many messages as a claim takes are sent after it, so that both backlogs keep their size.
@@ -17,6 +17,8 @@ import { startProgram } from "../program.js";
 import type { DrainerCalls } from "../programs/drainer.js";
 
 const names = { buffers: "claim-backlog-buffers", time: "claim-backlog-time", memory: "worker-memory" } as const;
+const longName = "worker-memory-defaults";
+const waiting = 1_000_000;
 const claims = 200;
 const warmups = 20;
 const messagesOfClaim = 10;
@@ -117,36 +119,48 @@ async function claimFigures(bench: Bench, url: string, many: number): Promise<re
   return [compared(names.buffers, "buffers", "buffers", 1.2), compared(names.time, "ms", "ms", 1.5)];
 }
 
-async function memoryFigure(bench: Bench, url: string, messages: number): Promise<readonly Figure[]> {
+async function memoryFigure(bench: Bench, name: string, url: string, concurrency?: number): Promise<readonly Figure[]> {
   if (!existsSync("/proc/self/status")) {
-    bench.skip(names.memory, `/proc is needed, and this is ${process.platform}`);
+    bench.skip(name, `/proc is needed, and this is ${process.platform}`);
     return [];
   }
-  const drainer = await startProgram<DrainerCalls>("drainer", { url, concurrency: tunedConcurrency });
-  bench.note(`${names.memory}: tuned with concurrency ${tunedConcurrency}`);
+  const drainer = await startProgram<DrainerCalls>("drainer", { url, concurrency });
+  if (concurrency !== undefined) bench.note(`${name}: tuned with concurrency ${concurrency}`);
   const telling = setInterval(async () => {
     const handled = await drainer.call("handled", undefined).catch(() => undefined);
     if (handled !== undefined) bench.progress(`${handled.toLocaleString("en")} messages handled`);
   }, 2_000);
-  const { seconds, peakBytes } = await drainer.call("drain", messages).finally(() => clearInterval(telling));
+  const { seconds, peakBytes } = await drainer
+    .call("drain", bench.messages(waiting))
+    .finally(() => clearInterval(telling));
   await drainer.stop();
   const rounds = [{ value: peakBytes / 1e6, seconds }];
-  return [figure({ name: names.memory, unit: "MB", rounds, bar: { atMost: 200 } })];
+  return [figure({ name, unit: "MB", rounds, bar: { atMost: 200 } })];
 }
 
 export const million: Row = {
   names: Object.values(names),
   run: async (bench) => {
     const { url } = await bench.database();
-    const messages = bench.messages(1_000_000);
+    const messages = bench.messages(waiting);
     const figures: Figure[] = [];
     const claimsWanted = bench.wants(names.buffers) || bench.wants(names.time);
     if (claimsWanted) figures.push(...(await claimFigures(bench, url, messages)));
     if (bench.wants(names.memory)) {
       if (!claimsWanted) await sendOnly(bench, url, messages);
-      figures.push(...(await memoryFigure(bench, url, messages)));
+      figures.push(...(await memoryFigure(bench, names.memory, url, tunedConcurrency)));
     }
     return figures.filter(({ name }) => bench.wants(name));
+  },
+};
+
+export const memoryAtDefaults: Row = {
+  names: [longName],
+  long: true,
+  run: async (bench) => {
+    const { url } = await bench.database();
+    await sendOnly(bench, url, bench.messages(waiting));
+    return memoryFigure(bench, longName, url);
   },
 };
 
