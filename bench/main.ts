@@ -109,7 +109,11 @@ async function measure(asked: Asked, admin: string): Promise<boolean> {
   const notes: string[] = [...(await conditions(admin).catch((error) => refuse(String(error))))];
   if (asked.quick) notes.push("--quick: shows that the rows run; its figures say nothing");
   const places = new Places(admin);
-  process.once("SIGINT", () => void places.clear().finally(() => process.exit(130)));
+  process.once("SIGINT", async () => {
+    // A server of our own goes with its databases.
+    if (given !== undefined) await places.clear().catch(() => undefined);
+    process.exit(130);
+  });
   const progress = new Progress();
   const bench = benchOf(asked, places, progress, notes);
   const figures: Figure[] = [];
