@@ -1,94 +1,150 @@
 /**
  * `npm run bench [-- name … | --long | --json | --quick]`: one table, each figure beside its limit measured in the same run.
  *
- * Uses POSTHORN_BENCH_URL (a superuser's URL) where it is given, else a server of its own from npm.
+ * Uses POSTHORN_BENCH_URL (a superuser's URL) where it is given, else a server of its own from npm. Figures go to standard output,
+ * everything else to standard error. Exit code 0: every bar holds; 1: one does not, or a row failed; 2: nothing was run.
  */
 import { parseArgs } from "node:util";
-import pg from "pg";
-import { startServer } from "../test/support/own-server.js";
+import { type OwnServer, startServer } from "../test/support/own-server.js";
 import type { Bench, Row } from "./bench.js";
+import { conditions } from "./conditions.js";
 import type { Figure } from "./measure.js";
-import { drainDefaults, drainHandler, drainTransaction } from "./rows/drain.js";
+import { Places } from "./places.js";
+import { cpuAt200 } from "./rows/cpu.js";
+import { drainDefaults, drainHandler, drainPglite, drainTransaction } from "./rows/drain.js";
+import { idleQueries } from "./rows/idle.js";
+import { latency } from "./rows/latency.js";
+import { memoryAtDefaults, million } from "./rows/million.js";
 import { bulkPublish, publishInTransaction } from "./rows/publish.js";
+import { rescueAfterKill } from "./rows/rescue.js";
+import { table } from "./table.js";
 
-const rows: readonly Row[] = [bulkPublish, drainHandler, drainDefaults, publishInTransaction, drainTransaction];
+const rows: readonly Row[] = [
+  bulkPublish,
+  drainHandler,
+  drainDefaults,
+  publishInTransaction,
+  drainTransaction,
+  latency,
+  cpuAt200,
+  drainPglite,
+  idleQueries,
+  rescueAfterKill,
+  million,
+  memoryAtDefaults,
+];
+const known = rows.flatMap(({ names }) => names);
 
-const { values: flags, positionals } = parseArgs({
-  allowPositionals: true,
-  options: { json: { type: "boolean" }, long: { type: "boolean" }, quick: { type: "boolean" } },
-});
+interface Asked {
+  readonly json: boolean;
+  readonly long: boolean;
+  readonly quick: boolean;
+  /** Names, or beginnings of names up to a dash: "latency", "claim-backlog". */
+  readonly names: readonly string[];
+}
 
-const unknown = positionals.filter((name) => !rows.some(({ names }) => names.includes(name)));
-if (unknown.length > 0) {
-  console.error(`unknown: ${unknown.join(", ")}. Known are: ${rows.flatMap(({ names }) => names).join(", ")}`);
+function fits(name: string, asked: string): boolean {
+  return name === asked || (!known.includes(asked) && name.startsWith(`${asked}-`));
+}
+
+function refuse(message: string): never {
+  console.error(message);
   process.exit(2);
 }
 
+function parse(): Asked {
+  const list = `Known are: ${known.join(", ")}, and the flags --json, --long and --quick.`;
+  const options = { json: { type: "boolean" }, long: { type: "boolean" }, quick: { type: "boolean" } } as const;
+  try {
+    const { values, positionals } = parseArgs({ allowPositionals: true, options });
+    const unknown = positionals.filter((asked) => !known.some((name) => fits(name, asked)));
+    if (unknown.length > 0) refuse(`unknown: ${unknown.join(", ")}. ${list}`);
+    const { json = false, long = false, quick = false } = values;
+    return { json, long, quick, names: positionals };
+  } catch (error) {
+    return refuse(`${error instanceof Error ? error.message : error}. ${list}`);
+  }
+}
+
+/** One line that is written over on a terminal; elsewhere a line whenever a row begins or ends. */
+class Progress {
+  readonly #begun = performance.now();
+  #row = "";
+
+  begin(row: Row): void {
+    this.#row = row.names.join(", ");
+    this.say("…");
+    if (!process.stderr.isTTY) console.error(`${this.#seconds()}  ${this.#row} …`);
+  }
+
+  say(text: string): void {
+    if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${this.#seconds()}  ${this.#row}: ${text}`);
+  }
+
+  end(): void {
+    if (process.stderr.isTTY) process.stderr.write("\r\x1b[K");
+  }
+
+  #seconds(): string {
+    return `${Math.round((performance.now() - this.#begun) / 1_000)} s`.padStart(5);
+  }
+}
+
+function benchOf({ quick, names }: Asked, places: Places, progress: Progress, notes: string[]): Bench {
+  return {
+    database: () => places.make(),
+    rounds: quick ? 2 : 5,
+    roundMs: quick ? 1_000 : 3_000,
+    warmupMs: quick ? 300 : 1_000,
+    messages: (count) => (quick ? count / 10 : count),
+    wants: (name) => names.length === 0 || names.some((asked) => fits(name, asked)),
+    note: (text) => notes.push(text),
+    skip: (name, reason) => notes.push(`${name} skipped: ${reason}`),
+    progress: (text) => progress.say(text),
+  };
+}
+
+/** False when a row failed; what was measured before it has been printed. */
+async function measure(asked: Asked, admin: string): Promise<boolean> {
+  const notes: string[] = [...(await conditions(admin).catch((error) => refuse(String(error))))];
+  if (asked.quick) notes.push("--quick: shows that the rows run; its figures say nothing");
+  const places = new Places(admin);
+  process.once("SIGINT", async () => {
+    // A server of our own goes with its databases.
+    if (given !== undefined) await places.clear().catch(() => undefined);
+    process.exit(130);
+  });
+  const progress = new Progress();
+  const bench = benchOf(asked, places, progress, notes);
+  const figures: Figure[] = [];
+  let whole = true;
+  try {
+    for (const row of rows) {
+      const chosen = asked.names.length > 0 ? row.names.some(bench.wants) : asked.long || row.long !== true;
+      if (!chosen) continue;
+      progress.begin(row);
+      const measured = await row.run(bench);
+      progress.end();
+      figures.push(...measured);
+      if (asked.json) for (const one of measured) console.log(JSON.stringify(one));
+      await places.clear();
+    }
+  } catch (error) {
+    progress.end();
+    console.error(error);
+    whole = false;
+    await places.clear().catch(() => undefined);
+  }
+  if (!asked.json) for (const line of table(figures)) console.log(line);
+  for (const note of notes) console.error(note);
+  return whole && figures.every(({ holds }) => holds !== false);
+}
+
+const asked = parse();
 const given = process.env.POSTHORN_BENCH_URL;
-const server = given === undefined ? await startServer({ settings: { shared_buffers: "512MB" } }) : undefined;
-const admin = given ?? server?.url() ?? "";
-const notes: string[] = [];
-let count = 0;
-
-const bench: Bench = {
-  database: async () => {
-    const client = new pg.Client(admin);
-    await client.connect();
-    count += 1;
-    const name = `bench_${process.pid}_${count}`;
-    await client.query(`create database ${name}`);
-    await client.end();
-    const url = new URL(admin);
-    url.pathname = `/${name}`;
-    return url.href;
-  },
-  rounds: flags.quick ? 2 : 5,
-  roundMs: flags.quick ? 1_000 : 3_000,
-  note: (text) => notes.push(text),
-};
-
-const figures: Figure[] = [];
-try {
-  for (const row of rows) {
-    const chosen =
-      positionals.length === 0 ? flags.long || !row.long : row.names.some((name) => positionals.includes(name));
-    if (!chosen) continue;
-    if (!flags.json) console.error(`… ${row.names.join(", ")}`);
-    figures.push(...(await row.run(bench)));
-  }
-} catch (error) {
-  console.error(error);
-  // Connections of the row that failed may still be open; the server's watchdog ends it.
-  process.exit(1);
-}
-await server?.remove();
-
-if (flags.json) {
-  for (const figure of figures) console.log(JSON.stringify(figure));
-} else {
-  printTable(figures);
-  for (const note of notes) console.log(note);
-}
-process.exitCode = figures.some(({ holds }) => holds === false) ? 1 : 0;
-
-function printTable(lines: readonly Figure[]): void {
-  const number = (value: number | null): string =>
-    value === null ? "" : value.toLocaleString("en", { maximumFractionDigits: value < 100 ? 2 : 0 });
-  const head = ["", "value", "unit", "limit", "ratio", "min … max", "bar", "holds"];
-  const body = lines.map(({ name, value, unit, limit, ratio, min, max, bar, holds }) => [
-    name,
-    number(value),
-    unit,
-    number(limit),
-    number(ratio),
-    `${number(min)} … ${number(max)}`,
-    bar ?? "",
-    holds === null ? "" : holds ? "yes" : "NO",
-  ]);
-  const widths = head.map((title, i) => Math.max(title.length, ...body.map((cells) => cells[i]?.length ?? 0)));
-  for (const cells of [head, ...body]) {
-    console.log(
-      cells.map((cell, i) => (i === 0 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0))).join("  "),
-    );
-  }
-}
+const own: OwnServer | undefined =
+  given === undefined ? await startServer({ settings: { shared_buffers: "512MB" } }) : undefined;
+const good = await measure(asked, given ?? own?.url() ?? "");
+await own?.remove();
+// A row that failed may have left connections behind.
+process.exit(good ? 0 : 1);

@@ -9,6 +9,9 @@ const base = {
   alerts: { oldestAgeMs: days(1), backlog: 100_000_000, deadLetters: 1, noWorkerMs: days(1) },
 } as const;
 
+/** Handlers that run at once in the rows that say "tuned". */
+export const tunedConcurrency = 500;
+
 const tuned = (concurrency: number | undefined) => (concurrency === undefined ? {} : { concurrency });
 
 export const handlerPolicy = (concurrency?: number): Policy<"handler"> => ({

@@ -1,87 +1,133 @@
-/** How fast a backlog is worked off by one worker process: tuned, at every default, and in transaction mode. */
-import { posthorn } from "posthorn";
-import type { Bench, Row } from "../bench.js";
-import { insertLimit, transactionLimit } from "../limits.js";
-import { alternate, type Bar, type Figure, figure, type Probe } from "../measure.js";
-import { payloads, Work } from "../payload.js";
-import { handlerPolicy, transactionPolicy } from "../policy.js";
+/**
+ * How fast a backlog is worked off by one worker process: tuned, at every default, in transaction mode, and on the embedded database.
+ * A drain counts from the call of `start` to the moment at which every message is settled.
+ */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import pg from "pg";
+import { type Post, posthorn, type Sql } from "posthorn";
+import { checkDrained, fill } from "../backlog.js";
+import type { Bench, Place, Row } from "../bench.js";
+import { businessRow, businessTable, insertLimit, pgliteLimit, transactionLimit } from "../limits.js";
+import { alternate, type Bar, figure, type Probe, type Round } from "../measure.js";
+import { Work } from "../payload.js";
+import { handlerPolicy, transactionPolicy, tunedConcurrency } from "../policy.js";
 
 interface Drain {
   readonly name: string;
   readonly messages: number;
   readonly idempotency: "handler" | "transaction";
   readonly concurrency?: number;
-  readonly limit: (url: string, roundMs: number) => Promise<Probe>;
+  readonly limit: (url: string) => Promise<Probe>;
+  /** Where one drain takes place: a fresh log, a fresh worker. */
+  readonly place: (bench: Bench) => Promise<Place>;
   readonly bar: Bar;
 }
 
-/** Each round has its own database: a fresh log, a fresh worker. */
-async function drainOnce(url: string, drain: Drain): Promise<number> {
-  const post = posthorn({ service: "bench", database: url, migrate: "auto" });
+/** Declares the queue; the result is how many messages it has handled so far. */
+function declare(post: Post<Sql>, { idempotency, concurrency }: Drain): () => number {
   let handled = 0;
-  let all: () => void = () => undefined;
-  const done = new Promise<void>((resolve) => {
-    all = resolve;
-  });
-  const count = () => {
-    handled += 1;
-    if (handled === drain.messages) all();
-  };
-  if (drain.idempotency === "transaction") {
-    post.queue("work", transactionPolicy(drain.concurrency)).handle(Work, async (_payload, { tx }) => {
-      await tx.query("insert into bench_business (v) values ($1)", ["x"]);
-      count();
+  if (idempotency === "transaction") {
+    post.queue("work", transactionPolicy(concurrency)).handle(Work, async (_payload, { tx, signal }) => {
+      signal.throwIfAborted();
+      await tx.query(businessRow[0], [...businessRow[1]]);
+      handled += 1;
     });
   } else {
-    post.queue("work", handlerPolicy(drain.concurrency)).handle(Work, async (_payload, { signal }) => {
+    post.queue("work", handlerPolicy(concurrency)).handle(Work, async (_payload, { signal }) => {
       signal.throwIfAborted();
-      count();
+      handled += 1;
     });
   }
-  for (let sent = 0; sent < drain.messages; sent += payloads.length) await post.sendMany(Work, payloads);
-  const begun = performance.now();
-  await post.start();
-  await done;
-  const seconds = (performance.now() - begun) / 1_000;
-  await post.stop();
-  return drain.messages / seconds;
+  return () => handled;
 }
 
-async function run(drain: Drain, { database, rounds, roundMs, note }: Bench): Promise<readonly Figure[]> {
-  const limit = await drain.limit(await database(), roundMs);
+async function drainOnce(url: string, drain: Drain, messages: number): Promise<number> {
+  const post = posthorn({ service: "bench", database: url, migrate: "auto" });
+  const handled = declare(post, drain);
+  await fill(post, messages);
+  const begun = performance.now();
+  await post.start();
+  await post.untilIdle();
+  const seconds = (performance.now() - begun) / 1_000;
+  await checkDrained(post, handled(), messages);
+  await post.stop();
+  return seconds;
+}
+
+/** As many drains as fill the time; what lies between them is not counted. */
+async function drains(bench: Bench, drain: Drain, messages: number, ms: number): Promise<Round> {
+  let seconds = 0;
+  let count = 0;
+  do {
+    const place = await drain.place(bench);
+    seconds += await drainOnce(place.url, drain, messages);
+    count += messages;
+    await place.drop();
+  } while (seconds * 1_000 < ms);
+  return { value: count / seconds, seconds };
+}
+
+async function run(drain: Drain, bench: Bench) {
+  const limit = await drain.limit((await bench.database()).url);
+  const messages = bench.messages(drain.messages);
   const product: Probe = {
-    round: async () => {
-      const url = await database();
-      if (drain.idempotency === "transaction") await (await transactionLimit(url, 0)).close?.();
-      return drainOnce(url, drain);
-    },
+    // The warm-up is for this process, and needs no whole drain.
+    round: (ms) => drains(bench, drain, ms < bench.roundMs ? messages / 5 : messages, ms),
   };
-  if (drain.concurrency !== undefined) note(`${drain.name}: tuned with concurrency ${drain.concurrency}`);
-  const [limits, values] = await alternate(limit, product, rounds);
-  return [figure(drain.name, "messages/s", values, limits, drain.bar, roundMs / 1_000)];
+  if (drain.concurrency !== undefined) bench.note(`${drain.name}: tuned with concurrency ${drain.concurrency}`);
+  const measured = await alternate(bench, limit, product);
+  return [figure({ name: drain.name, unit: "messages/s", ...measured, bar: drain.bar })];
 }
 
 const row = (drain: Drain): Row => ({ names: [drain.name], run: (bench) => run(drain, bench) });
+
+async function withBusinessTable(bench: Bench): Promise<Place> {
+  const place = await bench.database();
+  const client = new pg.Client(place.url);
+  await client.connect();
+  await client.query(businessTable);
+  await client.end();
+  return place;
+}
+
+async function embedded(): Promise<Place> {
+  const folder = await mkdtemp(join(tmpdir(), "posthorn-bench-embedded-"));
+  return { url: `embedded:${folder}`, drop: () => rm(folder, { recursive: true, force: true }) };
+}
 
 export const drainHandler = row({
   name: "drain-handler",
   messages: 200_000,
   idempotency: "handler",
-  concurrency: 500,
+  concurrency: tunedConcurrency,
   limit: insertLimit,
+  place: (bench) => bench.database(),
   bar: { least: 0.5 },
 });
 export const drainDefaults = row({
   name: "drain-defaults",
-  messages: 40_000,
+  messages: 30_000,
   idempotency: "handler",
   limit: insertLimit,
+  place: (bench) => bench.database(),
   bar: { least: 0.06 },
 });
 export const drainTransaction = row({
   name: "drain-transaction",
-  messages: 10_000,
+  messages: 5_000,
   idempotency: "transaction",
   limit: transactionLimit,
+  place: withBusinessTable,
   bar: { least: 0.6 },
+});
+export const drainPglite = row({
+  name: "drain-pglite",
+  messages: 100_000,
+  idempotency: "handler",
+  concurrency: tunedConcurrency,
+  limit: pgliteLimit,
+  place: embedded,
+  bar: { least: 0.3 },
 });

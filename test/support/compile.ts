@@ -1,5 +1,5 @@
 /**
- * Compiles src and the fixture programs of the tests to plain JavaScript, so that child processes can run them.
+ * Compiles src and the fixture programs of the tests, and the benchmarks, to plain JavaScript, so that child processes can run them.
  *
  * The result lies below node_modules, where imports of packages resolve; `posthorn` in it means the compiled src. Types are
  * another gate: a type error does not stop the compilation.
