@@ -11,6 +11,9 @@ table alert.threshold bigint not null
 table attendance.worker bigint not null
 table attendance.subscription integer not null
 table attendance.contracts integer[] not null
+type batch.ids bigint[]
+type batch.slots smallint[]
+type batch.items text
 table channel.id integer not null identity
 table channel.kind posthorn.kind not null
 table channel.name text not null
@@ -670,13 +673,15 @@ enum outcome (succeeded, failed, crashed, released, rejected, invalid, skipped, 
 -- functions
 function after_crash(p_worker posthorn.worker, p_subscription posthorn.subscription, p_begun_at timestamp with time zone, p_row posthorn.deferred, p_unknown boolean, p_blamed boolean) returns void plpgsql volatile body 7ce05a552710bb0d74f68cae24da771b
 function alert_rules() returns TABLE(subscription integer, subscription_name text, name text, value bigint, threshold bigint) sql volatile body 1437911b62d657c6ac0b5a836bf85edc
-function append(p_messages json) returns json plpgsql volatile body 022f5080b7830b4bea118e448613c6bd
-function append_of(p_slot smallint, p_messages json) returns json plpgsql volatile body d1f8f8990141588008c2f4c80884ce43
+function append(p_messages json) returns json plpgsql volatile body c1014b3b2e56fab540df1b5cfa1c231c
+function append_list_of(p_slot smallint, p_messages json) returns json plpgsql volatile body d1f8f8990141588008c2f4c80884ce43
+function append_of(p_slot smallint, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json) returns bigint[] plpgsql volatile body 45c5f06c2abd999e6d4a936ed3757d77
+function append_one_of(p_slot smallint, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json) returns bigint plpgsql volatile body baf52d5a32b83c756a451f771df5db37
 function by_slot(p_signature text, p_returns text, p_body text) returns void plpgsql volatile body 7bc1910ed31bb853ca2410e5b838a4d1
 function check_contract(p_name text, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_by text, p_new_kind posthorn.kind, p_new_channel text, p_new_keyed boolean, p_new_owner text, p_new_by text) returns void plpgsql volatile body 5fb3f1c89921a286386337222d33b1e9
-function claim(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer) returns json plpgsql volatile body b70cea58632d56851f68862b3ff9d534
+function claim(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body 65172586a901072dd4743c3045135edd
 function claim_of(p_slot smallint, p_claim bigint) returns posthorn.claim_1 plpgsql volatile body 22dfaece68090d24c642eb5bf8690ea6
-function conclude(p_parts json, p_ends json DEFAULT NULL::json, p_say json DEFAULT NULL::json) returns json plpgsql volatile body c37c978cce01edff8e4c28a7c00ac4f8
+function conclude(p_parts json, p_ends json DEFAULT NULL::json, p_say json DEFAULT NULL::json) returns json plpgsql volatile body 11196873e66af3dfec56ad3859183180
 function conclude_one(p_end json) returns void plpgsql volatile body 01b2ee5b4defe70530c1e4009f8a6f8c
 function count_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone) returns record plpgsql volatile body e9b23776fe9e2cb428c82ec39f10bb06
 function count_between(p_channel integer, p_lane integer, p_after bigint, p_before bigint, p_limit integer) returns bigint plpgsql stable body a15af6a5ae30539490e60ad9aa183917
@@ -697,19 +702,22 @@ function has_after_of(p_slot smallint, p_channel integer, p_lane integer, p_afte
 function heartbeat(p_worker bigint, p_oldest bigint) returns boolean plpgsql volatile body ce5493e45a1b35d44e1f59643da0372d
 function hold_worker(p_worker bigint) returns void plpgsql volatile body 94b17904c392ef261e73a15c93e3859c
 function id_of(p_public text) returns bigint sql immutable body 770fd5118467b6fc1be6d872c45b5eac
-function is_here(p_system bigint, p_database oid) returns boolean sql stable body d41386dcf9904ba75358fbd5cecbe6ff
+function ids(p_list json) returns bigint[] plpgsql immutable body e847aa58930f9f7559e53e27b4ac2556
+function is_here(p_system bigint, p_database oid) returns boolean plpgsql stable body 16a0db71ec3efe97dcc917747ca8029e
 function is_locked(p_key bigint) returns boolean sql volatile body 575a69e2ddf3ae9bcdad10052c30896e
 function is_passed(p_at posthorn."position", p_id bigint, p_xid xid8) returns boolean plpgsql stable body a11bad2d942a77a6eb9abe2f9d9f9115
 function is_ready(p_ring posthorn.ring, p_subscription integer, p_lane integer, p_channel integer) returns boolean plpgsql volatile body e937849824d67c922bb07baa2a2a2a20
-function late_page(p_slots smallint[], p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer) returns SETOF posthorn.stored plpgsql volatile body 88de4aa090758bd23e2ca1882134b706
-function late_page_of(p_slot smallint, p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer) returns SETOF posthorn.stored plpgsql volatile body 97b8fd2b9368b8e793b4039f1ffbcd37
+function item(p_id bigint, p_nonce bigint, p_slot smallint, p_contract integer, p_key text, p_payload json, p_headers json, p_published_at timestamp with time zone) returns text sql stable body dd8de6cf3dfabb19185618a01e21d500
+function late_page(p_slots smallint[], p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer) returns posthorn.batch plpgsql volatile body 6d0980cda440b369328d3a86af22b86b
+function late_page_of(p_slot smallint, p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer) returns posthorn.batch plpgsql volatile body b226441705020635c1d44aafddc7e8ff
 function late_xids(p_slots smallint[], p_channel integer, p_lane integer, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot) returns xid8[] plpgsql volatile body 29bf1c35e257c2d87f5c93e5ef55f843
 function late_xids_of(p_slot smallint, p_channel integer, p_lane integer, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot) returns xid8[] plpgsql volatile body a2d7b8c35c7d38736dd09923f2224186
 function letters(p_filter json, p_limit integer) returns json plpgsql stable body 4e32a2a9ca1677328712eef548b0a9f1
 function letters_count(p_filter json) returns json plpgsql stable body 7e275f7e4228432883825a825ec7308c
 function letters_where(p_filter json) returns text sql immutable body b95ad13e669d93a696588755cab5f05e
-function lock_key(p_purpose text, p_a bigint DEFAULT 0, p_b bigint DEFAULT 0) returns bigint sql immutable body a780ce83d997ab5f5ac21a342f991ab1
+function lock_key(p_purpose text, p_a bigint DEFAULT 0, p_b bigint DEFAULT 0) returns bigint plpgsql immutable body cf8a56d16f5730e54e09c24ed2dabe98
 function log_status(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8) returns json sql stable body f796f0f31001bcbcee77990df04d0ef3
+function merged(p_slots smallint[], p_batches posthorn.batch[], p_limit integer) returns posthorn.batch plpgsql volatile body b8af85c01aab2eb1107aab26a92333f0
 function message_of(p_slot smallint, p_channel integer, p_lane integer, p_id bigint) returns posthorn.stored plpgsql volatile body d19f9afe3b1a061c56c9698e0ae75d33
 function message_status(p_public text) returns json plpgsql stable body ce67b7793311c5a145f723907b57d4d8
 function new_lanes(p_subscription integer, p_lanes integer, p_from_start boolean) returns void plpgsql volatile body b3ee72c0b9033442c92664c055dd924b
@@ -720,9 +728,11 @@ function nonce_of(p_public text) returns bigint sql immutable body 461a80fda8f94
 function normalised(p_text text) returns text sql immutable body 076672088e27ab04bb04bb7bc19456c0
 function open_claims() returns SETOF posthorn.claim_1 sql volatile body 50919d76d43047e129eac41204df9006
 function open_claims_of(p_slot smallint, p_worker bigint, p_from bigint, p_limit integer) returns SETOF posthorn.claim_1 plpgsql volatile body 1456df34dff3056a06e3c2ace1c50831
-function own_transaction(p_durable boolean) returns posthorn.ring plpgsql volatile body 842a244fef05402513009ad8da80fab3
-function page(p_slots smallint[], p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer) returns SETOF posthorn.stored plpgsql volatile body 4142d05a17478b20c2a99b55f6dc5f86
-function page_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer) returns SETOF posthorn.stored plpgsql volatile body af5672e4b0edf1109b1cab87b6993f4c
+function open_slot(p_home text, OUT slot smallint, OUT refused text) returns record plpgsql volatile body 9e1d3a030c83325bd9e9452f6729307b
+function own_slot() returns smallint plpgsql volatile body 861c3ae32ce3ea780a35100be8019482
+function own_transaction(p_durable boolean) returns posthorn.ring plpgsql volatile body f2d650fde71f3f03d81f8cac7c96c375
+function page(p_slots smallint[], p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer) returns posthorn.batch plpgsql volatile body cd078dd8b1a079a87e640dfd4148d3f4
+function page_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer) returns posthorn.batch plpgsql volatile body 309bcfb1c0365dc6a3b7dac15d937872
 function parts_of(p_slot smallint, p_claim bigint) returns SETOF posthorn.settlement_1 plpgsql volatile body 874862cacd05d8e4ec18694dbe1c6ebc
 function peek(p_worker bigint, p_subscriptions json, p_seen text, p_watch boolean DEFAULT false) returns json plpgsql volatile body 1a6ec883929623ba06d7523ddf14eaec
 function plain_plans() returns void plpgsql volatile body 7724d5677658961553186027baf5bcb3
@@ -740,13 +750,13 @@ function register_subscription(p_name text, p_kind posthorn.kind, p_channel text
 function register_worker(p_service text, p_host text, p_pid integer, p_timeout_ms integer, p_session_key bigint, p_backends json, p_attends json) returns bigint plpgsql volatile body e20427705b40fe72689b36e5d395d9d5
 function registered() returns json sql stable body 2baa93f8e03181b2d9b274ca1fff9ae9
 function rescue(p_limit integer) returns json plpgsql volatile body f4a19a9c23444efc1ee50ac4c6a6cd25
-function rescue_claim(p_worker posthorn.worker, p_claim posthorn.claim_1) returns integer plpgsql volatile body 94ebe3809c605c9d7f62e709973948cb
+function rescue_claim(p_worker posthorn.worker, p_claim posthorn.claim_1) returns integer plpgsql volatile body f9d59dcb247e38fa198b540e1c4d50c8
 function rescue_deferred(p_worker posthorn.worker) returns integer plpgsql volatile body e6875c689910b1588e7600ed10afa7a0
 function rescue_worker(p_worker posthorn.worker, p_limit integer, OUT claims integer, OUT messages integer, OUT done boolean) returns record plpgsql volatile body 34b0942bda0770e461824a4ab0ad1563
-function said(p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json) returns text plpgsql volatile body 46dede0ce532968c1983388779aeafc3
+function said(p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json) returns text plpgsql volatile body 457609d0a33d474c14f76230e0447ad7
 function send(name text, payload json, key text DEFAULT NULL::text, headers json DEFAULT NULL::json) returns text sql volatile body 0f70605f72183790da1af265d424c753
 function settle(p_parts json, p_ends json, p_say json) returns json plpgsql volatile body 8d7329b8371c7c98220ba03f3305d393
-function settle_parts_of(p_slot smallint, p_parts json) returns bigint[] plpgsql volatile body b36b9077006b4b73e0424b45889c4d11
+function settle_part_of(p_slot smallint, p_claim bigint, p_token bigint, p_part integer, p_outcome posthorn.outcome, p_closes boolean, p_messages bigint[]) returns boolean plpgsql volatile body affc66c5e926192c36fdc0a4f095bd1f
 function slot_of_claim(p_claim bigint) returns smallint sql volatile body a7963bf32941e58ea1c9ba97da58ebbf
 function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body 4230b93ebee58153f7315f2b6ab5c9c2
 function take_letters(p_filter json, p_limit integer) returns SETOF posthorn.deferred plpgsql volatile body 20aaf60ff62c1183da39cf0f1c75a5f1
@@ -762,8 +772,10 @@ function why_position(p_subscription integer, p_lane integer) returns posthorn."
 function why_waiting(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json sql stable body 2871a29db98ece4df67d64142ec37879
 function why_worker(p_worker bigint) returns json sql stable body 9ddabcf5afb83430c7aeea7a6ef57a7b
 function with_entry(p_history json, p_entry json) returns json sql immutable body a15cccef8df84c92960291c9ddaab65b
-function work(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_parts json) returns json plpgsql volatile body b6f0dd92dfaef8dec4d2f0ef4925cc19
-function write_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_rows posthorn.stored[]) returns void plpgsql volatile body fbcf9de9e2b91b4fa7957e4cefb27107
+function work(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_parts json) returns text plpgsql volatile body 2c9b2a03ad1b30441d7aa441395a4f10
+function write_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_messages bigint[], p_message_slots smallint[]) returns void plpgsql volatile body 6fd3d8191dc088e22f07e731fcb18676
+function write_many(p_home text, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json) returns text plpgsql volatile body bcede1cf426061d034cfb1426b2940ad
+function write_one(p_home text, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json) returns text plpgsql volatile body ac4d69d2a468ce3bfe824873a265e490
 function write_tick(p_slot smallint, p_id bigint, p_ceiling_id bigint, p_snapshot pg_snapshot) returns void plpgsql volatile body 4fa474e87c84bd27cc61a474937c9b24
 
 -- triggers
@@ -912,7 +924,9 @@ view workers: nobody
 function after_crash(p_worker posthorn.worker, p_subscription posthorn.subscription, p_begun_at timestamp with time zone, p_row posthorn.deferred, p_unknown boolean, p_blamed boolean): nobody
 function alert_rules(): nobody
 function append(p_messages json): nobody
-function append_of(p_slot smallint, p_messages json): nobody
+function append_list_of(p_slot smallint, p_messages json): nobody
+function append_of(p_slot smallint, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json): nobody
+function append_one_of(p_slot smallint, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json): nobody
 function by_slot(p_signature text, p_returns text, p_body text): nobody
 function check_contract(p_name text, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_by text, p_new_kind posthorn.kind, p_new_channel text, p_new_keyed boolean, p_new_owner text, p_new_by text): nobody
 function claim(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer): nobody
@@ -938,10 +952,12 @@ function has_after_of(p_slot smallint, p_channel integer, p_lane integer, p_afte
 function heartbeat(p_worker bigint, p_oldest bigint): nobody
 function hold_worker(p_worker bigint): nobody
 function id_of(p_public text): nobody
+function ids(p_list json): nobody
 function is_here(p_system bigint, p_database oid): nobody
 function is_locked(p_key bigint): nobody
 function is_passed(p_at posthorn."position", p_id bigint, p_xid xid8): nobody
 function is_ready(p_ring posthorn.ring, p_subscription integer, p_lane integer, p_channel integer): nobody
+function item(p_id bigint, p_nonce bigint, p_slot smallint, p_contract integer, p_key text, p_payload json, p_headers json, p_published_at timestamp with time zone): nobody
 function late_page(p_slots smallint[], p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer): nobody
 function late_page_of(p_slot smallint, p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer): nobody
 function late_xids(p_slots smallint[], p_channel integer, p_lane integer, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot): nobody
@@ -951,6 +967,7 @@ function letters_count(p_filter json): nobody
 function letters_where(p_filter json): nobody
 function lock_key(p_purpose text, p_a bigint, p_b bigint): nobody
 function log_status(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8): nobody
+function merged(p_slots smallint[], p_batches posthorn.batch[], p_limit integer): nobody
 function message_of(p_slot smallint, p_channel integer, p_lane integer, p_id bigint): nobody
 function message_status(p_public text): nobody
 function new_lanes(p_subscription integer, p_lanes integer, p_from_start boolean): nobody
@@ -961,6 +978,8 @@ function nonce_of(p_public text): nobody
 function normalised(p_text text): nobody
 function open_claims(): nobody
 function open_claims_of(p_slot smallint, p_worker bigint, p_from bigint, p_limit integer): nobody
+function open_slot(p_home text, OUT slot smallint, OUT refused text): nobody
+function own_slot(): nobody
 function own_transaction(p_durable boolean): nobody
 function page(p_slots smallint[], p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer): nobody
 function page_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer): nobody
@@ -987,7 +1006,7 @@ function rescue_worker(p_worker posthorn.worker, p_limit integer, OUT claims int
 function said(p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json): nobody
 function send(name text, payload json, key text, headers json): nobody
 function settle(p_parts json, p_ends json, p_say json): nobody
-function settle_parts_of(p_slot smallint, p_parts json): nobody
+function settle_part_of(p_slot smallint, p_claim bigint, p_token bigint, p_part integer, p_outcome posthorn.outcome, p_closes boolean, p_messages bigint[]): nobody
 function slot_of_claim(p_claim bigint): nobody
 function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer): nobody
 function take_letters(p_filter json, p_limit integer): nobody
@@ -1004,5 +1023,7 @@ function why_waiting(p_subscription posthorn.subscription, p_id bigint, p_nonce 
 function why_worker(p_worker bigint): nobody
 function with_entry(p_history json, p_entry json): nobody
 function work(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_parts json): nobody
-function write_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_rows posthorn.stored[]): nobody
+function write_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_messages bigint[], p_message_slots smallint[]): nobody
+function write_many(p_home text, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json): nobody
+function write_one(p_home text, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json): nobody
 function write_tick(p_slot smallint, p_id bigint, p_ceiling_id bigint, p_snapshot pg_snapshot): nobody
