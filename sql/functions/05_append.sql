@@ -1,36 +1,36 @@
 -- Writing messages into the slot of the ring that is open, in the caller's transaction. In PL/pgSQL, whose plans are kept: an insert that a client
 -- sends as text is planned each time, which costs several times the insert.
 
--- open_slot(home): the slot that is written to, or why nothing may be: 'moved' (a restored copy) or 'elsewhere'. `home` names the database that
--- the ids of contracts are from, where somebody else brought the transaction; null for the library's own.
-create or replace function posthorn.open_slot(p_home text, out slot smallint, out refused text)
+-- open_slot(home): the slot that is written to; or, below zero, why nothing may be: -1 a restored copy, -2 another database. `home` names the
+-- database that the ids of contracts are from, where somebody else brought the transaction; null for the library's own.
+-- A session never changes its server and database, and asking reads a file: the answer is kept in a variable of ours, which is the one thing
+-- that is set in a caller's session.
+create or replace function posthorn.open_slot(p_home text) returns smallint
 language plpgsql as $$
 declare
-  v_ring posthorn.ring;
+  v_slot smallint;
   v_home text;
 begin
-  select * into v_ring from posthorn.ring;
-  v_home := concat(v_ring.system_identifier, '/', v_ring.database);
-  -- own_transaction has asked already in sessions of the library. Nothing is set here: this is the caller's transaction.
-  if current_setting('posthorn.home', true) is distinct from v_home and not posthorn.is_here(v_ring.system_identifier, v_ring.database) then
-    refused := 'moved';
-  elsif p_home <> v_home then
-    refused := 'elsewhere';
-  else
-    slot := v_ring.slot;
+  select r.slot, concat(r.system_identifier, '/', r.database) into v_slot, v_home from posthorn.ring r;
+  if current_setting('posthorn.home', true) is distinct from v_home then
+    if not posthorn.is_here(split_part(v_home, '/', 1)::bigint, split_part(v_home, '/', 2)::oid) then
+      return -1;
+    end if;
+    perform set_config('posthorn.home', v_home, false);
   end if;
+  return case when p_home <> v_home then -2 else v_slot end;
 end $$;
 
 -- own_slot(): the slot that is written to, for statements that fail as a whole. Raises PH003 (moved).
 create or replace function posthorn.own_slot() returns smallint
 language plpgsql as $$
 declare
-  v_open record := posthorn.open_slot(null);
+  v_slot smallint := posthorn.open_slot(null);
 begin
-  if v_open.refused is not null then
+  if v_slot < 0 then
     raise exception 'this database was restored or moved: its transaction ids belong to another server' using errcode = 'PH003';
   end if;
-  return v_open.slot;
+  return v_slot;
 end $$;
 
 -- append_one_of: writes one message and returns its id.
@@ -79,12 +79,12 @@ create or replace function posthorn.write_one(
 ) returns text
 language plpgsql as $$
 declare
-  v_open record := posthorn.open_slot(p_home);
+  v_slot smallint := posthorn.open_slot(p_home);
 begin
-  if v_open.refused is not null then
-    return v_open.refused;
+  if v_slot < 0 then
+    return case v_slot when -1 then 'moved' else 'elsewhere' end;
   end if;
-  return concat(posthorn.append_one_of(v_open.slot, p_nonce, p_channel, p_contract, p_key, p_payload, p_headers), ' ', pg_current_xact_id());
+  return concat(posthorn.append_one_of(v_slot, p_nonce, p_channel, p_contract, p_key, p_payload, p_headers), ' ', pg_current_xact_id());
 end $$;
 
 -- write_many(home, lists): appends many messages. Returns their ids in the order given and the id of the transaction, separated by blanks. Ids
@@ -94,14 +94,14 @@ create or replace function posthorn.write_many(
 ) returns text
 language plpgsql as $$
 declare
-  v_open record := posthorn.open_slot(p_home);
+  v_slot smallint := posthorn.open_slot(p_home);
   v_ids bigint[];
   v_count int := cardinality(p_nonces);
 begin
-  if v_open.refused is not null then
-    return v_open.refused;
+  if v_slot < 0 then
+    return case v_slot when -1 then 'moved' else 'elsewhere' end;
   end if;
-  v_ids := posthorn.append_of(v_open.slot, p_nonces, p_channels, p_contracts, p_keys, p_payloads, p_headers);
+  v_ids := posthorn.append_of(v_slot, p_nonces, p_channels, p_contracts, p_keys, p_payloads, p_headers);
   -- They grow, so these two ends leave no room for a gap.
   if v_ids[v_count] - v_ids[1] = v_count - 1 then
     return concat(v_ids[1], ':', v_ids[v_count], ' ', pg_current_xact_id());

@@ -17,8 +17,10 @@ export interface WakerOptions {
 
 /** How long a caller's transaction is watched, and how often: soon at first. */
 const watchMs = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024] as const;
-/** The shortest time between two notifications of one process. */
-const gapMs = 2;
+/** The shortest time between two notifications of one process: each costs as much as a small transaction. */
+const gapMs = 4;
+/** When no worker was there to hear it. One that begins looks for itself, and polls often while it is busy. */
+const unheardMs = 250;
 
 export class Waker {
   readonly #options: WakerOptions;
@@ -72,8 +74,9 @@ export class Waker {
       while (this.#waiting.size > 0 && !this.#closed) {
         const channels = this.#waiting;
         this.#waiting = new Set();
-        await notify(this.#options.side, channels);
-        if (this.#waiting.size > 0) await new Promise((resolve) => setTimeout(resolve, gapMs));
+        const heard = await notify(this.#options.side, channels);
+        if (heard && this.#waiting.size === 0) continue;
+        await new Promise((resolve) => setTimeout(resolve, heard ? gapMs : unheardMs).unref());
       }
     } catch (error) {
       this.#report(error);

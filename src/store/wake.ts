@@ -4,12 +4,16 @@ import type { Executor } from "../core/database.js";
 /** The channel of NOTIFY; its payload is a list of channel ids. */
 export const wakeChannel = "posthorn_wake";
 
-/** A notification commits with a transaction id; nobody waits for the disk for its sake. */
-export async function notify(executor: Executor, channels: Iterable<number>): Promise<void> {
-  await executor.query("select set_config('synchronous_commit', 'off', true), pg_notify($1::text, $2::text)", [
-    wakeChannel,
-    [...channels].join(","),
-  ]);
+/**
+ * Tells whoever listens; false when no worker is there to listen. A notification commits with a transaction id; nobody waits for the disk
+ * for its sake.
+ */
+export async function notify(executor: Executor, channels: Iterable<number>): Promise<boolean> {
+  const { rows } = await executor.query(
+    "select set_config('synchronous_commit', 'off', true), pg_notify($1::text, $2::text) from (select from posthorn.worker limit 1) w",
+    [wakeChannel, [...channels].join(",")],
+  );
+  return rows.length > 0;
 }
 
 export function channelsOf(payload: string): number[] {
