@@ -62,7 +62,6 @@ describe("a line that the table does not hold", () => {
       /Name one queue or subscription/,
     ],
     ["two questions to migrate", ["migrate", "--dry-run", "--print"], /Pass one of them/],
-    ["a command that is planned", ["dev"], /posthorn dev is planned and not built yet/],
     ["help for an unknown command", ["help", "dve", "--json"], undefined],
   ])("%s is refused", async (_what, args, words) => {
     if (words === undefined) {
