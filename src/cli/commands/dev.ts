@@ -1,5 +1,5 @@
 /** `posthorn dev`: runs the configuration in a process of its own, restarts it at each change, and catches mails and webhooks. */
-import { existsSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { ConfigurationError } from "../../core/errors.js";
 import { configNames, findConfig } from "../config.js";
@@ -17,11 +17,11 @@ import { flag, type Line, number, text, texts } from "../parse.js";
 export async function dev(line: Line, io: Io): Promise<number> {
   const file = fileOf(line);
   const embedded = embeddedOf(line);
+  const folders = [dirname(file), ...texts(line, "watch").map(existingFolder)];
   const { tell, close: closeReport } = reportTo(io, flag(line, "json"));
   const signals = listen();
   const caught = new Caught();
   const catchers = flag(line, "no-catch") ? {} : await openCatchers(line, caught, tell);
-  const folders = [dirname(file), ...texts(line, "watch").map((folder) => resolve(folder))];
   const supervisor = new Supervisor({
     setup: { file, embedded, migrate: flag(line, "migrate"), everyMs: number(line, "every-ms") },
     env: environment(catchers, embedded, io),
@@ -64,6 +64,14 @@ function fileOf(line: Line): string {
       ? `No ${configNames.join(", ")} was found in ${process.cwd()} or above it. Write one that exports the instance as \`post\`, or pass --config <file>.`
       : `There is no file ${file}. Correct --config.`,
   );
+}
+
+function existingFolder(given: string): string {
+  const folder = resolve(given);
+  if (statSync(folder, { throwIfNoEntry: false })?.isDirectory()) return folder;
+  throw new ConfigurationError("PH_ARGUMENT_INVALID", `--watch names ${folder}, which is no folder. Correct it.`, {
+    folder,
+  });
 }
 
 function embeddedOf(line: Line): string | undefined {

@@ -10,7 +10,7 @@ import { ConfigurationError } from "../../core/errors.js";
 import { bounds } from "./bounds.js";
 
 /** What programs are made of, and settings that they read when they start. */
-const sources = /^\.env|\.(?:[cm]?[jt]sx?|json)$/;
+const sources = /^\.env|^[^.].*\.(?:[cm]?[jt]sx?|json)$/;
 const passed = /^(?:\..*|node_modules)$/;
 
 export class SourceWatcher {

@@ -142,7 +142,7 @@ export class Supervisor {
     }
     // What its own code ended, the same code would end again. What somebody else killed or stopped goes on.
     const killed = signal !== null || stopped;
-    this.#kills = performance.now() - since < bounds.longestAgainMs ? this.#kills + 1 : 1;
+    if (killed) this.#kills = performance.now() - since < bounds.longestAgainMs ? this.#kills + 1 : 1;
     const pause = this.#kills === 1 ? 0 : Math.min(bounds.longestAgainMs, 500 * 2 ** (this.#kills - 1));
     const againInMs = killed ? pause : null;
     tell({ event: "ended", pid, code, signal, againInMs });
