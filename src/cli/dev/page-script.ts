@@ -4,9 +4,14 @@
  */
 export const script = `const state = document.getElementById("state");
 const live = (text) => { state.dataset.live = text; state.textContent = text; };
+// The page was made by a server that does not know where its reader is.
+const inLocalTime = (root) => {
+  for (const time of root.querySelectorAll("time")) time.textContent = new Date(time.dateTime).toLocaleTimeString();
+};
 async function refresh() {
   const response = await fetch("/");
   const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
+  inLocalTime(fresh);
   for (const id of ["mails", "webhooks"]) {
     const [here, there] = [document, fresh].map((page) => page.getElementById(id));
     const list = here.querySelector(".items");
@@ -18,6 +23,7 @@ async function refresh() {
     here.querySelector(".hint").hidden = there.querySelector(".hint").hidden;
   }
 }
+inLocalTime(document);
 let running = false;
 let again = false;
 async function changed() {

@@ -4,7 +4,7 @@ export const style = `:root {
   --ground: #f7f6f2; --card: #ffffff; --ink: #1d1c19; --soft: #625e55; --line: #dedbd2; --accent: #8a3b12; --good: #1f6b3a; --bad: #a3231b; --code: #f1efe8;
 }
 @media (prefers-color-scheme: dark) {
-  :root { --ground: #161512; --card: #201f1b; --ink: #ecE9e1; --soft: #aaa598; --line: #38352e; --accent: #f0a878; --good: #7fd19b; --bad: #ff9a8f; --code: #191814; }
+  :root { --ground: #161512; --card: #201f1b; --ink: #ece9e1; --soft: #aaa598; --line: #38352e; --accent: #f0a878; --good: #7fd19b; --bad: #ff9a8f; --code: #191814; }
 }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--ground); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
@@ -32,17 +32,20 @@ code { color: var(--ink); }
 summary { cursor: pointer; }
 .items > li > details > summary { display: grid; grid-template-columns: minmax(0, 1fr) auto; gap: 0 12px; padding: 10px 14px; list-style: none; }
 .items > li > details > summary::-webkit-details-marker { display: none; }
+.items > li > details > summary:hover, .more > summary:hover { background: var(--ground); }
 summary strong { font-weight: 600; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-details[open] > summary strong { white-space: normal; overflow-wrap: anywhere; }
+details[open] > .items > li > details > summary:hover, .more > summary:hover { background: var(--ground); }
+summary strong { white-space: normal; overflow-wrap: anywhere; }
 .who { grid-row: 2; color: var(--soft); font-size: 13px; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 time { grid-column: 2; grid-row: 1; color: var(--soft); font-size: 13px; font-variant-numeric: tabular-nums; }
+.refused { color: var(--bad); }
 .method { color: var(--accent); }
 dl { margin: 0; padding: 10px 14px; border-top: 1px solid var(--line); }
 dl div { display: grid; grid-template-columns: minmax(72px, 150px) minmax(0, 1fr); gap: 12px; }
 dt { color: var(--soft); font-size: 13px; overflow-wrap: anywhere; }
 dd { margin: 0; overflow-wrap: anywhere; }
 pre { margin: 0; padding: 12px 14px; background: var(--code); border-top: 1px solid var(--line); white-space: pre-wrap; overflow-wrap: anywhere; max-height: 480px; overflow-y: auto; }
-iframe { display: block; width: 100%; height: 360px; border: 0; border-top: 1px solid var(--line); background: #ffffff; }
+iframe { display: block; width: 100%; height: 280px; border: 0; border-top: 1px solid var(--line); background: #ffffff; }
 .more summary, .links, .cut { margin: 0; padding: 8px 14px; font-size: 13px; border-top: 1px solid var(--line); color: var(--soft); }
 a { color: var(--accent); }
 footer { max-width: 1500px; margin: 0 auto; padding: 0 24px 32px; color: var(--soft); font-size: 13px; }

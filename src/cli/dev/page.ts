@@ -90,7 +90,8 @@ ${factsOf(facts)}${shown || plain}${shown && plain ? `<details class="more"><sum
 
 function webhookItem(webhook: Webhook): string {
   const { id, at, method, path, headers, body, bytes, cut, status } = webhook;
-  const size = `${plural(bytes, "byte")}, answered ${status}`;
+  const answered = status < 400 ? `answered ${status}` : `<span class="refused">answered ${status}</span>`;
+  const size = `${plural(bytes, "byte")}, ${answered}`;
   const rest = cut ? '<p class="cut">The rest of the body was not kept.</p>' : "";
   const pretty = prettyOf(body);
   return `<li id="webhook-${id}"><details><summary><strong><span class="method">${escaped(method)}</span> ${escaped(path)}</strong><span class="who">${size}</span>${timeOf(at)}</summary>

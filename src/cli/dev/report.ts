@@ -23,6 +23,7 @@ class Words {
   readonly #screen: Screen;
   /** The line below the figures: what the process is doing. */
   #doing = "starts";
+  #stopping = false;
   #look: Look | undefined;
   #failures: readonly ErrorGroup[] = [];
   #blind: string | undefined;
@@ -53,6 +54,7 @@ class Words {
 
   #happened(event: DevEvent): void {
     this.#doing = doingAfter(event) ?? this.#doing;
+    this.#stopping ||= event.event === "stopping";
     for (const line of linesOf(event, this.#io)) this.#say(line);
     if (event.event === "stopped") this.#screen.end();
     else this.#redraw();
@@ -81,7 +83,11 @@ class Words {
     const failures = this.#failures.length === 0 ? [] : ["", ...this.#failures.slice(0, 5).map(failureInWords)];
     const blind =
       this.#blind === undefined ? [] : [paint(this.#io, "yellow", `not up to date: ${oneLine(this.#blind)}`)];
-    const doing = `${paint(this.#io, "bold", this.#doing)} ${paint(this.#io, "dim", "(Ctrl-C stops)")}`;
+    const doing = paint(
+      this.#io,
+      "bold",
+      `posthorn dev ${this.#doing}; Ctrl-C ${this.#stopping ? "ends it at once" : "stops it"}`,
+    );
     this.#screen.block(["", ...figures, ...failures, ...blind, doing].join("\n"));
   }
 
@@ -113,7 +119,7 @@ function failureInWords(group: ErrorGroup): string {
 function doingAfter(event: DevEvent): string | undefined {
   switch (event.event) {
     case "loaded":
-      return `${event.service} starts on ${event.database}`;
+      return `starts ${event.service}`;
     case "started":
       return `works on ${event.worksOn.join(", ") || "nothing"}, pid ${event.pid}`;
     case "changed":
@@ -122,7 +128,7 @@ function doingAfter(event: DevEvent): string | undefined {
     case "ended":
       return event.againInMs === null ? "waits for a change" : "starts again";
     case "stopping":
-      return "lets running handlers finish; again: ends at once";
+      return "lets running handlers finish";
     default:
       return undefined;
   }

@@ -30,10 +30,10 @@ export class Screen {
     this.#draw("");
   }
 
-  /** Leaves the block where it stands. */
+  /** Takes the block away. */
   end(): void {
     this.#block = [];
-    this.#drawn = 0;
+    this.#draw("");
   }
 
   #draw(above: string): void {
