@@ -179,7 +179,7 @@ export const commands: Readonly<Record<string, Command>> = {
       embedded: {
         type: "text",
         value: "folder",
-        doc: "Set DATABASE_URL to this embedded database; refused if the configuration does not read it",
+        doc: "Set DATABASE_URL to this embedded database; refused where the configuration uses another one all the same",
       },
       watch: { type: "text", value: "folder", doc: "Watch this folder as well", many: true },
       ignore: { type: "text", value: "folder", doc: "Do not watch this folder", many: true },

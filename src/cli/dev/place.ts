@@ -10,7 +10,7 @@ export interface Place {
 }
 
 const embedded = "embedded:";
-const local = /^(localhost|127(\.\d+){3}|\[::1\]|)$/;
+const local = /^(localhost|127(\.\d+){3}|\[?::1\]?)$/;
 
 export function placeOf(database: DatabaseInput): Place {
   if (typeof database !== "string") return { database: "totalCount" in database ? "a pg.Pool" : "PGlite" };
@@ -32,6 +32,7 @@ export function isHere(database: DatabaseInput): boolean {
   if (database.startsWith(embedded)) return true;
   if (!URL.canParse(database)) return false;
   const url = new URL(database);
-  const host = url.searchParams.get("host") ?? url.hostname;
+  // As the driver chooses it.
+  const host = url.searchParams.get("host") ?? (url.hostname || (process.env.PGHOST ?? "localhost"));
   return host.startsWith("/") || local.test(host);
 }
