@@ -181,7 +181,7 @@ export const commands: Readonly<Record<string, Command>> = {
         value: "folder",
         doc: "Set DATABASE_URL to this embedded database; refused where the configuration uses another one all the same",
       },
-      watch: { type: "text", value: "folder", doc: "Watch this folder as well", many: true },
+      also: { type: "text", value: "folder", doc: "Watch the sources in this folder as well", many: true },
       ignore: { type: "text", value: "folder", doc: "Do not watch this folder", many: true },
       "mail-port": { ...port, doc: "The port of the mail catcher; without it 1025, or a free one" },
       "web-port": { ...port, doc: "The port of the webhook catcher and its page; without it 1080, or a free one" },

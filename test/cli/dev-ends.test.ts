@@ -104,8 +104,8 @@ describe("dev refuses with 2", () => {
 
   test("a folder to watch that is not there", async () => {
     const cwd = await shop("");
-    const ended = await posthornCommand(["dev", "--no-catch", "--watch", "nowhere"], { cwd });
+    const ended = await posthornCommand(["dev", "--no-catch", "--also", "nowhere"], { cwd });
     expect(ended).toMatchObject({ code: 2, out: "" });
-    expect(ended.err).toMatch(/--watch names .+nowhere, which is no folder/);
+    expect(ended.err).toMatch(/--also names .+nowhere, which is no folder/);
   });
 });

@@ -136,7 +136,7 @@ test(
 test(
   "a crash of the user's code is shown with what it printed, and waits for a change; so does an end of its own",
   async () => {
-    const folder = await shop('setTimeout(() => { throw new Error("late"); });');
+    const folder = await shop('setTimeout(() => { throw new Error("late"); });\nawait new Promise(() => undefined);');
     const dev = await Dev.start(folder, withoutCatchers, await onServer());
     const { pid } = await dev.next("started");
     await send(dev, { n: "1" });
@@ -163,11 +163,11 @@ test(
 );
 
 test(
-  "dev restarts for sources alone: not for what is installed, hidden, ignored or of another kind; and for those of --watch",
+  "dev restarts for sources alone: not for what is installed, hidden, ignored or of another kind; and for those of --also",
   async () => {
     const other = await project({ "shared.json": "{}" });
     const folder = await shop("console.log(payload.n);", { "node_modules/dep/index.js": "", "out/index.js": "" });
-    const dev = await Dev.start(folder, [...withoutCatchers, "--watch", other, "--ignore", "out"], await onServer());
+    const dev = await Dev.start(folder, [...withoutCatchers, "--also", other, "--ignore", "out"], await onServer());
     await dev.next("started");
     for (const name of ["node_modules/dep/index.js", "out/index.js", ".hidden.js", "notes.txt"])
       await writeFile(join(folder, name), "1");

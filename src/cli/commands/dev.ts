@@ -17,7 +17,7 @@ import { flag, type Line, number, text, texts } from "../parse.js";
 export async function dev(line: Line, io: Io): Promise<number> {
   const file = fileOf(line);
   const embedded = embeddedOf(line);
-  const folders = [dirname(file), ...texts(line, "watch").map(existingFolder)];
+  const folders = [dirname(file), ...texts(line, "also").map(existingFolder)];
   const { tell, close: closeReport } = reportTo(io, flag(line, "json"));
   const signals = listen();
   const caught = new Caught();
@@ -69,7 +69,7 @@ function fileOf(line: Line): string {
 function existingFolder(given: string): string {
   const folder = resolve(given);
   if (statSync(folder, { throwIfNoEntry: false })?.isDirectory()) return folder;
-  throw new ConfigurationError("PH_ARGUMENT_INVALID", `--watch names ${folder}, which is no folder. Correct it.`, {
+  throw new ConfigurationError("PH_ARGUMENT_INVALID", `--also names ${folder}, which is no folder. Correct it.`, {
     folder,
   });
 }
