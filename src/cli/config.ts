@@ -9,6 +9,7 @@ import { dirname, join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { ConfigurationError, PosthornError } from "../core/errors.js";
 import { type ExportedPost, isExportedPost } from "../instance/exported.js";
+import { whereOf } from "./where.js";
 
 export interface Config {
   readonly file: string;
@@ -58,7 +59,7 @@ async function load(file: string): Promise<Readonly<Record<string, unknown>>> {
     if (error instanceof ConfigurationError && error.code === "PH_CONFIG_BROKEN") throw error;
     throw new ConfigurationError(
       "PH_CONFIG_BROKEN",
-      `${file} cannot be loaded: ${reasonOf(error)}`,
+      `${file} cannot be loaded: ${reasonOf(error)}${await whereOf(error, file)}`,
       { file, ...(error instanceof PosthornError ? { reason: error.code } : {}) },
       error,
     );
@@ -68,7 +69,9 @@ async function load(file: string): Promise<Readonly<Record<string, unknown>>> {
 function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   const head = error instanceof PosthornError || error.name === "Error" ? "" : `${error.name}: `;
-  return `${head}${error.message}`;
+  // Of the files that lead to a module that is not there the first is the one to mend.
+  const message = error.message.replace(/\nRequire stack:\n- ([^\n]*)[\s\S]*$/, " in $1");
+  return `${head}${message.replace(/\s*\n\s*/g, " ")}`;
 }
 
 function readsTypes(features: object): boolean {

@@ -41,10 +41,21 @@ export function helpOf(io: Io, name: string, command: Command): string {
     ...Object.entries(options).map(([one, option]) => [`  ${optionUsage(one, option)}`, optionWords(option)]),
   ];
   return [
-    `${paint(io, "bold", usageOf(name, command))}\n\n${summary}.${more === undefined ? "" : `\n${more}`}\n`,
+    `${paint(io, "bold", usageOf(name, command))}\n\n${summary}.\n${more === undefined ? "" : `${wrapped(more)}\n`}`,
     table(io, [{ title: "  Option" }, { title: "Meaning" }], rows),
     exitLines(wrong === undefined ? "It failed" : `${wrong}, or it failed`),
   ].join("\n");
+}
+
+/** Words on lines that can be read. */
+function wrapped(text: string, width = 100): string {
+  const lines: string[] = [];
+  for (const word of text.split(" ")) {
+    const last = lines.at(-1);
+    if (last === undefined || last.length + 1 + word.length > width) lines.push(word);
+    else lines[lines.length - 1] = `${last} ${word}`;
+  }
+  return lines.join("\n");
 }
 
 function exitLines(wrong: string): string {

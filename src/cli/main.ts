@@ -36,6 +36,8 @@ const runs: Readonly<Record<string, Run>> = {
   check,
   migrate,
   start,
+  // Its servers are loaded by whoever wants them.
+  dev: async (line, io) => (await import("./commands/dev.js")).dev(line, io),
   help,
   version,
 };

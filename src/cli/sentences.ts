@@ -119,7 +119,7 @@ function succeeded(message: MessageFacts, { reason, at, delivery = 1, subscripti
 function dead(message: MessageFacts, receiver: ReceiverFacts): string {
   const { at, reason, attempts, crashes = 0, error } = receiver;
   if (attempts === undefined) {
-    return `ended as ${reason} ${on(message, at)}; what was kept about it has passed its time and is gone`;
+    return `ended ${on(message, at)} (${reason}); what was kept about it has passed its time and is gone, so it cannot be redriven`;
   }
   const since = `dead since ${at === undefined ? "an unknown time" : clock(at, message.now)}`;
   const again = `redrive it with \`${redriveOf("dead-letters", message, receiver)}\``;

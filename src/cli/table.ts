@@ -61,6 +61,16 @@ const all: Option = { type: "flag", doc: "All that the other options leave, in p
 const yes: Option = { type: "flag", doc: "Do not ask; needed with --all where nobody can be asked" };
 const reason: Option = { type: "text", value: "text", doc: "Why; kept with the message" };
 
+const everyMs = { type: "number", value: "ms", min: 100, max: 3_600_000 } as const;
+const port = { type: "number", value: "port", min: 1, max: 65_535 } as const;
+const graceMs: Option = {
+  type: "number",
+  value: "ms",
+  doc: "How long running handlers may take to finish; then their messages are handed back",
+  min: 0,
+  max: limits.waitMs,
+};
+
 const oneId = { name: "id", doc: "The id of a message, as `send` returned it", required: true } as const;
 const orAll = { ...oneId, required: false } as const;
 const nothing = "The id is in no such list, or nothing was found";
@@ -104,14 +114,7 @@ export const commands: Readonly<Record<string, Command>> = {
     options: {
       ...looks,
       watch: { type: "flag", doc: "Look again and again until it is interrupted" },
-      "every-ms": {
-        type: "number",
-        value: "ms",
-        doc: "Time between two looks of --watch",
-        min: 100,
-        max: 3_600_000,
-        default: 2_000,
-      },
+      "every-ms": { ...everyMs, doc: "Time between two looks of --watch", default: 2_000 },
     },
     wrong: "An alert is open",
   },
@@ -164,20 +167,30 @@ export const commands: Readonly<Record<string, Command>> = {
       config,
       queue: { ...queue, many: true },
       subscription: { ...subscription, many: true },
-      "grace-ms": {
-        type: "number",
-        value: "ms",
-        doc: "How long running handlers may take to finish; then their messages are handed back",
-        min: 0,
-        max: limits.waitMs,
-        default: 20_000,
-      },
+      "grace-ms": { ...graceMs, default: 20_000 },
     },
   },
   dev: {
-    summary: "Watch and restart, with an embedded database and a mail catcher",
-    options: everywhere,
-    planned: true,
+    summary: "Work as start does, restart at each change of a source, and catch mails and webhooks",
+    more: "Your code runs in a process of its own. What changed restarts it; what cannot be loaded is shown, and the next change tries again; what was killed starts again by itself. Sources are files that end in .ts, .js, .mjs, .cjs, .jsx, .tsx and .json, and .env files, in the folder of the configuration; node_modules and folders that begin with a dot are passed over. For your code SMTP_URL, SMTP_HOST and SMTP_PORT name the mail catcher, and WEBHOOK_URL an address below which every request is caught. The schema of a database on this machine is migrated. With --json each line is one event.",
+    options: {
+      ...everywhere,
+      config,
+      embedded: {
+        type: "text",
+        value: "folder",
+        doc: "Set DATABASE_URL to this embedded database; refused where the configuration uses another one all the same",
+      },
+      also: { type: "text", value: "folder", doc: "Watch the sources in this folder as well", many: true },
+      ignore: { type: "text", value: "folder", doc: "Do not watch this folder", many: true },
+      "mail-port": { ...port, doc: "The port of the mail catcher; without it 1025, or a free one" },
+      "web-port": { ...port, doc: "The port of the webhook catcher and its page; without it 1080, or a free one" },
+      "no-catch": { type: "flag", doc: "Catch nothing, and leave the environment as it is" },
+      migrate: { type: "flag", doc: "Migrate the schema also where the database is not on this machine" },
+      "every-ms": { ...everyMs, doc: "Time between two looks at the queues", default: 1_000 },
+      "grace-ms": { ...graceMs, default: 2_000 },
+    },
+    wrong: "It was told to end a second time before it had stopped",
   },
   help: {
     summary: "Print the commands, or what one does",

@@ -115,7 +115,7 @@ export function cliPage(): string {
   return page("Command line", [
     "`posthorn <command>` works beside running applications, also on the embedded database. It reads `posthorn.config.ts`, `.js` or\n" +
       "`.mjs`, found from the current folder upwards, which exports the instance as `post` or as default. How to use it is in\n" +
-      "[operating](../guides/operating.md).",
+      "[operating](../guides/operating.md), and in [developing](../guides/developing.md) for `dev`.",
     table(
       ["Exit code", "Meaning"],
       Object.entries(exits).map(([code, meaning]) => [code, meaning]),

@@ -19,8 +19,14 @@ export const layers: Readonly<Record<string, readonly string[]>> = {
 /** Packages that a folder may import, and how. Everything else is Node's own. */
 export const packages: Readonly<Record<string, Readonly<Record<string, readonly Import["kind"][]>>>> = {
   databases: { pg: ["type", "dynamic"], "@electric-sql/pglite": ["type", "dynamic"] },
-  // The user's configuration file.
-  cli: { jiti: ["dynamic"], [computed]: ["dynamic"] },
+  cli: {
+    // The user's configuration file.
+    jiti: ["dynamic"],
+    [computed]: ["dynamic"],
+    // The mail catcher of `dev`.
+    "smtp-server": ["dynamic"],
+    "postal-mime": ["dynamic"],
+  },
 };
 
 /** What each entry of `exports` may reach: at once when it is loaded, and later through `import()`. */

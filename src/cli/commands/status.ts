@@ -16,7 +16,7 @@ export interface Look {
   readonly alerts: readonly Alert[];
 }
 
-async function look(executor: Executor): Promise<Look> {
+export async function look(executor: Executor): Promise<Look> {
   const lines = await backlog(executor);
   const workers = await fleet(executor);
   return { lines, workers, alerts: await crossedAlerts(executor) };
@@ -25,7 +25,7 @@ async function look(executor: Executor): Promise<Look> {
 export async function status(line: Line, io: Io): Promise<number> {
   if (flag(line, "watch")) return watch(line, io);
   const seen = await withDatabase(line, look);
-  io.out(flag(line, "json") ? `${JSON.stringify(seen)}\n` : asText(seen, io));
+  io.out(flag(line, "json") ? `${JSON.stringify(seen)}\n` : statusText(seen, io));
   return seen.alerts.length > 0 ? 1 : 0;
 }
 
@@ -38,7 +38,7 @@ async function watch(line: Line, io: Io): Promise<number> {
     const seen = await withDatabase(line, look);
     code = seen.alerts.length > 0 ? 1 : 0;
     if (flag(line, "json")) io.out(`${JSON.stringify(seen)}\n`);
-    else io.out(`${io.terminal ? "\u001b[H\u001b[2J" : ""}${asText(seen, io)}${io.terminal ? "" : "\n"}`);
+    else io.out(`${io.terminal ? "\u001b[H\u001b[2J" : ""}${statusText(seen, io)}${io.terminal ? "" : "\n"}`);
     await wait(number(line, "every-ms"), undefined, { signal: stop.signal }).catch(() => undefined);
   }
   return code;
@@ -56,7 +56,7 @@ const columns = [
   { title: "Workers", right: true },
 ] as const;
 
-function asText({ lines, workers, alerts }: Look, io: Io): string {
+export function statusText({ lines, workers, alerts }: Look, io: Io): string {
   const queues = lines.length === 0 ? "No queue or subscription is known yet.\n" : table(io, columns, lines.map(rowOf));
   const dead = workers.filter((worker) => worker.dead !== null);
   const died = dead.map(
