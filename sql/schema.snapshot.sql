@@ -728,8 +728,8 @@ function nonce_of(p_public text) returns bigint sql immutable body 461a80fda8f94
 function normalised(p_text text) returns text sql immutable body 076672088e27ab04bb04bb7bc19456c0
 function open_claims() returns SETOF posthorn.claim_1 sql volatile body 50919d76d43047e129eac41204df9006
 function open_claims_of(p_slot smallint, p_worker bigint, p_from bigint, p_limit integer) returns SETOF posthorn.claim_1 plpgsql volatile body 1456df34dff3056a06e3c2ace1c50831
-function open_slot(p_home text, OUT slot smallint, OUT refused text) returns record plpgsql volatile body 9e1d3a030c83325bd9e9452f6729307b
-function own_slot() returns smallint plpgsql volatile body 861c3ae32ce3ea780a35100be8019482
+function open_slot(p_home text) returns smallint plpgsql volatile body f867a3a73aa9bb3936a25c9888b94918
+function own_slot() returns smallint plpgsql volatile body 61166e3fdff6ea732d9122c5541d998c
 function own_transaction(p_durable boolean) returns posthorn.ring plpgsql volatile body f2d650fde71f3f03d81f8cac7c96c375
 function page(p_slots smallint[], p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer) returns posthorn.batch plpgsql volatile body cd078dd8b1a079a87e640dfd4148d3f4
 function page_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer) returns posthorn.batch plpgsql volatile body 309bcfb1c0365dc6a3b7dac15d937872
@@ -774,8 +774,8 @@ function why_worker(p_worker bigint) returns json sql stable body 9ddabcf5afb834
 function with_entry(p_history json, p_entry json) returns json sql immutable body a15cccef8df84c92960291c9ddaab65b
 function work(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_parts json) returns text plpgsql volatile body 2c9b2a03ad1b30441d7aa441395a4f10
 function write_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_messages bigint[], p_message_slots smallint[]) returns void plpgsql volatile body 6fd3d8191dc088e22f07e731fcb18676
-function write_many(p_home text, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json) returns text plpgsql volatile body bcede1cf426061d034cfb1426b2940ad
-function write_one(p_home text, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json) returns text plpgsql volatile body ac4d69d2a468ce3bfe824873a265e490
+function write_many(p_home text, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json) returns text plpgsql volatile body 567c2c9c54ef024ae065b6a06b3220e4
+function write_one(p_home text, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json) returns text plpgsql volatile body 393cae2f31429241c29c7b4ba74f115a
 function write_tick(p_slot smallint, p_id bigint, p_ceiling_id bigint, p_snapshot pg_snapshot) returns void plpgsql volatile body 4fa474e87c84bd27cc61a474937c9b24
 
 -- triggers
@@ -978,7 +978,7 @@ function nonce_of(p_public text): nobody
 function normalised(p_text text): nobody
 function open_claims(): nobody
 function open_claims_of(p_slot smallint, p_worker bigint, p_from bigint, p_limit integer): nobody
-function open_slot(p_home text, OUT slot smallint, OUT refused text): nobody
+function open_slot(p_home text): nobody
 function own_slot(): nobody
 function own_transaction(p_durable boolean): nobody
 function page(p_slots smallint[], p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer): nobody
