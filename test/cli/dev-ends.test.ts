@@ -46,19 +46,22 @@ test(
 );
 
 test.each([
-  ["waits", "await new Promise(() => undefined);"],
-  ["never yields", "for (;;) globalThis.turns = (globalThis.turns ?? 0) + 1;"],
+  ["waits, and hands its message back", "await new Promise(() => undefined);", /^no worker works on 'email'/],
+  ["never yields", "for (;;) globalThis.turns = (globalThis.turns ?? 0) + 1;", /^its worker died in the first attempt/],
 ])(
   "when dev is killed its process ends by itself, also while a handler %s",
-  async (_what, rest) => {
+  async (_what, rest, why) => {
     const folder = await shop(`console.log("runs");\n${rest}`);
-    const dev = await Dev.start(folder, withoutCatchers, await onServer());
+    const env = await onServer();
+    const dev = await Dev.start(folder, withoutCatchers, env);
     const { pid } = await dev.next("started");
-    await send(dev, { n: "1" });
+    const id = await send(dev, { n: "1" });
     await dev.printed("runs");
     dev.kill("SIGKILL");
     await dev.exited;
     await eventually(() => !isAlive(pid), patience);
+    const asked = async () => (await posthornCommand(["why", id, "--database", env.DATABASE_URL])).out;
+    await eventually(async () => why.test(await asked()));
   },
   longEnough,
 );
