@@ -23,7 +23,9 @@ export interface Producing {
   readonly home: string | null;
 }
 
-type Write = (said: readonly Said[]) => Promise<Written[]>;
+/** Messages that are being checked, one after the other; a promise where the schema is asynchronous. */
+type Checking = Iterable<Said | Promise<Said>>;
+type Write = (checking: Checking) => Promise<Written[]>;
 
 /** `Say` over a way to write: the same verbs for the instance and for `in(tx)`. */
 class Sayer implements Say {
@@ -45,11 +47,11 @@ class Sayer implements Say {
   }
 
   async publish(event: AnyContract<"event">, payload: unknown, options?: PublishOptions): Promise<void> {
-    await this.#write([await say("event", "publish", event, payload, options)]);
+    await this.#write([say("event", "publish", event, payload, options)]);
   }
 
   async publishMany(event: AnyContract<"event">, payloads: Iterable<unknown>, options?: PublishOptions): Promise<void> {
-    await this.#write(await all("event", "publishMany", event, payloads, options));
+    await this.#write(each("event", "publishMany", event, payloads, options));
   }
 
   async #sendAll<C extends AnyContract<"command">>(
@@ -58,19 +60,19 @@ class Sayer implements Say {
     payloads: Iterable<unknown>,
     options?: SendOptions,
   ): Promise<ReceiptOf<C>[]> {
-    const places = await this.#write(await all("command", verb, command, payloads, options));
+    const places = await this.#write(each("command", verb, command, payloads, options));
     return places.map((place) => new SentReceipt(this.#asking, place) as ReceiptOf<C>);
   }
 }
 
-/** Checks all before any is written; the contract also where the list is empty. */
-async function all(
+/** Checks one after the other; the contract at once, also where the list is empty. */
+function each(
   kind: "command" | "event",
   verb: Verb,
   contract: unknown,
   payloads: Iterable<unknown>,
   options: unknown,
-): Promise<Said[]> {
+): Checking {
   const { name } = requireKind(contract, kind, verb);
   if (!isIterable(payloads)) {
     throw errorOf(
@@ -79,19 +81,35 @@ async function all(
       { contract: name },
     );
   }
-  const said: Said[] = [];
-  for (const payload of payloads) {
-    if (said.length >= limits.sayMessages) {
-      throw errorOf(
-        "PH_PAYLOAD_TOO_LARGE",
-        `${verb}(${name}, …) was given more than ${limits.sayMessages} payloads; nothing was written. Split them into several calls.`,
-        { contract: name, max: limits.sayMessages },
-      );
+  return checking();
+
+  function* checking(): Generator<Said | Promise<Said>> {
+    let count = 0;
+    for (const payload of payloads) {
+      count += 1;
+      if (count > limits.sayMessages) {
+        throw errorOf(
+          "PH_PAYLOAD_TOO_LARGE",
+          `${verb}(${name}, …) was given more than ${limits.sayMessages} payloads; nothing was written. Split them into several calls.`,
+          { contract: name, max: limits.sayMessages },
+        );
+      }
+      yield say(kind, verb, contract, payload, options);
     }
-    const one = say(kind, verb, contract, payload, options);
-    said.push(one instanceof Promise ? await one : one);
   }
-  return said;
+}
+
+/** Takes up to `count`; what is asynchronous is awaited. */
+async function take(checking: Iterator<Said | Promise<Said>>, count: number) {
+  const said: Said[] = [];
+  let late = false;
+  while (said.length < count) {
+    const { value, done } = checking.next();
+    if (done) return { said, late, more: false };
+    if (value instanceof Promise) late = true;
+    said.push(value instanceof Promise ? await value : value);
+  }
+  return { said, late, more: true };
 }
 
 /** A string is iterable too, and never meant as a list of letters. */
@@ -100,27 +118,72 @@ function isIterable(value: unknown): value is Iterable<unknown> {
   return typeof value[Symbol.iterator] === "function";
 }
 
+/** The first piece of a long list, and the most that a later piece may hold: the first is small, so that the server soon has work. */
+const firstPiece = 250;
+const largestPiece = 2_000;
+
 /** Outside any transaction: each call is one of its own, committed when it returns. */
 export function sayNow(producing: Producing): Say {
-  const { database, catalog, waker, asking } = producing;
-  const write: Write = async (said) => {
-    if (said.length === 0) return [];
-    if (database.single && database.insideTransaction()) throw wouldDeadlock(said);
-    const { messages, channels } = await outgoing(catalog, said);
-    const written =
-      messages.length <= limits.batchMessages
-        ? await writeMessages(database, messages)
-        : await inOneTransaction(database, (tx) => writeMessages(tx, messages));
+  const { database, waker, asking } = producing;
+  const write: Write = async (checking) => {
+    const iterator = checking[Symbol.iterator]();
+    const first = await take(iterator, firstPiece);
+    if (first.said.length === 0) return [];
+    if (database.single && database.insideTransaction()) throw wouldDeadlock(first.said);
+    const { written, channels } =
+      first.more && !first.late && !database.single && !database.insideTransaction()
+        ? await writeWhileChecking(producing, first.said, iterator)
+        : await writeAtOnce(producing, first.said, iterator);
     waker.wake(channels);
     return written;
   };
   return new Sayer(write, asking);
 }
 
+/** Checks all before any is written. */
+async function writeAtOnce({ database, catalog }: Producing, first: Said[], rest: Iterator<Said | Promise<Said>>) {
+  const { said } = await take(rest, limits.sayMessages);
+  const { messages, channels } = await outgoing(catalog, [...first, ...said]);
+  const written =
+    messages.length <= limits.batchMessages
+      ? await writeMessages(database, messages)
+      : await inOneTransaction(database, (tx) => writeMessages(tx, messages));
+  return { written, channels };
+}
+
+/**
+ * Checks a long list piece by piece while the server writes the piece before, in one transaction: all or none, as if they had been checked
+ * first. Only where checks are synchronous, so that the transaction never waits for anybody.
+ */
+function writeWhileChecking({ database, catalog }: Producing, first: Said[], rest: Iterator<Said | Promise<Said>>) {
+  return inOneTransaction(database, async (tx) => {
+    const written: Written[] = [];
+    const channels = new Set<number>();
+    let piece = { said: first, more: true };
+    let size = firstPiece;
+    while (piece.said.length > 0) {
+      const { messages, channels: told } = await outgoing(catalog, piece.said);
+      for (const channel of told) channels.add(channel);
+      const writing = writeMessages(tx, messages);
+      // Its error is met below; should a check fail before, the rollback waits for it.
+      writing.catch(() => undefined);
+      size = Math.min(largestPiece, size * 2);
+      try {
+        piece = piece.more ? await take(rest, size) : { said: [], more: false };
+      } finally {
+        await writing.catch(() => undefined);
+      }
+      written.push(...(await writing));
+    }
+    return { written, channels };
+  });
+}
+
 /** In a transaction that the caller began and will end. */
 export function sayIn(producing: Producing, tx: () => Promise<Executor>): Say {
   const { catalog, waker, asking, home } = producing;
-  const write: Write = async (said) => {
+  const write: Write = async (checking) => {
+    const { said } = await take(checking[Symbol.iterator](), limits.sayMessages + 1);
     const executor = await tx();
     if (said.length === 0) return [];
     const { messages, channels } = await outgoing(catalog, said, executor);

@@ -119,7 +119,8 @@ describe.each(homes)("a query on $name", (kind) => {
       found = [signal.reason, await tx.query("select 1").catch((error: unknown) => error)];
       done();
     });
-    await rejected(stage.post.ask(SumOf, { run }, { deadlineMs: 30 }));
+    // Long enough for the answer function to begin: a connection may have to be made first.
+    await rejected(stage.post.ask(SumOf, { run }, { deadlineMs: 1_000 }));
     await ended;
     expect(found).toEqual([
       expect.objectContaining({ code: "PH_DEADLINE" }),

@@ -71,6 +71,16 @@ describe.each(homes)("send and publish on $name", (kind) => {
     }
   });
 
+  test("a long list whose last payload is wrong leaves nothing, although its first pieces are written while the rest is checked", async () => {
+    const run = stage.run();
+    const wrong = { run, n: "last" as unknown as number };
+    const long = [...Array.from({ length: 1_200 }, (_, n) => ({ run, n })), wrong];
+    expect((await rejected(stage.post.sendMany(PileUp, long))).code).toBe("PH_PAYLOAD_INVALID");
+    expect(await stored(run)).toEqual([]);
+    const receipts = await stage.post.sendMany(PileUp, long.slice(0, -1));
+    expect((await stored(run)).map(({ id }) => id)).toEqual(receipts.map(({ id }) => id));
+  });
+
   test("sendMany returns the receipts in the order of the payloads, and the ids ascend in it", async () => {
     const run = stage.run();
     const receipts = await stage.post.sendMany(
