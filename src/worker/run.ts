@@ -231,15 +231,20 @@ export class Run {
     return new Promise((resolve, reject) => {
       const { deadlines } = this.#running;
       deadlines.begin(this);
-      const fail = (error: unknown): void => {
+      const end = (): void => {
         deadlines.end(this);
+        // An abort from here on is none of the handler's: its outcome stands.
+        this.#abort = undefined;
+      };
+      const fail = (error: unknown): void => {
+        end();
         this.#blamed = true;
         reject(error);
       };
       this.#abort = fail;
       if (this.#aborted !== undefined) fail(this.#aborted);
       Promise.resolve(outcome).then((value) => {
-        deadlines.end(this);
+        end();
         resolve(value);
       }, fail);
     });
