@@ -889,6 +889,17 @@ select posthorn.by_slot(
   return found;
 $body$);
 
+-- end_held_of: as end_of, for a message that lies in the slot of its claim, as most do: the holder's token is compared in the same statement.
+select posthorn.by_slot(
+  'end_held_of(p_slot smallint, p_subscription int, p_message bigint, p_delivery int, p_outcome posthorn.outcome, p_claim bigint, p_token bigint)',
+  'boolean', $body$
+  insert into posthorn.ending_{slot} (message, claim, worker, at, subscription, delivery, outcome)
+    select p_message, p_claim, held.worker, clock_timestamp(), p_subscription, p_delivery, p_outcome
+    from (select c.worker from posthorn.claim_{slot} c where c.id = p_claim and c.token = p_token offset 0) held
+    on conflict do nothing;
+  return found;
+$body$);
+
 -- claim_of: a claim by its id, whoever holds it; null columns when it is gone.
 select posthorn.by_slot('claim_of(p_slot smallint, p_claim bigint)', 'posthorn.claim_1', $body$
   return (select row(c.*)::posthorn.claim_1 from posthorn.claim_{slot} c where c.id = p_claim);
@@ -912,7 +923,11 @@ begin
   if extract(epoch from now())::text <> p_started then
     raise exception 'the transaction that the handler was given has ended' using errcode = 'PH006';
   end if;
-  if p_deferred is null then
+  if p_deferred is null and p_message_slot = p_claim_slot then
+    if not posthorn.end_held_of(p_claim_slot, p_subscription, p_message, p_delivery, 'succeeded', p_claim, p_token) then
+      perform posthorn.raise_lost(json_build_object('ended', p_message::text));
+    end if;
+  elsif p_deferred is null then
     v_claim := posthorn.claim_of(p_claim_slot, p_claim);
     if v_claim.token is distinct from p_token
       or not posthorn.end_of(p_message_slot, p_subscription, p_message, p_delivery, 'succeeded', p_claim, v_claim.worker) then
