@@ -690,7 +690,8 @@ function dead_workers() returns TABLE(worker bigint, why text) sql volatile body
 function delivery_of(p_subscription integer, p_lane integer, p_message bigint, p_slot smallint) returns posthorn.deferred plpgsql volatile body 6c8b7255f1e3123fd5d83a254699b6b0
 function discard(p_filter json, p_by text, p_reason text, p_limit integer) returns json plpgsql volatile body f212af9213a42a9bda26e7a56607f2cc
 function end_deferred(p_deferred bigint, p_token bigint, p_outcome posthorn.outcome) returns posthorn.deferred plpgsql volatile body 359dc6f31689eba62907900b7ff8a387
-function end_in_transaction(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_say json) returns json plpgsql volatile body 7a78ea96c8df762c65d320e8492e1025
+function end_held_of(p_slot smallint, p_subscription integer, p_message bigint, p_delivery integer, p_outcome posthorn.outcome, p_claim bigint, p_token bigint) returns boolean plpgsql volatile body c1deef3208507e779c783de406b55b4c
+function end_in_transaction(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_say json) returns json plpgsql volatile body 19221889a4f797c350992dcba629895d
 function end_of(p_slot smallint, p_subscription integer, p_message bigint, p_delivery integer, p_outcome posthorn.outcome, p_claim bigint, p_worker bigint) returns boolean plpgsql volatile body 809e3d85874fd8bbc3b056ee864b3900
 function error_groups(p_filter json, p_limit integer, p_read integer) returns json sql stable body 2b3a9c768d9244a9319bff3d08d94c6f
 function fate_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8, OUT state text, OUT at timestamp with time zone, OUT delivery integer, OUT outcome text, OUT worker bigint, OUT lane_at posthorn."position") returns record plpgsql stable body 5207d757b090f7c806e23eec68052566
@@ -940,6 +941,7 @@ function dead_workers(): nobody
 function delivery_of(p_subscription integer, p_lane integer, p_message bigint, p_slot smallint): nobody
 function discard(p_filter json, p_by text, p_reason text, p_limit integer): nobody
 function end_deferred(p_deferred bigint, p_token bigint, p_outcome posthorn.outcome): nobody
+function end_held_of(p_slot smallint, p_subscription integer, p_message bigint, p_delivery integer, p_outcome posthorn.outcome, p_claim bigint, p_token bigint): nobody
 function end_in_transaction(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_say json): nobody
 function end_of(p_slot smallint, p_subscription integer, p_message bigint, p_delivery integer, p_outcome posthorn.outcome, p_claim bigint, p_worker bigint): nobody
 function error_groups(p_filter json, p_limit integer, p_read integer): nobody
