@@ -155,7 +155,8 @@ class Instance {
   };
   readonly sendMany: Say["sendMany"] = async (...said) => {
     requireKind(said[0], "command", "sendMany");
-    return (await this.#open()).say.sendMany(...said);
+    const listed = asListed(said);
+    return (await this.#open()).say.sendMany(...listed);
   };
   readonly publish: Say["publish"] = async (...said) => {
     requireKind(said[0], "event", "publish");
@@ -163,7 +164,8 @@ class Instance {
   };
   readonly publishMany: Say["publishMany"] = async (...said) => {
     requireKind(said[0], "event", "publishMany");
-    return (await this.#open()).say.publishMany(...said);
+    const listed = asListed(said);
+    return (await this.#open()).say.publishMany(...listed);
   };
 
   async ask(query: unknown, request: unknown, options?: unknown): Promise<unknown> {
@@ -188,9 +190,15 @@ class Instance {
     say.catch(() => undefined);
     return {
       send: async (...said) => (await say).send(...said),
-      sendMany: async (...said) => (await say).sendMany(...said),
+      sendMany: async (...said) => {
+        const listed = asListed(said);
+        return (await say).sendMany(...listed);
+      },
       publish: async (...said) => (await say).publish(...said),
-      publishMany: async (...said) => (await say).publishMany(...said),
+      publishMany: async (...said) => {
+        const listed = asListed(said);
+        return (await say).publishMany(...listed);
+      },
     };
   }
 
@@ -364,4 +372,11 @@ class Instance {
     );
     return opening;
   }
+}
+
+/** The list as it is at the call: a caller may go on filling it, or empty it, while the call waits for the database. */
+function asListed<A extends [unknown, Iterable<unknown>, ...unknown[]]>(said: A): A {
+  const listed: A = [...said];
+  if (Array.isArray(said[1])) listed[1] = said[1].slice();
+  return listed;
 }

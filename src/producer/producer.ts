@@ -23,8 +23,8 @@ export interface Producing {
   readonly home: string | null;
 }
 
-/** Messages that are being checked, one after the other; a promise where the schema is asynchronous. */
-type Checking = Iterable<Said | Promise<Said>>;
+/** Messages that are being checked, one after the other; a promise where the schema is asynchronous. Closed by whoever reads it. */
+type Checking = Generator<Said | Promise<Said>, void, undefined>;
 type Write = (checking: Checking) => Promise<Written[]>;
 
 /** `Say` over a way to write: the same verbs for the instance and for `in(tx)`. */
@@ -47,7 +47,7 @@ class Sayer implements Say {
   }
 
   async publish(event: AnyContract<"event">, payload: unknown, options?: PublishOptions): Promise<void> {
-    await this.#write([say("event", "publish", event, payload, options)]);
+    await this.#write(each("event", "publish", event, [payload], options));
   }
 
   async publishMany(event: AnyContract<"event">, payloads: Iterable<unknown>, options?: PublishOptions): Promise<void> {
@@ -83,7 +83,7 @@ function each(
   }
   return checking();
 
-  function* checking(): Generator<Said | Promise<Said>> {
+  function* checking(): Checking {
     let count = 0;
     for (const payload of payloads) {
       count += 1;
@@ -100,14 +100,14 @@ function each(
 }
 
 /** Takes up to `count`; what is asynchronous is awaited. */
-async function take(checking: Iterator<Said | Promise<Said>>, count: number) {
+async function take(checking: Checking, count: number) {
   const said: Said[] = [];
   let late = false;
   while (said.length < count) {
-    const { value, done } = checking.next();
-    if (done) return { said, late, more: false };
-    if (value instanceof Promise) late = true;
-    said.push(value instanceof Promise ? await value : value);
+    const next = checking.next();
+    if (next.done) return { said, late, more: false };
+    if (next.value instanceof Promise) late = true;
+    said.push(next.value instanceof Promise ? await next.value : next.value);
   }
   return { said, late, more: true };
 }
@@ -118,6 +118,17 @@ function isIterable(value: unknown): value is Iterable<unknown> {
   return typeof value[Symbol.iterator] === "function";
 }
 
+/** The caller's iterable is closed whatever happens: it may hold a file or a cursor. */
+function closing(write: Write): Write {
+  return async (checking) => {
+    try {
+      return await write(checking);
+    } finally {
+      checking.return();
+    }
+  };
+}
+
 /** The first piece of a long list, and the most that a later piece may hold: the first is small, so that the server soon has work. */
 const firstPiece = 250;
 const largestPiece = 2_000;
@@ -125,23 +136,22 @@ const largestPiece = 2_000;
 /** Outside any transaction: each call is one of its own, committed when it returns. */
 export function sayNow(producing: Producing): Say {
   const { database, waker, asking } = producing;
-  const write: Write = async (checking) => {
-    const iterator = checking[Symbol.iterator]();
-    const first = await take(iterator, firstPiece);
+  const write: Write = closing(async (checking) => {
+    const first = await take(checking, firstPiece);
     if (first.said.length === 0) return [];
     if (database.single && database.insideTransaction()) throw wouldDeadlock(first.said);
     const { written, channels } =
       first.more && !first.late && !database.single && !database.insideTransaction()
-        ? await writeWhileChecking(producing, first.said, iterator)
-        : await writeAtOnce(producing, first.said, iterator);
+        ? await writeWhileChecking(producing, first.said, checking)
+        : await writeAtOnce(producing, first.said, checking);
     waker.wake(channels);
     return written;
-  };
+  });
   return new Sayer(write, asking);
 }
 
 /** Checks all before any is written. */
-async function writeAtOnce({ database, catalog }: Producing, first: Said[], rest: Iterator<Said | Promise<Said>>) {
+async function writeAtOnce({ database, catalog }: Producing, first: Said[], rest: Checking) {
   const { said } = await take(rest, limits.sayMessages);
   const { messages, channels } = await outgoing(catalog, [...first, ...said]);
   const written =
@@ -155,7 +165,7 @@ async function writeAtOnce({ database, catalog }: Producing, first: Said[], rest
  * Checks a long list piece by piece while the server writes the piece before, in one transaction: all or none, as if they had been checked
  * first. Only where checks are synchronous, so that the transaction never waits for anybody.
  */
-function writeWhileChecking({ database, catalog }: Producing, first: Said[], rest: Iterator<Said | Promise<Said>>) {
+function writeWhileChecking({ database, catalog }: Producing, first: Said[], rest: Checking) {
   return inOneTransaction(database, async (tx) => {
     const written: Written[] = [];
     const channels = new Set<number>();
@@ -182,15 +192,15 @@ function writeWhileChecking({ database, catalog }: Producing, first: Said[], res
 /** In a transaction that the caller began and will end. */
 export function sayIn(producing: Producing, tx: () => Promise<Executor>): Say {
   const { catalog, waker, asking, home } = producing;
-  const write: Write = async (checking) => {
-    const { said } = await take(checking[Symbol.iterator](), limits.sayMessages + 1);
+  const write: Write = closing(async (checking) => {
+    const { said } = await take(checking, limits.sayMessages + 1);
     const executor = await tx();
     if (said.length === 0) return [];
     const { messages, channels } = await outgoing(catalog, said, executor);
     const written = await writeMessages(executor, messages, home);
     void waker.watch(written[0]?.xid ?? null, channels);
     return written;
-  };
+  });
   return new Sayer(write, asking);
 }
 
@@ -206,7 +216,8 @@ async function outgoing(catalog: Catalog, said: readonly Said[], inside?: Execut
 }
 
 async function inOneTransaction<T>(database: Database, work: (tx: Executor) => Promise<T>): Promise<T> {
-  const open = await database.begin();
+  // The application may have set a shorter time for transactions of its own that are idle.
+  const open = await database.begin({ marked: false, idleMs: 300_000 });
   try {
     const result = await work(open);
     await open.commit();

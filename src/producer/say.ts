@@ -57,7 +57,10 @@ export interface Say {
    * Cost: one round trip, one row, two index entries.
    */
   send<C extends AnyContract<"command">>(command: C, payload: InputOf<C>, options?: SendOptions): Promise<ReceiptOf<C>>;
-  /** Many of one command, in one transaction; all or none. The receipts are in the order of the payloads. */
+  /**
+   * Many of one command, in one transaction; all or none. The receipts are in the order of the payloads. An array is read as it is at the call;
+   * its payloads must not be changed before the promise settles.
+   */
   sendMany<C extends AnyContract<"command">>(
     command: C,
     payloads: Iterable<InputOf<C>>,

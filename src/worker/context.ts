@@ -44,8 +44,9 @@ export class RunContext implements BaseContext {
   readonly #contract: { readonly name: string; readonly version: number };
   readonly #controller: () => AbortController;
   #message: Message | undefined;
-  readonly #saying: () => SayBuffered;
   readonly attempt: number;
+  readonly send: SayBuffered["send"];
+  readonly publish: SayBuffered["publish"];
 
   constructor(
     delivery: Delivery,
@@ -59,15 +60,9 @@ export class RunContext implements BaseContext {
     this.#contract = contract;
     this.#controller = controller;
     this.attempt = delivery.attempts + 1;
-    this.#saying = saying;
-  }
-
-  get send(): SayBuffered["send"] {
-    return this.#saying().send;
-  }
-
-  get publish(): SayBuffered["publish"] {
-    return this.#saying().publish;
+    // Properties of its own, because users take a context apart, copy it and wrap its verbs.
+    this.send = (command, payload, options) => saying().send(command, payload, options);
+    this.publish = (event, payload, options) => saying().publish(event, payload, options);
   }
 
   get signal(): AbortSignal {
@@ -87,12 +82,9 @@ export class RunContext implements BaseContext {
     return this.#message;
   }
 
-  /** A function that is bound, because users take it apart: ({ idempotencyKey }) => … */
-  get idempotencyKey(): (effect?: string) => string {
-    return (effect = "") =>
-      createHash("sha256")
-        .update(`${publicId(this.#delivery)}\n${this.#reader}\n${effect}`)
-        .digest("hex")
-        .slice(0, 32);
-  }
+  readonly idempotencyKey = (effect = ""): string =>
+    createHash("sha256")
+      .update(`${publicId(this.#delivery)}\n${this.#reader}\n${effect}`)
+      .digest("hex")
+      .slice(0, 32);
 }

@@ -111,7 +111,7 @@ export class Run {
     }
     const ran = this.#ends ? this.#inTransaction(received.payload) : this.#alone(received.payload);
     return ran.catch((error) => {
-      this.#buffer?.drop();
+      this.#buffer?.drop(error);
       return this.#failed(error);
     });
   }
@@ -156,6 +156,7 @@ export class Run {
       }
       return { kind: "committed", channels: batch.channels };
     } catch (error) {
+      this.#said();
       await this.#rollback(open);
       this.#cut = open.lost && error !== this.#aborted;
       throw error;
@@ -163,6 +164,8 @@ export class Run {
   }
 
   #handle(handler: () => unknown): Promise<unknown> {
+    // It was released or given up while its schema or its transaction was waited for: somebody else may run it already.
+    if (this.#aborted !== undefined) return Promise.reject(this.#aborted);
     try {
       return this.#within(handler());
     } catch (error) {

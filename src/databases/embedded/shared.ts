@@ -152,8 +152,9 @@ class SharedTransaction implements OpenTransaction<SharedTx> {
   }
 
   async commit(last?: string): Promise<void> {
-    if (last !== undefined) await this.query(last);
     if (this.#ended) throw new TransactionEndedError("PH_TRANSACTION_ENDED", "The transaction has ended already.");
+    this.#guard.seal();
+    if (last !== undefined) await this.query(last);
     this.#end();
     const { gone } = this.#connection;
     try {

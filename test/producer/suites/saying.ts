@@ -71,6 +71,31 @@ describe.each(homes)("send and publish on $name", (kind) => {
     }
   });
 
+  test("an array is sent as it is at the call, also when it is filled or emptied while the call waits", async () => {
+    const run = stage.run();
+    const filled = Array.from({ length: 600 }, () => ({ run }));
+    const sending = stage.post.sendMany(PileUp, filled);
+    filled.push({ run });
+    expect(await sending).toHaveLength(600);
+    const emptied = stage.post.sendMany(PileUp, filled);
+    filled.length = 0;
+    expect(await emptied).toHaveLength(601);
+    expect(await stage.stored(run)).toBe(1_201);
+  });
+
+  test("the iterator of a caller is closed when a call fails", async () => {
+    let closed = false;
+    const payloads = (function* () {
+      try {
+        for (;;) yield { run: stage.run(), n: "wrong" as unknown as number };
+      } finally {
+        closed = true;
+      }
+    })();
+    expect((await rejected(stage.post.sendMany(PileUp, payloads))).code).toBe("PH_PAYLOAD_INVALID");
+    expect(closed).toBe(true);
+  });
+
   test("a long list whose last payload is wrong leaves nothing, although its first pieces are written while the rest is checked", async () => {
     const run = stage.run();
     const wrong = { run, n: "last" as unknown as number };
