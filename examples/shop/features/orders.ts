@@ -70,7 +70,7 @@ async function insertOrders(
 /* Many at once */
 
 /** So many are placed by one step. */
-const step = 250;
+export const importStep = 250;
 
 /** Returns as soon as it is certain that they will be placed, long before they are. */
 export async function startImport(wish: Wish & { readonly count: number }, customer: Customer): Promise<string> {
@@ -101,7 +101,7 @@ export async function importOrders({ importId }: { importId: string }, { tx, sen
      from shop.import old where i.id = $1 and old.id = i.id
      returning i.guest_id as "guestId", i.user_id as "userId", i.sku, i.postal_code as "postalCode", i.cents,
        i.price_confirmed as confirmed, old.placed as "from", i.placed, i.total`,
-    [importId, step],
+    [importId, importStep],
   );
   const [found] = rows;
   if (found === undefined) throw new Error(`There is no import ${importId}.`);

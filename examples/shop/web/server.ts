@@ -74,7 +74,7 @@ async function write(response: ServerResponse, reply: Reply): Promise<void> {
   const { status = 200, headers = {}, json, file } = reply;
   let body: string | Buffer;
   try {
-    body = file === undefined ? JSON.stringify(json) : await readFile(new URL(file, import.meta.url));
+    body = file === undefined ? JSON.stringify(json) : await readFile(new URL(`page/${file}`, import.meta.url));
   } catch {
     await write(response, { status: 404, json: new Problem(404, "There is nothing at this path.") });
     return;
