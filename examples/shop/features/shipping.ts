@@ -4,7 +4,7 @@ import { parse } from "csv-parse/sync";
 import type { OutputOf } from "posthorn";
 import { z } from "zod";
 import type { OrderPlaced } from "../contracts.js";
-import type { InTransaction } from "../post.js";
+import { type InTransaction, read } from "../post.js";
 
 const Zones = z.array(
   z.object({ prefix: z.string(), region: z.string(), zone: z.string(), days: z.coerce.number().int().positive() }),
@@ -37,4 +37,12 @@ export function planShipment(zones: ReadonlyMap<string, Zone>) {
       days,
     ]);
   };
+}
+
+/** Undefined until it is found out. */
+export async function shipmentOf(orderId: string): Promise<Omit<Zone, "prefix"> | undefined> {
+  const [shipment] = await read<Omit<Zone, "prefix">>("select region, zone, days from shop.shipment where order_id = $1", [
+    orderId,
+  ]);
+  return shipment;
 }

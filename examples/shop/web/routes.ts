@@ -11,6 +11,7 @@ import { orderFor, ordersOf, placeOrder, startImport } from "../features/orders.
 import { articles, UnknownArticle } from "../features/prices.js";
 import { closeBooks } from "../features/report.js";
 import { searchOrders } from "../features/search.js";
+import { shipmentOf } from "../features/shipping.js";
 import { post } from "../post.js";
 import { mails, mailsAbout } from "../services/mailbox.js";
 import { readJson } from "./body.js";
@@ -150,7 +151,8 @@ async function oneOrder(request: IncomingMessage, id: string): Promise<Reply> {
   const customer = z.uuid().safeParse(id).success ? await customerIn(request) : undefined;
   const order = customer === undefined ? undefined : await orderFor(id, customer);
   if (order === undefined) throw new Problem(404, "You have no such order.");
-  return { json: { ...order, messages: await travelOf(id), mails: await mailsAbout(id) } };
+  const shipment = (await shipmentOf(id)) ?? null;
+  return { json: { ...order, shipment, messages: await travelOf(id), mails: await mailsAbout(id) } };
 }
 
 async function search(request: IncomingMessage, _part: string, query: URLSearchParams): Promise<Reply> {

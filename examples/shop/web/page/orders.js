@@ -84,11 +84,18 @@ function showWay(order) {
         el("span", { className: "order-price" }, euros(order.cents)),
         el("span", { className: "order-to" }, `${order.email}, ${order.postalCode}`),
         el("span", { className: "order-at" }, `${order.id.slice(0, 8)} · ${time(order.placedAt)}`),
+        el("span", { className: "order-to" }, shippingOf(order)),
       ),
       el("ol", { className: "steps" }, queryStep(order), ...steps),
       ...order.mails.map(letter),
     ),
   );
+}
+
+function shippingOf({ shipment }) {
+  if (shipment === null) return "where it goes to is being looked up";
+  const { region, zone, days } = shipment;
+  return `to ${region}, ${zone}, ${days} ${days === 1 ? "working day" : "working days"}`;
 }
 
 function queryStep({ priceConfirmed }) {
