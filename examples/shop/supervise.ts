@@ -44,7 +44,7 @@ async function supervise(): Promise<number> {
       return 1;
     }
     console.error(`The shop ${how}; it is started again.`);
-    await rest(short < 2 ? 0 : 250 * 2 ** short);
+    await rest(short < 2 ? 0 : 100 * 2 ** short);
     if (ending) return 1;
   }
 }

@@ -62,6 +62,7 @@ describe.each([
       await eventually(async () => {
         const { total, hits } = await shop.get(`/search?q=${encodeURIComponent(q)}`);
         expect([q, total, hits[0]?.id]).toEqual([q, 1, id]);
+        return true;
       });
     }
     expect(await shop.get("/search?q=nothing-of-this")).toEqual({ total: 0, hits: [] });
@@ -91,6 +92,7 @@ describe.each([
       const [mail] = messages.find(({ name }: Json) => name === "SendEmail")?.receivers ?? [];
       expect(mail).toMatchObject({ state: "retrying", dueAt: expect.any(String) });
       expect(mail.failures[0]).toMatchObject({ attempt: 1, error: expect.stringContaining("451") });
+      return true;
     });
     expect(station(await shop.get("/status"), "email")).toMatchObject({ dead: 0 });
     await turn(shop, "mail-down", false);
@@ -137,21 +139,21 @@ describe.each([
     }
   });
 
-  test("a hundred orders from one click, with every switch on and the process killed in the middle, are placed once each", async () => {
+  test("hundreds of orders from one click, with every switch on and the process killed in the middle, are placed once each", async () => {
     const troubles = ["mail-down", "payment-answers-lost", "delivered-twice"];
     for (const name of troubles) await turn(shop, name, true);
-    const wish = { sku: "PEN-7", email: "many@one.example", postalCode: "20095", count: 400 };
+    const wish = { sku: "PEN-7", email: "many@one.example", postalCode: "20095", count: 300 };
     expect((await shop.call("POST", "/imports", wish)).status).toBe(202);
     orders += wish.count;
     await turn(shop, "kill", true);
-    await eventually(async () => expect(await shop.end("SIGCONT")).toBe("SIGKILL"));
+    expect(await shop.ended()).toBe("SIGKILL");
     shop = shop.returning(await Shop.start(built, place.database));
     expect((await shop.get("/status")).troubles).toMatchObject({ "mail-down": true, kill: false });
     await turn(shop, "mail-down", false);
     for (const name of troubles) await turn(shop, name, false);
     const status = await settled(shop, orders, 60_000);
-    expect(status.imports).toMatchObject([{ total: 400, placed: 400 }]);
-    expect(await shop.get("/search?q=customer-400")).toMatchObject({ total: 1 });
+    expect(status.imports).toMatchObject([{ total: 300, placed: 300 }]);
+    expect(await shop.get("/search?q=customer-300")).toMatchObject({ total: 1 });
   }, 90_000);
 
   test("finishes and ends with 0 on SIGTERM", async () => {

@@ -136,11 +136,15 @@ export class Shop {
 
   /** Sends the signal and returns how the process ended. */
   async end(signal: NodeJS.Signals = "SIGKILL"): Promise<number | NodeJS.Signals | null> {
-    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return this.#child.exitCode;
-    const exited = once(this.#child, "exit");
     this.#child.kill(signal);
-    const [code, by] = await exited;
-    return code ?? by;
+    return this.ended();
+  }
+
+  /** Waits until the process has ended, and returns how. */
+  async ended(): Promise<number | NodeJS.Signals | null> {
+    const { exitCode, signalCode } = this.#child;
+    if (exitCode === null && signalCode === null) await once(this.#child, "exit");
+    return this.#child.exitCode ?? this.#child.signalCode;
   }
 }
 

@@ -41,8 +41,9 @@ export function planShipment(zones: ReadonlyMap<string, Zone>) {
 
 /** Undefined until it is found out. */
 export async function shipmentOf(orderId: string): Promise<Omit<Zone, "prefix"> | undefined> {
-  const [shipment] = await read<Omit<Zone, "prefix">>("select region, zone, days from shop.shipment where order_id = $1", [
-    orderId,
-  ]);
+  const [shipment] = await read<Omit<Zone, "prefix">>(
+    "select region, zone, days from shop.shipment where order_id = $1",
+    [orderId],
+  );
   return shipment;
 }

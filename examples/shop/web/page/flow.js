@@ -9,17 +9,17 @@ const lines = [
     kind: "command",
     depth: 0,
     rare: true,
-    does: "places 250 orders each",
+    does: "places orders",
   },
   { name: "payments", message: "CapturePayment", kind: "command", depth: 0, effect: "charges", does: "charges" },
-  { name: "ledger", message: "PaymentCaptured", kind: "event", depth: 1, effect: "bookings", does: "ledger lines" },
+  { name: "ledger", message: "PaymentCaptured", kind: "event", depth: 1, effect: "bookings", does: "bookings" },
   {
     name: "reports",
     message: "DeliverReport",
     kind: "command",
     depth: 2,
     effect: "reports",
-    does: "lines at accounting",
+    does: "report lines",
   },
   { name: "confirmations", message: "OrderPlaced", kind: "event", depth: 0, does: "says SendEmail" },
   { name: "email", message: "SendEmail", kind: "command", depth: 1, effect: "mails", does: "mails" },
@@ -30,7 +30,7 @@ const lines = [
     kind: "event",
     depth: 0,
     effect: "documents",
-    does: "search documents",
+    does: "documents",
   },
   {
     name: "sales-figures",
@@ -38,7 +38,7 @@ const lines = [
     kind: "event",
     depth: 0,
     effect: "figures",
-    does: "orders in the figures",
+    does: "in the figures",
   },
   { name: "shipping", message: "OrderPlaced", kind: "event", depth: 0, effect: "shipments", does: "shipments" },
   {
@@ -76,7 +76,7 @@ export function drawFlow(known) {
     {},
     el("th", { scope: "col" }, "message → receiver"),
     ...counts.map((count) => el("th", { scope: "col", className: "number" }, count)),
-    el("th", { scope: "col" }, "effect"),
+    el("th", { scope: "col", className: "effect" }, "effect"),
     ...["lost", "repeated", "noticed"].map((count) => el("th", { scope: "col", className: "number" }, count)),
   );
   $("flow").replaceChildren(el("table", {}, el("thead", {}, head), body));
@@ -94,7 +94,7 @@ function lineRows({ name, message, kind, depth, effect, does }) {
     "button",
     { type: "button", className: "line-name", ariaExpanded: "false" },
     el("span", { className: "line-message" }, message),
-    el("span", { className: "line-way" }, `${kind} → ${name}`),
+    el("span", { className: "line-way" }, el("span", { className: "line-kind" }, `${kind} `), `→ ${name}`),
     bar,
   );
   const row = el("tr", { className: "line", data: { name, depth } }, el("th", { scope: "row" }, button));
