@@ -13,7 +13,7 @@ const from = "Post Shop <orders@shop.example>";
 /** Keeps some connections open: ten thousand mails are not ten thousand greetings. */
 export function openMailer(smtp: { readonly host: string; readonly port: number }): Mailer {
   const patience = { connectionTimeout: seconds(5), greetingTimeout: seconds(5), socketTimeout: seconds(10) };
-  return createTransport({ ...smtp, ...patience, pool: true, maxConnections: 10, maxMessages: 1_000, ignoreTLS: true });
+  return createTransport({ ...smtp, ...patience, pool: true, maxConnections: 25, maxMessages: 1_000, ignoreTLS: true });
 }
 
 /** Handler mode: a crash after the delivery repeats it under the same Message-ID, by which the other side knows it. */

@@ -5,7 +5,7 @@ const troubles = [
   {
     name: "mail-down",
     title: "Mail server down",
-    see: "It answers 451. SendEmail is tried again, less and less often; switch it on, and each mail arrives once. Nothing else slows down.",
+    see: "It answers 451. SendEmail is tried again, less and less often. Mend it, and each mail arrives once; nothing else was held up.",
     effects: ["mails", "welcomes"],
   },
   {
