@@ -276,4 +276,11 @@ describe("the shop's process", () => {
     const { code, errors } = await runShop(built, { DATABASE_URL: place.database, PORT: "eighty" });
     expect([code, errors.trim()]).toEqual([1, "PORT must be a whole number from 0 to 65535, not eighty."]);
   });
+
+  test("a database of no known form is refused in a sentence that does not repeat it", async () => {
+    const { code, errors } = await runShop(built, { DATABASE_URL: "mysql://ada:secret@localhost", PORT: "0" });
+    expect(code).toBe(1);
+    expect(errors).toMatch(/^PH_OPTION_INVALID: posthorn\(\)\.database must be a postgres:\/\/ URL[^\n]*\n$/);
+    expect(errors).not.toContain("secret");
+  });
 });
