@@ -1,4 +1,7 @@
-/** `npm run test:browser`: the pages in a real browser, Chromium as Debian packages it. */
+/**
+ * `npm run test:browser`: the pages in a real browser, Chromium as Debian packages it. With `-- --screenshots` it renews the pictures
+ * in docs/images instead.
+ */
 import { spawnSync } from "node:child_process";
 import { ensureInstalled } from "./ensure-installed.mjs";
 
@@ -15,6 +18,7 @@ if (browser === undefined) {
 } else {
   gates.vitest(`pages in ${browser}`, ["--config", "test/browser/vitest.config.ts"], {
     POSTHORN_TEST_BROWSER: browser,
+    ...(process.argv.includes("--screenshots") ? { POSTHORN_SCREENSHOTS: "1" } : {}),
   });
 }
 gates.close();

@@ -1,123 +1,183 @@
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { type Browser, chromium, type Page } from "playwright-core";
-import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
-import { type BuiltShop, buildShop, Shop } from "../examples/shop.js";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { eventually } from "../support/eventually.js";
-import { poorContrasts } from "./contrast.js";
+import { desk, expectAllIsWell, expectReadable, placeOrder, Stage, stepOf, tile, withinMs } from "./page.js";
 
-const withinMs = 15_000;
-
-let built: BuiltShop;
-let folder: string;
-let shop: Shop;
-let browser: Browser;
+let stage: Stage;
 
 beforeAll(async () => {
-  built = await buildShop();
-  folder = await mkdtemp(join(tmpdir(), "posthorn-browser-"));
-  shop = await Shop.start(built, `embedded:${folder}`);
-  // Chromium refuses to run as root with its sandbox.
-  const args = process.getuid?.() === 0 ? ["--no-sandbox"] : [];
-  browser = await chromium.launch({ executablePath: process.env.POSTHORN_TEST_BROWSER ?? "chromium", args });
+  stage = await Stage.open();
 });
-afterAll(async () => {
-  await browser?.close();
-  await shop?.end();
-  await rm(folder, { recursive: true, force: true });
-  await built?.remove();
-});
+afterAll(() => stage?.close());
 
-interface Look {
-  readonly width: number;
-  readonly height: number;
-  readonly colorScheme: "light" | "dark";
-}
-
-/** A page that fails the test when it complains on its console or loads from elsewhere. */
-async function open({ width, height, colorScheme }: Look): Promise<Page> {
-  const context = await browser.newContext({ viewport: { width, height }, colorScheme });
-  const page = await context.newPage();
-  const complaints: string[] = [];
-  page.on("console", (message) => {
-    if (["error", "warning"].includes(message.type())) complaints.push(message.text());
-  });
-  page.on("pageerror", (error) => complaints.push(String(error)));
-  page.on("request", (request) => {
-    if (!request.url().startsWith(shop.url)) complaints.push(request.url());
-  });
-  onTestFinished(async () => {
-    await context.close();
-    expect(complaints).toEqual([]);
-  });
-  await page.goto(shop.url);
-  return page;
-}
+const turn = (name: string) => `[data-trouble="${name}"] [role="switch"]`;
 
 test.each([
-  ["light", { width: 1320, height: 860, colorScheme: "light" }],
-  ["dark", { width: 1320, height: 860, colorScheme: "dark" }],
+  ["light", desk],
+  ["dark", { ...desk, colorScheme: "dark" }],
   ["on a phone", { width: 360, height: 740, colorScheme: "light" }],
-] as const)("an order that is placed in the page leads to a mail in the page: %s", async (name, look) => {
-  const page = await open(look);
-  const address = `${name.replaceAll(" ", "-")}@page.example`;
-  await page.getByRole("radio", { name: /Sealing wax/ }).check();
-  await page.getByText("€12.75", { exact: true }).first().waitFor({ timeout: withinMs });
-  await page.getByLabel("Your e-mail address").fill(address);
-  await page.getByRole("button", { name: "Place the order" }).click();
+] as const)(
+  "an order is placed without registering, and the page shows the way of each of its messages: %s",
+  async (name, look) => {
+    const page = await stage.visit(look);
+    const address = `${name.replaceAll(" ", "-")}@page.example`;
+    await page.getByRole("radio", { name: /Sealing wax/ }).check();
+    await page.getByText("€12.75", { exact: true }).first().waitFor({ timeout: withinMs });
+    await placeOrder(page, address);
+    await page.locator(".letter", { hasText: "Your order: Sealing wax" }).waitFor({ timeout: withinMs });
+    await eventually(
+      async () =>
+        expect(new Set(await page.locator(".route .state").allTextContents())).toEqual(
+          new Set(["answered", "succeeded"]),
+        ),
+      { withinMs },
+    );
+    expect(await page.locator(".route .step").count()).toBe(9);
+    await page.locator('.line[data-name="email"] button').click();
+    await page.getByText("The mail server knows the Message-ID and drops the second.").waitFor({ timeout: withinMs });
+    await expectAllIsWell(page);
+    await expectReadable(page);
+  },
+);
 
-  const order = page.locator(".order", { hasText: address });
-  const mail = page.locator(".mail", { hasText: address });
-  await mail.waitFor({ timeout: withinMs });
-  expect(await mail.locator("h3").textContent()).toBe("Your order: Sealing wax");
+test("a hundred orders from one click are counted on their way, and each is done once", async () => {
+  const page = await stage.visit(desk);
+  const before = await tile(page, "orders");
+  await page.getByRole("button", { name: "Place 100" }).click();
+  await eventually(async () => expect(await tile(page, "orders")).toBe(before + 100), { withinMs });
+  await expectAllIsWell(page);
   await eventually(
-    async () => expect(await order.locator(".state").allTextContents()).toEqual(["succeeded", "succeeded"]),
+    async () =>
+      expect(await page.locator('.line[data-name="payments"] [data-count="done"]').textContent()).toBe(
+        `${before + 100}`,
+      ),
     { withinMs },
   );
-  expect(await page.evaluate("document.documentElement.scrollWidth <= innerWidth")).toBe(true);
-  expect(await page.evaluate(poorContrasts)).toEqual([]);
+  await page.getByRole("searchbox").fill("customer-77");
+  await page.getByText("1 found", { exact: true }).waitFor({ timeout: withinMs });
+  expect(await page.locator(".orders .order-to").allTextContents()).toEqual(["customer-77@example.com"]);
 });
 
-test("an order can be placed with the keyboard alone", async () => {
-  const page = await open({ width: 1320, height: 860, colorScheme: "light" });
-  await page.getByRole("radio").first().waitFor({ timeout: withinMs });
-  await page.keyboard.press("Tab");
-  await page.keyboard.press("Space");
+describe("a switch shows what it says, and nothing is lost or repeated:", () => {
+  test("mail server down", async () => {
+    const page = await stage.visit(desk);
+    await page.locator(turn("mail-down")).click();
+    await placeOrder(page, "mail-down@page.example");
+    await stepOf(page, "SendEmail", "retrying").waitFor({ timeout: withinMs });
+    await page.locator(".failures", { hasText: "451" }).waitFor({ timeout: withinMs });
+    await page.getByText(/next attempt in \d+ s|next attempt now/).waitFor({ timeout: withinMs });
+    await expectReadable(page);
+    await page.locator(turn("mail-down")).click();
+    await stepOf(page, "SendEmail", "succeeded").waitFor({ timeout: withinMs });
+    await expectAllIsWell(page);
+  });
+
+  test("pricing down", async () => {
+    const page = await stage.visit(desk, { mayComplain: true });
+    await page.locator(turn("pricing-down")).click();
+    await page.locator(`${turn("pricing-down")}[aria-checked="true"]`).waitFor({ timeout: withinMs });
+    await page.getByRole("radio", { name: /Sealing wax/ }).check();
+    await page.getByText("PriceOf was not answered within 400 ms.", { exact: false }).waitFor({ timeout: withinMs });
+    await placeOrder(page, "pricing-down@page.example");
+    await page.getByText("so the order was taken at the list price").waitFor({ timeout: withinMs });
+    await page
+      .locator('[data-trouble="pricing-down"]', { hasText: "1 at the list price" })
+      .waitFor({ timeout: withinMs });
+    await page.locator(turn("pricing-down")).click();
+    await expectAllIsWell(page);
+  });
+
+  test.each(["payment-slow", "payment-answers-lost"])("%s", async (name) => {
+    const page = await stage.visit(desk);
+    const before = await tile(page, "noticed");
+    await page.locator(turn(name)).click();
+    await placeOrder(page, `${name}@page.example`);
+    await stepOf(page, "CapturePayment", "retrying").waitFor({ timeout: withinMs });
+    await eventually(async () => expect(await tile(page, "noticed")).toBeGreaterThan(before), { withinMs });
+    await page.locator(turn(name)).click();
+    await stepOf(page, "PaymentCaptured", "succeeded").waitFor({ timeout: withinMs });
+    await expectAllIsWell(page);
+  });
+
+  test("every message delivered twice", async () => {
+    const page = await stage.visit(desk);
+    const before = await tile(page, "noticed");
+    await page.locator(turn("delivered-twice")).click();
+    await placeOrder(page, "twice@page.example");
+    await eventually(async () => expect(await tile(page, "noticed")).toBeGreaterThanOrEqual(before + 3), { withinMs });
+    await page.locator(turn("delivered-twice")).click();
+    await page.getByText("came 2 times, kept once").first().waitFor({ timeout: withinMs });
+    await expectAllIsWell(page);
+  });
+
+  test("SIGKILL in mid-handler", async () => {
+    const page = await stage.visit(desk, { mayComplain: true });
+    const [lives, noticed] = [await tile(page, "lives"), await tile(page, "noticed")];
+    await page.locator(turn("kill")).click();
+    await page.locator(`${turn("kill")}[aria-checked="true"]`).waitFor({ timeout: withinMs });
+    await page.locator("#email").fill("kill@page.example");
+    await page.getByRole("button", { name: "Place the order" }).click();
+    await page.getByText("no answer, trying again").waitFor({ timeout: withinMs });
+    await page.getByText("live", { exact: true }).waitFor({ timeout: withinMs });
+    await eventually(async () => expect(await tile(page, "lives")).toBe(lives + 1), { withinMs });
+    await page.locator(`${turn("kill")}[aria-checked="false"]`).waitFor({ timeout: withinMs });
+    await eventually(async () => expect(await tile(page, "noticed")).toBeGreaterThan(noticed), { withinMs });
+    await expectAllIsWell(page);
+  });
+});
+
+test("an order can be placed, followed and looked into with the keyboard alone", async () => {
+  const page = await stage.visit(desk);
+  const focused = () => page.evaluate("document.activeElement.outerHTML.slice(0, 200)");
+  const tabTo = async (what: RegExp) => {
+    for (let i = 0; i < 60 && !what.test(String(await focused())); i += 1) await page.keyboard.press("Tab");
+    expect(await focused()).toMatch(what);
+  };
+  await tabTo(/type="radio"/);
   await page.keyboard.press("ArrowDown");
   await page.getByText("€42.00", { exact: true }).first().waitFor({ timeout: withinMs });
-  await page.keyboard.press("Tab");
+  await tabTo(/id="email"/);
+  await page.keyboard.press("Control+A");
   await page.keyboard.type("keys@page.example");
-  await page.keyboard.press("Tab");
   await page.keyboard.press("Enter");
-  await page.locator(".mail", { hasText: "keys@page.example" }).waitFor({ timeout: withinMs });
+  await page.locator(".letter", { hasText: "keys@page.example" }).waitFor({ timeout: withinMs });
+  await tabTo(/line-name/);
+  await page.keyboard.press("Enter");
+  await page.getByText("Is the result needed right now?").waitFor({ timeout: withinMs });
+  await tabTo(/role="switch"/);
+  await page.keyboard.press("Space");
+  await page.locator(`${turn("mail-down")}[aria-checked="true"]`).waitFor({ timeout: withinMs });
+  await page.keyboard.press("Space");
+  await page.locator(`${turn("mail-down")}[aria-checked="false"]`).waitFor({ timeout: withinMs });
 });
 
 test("a refused order says what is wrong beside the field, and the cursor is there", async () => {
-  const context = await browser.newContext();
-  onTestFinished(() => context.close());
-  const page = await context.newPage();
-  await page.goto(shop.url);
-  await page.getByRole("radio").first().check({ timeout: withinMs });
-  const field = page.getByLabel("Your e-mail address");
-  await field.fill("nobody");
+  const page = await stage.visit(desk, { mayComplain: true });
+  await page.locator("#email").fill("nobody");
+  await page.locator("#postalCode").fill("x");
   await page.keyboard.press("Enter");
   await page.getByText("This is not an e-mail address.").waitFor({ timeout: withinMs });
-  expect(await field.getAttribute("aria-invalid")).toBe("true");
+  await page.getByText("This is not a postal code of five digits.").waitFor({ timeout: withinMs });
+  expect(await page.locator("#email").getAttribute("aria-invalid")).toBe("true");
   expect(await page.evaluate("document.activeElement.id")).toBe("email");
+  await expectReadable(page);
 });
 
-test("the page tells that the shop is away, and goes on by itself when it is back", async () => {
-  const context = await browser.newContext();
-  onTestFinished(() => context.close());
-  const page = await context.newPage();
-  await page.goto(shop.url);
-  await page.getByText("live", { exact: true }).waitFor({ timeout: withinMs });
-  const shown = await page.locator(".order").count();
-  const { port } = new URL(shop.url);
-  await shop.end("SIGKILL");
-  await page.getByText("no answer, trying again").waitFor({ timeout: withinMs });
-  shop = await Shop.start(built, `embedded:${folder}`, Number(port));
-  await page.getByText("live", { exact: true }).waitFor({ timeout: withinMs });
-  expect(await page.locator(".order").count()).toBe(shown);
+test("Ada logs in with what the page tells, a wrong password is refused, and a newcomer registers and is welcomed by mail", async () => {
+  const page = await stage.visit(desk, { mayComplain: true });
+  await page.getByRole("button", { name: "Log in" }).click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByLabel("Password").fill("brass and envelope");
+  await dialog.getByRole("button", { name: "Log in" }).click();
+  await dialog.getByText("The e-mail address or the password is wrong.").waitFor({ timeout: withinMs });
+  await expectReadable(page);
+  await dialog.getByLabel("Password").fill("brass and envelopes");
+  await dialog.getByRole("button", { name: "Log in" }).click();
+  await page.locator("#who", { hasText: "ada@example.com" }).waitFor({ timeout: withinMs });
+  await page.getByRole("button", { name: "Log out" }).click();
+  await page.getByRole("button", { name: "Log in" }).click();
+  await dialog.getByLabel("E-mail").fill("new@page.example");
+  await dialog.getByRole("button", { name: "Register" }).click();
+  await page.locator("#who", { hasText: "new@page.example" }).waitFor({ timeout: withinMs });
+  await page.locator(".mail", { hasText: "Welcome to the Post Shop" }).waitFor({ timeout: withinMs });
+  await page.locator('.line[data-name="welcome"]').waitFor({ timeout: withinMs });
 });

@@ -7,5 +7,8 @@ import base from "../../vitest.config.js";
 export default defineConfig({
   ...base,
   root: fileURLToPath(new URL("../..", import.meta.url)),
-  test: { ...base.test, include: ["test/browser/*.browser.ts"] },
+  test: {
+    ...base.test,
+    include: [process.env.POSTHORN_SCREENSHOTS ? "test/browser/*.screenshots.ts" : "test/browser/*.browser.ts"],
+  },
 });

@@ -1,0 +1,104 @@
+/** The shop under its supervisor, and pages of it in a browser. */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type Browser, chromium, type Page } from "playwright-core";
+import { expect, onTestFinished } from "vitest";
+import { type BuiltShop, buildShop, Shop } from "../examples/shop.js";
+import { poorContrasts } from "./contrast.js";
+
+export const withinMs = 15_000;
+
+export interface Look {
+  readonly width: number;
+  readonly height: number;
+  readonly colorScheme: "light" | "dark";
+}
+
+export const desk: Look = { width: 1320, height: 860, colorScheme: "light" };
+
+export class Stage {
+  readonly shop: Shop;
+  readonly #built: BuiltShop;
+  readonly #folder: string;
+  readonly #browser: Browser;
+
+  private constructor(shop: Shop, built: BuiltShop, folder: string, browser: Browser) {
+    this.shop = shop;
+    this.#built = built;
+    this.#folder = folder;
+    this.#browser = browser;
+  }
+
+  static async open(): Promise<Stage> {
+    const built = await buildShop();
+    const folder = await mkdtemp(join(tmpdir(), "posthorn-browser-"));
+    const shop = await Shop.start(built, `embedded:${folder}`, { program: "shop/supervise.js" });
+    // Chromium refuses to run as root with its sandbox.
+    const args = process.getuid?.() === 0 ? ["--no-sandbox"] : [];
+    const executablePath = process.env.POSTHORN_TEST_BROWSER ?? "chromium";
+    return new Stage(shop, built, folder, await chromium.launch({ executablePath, args }));
+  }
+
+  async close(): Promise<void> {
+    await this.#browser.close();
+    await this.shop.end("SIGTERM");
+    await rm(this.#folder, { recursive: true, force: true });
+    await this.#built.remove();
+  }
+
+  /** A page that fails the test when it complains on its console or loads from elsewhere. A browser complains of refusals by itself. */
+  async visit({ width, height, colorScheme }: Look, { mayComplain = false } = {}): Promise<Page> {
+    const context = await this.#browser.newContext({ viewport: { width, height }, colorScheme });
+    const page = await context.newPage();
+    const complaints: string[] = [];
+    page.on("console", (message) => {
+      if (!mayComplain && ["error", "warning"].includes(message.type())) complaints.push(message.text());
+    });
+    page.on("pageerror", (error) => complaints.push(String(error)));
+    page.on("request", (request) => {
+      if (!request.url().startsWith(this.shop.url)) complaints.push(request.url());
+    });
+    onTestFinished(async () => {
+      await context.close();
+      expect(complaints).toEqual([]);
+    });
+    await page.goto(this.shop.url);
+    await page.getByText("live", { exact: true }).waitFor({ timeout: withinMs });
+    return page;
+  }
+}
+
+const cutOff = `[...document.querySelectorAll(".card")].filter((card) => card.scrollWidth > card.clientWidth).map((card) => card.className + " " + card.id)`;
+
+/** Every text can be read, and nothing is wider than the screen. */
+export async function expectReadable(page: Page): Promise<void> {
+  expect(await page.evaluate("document.documentElement.scrollWidth <= innerWidth")).toBe(true);
+  // A card hides what is wider than itself.
+  expect(await page.evaluate(cutOff)).toEqual([]);
+  expect(await page.evaluate(poorContrasts)).toEqual([]);
+}
+
+export async function placeOrder(page: Page, email: string): Promise<void> {
+  await page.locator("#email").fill(email);
+  await page.getByRole("button", { name: "Place the order" }).click();
+  await page.locator(".order", { hasText: email }).first().waitFor({ timeout: withinMs });
+}
+
+/** The way of the chosen order: "SendEmail command → email: succeeded". */
+export function stepOf(page: Page, message: string, state: string) {
+  return page.locator(`.step[data-state="${state}"]`, { hasText: message });
+}
+
+/** A figure of the books. */
+export async function tile(page: Page, name: string): Promise<number> {
+  const text = await page.locator(`[data-tile="${name}"] dd`).textContent();
+  return Number(text?.replaceAll(",", ""));
+}
+
+/** Waits until nothing is on its way; nothing is lost and nothing repeated, there and beside every switch. */
+export async function expectAllIsWell(page: Page): Promise<void> {
+  await page.locator('[data-tile="on their way"] dd', { hasText: /^0$/ }).waitFor({ timeout: 30_000 });
+  expect([await tile(page, "lost"), await tile(page, "repeated"), await tile(page, "dead letters")]).toEqual([0, 0, 0]);
+  expect(await page.locator('[data-wrong="true"]').count()).toBe(0);
+}
