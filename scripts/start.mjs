@@ -1,19 +1,19 @@
-/** Runs the example shop: installs what is missing, builds, and starts it in this process, so that signals reach it directly. */
+/** Runs the example shop: installs what is missing, builds, and supervises it from this process, so that signals reach it directly. */
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { ensureInstalled } from "./ensure-installed.mjs";
 
-// The embedded database lies in the root of the repository, from wherever this is called.
 process.chdir(fileURLToPath(new URL("..", import.meta.url)));
 dieWithNpm();
 ensureInstalled();
 const { build, buildExamples } = await import("./build.mjs");
 if (!build() || !buildExamples()) process.exit(1);
-await import("../dist-examples/shop/main.js");
+await import("../dist-examples/shop/supervise.js");
 
 /**
  * Passes a SIGKILL of npm on, which npm cannot. Otherwise the shop would run on unseen, and hold its folder and its port. npm is
- * the parent of this process, or of the shell that it runs scripts in. Only where /proc tells who is whose parent.
+ * the parent of this process, or of the shell that it runs scripts in. Only where /proc tells who is whose parent. The shop itself
+ * notices that this process is gone, and closes in order.
  */
 function dieWithNpm() {
   const parent = process.ppid;

@@ -3,24 +3,79 @@ import { command, event, query, seconds } from "posthorn";
 import { z } from "zod";
 
 export const Sku = z.string().regex(/^[A-Z]{2,8}-[0-9]{1,4}$/, "is not an article number such as HORN-1");
-export const Email = z.email("is not an e-mail address").max(254, "is longer than 254 characters");
+export const Email = z
+  .email("is not an e-mail address")
+  .max(254, "is longer than 254 characters")
+  .transform((address) => address.toLowerCase());
+export const PostalCode = z.string().regex(/^[0-9]{5}$/, "is not a postal code of five digits");
 
-/** "Tell me, now." */
+/* "Tell me, now": never stored, answered within the deadline or not at all. */
+
 export const PriceOf = query("PriceOf", {
   request: z.object({ sku: Sku }),
-  response: z.object({ cents: z.number().int() }),
-  deadlineMs: seconds(2),
+  response: z.object({ cents: z.int() }),
+  deadlineMs: 400,
 });
 
-/** "This happened." */
+/** A password belongs into a query and never into a message: messages are kept. */
+export const CheckPassword = query("CheckPassword", {
+  request: z.object({ email: z.string(), password: z.string() }),
+  response: z.object({ userId: z.uuid().nullable() }),
+  deadlineMs: seconds(5),
+});
+
+export const MaySeeOrder = query("MaySeeOrder", {
+  request: z.object({ orderId: z.uuid(), userId: z.uuid().nullable(), guestId: z.uuid() }),
+  response: z.object({ allowed: z.boolean() }),
+  deadlineMs: seconds(5),
+});
+
+/* "This happened": any number of subscriptions. */
+
+export const UserRegistered = event("UserRegistered", {
+  topic: "users",
+  schema: z.object({ userId: z.uuid(), email: Email }),
+  key: (user) => user.userId,
+});
+
 export const OrderPlaced = event("OrderPlaced", {
   topic: "orders",
-  schema: z.object({ orderId: z.uuid(), article: z.string(), cents: z.number().int(), email: Email }),
+  schema: z.object({
+    orderId: z.uuid(),
+    sku: Sku,
+    article: z.string(),
+    cents: z.int(),
+    email: Email,
+    postalCode: PostalCode,
+  }),
   key: (order) => order.orderId,
 });
 
-/** "Please do this." */
+export const PaymentCaptured = event("PaymentCaptured", {
+  topic: "payments",
+  schema: z.object({ orderId: z.uuid(), chargeId: z.string(), cents: z.int() }),
+  key: (payment) => payment.orderId,
+});
+
+/* "Please do this": one queue handles it. */
+
 export const SendEmail = command("SendEmail", {
   queue: "email",
-  schema: z.object({ to: Email, subject: z.string(), text: z.string() }),
+  /** `about` is the order or user that the mail is about. */
+  schema: z.object({ to: Email, subject: z.string(), text: z.string(), about: z.uuid() }),
+});
+
+export const CapturePayment = command("CapturePayment", {
+  queue: "payments",
+  schema: z.object({ orderId: z.uuid(), cents: z.int() }),
+});
+
+export const ImportOrders = command("ImportOrders", {
+  queue: "imports",
+  schema: z.object({ importId: z.uuid() }),
+});
+
+export const DeliverReport = command("DeliverReport", {
+  queue: "reports",
+  schema: z.object({ reportId: z.uuid() }),
 });

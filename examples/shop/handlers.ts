@@ -1,41 +1,53 @@
-/** What is done. Only a process that works calls this. */
+/** What is done, and by whom. Only a process that works calls this. `troubles` stands between for the switches of the page. */
+import {
+  CapturePayment,
+  CheckPassword,
+  DeliverReport,
+  ImportOrders,
+  MaySeeOrder,
+  OrderPlaced,
+  PaymentCaptured,
+  PriceOf,
+  SendEmail,
+  UserRegistered,
+} from "./contracts.js";
+import type { Troubles } from "./demo/troubles.js";
+import { answerPassword, welcomeUser } from "./features/accounts.js";
+import { addToFigures } from "./features/figures.js";
+import { type Mailer, sendEmail } from "./features/mail.js";
+import { answerMaySee, confirmOrder, importOrders } from "./features/orders.js";
+import { capturePayment } from "./features/payment.js";
+import { answerPrice } from "./features/prices.js";
+import { bookPayment, deliverReport } from "./features/report.js";
+import { indexOrder } from "./features/search.js";
+import { loadZones, planShipment } from "./features/shipping.js";
+import { type Endpoint, tellPartner } from "./features/webhook.js";
+import * as queues from "./post.js";
 
-import { createTransport } from "nodemailer";
-import { seconds } from "posthorn";
-import { OrderPlaced, PriceOf, SendEmail } from "./contracts.js";
-import { euros } from "./money.js";
-import { noteMessage, UnknownArticle } from "./orders.js";
-import { confirmations, email, post } from "./post.js";
+export interface Outside {
+  readonly mailer: Mailer;
+  readonly paymentUrl: string;
+  readonly partner: Endpoint;
+}
 
-export function addHandlers(smtp: { readonly host: string; readonly port: number }): void {
-  const patience = { connectionTimeout: seconds(5), greetingTimeout: seconds(5), socketTimeout: seconds(10) };
-  const mailer = createTransport({ ...smtp, ...patience, ignoreTLS: true });
+export function addHandlers({ mailer, paymentUrl, partner }: Outside, troubles: Troubles): void {
+  const { post } = queues;
+  const pay = troubles.killedAfter(capturePayment(paymentUrl));
 
-  post.answer(PriceOf, async ({ sku }, { tx }) => {
-    const { rows } = await tx.query<{ cents: number }>("select cents from shop.article where sku = $1", [sku]);
-    const [article] = rows;
-    if (article === undefined) throw new UnknownArticle(sku);
-    return article;
-  });
+  post.answer(PriceOf, troubles.pricing(answerPrice));
+  post.answer(CheckPassword, answerPassword);
+  post.answer(MaySeeOrder, answerMaySee);
 
-  // One commit for all of it: the command, the two notes, and that the event is handled.
-  confirmations.on(OrderPlaced, async (order, { tx, message }) => {
-    const { orderId, article, cents, email: to } = order;
-    const text = `Thank you for your order.\n\n  ${article}, ${euros(cents)}\n\nOrder ${orderId}\n`;
-    const receipt = await post.in(tx).send(SendEmail, { to, subject: `Your order: ${article}`, text });
-    await noteMessage(tx, orderId, { id: message.id, name: message.name, saidAt: message.publishedAt });
-    await noteMessage(tx, orderId, { id: receipt.id, name: SendEmail.name, saidAt: new Date() });
-  });
+  queues.welcome.on(UserRegistered, troubles.delivered(welcomeUser));
+  queues.confirmations.on(OrderPlaced, troubles.delivered(confirmOrder));
+  queues.searchIndex.on(OrderPlaced, troubles.delivered(indexOrder));
+  queues.salesFigures.on(OrderPlaced, troubles.delivered(addToFigures));
+  queues.shipping.on(OrderPlaced, troubles.delivered(planShipment(loadZones())));
+  queues.partner.on(OrderPlaced, troubles.delivered(tellPartner(partner)));
+  queues.ledger.on(PaymentCaptured, troubles.delivered(bookPayment));
 
-  // A crash between the delivery and the settlement repeats the delivery: with the same Message-ID, so it can be noticed.
-  email.handle(SendEmail, async ({ to, subject, text }, { attempt, idempotencyKey }) => {
-    await mailer.sendMail({
-      from: "Post Shop <orders@shop.example>",
-      to,
-      subject,
-      text,
-      messageId: `<${idempotencyKey()}@shop.example>`,
-      headers: { "X-Attempt": String(attempt) },
-    });
-  });
+  queues.email.handle(SendEmail, troubles.delivered(sendEmail(mailer)));
+  queues.payments.handle(CapturePayment, troubles.delivered(pay));
+  queues.imports.handle(ImportOrders, troubles.delivered(importOrders));
+  queues.reports.handle(DeliverReport, troubles.delivered(deliverReport(mailer)));
 }

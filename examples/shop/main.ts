@@ -1,11 +1,21 @@
-/** Opens the shop, and closes it in order on Ctrl-C. */
+/** Opens the shop and everything around it, and closes it in order. `supervise.ts` starts it again when it is killed. */
+import { relative } from "node:path";
 import { PosthornError, seconds } from "posthorn";
+import { beginLife, statusReader } from "./demo/status.js";
+import { Troubles } from "./demo/troubles.js";
+import { openMailer } from "./features/mail.js";
+import { closeBooks } from "./features/report.js";
 import { addHandlers } from "./handlers.js";
-import { openShop } from "./http.js";
-import { startMailServer } from "./mail-server.js";
-import { createMailbox } from "./mailbox.js";
 import { database, post } from "./post.js";
+import { startMailServer } from "./services/mail-server.js";
+import { startPartner } from "./services/partner.js";
+import { startPaymentService } from "./services/payment-service.js";
 import { createTables } from "./tables.js";
+import { routes } from "./web/routes.js";
+import { openShop } from "./web/server.js";
+
+/** Accounting gets a report as often, if there is something to report. */
+const booksMs = seconds(10);
 
 try {
   await open();
@@ -18,39 +28,65 @@ try {
 async function open(): Promise<void> {
   const wanted = portOf(process.env.PORT);
   await createTables();
-  await createMailbox();
-  const mailServer = await startMailServer();
-  addHandlers(mailServer);
+  const troubles = await Troubles.load();
+  const mailServer = await startMailServer(() => troubles.is("mail-down"));
+  const partner = await startPartner();
+  const paymentService = await startPaymentService({
+    slow: () => troubles.is("payment-slow"),
+    losesAnswers: () => troubles.is("payment-answers-lost"),
+  });
+  const mailer = openMailer(mailServer);
+  addHandlers({ mailer, paymentUrl: paymentService.url, partner }, troubles);
   await post.start();
-  const { server, port } = await openShop(wanted, mailServer);
+  const books = closeBooksNowAndThen();
+  const { server, port } = await openShop(wanted, routes(statusReader(await beginLife(), troubles), troubles));
 
-  const close = async (): Promise<void> => {
+  closeOnSignal(async () => {
     console.log("closing");
     server.close();
     server.closeIdleConnections();
+    clearInterval(books);
     await post.stop({ graceMs: seconds(5) });
-    await mailServer.close();
-    process.exit(0);
-  };
+    mailer.close();
+    await Promise.all([mailServer.close(), partner.close(), paymentService.close()]);
+  });
+  process.send?.({ open: port });
+  console.log(`The shop is open at http://localhost:${port} (database: ${whereIs(database)}; Ctrl-C closes it)`);
+}
+
+/** The rows decide what is reported; the timer of this process only asks. It may ask twice or not at all, and nothing is lost by it. */
+function closeBooksNowAndThen(): NodeJS.Timeout {
+  return setInterval(() => {
+    closeBooks().catch((error: unknown) => console.error(`The books were not closed: ${error}`));
+  }, booksMs);
+}
+
+/** On Ctrl-C, on SIGTERM, and when the supervisor is gone. */
+function closeOnSignal(close: () => Promise<void>): void {
   let closingSince: number | undefined;
   const onSignal = (): void => {
     if (closingSince === undefined) {
       closingSince = performance.now();
-      close().catch((error: unknown) => {
-        console.error(error);
-        process.exit(1);
-      });
+      close().then(
+        () => process.exit(0),
+        (error: unknown) => {
+          console.error(error);
+          process.exit(1);
+        },
+      );
       return;
     }
-    // Twice in one moment is one Ctrl-C: the terminal and npm both send it.
-    if (performance.now() - closingSince > 300) process.exit(1);
+    // Twice in one moment is one Ctrl-C: the terminal, npm and the supervisor all send it.
+    if (performance.now() - closingSince > 500) process.exit(1);
   };
   process.on("SIGINT", onSignal);
   process.on("SIGTERM", onSignal);
+  process.on("disconnect", onSignal);
+}
 
-  // A database URL may hold a password.
-  const where = database.startsWith("embedded:") ? database : "DATABASE_URL";
-  console.log(`The shop is open at http://localhost:${port} (database: ${where}; Ctrl-C closes it)`);
+/** A database URL may hold a password. */
+function whereIs(given: string): string {
+  return given.startsWith("embedded:") ? `embedded:${relative(process.cwd(), given.slice(9)) || "."}` : "DATABASE_URL";
 }
 
 function portOf(text: string | undefined): number {

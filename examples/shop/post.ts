@@ -1,22 +1,65 @@
-/** How it is carried: six decisions for each queue and subscription. */
-import { days, minutes, policies, posthorn, retry, seconds } from "posthorn";
+/** How it is carried: six decisions for each queue and subscription, spelled out, or a preset that was chosen on purpose. */
+import { fileURLToPath } from "node:url";
+import { type Context, days, minutes, policies, posthorn, retry, type Sql, seconds } from "posthorn";
+import { calmLogger } from "./demo/logger.js";
 
-export const database = process.env.DATABASE_URL || "embedded:.posthorn";
+/** The folder is the same from wherever the shop or the command line is started. */
+const folder = fileURLToPath(new URL("../../.posthorn/shop", import.meta.url));
 
-export const post = posthorn({ service: "shop", database, migrate: "auto" });
+export const database = process.env.DATABASE_URL || `embedded:${folder}`;
+
+export const post = posthorn({ service: "shop", database, migrate: "auto", logger: calmLogger() });
+
+/** What a handler is given where the policy says `idempotency: "transaction"`: among others `tx`. */
+export type InTransaction = Context<"transaction", Sql>;
+/** Where it says `idempotency: "handler"`: no `tx`, and `idempotencyKey()` for the other side. */
+export type Elsewhere = Context<"handler", Sql>;
+
+/** Rows of the shop's tables; for what changes nothing. */
+export async function read<Row>(text: string, params: readonly unknown[] = []): Promise<readonly Row[]> {
+  return post.transaction(async ({ tx }) => (await tx.query<Row>(text, params)).rows);
+}
+
+/** People try the shop and watch: the other side is asked again soon, and for a quarter of an hour. */
+const soon = retry.exponential({ attempts: 24, firstMs: seconds(1), maxMs: minutes(1) });
+
+/* Queues: one handler in the fleet. */
 
 export const email = post.queue("email", {
-  retry: retry.exponential({ attempts: 12, firstMs: seconds(1), maxMs: minutes(10) }),
-  idempotency: "handler", // the effect is elsewhere: the mail server is shown idempotencyKey()
+  retry: soon,
+  idempotency: "handler", // the effect is at the mail server, which is shown idempotencyKey() as Message-ID
   ordering: "none",
   visibilityTimeoutMs: seconds(30),
   deadLetter: { keepMs: days(30) },
-  alerts: { oldestAgeMs: minutes(5), backlog: 1_000, deadLetters: 1, noWorkerMs: minutes(1) },
+  alerts: { oldestAgeMs: minutes(5), backlog: 20_000, deadLetters: 1, noWorkerMs: minutes(1) },
 });
 
-// A preset with one decision changed: the handler also writes rows, and they commit with what it says.
+// The preset for money; only its patience is shortened.
+export const payments = post.queue("payments", { ...policies.payment, retry: soon, concurrency: 10 });
+
+export const imports = post.queue("imports", {
+  retry: retry.exponential({ attempts: 8, firstMs: seconds(1), maxMs: minutes(1) }),
+  idempotency: "transaction", // a step places its orders, counts them and asks for the next step, in one commit
+  ordering: "none",
+  visibilityTimeoutMs: seconds(60),
+  deadLetter: { keepMs: days(30) },
+  alerts: { oldestAgeMs: minutes(10), backlog: 100, deadLetters: 1, noWorkerMs: minutes(1) },
+  concurrency: 1,
+});
+
+export const reports = post.queue("reports", { ...policies.email, retry: soon, concurrency: 2 });
+
+/* Subscriptions: each reads its topic at its own pace. */
+
+// Quick, as the preset for what follows from a fact; in a transaction, because it also notes which mail belongs to the order.
 export const confirmations = post.subscription("confirmations", {
   topic: "orders",
   ...policies.notify,
   idempotency: "transaction",
 });
+export const searchIndex = post.subscription("search-index", { topic: "orders", ...policies.rollUp });
+export const salesFigures = post.subscription("sales-figures", { topic: "orders", ...policies.rollUp, concurrency: 4 });
+export const shipping = post.subscription("shipping", { topic: "orders", ...policies.rollUp });
+export const partner = post.subscription("partner", { topic: "orders", ...policies.webhook, retry: soon });
+export const ledger = post.subscription("ledger", { topic: "payments", ...policies.rollUp });
+export const welcome = post.subscription("welcome", { topic: "users", ...policies.notify });

@@ -1,16 +1,21 @@
 /**
- * Handler transactions that may be open at once in this process, shared by all its readers in transaction mode: each needs a connection
- * of the pool, and what is claimed must not wait for one. One connection is left to producers where there are several.
+ * Handler transactions that this process claims for, shared by all its readers in transaction mode: each needs a connection of the pool,
+ * and what is claimed must not wait for one. One connection is left to producers where there are several.
+ *
+ * With one connection for everybody they run one after the other anyway. A few are claimed ahead and wait in line: a claim for each
+ * single message would cost as much as the message.
  */
 import type { Database } from "../core/database.js";
+
+const aheadOnOneConnection = 16;
 
 export class Slots {
   readonly #size: number;
   #used = 0;
   readonly #freed = new Set<() => void>();
 
-  constructor(database: Pick<Database, "transactions">) {
-    this.#size = Math.max(1, database.transactions - 1);
+  constructor({ single, transactions }: Pick<Database, "single" | "transactions">) {
+    this.#size = single ? aheadOnOneConnection : Math.max(1, transactions - 1);
   }
 
   get free(): number {
@@ -25,7 +30,11 @@ export class Slots {
     // Whoever is told looks again, and gives back nothing: telling of nothing would never end.
     if (count === 0) return;
     this.#used -= count;
-    for (const tell of this.#freed) tell();
+    // Who is told first takes first. Each is first in turn: otherwise the first reader with a backlog leaves nothing to the others.
+    const told = [...this.#freed];
+    const [first] = told;
+    if (first !== undefined && this.#freed.delete(first)) this.#freed.add(first);
+    for (const tell of told) tell();
   }
 
   /** Calls back each time slots become free, until the returned function is called. */

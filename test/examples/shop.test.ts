@@ -1,11 +1,8 @@
-import { mkdtemp, rm } from "node:fs/promises";
-import { request } from "node:http";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { Client } from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { eventually } from "../support/eventually.js";
-import { createDatabase } from "../support/server.js";
-import { type BuiltShop, buildShop, runShop, Shop } from "./shop.js";
+import { allSucceeded, becameOf, effect, effectsOfOrders, order, settled, station, turn, wrong } from "./books.js";
+import { type BuiltShop, buildShop, embedded, type Json, onServer, type Place, Shop } from "./shop.js";
 
 let built: BuiltShop;
 
@@ -14,58 +11,14 @@ beforeAll(async () => {
 });
 afterAll(() => built.remove());
 
-interface Place {
-  readonly database: string;
-  remove(): Promise<void>;
-}
-
-async function embedded(): Promise<Place> {
-  const folder = await mkdtemp(join(tmpdir(), "posthorn-shop-data-"));
-  return { database: `embedded:${folder}`, remove: () => rm(folder, { recursive: true, force: true }) };
-}
-
-async function server(): Promise<Place> {
-  const database = await createDatabase();
-  return { database: database.url, remove: () => database.drop() };
-}
-
-/** Places an order and returns its id. */
-async function order(shop: Shop, email: string, sku = "HORN-1"): Promise<string> {
-  const { status, headers, json } = await shop.call("POST", "/orders", { sku, email });
-  expect({ status, location: headers.get("location") }).toEqual({ status: 201, location: `/orders/${json.id}` });
-  return json.id;
-}
-
-/** Waits until each of these addresses has its one mail; returns the mails. */
-async function mailsTo(shop: Shop, ...addresses: readonly string[]) {
-  return eventually(
-    async () => {
-      const mails: { to: string; subject: string; text: string; attempt: number; deliveries: number }[] =
-        await shop.get("/mails");
-      const theirs = mails.filter(({ to }) => addresses.includes(to));
-      expect(theirs.map(({ to }) => to).sort()).toEqual([...addresses].sort());
-      return theirs;
-    },
-    { withinMs: 20_000 },
-  );
-}
-
-/** What became of the messages of an order: "OrderPlaced confirmations succeeded". */
-async function becameOf(shop: Shop, id: string): Promise<readonly string[]> {
-  const { messages } = await shop.get(`/orders/${id}`);
-  return messages.flatMap(({ name, receivers }: { name: string; receivers: { name: string; state: string }[] }) =>
-    receivers.map((receiver) => `${name} ${receiver.name} ${receiver.state}`),
-  );
-}
-
-const allSucceeded = ["OrderPlaced confirmations succeeded", "SendEmail email succeeded"];
-
 describe.each([
   ["the embedded database", embedded],
-  ["a PostgreSQL server", server],
+  ["a PostgreSQL server", onServer],
 ] as const)("the shop on %s", (_name, make) => {
   let place: Place;
   let shop: Shop;
+  /** Placed so far. */
+  let orders = 0;
 
   beforeAll(async () => {
     place = await make();
@@ -76,169 +29,198 @@ describe.each([
     await place?.remove();
   });
 
-  test("delivers one mail for each order, and tells that every message succeeded", async () => {
-    const addresses = ["a", "b", "c", "d", "e"].map((name) => `${name}@one.example`);
-    const ids = await Promise.all(addresses.map((address) => order(shop, address)));
-    const mails = await mailsTo(shop, ...addresses);
-    for (const { to, subject, text, attempt, deliveries } of mails) {
-      const id = ids[addresses.indexOf(to)];
-      expect({ subject, attempt, deliveries }).toEqual({ subject: "Your order: Post horn", attempt: 1, deliveries: 1 });
-      expect(text).toBe(`Thank you for your order.\n\n  Post horn, 149.00 EUR\n\nOrder ${id}`);
-    }
-    for (const id of ids) await eventually(async () => expect(await becameOf(shop, id)).toEqual(allSucceeded));
-    expect(await mailsTo(shop, ...addresses)).toEqual(mails);
-    expect((await shop.get("/orders")).map(({ id }: { id: string }) => id).sort()).toEqual([...ids].sort());
-  });
-
-  test("answers the price of an article now, and refuses an article that it does not have", async () => {
-    expect(await shop.get("/price/PEN-7")).toMatchObject({ sku: "PEN-7", cents: 4200 });
-    for (const sku of ["PEN-8", "pen", "%00", "%zz"]) {
-      const { status, headers, json } = await shop.call("GET", `/price/${sku}`);
-      expect([status, headers.get("content-type"), json.title]).toEqual([404, "application/problem+json", "Not Found"]);
-    }
-  });
-
-  test("tries a mail again that was turned away, tells each failure, and delivers it once", async () => {
-    await shop.call("PUT", "/mail-server", { accepting: false });
-    const id = await order(shop, "late@one.example", "WAX-3");
-    const failures = await eventually(async () => {
-      const [, sent] = (await shop.get(`/orders/${id}`)).messages;
-      return sent?.receivers[0].state === "retrying" && sent.receivers[0].failures;
-    });
-    expect(failures[0]).toMatchObject({ attempt: 1, error: expect.stringContaining("451") });
-    await shop.call("PUT", "/mail-server", { accepting: true });
-    const [mail] = await mailsTo(shop, "late@one.example");
-    expect(mail?.attempt).toBeGreaterThan(1);
-    expect(mail?.deliveries).toBe(1);
+  test("one order leads to one mail, charge, webhook, search document, shipment, ledger line and count in the figures", async () => {
+    const id = await order(shop, { email: "ada@one.example", postalCode: "26465", sku: "WAX-3" });
+    orders += 1;
+    const status = await settled(shop, orders);
+    expect(effectsOfOrders.map((name) => [name, effect(status, name).there])).toEqual(
+      effectsOfOrders.map((name) => [name, 1]),
+    );
     await eventually(async () => expect(await becameOf(shop, id)).toEqual(allSucceeded));
+    const { article, cents, priceConfirmed, shipment, mails } = await shop.get(`/orders/${id}`);
+    expect({ article, cents, priceConfirmed, shipment }).toEqual({
+      article: "Sealing wax",
+      cents: 1275,
+      priceConfirmed: true,
+      shipment: { region: "Langeoog", zone: "island", days: 5 },
+    });
+    expect(mails).toMatchObject([
+      {
+        to: "ada@one.example",
+        subject: "Your order: Sealing wax",
+        text: `Thank you for your order.\n\n  Sealing wax, 12.75 EUR\n\nOrder ${id}`,
+        deliveries: 1,
+      },
+    ]);
+    expect(status.figures.find(({ sku }: Json) => sku === "WAX-3")).toMatchObject({ orders: 1, cents: 1275 });
   });
 
-  test("delivers the mail of an order that it had just confirmed when it was killed, and still shows it", async () => {
-    const ids: string[] = [];
-    const addresses = [0, 1, 2].map((round) => `kill-${round}@one.example`);
-    for (const address of addresses) {
-      ids.push(await order(shop, address));
-      await shop.end("SIGKILL");
-      shop = await Shop.start(built, place.database);
+  test("an order is found by its article in any form, its address and its postal code, and by nobody else", async () => {
+    const id = await order(shop, { email: "lovelace@one.example", sku: "ENV-25", postalCode: "80331" });
+    orders += 1;
+    for (const q of ["envelope", "lovelace", "lovelace@one.example", "80331", id.slice(0, 8)]) {
+      await eventually(async () => {
+        const { total, hits } = await shop.get(`/search?q=${encodeURIComponent(q)}`);
+        expect([q, total, hits[0]?.id]).toEqual([q, 1, id]);
+      });
     }
-    const mails = await mailsTo(shop, ...addresses);
-    // A kill between the delivery and its settlement repeats it under the same Message-ID: noticed, and kept once.
-    expect(mails.length).toBe(3);
-    for (const id of ids) await eventually(async () => expect(await becameOf(shop, id)).toEqual(allSucceeded));
+    expect(await shop.get("/search?q=nothing-of-this")).toEqual({ total: 0, hits: [] });
+    expect(await shop.visitor().get("/search?q=envelope")).toEqual({ total: 0, hits: [] });
   });
+
+  test("what was paid is reported to accounting once, as CSV in a mail, and every line is booked", async () => {
+    await settled(shop, orders);
+    await shop.call("POST", "/reports", {});
+    const status = await eventually(async () => {
+      const now = await shop.get("/status");
+      expect(effect(now, "reports")).toMatchObject({ wanted: orders, there: orders, lost: 0, repeated: 0 });
+      return now;
+    });
+    expect(status.reports.every(({ lines, booked }: Json) => lines === booked)).toBe(true);
+    expect((await shop.call("POST", "/reports", {})).json).toEqual({ id: null });
+    const mails = await shop.get("/mails");
+    expect(mails.some(({ to }: Json) => to === "accounting@shop.example")).toBe(true);
+  });
+
+  test("mail that is turned away is tried again, told with its errors, and delivered once", async () => {
+    await turn(shop, "mail-down", true);
+    const id = await order(shop, { email: "late@one.example" });
+    orders += 1;
+    await eventually(async () => {
+      const { messages } = await shop.get(`/orders/${id}`);
+      const [mail] = messages.find(({ name }: Json) => name === "SendEmail")?.receivers ?? [];
+      expect(mail).toMatchObject({ state: "retrying", dueAt: expect.any(String) });
+      expect(mail.failures[0]).toMatchObject({ attempt: 1, error: expect.stringContaining("451") });
+    });
+    expect(station(await shop.get("/status"), "email")).toMatchObject({ dead: 0 });
+    await turn(shop, "mail-down", false);
+    await settled(shop, orders);
+    expect((await shop.get(`/orders/${id}`)).mails).toMatchObject([{ deliveries: 1 }]);
+  });
+
+  test("while pricing is silent, the question fails at its deadline and the order is taken at the list price", async () => {
+    await turn(shop, "pricing-down", true);
+    const { status, json } = await shop.call("GET", "/price/WAX-3");
+    expect([status, json.title]).toEqual([503, "Service Unavailable"]);
+    const id = await order(shop, { sku: "WAX-3" });
+    orders += 1;
+    expect(await shop.get(`/orders/${id}`)).toMatchObject({ cents: 1500, priceConfirmed: false });
+    await turn(shop, "pricing-down", false);
+    expect(await shop.get("/price/WAX-3")).toMatchObject({ sku: "WAX-3", cents: 1275 });
+    expect(await settled(shop, orders)).toMatchObject({ atListPrice: 1 });
+  });
+
+  test.each(["payment-answers-lost", "payment-slow"])(
+    "a payment is asked for again and charged once: %s",
+    async (name) => {
+      const before = effect(await shop.get("/status"), "charges").noticed;
+      await turn(shop, name, true);
+      const id = await order(shop);
+      orders += 1;
+      const status = await settled(shop, orders);
+      await turn(shop, name, false);
+      expect(effect(status, "charges").noticed).toBeGreaterThan(before);
+      const payment = (await shop.get(`/orders/${id}`)).messages.find(({ name }: Json) => name === "CapturePayment");
+      expect(payment.receivers).toMatchObject([{ name: "payments", state: "succeeded" }]);
+    },
+  );
+
+  test("every message delivered twice, effects are there once, and the other side notices the second by its key", async () => {
+    const before = await shop.get("/status");
+    await turn(shop, "delivered-twice", true);
+    await order(shop);
+    orders += 1;
+    const status = await settled(shop, orders);
+    await turn(shop, "delivered-twice", false);
+    for (const name of ["mails", "charges", "webhooks"]) {
+      expect([name, effect(status, name).noticed - effect(before, name).noticed]).toEqual([name, 1]);
+    }
+  });
+
+  test("a hundred orders from one click, with every switch on and the process killed in the middle, are placed once each", async () => {
+    const troubles = ["mail-down", "payment-answers-lost", "delivered-twice"];
+    for (const name of troubles) await turn(shop, name, true);
+    const wish = { sku: "PEN-7", email: "many@one.example", postalCode: "20095", count: 400 };
+    expect((await shop.call("POST", "/imports", wish)).status).toBe(202);
+    orders += wish.count;
+    await turn(shop, "kill", true);
+    await eventually(async () => expect(await shop.end("SIGCONT")).toBe("SIGKILL"));
+    shop = shop.returning(await Shop.start(built, place.database));
+    expect((await shop.get("/status")).troubles).toMatchObject({ "mail-down": true, kill: false });
+    await turn(shop, "mail-down", false);
+    for (const name of troubles) await turn(shop, name, false);
+    const status = await settled(shop, orders, 60_000);
+    expect(status.imports).toMatchObject([{ total: 400, placed: 400 }]);
+    expect(await shop.get("/search?q=customer-400")).toMatchObject({ total: 1 });
+  }, 90_000);
 
   test("finishes and ends with 0 on SIGTERM", async () => {
-    await order(shop, "last@one.example");
+    await order(shop);
+    orders += 1;
     expect(await shop.end("SIGTERM")).toBe(0);
-    shop = await Shop.start(built, place.database);
-    await mailsTo(shop, "last@one.example");
+    shop = shop.returning(await Shop.start(built, place.database));
+    await settled(shop, orders);
   });
 });
 
-describe("the shop refuses with a problem document", () => {
+describe("the counters of the shop", () => {
   let place: Place;
   let shop: Shop;
+  let client: Client;
 
   beforeAll(async () => {
-    place = await server();
+    place = await onServer();
     shop = await Shop.start(built, place.database);
+    client = new Client({ connectionString: place.database });
+    await client.connect();
   });
   afterAll(async () => {
+    await client?.end();
     await shop?.end();
     await place?.remove();
   });
 
-  const json = { "content-type": "application/json" };
-  const good = JSON.stringify({ sku: "HORN-1", email: "a@one.example" });
-
-  test.each([
-    ["what is not JSON", { body: "{", headers: json }, 400],
-    ["what is not UTF-8", { body: new Uint8Array([0x22, 0xff, 0x22]), headers: json }, 400],
-    ["an empty body", { headers: json }, 400],
-    ["another content type", { body: good, headers: { "content-type": "text/plain" } }, 415],
-    ["no content type", { body: new TextEncoder().encode(good) }, 415],
-    ["a body that is too large", { body: `"${"x".repeat(1_000_000)}"`, headers: json }, 413],
-    ["JSON that is no object", { body: "null", headers: json }, 422],
-  ] as const)("%s", async (_name, init, status) => {
-    const answer = await shop.raw("/orders", { method: "POST", ...init });
-    expect([answer.status, answer.headers.get("content-type")]).toEqual([status, "application/problem+json"]);
-    expect(answer.json).toMatchObject({ status, title: expect.any(String), detail: expect.any(String) });
-    expect(await shop.get("/orders")).toEqual([]);
-  });
-
-  test("wrong, missing and unknown fields, each with a pointer to it", async () => {
-    const { status, json } = await shop.call("POST", "/orders", { email: "nobody", "a/b~c d": 1 });
-    expect(status).toBe(422);
-    expect(json.errors.map(({ pointer }: { pointer: string }) => pointer)).toEqual([
-      "#/sku",
-      "#/email",
-      "#/a~1b~0c%20d",
-    ]);
-  });
-
-  test("an article that it does not have, with a pointer to the field", async () => {
-    const { status, json } = await shop.call("POST", "/orders", { sku: "HORN-2", email: "a@one.example" });
-    expect([status, json.errors]).toEqual([422, [{ pointer: "#/sku", detail: "is not an article of this shop" }]]);
-    expect(await shop.get("/orders")).toEqual([]);
-  });
-
-  test("an unknown path and an unknown order", async () => {
-    for (const path of [
-      "/nothing",
-      "/orders/",
-      "/orders/1",
-      "/orders/0198c2a4-0000-7000-8000-000000000000",
-      "/post.js",
+  test("tell what is lost and what is repeated when somebody breaks it behind the shop's back", async () => {
+    await order(shop);
+    await order(shop);
+    await settled(shop, 2);
+    await shop.call("POST", "/reports", {});
+    await eventually(async () => expect(effect(await shop.get("/status"), "reports").there).toBe(2));
+    const first = "(select id from shop.placed_order order by n limit 1)";
+    const second = "(select id from shop.placed_order order by n desc limit 1)";
+    for (const [table, column] of [
+      ["outside.charge", "order_id"],
+      ["outside.webhook", "order_id"],
+      ["shop.search_document", "order_id"],
+      ["shop.shipment", "order_id"],
     ]) {
-      const { status, headers } = await shop.call("GET", path);
-      expect([path, status, headers.get("content-type")]).toEqual([path, 404, "application/problem+json"]);
+      await client.query(`delete from ${table} where ${column} = ${first}`);
     }
+    await client.query(`delete from outside.mail where about = ${first}::text`);
+    await client.query(`delete from outside.accounting_line where order_id = ${first}`);
+    await client.query("update shop.sales_figure set orders = orders + 1");
+    await client.query(`insert into outside.charge values ('ch_x', 'x', ${second}, 1, 1)`);
+    await client.query(`insert into shop.ledger_line (order_id, charge_id, cents) values (${second}, 'ch_x', 1)`);
+    await eventually(async () =>
+      expect(wrong(await shop.get("/status"))).toEqual([
+        "mails lost 1",
+        "charges lost 1",
+        "charges repeated 1",
+        "webhooks lost 1",
+        "documents lost 1",
+        "shipments lost 1",
+        "bookings repeated 1",
+        "figures repeated 1",
+        "reports lost 1",
+      ]),
+    );
   });
 
-  test("a method that the path does not take, and names those that it takes", async () => {
-    const { status, headers } = await shop.call("DELETE", "/orders");
-    expect([status, headers.get("allow")]).toEqual([405, "GET, HEAD, POST"]);
-    const head = await shop.call("HEAD", "/orders");
-    expect([head.status, head.json]).toEqual([200, ""]);
-  });
-
-  test("a path with dots, without a look at other files", async () => {
-    // fetch would resolve the dots.
-    const status = await new Promise((resolve, reject) => {
-      const { port } = new URL(shop.url);
-      request({ port, host: "127.0.0.1", path: "/../package.json" }, (response) => {
-        response.resume();
-        resolve(response.statusCode);
-      })
-        .on("error", reject)
-        .end();
-    });
-    expect(status).toBe(404);
-  });
-
-  test("serves the page and what belongs to it, and the page loads nothing from elsewhere", async () => {
-    const page = await shop.raw("/", {});
-    expect(page.headers.get("content-type")).toBe("text/html; charset=utf-8");
-    expect(page.headers.get("content-security-policy")).toBe("default-src 'self'");
-    for (const [path, type] of [
-      ["/page.css", "text/css; charset=utf-8"],
-      ["/page.js", "text/javascript; charset=utf-8"],
-      ["/icon.svg", "image/svg+xml"],
-    ] as const) {
-      expect((await shop.raw(path, {})).headers.get("content-type")).toBe(type);
-    }
-  });
-
-  test("a taken port is replaced by a free one, and a wrong one is refused in a sentence", async () => {
-    const taken = Number(new URL(shop.url).port);
-    const other = await Shop.start(built, place.database, taken);
-    try {
-      expect(other.url).not.toBe(shop.url);
-      expect(await other.get("/orders")).toEqual([]);
-    } finally {
-      await other.end();
-    }
-    const { code, errors } = await runShop(built, { DATABASE_URL: place.database, PORT: "eighty" });
-    expect([code, errors.trim()]).toEqual([1, "PORT must be a whole number from 0 to 65535, not eighty."]);
+  test("do not count as lost what is still on its way or a dead letter", async () => {
+    await turn(shop, "mail-down", true);
+    const before = effect(await shop.get("/status"), "mails").lost;
+    await order(shop);
+    await eventually(async () => expect(station(await shop.get("/status"), "email").retrying).toBe(1));
+    expect(effect(await shop.get("/status"), "mails")).toMatchObject({ wanted: 3, there: 1, lost: before });
   });
 });

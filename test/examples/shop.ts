@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import { createDatabase } from "../support/server.js";
 import { shared } from "../support/shared.js";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
@@ -14,7 +15,17 @@ const dieWithParent = new URL("../support/die-with-parent.mjs", import.meta.url)
 const run = promisify(execFile);
 
 /** Everything that the example imports beside posthorn, and the drivers. */
-const packages = ["zod", "nodemailer", "smtp-server", "pg", "@electric-sql"];
+const packages = [
+  "zod",
+  "nodemailer",
+  "smtp-server",
+  "postal-mime",
+  "csv-parse",
+  "csv-stringify",
+  "standardwebhooks",
+  "pg",
+  "@electric-sql",
+];
 
 export interface BuiltShop {
   readonly folder: string;
@@ -35,18 +46,37 @@ export async function buildShop(): Promise<BuiltShop> {
   return { folder, remove: () => rm(folder, { recursive: true, force: true }) };
 }
 
+/** A database for a shop. */
+export interface Place {
+  readonly database: string;
+  remove(): Promise<void>;
+}
+
+export async function embedded(): Promise<Place> {
+  const folder = await mkdtemp(join(tmpdir(), "posthorn-shop-data-"));
+  return { database: `embedded:${folder}`, remove: () => rm(folder, { recursive: true, force: true }) };
+}
+
+export async function onServer(): Promise<Place> {
+  const database = await createDatabase();
+  return { database: database.url, remove: () => database.drop() };
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: a test looks into answers of every form.
+export type Json = any;
+
 export interface Answer {
   readonly status: number;
   readonly headers: Headers;
-  // biome-ignore lint/suspicious/noExplicitAny: a test looks into answers of every form.
-  readonly json: any;
+  readonly json: Json;
 }
 
-/** A shop that runs. */
+/** A shop that runs, and a visitor of it: the cookie that they are given is kept. */
 export class Shop {
   readonly url: string;
   readonly pid: number;
   readonly #child: ChildProcess;
+  #cookie: string | undefined;
 
   private constructor(child: ChildProcess, pid: number, url: string) {
     this.#child = child;
@@ -55,13 +85,20 @@ export class Shop {
   }
 
   /** Returns when it has printed where to look. */
-  static async start(built: BuiltShop, database: string, port = 0): Promise<Shop> {
-    const child = spawnShop(built, { DATABASE_URL: database, PORT: String(port) });
+  static async start(
+    built: BuiltShop,
+    database: string,
+    { port = 0, program = "shop/main.js" }: { readonly port?: number; readonly program?: string } = {},
+  ): Promise<Shop> {
+    const child = spawnShop(built, { DATABASE_URL: database, PORT: String(port) }, program);
     const ended = outputOf(child);
     if (child.stdout === null || child.pid === undefined) throw new Error("the shop has no pipes");
     for await (const line of createInterface({ input: child.stdout })) {
       const url = /http:\/\/localhost:\d+/.exec(line)?.[0];
-      if (url !== undefined) return new Shop(child, child.pid, url);
+      if (url === undefined) continue;
+      // The pipe goes on being read, or the shop would wait for it.
+      child.stdout.resume();
+      return new Shop(child, child.pid, url);
     }
     throw new Error(`the shop ended before it was open:\n${(await ended).errors}`);
   }
@@ -73,14 +110,28 @@ export class Shop {
   }
 
   async raw(path: string, init: RequestInit): Promise<Answer> {
-    const response = await fetch(this.url + path, init);
+    const headers = new Headers(init.headers);
+    if (this.#cookie !== undefined && !headers.has("cookie")) headers.set("cookie", this.#cookie);
+    const response = await fetch(this.url + path, { ...init, headers });
+    this.#cookie = response.headers.get("set-cookie")?.split(";", 1)[0] ?? this.#cookie;
     const text = await response.text();
     const isJson = /json/.test(response.headers.get("content-type") ?? "") && text !== "";
     return { status: response.status, headers: response.headers, json: isJson ? JSON.parse(text) : text };
   }
 
-  async get(path: string): Promise<Answer["json"]> {
+  async get(path: string): Promise<Json> {
     return (await this.call("GET", path)).json;
+  }
+
+  /** Another visitor of the same shop, without a cookie. */
+  visitor(): Shop {
+    return new Shop(this.#child, this.pid, this.url);
+  }
+
+  /** Carries the cookie over to the next life of the shop. */
+  returning(to: Shop): Shop {
+    to.#cookie = this.#cookie;
+    return to;
   }
 
   /** Sends the signal and returns how the process ended. */
@@ -93,9 +144,15 @@ export class Shop {
   }
 }
 
-/** Runs a shop that is expected to end by itself. */
-export async function runShop(built: BuiltShop, env: Readonly<Record<string, string>>): Promise<Ended> {
-  return outputOf(spawnShop(built, env));
+/** Runs a program of the shop that is expected to end by itself. */
+export async function runShop(
+  built: BuiltShop,
+  env: Readonly<Record<string, string>>,
+  program = "shop/main.js",
+): Promise<Ended> {
+  const child = spawnShop(built, env, program);
+  child.stdout?.resume();
+  return outputOf(child);
 }
 
 interface Ended {
@@ -103,8 +160,8 @@ interface Ended {
   readonly errors: string;
 }
 
-function spawnShop(built: BuiltShop, env: Readonly<Record<string, string>>): ChildProcess {
-  return spawn(process.execPath, ["--import", dieWithParent, join(built.folder, "shop/main.js")], {
+function spawnShop(built: BuiltShop, env: Readonly<Record<string, string>>, program: string): ChildProcess {
+  return spawn(process.execPath, ["--import", dieWithParent, join(built.folder, program)], {
     cwd: built.folder,
     env: { ...process.env, ...env },
     stdio: ["ignore", "pipe", "pipe", "ipc"],

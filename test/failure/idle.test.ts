@@ -100,7 +100,7 @@ test("untilIdle does not wait for a retry that is not due, and returns at once w
 
 test("shared slots of which none came back wake nobody: readers that find nothing rest", () => {
   // A reader that looks and finds nothing gives its empty hands back; being told of that it looked again, for ever, at full speed.
-  const slots = new Slots({ transactions: 3 });
+  const slots = new Slots({ single: false, transactions: 3 });
   let told = 0;
   const unlisten = slots.onFreed(() => {
     told += 1;
@@ -111,4 +111,16 @@ test("shared slots of which none came back wake nobody: readers that find nothin
   slots.give(2);
   expect([told, slots.free]).toEqual([1, 2]);
   unlisten();
+});
+
+test("readers that share slots are told of freed ones in turn, so that none with a backlog starves the others", () => {
+  // The order was always the same: with one slot, the second reader began when the first had drained ten thousand messages.
+  const slots = new Slots({ single: false, transactions: 2 });
+  const told: string[] = [];
+  for (const reader of ["a", "b", "c"]) slots.onFreed(() => told.push(reader));
+  for (let freed = 0; freed < 3; freed += 1) {
+    slots.take(1);
+    slots.give(1);
+  }
+  expect(told.join("")).toBe("abcbcacab");
 });

@@ -1,8 +1,9 @@
 /** Refusals as application/problem+json (RFC 9457), and how what was thrown becomes one. */
 import { STATUS_CODES } from "node:http";
-import { PosthornError, StoppedError } from "posthorn";
+import { DeadlineError, PosthornError, StoppedError } from "posthorn";
 import type { z } from "zod";
-import { UnknownArticle } from "./orders.js";
+import { EmailTaken } from "../features/accounts.js";
+import { UnknownArticle } from "../features/prices.js";
 
 /** What is wrong with one field; `pointer` is a JSON pointer into the body. */
 export interface FieldError {
@@ -26,9 +27,13 @@ export class Problem extends Error {
     this.headers = more.headers ?? {};
   }
 
+  get title(): string {
+    return STATUS_CODES[this.status] ?? "Error";
+  }
+
   toJSON(): object {
-    const { status, message: detail, errors } = this;
-    return { title: STATUS_CODES[status], status, detail, ...(errors ? { errors } : {}) };
+    const { title, status, message: detail, errors } = this;
+    return { title, status, detail, ...(errors ? { errors } : {}) };
   }
 }
 
@@ -36,6 +41,12 @@ export class Problem extends Error {
 export function problemOf(thrown: unknown): Problem {
   if (thrown instanceof Problem) return thrown;
   if (thrown instanceof UnknownArticle) return new Problem(404, thrown.message);
+  if (thrown instanceof EmailTaken) {
+    return new Problem(409, thrown.message, { errors: [{ pointer: "#/email", detail: "has an account already" }] });
+  }
+  if (thrown instanceof DeadlineError) {
+    return new Problem(503, "The answer did not come in time. Try again.", { headers: { "retry-after": "1" } });
+  }
   if (thrown instanceof StoppedError || (thrown instanceof PosthornError && thrown.retryable)) {
     return new Problem(503, "The shop cannot answer at the moment. Try again.", { headers: { "retry-after": "1" } });
   }

@@ -1,0 +1,107 @@
+/** The switches: what each does, what you should see, and what of it counts. */
+import { $, call, el, grouped, write } from "./dom.js";
+
+const troubles = [
+  {
+    name: "mail-down",
+    title: "Mail server down",
+    see: "It answers 451. SendEmail is tried again, less and less often; switch it on, and each mail arrives once. Nothing else slows down.",
+    effects: ["mails", "welcomes"],
+  },
+  {
+    name: "pricing-down",
+    title: "Pricing down",
+    see: "PriceOf is silent. The question fails at its deadline of 400 ms; the order is taken all the same, at the list price.",
+    effects: [],
+    fact: ({ atListPrice }) => `${grouped(atListPrice)} at the list price`,
+  },
+  {
+    name: "payment-slow",
+    title: "Payment service slow",
+    see: "It takes 3 s, the shop waits 2. The charge is made and not known here: it is asked for again, with the same key, and made once.",
+    effects: ["charges"],
+  },
+  {
+    name: "payment-answers-lost",
+    title: "Payment answers lost",
+    see: "It charges, and the line breaks before the answer. The shop asks twice; the service notices the key, and charges once.",
+    effects: ["charges"],
+  },
+  {
+    name: "delivered-twice",
+    title: "Every message delivered twice",
+    see: "Each handler does its work, and its success is lost. The second delivery finds the effect: noticed by its key, or rolled back.",
+    effects: "all",
+  },
+  {
+    name: "kill",
+    title: "SIGKILL in mid-handler",
+    see: "The next payment is taken, and the process dies before it can note that. The supervisor starts it again; the service is asked again, and charges once.",
+    effects: "all",
+    fact: ({ life }) => `life ${life.life}, process ${life.pid}`,
+  },
+];
+
+const cards = new Map();
+
+/** `onTurned()` is called after a switch was turned. */
+export function drawTroubles(onTurned) {
+  $("troubles").replaceChildren(...troubles.map((trouble) => card(trouble, onTurned)));
+}
+
+function card({ name, title, see }, onTurned) {
+  const id = `trouble-${name}`;
+  const button = el(
+    "button",
+    { className: "switch", type: "button", role: "switch", ariaChecked: "false" },
+    el("span"),
+  );
+  button.setAttribute("aria-labelledby", id);
+  button.setAttribute("aria-describedby", `${id}-see`);
+  const counts = el("p", { className: "trouble-counts" });
+  button.addEventListener("click", async () => {
+    const on = button.ariaChecked !== "true";
+    button.ariaChecked = String(on);
+    await call(`troubles/${name}`, { method: "PUT", body: { on } }).then(showSwitches, () => {});
+    onTurned();
+  });
+  cards.set(name, { button, counts });
+  return el(
+    "article",
+    { className: "trouble card", data: { trouble: name } },
+    el("h3", { id }, title),
+    button,
+    el("p", { className: "trouble-see", id: `${id}-see` }, see),
+    counts,
+  );
+}
+
+export function showSwitches(states) {
+  for (const [name, { button }] of cards) button.ariaChecked = String(states[name]);
+}
+
+export function showTroubles(status) {
+  showSwitches(status.troubles);
+  for (const { name, effects, fact } of troubles) {
+    const { counts } = cards.get(name);
+    const mine = status.effects.filter((effect) => effects === "all" || effects.includes(effect.name));
+    const sum = (field) => mine.reduce((all, one) => all + one[field], 0);
+    const texts = mine.length === 0 ? [] : ["lost", "repeated", "noticed"].map((field) => [field, sum(field)]);
+    const shown = [
+      ...(fact === undefined ? [] : [el("span", {}, fact(status))]),
+      ...texts.map(([field, count]) =>
+        el(
+          "span",
+          { data: { count: field, wrong: String(field !== "noticed" && count > 0) } },
+          el("b", {}, grouped(count)),
+          ` ${field}`,
+        ),
+      ),
+    ];
+    if (counts.textContent !== shown.map(({ textContent }) => textContent).join("")) counts.replaceChildren(...shown);
+  }
+}
+
+export function setAway(away) {
+  write($("troubles-title").firstChild, away ? "Make it hard (the shop is being started again) " : "Make it hard ");
+}

@@ -1,0 +1,71 @@
+import { copyFile, mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { isAlive } from "../support/alive.js";
+import { eventually } from "../support/eventually.js";
+import { order, settled, turn } from "./books.js";
+import { type BuiltShop, buildShop, embedded, type Place, runShop, Shop } from "./shop.js";
+
+const program = "shop/supervise.js";
+
+let built: BuiltShop;
+let place: Place;
+
+beforeAll(async () => {
+  built = await buildShop();
+  place = await embedded();
+});
+afterAll(async () => {
+  await place.remove();
+  await built.remove();
+});
+
+async function lifeOf(shop: Shop): Promise<{ life: number; pid: number }> {
+  return eventually(async () => (await shop.get("/status")).life, { withinMs: 20_000 });
+}
+
+describe("the supervisor of the shop", () => {
+  test("starts it again at the same address when it is killed in the middle of a payment, and the order is charged once", async () => {
+    const shop = await Shop.start(built, place.database, { program });
+    const before = await lifeOf(shop);
+    await turn(shop, "kill", true);
+    // The answer may be cut off by the kill, when the payment is quicker than it.
+    await order(shop).catch(() => undefined);
+    await eventually(async () => expect((await lifeOf(shop)).pid).not.toBe(before.pid), { withinMs: 20_000 });
+    const status = await settled(shop, 1);
+    expect(status.life.life).toBe(before.life + 1);
+    expect(status.effects.find(({ name }: { name: string }) => name === "charges").noticed).toBeGreaterThan(0);
+
+    const { pid } = await lifeOf(shop);
+    process.kill(pid, "SIGKILL");
+    await eventually(async () => expect((await lifeOf(shop)).pid).not.toBe(pid), { withinMs: 20_000 });
+
+    expect(await shop.end("SIGTERM")).toBe(0);
+    expect(isAlive((await Promise.resolve(status)).life.pid)).toBe(false);
+  }, 60_000);
+
+  test("is not outlived by the shop, not even when it is killed", async () => {
+    const shop = await Shop.start(built, place.database, { program });
+    const { pid } = await lifeOf(shop);
+    await shop.end("SIGKILL");
+    await eventually(() => expect(isAlive(pid)).toBe(false), { withinMs: 20_000 });
+  }, 60_000);
+
+  test("does not start again what could not be opened the first time, and ends with its code", async () => {
+    const { code, errors } = await runShop(built, { DATABASE_URL: "postgres://127.0.0.1:1/none", PORT: "0" }, program);
+    expect(code).toBe(1);
+    expect(errors).toContain("PH_DATABASE_AWAY");
+    expect(errors).not.toContain("started again");
+  });
+
+  test("gives up with a sentence when each start ends at once", async () => {
+    const folder = join(built.folder, "loop");
+    await mkdir(folder);
+    await copyFile(join(built.folder, program), join(folder, "supervise.js"));
+    await writeFile(join(folder, "main.js"), "process.send({ open: 1 }, () => process.exit(3));\n");
+    const { code, errors } = await runShop(built, {}, "loop/supervise.js");
+    expect(code).toBe(1);
+    expect(errors.match(/it is started again/g)).toHaveLength(4);
+    expect(errors.trim()).toMatch(/5 times in a row soon after its start\. It is not started again\.$/);
+  }, 60_000);
+});
