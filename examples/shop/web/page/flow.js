@@ -65,6 +65,7 @@ const twice = {
 const twiceHere = "Its rows and its end are one commit: of two runs one is refused, and leaves nothing.";
 
 let policies = {};
+let last;
 const rows = new Map();
 
 export function drawFlow(known) {
@@ -108,6 +109,7 @@ function lineRows({ name, message, kind, depth, effect, does }) {
   button.addEventListener("click", () => {
     more.hidden = !more.hidden;
     button.ariaExpanded = String(!more.hidden);
+    if (last !== undefined) showFlow(last);
   });
   rows.set(name, { row, more, bar, cells, answers });
   return [row, more];
@@ -131,7 +133,9 @@ function answersOf({ name, message, kind }, station) {
   return el("dl", { className: "four" }, ...pairs.flatMap(([q, a]) => [el("dt", {}, q), el("dd", {}, a)]));
 }
 
-export function showFlow({ stations, effects }) {
+export function showFlow(status) {
+  last = status;
+  const { stations, effects } = status;
   const byName = new Map(effects.map((effect) => [effect.name, effect]));
   for (const line of lines) {
     const station = stations.find(({ name }) => name === line.name);
