@@ -3,7 +3,7 @@
 -- Only contracts that this worker has handlers for: a message that was handed back waits for a worker that knows it. A message that
 -- has been under two crashed workers is a suspect: a worker holds one of them at a time, and beside it none that has been under one
 -- crash, so that of several killers none makes the others' neighbours pay: both would be blamed for the next crash.
--- Order: by due time. Rows that others are taking are passed over.
+-- Order: by due time. Rows that others are taking are passed over. Where order is kept, only the first of each key is due.
 create or replace function posthorn.take(p_subscription int, p_worker bigint, p_contracts json, p_limit int) returns json
 language plpgsql as $$
 declare
@@ -13,9 +13,14 @@ declare
   v_suspects boolean := false;
   v_ids bigint[];
   v_taken json;
+  v_ordered boolean;
 begin
   perform posthorn.own_transaction((select idempotency = 'at-most-once' from posthorn.subscription where id = p_subscription));
   perform posthorn.hold_worker(p_worker);
+  select s.ordering is not null into v_ordered from posthorn.subscription s where s.id = p_subscription;
+  if v_ordered then
+    perform posthorn.enter(p_subscription);
+  end if;
   -- One session of a worker at a time takes what has been under a crash, and looks at what it holds in a later statement than it takes
   -- the lock in.
   if pg_try_advisory_xact_lock(posthorn.lock_key('suspects', p_worker)) then
@@ -25,12 +30,14 @@ begin
   v_ids := array(select d.id from posthorn.deferred d
     where d.subscription = p_subscription and d.token is null and d.due_at <= clock_timestamp()
       and d.contract = any (v_contracts) and d.crashes < v_below
+      and (not v_ordered or d.place is not null or d.key is null)
     order by d.due_at limit p_limit for update skip locked);
   if coalesce(array_length(v_ids, 1), 0) < p_limit and v_suspects
       and not exists (select from posthorn.deferred d where d.id = any (v_ids) and d.crashes = 1) then
     v_ids := v_ids || array(select d.id from posthorn.deferred d
       where d.subscription = p_subscription and d.token is null and d.due_at <= clock_timestamp()
         and d.contract = any (v_contracts) and d.crashes >= 2
+        and (not v_ordered or d.place is not null or d.key is null)
       order by d.due_at limit 1 for update skip locked);
   end if;
   if v_ids = '{}' then

@@ -26,7 +26,7 @@ begin
     select json_agg(json_build_array(s.id, ceil(extract(epoch from first.due_at - clock_timestamp()) * 1000)))
     from unnest(v_subscriptions) s(id)
     cross join lateral (select d.due_at from posthorn.deferred d
-      where d.subscription = s.id and d.token is null
+      where d.subscription = s.id and d.token is null and d.due_at < 'infinity'
         and d.contract = any ((select a.contracts from posthorn.attendance a where a.worker = p_worker and a.subscription = s.id)::int[])
       order by d.due_at limit 1) first), '[]'));
 end $$;

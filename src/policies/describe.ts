@@ -45,12 +45,18 @@ export function describePolicy(policy: CheckedPolicy): string {
   return [
     tries(data),
     repeats[policy.idempotency],
-    "in no particular order",
+    ordering(policy),
     `up to ${count(data.atOnce)} at once in each process`,
     `a run is ended after ${durationInWords(data.runEndsAfterMs)}`,
     `dead letters are kept for ${durationInWords(data.deadLettersKeptMs)}`,
     told(data),
   ].join("; ");
+}
+
+function ordering({ ordering }: CheckedPolicy): string {
+  if (ordering === "none") return "in no particular order";
+  const dead = ordering.whenDead === "park" ? "wait for you" : "go on";
+  return `in order within each key, where those behind a dead one ${dead}`;
 }
 
 const shownTries = 5;

@@ -7,7 +7,7 @@
 import { ConfigurationError } from "../core/errors.js";
 import { limits } from "../core/limits.js";
 import { checkName } from "../core/names.js";
-import { checkOptions, type Fields, type OptionsOf, refusePlanned } from "../core/options.js";
+import { checkOptions, type Fields, type OptionsOf } from "../core/options.js";
 import { show } from "../core/show.js";
 import type { NoRetry, Retry } from "./retry.js";
 
@@ -45,7 +45,7 @@ export interface Policy<I extends Idempotency = Idempotency> {
 export interface CheckedPolicy {
   readonly idempotency: Idempotency;
   readonly retry: Retry;
-  readonly ordering: "none";
+  readonly ordering: Ordering;
   readonly visibilityTimeoutMs: number;
   readonly deadLetter: { readonly keepMs: number };
   readonly alerts: Alerts;
@@ -101,7 +101,6 @@ function checkExponential(options: object, path: string): Retry {
   return Object.freeze({ kind: "exponential", ...checked });
 }
 
-/** The order per key, checked like every other decision before it is refused as planned: a typing error is told first. */
 const orderingFields = {
   per: { type: "choice", values: ["key"], required: true, doc: "What order is kept within" },
   whenDead: {
@@ -112,12 +111,9 @@ const orderingFields = {
   },
 } as const satisfies Fields;
 
-function checkOrdering(value: unknown, path: string): "none" {
+function checkOrdering(value: unknown, path: string): Ordering {
   if (value === "none") return value;
-  if (typeof value === "object" && value !== null) {
-    checkOptions(value, orderingFields, path);
-    return refusePlanned(`${path}: { per: "key" }`);
-  }
+  if (typeof value === "object" && value !== null) return checkOptions(value, orderingFields, path);
   const message = `${path} must be "none" or { per: "key", whenDead: "park" | "skip" }; got ${show(value)}.`;
   throw new ConfigurationError("PH_OPTION_INVALID", message, { path });
 }

@@ -341,6 +341,45 @@ create table posthorn.discarded (
 );
 create index discarded_kept on posthorn.discarded (keep_until);
 ` },
+  { name: "migrations/0010_order.sql", text: `-- Order per key: which readers keep it, whose turn it is, and what waits behind what.
+
+alter type posthorn.outcome add value 'parked';
+
+-- What happens to the messages behind a dead one; null where no order is kept.
+alter table posthorn.subscription add column ordering text check (ordering in ('park', 'skip'));
+
+-- A key whose later messages wait outside of the log, behind the first of those that wait. No counter: what waits is counted when asked.
+create table posthorn.parked_key (
+  subscription int not null references posthorn.subscription (id),
+  key text not null,
+  parked_at timestamptz not null default clock_timestamp(),
+  primary key (subscription, key)
+);
+
+-- The turn of a waiting message within its key: by place, not by id, because a message that was committed late has a lower id. Those
+-- behind the first are due at infinity. Null: not of an ordered reader, or it has not entered its key's order yet.
+create sequence posthorn.place;
+alter table posthorn.deferred add column place bigint;
+create index deferred_by_place on posthorn.deferred (subscription, key, place) where place is not null;
+-- Messages that have not entered the order of their key, for readers that keep one.
+alter table posthorn.dead_letter add column place bigint;
+create index dead_letter_by_place on posthorn.dead_letter (subscription, key, place) where place is not null;
+alter table posthorn.invalid add column place bigint;
+create index invalid_by_place on posthorn.invalid (subscription, key, place) where place is not null;
+
+-- Of an ordered claim: a hash of each message's key, and the number of the oldest claim of its lane that was open then.
+do $do$
+begin
+  for slot in 1..8 loop
+    execute format('alter table posthorn.claim_%s add column keys bigint[], add column open_from bigint', slot);
+  end loop;
+end $do$;
+
+-- What an ordered claim may take of a page: the first \`taken\` messages; of them those to run, and those whose key is parked.
+create type posthorn.turn as (
+  taken int, keys bigint[], open_from bigint, ids bigint[], slots smallint[], items text, parked bigint[], parked_slots smallint[]
+);
+` },
   { name: "functions/01_slots.sql", text: `-- by_slot(signature, returns, body): makes posthorn.<signature> from one body for all slots of the ring: {slot} in the body is
 -- the number of a slot, and the first argument, p_slot, chooses. The statements inside name their tables directly, so each has a
 -- cached plan over one plain table. Not for use at run time.
@@ -541,8 +580,9 @@ begin
 end $$;
 ` },
   { name: "functions/04_claim.sql", text: `-- claim(subscription, lane, worker, limit): takes the next messages of a lane for a worker. Returns the text of a JSON document:
---   { missed } when another session is claiming this lane just now, { } when there is nothing, else
---   { claim, token, slot, messages: [[id, nonce, slot, contract, key, payload, headers, published_at in ms]] }.
+--   { missed } when another session is claiming this lane just now, { } when there is nothing; where order is kept { blocked } when the next
+--   message must wait for one that runs, { again } when all that was taken waits behind parked keys; else
+--   { claim, token, slot, parts?, messages: [[id, nonce, slot, contract, key, payload, headers, published_at in ms]] }; \`parts\` of it are written.
 -- Windows between ticks: a position names a floor tick, a ceiling tick and a place between them. First come the messages that
 -- were committed late (at or below the floor's id, unseen by the floor, seen by the ceiling), then those above the floor's id.
 -- Every committed message is in exactly one window, because ceilings never go down, snapshots only grow, and pages are read after
@@ -551,7 +591,10 @@ end $$;
 create or replace function posthorn.claim(p_subscription int, p_lane int, p_worker bigint, p_limit int) returns text
 language plpgsql as $$
 declare
-  v_channel int := (select s.channel from posthorn.subscription s where s.id = p_subscription);
+  v_channel int;
+  v_ordering text;
+  v_turn posthorn.turn;
+  v_before posthorn.position;
   v_ring posthorn.ring;
   v_at posthorn.position;
   v_floor posthorn.tick;
@@ -563,6 +606,7 @@ declare
   v_claim bigint;
   v_token bigint := (random() * 9e18)::bigint;
 begin
+  select s.channel, s.ordering into v_channel, v_ordering from posthorn.subscription s where s.id = p_subscription;
   perform posthorn.hold_worker(p_worker);
   if not pg_try_advisory_xact_lock(posthorn.lock_key('lane', p_subscription, p_lane)) then
     return '{"missed":true}';
@@ -579,6 +623,7 @@ begin
 
   loop
     v_took_late := v_at.late;
+    v_before := v_at;
     if v_at.late then
       v_batch := posthorn.late_page(v_ring.slots, v_channel, p_lane, v_at.late_xids, v_at.last_id, v_floor.ceiling_id, p_limit);
       v_taken := coalesce(cardinality(v_batch.ids), 0);
@@ -611,6 +656,15 @@ begin
     exit when v_taken > 0;
   end loop;
 
+  if v_ordering is not null then
+    v_turn := posthorn.in_order(v_ring.slots, p_subscription, v_channel, p_lane, v_batch);
+    if v_turn.taken = 0 then
+      return '{"blocked":true}';
+    elsif v_turn.taken < v_taken then
+      v_at := v_before;
+      v_at.last_id := v_batch.ids[v_turn.taken];
+    end if;
+  end if;
   if v_opened then
     v_ceiling.id := nextval('posthorn.tick_id');
     perform posthorn.write_tick(v_at.slot, v_ceiling.id, v_ceiling.ceiling_id, v_ceiling.snapshot);
@@ -621,6 +675,11 @@ begin
   v_at.ceiling := v_ceiling.id;
   if v_batch.slots is null and v_ring.slots[1] <> v_at.slot then
     v_batch.slots := array_fill(v_ring.slots[1], array[v_taken]);
+  end if;
+  if v_ordering is not null then
+    perform posthorn.write_turn(v_claim, v_token, p_worker, p_subscription, v_channel, p_lane, v_at, v_took_late, v_ring, v_turn, v_batch.ids, v_batch.slots);
+    return case when v_turn.ids is null then '{"again":true}' else concat('{"claim":"', v_claim, '","token":"', v_token, '","slot":', v_at.slot,
+      ',"parts":', case when v_turn.parked is null then 0 else 1 end, ',"messages":[', v_turn.items, ']}') end;
   end if;
   perform posthorn.write_claim(v_at.slot, v_claim, v_token, p_worker, p_subscription, p_lane, v_at, v_took_late, v_batch.ids, v_batch.slots);
   return concat('{"claim":"', v_claim, '","token":"', v_token, '","slot":', v_at.slot, ',"messages":[', v_batch.items, ']}');
@@ -956,9 +1015,17 @@ begin
   if v_row.id is null then
     perform posthorn.raise_lost(json_build_object('deferred', p_deferred::text));
   end if;
-  -- The fence was the row; the ending is for the history, and lies where the log is open now.
-  perform posthorn.end_of((select slot from posthorn.ring), v_row.subscription, v_row.message, v_row.delivery, p_outcome, null, v_row.worker);
+  -- The fence was the row; the ending is for the history.
+  perform posthorn.end_of(posthorn.slot_for_end(v_row), v_row.subscription, v_row.message, v_row.delivery, p_outcome, null, v_row.worker);
   return v_row;
+end $$;
+
+-- slot_for_end(row): where the end of a delivery from \`deferred\` is written: where the log is open now; of a first delivery, which was moved there
+-- while it ran, where its message lies, since its first hold may end it there as well.
+create or replace function posthorn.slot_for_end(p_row posthorn.deferred) returns smallint
+language plpgsql as $$
+begin
+  return coalesce(case when p_row.delivery = 1 then (posthorn.where_in_log(p_row.message, p_row.nonce)).slot end, (select slot from posthorn.ring));
 end $$;
 
 -- ids(list): a JSON list of ids as an array; null for none.
@@ -1100,26 +1167,39 @@ language plpgsql as $$
 declare
   v_defer json := p_next -> 'defer';
   v_dead json := p_next -> 'dead';
+  v_ordering text := case when p_row.key is not null then (select s.ordering from posthorn.subscription s where s.id = p_row.subscription) end;
 begin
   if v_defer is not null then
+    p_row.due_at := clock_timestamp() + (v_defer ->> 'delayMs')::float8 * interval '1 ms';
+    -- What comes from outside of its key's order enters it when it is due.
+    if v_ordering is not null and (p_row.place is not null or v_defer -> 'outside' is null) then
+      p_row := posthorn.turn_of(p_row);
+    end if;
     insert into posthorn.deferred (subscription, due_at, delivery, attempts, crashes, reason, message, nonce, channel, lane, contract, key, payload,
-        headers, published_at, history)
-      values (p_row.subscription, clock_timestamp() + (v_defer ->> 'delayMs')::float8 * interval '1 ms', p_row.delivery + 1,
+        headers, published_at, history, place)
+      values (p_row.subscription, p_row.due_at, p_row.delivery + 1,
         (v_defer ->> 'attempts')::int, (v_defer ->> 'crashes')::int, p_outcome, p_row.message, p_row.nonce, p_row.channel, p_row.lane,
-        p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history)
+        p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history, p_row.place)
       on conflict (subscription, message) do update set due_at = excluded.due_at, delivery = excluded.delivery, attempts = excluded.attempts,
-        crashes = excluded.crashes, reason = excluded.reason, history = excluded.history, token = null, worker = null, taken_at = null;
-  elsif v_dead is not null then
+        crashes = excluded.crashes, reason = excluded.reason, history = excluded.history, place = excluded.place, token = null, worker = null, taken_at = null;
+    return;
+  end if;
+  -- One that ended badly lies in the way of those behind it, or does not.
+  p_row.place := case v_ordering when 'park' then coalesce(p_row.place, nextval('posthorn.place')) end;
+  if p_row.place is not null then
+    perform posthorn.park(p_row.subscription, p_row.key);
+  end if;
+  if v_dead is not null then
     insert into posthorn.dead_letter (subscription, died_at, keep_until, reason, delivery, attempts, crashes, message, nonce, channel, lane,
-        contract, key, payload, headers, published_at, history)
+        contract, key, payload, headers, published_at, history, place)
       values (p_row.subscription, clock_timestamp(), clock_timestamp() + (v_dead ->> 'keepMs')::float8 * interval '1 ms', v_dead ->> 'reason',
         p_row.delivery, (v_dead ->> 'attempts')::int, (v_dead ->> 'crashes')::int, p_row.message, p_row.nonce, p_row.channel, p_row.lane,
-        p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history);
+        p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history, p_row.place);
   elsif p_next -> 'invalid' is not null then
     insert into posthorn.invalid (subscription, found_at, issues, delivery, message, nonce, channel, lane, contract, key, payload, headers,
-        published_at, history)
+        published_at, history, place)
       values (p_row.subscription, clock_timestamp(), p_next -> 'invalid', p_row.delivery, p_row.message, p_row.nonce, p_row.channel, p_row.lane,
-        p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history);
+        p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history, p_row.place);
   end if;
 end $$;
 ` },
@@ -1128,7 +1208,7 @@ end $$;
 -- Only contracts that this worker has handlers for: a message that was handed back waits for a worker that knows it. A message that
 -- has been under two crashed workers is a suspect: a worker holds one of them at a time, and beside it none that has been under one
 -- crash, so that of several killers none makes the others' neighbours pay: both would be blamed for the next crash.
--- Order: by due time. Rows that others are taking are passed over.
+-- Order: by due time. Rows that others are taking are passed over. Where order is kept, only the first of each key is due.
 create or replace function posthorn.take(p_subscription int, p_worker bigint, p_contracts json, p_limit int) returns json
 language plpgsql as $$
 declare
@@ -1138,9 +1218,14 @@ declare
   v_suspects boolean := false;
   v_ids bigint[];
   v_taken json;
+  v_ordered boolean;
 begin
   perform posthorn.own_transaction((select idempotency = 'at-most-once' from posthorn.subscription where id = p_subscription));
   perform posthorn.hold_worker(p_worker);
+  select s.ordering is not null into v_ordered from posthorn.subscription s where s.id = p_subscription;
+  if v_ordered then
+    perform posthorn.enter(p_subscription);
+  end if;
   -- One session of a worker at a time takes what has been under a crash, and looks at what it holds in a later statement than it takes
   -- the lock in.
   if pg_try_advisory_xact_lock(posthorn.lock_key('suspects', p_worker)) then
@@ -1150,12 +1235,14 @@ begin
   v_ids := array(select d.id from posthorn.deferred d
     where d.subscription = p_subscription and d.token is null and d.due_at <= clock_timestamp()
       and d.contract = any (v_contracts) and d.crashes < v_below
+      and (not v_ordered or d.place is not null or d.key is null)
     order by d.due_at limit p_limit for update skip locked);
   if coalesce(array_length(v_ids, 1), 0) < p_limit and v_suspects
       and not exists (select from posthorn.deferred d where d.id = any (v_ids) and d.crashes = 1) then
     v_ids := v_ids || array(select d.id from posthorn.deferred d
       where d.subscription = p_subscription and d.token is null and d.due_at <= clock_timestamp()
         and d.contract = any (v_contracts) and d.crashes >= 2
+        and (not v_ordered or d.place is not null or d.key is null)
       order by d.due_at limit 1 for update skip locked);
   end if;
   if v_ids = '{}' then
@@ -1305,8 +1392,12 @@ begin
   if v_new then
     perform posthorn.new_lanes(v_row.id, (select lanes from posthorn.channel where id = v_channel), false);
   end if;
-  update posthorn.subscription set idempotency = p_idempotency, policy = p_policy, service = p_service, declared_at = clock_timestamp()
+  update posthorn.subscription set idempotency = p_idempotency, policy = p_policy, service = p_service, declared_at = clock_timestamp(),
+      ordering = p_policy #>> '{ordering,whenDead}'
     where id = v_row.id;
+  if v_row.ordering is not null and p_policy #>> '{ordering,whenDead}' is null then
+    perform posthorn.order_ends(v_row.id);
+  end if;
   return json_build_object('subscription', v_row.id, 'channel', v_channel);
 end $$;
 ` },
@@ -1338,7 +1429,7 @@ begin
     select json_agg(json_build_array(s.id, ceil(extract(epoch from first.due_at - clock_timestamp()) * 1000)))
     from unnest(v_subscriptions) s(id)
     cross join lateral (select d.due_at from posthorn.deferred d
-      where d.subscription = s.id and d.token is null
+      where d.subscription = s.id and d.token is null and d.due_at < 'infinity'
         and d.contract = any ((select a.contracts from posthorn.attendance a where a.worker = p_worker and a.subscription = s.id)::int[])
       order by d.due_at limit 1) first), '[]'));
 end $$;
@@ -1563,7 +1654,11 @@ declare
 begin
   for v_row in select * from posthorn.deferred where worker = p_worker.id and token is not null order by id for update loop
     select * into v_subscription from posthorn.subscription where id = v_row.subscription;
-    perform posthorn.end_of((select slot from posthorn.ring), v_row.subscription, v_row.message, v_row.delivery, 'crashed', null, p_worker.id);
+    if not posthorn.end_of(posthorn.slot_for_end(v_row), v_row.subscription, v_row.message, v_row.delivery, 'crashed', null, p_worker.id) then
+      -- Moved here from an open claim while its handler's transaction committed under its first hold.
+      delete from posthorn.deferred where id = v_row.id;
+      continue;
+    end if;
     perform posthorn.after_crash(p_worker, v_subscription, v_row.taken_at, v_row, v_subscription.idempotency = 'at-most-once',
       v_row.crashes >= 1 or not v_suspects);
     v_freed := v_freed + 1;
@@ -2053,7 +2148,7 @@ begin
     )
     delete from posthorn.%1$I l using picked where l.id = picked.id
       returning l.id, l.subscription, null::timestamptz, l.delivery, %2$s, %3$s, 'released'::posthorn.outcome, null::bigint, null::bigint,
-        null::timestamptz, l.message, l.nonce, l.channel, l.lane, l.contract, l.key, l.payload, l.headers, l.published_at, l.history $sql$,
+        null::timestamptz, l.message, l.nonce, l.channel, l.lane, l.contract, l.key, l.payload, l.headers, l.published_at, l.history, l.place $sql$,
     case p_filter ->> 'list' when 'invalid' then 'invalid' else 'dead_letter' end,
     case p_filter ->> 'list' when 'invalid' then '0' else 'l.attempts' end,
     case p_filter ->> 'list' when 'invalid' then '0' else 'l.crashes' end,
@@ -2072,7 +2167,7 @@ begin
   for v_row in select * from posthorn.take_letters(p_filter, p_limit) loop
     v_row.history := posthorn.with_entry(v_row.history, json_build_object('attempt', v_row.attempts, 'outcome', 'redriven', 'by', p_by,
       'endedAt', clock_timestamp()));
-    perform posthorn.follow(v_row, 'released', '{"defer":{"delayMs":0,"attempts":0,"crashes":0}}');
+    perform posthorn.follow(v_row, 'released', '{"defer":{"delayMs":0,"attempts":0,"crashes":0,"outside":true}}');
     v_done := v_done || json_build_object('message', posthorn.public_id(v_row.message, v_row.nonce),
       'subscription', (select name from posthorn.subscription where id = v_row.subscription));
   end loop;
@@ -2096,6 +2191,9 @@ begin
       values (v_row.subscription, v_row.message, v_row.nonce, v_row.contract, clock_timestamp(), clock_timestamp()
         + coalesce((v_subscription.policy #>> '{deadLetter,keepMs}')::float8, 2592000000) * interval '1 ms', p_by, p_reason, p_filter ->> 'list',
         v_row.delivery, v_row.attempts, v_row.published_at, v_row.history);
+    if v_row.place is not null then
+      perform posthorn.promote_key(v_row.subscription, v_row.key);
+    end if;
     v_done := v_done || json_build_object('message', posthorn.public_id(v_row.message, v_row.nonce), 'subscription', v_subscription.name);
   end loop;
   delete from posthorn.discarded where (subscription, message) in (
@@ -2223,6 +2321,321 @@ language sql stable as $$
           'owner', t.owner, 'by', t.registered_by) order by t.name, t.version), '[]')
         from posthorn.contract t join posthorn.channel c on c.id = t.channel))
 $$;
+` },
+  { name: "functions/19_order.sql", text: `-- Order per key. Of a reader that keeps it, these hold for each key:
+--   a message runs only when all before it have ended for good, were put aside before it, or were skipped over as dead;
+--   while a claim is open, no other claim takes a message whose key it holds: the page is cut before it;
+--   while a key is parked, its messages are put aside behind those that wait, and only the first of them is due.
+-- A claim looks at open claims in an earlier statement than at parked keys: a failing holder closes its part and parks the key in one transaction,
+-- so whoever sees the part sees the key.
+
+-- in_order(slots, subscription, channel, lane, batch): what may be taken of a page; \`taken\` 0 when its first message must wait.
+create or replace function posthorn.in_order(p_slots smallint[], p_subscription int, p_channel int, p_lane int, p_batch posthorn.batch)
+returns posthorn.turn language plpgsql as $$
+declare
+  v_turn posthorn.turn;
+  v_slots smallint[] := coalesce(p_batch.slots, array_fill(p_slots[1], array[cardinality(p_batch.ids)]));
+  v_keys text[];
+  v_open bigint[];
+  v_unknown boolean;
+  v_waiting text[];
+  v_ours text[];
+begin
+  select o.keys, o.open_from, o.unknown into v_open, v_turn.open_from, v_unknown from posthorn.open_keys(p_slots, p_subscription, p_lane) o;
+  v_keys := case when p_batch.slots is null then posthorn.keys_of(p_slots[1], p_channel, p_lane, p_batch.ids)
+    else array(select i.item ->> 4 from json_array_elements(('[' || p_batch.items || ']')::json) i(item)) end;
+  v_waiting := array(select p.key from posthorn.parked_key p where p.subscription = p_subscription and p.key = any (v_keys));
+  if v_waiting <> '{}' then
+    -- Held until the end of this transaction, so that nobody finds the key's waiting messages gone while some are added.
+    v_ours := array(select p.key from posthorn.parked_key p where p.subscription = p_subscription and p.key = any (v_waiting) for update skip locked);
+  end if;
+  v_turn.keys := array(select hashtextextended(k.key, 0) from unnest(v_keys) k(key));
+  v_turn.taken := cardinality(v_keys);
+  if v_unknown then
+    v_turn.taken := 0;
+  elsif v_open is not null or v_waiting <> '{}' then
+    v_turn.taken := coalesce((select k.n - 1 from unnest(v_keys, v_turn.keys) with ordinality k(key, hash, n)
+      where k.hash = any (v_open) or (k.key = any (v_waiting) and k.key <> all (v_ours)) limit 1), v_turn.taken);
+  end if;
+  if v_turn.taken = cardinality(v_keys) and v_waiting = '{}' then
+    v_turn.ids := p_batch.ids;
+    v_turn.slots := p_batch.slots;
+    v_turn.items := p_batch.items;
+    return v_turn;
+  end if;
+  v_turn.keys := v_turn.keys[1 : v_turn.taken];
+  select array_agg(m.id) filter (where not m.waits), array_agg(m.slot) filter (where not m.waits), string_agg(m.item::text, ',') filter (where not m.waits),
+      array_agg(m.id) filter (where m.waits), array_agg(m.slot) filter (where m.waits)
+    into v_turn.ids, v_turn.slots, v_turn.items, v_turn.parked, v_turn.parked_slots
+    from (select i.id, i.slot, i.item, coalesce(i.key = any (v_waiting), false) as waits
+      from rows from (unnest(p_batch.ids), unnest(v_slots), unnest(v_keys), json_array_elements(('[' || p_batch.items || ']')::json))
+        with ordinality i(id, slot, key, item, n) where i.n <= v_turn.taken) m;
+  return v_turn;
+end $$;
+
+-- open_keys: hashes of the keys that open claims of a lane hold, the number from which on a claim can be open, and whether one is open whose
+-- keys nobody wrote down: it was made while the reader kept no order.
+create or replace function posthorn.open_keys(p_slots smallint[], p_subscription int, p_lane int, out keys bigint[], out open_from bigint, out unknown boolean)
+language plpgsql as $$
+declare
+  v_slot smallint;
+  v_found record;
+begin
+  unknown := false;
+  foreach v_slot in array p_slots loop
+    v_found := posthorn.open_keys_of(v_slot, p_subscription, p_lane);
+    keys := coalesce(keys || v_found.keys, v_found.keys, keys);
+    open_from := coalesce(v_found.open_from, open_from);
+    unknown := unknown or v_found.unknown;
+  end loop;
+end $$;
+
+-- Plan: claim_N_by_n from the oldest claim that can be open, probes of settlement_N_by_part.
+select posthorn.by_slot(
+  'open_keys_of(p_slot smallint, p_subscription int, p_lane int, out keys bigint[], out open_from bigint, out unknown boolean)', 'record', $body$
+  declare v_newest posthorn.claim_1;
+  begin
+    unknown := false;
+    select * into v_newest from posthorn.claim_{slot} c where c.subscription = p_subscription and c.lane = p_lane order by c.n desc limit 1;
+    if v_newest.id is null then
+      return;
+    elsif v_newest.open_from is null then
+      select min(c.n), count(*) > 0 into open_from, unknown from posthorn.open_claims() c where c.subscription = p_subscription and c.lane = p_lane;
+    else
+      select min(c.n), array_agg(m.key), coalesce(bool_or(c.keys is null), false) into open_from, keys, unknown
+        from posthorn.claim_{slot} c left join lateral unnest(c.messages, c.keys) m(id, key)
+          on not exists (select from posthorn.settlement_{slot} t where t.claim = c.id and m.id = any (t.messages) and t.outcome is distinct from 'begun' offset 0)
+        where c.subscription = p_subscription and c.lane = p_lane and c.n >= v_newest.open_from
+          and not exists (select from posthorn.settlement_{slot} t where t.claim = c.id and t.closes offset 0);
+    end if;
+    open_from := coalesce(open_from, v_newest.n + 1);
+  end;
+$body$);
+
+-- keys_of: the keys of messages, in the order of their ids.
+select posthorn.by_slot('keys_of(p_slot smallint, p_channel int, p_lane int, p_ids bigint[])', 'text[]', $body$
+  return array(select m.key from unnest(p_ids) i(id)
+    cross join lateral (select m.key from posthorn.message_{slot} m where m.channel = p_channel and m.lane = p_lane and m.id = i.id offset 0) m);
+$body$);
+
+-- write_turn: the claim row of an ordered claim, and what it puts aside.
+create or replace function posthorn.write_turn(
+  p_claim bigint, p_token bigint, p_worker bigint, p_subscription int, p_channel int, p_lane int, p_at posthorn.position, p_took_late boolean,
+  p_ring posthorn.ring, p_turn posthorn.turn, p_ids bigint[], p_slots smallint[]
+) returns void
+language plpgsql as $$
+declare
+  v_slot smallint;
+begin
+  perform posthorn.write_ordered_claim(p_at.slot, p_claim, p_token, p_worker, p_subscription, p_lane, p_at, p_took_late, p_ids[1 : p_turn.taken],
+    p_slots[1 : p_turn.taken], p_turn.keys, p_turn.open_from);
+  if p_turn.parked is null then
+    return;
+  end if;
+  -- By slot of the ring, the oldest first: within a slot in the order of the page.
+  foreach v_slot in array p_ring.slots loop
+    perform posthorn.put_aside_of(v_slot, p_subscription, p_channel, p_lane,
+      array(select m.id from unnest(p_turn.parked, p_turn.parked_slots) m(id, slot) where m.slot = v_slot));
+  end loop;
+  perform posthorn.settle_part_of(p_at.slot, p_claim, p_token, 1, 'parked', p_turn.ids is null, p_turn.parked);
+end $$;
+
+select posthorn.by_slot(
+  'write_ordered_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription int, p_lane int, p_at posthorn.position, p_took_late boolean, p_messages bigint[], p_message_slots smallint[], p_keys bigint[], p_open_from bigint)',
+  'void', $body$
+  insert into posthorn.claim_{slot} (id, n, token, worker, floor, ceiling, last_id, at, subscription, lane, late, took_late, late_xids, messages, message_slots,
+      keys, open_from)
+    values (p_claim, p_at.n, p_token, p_worker, p_at.floor, p_at.ceiling, p_at.last_id, clock_timestamp(), p_subscription, p_lane, p_at.late,
+      p_took_late, p_at.late_xids, p_messages, p_message_slots, p_keys, p_open_from);
+$body$);
+
+-- put_aside_of: messages that were never run, behind those of their key that wait. The first delivery ends as parked.
+select posthorn.by_slot('put_aside_of(p_slot smallint, p_subscription int, p_channel int, p_lane int, p_ids bigint[])', 'void', $body$
+  insert into posthorn.deferred (subscription, due_at, delivery, attempts, crashes, reason, message, nonce, channel, lane, contract, key, payload, headers,
+      published_at, history, place)
+    select p_subscription, 'infinity', 2, 0, 0, 'parked', m.id, m.nonce, m.channel, m.lane, m.contract, m.key, m.payload, m.headers, m.published_at, '[]',
+      nextval('posthorn.place')
+    from unnest(p_ids) i(id)
+      cross join lateral (select * from posthorn.message_{slot} m where m.channel = p_channel and m.lane = p_lane and m.id = i.id offset 0) m;
+$body$);
+
+-- park(subscription, key): later messages of the key wait from now on.
+create or replace function posthorn.park(p_subscription int, p_key text) returns void
+language plpgsql as $$
+begin
+  insert into posthorn.parked_key (subscription, key) values (p_subscription, p_key) on conflict do nothing;
+end $$;
+
+-- turn_of(row): gives a delivery that is to wait its place in the order of its key, and when it is due there: what waits behind another is
+-- due at infinity. Only for a key that this holder holds or that is parked already.
+create or replace function posthorn.turn_of(p_row posthorn.deferred) returns posthorn.deferred
+language plpgsql as $$
+begin
+  perform posthorn.park(p_row.subscription, p_row.key);
+  p_row.place := coalesce(p_row.place, nextval('posthorn.place'));
+  if posthorn.is_behind(p_row.subscription, p_row.key, p_row.place) then
+    p_row.due_at := 'infinity';
+  end if;
+  return p_row;
+end $$;
+
+-- is_behind: whether a message of the key with a lower place waits, runs, or lies dead in the way.
+create or replace function posthorn.is_behind(p_subscription int, p_key text, p_place bigint) returns boolean
+language plpgsql as $$
+begin
+  return exists (select from posthorn.deferred d where d.subscription = p_subscription and d.key = p_key and d.place < p_place)
+    or exists (select from posthorn.dead_letter d where d.subscription = p_subscription and d.key = p_key and d.place < p_place)
+    or exists (select from posthorn.invalid d where d.subscription = p_subscription and d.key = p_key and d.place < p_place);
+end $$;
+
+-- promote(subscription, keys): makes the next message of each key due, or lets the key go when nothing of it waits. Repeatable: it looks at what is
+-- there. A step of its own after the end of the message before: in the handler's transaction its row lock would stop the lane.
+create or replace function posthorn.promote(p_subscription int, p_keys json) returns int
+language plpgsql as $$
+declare
+  v_key text;
+  v_promoted int := 0;
+begin
+  perform posthorn.own_transaction(false);
+  -- In one order, so that two that promote the same keys wait for each other only one way.
+  for v_key in select distinct k from json_array_elements_text(p_keys) k order by k loop
+    v_promoted := v_promoted + posthorn.promote_key(p_subscription, v_key);
+  end loop;
+  return v_promoted;
+end $$;
+
+create or replace function posthorn.promote_key(p_subscription int, p_key text) returns int
+language plpgsql as $$
+declare
+  v_next posthorn.deferred;
+begin
+  perform from posthorn.parked_key p where p.subscription = p_subscription and p.key = p_key for update;
+  if not found then
+    return 0;
+  end if;
+  -- A later statement than the lock: whoever held it may have put messages aside.
+  select * into v_next from posthorn.deferred d where d.subscription = p_subscription and d.key = p_key and d.place is not null order by d.place limit 1;
+  if v_next.id is null then
+    delete from posthorn.parked_key p where p.subscription = p_subscription and p.key = p_key
+      and not posthorn.is_behind(p_subscription, p_key, 9223372036854775807);
+  elsif v_next.due_at = 'infinity' and not posthorn.is_behind(p_subscription, p_key, v_next.place) then
+    update posthorn.deferred set due_at = clock_timestamp() where id = v_next.id and due_at = 'infinity';
+    return 1;
+  end if;
+  return 0;
+end $$;
+
+-- enter(subscription): messages that wait outside of the order of their key (delayed, or redriven where the others went on) and are due take their
+-- place at its end. Not while a claim holds the key; whoever claims next must see what was decided here, hence the lock of the lane.
+create or replace function posthorn.enter(p_subscription int) returns void
+language plpgsql as $$
+declare
+  v_ring posthorn.ring;
+  v_row posthorn.deferred;
+  v_open record;
+begin
+  if not exists (select from posthorn.deferred d where d.subscription = p_subscription and d.token is null and d.place is null and d.key is not null
+      and d.due_at <= clock_timestamp()) or not pg_try_advisory_xact_lock(posthorn.lock_key('lane', p_subscription, 0)) then
+    return;
+  end if;
+  select * into v_ring from posthorn.ring;
+  select * into v_open from posthorn.open_keys(v_ring.slots, p_subscription, 0);
+  for v_row in select * from posthorn.deferred d where d.subscription = p_subscription and d.token is null and d.place is null and d.key is not null
+      and d.due_at <= clock_timestamp() order by d.due_at limit 100 for update skip locked loop
+    if v_open.unknown or hashtextextended(v_row.key, 0) = any (v_open.keys) then
+      update posthorn.deferred set due_at = clock_timestamp() + interval '20 ms' where id = v_row.id;
+    else
+      v_row := posthorn.turn_of(v_row);
+      update posthorn.deferred set place = v_row.place, due_at = v_row.due_at where id = v_row.id;
+    end if;
+  end loop;
+end $$;
+
+-- spill(parts, spill): ends a claim that has been open too long, so that its lane goes on: each of its messages that still runs becomes the first of
+-- a parked key, held by the same worker under the same delivery; those that wait behind it are put aside. \`parts\` are settled first.
+--   { claim, slot, token, part, closes, worker, running: [id], waiting: [id] }
+-- Returns [[message, deferred, token]] of those that run. Raises PH005.
+create or replace function posthorn.spill(p_parts json, p_spill json) returns json
+language plpgsql as $$
+declare
+  v_claim posthorn.claim_1;
+  v_running bigint[] := posthorn.ids(p_spill -> 'running');
+  v_message bigint;
+  v_row posthorn.deferred;
+  v_held json[] := '{}';
+begin
+  perform posthorn.own_transaction(true);
+  perform posthorn.hold_worker((p_spill ->> 'worker')::bigint);
+  if p_parts is not null then
+    perform posthorn.conclude(p_parts);
+  end if;
+  if not posthorn.settle_part_of((p_spill ->> 'slot')::smallint, (p_spill ->> 'claim')::bigint, (p_spill ->> 'token')::bigint, (p_spill ->> 'part')::int,
+      'parked', (p_spill ->> 'closes')::boolean, v_running || posthorn.ids(p_spill -> 'waiting')) then
+    perform posthorn.raise_lost(json_build_object('claims', json_build_array(p_spill ->> 'claim')));
+  end if;
+  v_claim := posthorn.claim_of((p_spill ->> 'slot')::smallint, (p_spill ->> 'claim')::bigint);
+  foreach v_message in array v_running || posthorn.ids(p_spill -> 'waiting') loop
+    v_row := posthorn.delivery_of(v_claim.subscription, v_claim.lane, v_message,
+      coalesce(v_claim.message_slots[array_position(v_claim.messages, v_message)], (p_spill ->> 'slot')::smallint));
+    v_row.due_at := clock_timestamp();
+    v_row := posthorn.turn_of(v_row);
+    v_row.id := nextval('posthorn.deferred_id');
+    v_row.reason := 'parked';
+    if v_message = any (v_running) then
+      v_row.token := (random() * 9e18)::bigint;
+      v_row.worker := v_claim.worker;
+      v_row.taken_at := v_claim.at;
+      v_held := v_held || json_build_array(v_message::text, v_row.id::text, v_row.token::text);
+    else
+      v_row.delivery := 2;
+      -- In transaction mode each delivery ends by itself.
+      perform posthorn.end_of(coalesce(v_claim.message_slots[array_position(v_claim.messages, v_message)], (p_spill ->> 'slot')::smallint),
+        v_claim.subscription, v_message, 1, 'parked', v_claim.id, v_claim.worker)
+        from posthorn.subscription s where s.id = v_claim.subscription and s.idempotency = 'transaction';
+    end if;
+    insert into posthorn.deferred values (v_row.*);
+  end loop;
+  return to_json(v_held);
+end $$;
+
+-- sweep_keys(limit): promotes keys whose first waiting message nobody made due: the worker that ended the one before died before it could, or
+-- what lay in the way was kept for its time and is gone. Looks at some keys a call, where the last call stopped. Returns how many.
+create or replace function posthorn.sweep_keys(p_limit int) returns int
+language plpgsql as $$
+declare
+  v_after json;
+  v_key posthorn.parked_key;
+  v_last posthorn.parked_key;
+  v_promoted int := 0;
+begin
+  perform posthorn.own_transaction(false);
+  if not pg_try_advisory_xact_lock(posthorn.lock_key('sweep')) then
+    return 0;
+  end if;
+  select m.notes into v_after from posthorn.maintenance m where m.name = 'sweep';
+  for v_key in select * from posthorn.parked_key p
+      where (p.subscription, p.key) > (coalesce((v_after ->> 'subscription')::int, 0), coalesce(v_after ->> 'key', ''))
+      order by p.subscription, p.key limit p_limit loop
+    v_last := v_key;
+    continue when exists (select from (select d.due_at from posthorn.deferred d where d.subscription = v_key.subscription and d.key = v_key.key
+      and d.place is not null order by d.place limit 1) first where first.due_at < 'infinity');
+    v_promoted := v_promoted + posthorn.promote_key(v_key.subscription, v_key.key);
+  end loop;
+  insert into posthorn.maintenance (name, ran_at, notes)
+    values ('sweep', clock_timestamp(), case when v_last.key is not null then json_build_object('subscription', v_last.subscription, 'key', v_last.key) end)
+    on conflict (name) do update set ran_at = excluded.ran_at, notes = excluded.notes;
+  return v_promoted;
+end $$;
+
+-- order_ends(subscription): a reader that keeps no order any more: what waited behind others is due.
+create or replace function posthorn.order_ends(p_subscription int) returns void
+language plpgsql as $$
+begin
+  update posthorn.deferred set place = null, due_at = least(due_at, clock_timestamp()) where subscription = p_subscription and place is not null;
+  update posthorn.dead_letter set place = null where subscription = p_subscription and place is not null;
+  update posthorn.invalid set place = null where subscription = p_subscription and place is not null;
+  delete from posthorn.parked_key where subscription = p_subscription;
+end $$;
 ` },
   { name: "views.sql", text: `-- For people and tools: stable names over tables that may change.
 

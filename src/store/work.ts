@@ -23,7 +23,8 @@ export interface Delivery {
   /** Failed runs so far. */
   readonly attempts: number;
   readonly crashes: number;
-  readonly hold: Hold;
+  /** Changes when a message that runs is moved out of its claim. */
+  hold: Hold;
 }
 
 /** What proves that the holder holds it. */
@@ -37,7 +38,7 @@ export type Hold =
     }
   | { readonly from: "deferred"; readonly deferred: string; readonly token: string };
 
-export type Outcome = "succeeded" | "failed" | "released" | "rejected" | "invalid" | "skipped" | "begun";
+export type Outcome = "succeeded" | "failed" | "released" | "rejected" | "invalid" | "skipped" | "begun" | "parked";
 
 /** A part of a claim that has ended, or begun. `messages` absent: all of the claim. */
 export interface Part {
@@ -77,6 +78,12 @@ export interface End {
 export interface Claimed {
   /** Another session was claiming this lane. */
   readonly missed: boolean;
+  /** Where order is kept: the next message must wait for one that runs. */
+  readonly blocked?: boolean;
+  /** Something was taken and put aside; there may be more. */
+  readonly again?: boolean;
+  /** Parts of the claim that are written already. */
+  readonly parts?: number;
   readonly deliveries: readonly Delivery[];
 }
 
@@ -97,6 +104,17 @@ type DeferredRow = [
   number,
 ];
 
+interface ClaimAnswer {
+  readonly missed?: boolean;
+  readonly blocked?: boolean;
+  readonly again?: boolean;
+  readonly claim?: string;
+  readonly token?: string;
+  readonly slot?: number;
+  readonly parts?: number;
+  readonly messages?: readonly LogRow[];
+}
+
 /** Settles parts and claims the next messages of a lane, in one transaction. */
 export async function work(
   executor: Executor,
@@ -113,14 +131,17 @@ export async function work(
       parts.length === 0 ? null : JSON.stringify(parts),
     ]),
   );
-  const answer: { missed?: boolean; claim?: string; token?: string; slot?: number; messages?: LogRow[] } = JSON.parse(
-    rows[0]?.claimed ?? "{}",
-  );
-  const { claim, token, slot, messages } = answer;
+  const answer: ClaimAnswer = JSON.parse(rows[0]?.claimed ?? "{}");
+  const { claim, token, slot, parts: written, messages } = answer;
   if (claim === undefined || token === undefined || slot === undefined || messages === undefined) {
-    return { missed: answer.missed === true, deliveries: [] };
+    const { missed, blocked, again } = answer;
+    return { missed: missed === true, blocked: blocked === true, again: again === true, deliveries: [] };
   }
-  return { missed: false, deliveries: messages.map((row) => fromLog(subscription, claim, token, slot, row)) };
+  return {
+    missed: false,
+    parts: written ?? 0,
+    deliveries: messages.map((row) => fromLog(subscription, claim, token, slot, row)),
+  };
 }
 
 function fromLog(subscription: number, claim: string, token: string, claimSlot: number, row: LogRow): Delivery {
@@ -299,4 +320,46 @@ export async function peek(
     ),
   );
   return JSON.parse(rows[0]?.found ?? "null");
+}
+
+/** A claim that has been open too long, and what is to be moved out of it. */
+export interface Spill {
+  readonly claim: string;
+  readonly slot: number;
+  readonly token: string;
+  readonly part: number;
+  readonly closes: boolean;
+  readonly worker: string;
+  readonly running: readonly string[];
+  readonly waiting: readonly string[];
+}
+
+/**
+ * Moves messages out of an open claim, so that its lane goes on: those that run stay with their holder, as the first of their parked keys.
+ * Settles `parts` before, in one transaction. Returns the new holds by message. Errors: `ClaimLostError`; then nothing was done.
+ */
+export async function spill(
+  executor: Executor,
+  parts: readonly Part[],
+  what: Spill,
+): Promise<ReadonlyMap<string, Hold>> {
+  const { rows } = await mapped(
+    executor.query<{ held: string }>("select posthorn.spill($1::json, $2::json)::text as held", [
+      parts.length === 0 ? null : JSON.stringify(parts),
+      JSON.stringify(what),
+    ]),
+  );
+  const held: [string, string, string][] = JSON.parse(rows[0]?.held ?? "[]");
+  return new Map(held.map(([message, deferred, token]) => [message, { from: "deferred", deferred, token }]));
+}
+
+/** Makes the next message of each key due. Returns how many are. */
+export async function promote(executor: Executor, subscription: number, keys: readonly string[]): Promise<number> {
+  const { rows } = await mapped(
+    executor.query<{ promoted: number }>("select posthorn.promote($1::int, $2::json) as promoted", [
+      subscription,
+      JSON.stringify(keys),
+    ]),
+  );
+  return rows[0]?.promoted ?? 0;
 }

@@ -11,10 +11,12 @@ import type { Logger } from "../core/logger.js";
 import { Loop } from "../core/loop.js";
 import { publicId } from "../store/publish.js";
 import type { SubscriptionIds } from "../store/registry.js";
-import { begin, type Delivery, type End, take, work } from "../store/work.js";
+import { begin, type Delivery, type End, promote, take, work } from "../store/work.js";
 import { failureOf } from "./failure.js";
+import { Keys } from "./keys.js";
 import { type Flush, Ledger } from "./ledger.js";
-import { type Handled, type Ran, Run, type Running, released } from "./run.js";
+import { claimAgainAfterMs, goesOn, nextAfter, spillAfterMs, spillFrom } from "./order.js";
+import { type Handled, putAside, type Ran, Run, type Running, released } from "./run.js";
 import { lostIn, write } from "./settler.js";
 import type { Slots } from "./slots.js";
 
@@ -60,6 +62,10 @@ export class Reader {
   #reserved = 0;
   readonly #slots: Slots | undefined;
   readonly #unlisten: (() => void) | undefined;
+  /** Where order is kept per key. */
+  readonly #keys: Keys | undefined;
+  /** Keys whose first message has ended, so that the next is to be made due. */
+  readonly #ended = new Set<string>();
   /** Messages without a handler that are being decided about. */
   #deciding = 0;
   /** There may be more in the log. */
@@ -74,6 +80,7 @@ export class Reader {
   constructor(options: ReaderOptions) {
     this.options = options;
     this.#ledger = new Ledger(options.policy.idempotency === "transaction");
+    this.#keys = options.policy.ordering === "none" ? undefined : new Keys();
     this.#contracts = [...options.handlers.keys()];
     this.#loop = new Loop({ pass: () => this.#pass(), onError: (error) => this.#break(error) });
     this.#slots = this.#endsThemselves ? options.slots : undefined;
@@ -127,6 +134,7 @@ export class Reader {
     while (this.#busy && !this.#broken) await this.#changed(1_000);
     await this.#end();
     if (!this.#broken) await this.#write(this.#ledger.drain());
+    if (!this.#broken) await this.#promote();
   }
 
   /** Drops everything unsettled: the connection is gone, or others have rescued it. */
@@ -153,7 +161,8 @@ export class Reader {
 
   /** Slots of this reader alone. */
   get #own(): number {
-    return this.options.policy.concurrency - this.#runs.size - this.#deciding - this.#reserved;
+    const waiting = this.#keys?.waiting ?? 0;
+    return this.options.policy.concurrency - this.#runs.size - this.#deciding - this.#reserved - waiting;
   }
 
   get #free(): number {
@@ -170,10 +179,11 @@ export class Reader {
     const once = this.options.policy.idempotency === "at-most-once";
     if (once) await this.#begin(arrived);
     // The next claim goes out before these run, so that the server works while we do.
-    else if (!this.#ledger.urgent) this.#claim(arrived.length);
+    else if (!this.#ledger.urgent && this.#keys === undefined) this.#claim(arrived.length);
     this.#start(arrived);
     if (this.#claiming !== undefined) return 0;
     if (this.#ledger.urgent) await this.#write(this.#ledger.drain());
+    if (this.#keys !== undefined) await this.#keepOrder(this.#keys);
     if (this.#isDue && this.#free > 0 && !this.#stopping) this.#start(await this.#take());
     this.#claim(0);
     return this.#claiming === undefined ? this.#rest() : 0;
@@ -204,10 +214,10 @@ export class Reader {
   /** Sends a claim. With many slots for at most half of them, so that some are left for the next one while its messages run. */
   #claim(starting: number): void {
     const { concurrency } = this.options.policy;
-    const most = concurrency > manySlots ? Math.ceil(concurrency / 2) : concurrency;
+    const most = concurrency > manySlots && this.#keys === undefined ? Math.ceil(concurrency / 2) : concurrency;
     // Those that are starting have taken their shared slots already.
     const limit = Math.min(this.#own - starting, this.#slots?.free ?? most, most);
-    if (!this.#hot || this.#stopping || limit <= 0 || this.#lingerMs(limit) > 0) return;
+    if (!this.#hot || this.#stopping || limit <= 0 || this.#lingerMs(limit) > 0 || this.#mustWait(limit)) return;
     this.#hot = false;
     this.#freedAt = undefined;
     this.#reserved = limit;
@@ -215,6 +225,13 @@ export class Reader {
     this.#claiming = this.#work(limit);
     // It is awaited in the next pass; until then a rejection must not count as unhandled.
     this.#claiming.catch(() => undefined);
+  }
+
+  /** Where order is kept, the next claim would stop at the first key that runs: it waits until little does, or the last one has had its time. */
+  #mustWait(free: number): boolean {
+    const slowest = this.#keys === undefined ? undefined : this.#ledger.slowest;
+    if (slowest === undefined) return false;
+    return free < this.options.policy.concurrency / 2 || slowest.forMs < claimAgainAfterMs;
   }
 
   async #work(limit: number): Promise<readonly Delivery[]> {
@@ -226,11 +243,19 @@ export class Reader {
       return this.#work(limit);
     }
     try {
-      const { missed, deliveries } = await work(session, this.subscription, worker.id, limit, flush.parts);
+      const { missed, blocked, again, parts, deliveries } = await work(
+        session,
+        this.subscription,
+        worker.id,
+        limit,
+        flush.parts,
+      );
       if (missed) setTimeout(() => this.hint(), missedMs()).unref();
+      if (blocked) setTimeout(() => this.hint(), claimAgainAfterMs).unref();
+      if (again) this.#hot = true;
       if (deliveries.length > 0 && deliveries.length < limit) this.options.onDry();
       if (deliveries.length === limit) this.#hot = true;
-      this.#ledger.opened(deliveries);
+      this.#ledger.opened(deliveries, parts);
       return deliveries;
     } catch (error) {
       if (lostIn(error) === null) throw error;
@@ -265,16 +290,59 @@ export class Reader {
 
   #start(deliveries: readonly Delivery[]): void {
     for (const delivery of deliveries) {
-      const handled = this.options.handlers.get(delivery.contract);
-      if (handled !== undefined && !this.#stopping && !this.#broken) {
-        this.#run(new Run(this.options, handled, delivery));
-        continue;
-      }
-      this.#slots?.give(1);
-      if (this.#broken) continue;
-      if (this.#stopping) this.#ledger.ended(released(delivery, this.#endsThemselves));
-      else void this.#decide(delivery);
+      if (this.#keys === undefined || this.#keys.arrived(delivery)) this.#startOne(delivery);
     }
+  }
+
+  #startOne(delivery: Delivery): void {
+    const handled = this.options.handlers.get(delivery.contract);
+    if (handled !== undefined && !this.#stopping && !this.#broken) {
+      this.#run(new Run(this.options, handled, delivery));
+      return;
+    }
+    this.#slots?.give(1);
+    if (this.#broken) return;
+    if (!this.#stopping) {
+      void this.#decide(delivery);
+      return;
+    }
+    this.#ledger.ended(released(delivery, this.#endsThemselves));
+    this.#after(delivery, false);
+  }
+
+  /** The next of its key, or those behind it are put aside. */
+  #after(delivery: Delivery, on: boolean): void {
+    const next = on && !this.#stopping ? this.#keys?.next(delivery) : undefined;
+    if (next !== undefined) {
+      this.#startOne(next);
+      return;
+    }
+    for (const behind of this.#keys?.takeBehind(delivery) ?? []) {
+      this.#slots?.give(1);
+      this.#ledger.ended(putAside(behind, this.#endsThemselves));
+    }
+  }
+
+  /** Makes the next of ended keys due, and moves what runs for long out of its claim, so that the lane goes on. */
+  async #keepOrder(keys: Keys): Promise<void> {
+    await this.#promote();
+    const slowest = this.#ledger.slowest;
+    if (slowest === undefined || slowest.forMs < spillAfterMs) return;
+    while (this.#ledger.urgent) await this.#write(this.#ledger.drain());
+    const { session, worker } = this.options;
+    const left = await spillFrom(
+      { session, worker: worker.id, ledger: this.#ledger, keys, write: (flush) => this.#write(flush) },
+      slowest.claim,
+      this.#runs,
+    );
+    this.#slots?.give(left);
+  }
+
+  async #promote(): Promise<void> {
+    if (this.#ended.size === 0) return;
+    const ended = [...this.#ended];
+    this.#ended.clear();
+    if ((await promote(this.options.session, this.subscription, ended)) > 0) this.due(0);
   }
 
   get #endsThemselves(): boolean {
@@ -284,12 +352,20 @@ export class Reader {
   #run(run: Run): void {
     this.#runs.add(run);
     void run.execute().then((ran) => {
-      this.#runs.delete(run);
-      this.#slots?.give(1);
-      if (!this.#broken) this.#ran(run.delivery, ran);
-      this.#notify();
-      this.#loop.wake();
+      if (run.moving === undefined) this.#finished(run, ran);
+      else void run.moving.then(() => this.#finished(run, ran));
     });
+  }
+
+  #finished(run: Run, ran: Ran): void {
+    this.#runs.delete(run);
+    this.#slots?.give(1);
+    if (!this.#broken) {
+      this.#ran(run.delivery, ran);
+      if (this.#keys !== undefined) this.#after(run.delivery, goesOn(ran, this.options.policy));
+    }
+    this.#notify();
+    this.#loop.wake();
   }
 
   #ran(delivery: Delivery, ran: Ran): void {
@@ -299,6 +375,7 @@ export class Reader {
         return;
       case "committed":
         this.#ledger.endedElsewhere(delivery);
+        this.#endedFor(delivery);
         this.options.onSaid(ran.channels);
         return;
       case "lost":
@@ -334,14 +411,17 @@ export class Reader {
     try {
       const skip = this.options.kind === "event" && !(await this.options.attended(delivery.contract));
       if (this.#broken) return;
-      if (skip) this.#ledger.skipped(delivery);
-      else {
+      if (skip) {
+        this.#ledger.skipped(delivery);
+        this.#after(delivery, true);
+      } else {
         const facts = { reader: this.options.name, message: publicId(delivery), contract: delivery.contract };
         this.options.logger.warn(
           `a message of "${this.options.name}" has no handler here; it waits for a worker that has one`,
           facts,
         );
         this.#ledger.ended(released(delivery, this.#endsThemselves));
+        this.#after(delivery, false);
       }
     } catch (error) {
       this.#break(error);
@@ -363,15 +443,30 @@ export class Reader {
     if (this.#free <= 0 || this.#stopping) return restMs;
     const linger = this.#hot ? this.#lingerMs(this.#free) : restMs;
     const due = this.#dueAt === undefined ? restMs : this.#dueAt - performance.now();
-    return Math.max(0, Math.min(restMs, linger, due));
+    return Math.max(0, Math.min(restMs, linger, due, this.#orderMs()));
+  }
+
+  /** Where order is kept: until the slowest claim lets others go on. */
+  #orderMs(): number {
+    const slowest = this.#keys === undefined ? undefined : this.#ledger.slowest;
+    if (slowest === undefined) return restMs;
+    const { forMs } = slowest;
+    if (this.#hot && forMs < claimAgainAfterMs) return claimAgainAfterMs - forMs;
+    return forMs < spillAfterMs ? spillAfterMs - forMs : claimAgainAfterMs;
+  }
+
+  /** Of a delivery that is not the log's: the next of its key is to be made due. */
+  #endedFor({ key, hold }: Delivery): void {
+    if (this.#keys !== undefined && key !== null && hold.from === "deferred") this.#ended.add(key);
   }
 
   async #write(flush: Flush): Promise<void> {
     const { session, logger, onSaid } = this.options;
     const written = await write({ session, logger, onSaid, ledger: this.#ledger }, flush);
-    for (const { next } of written.ends) {
+    for (const { delivery, next } of written.ends) {
       // Looked at when it is due, without waiting for a peek.
       if (next !== null && "defer" in next) this.due(next.defer.delayMs);
+      else if (nextAfter(next, this.options.policy)) this.#endedFor(delivery);
     }
   }
 

@@ -62,6 +62,10 @@ export class Run {
   #abort: ((reason: Error) => void) | undefined;
   #aborted: Error | undefined;
   #released = false;
+  /** Settles when the delivery has been moved out of its claim; its end goes by the new hold. */
+  moving: Promise<void> | undefined;
+  /** The statement that ends the delivery is on its way: too late to move it. */
+  ending = false;
   #buffer: Buffer | undefined;
   /** The handler has ended, or what it says has no meaning any more. */
   #over = false;
@@ -144,6 +148,8 @@ export class Run {
       const said = this.#said();
       await checkResult(this.#handled.contract, result);
       const batch = (await said?.ready(open)) ?? nothingSaid;
+      if (this.moving !== undefined) await this.moving;
+      this.ending = true;
       if (batch.messages.length === 0) {
         if (this.#aborted !== undefined) throw this.#aborted;
         await this.#endWith(open);
@@ -296,6 +302,11 @@ export class Run {
     if (this.#blamed && this.#cut && crashes + 1 < limits.crashes) return { defer: { ...again, crashes: crashes + 1 } };
     return undefined;
   }
+}
+
+/** Behind the one that lies in the way of its key. It was never run. */
+export function putAside(delivery: Delivery, ends: boolean): End {
+  return { ...released(delivery, ends), outcome: "parked" };
 }
 
 /** Back into the queue, due at once, for whoever can take it; no attempt is burnt. */
