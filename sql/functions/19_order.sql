@@ -275,32 +275,34 @@ begin
 end $$;
 
 -- sweep_keys(limit): promotes keys whose first waiting message nobody made due: the worker that ended the one before died before it could, or
--- what lay in the way was kept for its time and is gone. Looks at some keys a call, where the last call stopped. Returns how many.
-create or replace function posthorn.sweep_keys(p_limit int) returns int
+-- what lay in the way was kept for its time and is gone. Looks at some keys a call, where the last call stopped. Returns { promoted, more }.
+create or replace function posthorn.sweep_keys(p_limit int) returns json
 language plpgsql as $$
 declare
   v_after json;
   v_key posthorn.parked_key;
   v_last posthorn.parked_key;
   v_promoted int := 0;
+  v_seen int := 0;
 begin
   perform posthorn.own_transaction(false);
   if not pg_try_advisory_xact_lock(posthorn.lock_key('sweep')) then
-    return 0;
+    return '{"promoted":0,"more":false}';
   end if;
   select m.notes into v_after from posthorn.maintenance m where m.name = 'sweep';
   for v_key in select * from posthorn.parked_key p
       where (p.subscription, p.key) > (coalesce((v_after ->> 'subscription')::int, 0), coalesce(v_after ->> 'key', ''))
       order by p.subscription, p.key limit p_limit loop
     v_last := v_key;
+    v_seen := v_seen + 1;
     continue when exists (select from (select d.due_at from posthorn.deferred d where d.subscription = v_key.subscription and d.key = v_key.key
       and d.place is not null order by d.place limit 1) first where first.due_at < 'infinity');
     v_promoted := v_promoted + posthorn.promote_key(v_key.subscription, v_key.key);
   end loop;
   insert into posthorn.maintenance (name, ran_at, notes)
-    values ('sweep', clock_timestamp(), case when v_last.key is not null then json_build_object('subscription', v_last.subscription, 'key', v_last.key) end)
+    values ('sweep', clock_timestamp(), case when v_seen = p_limit then json_build_object('subscription', v_last.subscription, 'key', v_last.key) end)
     on conflict (name) do update set ran_at = excluded.ran_at, notes = excluded.notes;
-  return v_promoted;
+  return json_build_object('promoted', v_promoted, 'more', v_seen = p_limit);
 end $$;
 
 -- order_ends(subscription): a reader that keeps no order any more: what waited behind others is due.

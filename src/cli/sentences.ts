@@ -20,15 +20,17 @@ export function sentenceOf(message: MessageFacts, receiver: ReceiverFacts): stri
     case "queued":
       return queued(message, receiver);
     case "retrying":
-      return retrying(message, receiver);
+      return `${retrying(message, receiver)}${othersWait(receiver)}`;
+    case "parked":
+      return parked(message, receiver);
     case "running":
       return running(message, receiver);
     case "succeeded":
       return succeeded(message, receiver);
     case "dead":
-      return dead(message, receiver);
+      return `${dead(message, receiver)}${othersWait(receiver)}`;
     case "invalid":
-      return invalid(message, receiver);
+      return `${invalid(message, receiver)}${othersWait(receiver)}`;
     case "discarded":
       return `discarded ${on(message, receiver.at)} by ${oneLine(receiver.by ?? "nobody known")}: ${oneLine(receiver.reason ?? "")}`;
     default:
@@ -92,6 +94,31 @@ function retrying(message: MessageFacts, receiver: ReceiverFacts): string {
   const waits =
     obstacleOf(message, receiver) ?? `waits for a free slot in '${receiver.subscription}': ${turn(receiver)}`;
   return `${which} attempt is due since ${dueAt === undefined ? "now" : clock(dueAt, message.now)}, ${cause}; ${waits}`;
+}
+
+/** "; 37 others of key 'A1' wait behind it" */
+function othersWait({ order }: ReceiverFacts): string {
+  if (order === undefined || order.behind === 0 || order.ahead > 0) return "";
+  const others = order.behind === 1 ? "1 other" : `${grouped(order.behind)} others`;
+  return `; ${others} of key '${oneLine(order.key)}' ${order.behind === 1 ? "waits" : "wait"} behind it`;
+}
+
+function parked(message: MessageFacts, { order, subscription }: ReceiverFacts): string {
+  if (order === undefined) return `waits in '${subscription}' behind another message of its key`;
+  const { key, ahead, first } = order;
+  const behind = `waits behind ${plural(ahead, "message")} of key '${oneLine(key)}' in '${subscription}'`;
+  const tell = `see \`posthorn why ${first.message}\``;
+  switch (first.state) {
+    case "dead":
+    case "invalid":
+      return `${behind}, the first of which is ${first.state} and lies in the way; ${tell}`;
+    case "running":
+      return `${behind}, the first of which runs now`;
+    case "retrying":
+      return `${behind}, the first of which is tried again ${on(message, first.dueAt ?? undefined)}; ${tell}`;
+    default:
+      return `${behind}, the first of which is ${first.state}`;
+  }
 }
 
 function running(message: MessageFacts, receiver: ReceiverFacts): string {

@@ -1719,8 +1719,8 @@ language sql stable as $$
   select json_build_object('subscription', p_subscription.name, 'state', w.state, 'delivery', w.delivery, 'attempts', w.attempts,
       'crashes', w.crashes, 'dueAt', w.due_at, 'reason', w.reason, 'history', w.history)
   from (
-    select case when token is not null then 'running' when reason = 'released' then 'queued' else 'retrying' end as state,
-        delivery, attempts, crashes, due_at, reason::text, history
+    select posthorn.waiting_state(token, place, due_at, reason) as state,
+        delivery, attempts, crashes, nullif(due_at, 'infinity') as due_at, reason::text, history
       from posthorn.deferred where subscription = p_subscription.id and message = p_id and nonce = p_nonce
     union all
     select 'dead', delivery, attempts, crashes, null, reason, history
@@ -1732,6 +1732,13 @@ language sql stable as $$
     select 'discarded', delivery, attempts, null, null, reason, history
       from posthorn.discarded where subscription = p_subscription.id and message = p_id and nonce = p_nonce
   ) w
+$$;
+
+-- waiting_state: the state of a row of \`deferred\`.
+create or replace function posthorn.waiting_state(p_token bigint, p_place bigint, p_due_at timestamptz, p_reason posthorn.outcome) returns text
+language sql immutable as $$
+  select case when p_token is not null then 'running' when p_place is not null and p_due_at = 'infinity' then 'parked'
+    when p_reason in ('released', 'parked') then 'queued' else 'retrying' end
 $$;
 
 -- log_status: the state of a message that the log alone knows; null for a reader that began after the message.
@@ -1917,24 +1924,43 @@ language sql stable as $$
       'keptUntil', w.keep_until, 'before', case when w.state in ('queued', 'retrying') then (
         select count(*) from (select from posthorn.deferred d where d.subscription = p_subscription.id and d.token is null and d.due_at < w.due_at
           limit 100001) d) end,
+      'order', case when w.place is not null then posthorn.why_order(p_subscription.id, w.key, w.place) end,
       'error', (select e.entry -> 'error' from json_array_elements(w.history) with ordinality e(entry, n)
         where e.entry ->> 'error' is not null order by e.n desc limit 1),
       'lastEntry', (select json_build_object('outcome', e.entry -> 'outcome', 'endedAt', e.entry -> 'endedAt', 'by', e.entry -> 'by')
         from json_array_elements(w.history) with ordinality e(entry, n) order by e.n desc limit 1)))
   from (
-    select case when token is not null then 'running' when reason = 'released' then 'queued' else 'retrying' end as state, delivery, attempts,
-        crashes, taken_at as at, due_at, reason::text, null as by, null::json as issues, worker, null::timestamptz as keep_until, history
+    select posthorn.waiting_state(token, place, due_at, reason) as state, delivery, attempts,
+        crashes, taken_at as at, nullif(due_at, 'infinity') as due_at, reason::text, null as by, null::json as issues, worker, null::timestamptz as keep_until, history, key, place
       from posthorn.deferred where subscription = p_subscription.id and message = p_id and nonce = p_nonce
     union all
-    select 'dead', delivery, attempts, crashes, died_at, null, reason, null, null, null, keep_until, history
+    select 'dead', delivery, attempts, crashes, died_at, null, reason, null, null, null, keep_until, history, key, place
       from posthorn.dead_letter where subscription = p_subscription.id and message = p_id and nonce = p_nonce
     union all
-    select 'invalid', delivery, null, null, found_at, null, null, null, issues, null, null, history
+    select 'invalid', delivery, null, null, found_at, null, null, null, issues, null, null, history, key, place
       from posthorn.invalid where subscription = p_subscription.id and message = p_id and nonce = p_nonce
     union all
-    select 'discarded', delivery, attempts, null, discarded_at, null, reason, discarded_by, null, null, keep_until, history
+    select 'discarded', delivery, attempts, null, discarded_at, null, reason, discarded_by, null, null, keep_until, history, null, null
       from posthorn.discarded where subscription = p_subscription.id and message = p_id and nonce = p_nonce
   ) w
+$$;
+
+-- why_order: the order of a key around one of its messages, as JSON { key, ahead, behind, first: { message, state, dueAt } }: how many messages are
+-- before it and behind it, and the one that all wait for.
+create or replace function posthorn.why_order(p_subscription int, p_key text, p_place bigint) returns json
+language sql stable as $$
+  with row as (
+    select d.place, posthorn.public_id(d.message, d.nonce) as message, posthorn.waiting_state(d.token, d.place, d.due_at, d.reason) as state, d.due_at
+      from posthorn.deferred d where d.subscription = p_subscription and d.key = p_key and d.place is not null
+    union all
+    select d.place, posthorn.public_id(d.message, d.nonce), 'dead', null from posthorn.dead_letter d
+      where d.subscription = p_subscription and d.key = p_key and d.place is not null
+    union all
+    select d.place, posthorn.public_id(d.message, d.nonce), 'invalid', null from posthorn.invalid d
+      where d.subscription = p_subscription and d.key = p_key and d.place is not null
+  )
+  select json_build_object('key', p_key, 'ahead', (select count(*) from row where place < p_place), 'behind', (select count(*) from row where place > p_place),
+    'first', (select json_build_object('message', f.message, 'state', f.state, 'dueAt', nullif(f.due_at, 'infinity')) from row f order by f.place limit 1))
 $$;
 
 -- why_worker: who that is, and why it counts as dead if it does; null when it is forgotten.
@@ -2599,32 +2625,34 @@ begin
 end $$;
 
 -- sweep_keys(limit): promotes keys whose first waiting message nobody made due: the worker that ended the one before died before it could, or
--- what lay in the way was kept for its time and is gone. Looks at some keys a call, where the last call stopped. Returns how many.
-create or replace function posthorn.sweep_keys(p_limit int) returns int
+-- what lay in the way was kept for its time and is gone. Looks at some keys a call, where the last call stopped. Returns { promoted, more }.
+create or replace function posthorn.sweep_keys(p_limit int) returns json
 language plpgsql as $$
 declare
   v_after json;
   v_key posthorn.parked_key;
   v_last posthorn.parked_key;
   v_promoted int := 0;
+  v_seen int := 0;
 begin
   perform posthorn.own_transaction(false);
   if not pg_try_advisory_xact_lock(posthorn.lock_key('sweep')) then
-    return 0;
+    return '{"promoted":0,"more":false}';
   end if;
   select m.notes into v_after from posthorn.maintenance m where m.name = 'sweep';
   for v_key in select * from posthorn.parked_key p
       where (p.subscription, p.key) > (coalesce((v_after ->> 'subscription')::int, 0), coalesce(v_after ->> 'key', ''))
       order by p.subscription, p.key limit p_limit loop
     v_last := v_key;
+    v_seen := v_seen + 1;
     continue when exists (select from (select d.due_at from posthorn.deferred d where d.subscription = v_key.subscription and d.key = v_key.key
       and d.place is not null order by d.place limit 1) first where first.due_at < 'infinity');
     v_promoted := v_promoted + posthorn.promote_key(v_key.subscription, v_key.key);
   end loop;
   insert into posthorn.maintenance (name, ran_at, notes)
-    values ('sweep', clock_timestamp(), case when v_last.key is not null then json_build_object('subscription', v_last.subscription, 'key', v_last.key) end)
+    values ('sweep', clock_timestamp(), case when v_seen = p_limit then json_build_object('subscription', v_last.subscription, 'key', v_last.key) end)
     on conflict (name) do update set ran_at = excluded.ran_at, notes = excluded.notes;
-  return v_promoted;
+  return json_build_object('promoted', v_promoted, 'more', v_seen = p_limit);
 end $$;
 
 -- order_ends(subscription): a reader that keeps no order any more: what waited behind others is due.

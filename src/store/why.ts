@@ -28,6 +28,16 @@ export interface Attendance {
   readonly lastSign: string | null;
 }
 
+/** The order of a key around one of its messages. */
+export interface OrderFacts {
+  readonly key: string;
+  /** Messages of the key that come before this one, and after it. */
+  readonly ahead: number;
+  readonly behind: number;
+  /** The one that all of them wait for. */
+  readonly first: { readonly message: string; readonly state: State; readonly dueAt: string | null };
+}
+
 /** What is known about a message for one receiver. Times are ISO 8601. */
 export interface ReceiverFacts {
   readonly subscription: string;
@@ -49,6 +59,8 @@ export interface ReceiverFacts {
   /** Messages a second that left the queue in the last minute; null when none did. */
   readonly perSecond?: number | null;
   readonly error?: ErrorFacts;
+  /** Where order is kept per key, of a message that waits outside of the log. */
+  readonly order?: OrderFacts;
   readonly lastEntry?: { readonly outcome: string; readonly endedAt?: string; readonly by?: string };
   readonly attended: Attendance;
 }

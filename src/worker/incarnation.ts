@@ -10,6 +10,7 @@ import { errorOf } from "../core/errors.js";
 import type { Logger } from "../core/logger.js";
 import { Loop } from "../core/loop.js";
 import { rescuePass } from "../maintenance/rescue.js";
+import { sweepPass } from "../maintenance/sweep.js";
 import { watchEveryMs, watchPass } from "../maintenance/watch.js";
 import type { CheckedPolicy } from "../policies/policy.js";
 import type { Catalog } from "../producer/catalog.js";
@@ -48,6 +49,9 @@ export interface WorkerOptions {
   /** Without a heartbeat for so long, a worker counts as dead. */
   readonly timeoutMs: number;
 }
+
+/** After a rescue most parked keys are looked at, at once; otherwise one page now and then. */
+const sweptAfterRescue = 20;
 
 /** Connections, as far as they are open. */
 interface Connections {
@@ -204,6 +208,7 @@ export class Incarnation {
       while (await rescuePass(this.#options.side, this.#options.logger)) {
         // Bounded by what the dead held.
       }
+      await sweepPass(this.#options.side, sweptAfterRescue);
       this.#poller.soon();
     } catch (error) {
       this.#warn(error);
@@ -214,6 +219,7 @@ export class Incarnation {
 
   async #watch(): Promise<number> {
     await watchPass(this.#options.side, this.#options.logger);
+    if (await sweepPass(this.#options.side, 1)) this.#poller.soon();
     return watchEveryMs;
   }
 

@@ -111,12 +111,6 @@ describe("a policy", () => {
       /ordering lacks the option whenDead/,
     ],
     [
-      "order per key",
-      { ...whole, ordering: { per: "key", whenDead: "park" } },
-      "PH_NOT_BUILT",
-      /ordering: \{ per: "key" \} is planned and not built yet/,
-    ],
-    [
       "a rate limit",
       { ...whole, rateLimit: { perSecond: 1 } },
       "PH_NOT_BUILT",
