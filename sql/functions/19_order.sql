@@ -104,7 +104,7 @@ declare
   v_slot smallint;
 begin
   perform posthorn.write_ordered_claim(p_at.slot, p_claim, p_token, p_worker, p_subscription, p_lane, p_at, p_took_late, p_ids[1 : p_turn.taken],
-    p_slots[1 : p_turn.taken], p_turn.keys, p_turn.open_from);
+    p_slots[1 : p_turn.taken], p_turn.keys, coalesce(p_turn.open_from, p_at.n));
   if p_turn.parked is null then
     return;
   end if;
