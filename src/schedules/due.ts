@@ -30,6 +30,8 @@ export function jitterOf(name: string, at: number, jitterMs: number): number {
   return Math.floor(share * (jitterMs + 1));
 }
 
+const fewTimes = 16;
+
 /**
  * Everything that is due at `now`, by the decision about missed times. A time is missed when a later one is due as well, or when it is late
  * by more than `limits.scheduleLateMs`.
@@ -37,7 +39,7 @@ export function jitterOf(name: string, at: number, jitterMs: number): number {
 export function dueOf({ name, missed, jitterMs, nextAt }: Waiting, times: Times, now: number): Due {
   const dueAt = (at: number): number => at + jitterOf(name, at, jitterMs);
   const most = missed === "all" ? limits.missedTimes : 1;
-  const later = times.newest(now, most + 1).filter((at) => at > nextAt);
+  const later = laterThan(nextAt, times, now, most + 1);
   while (dueAt(later.at(-1) ?? 0) > now) later.pop();
   // Where more were found than are sent, the time that was next is older than all of them.
   const cut = later.length > most;
@@ -48,4 +50,12 @@ export function dueOf({ name, missed, jitterMs, nextAt }: Waiting, times: Times,
   const late = now - dueAt(newest) > limits.scheduleLateMs;
   const send = missed === "skip" && late ? [] : all.slice(-most);
   return { send, upcoming, passedOver: cut || send.length < all.length };
+}
+
+/** The newest times up to `now` that come after `nextAt`; at most `most`. Nearly always there are none or few, and counting costs. */
+function laterThan(nextAt: number, times: Times, now: number, most: number): number[] {
+  if ((times.next(nextAt) ?? now + 1) > now) return [];
+  const few = times.newest(now, Math.min(most, fewTimes));
+  const all = (few[0] ?? 0) > nextAt && few.length < most ? times.newest(now, most) : few;
+  return all.filter((at) => at > nextAt);
 }
