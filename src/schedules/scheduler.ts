@@ -29,8 +29,8 @@ export interface SchedulerOptions {
   readonly declared: readonly ScheduleDeclaration[];
   readonly service: string;
   readonly executor: Executor;
-  readonly catalog: Catalog;
-  readonly waker: Waker;
+  readonly catalog: Pick<Catalog, "ids">;
+  readonly waker: Pick<Waker, "wake">;
   readonly logger: Logger;
 }
 

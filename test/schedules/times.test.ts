@@ -81,8 +81,23 @@ test("an interval goes on evenly through both changes", () => {
 });
 
 test("the newest times up to a moment are those that were to come, whatever the line, the zone and the season", () => {
-  const lines = ["30 2 * * *", "0,30 1-3 * * *", "*/20 * * * *", "15 2 * * SUN", "0 0 29 2 *", "0 12 L * *", "7 */3 * * *"];
-  const zones = ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "America/St_Johns", "Africa/Casablanca", "UTC"];
+  const lines = [
+    "30 2 * * *",
+    "0,30 1-3 * * *",
+    "*/20 * * * *",
+    "15 2 * * SUN",
+    "0 0 29 2 *",
+    "0 12 L * *",
+    "7 */3 * * *",
+  ];
+  const zones = [
+    "Europe/Berlin",
+    "America/New_York",
+    "Australia/Lord_Howe",
+    "America/St_Johns",
+    "Africa/Casablanca",
+    "UTC",
+  ];
   const from = Date.parse("2024-01-01T00:00:00Z");
   const to = Date.parse("2029-01-01T00:00:00Z");
   fc.assert(
@@ -147,5 +162,6 @@ test("a zone that is unknown, or an offset, is refused with the nearest name", (
     expect(thrown(() => checkTimeZone(zone, "schedule x.timeZone"))).toMatchObject({ code: "PH_OPTION_INVALID" });
   }
   expect(() => checkTimeZone("Europe/Berln", "x.timeZone")).toThrow(/Did you mean "Europe\/Berlin"\?/);
-  for (const zone of ["UTC", "Europe/Berlin", "America/Argentina/Buenos_Aires"]) expect(checkTimeZone(zone, "x")).toBe(zone);
+  for (const zone of ["UTC", "Europe/Berlin", "America/Argentina/Buenos_Aires"])
+    expect(checkTimeZone(zone, "x")).toBe(zone);
 });
