@@ -264,7 +264,7 @@ test("with a jitter a command is due by it after its time, in every process alik
   expect(await row(name)).toMatchObject({ next_at, due_at });
 });
 
-test("a schedule on the embedded database sends too, and none is lost by a stop", async () => {
+test("a schedule of every second sends one for each second until its only process is stopped", async () => {
   const name = fresh("stopped");
   const post = instance();
   onTestFinished(async () => void (await rows("delete from posthorn.schedule where name = $1", [name])));
