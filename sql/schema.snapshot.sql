@@ -396,9 +396,9 @@ table schedule.payload json
 table schedule.key text
 table schedule.headers json
 table schedule.function text
-table schedule.next_at timestamp with time zone not null
-table schedule.due_at timestamp with time zone not null
-table schedule.last_at timestamp with time zone
+table schedule.next_at timestamp(3) with time zone not null
+table schedule.due_at timestamp(3) with time zone not null
+table schedule.last_at timestamp(3) with time zone
 table schedule.last_message bigint
 table schedule.last_nonce bigint
 table schedule.error text

@@ -363,11 +363,11 @@ create table posthorn.schedule (
   headers json,
   -- A digest of the function that computes payload and key, where they are not the same each time.
   function text,
-  -- The next time of the cron line, and when its command is sent: later by the jitter.
-  next_at timestamptz not null,
-  due_at timestamptz not null,
+  -- The next time of the cron line, and when its command is sent: later by the jitter. No finer than the clock of JavaScript, which compares them.
+  next_at timestamptz(3) not null,
+  due_at timestamptz(3) not null,
   -- The newest time whose command was sent, and that message. No time up to this is sent again, whatever the clock does.
-  last_at timestamptz,
+  last_at timestamptz(3),
   last_message bigint,
   last_nonce bigint,
   -- Why its command could not be made at the last try.

@@ -1,5 +1,6 @@
 import { command, type } from "posthorn";
-import { beforeAll, expect, test } from "vitest";
+import { afterEach, expect, test } from "vitest";
+import { eventually } from "../support/eventually.js";
 import { database, digits, instance, rows } from "./asking.js";
 import { posthornCommand } from "./command.js";
 
@@ -10,14 +11,12 @@ const json = async (...args: readonly string[]) => {
   return { code, value: JSON.parse(out) };
 };
 
-beforeAll(async () => {
-  const post = instance();
-  await post.migrate();
-});
+afterEach(() => rows("delete from posthorn.schedule"));
 
 test("schedules are listed with their next time and the message that they sent last, and removed by name", async () => {
-  expect(await cli("schedules", "list")).toMatchObject({ code: 0, out: "No schedule is declared.\n" });
   const post = instance();
+  await post.migrate();
+  expect(await cli("schedules", "list")).toMatchObject({ code: 0, out: "No schedule is declared.\n" });
   const options = { timeZone: "Europe/Berlin", command: SendDigest, missed: "once" } as const;
   post.schedule("yearly-digest", { ...options, cron: "0 3 24 12 *", payload: { for: "year" } });
   post.schedule("leap-digest", { ...options, cron: "0 0 29 2 *", payload: () => ({ for: "leap" }) });
@@ -39,7 +38,7 @@ test("schedules are listed with their next time and the message that they sent l
   await later.start();
   const sent = async () =>
     (await rows<{ last_at: Date | null }>("select last_at from posthorn.schedules where name = 'yearly-digest'"))[0];
-  await expect.poll(async () => (await sent())?.last_at).not.toBeNull();
+  await eventually(async () => (await sent())?.last_at !== null);
   await later.stop();
   await rows("update posthorn.schedule set due_at = now() - interval '2 min' where name = 'leap-digest'");
   const after = await json("schedules", "list");
