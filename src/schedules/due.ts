@@ -55,7 +55,9 @@ export function dueOf({ name, missed, jitterMs, nextAt }: Waiting, times: Times,
 /** The newest times up to `now` that come after `nextAt`; at most `most`. Nearly always there are none or few, and counting costs. */
 function laterThan(nextAt: number, times: Times, now: number, most: number): number[] {
   if ((times.next(nextAt) ?? now + 1) > now) return [];
-  const few = times.newest(now, Math.min(most, fewTimes));
-  const all = (few[0] ?? 0) > nextAt && few.length < most ? times.newest(now, most) : few;
-  return all.filter((at) => at > nextAt);
+  for (let count = fewTimes; ; count *= 8) {
+    const found = times.newest(now, Math.min(most, count));
+    const enough = count >= most || (found[0] ?? 0) <= nextAt;
+    if (enough) return found.filter((at) => at > nextAt);
+  }
 }

@@ -16,7 +16,8 @@ import {
   type DueSchedule,
   declareSchedule,
   dueSchedules,
-  fireSchedule,
+  type Firing,
+  fireSchedules,
   noteScheduleFailure,
   scheduleNow,
   type Timed,
@@ -110,51 +111,67 @@ export class Scheduler {
     const own = Object.fromEntries(computed.map(([name, { revision }]) => [name, revision]));
     const { now, due, waitMs } = await dueSchedules(this.#options.executor, own, schedulesPerLook);
     let wait = Math.min(waitMs ?? lookMs, lookMs);
+    let batch: Made[] = [];
     // In another order in each process, so that those who wake in the same moment share the work.
-    for (const one of shuffled(due)) {
-      const failing = this.#failing.get(one.name);
-      const heldMs = failing === undefined ? 0 : failing.until - performance.now();
-      wait = Math.min(wait, heldMs > 0 ? heldMs : await this.#take(one, now));
+    for (const schedule of shuffled(due)) {
+      const made = await this.#try(schedule, now);
+      if (typeof made === "number") {
+        wait = Math.min(wait, made);
+        continue;
+      }
+      if (batch.length > 0 && bytesOf([...batch, made]) > most.bytes) {
+        wait = Math.min(wait, await this.#fire(batch, now));
+        batch = [];
+      }
+      batch.push(made);
     }
+    return batch.length === 0 ? wait : Math.min(wait, await this.#fire(batch, now));
+  }
+
+  /** What is to be sent, or how long to wait before it is tried again. */
+  async #try(schedule: DueSchedule, now: number): Promise<Made | number> {
+    const failing = this.#failing.get(schedule.name);
+    const heldMs = failing === undefined ? 0 : failing.until - performance.now();
+    if (heldMs > 0) return heldMs;
+    try {
+      return await this.#make(schedule, now);
+    } catch (error) {
+      return this.#fail(schedule, error);
+    }
+  }
+
+  /** Sends; returns how long to wait. */
+  async #fire(batch: readonly Made[], now: number): Promise<number> {
+    const fired = await fireSchedules(this.#options.executor, batch);
+    let wait = againMs;
+    const channels = new Set<number>();
+    for (const [i, made] of batch.entries()) {
+      const done = fired[i];
+      if (done === undefined || done === null) continue;
+      wait = 0;
+      this.#failing.delete(made.schedule.name);
+      if (done.messages > 0) channels.add(done.channel);
+      if (made.passedOver) this.#tellMissed(made.schedule, now, done.messages);
+    }
+    this.#options.waker.wake(channels);
     return wait;
   }
 
-  /** Sends what is due of one schedule; returns how long to wait. */
-  async #take(one: DueSchedule, now: number): Promise<number> {
-    let made: Made;
-    try {
-      made = await this.#make(one, now);
-    } catch (error) {
-      return this.#fail(one, error);
-    }
-    const { commands, upcoming, passedOver } = made;
-    const due = upcoming + jitterOf(one.name, upcoming, one.jitterMs);
-    const fired = await fireSchedule(this.#options.executor, one, commands, { upcoming, due });
-    if (fired === null) return againMs;
-    this.#failing.delete(one.name);
-    if (fired.messages > 0) this.#options.waker.wake(new Set([fired.channel]));
-    if (passedOver) this.#tellMissed(one, now, fired.messages);
-    return 0;
-  }
-
-  async #make(one: DueSchedule, now: number): Promise<Made> {
-    const { send, upcoming, passedOver } = dueOf(one, this.#timesOf(one), now);
-    const own = one.computed ? this.#own.get(one.name)?.declaration : undefined;
-    const count = one.bytes === 0 ? most.commands : Math.max(1, Math.min(most.commands, most.bytes / one.bytes));
-    const commands: Timed[] = [];
+  async #make(schedule: DueSchedule, now: number): Promise<Made> {
+    const { send, upcoming, passedOver } = dueOf(schedule, this.#timesOf(schedule), now);
+    const own = schedule.computed ? this.#own.get(schedule.name)?.declaration : undefined;
+    const messages: Timed[] = [];
     let bytes = 0;
-    for (const at of send.slice(0, count)) {
-      if (own === undefined) {
-        commands.push({ at });
-        continue;
-      }
-      const { json, key } = await own.say(new Date(at));
-      bytes += json.length;
-      if (commands.length > 0 && bytes > most.bytes) break;
-      commands.push({ at, json, key });
+    for (const at of send.slice(0, most.commands)) {
+      const said = await own?.say(new Date(at));
+      bytes += said?.json.length ?? schedule.bytes;
+      if (messages.length > 0 && bytes > most.bytes) break;
+      messages.push(said === undefined ? { at } : { at, json: said.json, key: said.key });
     }
     // What does not fit into this transaction is what comes next.
-    return { commands, upcoming: send[commands.length] ?? upcoming, passedOver };
+    const next = send[messages.length] ?? upcoming;
+    const due = next + jitterOf(schedule.name, next, schedule.jitterMs);
+    return { schedule, messages, upcoming: next, due, passedOver, bytes };
   }
 
   #timesOf({ name, cron, timeZone }: DueSchedule): Times {
@@ -193,10 +210,14 @@ export class Scheduler {
   }
 }
 
-interface Made {
-  readonly commands: readonly Timed[];
-  readonly upcoming: number;
+interface Made extends Firing {
+  readonly schedule: DueSchedule;
   readonly passedOver: boolean;
+  readonly bytes: number;
+}
+
+function bytesOf(batch: readonly Made[]): number {
+  return batch.reduce((sum, { bytes }) => sum + bytes, 0);
 }
 
 function shuffled<T>(list: readonly T[]): readonly T[] {

@@ -113,26 +113,32 @@ export interface Fired {
   readonly channel: number;
 }
 
+/** What is to be sent of a schedule that was found due. */
+export interface Firing {
+  readonly schedule: Pick<DueSchedule, "name" | "revision" | "nextAt">;
+  readonly messages: readonly Timed[];
+  /** Its next time, and when that is due. */
+  readonly upcoming: number;
+  readonly due: number;
+}
+
 /**
- * Sends the commands and moves the schedule on, in one transaction; null when another process was faster, or the schedule has changed.
- *
- * `upcoming` and `due` are its next time, and when that is due.
+ * Sends the commands and moves the schedules on, in one transaction. For each in its order null when another process was faster, or the
+ * schedule has changed.
  */
-export function fireSchedule(
-  executor: Executor,
-  { name, revision, nextAt }: DueSchedule,
-  messages: readonly Timed[],
-  { upcoming, due }: { readonly upcoming: number; readonly due: number },
-): Promise<Fired | null> {
-  const list = messages.map(({ at, json, key }) => {
-    const made = json === undefined ? "" : `,"k":${JSON.stringify(key ?? null)},"p":${json}`;
-    return `{"at":"${iso(at)}"${made}}`;
+export function fireSchedules(executor: Executor, firings: readonly Firing[]): Promise<readonly (Fired | null)[]> {
+  const list = firings.map(({ schedule, messages, upcoming, due }) => {
+    const { name, revision, nextAt } = schedule;
+    const facts = { name, revision, next: iso(nextAt), upcoming: iso(upcoming), due: iso(due) };
+    return `${JSON.stringify(facts).slice(0, -1)},"messages":[${messages.map(asMessage).join(",")}]}`;
   });
-  return jsonOf(
-    executor,
-    "fire_schedule($1::text, $2::bigint, $3::timestamptz, $4::timestamptz, $5::timestamptz, $6::json)",
-    [name, revision, iso(nextAt), iso(upcoming), iso(due), `[${list.join(",")}]`],
-  );
+  return jsonOf(executor, "fire_schedules($1::json)", [`[${list.join(",")}]`]);
+}
+
+/** Payloads are embedded as they are, so that they are stored as said. */
+function asMessage({ at, json, key }: Timed): string {
+  const made = json === undefined ? "" : `,"k":${JSON.stringify(key ?? null)},"p":${json}`;
+  return `{"at":"${iso(at)}"${made}}`;
 }
 
 /** Keeps why a command could not be made, for whoever lists the schedules. */

@@ -2347,6 +2347,23 @@ begin
   return json_build_object('now', posthorn.ms_of(v_now), 'due', coalesce(v_due, '[]'), 'waitMs', ceil(extract(epoch from v_next - v_now) * 1000));
 end $$;
 
+-- fire_schedules(list): fire_schedule for each, in one transaction: at midnight many are due at once. A row that another session holds is passed
+-- over and not waited for, so no two of them can wait for each other. \`list\` is [{ name, revision, next, upcoming, due, messages }]; returns
+-- what fire_schedule returns, in that order.
+create or replace function posthorn.fire_schedules(p_list json) returns json
+language plpgsql as $$
+declare
+  v_one record;
+  v_done json[] := '{}';
+begin
+  for v_one in select * from json_to_recordset(p_list)
+      l(name text, revision bigint, next timestamptz, upcoming timestamptz, due timestamptz, messages json) loop
+    v_done := v_done || coalesce(
+      posthorn.fire_schedule(v_one.name, v_one.revision, v_one.next, v_one.upcoming, v_one.due, v_one.messages), 'null'::json);
+  end loop;
+  return to_json(v_done);
+end $$;
+
 -- fire_schedule(name, revision, next, upcoming, due, messages): sends what is due and moves on, in one transaction: the command exists if and
 -- only if the schedule has moved. Of all who try the same \`next\` one succeeds; null for the others, for a schedule that was declared anew
 -- or removed, and where this clock says that it is not due. \`messages\` are [{ at, k: key, p: payload }] in order; key and payload only where

@@ -107,7 +107,7 @@ test("whenever somebody looks, each time is sent once where all are to be sent, 
       fc.constantFrom<Missed>("skip", "once", "all"),
       fc.constantFrom(0, 90_000, 300_000),
       fc.constantFrom("2026-03-07", "2026-03-28", "2026-04-04", "2026-10-03", "2026-10-24", "2026-10-31"),
-      fc.array(fc.integer({ min: 1, max: 6 * 3_600_000 }), { minLength: 1, maxLength: 25 }),
+      fc.array(fc.integer({ min: 1, max: 3 * 3_600_000 }), { minLength: 1, maxLength: 15 }),
       (line, zone, missed, jitterMs, day, steps) => {
         const times = new Times(line, zone);
         let now = at(`${day}T00:00:00Z`);
@@ -124,12 +124,12 @@ test("whenever somebody looks, each time is sent once where all are to be sent, 
             nextAt = due.upcoming;
           }
         }
-        const all = times.newest(now, 2_000).filter((one) => one >= first && one < nextAt);
+        const all = times.newest(now, 300).filter((one) => one >= first && one < nextAt);
         expect([...new Set(sent)].sort((a, b) => a - b)).toEqual(sent);
         if (missed === "all") expect(sent).toEqual(all);
         else expect(all).toEqual(expect.arrayContaining(sent));
       },
     ),
-    { numRuns: 60 },
+    { numRuns: 40 },
   );
 });

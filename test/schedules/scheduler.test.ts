@@ -1,7 +1,7 @@
 import { minutes } from "posthorn";
 import { expect, onTestFinished, test } from "vitest";
 import { jitterOf } from "../../src/schedules/due.js";
-import { dueSchedules, fireSchedule } from "../../src/store/schedules.js";
+import { type DueSchedule, dueSchedules, fireSchedules, type Timed } from "../../src/store/schedules.js";
 import { rejected } from "../core/thrown.js";
 import { eventually } from "../support/eventually.js";
 import {
@@ -283,6 +283,8 @@ test("a process that looked before another sent, or before the schedule was decl
   const name = fresh("stale");
   await scheduler([[name, static_]]);
   const executor = await connection();
+  const fire = async (schedule: DueSchedule, messages: readonly Timed[], next: { upcoming: number; due: number }) =>
+    (await fireSchedules(executor, [{ schedule, messages, ...next }]))[0];
   const look = async () => (await dueSchedules(executor, {}, 100)).due.find((one) => one.name === name);
   // Three times are due; the other process has sent the first.
   await overdue(name, ago(3_000));
@@ -290,22 +292,22 @@ test("a process that looked before another sent, or before the schedule was decl
   if (seen === undefined) throw new Error("nothing is due");
   const at = seen.nextAt;
   const upcoming = { upcoming: at + 1_000, due: at + 1_000 };
-  expect(await fireSchedule(executor, seen, [{ at }], upcoming)).toMatchObject({ messages: 1 });
-  expect(await fireSchedule(executor, seen, [{ at }], upcoming)).toBeNull();
-  expect(await fireSchedule(executor, seen, [{ at: at + 500 }], { upcoming: at + 600, due: at + 600 })).toBeNull();
+  expect(await fire(seen, [{ at }], upcoming)).toMatchObject({ messages: 1 });
+  expect(await fire(seen, [{ at }], upcoming)).toBeNull();
+  expect(await fire(seen, [{ at: at + 500 }], { upcoming: at + 600, due: at + 600 })).toBeNull();
   // The same next time, and another declaration.
   const before = await look();
   if (before === undefined) throw new Error("nothing is due");
   await scheduler([[name, { ...static_, payload: { for: "changed" } }]]);
   expect(await look()).toMatchObject({ nextAt: before.nextAt });
   const later = { upcoming: at + 2_000, due: at + 2_000 };
-  expect(await fireSchedule(executor, before, [{ at: before.nextAt }], later)).toBeNull();
+  expect(await fire(before, [{ at: before.nextAt }], later)).toBeNull();
   expect(await sentBy(name)).toHaveLength(1);
   expect((await look())?.nextAt).toBe(at + 1_000);
   // Backwards is refused, whoever asks.
   const now = await look();
   if (now === undefined) throw new Error("nothing is due");
-  expect(await rejected(fireSchedule(executor, now, [{ at }], { upcoming: at, due: at }))).toMatchObject({
+  expect(await rejected(fire(now, [{ at }], { upcoming: at, due: at }))).toMatchObject({
     code: "PH_INTERNAL",
   });
 });
