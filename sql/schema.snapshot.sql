@@ -727,6 +727,7 @@ function end_of(p_slot smallint, p_subscription integer, p_message bigint, p_del
 function error_groups(p_filter json, p_limit integer, p_read integer) returns json sql stable body 2b3a9c768d9244a9319bff3d08d94c6f
 function fate_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8, OUT state text, OUT at timestamp with time zone, OUT delivery integer, OUT outcome text, OUT worker bigint, OUT lane_at posthorn."position") returns record plpgsql stable body 5207d757b090f7c806e23eec68052566
 function fire_schedule(p_name text, p_revision bigint, p_next timestamp with time zone, p_upcoming timestamp with time zone, p_due timestamp with time zone, p_messages json) returns json plpgsql volatile body 07696299b0ab160dd63ba2e8b48f9a95
+function fire_schedules(p_list json) returns json plpgsql volatile body 17215d2963d7717e5298e2069b075edd
 function fleet() returns json sql volatile body 59e8767873782d9bf37c43105d8f8d83
 function follow(p_row posthorn.deferred, p_outcome posthorn.outcome, p_next json) returns void plpgsql volatile body 84e1c03a6b2afeb625a8704c88dc8120
 function forget_worker(p_worker bigint) returns void plpgsql volatile body 747f59704892b8f60d61f8f335ab1dbd
@@ -1006,6 +1007,7 @@ function end_of(p_slot smallint, p_subscription integer, p_message bigint, p_del
 function error_groups(p_filter json, p_limit integer, p_read integer): nobody
 function fate_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8, OUT state text, OUT at timestamp with time zone, OUT delivery integer, OUT outcome text, OUT worker bigint, OUT lane_at posthorn."position"): nobody
 function fire_schedule(p_name text, p_revision bigint, p_next timestamp with time zone, p_upcoming timestamp with time zone, p_due timestamp with time zone, p_messages json): nobody
+function fire_schedules(p_list json): nobody
 function fleet(): nobody
 function follow(p_row posthorn.deferred, p_outcome posthorn.outcome, p_next json): nobody
 function forget_worker(p_worker bigint): nobody
