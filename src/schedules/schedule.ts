@@ -28,7 +28,8 @@ export interface ScheduleOptions<C extends AnyContract<"command">> {
   readonly payload: InputOf<C> | ((at: Date) => InputOf<C>);
   /**
    * What becomes of times that nobody could send at, because no process was up: `"skip"` drops them, `"once"` sends one command for the
-   * newest of them, `"all"` one for each, the newest 1,000 at most. A time counts as missed when a later one is due as well, or after a minute.
+   * newest of them, `"all"` one for each, at most `limits.missedTimes`, the newest. A time counts as missed when a later one is due as well, or
+   * when it is later than `limits.scheduleLateMs`.
    */
   readonly missed: Missed;
   /**
