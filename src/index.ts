@@ -37,5 +37,6 @@ export type {
   Status,
 } from "./producer/say.js";
 export type { TransactionContext } from "./producer/transaction.js";
+export type { Schedule, ScheduleOptions } from "./schedules/schedule.js";
 export type { BacklogLine, HistoryEntry, ReceiverStatus } from "./store/status.js";
 export type { Context, Message } from "./worker/context.js";

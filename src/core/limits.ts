@@ -40,6 +40,14 @@ export const limits = {
   errorBytes: 4_096,
   /** Attempts whose errors are kept in full; of longer histories the first and the newest stay. */
   errorsKept: 50,
+  /** Letters of a cron line. */
+  cronLength: 200,
+  /** The longest jitter of a schedule: a day. */
+  scheduleJitterMs: 86_400_000,
+  /** A time of a schedule that is later than this counts as missed. */
+  scheduleLateMs: 60_000,
+  /** Missed times of one schedule that are made up for at once, where its decision is to send all: the newest. */
+  missedTimes: 1_000,
   /** Crashes of a worker under one message before it is quarantined as a dead letter. */
   crashes: 5,
 } as const;

@@ -48,6 +48,8 @@ export interface WorkerOptions {
   readonly slots: Slots;
   /** Without a heartbeat for so long, a worker counts as dead. */
   readonly timeoutMs: number;
+  /** Sends what is due of the schedules of the fleet; returns how long to wait. */
+  readonly schedules: { pass(): Promise<number> };
 }
 
 /** After a rescue most parked keys are looked at, at once; otherwise one page now and then. */
@@ -68,6 +70,7 @@ export class Incarnation {
   readonly #poller: Poller;
   readonly #beats: Loop;
   readonly #watches: Loop;
+  readonly #schedules: Loop;
   #broken = false;
   #resolveEnd: (error: unknown) => void = () => undefined;
   /** Settles with the reason when it cannot go on. */
@@ -104,6 +107,7 @@ export class Incarnation {
     });
     this.#beats = new Loop({ pass: () => this.#beat(), onError: (error) => this.#break(error) });
     this.#watches = new Loop({ pass: () => this.#watch(), onError: (error) => this.#warn(error) });
+    this.#schedules = new Loop({ pass: () => options.schedules.pass(), onError: (error) => this.#warn(error) });
     for (const connection of [connections.session, connections.listener]) {
       connection?.lost.then((error) => {
         if (!this.#closing) this.#break(error ?? errorOf("PH_DATABASE_LOST", "The worker's connection was closed."));
@@ -118,6 +122,7 @@ export class Incarnation {
     this.#poller.start();
     this.#beats.start();
     this.#watches.start();
+    this.#schedules.start();
   }
 
   /** Messages appeared in these channels. */
@@ -136,7 +141,7 @@ export class Incarnation {
     await this.#poller.stop();
     await Promise.all(this.#readers.map((reader) => reader.stop(graceMs)));
     this.#closing = true;
-    await Promise.all([this.#beats.stop(), this.#watches.stop()]);
+    await Promise.all([this.#beats.stop(), this.#watches.stop(), this.#schedules.stop()]);
     // Everything is settled: no rescuer needs to look for us. Should this fail, one finds nothing.
     if (!this.#broken) await forgetWorker(this.#connections.session, this.#worker).catch((error) => this.#warn(error));
     await disconnect(this.#connections);
@@ -151,7 +156,7 @@ export class Incarnation {
     );
     await Promise.all(this.#readers.map((reader) => reader.abandon(reason)));
     await disconnect(this.#connections);
-    await Promise.all([this.#poller.stop(), this.#beats.stop(), this.#watches.stop()]);
+    await Promise.all([this.#poller.stop(), this.#beats.stop(), this.#watches.stop(), this.#schedules.stop()]);
   }
 
   #readerOptions({ declared, ids, handlers }: Registered): ReaderOptions {

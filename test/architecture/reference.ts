@@ -13,6 +13,7 @@ import { policyFields, retryFields, subscriptionFields } from "../../src/policie
 import { askFields } from "../../src/producer/ask.js";
 import { sayFields } from "../../src/producer/prepare.js";
 import { settledFields } from "../../src/producer/receipt.js";
+import { scheduleFields } from "../../src/schedules/schedule.js";
 import { root } from "./sources.js";
 
 export interface OptionTable {
@@ -36,6 +37,7 @@ export const optionTables: readonly OptionTable[] = [
   { source: "retryFields", title: "`retry.fixed({ … })`", fields: retryFields.fixed },
   { source: "sayFields", title: "`send(command, payload, { … })`", fields: sayFields.send },
   { source: "sayFields", title: "`publish(event, payload, { … })`", fields: sayFields.publish },
+  { source: "scheduleFields", title: "`post.schedule(name, { … })`", fields: scheduleFields },
   { source: "settledFields", title: "`receipt.settled({ … })`", fields: settledFields },
   { source: "startFields", title: "`post.start({ … })`", fields: startFields },
   { source: "stopFields", title: "`post.stop({ … })`", fields: stopFields },

@@ -1,25 +1,30 @@
 /** `posthorn status`: what waits, runs and went wrong, who works, and what crosses its bound. */
 import { setTimeout as wait } from "node:timers/promises";
 import type { Executor } from "../../core/database.js";
+import { limits } from "../../core/limits.js";
 import { durationInWords } from "../../core/words.js";
 import { type Alert, crossedAlerts, type FleetWorker, fleet } from "../../store/operate.js";
+import { type ListedSchedule, listSchedules } from "../../store/schedules.js";
 import { type BacklogLine, backlog } from "../../store/status.js";
 import { type Cell, type Io, oneLine, paint, table } from "../io.js";
 import { withDatabase } from "../open.js";
 import { flag, type Line, number } from "../parse.js";
 import { grouped } from "../words.js";
 import { alertTable } from "./alerts.js";
+import { scheduleTable } from "./schedules.js";
 
 export interface Look {
   readonly lines: readonly BacklogLine[];
   readonly workers: readonly FleetWorker[];
   readonly alerts: readonly Alert[];
+  readonly schedules: readonly ListedSchedule[];
 }
 
 export async function look(executor: Executor): Promise<Look> {
   const lines = await backlog(executor);
   const workers = await fleet(executor);
-  return { lines, workers, alerts: await crossedAlerts(executor) };
+  const schedules = await listSchedules(executor, limits.scheduleLateMs);
+  return { lines, workers, schedules, alerts: await crossedAlerts(executor) };
 }
 
 export async function status(line: Line, io: Io): Promise<number> {
@@ -56,7 +61,7 @@ const columns = [
   { title: "Workers", right: true },
 ] as const;
 
-export function statusText({ lines, workers, alerts }: Look, io: Io): string {
+export function statusText({ lines, workers, alerts, schedules }: Look, io: Io): string {
   const queues = lines.length === 0 ? "No queue or subscription is known yet.\n" : table(io, columns, lines.map(rowOf));
   const dead = workers.filter((worker) => worker.dead !== null);
   const died = dead.map(
@@ -67,7 +72,8 @@ export function statusText({ lines, workers, alerts }: Look, io: Io): string {
     alerts.length === 0
       ? paint(io, "green", "No alert is open.\n")
       : `${paint(io, "red", `Open alerts: ${alerts.length}`)}\n${alertTable(alerts, io)}`;
-  return [queues, ...(died.length > 0 ? [died.join("")] : []), open].join("\n");
+  const planned = schedules.length === 0 ? [] : [scheduleTable(schedules, io)];
+  return [queues, ...planned, ...(died.length > 0 ? [died.join("")] : []), open].join("\n");
 }
 
 function rowOf(line: BacklogLine): readonly (Cell | string)[] {
