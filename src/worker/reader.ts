@@ -1,9 +1,9 @@
 /**
  * Works on one queue or subscription: claims into free slots, runs handlers, settles what ended.
  *
- * Never claims more than the free slots, so nothing that is claimed waits in memory. The next claim is on its way while the
- * messages of the last one run, and it carries the settlements so far: at full speed one statement does both. One settling
- * statement of a reader is under way at a time, so that the parts of a claim are written in order.
+ * Claims for the free slots; in transaction mode also a few messages ahead while runs are short. What still waits in memory after a moment is
+ * handed back. The next claim is on its way while the messages of the last one run, and it carries the settlements so far: at full speed one
+ * statement does both. One settling statement of a reader is under way at a time, so that the parts of a claim are written in order.
  */
 import type { Executor } from "../core/database.js";
 import { StoppedError } from "../core/errors.js";
@@ -43,6 +43,8 @@ const settleWithinMs = 20;
 const restMs = 60_000;
 /** How long a few free slots wait for company. */
 const lingerMs = 3;
+/** The longest that a message waits here for a slot; then whoever has one may take it. */
+const patienceMs = 500;
 /** With fewer slots than this, the time of a claim is mostly its round trip, and taking as many as possible pays. */
 const manySlots = 100;
 /** A lane that somebody else was claiming is tried again after a short, uneven pause. */
@@ -53,6 +55,8 @@ export class Reader {
   readonly #ledger: Ledger;
   readonly #loop: Loop;
   readonly #runs = new Set<Run>();
+  /** Claimed ahead of the slots, in order, with the time at which each came. */
+  #waiting: { readonly handled: Handled; readonly delivery: Delivery; readonly since: number }[] = [];
   readonly #contracts: readonly number[];
   readonly #waiters = new Set<() => void>();
   /** The claim that is under way, and the slots that are kept for it. */
@@ -77,7 +81,10 @@ export class Reader {
     this.#contracts = [...options.handlers.keys()];
     this.#loop = new Loop({ pass: () => this.#pass(), onError: (error) => this.#break(error) });
     this.#slots = this.#endsThemselves ? options.slots : undefined;
-    this.#unlisten = this.#slots?.onFreed(() => this.#loop.wake());
+    this.#unlisten = this.#slots?.onFreed(() => {
+      this.#startWaiting();
+      this.#loop.wake();
+    });
   }
 
   get subscription(): number {
@@ -119,6 +126,7 @@ export class Reader {
   /** Lets runs finish for `graceMs`, then hands the rest back, settles everything and ends. */
   async stop(graceMs: number): Promise<void> {
     this.#stopping = true;
+    this.#handBack();
     this.#loop.wake();
     const until = performance.now() + graceMs;
     while (this.#busy && !this.#broken && performance.now() < until) await this.#changed(until - performance.now());
@@ -132,6 +140,7 @@ export class Reader {
   /** Drops everything unsettled: the connection is gone, or others have rescued it. */
   async abandon(reason: Error): Promise<void> {
     this.#broken = true;
+    this.#waiting = [];
     for (const run of this.#runs) run.abort(reason);
     this.#notify();
     await this.#end();
@@ -141,14 +150,14 @@ export class Reader {
     await this.#loop.stop();
     // What a claim brings now is nobody's; its slots are given back.
     await this.#arrived().then(
-      (late) => this.#slots?.give(late.length),
+      ({ slots }) => this.#slots?.give(slots),
       () => undefined,
     );
     this.#unlisten?.();
   }
 
   get #busy(): boolean {
-    return this.#runs.size > 0 || this.#deciding > 0 || this.#claiming !== undefined;
+    return this.#runs.size > 0 || this.#waiting.length > 0 || this.#deciding > 0 || this.#claiming !== undefined;
   }
 
   /** Slots of this reader alone. */
@@ -166,34 +175,47 @@ export class Reader {
 
   async #pass(): Promise<number> {
     if (this.#broken) return restMs;
-    const arrived = await this.#arrived();
+    const { arrived, slots } = await this.#arrived();
     const once = this.options.policy.idempotency === "at-most-once";
     if (once) await this.#begin(arrived);
     // The next claim goes out before these run, so that the server works while we do.
-    else if (!this.#ledger.urgent) this.#claim(arrived.length);
-    this.#start(arrived);
+    else if (!this.#ledger.urgent) this.#claim(arrived.length, slots);
+    this.#start(arrived, slots);
     if (this.#claiming !== undefined) return 0;
+    if (this.#patienceMs <= 0) this.#handBack();
     if (this.#ledger.urgent) await this.#write(this.#ledger.drain());
-    if (this.#isDue && this.#free > 0 && !this.#stopping) this.#start(await this.#take());
-    this.#claim(0);
+    if (this.#isDue && this.#free > 0 && !this.#stopping) {
+      const taken = await this.#take();
+      this.#start(taken, taken.length);
+    }
+    this.#claim(0, 0);
     return this.#claiming === undefined ? this.#rest() : 0;
   }
 
-  /** How long to wait for more slots: while others run, a claim for a few slots costs as much as one for many. */
-  #lingerMs(free: number): number {
-    if (this.#runs.size === 0 || free >= this.options.policy.concurrency / 2) return 0;
+  /** How many messages may wait for a slot here. Retries that are due get the next slots that become free. */
+  get #ahead(): number {
+    return this.#isDue ? 0 : (this.#slots?.ahead(this.options.policy.concurrency) ?? 0);
+  }
+
+  /** How long to wait for more room: while others run, a claim for a few messages costs as much as one for many. */
+  #lingerMs(room: number): number {
+    const plenty = Math.max(this.options.policy.concurrency, this.#ahead) / 2;
+    if (this.#runs.size === 0 || room >= plenty) return 0;
+    if (this.#waiting.length > 0) return restMs;
     this.#freedAt ??= performance.now();
     return this.#freedAt + lingerMs - performance.now();
   }
 
-  /** What the claim under way has brought. */
-  async #arrived(): Promise<readonly Delivery[]> {
-    let deliveries: readonly Delivery[] = [];
+  /** What the claim under way has brought, and for how many of them shared slots are kept. */
+  async #arrived(): Promise<{ readonly arrived: readonly Delivery[]; readonly slots: number }> {
+    let arrived: readonly Delivery[] = [];
+    let slots = 0;
     try {
-      deliveries = (await this.#claiming) ?? [];
-      return deliveries;
+      arrived = (await this.#claiming) ?? [];
+      slots = Math.min(this.#reserved, arrived.length);
+      return { arrived, slots };
     } finally {
-      this.#slots?.give(this.#reserved - deliveries.length);
+      this.#slots?.give(this.#reserved - slots);
       this.#claiming = undefined;
       this.#reserved = 0;
       // Whoever waits for nothing to be under way.
@@ -201,17 +223,21 @@ export class Reader {
     }
   }
 
-  /** Sends a claim. With many slots for at most half of them, so that some are left for the next one while its messages run. */
-  #claim(starting: number): void {
+  /**
+   * Sends a claim. With many slots for at most half of them, so that some are left for the next one while its messages run. `starting` have
+   * come and are about to start, with so many `slots` kept for them.
+   */
+  #claim(starting: number, slots: number): void {
     const { concurrency } = this.options.policy;
     const most = concurrency > manySlots ? Math.ceil(concurrency / 2) : concurrency;
-    // Those that are starting have taken their shared slots already.
-    const limit = Math.min(this.#own - starting, this.#slots?.free ?? most, most);
+    const own = this.#own;
+    const free = Math.min(own, (this.#slots?.free ?? own) + slots) - starting - this.#waiting.length;
+    const limit = Math.min(free, most) + this.#ahead;
     if (!this.#hot || this.#stopping || limit <= 0 || this.#lingerMs(limit) > 0) return;
     this.#hot = false;
     this.#freedAt = undefined;
-    this.#reserved = limit;
-    this.#slots?.take(limit);
+    this.#reserved = Math.min(limit, Math.max(0, free));
+    this.#slots?.take(this.#reserved);
     this.#claiming = this.#work(limit);
     // It is awaited in the next pass; until then a rejection must not count as unhandled.
     this.#claiming.catch(() => undefined);
@@ -263,18 +289,36 @@ export class Reader {
     if (part !== undefined) await begin(this.options.session, part);
   }
 
-  #start(deliveries: readonly Delivery[]): void {
+  /** Starts them as far as there are slots; `slots` are kept for them already. */
+  #start(deliveries: readonly Delivery[], slots: number): void {
+    const since = performance.now();
     for (const delivery of deliveries) {
       const handled = this.options.handlers.get(delivery.contract);
-      if (handled !== undefined && !this.#stopping && !this.#broken) {
-        this.#run(new Run(this.options, handled, delivery));
-        continue;
-      }
-      this.#slots?.give(1);
       if (this.#broken) continue;
       if (this.#stopping) this.#ledger.ended(released(delivery, this.#endsThemselves));
-      else void this.#decide(delivery);
+      else if (handled === undefined) void this.#decide(delivery);
+      else this.#waiting.push({ handled, delivery, since });
     }
+    if (this.#slots === undefined) this.#startWaiting();
+    else this.#slots.give(slots, () => this.#startWaiting());
+  }
+
+  #startWaiting(): void {
+    if (this.#broken) return;
+    const count = Math.min(this.#waiting.length, this.#free);
+    for (const { handled, delivery } of this.#waiting.splice(0, count))
+      this.#run(new Run(this.options, handled, delivery));
+  }
+
+  /** How long the first that waits may still wait. */
+  get #patienceMs(): number {
+    const first = this.#waiting[0];
+    return first === undefined ? restMs : first.since + patienceMs - performance.now();
+  }
+
+  /** What waits here for a slot is for others. */
+  #handBack(): void {
+    for (const { delivery } of this.#waiting.splice(0)) this.#ledger.ended(released(delivery, this.#endsThemselves));
   }
 
   get #endsThemselves(): boolean {
@@ -283,8 +327,11 @@ export class Reader {
 
   #run(run: Run): void {
     this.#runs.add(run);
+    this.#slots?.take(1);
+    const begun = performance.now();
     void run.execute().then((ran) => {
       this.#runs.delete(run);
+      this.#slots?.took(performance.now() - begun);
       this.#slots?.give(1);
       if (!this.#broken) this.#ran(run.delivery, ran);
       this.#notify();
@@ -360,7 +407,7 @@ export class Reader {
       if (this.#runs.size > 0 && left > 0 && !this.#stopping) return left;
       await this.#write(this.#ledger.drain());
     }
-    if (this.#free <= 0 || this.#stopping) return restMs;
+    if (this.#free <= 0 || this.#stopping) return Math.max(0, this.#patienceMs);
     const linger = this.#hot ? this.#lingerMs(this.#free) : restMs;
     const due = this.#dueAt === undefined ? restMs : this.#dueAt - performance.now();
     return Math.max(0, Math.min(restMs, linger, due));
