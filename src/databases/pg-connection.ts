@@ -6,10 +6,12 @@
  * here: an 'error' event without one would end the process.
  */
 import type { ClientBase, QueryResult } from "pg";
+import type { Statement } from "../core/database.js";
 import { withDeadline } from "./deadline.js";
 import { databaseDefaults } from "./defaults.js";
 import { databaseError, sqlStateOf } from "./errors.js";
 import { pgTypes } from "./parsers.js";
+import { LastAndCommit, takesSubmitted } from "./pg-last.js";
 
 export class PgConnection {
   readonly client: ClientBase;
@@ -59,6 +61,27 @@ export class PgConnection {
       timeoutMs,
     );
     return Array.isArray(result) ? result : [result];
+  }
+
+  /** COMMIT, in one round trip with the statement before it. Of the two the first that fails is the last that runs. */
+  async commit<Row>(
+    last: Statement | undefined,
+    timeoutMs: number,
+  ): Promise<{ readonly rows: readonly Row[]; readonly command: string | undefined }> {
+    if (last?.params === undefined) {
+      const results = await this.script(last === undefined ? "commit" : `${last.text}; commit`, timeoutMs);
+      return { rows: results[0]?.rows ?? [], command: results.at(-1)?.command };
+    }
+    if (!takesSubmitted(this.client)) {
+      const { rows } = await this.query<Row>(last.text, last.params, timeoutMs);
+      return { rows, command: (await this.script("commit", timeoutMs))[0]?.command };
+    }
+    const both = new LastAndCommit<Row>(last);
+    return this.send(() => {
+      // Whoever has wrapped the client may return something else.
+      this.client.query(both);
+      return both.ended;
+    }, timeoutMs);
   }
 
   async send<T>(statement: () => Promise<T>, timeoutMs: number): Promise<T> {
