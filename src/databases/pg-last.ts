@@ -7,31 +7,28 @@
 import type { ClientBase, Connection, Submittable } from "pg";
 import type { Statement } from "../core/database.js";
 
-interface Ended<Row> {
+export interface Committed<Row> {
   /** Columns as the server writes them, in text. */
   readonly rows: readonly Row[];
   /** The command tag of what was to commit. */
-  readonly command: string;
+  readonly command: string | undefined;
 }
 
 export class LastAndCommit<Row> implements Submittable {
-  readonly ended: Promise<Ended<Row>>;
   /** For whoever looks at what a client sends. */
   readonly text: string;
   readonly #statement: Statement;
+  readonly #resolve: (committed: Committed<Row>) => void;
+  readonly #reject: (error: unknown) => void;
   readonly #rows: Row[] = [];
   #names: readonly string[] = [];
-  #command = "";
-  #resolve: (ended: Ended<Row>) => void = () => undefined;
-  #reject: (error: unknown) => void = () => undefined;
+  #command: string | undefined;
 
-  constructor(statement: Statement) {
-    this.#statement = statement;
+  constructor(statement: Statement, resolve: (committed: Committed<Row>) => void, reject: (error: unknown) => void) {
     this.text = `${statement.text}; commit`;
-    this.ended = new Promise((resolve, reject) => {
-      this.#resolve = resolve;
-      this.#reject = reject;
-    });
+    this.#statement = statement;
+    this.#resolve = resolve;
+    this.#reject = reject;
   }
 
   submit(connection: Connection): void {
