@@ -39,6 +39,8 @@ export interface ReaderOptions extends Running {
 
 /** How long a settlement waits for company while others run. */
 const settleWithinMs = 20;
+/** And when nothing runs: where messages come one by one, the next claim carries it. */
+const settleAloneMs = 10;
 /** The longest rest of the loop; it is woken for everything that matters. */
 const restMs = 60_000;
 /** How long a few free slots wait for company. */
@@ -182,7 +184,10 @@ export class Reader {
     else if (!this.#ledger.urgent) this.#claim(arrived.length, slots);
     this.#start(arrived, slots);
     if (this.#claiming !== undefined) return 0;
-    if (this.#patienceMs <= 0) this.#handBack();
+    if (this.#patienceMs <= 0) {
+      this.#slots?.stalled();
+      this.#handBack();
+    }
     if (this.#ledger.urgent) await this.#write(this.#ledger.drain());
     if (this.#isDue && this.#free > 0 && !this.#stopping) {
       const taken = await this.#take();
@@ -403,8 +408,8 @@ export class Reader {
   async #rest(): Promise<number> {
     const { waitingMs } = this.#ledger;
     if (waitingMs !== undefined) {
-      const left = settleWithinMs - waitingMs;
-      if (this.#runs.size > 0 && left > 0 && !this.#stopping) return left;
+      const left = (this.#runs.size > 0 ? settleWithinMs : settleAloneMs) - waitingMs;
+      if (left > 0 && !this.#stopping) return left;
       await this.#write(this.#ledger.drain());
     }
     if (this.#free <= 0 || this.#stopping) return Math.max(0, this.#patienceMs);

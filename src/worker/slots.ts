@@ -44,6 +44,11 @@ export class Slots {
     this.#runMs = this.#runMs === undefined ? runMs : this.#runMs + (runMs - this.#runMs) * weight;
   }
 
+  /** What was claimed ahead got no slot in time. Nothing more is, until a run has ended. */
+  stalled(): void {
+    this.#runMs = undefined;
+  }
+
   take(count: number): void {
     this.#used += count;
   }

@@ -76,46 +76,6 @@ describe("begin", () => {
     expect(await bodies()).toEqual([]);
   });
 
-  describe.each([
-    { how: "as an ordinary pool", pipeline: false },
-    { how: "with the option pipeline", pipeline: true },
-  ])("a last statement before COMMIT, on a pool used $how", ({ pipeline }) => {
-    const note = (id: number, body: string) => ({
-      text: "insert into note values ($1::int, $2::text) returning id::text, null::text as nothing",
-      params: [id, body],
-    });
-    let own: pg.Pool;
-    let other: Database<pg.PoolClient>;
-    beforeAll(async () => {
-      const options = { connectionString: place.url, pipeline };
-      own = new Pool(options);
-      other = await openDatabase(own);
-      return () => own.end();
-    });
-
-    test("is stored with what came before, and its rows are returned", async () => {
-      const tx = await other.begin();
-      await tx.native.query("insert into note values (1, 'a')");
-      expect(await tx.commit(note(2, "it's \\ ; commit"))).toEqual([{ id: "2", nothing: null }]);
-      expect(await bodies()).toEqual(["a", "it's \\ ; commit"]);
-    });
-
-    test("undoes all when it fails, and the connection can be used again", async () => {
-      const tx = await other.begin();
-      await tx.native.query("insert into note values (1, 'a')");
-      await expect(tx.commit(note(1, "again"))).rejects.toMatchObject({ code: "23505" });
-      expect(await bodies()).toEqual([]);
-      expect(own.idleCount).toBe(own.totalCount);
-    });
-
-    test("does not hide that a statement had failed", async () => {
-      const tx = await other.begin();
-      await tx.native.query("select 1/0").catch(() => undefined);
-      await expect(tx.commit(note(1, "a"))).rejects.toMatchObject({ code: "25P02" });
-      expect(await bodies()).toEqual([]);
-    });
-  });
-
   test("an error that the server raises at COMMIT comes back unchanged", async () => {
     await pool.query("create table parent (id int primary key)");
     await pool.query("create table child (id int references parent deferrable initially deferred)");
