@@ -5,7 +5,12 @@ import { eventually } from "../support/eventually.js";
 import { createDatabase } from "../support/server.js";
 
 const Work = command("DoWork", { queue: "work", schema: type<{ n: number }>() });
-const policy: Policy<"transaction"> = { ...policies.rollUp, idempotency: "transaction", concurrency: 3 };
+const policy: Policy<"transaction"> = {
+  ...policies.rollUp,
+  idempotency: "transaction",
+  concurrency: 3,
+  visibilityTimeoutMs: 300_000,
+};
 
 test("what may be claimed ahead of the slots follows the runs: some while they are short, nothing before the first, while they are long, or when what was claimed has waited too long", () => {
   const slots = new Slots({ single: false, transactions: 10 });
