@@ -167,6 +167,12 @@ export class Reader {
     return this.options.policy.concurrency - this.#runs.size - this.#deciding - this.#reserved;
   }
 
+  /** How many can run at once. */
+  get #atOnce(): number {
+    const { concurrency } = this.options.policy;
+    return Math.min(concurrency, this.#slots?.size ?? concurrency);
+  }
+
   get #free(): number {
     return Math.min(this.#own, this.#slots?.free ?? this.#own);
   }
@@ -199,12 +205,12 @@ export class Reader {
 
   /** How many messages may wait for a slot here. Retries that are due get the next slots that become free. */
   get #ahead(): number {
-    return this.#isDue ? 0 : (this.#slots?.ahead(this.options.policy.concurrency) ?? 0);
+    return this.#isDue ? 0 : (this.#slots?.ahead(this.#atOnce) ?? 0);
   }
 
   /** How long to wait for more room: while others run, a claim for a few messages costs as much as one for many. */
   #lingerMs(room: number): number {
-    const plenty = Math.max(this.options.policy.concurrency, this.#ahead) / 2;
+    const plenty = Math.max(this.#atOnce, this.#ahead) / 2;
     if (this.#runs.size === 0 || room >= plenty) return 0;
     if (this.#waiting.length > 0) return restMs;
     this.#freedAt ??= performance.now();

@@ -18,7 +18,7 @@ const mostAhead = 32;
 const weight = 0.1;
 
 export class Slots {
-  readonly #size: number;
+  readonly size: number;
   readonly #most: number;
   #used = 0;
   /** How long a run takes, as the newest show; undefined before the first. */
@@ -26,18 +26,18 @@ export class Slots {
   readonly #freed = new Set<() => void>();
 
   constructor({ single, transactions }: Pick<Database, "single" | "transactions">) {
-    this.#size = single ? aheadOnOneConnection : Math.max(1, transactions - 1);
+    this.size = single ? aheadOnOneConnection : Math.max(1, transactions - 1);
     this.#most = single ? 0 : mostAhead;
   }
 
   get free(): number {
-    return this.#size - this.#used;
+    return this.size - this.#used;
   }
 
   /** How many messages a reader with so many runs at once may hold beyond its slots. */
   ahead(atOnce: number): number {
     if (this.#runMs === undefined) return 0;
-    return Math.min(this.#most, Math.floor((Math.min(atOnce, this.#size) * aheadMs) / this.#runMs));
+    return Math.min(this.#most, Math.floor((atOnce * aheadMs) / this.#runMs));
   }
 
   took(runMs: number): void {
