@@ -741,7 +741,7 @@ enum outcome (succeeded, failed, crashed, released, rejected, invalid, skipped, 
 -- functions
 function after_crash(p_worker posthorn.worker, p_subscription posthorn.subscription, p_begun_at timestamp with time zone, p_row posthorn.deferred, p_unknown boolean, p_blamed boolean) returns void plpgsql volatile body 7ce05a552710bb0d74f68cae24da771b
 function alert_rules() returns TABLE(subscription integer, subscription_name text, name text, value bigint, threshold bigint) sql volatile body 1437911b62d657c6ac0b5a836bf85edc
-function append(p_messages json) returns json plpgsql volatile body c1014b3b2e56fab540df1b5cfa1c231c
+function append(p_messages json) returns json plpgsql volatile body c57753e3309dc6ad9a54d8e8387f1f6d
 function append_list_of(p_slot smallint, p_messages json) returns json plpgsql volatile body d1f8f8990141588008c2f4c80884ce43
 function append_of(p_slot smallint, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json) returns bigint[] plpgsql volatile body 45c5f06c2abd999e6d4a936ed3757d77
 function append_one_of(p_slot smallint, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json) returns bigint plpgsql volatile body baf52d5a32b83c756a451f771df5db37
@@ -810,9 +810,8 @@ function open_claims() returns SETOF posthorn.claim_1 sql volatile body 50919d76
 function open_claims_of(p_slot smallint, p_worker bigint, p_from bigint, p_limit integer) returns SETOF posthorn.claim_1 plpgsql volatile body 1456df34dff3056a06e3c2ace1c50831
 function open_keys(p_slots smallint[], p_subscription integer, p_lane integer, OUT keys bigint[], OUT open_from bigint, OUT unknown boolean) returns record plpgsql volatile body e2cddf56f10bc350bbb49b960f4a392a
 function open_keys_of(p_slot smallint, p_subscription integer, p_lane integer, OUT keys bigint[], OUT open_from bigint, OUT unknown boolean) returns record plpgsql volatile body 197979e639a5d2b648fdbef3c5d4f51c
-function open_slot(p_home text) returns smallint plpgsql volatile body f867a3a73aa9bb3936a25c9888b94918
+function open_slot(p_home text) returns smallint plpgsql volatile body e22bd2fb474175c0b6fcaa6611f53067
 function order_ends(p_subscription integer) returns void plpgsql volatile body 575c8f1e753c0ed1c948e18eb9256c7a
-function own_slot() returns smallint plpgsql volatile body 61166e3fdff6ea732d9122c5541d998c
 function own_transaction(p_durable boolean) returns posthorn.ring plpgsql volatile body f2d650fde71f3f03d81f8cac7c96c375
 function page(p_slots smallint[], p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer) returns posthorn.batch plpgsql volatile body cd078dd8b1a079a87e640dfd4148d3f4
 function page_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer) returns posthorn.batch plpgsql volatile body 309bcfb1c0365dc6a3b7dac15d937872
@@ -841,7 +840,7 @@ function rescue(p_limit integer) returns json plpgsql volatile body f4a19a9c2344
 function rescue_claim(p_worker posthorn.worker, p_claim posthorn.claim_1) returns integer plpgsql volatile body f9d59dcb247e38fa198b540e1c4d50c8
 function rescue_deferred(p_worker posthorn.worker) returns integer plpgsql volatile body 262890839660fbdb57cf36548a205527
 function rescue_worker(p_worker posthorn.worker, p_limit integer, OUT claims integer, OUT messages integer, OUT done boolean) returns record plpgsql volatile body 34b0942bda0770e461824a4ab0ad1563
-function said(p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json) returns text plpgsql volatile body 457609d0a33d474c14f76230e0447ad7
+function said(p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json) returns text plpgsql volatile body 7134bef6267f35fea8229ccf8307a44e
 function schedule_now(p_name text) returns json plpgsql volatile body 52d0474314c408a708ecc05ae41fe636
 function send(name text, payload json, key text DEFAULT NULL::text, headers json DEFAULT NULL::json) returns text sql volatile body 0f70605f72183790da1af265d424c753
 function settle(p_parts json, p_ends json, p_say json) returns json plpgsql volatile body 8d7329b8371c7c98220ba03f3305d393
@@ -857,6 +856,7 @@ function turn_of(p_row posthorn.deferred) returns posthorn.deferred plpgsql vola
 function waiting_in_log(p_subscription integer, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone) returns record plpgsql volatile body df1821e18d93c3ac2ed8e225a0bf1fa6
 function waiting_state(p_token bigint, p_place bigint, p_due_at timestamp with time zone, p_reason posthorn.outcome) returns text sql immutable body 7bf162cf97e609f2b62bce790cdfd1da
 function waiting_status(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json sql stable body 5eced872db3fb1c312cf2f0e7572c19b
+function wake(p_channel text, p_payload text) returns boolean plpgsql volatile body 0aa42ba38e1b9e3f527d3577f66d8750
 function watch(p_every_ms integer) returns json plpgsql volatile body 5a223c70f7fd0a68d2c6ae815dead3a0
 function where_in_log(p_id bigint, p_nonce bigint, OUT slot smallint, OUT lane integer, OUT contract integer, OUT published_at timestamp with time zone, OUT xid xid8) returns record plpgsql stable body 7ee6ca48698cb0ecdeafc6098648ed19
 function why(p_public text) returns json plpgsql stable body 903653eb0a45d8f991a21efab35e1372
@@ -1113,7 +1113,6 @@ function open_keys(p_slots smallint[], p_subscription integer, p_lane integer, O
 function open_keys_of(p_slot smallint, p_subscription integer, p_lane integer, OUT keys bigint[], OUT open_from bigint, OUT unknown boolean): nobody
 function open_slot(p_home text): nobody
 function order_ends(p_subscription integer): nobody
-function own_slot(): nobody
 function own_transaction(p_durable boolean): nobody
 function page(p_slots smallint[], p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer): nobody
 function page_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer): nobody
@@ -1158,6 +1157,7 @@ function turn_of(p_row posthorn.deferred): nobody
 function waiting_in_log(p_subscription integer, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone): nobody
 function waiting_state(p_token bigint, p_place bigint, p_due_at timestamp with time zone, p_reason posthorn.outcome): nobody
 function waiting_status(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint): nobody
+function wake(p_channel text, p_payload text): nobody
 function watch(p_every_ms integer): nobody
 function where_in_log(p_id bigint, p_nonce bigint, OUT slot smallint, OUT lane integer, OUT contract integer, OUT published_at timestamp with time zone, OUT xid xid8): nobody
 function why(p_public text): nobody

@@ -5,7 +5,7 @@
  * Columns go as lists, payloads as one JSON text, so that they are stored as said.
  */
 import { randomBytes } from "node:crypto";
-import type { Executor } from "../core/database.js";
+import type { Executor, OpenTransaction } from "../core/database.js";
 import { errorOf } from "../core/errors.js";
 import { limits } from "../core/limits.js";
 import { mapped } from "./sqlstate.js";
@@ -88,16 +88,30 @@ export async function writeMessages(
   return places;
 }
 
-async function writeBatch(executor: Executor, messages: readonly Outgoing[], home: string | null): Promise<Written[]> {
+/** The same as the last statement of a transaction of ours, in one round trip with its COMMIT. */
+export async function commitMessages(open: OpenTransaction, messages: readonly Outgoing[]): Promise<Written[]> {
+  const from = Math.max(0, messages.length - limits.batchMessages);
+  const places = await writeMessages(open, messages.slice(0, from));
+  const last = messages.slice(from);
+  const own = nonces(last.length);
+  const statement = last.length === 0 ? undefined : writing(last, own, null);
+  const [row] = await mapped(open.commit<{ written: string }>(statement));
+  return row === undefined ? places : [...places, ...placesIn(row.written, own)];
+}
+
+function writing(messages: readonly Outgoing[], own: readonly string[], home: string | null) {
   const [first] = messages;
-  if (first === undefined) return [];
+  if (first !== undefined && messages.length === 1)
+    return { text: writeOne, params: [home, ...own, ...columnsOfOne(first)] };
+  return { text: writeMany, params: [home, `{${own.join(",")}}`, ...columnsOf(messages)] };
+}
+
+async function writeBatch(executor: Executor, messages: readonly Outgoing[], home: string | null): Promise<Written[]> {
+  if (messages.length === 0) return [];
   const own = nonces(messages.length);
-  const single = messages.length === 1;
-  const columns = single ? columnsOfOne(first) : columnsOf(messages);
-  const nonce = single ? own[0] : `{${own.join(",")}}`;
+  const { text, params } = writing(messages, own, home);
   try {
-    const statement = single ? writeOne : writeMany;
-    const { rows } = await mapped(executor.query<{ written: string }>(statement, [home, nonce, ...columns]));
+    const { rows } = await mapped(executor.query<{ written: string }>(text, params));
     const written = rows[0]?.written ?? "";
     if (written === "moved") throw moved();
     if (written === "elsewhere") throw elsewhere();
@@ -107,12 +121,12 @@ async function writeBatch(executor: Executor, messages: readonly Outgoing[], hom
   }
 }
 
-function columnsOfOne({ channel, contract, key, json, headers }: Outgoing): readonly unknown[] {
+function columnsOfOne({ channel, contract, key, json, headers }: Outgoing) {
   return [channel, contract, key, json, headers];
 }
 
 /** Channel and contract once where all have the same, keys and headers not at all where none has any. */
-function columnsOf(messages: readonly Outgoing[]): readonly unknown[] {
+function columnsOf(messages: readonly Outgoing[]) {
   const alike = messages.every(({ contract }) => contract === messages[0]?.contract);
   const shown = alike ? messages.slice(0, 1) : messages;
   const keyed = messages.some(({ key }) => key !== null);

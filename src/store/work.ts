@@ -2,7 +2,7 @@
  * What a worker says to the database: claim, take, settle, end. Every call is one statement and one transaction of its own, except
  * `endInTransaction`, which is the last statement of a handler's transaction.
  */
-import type { Executor } from "../core/database.js";
+import type { Executor, OpenTransaction, Statement } from "../core/database.js";
 import { errorOf } from "../core/errors.js";
 import type { Place } from "./publish.js";
 import { mapped } from "./sqlstate.js";
@@ -225,40 +225,23 @@ export async function begin(executor: Executor, part: Part): Promise<void> {
   );
 }
 
-/** The last statement of a handler's transaction. `startedAt` is now() at its BEGIN. */
-export async function endInTransaction(
-  executor: Executor,
+/** Ends a delivery, as the last statement of its handler's transaction, and commits. `open.startedAt` is needed. */
+export async function endAndCommit(
+  open: OpenTransaction,
   delivery: Delivery,
-  startedAt: string,
   say: string | null,
 ): Promise<readonly Place[]> {
-  const { hold } = delivery;
-  const log = hold.from === "log" ? hold : undefined;
-  const { rows } = await mapped(
-    executor.query<{ said: string | null }>(
-      "select posthorn.end_in_transaction($1::int, $2::bigint, $3::smallint, $4::int, $5::bigint, $6::smallint, $7::bigint, $8::bigint, $9::text, $10::json)::text as said",
-      [
-        delivery.subscription,
-        delivery.id,
-        log?.messageSlot ?? null,
-        delivery.delivery,
-        log?.claim ?? null,
-        log?.claimSlot ?? null,
-        hold.from === "deferred" ? hold.deferred : null,
-        hold.token,
-        startedAt,
-        say,
-      ],
-    ),
-  );
-  return placesOf(rows[0]?.said ?? null);
+  const [row] = await mapped(open.commit<{ said: string | null }>(endStatement(delivery, open.startedAt, say)));
+  return placesOf(row?.said ?? null);
 }
 
 /**
- * The same for a handler that said nothing, as SQL without parameters: it goes out with COMMIT in one round trip. All of it is numbers, which
- * the database gave us; anything else is refused, so no text of anybody gets into the statement.
+ * The last statement of a handler's transaction. `startedAt` is now() at its BEGIN.
+ *
+ * Where the handler said nothing it has no parameters, which costs less. All of it is numbers then, which the database gave us; anything else
+ * is refused, so no text of anybody gets into the statement.
  */
-export function endStatement(delivery: Delivery, startedAt: string): string {
+export function endStatement(delivery: Delivery, startedAt: string, say: string | null): Statement {
   const { hold } = delivery;
   const log = hold.from === "log" ? hold : undefined;
   const values = [
@@ -271,7 +254,10 @@ export function endStatement(delivery: Delivery, startedAt: string): string {
     hold.from === "deferred" ? hold.deferred : undefined,
     hold.token,
   ];
-  return `select posthorn.end_in_transaction(${[...values, startedAt].map(numeral).join(", ")}, null)`;
+  const ended = [...values, startedAt].map(numeral).join(", ");
+  return say === null
+    ? { text: `select posthorn.end_in_transaction(${ended}, null)` }
+    : { text: `select posthorn.end_in_transaction(${ended}, $1::json)::text as said`, params: [say] };
 }
 
 function numeral(value: string | number | undefined): string {

@@ -1,9 +1,9 @@
 /**
  * Works on one queue or subscription: claims into free slots, runs handlers, settles what ended.
  *
- * Never claims more than the free slots, so nothing that is claimed waits in memory. The next claim is on its way while the
- * messages of the last one run, and it carries the settlements so far: at full speed one statement does both. One settling
- * statement of a reader is under way at a time, so that the parts of a claim are written in order.
+ * Claims for the free slots; in transaction mode also a few messages ahead while runs are short. What still waits in memory after a moment is
+ * handed back. The next claim is on its way while the messages of the last one run, and it carries the settlements so far: at full speed one
+ * statement does both. One settling statement of a reader is under way at a time, so that the parts of a claim are written in order.
  */
 import type { Executor } from "../core/database.js";
 import { StoppedError } from "../core/errors.js";
@@ -11,14 +11,13 @@ import type { Logger } from "../core/logger.js";
 import { Loop } from "../core/loop.js";
 import { publicId } from "../store/publish.js";
 import type { SubscriptionIds } from "../store/registry.js";
-import { begin, type Delivery, type End, promote, take, work } from "../store/work.js";
-import { failureOf } from "./failure.js";
-import { Keys } from "./keys.js";
+import { begin, type Delivery, take, work } from "../store/work.js";
 import { type Flush, Ledger } from "./ledger.js";
-import { claimAgainAfterMs, goesOn, nextAfter, spillAfterMs, spillFrom } from "./order.js";
+import { claimAgainAfterMs, isOf, Order } from "./order.js";
 import { type Handled, putAside, type Ran, Run, type Running, released } from "./run.js";
 import { lostIn, write } from "./settler.js";
 import type { Slots } from "./slots.js";
+import { tell } from "./tell.js";
 
 export interface ReaderOptions extends Running {
   readonly kind: "command" | "event";
@@ -41,10 +40,14 @@ export interface ReaderOptions extends Running {
 
 /** How long a settlement waits for company while others run. */
 const settleWithinMs = 20;
+/** And when nothing runs: where messages come one by one, the next claim carries it. */
+const settleAloneMs = 10;
 /** The longest rest of the loop; it is woken for everything that matters. */
 const restMs = 60_000;
 /** How long a few free slots wait for company. */
 const lingerMs = 3;
+/** The longest that a message waits here for a slot; then whoever has one may take it. */
+const patienceMs = 500;
 /** With fewer slots than this, the time of a claim is mostly its round trip, and taking as many as possible pays. */
 const manySlots = 100;
 /** A lane that somebody else was claiming is tried again after a short, uneven pause. */
@@ -55,6 +58,8 @@ export class Reader {
   readonly #ledger: Ledger;
   readonly #loop: Loop;
   readonly #runs = new Set<Run>();
+  /** Claimed ahead of the slots, in order, with the time at which each came. */
+  #waiting: { readonly handled: Handled; readonly delivery: Delivery; readonly since: number }[] = [];
   readonly #contracts: readonly number[];
   readonly #waiters = new Set<() => void>();
   /** The claim that is under way, and the slots that are kept for it. */
@@ -63,9 +68,7 @@ export class Reader {
   readonly #slots: Slots | undefined;
   readonly #unlisten: (() => void) | undefined;
   /** Where order is kept per key. */
-  readonly #keys: Keys | undefined;
-  /** Keys whose first message has ended, so that the next is to be made due. */
-  readonly #ended = new Set<string>();
+  readonly #order: Order | undefined;
   /** Messages without a handler that are being decided about. */
   #deciding = 0;
   /** There may be more in the log. */
@@ -80,11 +83,14 @@ export class Reader {
   constructor(options: ReaderOptions) {
     this.options = options;
     this.#ledger = new Ledger(options.policy.idempotency === "transaction");
-    this.#keys = options.policy.ordering === "none" ? undefined : new Keys();
+    this.#order = options.policy.ordering === "none" ? undefined : this.#orderly();
     this.#contracts = [...options.handlers.keys()];
     this.#loop = new Loop({ pass: () => this.#pass(), onError: (error) => this.#break(error) });
     this.#slots = this.#endsThemselves ? options.slots : undefined;
-    this.#unlisten = this.#slots?.onFreed(() => this.#loop.wake());
+    this.#unlisten = this.#slots?.onFreed(() => {
+      this.#startWaiting();
+      this.#loop.wake();
+    });
   }
 
   get subscription(): number {
@@ -126,6 +132,7 @@ export class Reader {
   /** Lets runs finish for `graceMs`, then hands the rest back, settles everything and ends. */
   async stop(graceMs: number): Promise<void> {
     this.#stopping = true;
+    this.#handBack();
     this.#loop.wake();
     const until = performance.now() + graceMs;
     while (this.#busy && !this.#broken && performance.now() < until) await this.#changed(until - performance.now());
@@ -134,12 +141,13 @@ export class Reader {
     while (this.#busy && !this.#broken) await this.#changed(1_000);
     await this.#end();
     if (!this.#broken) await this.#write(this.#ledger.drain());
-    if (!this.#broken) await this.#promote();
+    if (!this.#broken) await this.#order?.promote();
   }
 
   /** Drops everything unsettled: the connection is gone, or others have rescued it. */
   async abandon(reason: Error): Promise<void> {
     this.#broken = true;
+    this.#waiting = [];
     for (const run of this.#runs) run.abort(reason);
     this.#notify();
     await this.#end();
@@ -149,20 +157,26 @@ export class Reader {
     await this.#loop.stop();
     // What a claim brings now is nobody's; its slots are given back.
     await this.#arrived().then(
-      (late) => this.#slots?.give(late.length),
+      ({ slots }) => this.#slots?.give(slots),
       () => undefined,
     );
     this.#unlisten?.();
   }
 
   get #busy(): boolean {
-    return this.#runs.size > 0 || this.#deciding > 0 || this.#claiming !== undefined;
+    return this.#runs.size > 0 || this.#waiting.length > 0 || this.#deciding > 0 || this.#claiming !== undefined;
   }
 
   /** Slots of this reader alone. */
   get #own(): number {
-    const waiting = this.#keys?.waiting ?? 0;
-    return this.options.policy.concurrency - this.#runs.size - this.#deciding - this.#reserved - waiting;
+    const behind = this.#order?.behind ?? 0;
+    return this.options.policy.concurrency - this.#runs.size - this.#deciding - this.#reserved - behind;
+  }
+
+  /** How many can run at once. */
+  get #atOnce(): number {
+    const { concurrency } = this.options.policy;
+    return Math.min(concurrency, this.#slots?.size ?? concurrency);
   }
 
   get #free(): number {
@@ -175,35 +189,51 @@ export class Reader {
 
   async #pass(): Promise<number> {
     if (this.#broken) return restMs;
-    const arrived = await this.#arrived();
+    const { arrived, slots } = await this.#arrived();
     const once = this.options.policy.idempotency === "at-most-once";
     if (once) await this.#begin(arrived);
     // The next claim goes out before these run, so that the server works while we do.
-    else if (!this.#ledger.urgent && this.#keys === undefined) this.#claim(arrived.length);
-    this.#start(arrived);
+    else if (!this.#ledger.urgent && this.#order === undefined) this.#claim(arrived.length, slots);
+    this.#start(arrived, slots);
     if (this.#claiming !== undefined) return 0;
+    if (this.#patienceMs <= 0) {
+      this.#slots?.stalled();
+      this.#handBack();
+    }
     if (this.#ledger.urgent) await this.#write(this.#ledger.drain());
-    if (this.#keys !== undefined) await this.#keepOrder(this.#keys);
-    if (this.#isDue && this.#free > 0 && !this.#stopping) this.#start(await this.#take());
-    this.#claim(0);
+    await this.#order?.keep();
+    if (this.#isDue && this.#free > 0 && !this.#stopping) {
+      const taken = await this.#take();
+      this.#start(taken, taken.length);
+    }
+    this.#claim(0, 0);
     return this.#claiming === undefined ? this.#rest() : 0;
   }
 
-  /** How long to wait for more slots: while others run, a claim for a few slots costs as much as one for many. */
-  #lingerMs(free: number): number {
-    if (this.#runs.size === 0 || free >= this.options.policy.concurrency / 2) return 0;
+  /** How many messages may wait for a slot here. Retries that are due get the next slots that become free. */
+  get #ahead(): number {
+    return this.#isDue ? 0 : (this.#slots?.ahead(this.#atOnce) ?? 0);
+  }
+
+  /** How long to wait for more room: while others run, a claim for a few messages costs as much as one for many. */
+  #lingerMs(room: number): number {
+    const plenty = Math.max(this.#atOnce, this.#ahead) / 2;
+    if (this.#runs.size === 0 || room >= plenty) return 0;
+    if (this.#waiting.length > 0) return restMs;
     this.#freedAt ??= performance.now();
     return this.#freedAt + lingerMs - performance.now();
   }
 
-  /** What the claim under way has brought. */
-  async #arrived(): Promise<readonly Delivery[]> {
-    let deliveries: readonly Delivery[] = [];
+  /** What the claim under way has brought, and for how many of them shared slots are kept. */
+  async #arrived(): Promise<{ readonly arrived: readonly Delivery[]; readonly slots: number }> {
+    let arrived: readonly Delivery[] = [];
+    let slots = 0;
     try {
-      deliveries = (await this.#claiming) ?? [];
-      return deliveries;
+      arrived = (await this.#claiming) ?? [];
+      slots = Math.min(this.#reserved, arrived.length);
+      return { arrived, slots };
     } finally {
-      this.#slots?.give(this.#reserved - deliveries.length);
+      this.#slots?.give(this.#reserved - slots);
       this.#claiming = undefined;
       this.#reserved = 0;
       // Whoever waits for nothing to be under way.
@@ -211,27 +241,25 @@ export class Reader {
     }
   }
 
-  /** Sends a claim. With many slots for at most half of them, so that some are left for the next one while its messages run. */
-  #claim(starting: number): void {
+  /**
+   * Sends a claim. With many slots for at most half of them, so that some are left for the next one while its messages run. `starting` have
+   * come and are about to start, with so many `slots` kept for them.
+   */
+  #claim(starting: number, slots: number): void {
     const { concurrency } = this.options.policy;
-    const most = concurrency > manySlots && this.#keys === undefined ? Math.ceil(concurrency / 2) : concurrency;
-    // Those that are starting have taken their shared slots already.
-    const limit = Math.min(this.#own - starting, this.#slots?.free ?? most, most);
-    if (!this.#hot || this.#stopping || limit <= 0 || this.#lingerMs(limit) > 0 || this.#mustWait(limit)) return;
+    const most = concurrency > manySlots && this.#order === undefined ? Math.ceil(concurrency / 2) : concurrency;
+    const own = this.#own;
+    const free = Math.min(own, (this.#slots?.free ?? own) + slots) - starting - this.#waiting.length;
+    const limit = Math.min(free, most) + this.#ahead;
+    if (!this.#hot || this.#stopping || limit <= 0 || this.#lingerMs(limit) > 0) return;
+    if (this.#order?.mustWait(limit, this.#atOnce)) return;
     this.#hot = false;
     this.#freedAt = undefined;
-    this.#reserved = limit;
-    this.#slots?.take(limit);
+    this.#reserved = Math.min(limit, Math.max(0, free));
+    this.#slots?.take(this.#reserved);
     this.#claiming = this.#work(limit);
     // It is awaited in the next pass; until then a rejection must not count as unhandled.
     this.#claiming.catch(() => undefined);
-  }
-
-  /** Where order is kept, the next claim would stop at the first key that runs: it waits until little does, or the last one has had its time. */
-  #mustWait(free: number): boolean {
-    const slowest = this.#keys === undefined ? undefined : this.#ledger.slowest;
-    if (slowest === undefined) return false;
-    return free < this.options.policy.concurrency / 2 || slowest.forMs < claimAgainAfterMs;
   }
 
   async #work(limit: number): Promise<readonly Delivery[]> {
@@ -243,19 +271,14 @@ export class Reader {
       return this.#work(limit);
     }
     try {
-      const { missed, blocked, again, parts, deliveries } = await work(
-        session,
-        this.subscription,
-        worker.id,
-        limit,
-        flush.parts,
-      );
-      if (missed) setTimeout(() => this.hint(), missedMs()).unref();
-      if (blocked) setTimeout(() => this.hint(), claimAgainAfterMs).unref();
-      if (again) this.#hot = true;
+      const claimed = await work(session, this.subscription, worker.id, limit, flush.parts);
+      const { deliveries } = claimed;
+      if (claimed.missed) setTimeout(() => this.hint(), missedMs()).unref();
+      if (claimed.blocked) setTimeout(() => this.hint(), claimAgainAfterMs).unref();
+      if (claimed.again) this.#hot = true;
       if (deliveries.length > 0 && deliveries.length < limit) this.options.onDry();
       if (deliveries.length === limit) this.#hot = true;
-      this.#ledger.opened(deliveries, parts);
+      this.#ledger.opened(deliveries, claimed.parts);
       return deliveries;
     } catch (error) {
       if (lostIn(error) === null) throw error;
@@ -288,61 +311,65 @@ export class Reader {
     if (part !== undefined) await begin(this.options.session, part);
   }
 
-  #start(deliveries: readonly Delivery[]): void {
-    for (const delivery of deliveries) {
-      if (this.#keys === undefined || this.#keys.arrived(delivery)) this.#startOne(delivery);
-    }
+  /** Starts them as far as there are slots; `slots` are kept for them already. */
+  #start(deliveries: readonly Delivery[], slots: number): void {
+    for (const delivery of deliveries) if (this.#order?.arrived(delivery) ?? true) this.#ready(delivery);
+    if (this.#slots === undefined) this.#startWaiting();
+    else this.#slots.give(slots, () => this.#startWaiting());
   }
 
-  #startOne(delivery: Delivery): void {
+  /** It runs as soon as there is a slot. */
+  #ready(delivery: Delivery): void {
     const handled = this.options.handlers.get(delivery.contract);
-    if (handled !== undefined && !this.#stopping && !this.#broken) {
-      this.#run(new Run(this.options, handled, delivery));
-      return;
-    }
-    this.#slots?.give(1);
     if (this.#broken) return;
-    if (!this.#stopping) {
-      void this.#decide(delivery);
-      return;
-    }
+    if (this.#stopping) this.#release(delivery);
+    else if (handled === undefined) void this.#decide(delivery);
+    else this.#waiting.push({ handled, delivery, since: performance.now() });
+  }
+
+  /** Hands back what was not begun, and what waits behind it. */
+  #release(delivery: Delivery): void {
     this.#ledger.ended(released(delivery, this.#endsThemselves));
-    this.#after(delivery, false);
+    this.#order?.after(delivery, false);
   }
 
-  /** The next of its key, or those behind it are put aside. */
-  #after(delivery: Delivery, on: boolean): void {
-    const next = on && !this.#stopping ? this.#keys?.next(delivery) : undefined;
-    if (next !== undefined) {
-      this.#startOne(next);
-      return;
-    }
-    for (const behind of this.#keys?.takeBehind(delivery) ?? []) {
-      this.#slots?.give(1);
-      this.#ledger.ended(putAside(behind, this.#endsThemselves));
-    }
+  #orderly(): Order {
+    const { policy, session, worker } = this.options;
+    return new Order({
+      policy,
+      session,
+      worker: worker.id,
+      subscription: this.subscription,
+      ledger: this.#ledger,
+      runs: this.#runs,
+      write: (flush) => this.#write(flush),
+      ready: (delivery) => this.#ready(delivery),
+      putAside: (delivery) => this.#ledger.ended(putAside(delivery, this.#endsThemselves)),
+      unstarted: (claim) => {
+        const of = this.#waiting.filter(({ delivery }) => isOf(delivery, claim)).map(({ delivery }) => delivery);
+        this.#waiting = this.#waiting.filter(({ delivery }) => !isOf(delivery, claim));
+        return of;
+      },
+      due: () => this.due(0),
+    });
   }
 
-  /** Makes the next of ended keys due, and moves what runs for long out of its claim, so that the lane goes on. */
-  async #keepOrder(keys: Keys): Promise<void> {
-    await this.#promote();
-    const slowest = this.#ledger.slowest;
-    if (slowest === undefined || slowest.forMs < spillAfterMs) return;
-    while (this.#ledger.urgent) await this.#write(this.#ledger.drain());
-    const { session, worker } = this.options;
-    const left = await spillFrom(
-      { session, worker: worker.id, ledger: this.#ledger, keys, write: (flush) => this.#write(flush) },
-      slowest.claim,
-      this.#runs,
-    );
-    this.#slots?.give(left);
+  #startWaiting(): void {
+    if (this.#broken) return;
+    const count = Math.min(this.#waiting.length, this.#free);
+    for (const { handled, delivery } of this.#waiting.splice(0, count))
+      this.#run(new Run(this.options, handled, delivery));
   }
 
-  async #promote(): Promise<void> {
-    if (this.#ended.size === 0) return;
-    const ended = [...this.#ended];
-    this.#ended.clear();
-    if ((await promote(this.options.session, this.subscription, ended)) > 0) this.due(0);
+  /** How long the first that waits may still wait. */
+  get #patienceMs(): number {
+    const first = this.#waiting[0];
+    return first === undefined ? restMs : first.since + patienceMs - performance.now();
+  }
+
+  /** What waits here for a slot is for others. */
+  #handBack(): void {
+    for (const { delivery } of this.#waiting.splice(0)) this.#release(delivery);
   }
 
   get #endsThemselves(): boolean {
@@ -351,7 +378,10 @@ export class Reader {
 
   #run(run: Run): void {
     this.#runs.add(run);
+    this.#slots?.take(1);
+    const begun = performance.now();
     void run.execute().then((ran) => {
+      this.#slots?.took(performance.now() - begun);
       if (run.moving === undefined) this.#finished(run, ran);
       else void run.moving.then(() => this.#finished(run, ran));
     });
@@ -359,11 +389,12 @@ export class Reader {
 
   #finished(run: Run, ran: Ran): void {
     this.#runs.delete(run);
-    this.#slots?.give(1);
     if (!this.#broken) {
       this.#ran(run.delivery, ran);
-      if (this.#keys !== undefined) this.#after(run.delivery, goesOn(ran, this.options.policy));
+      this.#order?.ran(run.delivery, ran);
     }
+    if (this.#slots === undefined) this.#startWaiting();
+    else this.#slots.give(1);
     this.#notify();
     this.#loop.wake();
   }
@@ -375,7 +406,6 @@ export class Reader {
         return;
       case "committed":
         this.#ledger.endedElsewhere(delivery);
-        this.#endedFor(delivery);
         this.options.onSaid(ran.channels);
         return;
       case "lost":
@@ -383,25 +413,7 @@ export class Reader {
         return;
       case "ended":
         this.#ledger.ended(ran.end);
-        this.#tell(ran.end, ran.error);
-    }
-  }
-
-  /** An error is never only in the database: it is told when it happens, as it is kept in the history and without the payload. */
-  #tell({ delivery, outcome, next }: End, thrown: unknown): void {
-    const { name, logger, handlers } = this.options;
-    const what = `${handlers.get(delivery.contract)?.contract.name ?? "a message"} in "${name}"`;
-    const facts = { reader: name, message: publicId(delivery), attempt: delivery.attempts + 1 };
-    if (outcome === "invalid") {
-      logger.warn(`${what} does not fit its schema; it is in the invalid list`, { ...facts, ...next });
-    }
-    if (outcome !== "failed" || next === null) return;
-    const error = failureOf(thrown);
-    const why = error.message.slice(0, 200);
-    if ("dead" in next)
-      logger.error(`${what} ${next.dead.reason} and is a dead letter now: ${why}`, { ...facts, error });
-    if ("defer" in next) {
-      logger.warn(`${what} failed and is tried again in ${next.defer.delayMs} ms: ${why}`, { ...facts, error });
+        tell(this.options, ran.end, ran.error);
     }
   }
 
@@ -413,15 +425,14 @@ export class Reader {
       if (this.#broken) return;
       if (skip) {
         this.#ledger.skipped(delivery);
-        this.#after(delivery, true);
+        this.#order?.after(delivery, true);
       } else {
         const facts = { reader: this.options.name, message: publicId(delivery), contract: delivery.contract };
         this.options.logger.warn(
           `a message of "${this.options.name}" has no handler here; it waits for a worker that has one`,
           facts,
         );
-        this.#ledger.ended(released(delivery, this.#endsThemselves));
-        this.#after(delivery, false);
+        this.#release(delivery);
       }
     } catch (error) {
       this.#break(error);
@@ -436,37 +447,23 @@ export class Reader {
   async #rest(): Promise<number> {
     const { waitingMs } = this.#ledger;
     if (waitingMs !== undefined) {
-      const left = settleWithinMs - waitingMs;
-      if (this.#runs.size > 0 && left > 0 && !this.#stopping) return left;
+      const left = (this.#runs.size > 0 ? settleWithinMs : settleAloneMs) - waitingMs;
+      if (left > 0 && !this.#stopping) return left;
       await this.#write(this.#ledger.drain());
     }
-    if (this.#free <= 0 || this.#stopping) return restMs;
+    if (this.#free <= 0 || this.#stopping) return Math.max(0, this.#patienceMs);
     const linger = this.#hot ? this.#lingerMs(this.#free) : restMs;
     const due = this.#dueAt === undefined ? restMs : this.#dueAt - performance.now();
-    return Math.max(0, Math.min(restMs, linger, due, this.#orderMs()));
-  }
-
-  /** Where order is kept: until the slowest claim lets others go on. */
-  #orderMs(): number {
-    const slowest = this.#keys === undefined ? undefined : this.#ledger.slowest;
-    if (slowest === undefined) return restMs;
-    const { forMs } = slowest;
-    if (this.#hot && forMs < claimAgainAfterMs) return claimAgainAfterMs - forMs;
-    return forMs < spillAfterMs ? spillAfterMs - forMs : claimAgainAfterMs;
-  }
-
-  /** Of a delivery that is not the log's: the next of its key is to be made due. */
-  #endedFor({ key, hold }: Delivery): void {
-    if (this.#keys !== undefined && key !== null && hold.from === "deferred") this.#ended.add(key);
+    return Math.max(0, Math.min(restMs, linger, due, this.#order?.restMs(this.#hot) ?? restMs));
   }
 
   async #write(flush: Flush): Promise<void> {
     const { session, logger, onSaid } = this.options;
     const written = await write({ session, logger, onSaid, ledger: this.#ledger }, flush);
-    for (const { delivery, next } of written.ends) {
+    this.#order?.wrote(written);
+    for (const { next } of written.ends) {
       // Looked at when it is due, without waiting for a peek.
       if (next !== null && "defer" in next) this.due(next.defer.delayMs);
-      else if (nextAfter(next, this.options.policy)) this.#endedFor(delivery);
     }
   }
 

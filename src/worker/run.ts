@@ -13,8 +13,7 @@ import type { Catalog } from "../producer/catalog.js";
 import type { Asking } from "../producer/receipt.js";
 import { runSealed } from "../producer/transaction.js";
 import type { Place } from "../store/publish.js";
-import { mapped } from "../store/sqlstate.js";
-import { type Delivery, type End, endInTransaction, endStatement, type Next } from "../store/work.js";
+import { type Delivery, type End, endAndCommit, type Next } from "../store/work.js";
 import { RunContext } from "./context.js";
 import type { Deadlines } from "./deadlines.js";
 import { afterFailure, afterUnknown, entryOf, failureOf, type WorkerIdentity } from "./failure.js";
@@ -150,16 +149,9 @@ export class Run {
       const batch = (await said?.ready(open)) ?? nothingSaid;
       if (this.moving !== undefined) await this.moving;
       this.ending = true;
-      if (batch.messages.length === 0) {
-        if (this.#aborted !== undefined) throw this.#aborted;
-        await this.#endWith(open);
-      } else {
-        const { list, committed } = asSay(batch);
-        const places = await this.#end(open, list);
-        if (this.#aborted !== undefined) throw this.#aborted;
-        await open.commit();
-        committed(places);
-      }
+      const { list, committed } = asSay(batch);
+      if (this.#aborted !== undefined) throw this.#aborted;
+      committed(await this.#end(open, list));
       return { kind: "committed", channels: batch.channels };
     } catch (error) {
       this.#said();
@@ -180,19 +172,9 @@ export class Run {
     }
   }
 
-  /** The end and COMMIT in one round trip. */
-  async #endWith(open: OpenTransaction): Promise<void> {
-    try {
-      await mapped(open.commit(endStatement(this.delivery, open.startedAt)));
-    } catch (error) {
-      this.#lost = error instanceof ClaimLostError;
-      throw error;
-    }
-  }
-
   async #end(open: OpenTransaction, say: string | null): Promise<readonly Place[]> {
     try {
-      return await endInTransaction(open, this.delivery, open.startedAt, say);
+      return await endAndCommit(open, this.delivery, say);
     } catch (error) {
       this.#lost = error instanceof ClaimLostError;
       throw error;
