@@ -24,6 +24,8 @@ export interface Delivery {
   readonly attempts: number;
   readonly crashes: number;
   readonly hold: Hold;
+  /** Of the one message that is tried while its circuit is half-open: the token under which its outcome is told. */
+  readonly probe?: string;
 }
 
 /** What proves that the holder holds it. */
@@ -37,7 +39,7 @@ export type Hold =
     }
   | { readonly from: "deferred"; readonly deferred: string; readonly token: string };
 
-export type Outcome = "succeeded" | "failed" | "released" | "rejected" | "invalid" | "skipped" | "begun";
+export type Outcome = "succeeded" | "failed" | "postponed" | "released" | "rejected" | "invalid" | "skipped" | "begun";
 
 /** A part of a claim that has ended, or begun. `messages` absent: all of the claim. */
 export interface Part {
@@ -78,6 +80,8 @@ export interface Claimed {
   /** Another session was claiming this lane. */
   readonly missed: boolean;
   readonly deliveries: readonly Delivery[];
+  /** The circuit is open, and is to be looked at again after so many milliseconds. */
+  readonly openMs?: number;
 }
 
 type LogRow = [string, string, number, number, string | null, unknown, Record<string, string> | null, number];
@@ -113,14 +117,27 @@ export async function work(
       parts.length === 0 ? null : JSON.stringify(parts),
     ]),
   );
-  const answer: { missed?: boolean; claim?: string; token?: string; slot?: number; messages?: LogRow[] } = JSON.parse(
-    rows[0]?.claimed ?? "{}",
-  );
-  const { claim, token, slot, messages } = answer;
+  const answer: ClaimAnswer = JSON.parse(rows[0]?.claimed ?? "{}");
+  const { claim, token, slot, messages, openMs, probe } = answer;
   if (claim === undefined || token === undefined || slot === undefined || messages === undefined) {
-    return { missed: answer.missed === true, deliveries: [] };
+    return { missed: answer.missed === true, deliveries: [], ...(openMs === undefined ? {} : { openMs }) };
   }
-  return { missed: false, deliveries: messages.map((row) => fromLog(subscription, claim, token, slot, row)) };
+  const deliveries = messages.map((row) => fromLog(subscription, claim, token, slot, row));
+  return { missed: false, deliveries: probe === undefined ? deliveries : asProbe(deliveries, probe) };
+}
+
+interface ClaimAnswer {
+  readonly missed?: boolean;
+  readonly claim?: string;
+  readonly token?: string;
+  readonly slot?: number;
+  readonly messages?: readonly LogRow[];
+  readonly openMs?: number;
+  readonly probe?: string;
+}
+
+function asProbe(deliveries: readonly Delivery[], probe: string): readonly Delivery[] {
+  return deliveries.map((delivery) => ({ ...delivery, probe }));
 }
 
 function fromLog(subscription: number, claim: string, token: string, claimSlot: number, row: LogRow): Delivery {
@@ -142,13 +159,14 @@ function fromLog(subscription: number, claim: string, token: string, claimSlot: 
   };
 }
 
-/** Takes deliveries that are due: retries, and what was handed back. */
+/** Takes deliveries that are due: retries, and what was handed back. `onOpen`: the circuit is open, and to be looked at again after so long. */
 export async function take(
   executor: Executor,
   subscription: number,
   worker: string,
   contracts: readonly number[],
   limit: number,
+  onOpen: (inMs: number) => void = () => undefined,
 ): Promise<readonly Delivery[]> {
   const { rows } = await mapped(
     executor.query<{ taken: string }>("select posthorn.take($1::int, $2::bigint, $3::json, $4::int)::text as taken", [
@@ -158,8 +176,17 @@ export async function take(
       limit,
     ]),
   );
-  const taken: DeferredRow[] = JSON.parse(rows[0]?.taken ?? "[]");
-  return taken.map(
+  const answer: DeferredRow[] | { openMs?: number; probe?: string; taken?: DeferredRow[] } = JSON.parse(
+    rows[0]?.taken ?? "[]",
+  );
+  if (Array.isArray(answer)) return fromDeferred(subscription, answer);
+  const { openMs, probe, taken } = answer;
+  if (openMs !== undefined) onOpen(openMs);
+  return probe === undefined ? [] : asProbe(fromDeferred(subscription, taken ?? []), probe);
+}
+
+function fromDeferred(subscription: number, rows: readonly DeferredRow[]): readonly Delivery[] {
+  return rows.map(
     ([id, nonce, , contract, key, payload, headers, publishedAt, deferred, token, delivery, attempts, crashes]) => ({
       subscription,
       id,

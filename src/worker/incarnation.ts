@@ -11,7 +11,7 @@ import type { Logger } from "../core/logger.js";
 import { Loop } from "../core/loop.js";
 import { rescuePass } from "../maintenance/rescue.js";
 import { watchEveryMs, watchPass } from "../maintenance/watch.js";
-import type { CheckedPolicy } from "../policies/policy.js";
+import { type CheckedPolicy, storedPolicy } from "../policies/policy.js";
 import type { Catalog } from "../producer/catalog.js";
 import type { Asking } from "../producer/receipt.js";
 import type { Side } from "../producer/side.js";
@@ -256,7 +256,13 @@ async function register({ declared, service, catalog }: WorkerOptions, session: 
   const registered: Registered[] = [];
   for (const one of declared) {
     const { name, kind, channel, policy } = one;
-    const entry = { name, kind, channel, idempotency: policy.idempotency, policy: JSON.stringify(policy) };
+    const entry = {
+      name,
+      kind,
+      channel,
+      idempotency: policy.idempotency,
+      policy: JSON.stringify(storedPolicy(policy)),
+    };
     const ids = await registerSubscription(session, entry, service);
     const contracts = await catalog.ids(one.handlers.keys(), false);
     const handlers = new Map<number, Handled>();

@@ -9,9 +9,11 @@ import type { Executor } from "../core/database.js";
 import { StoppedError } from "../core/errors.js";
 import type { Logger } from "../core/logger.js";
 import { Loop } from "../core/loop.js";
+import type { CircuitEvent } from "../store/circuit.js";
 import { publicId } from "../store/publish.js";
 import type { SubscriptionIds } from "../store/registry.js";
 import { begin, type Delivery, type End, take, work } from "../store/work.js";
+import { Circuit } from "./circuit.js";
 import { failureOf } from "./failure.js";
 import { type Flush, Ledger } from "./ledger.js";
 import { type Handled, type Ran, Run, type Running, released } from "./run.js";
@@ -60,6 +62,8 @@ export class Reader {
   #reserved = 0;
   readonly #slots: Slots | undefined;
   readonly #unlisten: (() => void) | undefined;
+  /** Only where the policy declares a breaker. */
+  readonly #circuit: Circuit | undefined;
   /** Messages without a handler that are being decided about. */
   #deciding = 0;
   /** There may be more in the log. */
@@ -78,6 +82,19 @@ export class Reader {
     this.#loop = new Loop({ pass: () => this.#pass(), onError: (error) => this.#break(error) });
     this.#slots = this.#endsThemselves ? options.slots : undefined;
     this.#unlisten = this.#slots?.onFreed(() => this.#loop.wake());
+    this.#circuit = this.#guard();
+  }
+
+  #guard(): Circuit | undefined {
+    const { name, session, logger, policy } = this.options;
+    const breaker = policy.circuitBreaker;
+    if (breaker === undefined) return undefined;
+    const onLook = (): void => {
+      this.due(0);
+      this.hint();
+    };
+    const onBroken = (error: unknown): void => this.#break(error);
+    return new Circuit({ name, session, logger, breaker, subscription: this.subscription, onLook, onBroken });
   }
 
   get subscription(): number {
@@ -90,12 +107,18 @@ export class Reader {
 
   /** Nothing runs, nothing is to be settled, and nothing was found at the last look. */
   get idle(): boolean {
-    return !this.#busy && this.#ledger.idle && !this.#hot && !this.#isDue;
+    if (this.#busy || !this.#ledger.idle || this.#circuit?.idle === false) return false;
+    return this.blocked || (!this.#hot && !this.#isDue);
+  }
+
+  /** Its circuit is open: it takes nothing, whatever there is. */
+  get blocked(): boolean {
+    return this.#circuit?.blocked === true;
   }
 
   /** Whether it could take more and has seen nothing to take. */
   get hungry(): boolean {
-    return !this.#hot && !this.#stopping && this.#free > 0;
+    return !this.#hot && !this.#stopping && this.#free > 0 && !this.blocked;
   }
 
   start(): void {
@@ -127,12 +150,14 @@ export class Reader {
     while (this.#busy && !this.#broken) await this.#changed(1_000);
     await this.#end();
     if (!this.#broken) await this.#write(this.#ledger.drain());
+    await this.#circuit?.stop();
   }
 
   /** Drops everything unsettled: the connection is gone, or others have rescued it. */
   async abandon(reason: Error): Promise<void> {
     this.#broken = true;
     for (const run of this.#runs) run.abort(reason);
+    void this.#circuit?.stop();
     this.#notify();
     await this.#end();
   }
@@ -174,7 +199,7 @@ export class Reader {
     this.#start(arrived);
     if (this.#claiming !== undefined) return 0;
     if (this.#ledger.urgent) await this.#write(this.#ledger.drain());
-    if (this.#isDue && this.#free > 0 && !this.#stopping) this.#start(await this.#take());
+    if (this.#isDue && this.#free > 0 && !this.#stopping && !this.blocked) this.#start(await this.#take());
     this.#claim(0);
     return this.#claiming === undefined ? this.#rest() : 0;
   }
@@ -207,7 +232,7 @@ export class Reader {
     const most = concurrency > manySlots ? Math.ceil(concurrency / 2) : concurrency;
     // Those that are starting have taken their shared slots already.
     const limit = Math.min(this.#own - starting, this.#slots?.free ?? most, most);
-    if (!this.#hot || this.#stopping || limit <= 0 || this.#lingerMs(limit) > 0) return;
+    if (!this.#hot || this.#stopping || limit <= 0 || this.blocked || this.#lingerMs(limit) > 0) return;
     this.#hot = false;
     this.#freedAt = undefined;
     this.#reserved = limit;
@@ -226,7 +251,8 @@ export class Reader {
       return this.#work(limit);
     }
     try {
-      const { missed, deliveries } = await work(session, this.subscription, worker.id, limit, flush.parts);
+      const { missed, deliveries, openMs } = await work(session, this.subscription, worker.id, limit, flush.parts);
+      if (openMs !== undefined) this.#circuit?.block(openMs);
       if (missed) setTimeout(() => this.hint(), missedMs()).unref();
       if (deliveries.length > 0 && deliveries.length < limit) this.options.onDry();
       if (deliveries.length === limit) this.#hot = true;
@@ -248,7 +274,8 @@ export class Reader {
     this.#slots?.take(limit);
     let deliveries: readonly Delivery[] = [];
     try {
-      deliveries = await take(session, this.subscription, worker.id, this.#contracts, limit);
+      const onOpen = (inMs: number): void => this.#circuit?.block(inMs);
+      deliveries = await take(session, this.subscription, worker.id, this.#contracts, limit, onOpen);
     } finally {
       this.#slots?.give(limit - deliveries.length);
     }
@@ -272,6 +299,7 @@ export class Reader {
       }
       this.#slots?.give(1);
       if (this.#broken) continue;
+      this.#circuit?.ended(delivery);
       if (this.#stopping) this.#ledger.ended(released(delivery, this.#endsThemselves));
       else void this.#decide(delivery);
     }
@@ -293,6 +321,7 @@ export class Reader {
   }
 
   #ran(delivery: Delivery, ran: Ran): void {
+    this.#circuit?.ended(delivery, eventOf(ran));
     switch (ran.kind) {
       case "succeeded":
         this.#ledger.succeeded(delivery, ran.batch);
@@ -306,25 +335,31 @@ export class Reader {
         return;
       case "ended":
         this.#ledger.ended(ran.end);
-        this.#tell(ran.end, ran.error);
+        this.#tell(ran.end, ran.error, ran.note);
     }
   }
 
   /** An error is never only in the database: it is told when it happens, as it is kept in the history and without the payload. */
-  #tell({ delivery, outcome, next }: End, thrown: unknown): void {
+  #tell({ delivery, outcome, next }: End, thrown: unknown, note: string | undefined): void {
     const { name, logger, handlers } = this.options;
     const what = `${handlers.get(delivery.contract)?.contract.name ?? "a message"} in "${name}"`;
     const facts = { reader: name, message: publicId(delivery), attempt: delivery.attempts + 1 };
     if (outcome === "invalid") {
       logger.warn(`${what} does not fit its schema; it is in the invalid list`, { ...facts, ...next });
     }
-    if (outcome !== "failed" || next === null) return;
+    if (next === null || "invalid" in next || outcome === "released") return;
+    if (outcome === "postponed") {
+      if ("defer" in next)
+        logger.info(`${what} is put off by its handler for ${next.defer.delayMs} ms: ${note}`, facts);
+      return;
+    }
     const error = failureOf(thrown);
     const why = error.message.slice(0, 200);
     if ("dead" in next)
       logger.error(`${what} ${next.dead.reason} and is a dead letter now: ${why}`, { ...facts, error });
     if ("defer" in next) {
       logger.warn(`${what} failed and is tried again in ${next.defer.delayMs} ms: ${why}`, { ...facts, error });
+      if (note !== undefined) logger.warn(`${what}: ${note}`, facts);
     }
   }
 
@@ -360,7 +395,7 @@ export class Reader {
       if (this.#runs.size > 0 && left > 0 && !this.#stopping) return left;
       await this.#write(this.#ledger.drain());
     }
-    if (this.#free <= 0 || this.#stopping) return restMs;
+    if (this.#free <= 0 || this.#stopping || this.blocked) return restMs;
     const linger = this.#hot ? this.#lingerMs(this.#free) : restMs;
     const due = this.#dueAt === undefined ? restMs : this.#dueAt - performance.now();
     return Math.max(0, Math.min(restMs, linger, due));
@@ -397,4 +432,10 @@ export class Reader {
       this.#waiters.add(done);
     });
   }
+}
+
+/** What a run means for the circuit: a success, what it says, or nothing. */
+function eventOf(ran: Ran): CircuitEvent | undefined {
+  if (ran.kind === "succeeded" || ran.kind === "committed") return { succeeded: true };
+  return ran.kind === "ended" ? ran.circuit : undefined;
 }
