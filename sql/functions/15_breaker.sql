@@ -3,7 +3,7 @@
 -- otherwise, or dies with its worker, is given to the next message.
 
 -- circuit_gate(subscription): whether this transaction may take messages now: `wait_ms` to look again, or null; `probe` is a token when it may take
--- exactly one, and must then say so with circuit_begin, in this transaction. A circuit that is not closed is locked until then, and whoever
+-- exactly one, and must then say so with circuit_begin, in this transaction. A circuit that may be tried is locked until then, and whoever
 -- finds it locked looks again soon. The clock may have jumped back: no circuit stays open longer than it was opened for.
 create or replace function posthorn.circuit_gate(p_subscription int, out wait_ms bigint, out probe bigint)
 language plpgsql as $$
@@ -11,7 +11,12 @@ declare
   v_row posthorn.circuit;
   v_now timestamptz;
 begin
-  if not exists (select from posthorn.circuit c where c.subscription = p_subscription and c.state <> 'closed') then
+  select * into v_row from posthorn.circuit c where c.subscription = p_subscription;
+  v_now := clock_timestamp();
+  if v_row.state is null or v_row.state = 'closed' then
+    return;
+  elsif v_row.state = 'open' and v_row.probe_at > v_now and v_row.probe_at <= v_now + v_row.open_ms * interval '1 ms' then
+    wait_ms := ceil(extract(epoch from v_row.probe_at - v_now) * 1000);
     return;
   end if;
   select * into v_row from posthorn.circuit c where c.subscription = p_subscription for update skip locked;

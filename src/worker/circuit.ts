@@ -21,8 +21,8 @@ export interface CircuitOptions {
   readonly onBroken: (error: unknown) => void;
 }
 
-/** A circuit that is open for long is looked at again all the same: an operator or a newer policy may have changed it. */
-const lookMs = 5_000;
+/** A circuit that is open for long is looked at as often as an idle queue: another worker, an operator or a newer policy may have closed it. */
+const lookMs = 1_000;
 
 export class Circuit {
   readonly #options: CircuitOptions;
