@@ -82,7 +82,7 @@ end $$;
 --   { failed: n }            runs failed
 --   { open: ms | null, reason } a handler says so; null: for as long as the policy says
 --   { succeeded: true } | { passed: true }   only together with `probe`, the token of the message that was tried, which `failed` may have as well
--- Returns { changed: 'opened' | 'closed' | null, openMs, failures, reason }: whether the last of them that changed it opened or closed it.
+-- Returns { changed: 'opened' | 'closed' | null, openMs, windowMs, failures, probes, reason }: whether the last of them that changed it opened or closed it.
 create or replace function posthorn.circuit_hear(p_subscription int, p_events json) returns json
 language plpgsql as $$
 declare
@@ -111,7 +111,7 @@ begin
   return json_build_object('changed', case
       when v_row.state = 'closed' and v_was <> 'closed' then 'closed'
       when v_row.state = 'open' and (v_was = 'closed' or v_row.probe_at > v_now and v_was = 'half-open') then 'opened' end,
-    'openMs', v_row.open_ms, 'failures', v_row.failures, 'probes', v_row.probes, 'reason', v_row.reason);
+    'openMs', v_row.open_ms, 'windowMs', v_breaker -> 'windowMs', 'failures', v_row.failures, 'probes', v_row.probes, 'reason', v_row.reason);
 end $$;
 
 -- circuit_after: the circuit after one event. Failures from the future are none: the clock has jumped back since.

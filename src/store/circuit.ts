@@ -17,6 +17,8 @@ export type CircuitReport = CircuitEvent & { readonly probe?: string };
 export interface CircuitChange {
   readonly changed: "opened" | "closed" | null;
   readonly openMs?: number | null;
+  /** How long a failure counts, as the policy in the database says. */
+  readonly windowMs?: number | null;
   /** Failed runs that opened it; null when a handler did. */
   readonly failures?: number | null;
   /** Probes that failed since it opened. */

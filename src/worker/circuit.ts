@@ -1,18 +1,17 @@
 /**
- * What one reader knows of its circuit breaker, and tells of it: failures are counted in the database, for the whole fleet.
+ * What one reader knows of its circuit breaker, and tells of it: failures are counted in the database, for the whole fleet. A reader whose
+ * own policy declares none has one all the same: a newer worker may have declared it, and what it says of the message that is tried is needed.
  *
  * While the circuit is open this reader asks for nothing but at the time that the database told it; so an open circuit costs a statement
  * now and then. Should a report be lost with its process, a failure is not counted, or another message is tried.
  */
 import type { Executor } from "../core/database.js";
 import type { Logger } from "../core/logger.js";
-import type { CircuitBreaker } from "../policies/policy.js";
 import { type CircuitChange, type CircuitEvent, type CircuitReport, tellCircuit } from "../store/circuit.js";
 import type { Delivery } from "../store/work.js";
 
 export interface CircuitOptions {
   readonly name: string;
-  readonly breaker: CircuitBreaker;
   readonly subscription: number;
   readonly session: Executor;
   readonly logger: Logger;
@@ -90,8 +89,8 @@ export class Circuit {
     }
   }
 
-  #changed({ changed, openMs, failures, probes, reason }: CircuitChange): void {
-    const { name, breaker, logger, onLook } = this.#options;
+  #changed({ changed, openMs, windowMs, failures, probes, reason }: CircuitChange): void {
+    const { name, logger, onLook } = this.#options;
     if (changed === "closed") {
       logger.info(`the circuit of "${name}" is closed again`, { reader: name });
       clearTimeout(this.#timer);
@@ -99,12 +98,10 @@ export class Circuit {
       onLook();
     }
     if (changed !== "opened") return;
-    const forMs = openMs ?? breaker.openMs;
+    const forMs = openMs ?? lookMs;
     const why =
       reason ??
-      (probes
-        ? `probe ${probes} failed as well`
-        : `${failures} runs failed within ${breaker.windowMs} ms in the fleet`);
+      (probes ? `probe ${probes} failed as well` : `${failures} runs failed within ${windowMs} ms in the fleet`);
     logger.error(`the circuit of "${name}" is open for ${forMs} ms: ${why}`, { reader: name, openMs: forMs });
     this.block(forMs);
   }

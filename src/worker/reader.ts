@@ -62,8 +62,7 @@ export class Reader {
   #reserved = 0;
   readonly #slots: Slots | undefined;
   readonly #unlisten: (() => void) | undefined;
-  /** Only where the policy declares a breaker. */
-  readonly #circuit: Circuit | undefined;
+  readonly #circuit: Circuit;
   /** Messages without a handler that are being decided about. */
   #deciding = 0;
   /** There may be more in the log. */
@@ -85,16 +84,14 @@ export class Reader {
     this.#circuit = this.#guard();
   }
 
-  #guard(): Circuit | undefined {
-    const { name, session, logger, policy } = this.options;
-    const breaker = policy.circuitBreaker;
-    if (breaker === undefined) return undefined;
+  #guard(): Circuit {
+    const { name, session, logger } = this.options;
     const onLook = (): void => {
       this.due(0);
       this.hint();
     };
     const onBroken = (error: unknown): void => this.#break(error);
-    return new Circuit({ name, session, logger, breaker, subscription: this.subscription, onLook, onBroken });
+    return new Circuit({ name, session, logger, subscription: this.subscription, onLook, onBroken });
   }
 
   get subscription(): number {
@@ -107,13 +104,13 @@ export class Reader {
 
   /** Nothing runs, nothing is to be settled, and nothing was found at the last look. */
   get idle(): boolean {
-    if (this.#busy || !this.#ledger.idle || this.#circuit?.idle === false) return false;
+    if (this.#busy || !this.#ledger.idle || !this.#circuit.idle) return false;
     return this.blocked || (!this.#hot && !this.#isDue);
   }
 
   /** Its circuit is open: it takes nothing, whatever there is. */
   get blocked(): boolean {
-    return this.#circuit?.blocked === true;
+    return this.#circuit.blocked;
   }
 
   /** Whether it could take more and has seen nothing to take. */
@@ -150,14 +147,14 @@ export class Reader {
     while (this.#busy && !this.#broken) await this.#changed(1_000);
     await this.#end();
     if (!this.#broken) await this.#write(this.#ledger.drain());
-    await this.#circuit?.stop();
+    await this.#circuit.stop();
   }
 
   /** Drops everything unsettled: the connection is gone, or others have rescued it. */
   async abandon(reason: Error): Promise<void> {
     this.#broken = true;
     for (const run of this.#runs) run.abort(reason);
-    void this.#circuit?.stop();
+    void this.#circuit.stop();
     this.#notify();
     await this.#end();
   }
@@ -252,7 +249,7 @@ export class Reader {
     }
     try {
       const { missed, deliveries, openMs } = await work(session, this.subscription, worker.id, limit, flush.parts);
-      if (openMs !== undefined) this.#circuit?.block(openMs);
+      if (openMs !== undefined) this.#circuit.block(openMs);
       if (missed) setTimeout(() => this.hint(), missedMs()).unref();
       if (deliveries.length > 0 && deliveries.length < limit) this.options.onDry();
       if (deliveries.length === limit) this.#hot = true;
@@ -274,7 +271,7 @@ export class Reader {
     this.#slots?.take(limit);
     let deliveries: readonly Delivery[] = [];
     try {
-      const onOpen = (inMs: number): void => this.#circuit?.block(inMs);
+      const onOpen = (inMs: number): void => this.#circuit.block(inMs);
       deliveries = await take(session, this.subscription, worker.id, this.#contracts, limit, onOpen);
     } finally {
       this.#slots?.give(limit - deliveries.length);
@@ -299,7 +296,7 @@ export class Reader {
       }
       this.#slots?.give(1);
       if (this.#broken) continue;
-      this.#circuit?.ended(delivery);
+      this.#circuit.ended(delivery);
       if (this.#stopping) this.#ledger.ended(released(delivery, this.#endsThemselves));
       else void this.#decide(delivery);
     }
@@ -321,7 +318,9 @@ export class Reader {
   }
 
   #ran(delivery: Delivery, ran: Ran): void {
-    this.#circuit?.ended(delivery, eventOf(ran));
+    if (this.options.policy.circuitBreaker !== undefined || delivery.probe !== undefined) {
+      this.#circuit.ended(delivery, eventOf(ran));
+    }
     switch (ran.kind) {
       case "succeeded":
         this.#ledger.succeeded(delivery, ran.batch);

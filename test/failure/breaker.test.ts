@@ -127,3 +127,28 @@ test("a worker that was stopped by SIGSTOP with the message that it tries cannot
   await eventually(async () => (await circuit())?.probes === 1, patience);
   expect(await circuit()).toEqual({ state: "open", probes: 1 });
 }, 120_000);
+
+test("an older worker of a rolling deployment, whose policy knows no breaker, respects the circuit, and its trial closes it", async () => {
+  const older = await scene.worker({ readers: ["outside"], retry: retry.fixed({ attempts: 2, delayMs: hour }) });
+  const newer = await worker("outside");
+  // The older one does not tell of its failures: those that open the circuit are planted.
+  await scene.rows(
+    "select posthorn.circuit_hear(id, '[{\"failed\":2}]') from posthorn.subscription where name = 'outside'",
+  );
+  expect((await circuit())?.state).toBe("open");
+  const receipts = await scene.post.sendMany(
+    CallOutside,
+    upTo(3, 11).map((n) => ({ n, act: "hold" })),
+  );
+  newer.kill();
+  await newer.exited;
+  await eventually(async () => (await scene.count("select count(*) from posthorn.worker")) === 1, patience);
+  expect(await held()).toBe(0);
+  await due();
+  const { n } = await holder("outside", older);
+  expect(await held()).toBe(1);
+  older.say(`go ${n}`);
+  await eventually(async () => (await circuit()) === undefined, patience);
+  for (const other of upTo(3, 11)) older.say(`go ${other}`);
+  for (const receipt of receipts) expect(await receipt.settled(patience)).toMatchObject({ state: "succeeded" });
+}, 120_000);
