@@ -19,6 +19,18 @@ table channel.kind posthorn.kind not null
 table channel.name text not null
 table channel.lanes integer not null default 1
 table channel.created_at timestamp with time zone not null default clock_timestamp()
+table circuit.subscription integer not null
+table circuit.state text not null default 'closed'::text
+table circuit.failed_at timestamp with time zone[] not null default '{}'::timestamp with time zone[]
+table circuit.opened_at timestamp with time zone
+table circuit.failures integer
+table circuit.reason text
+table circuit.open_ms bigint
+table circuit.probe_at timestamp with time zone
+table circuit.probe bigint
+table circuit.probe_worker bigint
+table circuit.probe_since timestamp with time zone
+table circuit.probes integer not null default 0
 table claim_1.id bigint not null
 table claim_1.n bigint not null
 table claim_1.token bigint not null
@@ -491,6 +503,7 @@ table subscription.policy json
 table subscription.service text
 table subscription.created_at timestamp with time zone not null default clock_timestamp()
 table subscription.declared_at timestamp with time zone
+table subscription.has_breaker boolean not null generated default ((policy ->> 'circuitBreaker'::text) IS NOT NULL)
 table subscription.ordering text
 type tick.id bigint
 type tick.ceiling_id bigint
@@ -559,6 +572,9 @@ constraint channel_kind_name_key on posthorn.channel UNIQUE (kind, name)
 constraint channel_lanes_check on posthorn.channel CHECK (((lanes >= 1) AND (lanes <= 1024)))
 constraint channel_name_check on posthorn.channel CHECK (((length(name) >= 1) AND (length(name) <= 80)))
 constraint channel_pkey on posthorn.channel PRIMARY KEY (id)
+constraint circuit_pkey on posthorn.circuit PRIMARY KEY (subscription)
+constraint circuit_state_check on posthorn.circuit CHECK ((state = ANY (ARRAY['closed'::text, 'open'::text, 'half-open'::text])))
+constraint circuit_subscription_fkey on posthorn.circuit FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint contract_channel_fkey on posthorn.contract FOREIGN KEY (channel) REFERENCES posthorn.channel(id)
 constraint contract_name_check on posthorn.contract CHECK (((length(name) >= 1) AND (length(name) <= 80)))
 constraint contract_name_version_key on posthorn.contract UNIQUE (name, version)
@@ -616,6 +632,7 @@ CREATE UNIQUE INDEX attendance_pkey ON posthorn.attendance USING btree (worker, 
 CREATE INDEX attendance_subscription ON posthorn.attendance USING btree (subscription)
 CREATE UNIQUE INDEX channel_kind_name_key ON posthorn.channel USING btree (kind, name)
 CREATE UNIQUE INDEX channel_pkey ON posthorn.channel USING btree (id)
+CREATE UNIQUE INDEX circuit_pkey ON posthorn.circuit USING btree (subscription)
 CREATE UNIQUE INDEX claim_1_by_id ON posthorn.claim_1 USING btree (id)
 CREATE UNIQUE INDEX claim_1_by_n ON posthorn.claim_1 USING btree (subscription, lane, n)
 CREATE INDEX claim_1_by_reach ON posthorn.claim_1 USING btree (subscription, lane, last_id) WHERE (NOT took_late)
@@ -736,18 +753,25 @@ sequence worker_id_seq bigint start 1 increment 1 cache 1
 -- enumerations and domains
 enum idempotency (transaction, handler, at-most-once)
 enum kind (command, event)
-enum outcome (succeeded, failed, crashed, released, rejected, invalid, skipped, begun, unknown, parked)
+enum outcome (succeeded, failed, crashed, released, rejected, invalid, skipped, begun, unknown, postponed, parked)
 
 -- functions
 function after_crash(p_worker posthorn.worker, p_subscription posthorn.subscription, p_begun_at timestamp with time zone, p_row posthorn.deferred, p_unknown boolean, p_blamed boolean) returns void plpgsql volatile body 7ce05a552710bb0d74f68cae24da771b
-function alert_rules() returns TABLE(subscription integer, subscription_name text, name text, value bigint, threshold bigint) sql volatile body 1437911b62d657c6ac0b5a836bf85edc
+function alert_rules() returns TABLE(subscription integer, subscription_name text, name text, value bigint, threshold bigint) sql volatile body 859a988582da99461cfb5da858b1cc5c
 function append(p_messages json) returns json plpgsql volatile body c57753e3309dc6ad9a54d8e8387f1f6d
 function append_list_of(p_slot smallint, p_messages json) returns json plpgsql volatile body d1f8f8990141588008c2f4c80884ce43
 function append_of(p_slot smallint, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json) returns bigint[] plpgsql volatile body 45c5f06c2abd999e6d4a936ed3757d77
 function append_one_of(p_slot smallint, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json) returns bigint plpgsql volatile body baf52d5a32b83c756a451f771df5db37
 function by_slot(p_signature text, p_returns text, p_body text) returns void plpgsql volatile body 7bc1910ed31bb853ca2410e5b838a4d1
 function check_contract(p_name text, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_by text, p_new_kind posthorn.kind, p_new_channel text, p_new_keyed boolean, p_new_owner text, p_new_by text) returns void plpgsql volatile body 5fb3f1c89921a286386337222d33b1e9
+function circuit_after(p_row posthorn.circuit, p_event json, p_breaker json, p_now timestamp with time zone) returns posthorn.circuit plpgsql volatile body 55346ec296fbc8058e40a2f014658c06
+function circuit_begin(p_subscription integer, p_worker bigint, p_probe bigint) returns void plpgsql volatile body b59d7666ae0cfde7c7d2eef7b1fb636b
+function circuit_gate(p_subscription integer, OUT wait_ms bigint, OUT probe bigint) returns record plpgsql volatile body 1017b51448cc72933ef2699cd2382d97
+function circuit_hear(p_subscription integer, p_events json) returns json plpgsql volatile body c2c6d6bc6d380daa73e1712683b16646
+function circuit_of(p_subscription integer) returns json sql stable body e057922bc09251405e8829a3586873be
+function circuit_opened(p_row posthorn.circuit, p_open_ms bigint, p_now timestamp with time zone) returns posthorn.circuit plpgsql volatile body 3191439004df3f62ba80901751bf8423
 function claim(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body f65234197ae19d86d28f5b067e3aa3cf
+function claim_guarded(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body a3a636915d072995b974402aa0c69c5b
 function claim_of(p_slot smallint, p_claim bigint) returns posthorn.claim_1 plpgsql volatile body 22dfaece68090d24c642eb5bf8690ea6
 function conclude(p_parts json, p_ends json DEFAULT NULL::json, p_say json DEFAULT NULL::json) returns json plpgsql volatile body 11196873e66af3dfec56ad3859183180
 function conclude_one(p_end json) returns void plpgsql volatile body 01b2ee5b4defe70530c1e4009f8a6f8c
@@ -782,6 +806,7 @@ function is_behind(p_subscription integer, p_key text, p_place bigint) returns b
 function is_here(p_system bigint, p_database oid) returns boolean plpgsql stable body 16a0db71ec3efe97dcc917747ca8029e
 function is_locked(p_key bigint) returns boolean sql volatile body 575a69e2ddf3ae9bcdad10052c30896e
 function is_passed(p_at posthorn."position", p_id bigint, p_xid xid8) returns boolean plpgsql stable body a11bad2d942a77a6eb9abe2f9d9f9115
+function is_probed(p_row posthorn.circuit, p_now timestamp with time zone) returns boolean plpgsql volatile body 816a4eebf351690b3091c6732604271e
 function is_ready(p_ring posthorn.ring, p_subscription integer, p_lane integer, p_channel integer) returns boolean plpgsql volatile body e937849824d67c922bb07baa2a2a2a20
 function item(p_id bigint, p_nonce bigint, p_slot smallint, p_contract integer, p_key text, p_payload json, p_headers json, p_published_at timestamp with time zone) returns text sql stable body dd8de6cf3dfabb19185618a01e21d500
 function keys_of(p_slot smallint, p_channel integer, p_lane integer, p_ids bigint[]) returns text[] plpgsql volatile body ad9b016a4327e3efa3bffba35c641bdc
@@ -849,7 +874,7 @@ function slot_for_end(p_row posthorn.deferred) returns smallint plpgsql volatile
 function slot_of_claim(p_claim bigint) returns smallint sql volatile body a7963bf32941e58ea1c9ba97da58ebbf
 function spill(p_parts json, p_spill json) returns json plpgsql volatile body 94a0e1d99beda0caf032e02671956630
 function sweep_keys(p_limit integer) returns json plpgsql volatile body a97b6596d42ac882c2cf0423144be82f
-function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body 84c61285154b1c39f17ca4aa79d357b0
+function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body 6ce84c2cf977224a91046756f4dd964b
 function take_letters(p_filter json, p_limit integer) returns SETOF posthorn.deferred plpgsql volatile body 636a382421d37862fef275f6d32a2948
 function tick_of(p_slot smallint, p_id bigint) returns posthorn.tick plpgsql volatile body b42d63568f4791a19b26e8ab22275e79
 function turn_of(p_row posthorn.deferred) returns posthorn.deferred plpgsql volatile body 862054950605c5682e75a84e6c26f272
@@ -859,15 +884,15 @@ function waiting_status(p_subscription posthorn.subscription, p_id bigint, p_non
 function wake(p_channel text, p_payload text) returns boolean plpgsql volatile body 0aa42ba38e1b9e3f527d3577f66d8750
 function watch(p_every_ms integer) returns json plpgsql volatile body 5a223c70f7fd0a68d2c6ae815dead3a0
 function where_in_log(p_id bigint, p_nonce bigint, OUT slot smallint, OUT lane integer, OUT contract integer, OUT published_at timestamp with time zone, OUT xid xid8) returns record plpgsql stable body 7ee6ca48698cb0ecdeafc6098648ed19
-function why(p_public text) returns json plpgsql stable body 903653eb0a45d8f991a21efab35e1372
+function why(p_public text) returns json plpgsql stable body 6e5fd19f20f3eafe280cc245c3d321a0
 function why_attended(p_subscription text, p_contract text) returns jsonb sql stable body da97fb08f204a252c79ed6be3d38a031
 function why_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8) returns json plpgsql stable body 7508c628df1513acbd7abc378577d64c
 function why_order(p_subscription integer, p_key text, p_place bigint) returns json sql stable body fa9fa205af407539f7ea5e6acdce794d
 function why_position(p_subscription integer, p_lane integer) returns posthorn."position" plpgsql stable body 6bbd03a374c34d93f598398d1dbc5053
-function why_waiting(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json sql stable body f303deac343348aacb1354235c37629f
+function why_waiting(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json sql stable body 259638c7328b985f3256ba68fb9e757d
 function why_worker(p_worker bigint) returns json sql stable body 9ddabcf5afb83430c7aeea7a6ef57a7b
-function with_entry(p_history json, p_entry json) returns json sql immutable body a15cccef8df84c92960291c9ddaab65b
-function work(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_parts json) returns text plpgsql volatile body 2c9b2a03ad1b30441d7aa441395a4f10
+function with_entry(p_history json, p_entry json) returns json sql immutable body 43c9fd4d0778cde38d025d744f8569df
+function work(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_parts json) returns text plpgsql volatile body faaaf8d19fc58dd3537c9cecba747e1c
 function write_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_messages bigint[], p_message_slots smallint[]) returns void plpgsql volatile body 6fd3d8191dc088e22f07e731fcb18676
 function write_many(p_home text, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json) returns text plpgsql volatile body 567c2c9c54ef024ae065b6a06b3220e4
 function write_one(p_home text, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json) returns text plpgsql volatile body 393cae2f31429241c29c7b4ba74f115a
@@ -902,6 +927,17 @@ view backlog as
    FROM posthorn.gauges(1000000) g(subscription, backlog, age_ms, running, dead_letters, invalid, workers, retrying)
      JOIN posthorn.subscription s ON s.id = g.subscription
      JOIN posthorn.channel c ON c.id = s.channel;
+view circuits as
+ SELECT s.name AS subscription,
+    COALESCE(c.state, 'closed'::text) AS state,
+    c.opened_at,
+    c.failures,
+    c.reason,
+    c.probe_at,
+    c.probes
+   FROM posthorn.subscription s
+     LEFT JOIN posthorn.circuit c ON c.subscription = s.id
+  WHERE s.has_breaker;
 view dead_letters as
  SELECT posthorn.public_id(d.message, d.nonce) AS message,
     s.name AS subscription,
@@ -970,6 +1006,8 @@ table attendance: nobody
 view backlog: nobody
 table channel: nobody
 sequence channel_id_seq: nobody
+table circuit: nobody
+view circuits: nobody
 table claim_1: nobody
 table claim_2: nobody
 table claim_3: nobody
@@ -1048,7 +1086,14 @@ function append_of(p_slot smallint, p_nonces bigint[], p_channels integer[], p_c
 function append_one_of(p_slot smallint, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json): nobody
 function by_slot(p_signature text, p_returns text, p_body text): nobody
 function check_contract(p_name text, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_by text, p_new_kind posthorn.kind, p_new_channel text, p_new_keyed boolean, p_new_owner text, p_new_by text): nobody
+function circuit_after(p_row posthorn.circuit, p_event json, p_breaker json, p_now timestamp with time zone): nobody
+function circuit_begin(p_subscription integer, p_worker bigint, p_probe bigint): nobody
+function circuit_gate(p_subscription integer, OUT wait_ms bigint, OUT probe bigint): nobody
+function circuit_hear(p_subscription integer, p_events json): nobody
+function circuit_of(p_subscription integer): nobody
+function circuit_opened(p_row posthorn.circuit, p_open_ms bigint, p_now timestamp with time zone): nobody
 function claim(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer): nobody
+function claim_guarded(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer): nobody
 function claim_of(p_slot smallint, p_claim bigint): nobody
 function conclude(p_parts json, p_ends json, p_say json): nobody
 function conclude_one(p_end json): nobody
@@ -1083,6 +1128,7 @@ function is_behind(p_subscription integer, p_key text, p_place bigint): nobody
 function is_here(p_system bigint, p_database oid): nobody
 function is_locked(p_key bigint): nobody
 function is_passed(p_at posthorn."position", p_id bigint, p_xid xid8): nobody
+function is_probed(p_row posthorn.circuit, p_now timestamp with time zone): nobody
 function is_ready(p_ring posthorn.ring, p_subscription integer, p_lane integer, p_channel integer): nobody
 function item(p_id bigint, p_nonce bigint, p_slot smallint, p_contract integer, p_key text, p_payload json, p_headers json, p_published_at timestamp with time zone): nobody
 function keys_of(p_slot smallint, p_channel integer, p_lane integer, p_ids bigint[]): nobody

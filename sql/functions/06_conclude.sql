@@ -161,10 +161,17 @@ end $$;
 -- at-most-once subscription are on disk when it returns. Raises what own_transaction, conclude and claim raise.
 create or replace function posthorn.work(p_subscription int, p_lane int, p_worker bigint, p_limit int, p_parts json) returns text
 language plpgsql as $$
+declare
+  v_guarded boolean;
+  v_slot smallint;
 begin
-  perform posthorn.own_transaction((select idempotency = 'at-most-once' from posthorn.subscription where id = p_subscription));
+  select s.has_breaker, (posthorn.own_transaction(s.idempotency = 'at-most-once')).slot into v_guarded, v_slot
+    from posthorn.subscription s where s.id = p_subscription;
   if p_parts is not null then
     perform posthorn.conclude(p_parts);
+  end if;
+  if v_guarded then
+    return posthorn.claim_guarded(p_subscription, p_lane, p_worker, p_limit);
   end if;
   return posthorn.claim(p_subscription, p_lane, p_worker, p_limit);
 end $$;
@@ -233,10 +240,15 @@ begin
   return v_row;
 end $$;
 
--- with_entry: the history with one more attempt; of a long one the first and the newest stay.
+-- with_entry: the history with one more attempt; of a long one the first and the newest stay. A handler that puts its message off again and
+-- again has one entry for all of it, which counts the times: it does not push the failures out.
 create or replace function posthorn.with_entry(p_history json, p_entry json) returns json
 language sql immutable as $$
-  select case when json_array_length(p_history) >= 50
+  select case when p_entry ->> 'outcome' = 'postponed' and p_history -> -1 ->> 'outcome' = 'postponed'
+    then ((p_history::jsonb - -1) || jsonb_build_array(p_entry::jsonb || jsonb_build_object(
+      'times', coalesce((p_history -> -1 ->> 'times')::int, 1) + 1,
+      'firstAt', coalesce(p_history -> -1 ->> 'firstAt', p_history -> -1 ->> 'endedAt'))))::json
+    when json_array_length(p_history) >= 50
     then ((p_history::jsonb - 1) || jsonb_build_array(p_entry::jsonb))::json
     else (p_history::jsonb || jsonb_build_array(p_entry::jsonb))::json end
 $$;

@@ -34,7 +34,9 @@ begin
     where c.id = v_contract and f.facts is not null;
   return (select json_build_object('message', p_public, 'kind', c.kind, 'contract', c.name, 'version', c.version, 'channel', h.name,
       'publishedAt', v_published_at, 'now', clock_timestamp(), 'receivers', (
-        select coalesce(json_agg(r::jsonb || posthorn.why_attended(r ->> 'subscription', c.name)), '[]') from json_array_elements(v_receivers) r))
+        select coalesce(json_agg(r::jsonb || posthorn.why_attended(r ->> 'subscription', c.name) || coalesce((
+          select jsonb_build_object('circuit', posthorn.circuit_of(s.id)) from posthorn.subscription s where s.name = r ->> 'subscription'
+            and s.has_breaker), '{}')), '[]') from json_array_elements(v_receivers) r))
     from posthorn.contract c join posthorn.channel h on h.id = c.channel where c.id = v_contract);
 end $$;
 
@@ -67,7 +69,8 @@ language sql stable as $$
       'order', case when w.place is not null then posthorn.why_order(p_subscription.id, w.key, w.place) end,
       'error', (select e.entry -> 'error' from json_array_elements(w.history) with ordinality e(entry, n)
         where e.entry ->> 'error' is not null order by e.n desc limit 1),
-      'lastEntry', (select json_build_object('outcome', e.entry -> 'outcome', 'endedAt', e.entry -> 'endedAt', 'by', e.entry -> 'by')
+      'lastEntry', (select json_build_object('outcome', e.entry -> 'outcome', 'endedAt', e.entry -> 'endedAt', 'by', e.entry -> 'by',
+          'note', e.entry -> 'note', 'times', e.entry -> 'times')
         from json_array_elements(w.history) with ordinality e(entry, n) order by e.n desc limit 1)))
   from (
     select posthorn.waiting_state(token, place, due_at, reason) as state, delivery, attempts,

@@ -28,6 +28,14 @@ export const limits = {
   waitMs: 86_400_000,
   /** Runs of one message, the first included. */
   attempts: 1_000,
+  /** The wait when the function of a `retry.custom` throws, or returns no usable number of milliseconds. */
+  retryFallbackMs: 60_000,
+  /** The shortest wait that `RetryLater.fromResponse` takes from an answer. */
+  retryAfterLeastMs: 1_000,
+  /** The longest wait that is taken from a Retry-After header: a day. Another server does not decide about more. */
+  retryAfterMostMs: 86_400_000,
+  /** Failed runs after which a circuit opens; so many times of failures are kept in one row. */
+  circuitFailures: 1_000,
   /** Handlers that run at once for one queue or subscription in one process. */
   concurrency: 10_000,
   /** The largest number of messages in an option that counts them. */

@@ -341,6 +341,35 @@ create table posthorn.discarded (
 );
 create index discarded_kept on posthorn.discarded (keep_until);
 ` },
+  { name: "migrations/0007_circuit.sql", text: `-- A run that its handler put off, and the circuit breaker of a queue or subscription.
+
+alter type posthorn.outcome add value 'postponed';
+
+-- Read together with the rest of the row in every claim, so that where no breaker is declared nothing more is looked at.
+alter table posthorn.subscription
+  add column has_breaker boolean not null generated always as ((policy ->> 'circuitBreaker') is not null) stored;
+
+-- One row for each subscription whose circuit was ever needed; none means closed. What the breaker allows stands in the policy.
+create table posthorn.circuit (
+  subscription int primary key references posthorn.subscription (id),
+  state text not null default 'closed' check (state in ('closed', 'open', 'half-open')),
+  -- While closed: when runs failed within the window, the newest last, at most as many as open it.
+  failed_at timestamptz[] not null default '{}',
+  -- Since it was last closed: when it opened, after how many failed runs (null: a handler said so), and what was said.
+  opened_at timestamptz,
+  failures int,
+  reason text,
+  -- While open: how long this time, and when one message may be tried.
+  open_ms bigint,
+  probe_at timestamptz,
+  -- While half-open: who tries one, proved by the token.
+  probe bigint,
+  probe_worker bigint,
+  probe_since timestamptz,
+  -- Probes that failed since it opened.
+  probes int not null default 0
+);
+` },
   { name: "migrations/0008_schedule.sql", text: `-- Schedules: a command that is sent at the times of a cron line, once for each in the whole fleet.
 --
 -- A row says all that is needed to send, so that any worker can, also after the process that declared it is gone. The times themselves are
@@ -1112,10 +1141,17 @@ end $$;
 -- at-most-once subscription are on disk when it returns. Raises what own_transaction, conclude and claim raise.
 create or replace function posthorn.work(p_subscription int, p_lane int, p_worker bigint, p_limit int, p_parts json) returns text
 language plpgsql as $$
+declare
+  v_guarded boolean;
+  v_slot smallint;
 begin
-  perform posthorn.own_transaction((select idempotency = 'at-most-once' from posthorn.subscription where id = p_subscription));
+  select s.has_breaker, (posthorn.own_transaction(s.idempotency = 'at-most-once')).slot into v_guarded, v_slot
+    from posthorn.subscription s where s.id = p_subscription;
   if p_parts is not null then
     perform posthorn.conclude(p_parts);
+  end if;
+  if v_guarded then
+    return posthorn.claim_guarded(p_subscription, p_lane, p_worker, p_limit);
   end if;
   return posthorn.claim(p_subscription, p_lane, p_worker, p_limit);
 end $$;
@@ -1184,10 +1220,15 @@ begin
   return v_row;
 end $$;
 
--- with_entry: the history with one more attempt; of a long one the first and the newest stay.
+-- with_entry: the history with one more attempt; of a long one the first and the newest stay. A handler that puts its message off again and
+-- again has one entry for all of it, which counts the times: it does not push the failures out.
 create or replace function posthorn.with_entry(p_history json, p_entry json) returns json
 language sql immutable as $$
-  select case when json_array_length(p_history) >= 50
+  select case when p_entry ->> 'outcome' = 'postponed' and p_history -> -1 ->> 'outcome' = 'postponed'
+    then ((p_history::jsonb - -1) || jsonb_build_array(p_entry::jsonb || jsonb_build_object(
+      'times', coalesce((p_history -> -1 ->> 'times')::int, 1) + 1,
+      'firstAt', coalesce(p_history -> -1 ->> 'firstAt', p_history -> -1 ->> 'endedAt'))))::json
+    when json_array_length(p_history) >= 50
     then ((p_history::jsonb - 1) || jsonb_build_array(p_entry::jsonb))::json
     else (p_history::jsonb || jsonb_build_array(p_entry::jsonb))::json end
 $$;
@@ -1240,6 +1281,7 @@ end $$;
 -- has been under two crashed workers is a suspect: a worker holds one of them at a time, and beside it none that has been under one
 -- crash, so that of several killers none makes the others' neighbours pay: both would be blamed for the next crash.
 -- Order: by due time. Rows that others are taking are passed over. Where order is kept, only the first of each key is due.
+-- Where a breaker is declared: { openMs } while the circuit is open; { probe, taken: [one] } for one message that is tried.
 create or replace function posthorn.take(p_subscription int, p_worker bigint, p_contracts json, p_limit int) returns json
 language plpgsql as $$
 declare
@@ -1250,8 +1292,21 @@ declare
   v_ids bigint[];
   v_taken json;
   v_ordered boolean;
+  v_guarded boolean;
+  v_slot smallint;
+  v_limit int := p_limit;
+  v_open_ms bigint;
+  v_probe bigint;
 begin
-  perform posthorn.own_transaction((select idempotency = 'at-most-once' from posthorn.subscription where id = p_subscription));
+  select s.has_breaker, (posthorn.own_transaction(s.idempotency = 'at-most-once')).slot into v_guarded, v_slot
+    from posthorn.subscription s where s.id = p_subscription;
+  if v_guarded then
+    select g.wait_ms, g.probe into v_open_ms, v_probe from posthorn.circuit_gate(p_subscription) g;
+    if v_open_ms is not null then
+      return json_build_object('openMs', v_open_ms);
+    end if;
+    v_limit := case when v_probe is null then p_limit else 1 end;
+  end if;
   perform posthorn.hold_worker(p_worker);
   select s.ordering is not null into v_ordered from posthorn.subscription s where s.id = p_subscription;
   if v_ordered then
@@ -1267,8 +1322,8 @@ begin
     where d.subscription = p_subscription and d.token is null and d.due_at <= clock_timestamp()
       and d.contract = any (v_contracts) and d.crashes < v_below
       and (not v_ordered or d.place is not null or d.key is null)
-    order by d.due_at limit p_limit for update skip locked);
-  if coalesce(array_length(v_ids, 1), 0) < p_limit and v_suspects
+    order by d.due_at limit v_limit for update skip locked);
+  if coalesce(array_length(v_ids, 1), 0) < v_limit and v_suspects
       and not exists (select from posthorn.deferred d where d.id = any (v_ids) and d.crashes = 1) then
     v_ids := v_ids || array(select d.id from posthorn.deferred d
       where d.subscription = p_subscription and d.token is null and d.due_at <= clock_timestamp()
@@ -1285,6 +1340,10 @@ begin
     select json_agg(json_build_array(t.message::text, t.nonce::text, null, t.contract, t.key, t.payload, t.headers,
       floor(extract(epoch from t.published_at) * 1000), t.id::text, t.token::text, t.delivery, t.attempts, t.crashes) order by t.due_at)
       into v_taken from taken t;
+  if v_probe is not null then
+    perform posthorn.circuit_begin(p_subscription, p_worker, v_probe);
+    return json_build_object('probe', v_probe::text, 'taken', v_taken);
+  end if;
   return v_taken;
 end $$;
 ` },
@@ -1897,7 +1956,10 @@ language sql volatile as $$
       ('oldestAgeMs', g.age_ms, (s.policy #>> '{alerts,oldestAgeMs}')::bigint),
       ('backlog', g.backlog, (s.policy #>> '{alerts,backlog}')::bigint),
       ('deadLetters', g.dead_letters, (s.policy #>> '{alerts,deadLetters}')::bigint),
-      ('noWorkerMs', case when g.workers = 0 then g.age_ms else 0 end, (s.policy #>> '{alerts,noWorkerMs}')::bigint)
+      ('noWorkerMs', case when g.workers = 0 then g.age_ms else 0 end, (s.policy #>> '{alerts,noWorkerMs}')::bigint),
+      -- From the moment it opens until it is closed. A handler that opened it counts as all the failures it takes.
+      ('circuitOpen', (select coalesce(max(greatest(c.failures, (s.policy #>> '{circuitBreaker,failures}')::int)), 0) from posthorn.circuit c
+        where c.subscription = s.id and c.state <> 'closed'), (s.policy #>> '{circuitBreaker,failures}')::bigint)
     ) r(name, value, threshold) where r.threshold is not null
 $$;
 ` },
@@ -1937,7 +1999,9 @@ begin
     where c.id = v_contract and f.facts is not null;
   return (select json_build_object('message', p_public, 'kind', c.kind, 'contract', c.name, 'version', c.version, 'channel', h.name,
       'publishedAt', v_published_at, 'now', clock_timestamp(), 'receivers', (
-        select coalesce(json_agg(r::jsonb || posthorn.why_attended(r ->> 'subscription', c.name)), '[]') from json_array_elements(v_receivers) r))
+        select coalesce(json_agg(r::jsonb || posthorn.why_attended(r ->> 'subscription', c.name) || coalesce((
+          select jsonb_build_object('circuit', posthorn.circuit_of(s.id)) from posthorn.subscription s where s.name = r ->> 'subscription'
+            and s.has_breaker), '{}')), '[]') from json_array_elements(v_receivers) r))
     from posthorn.contract c join posthorn.channel h on h.id = c.channel where c.id = v_contract);
 end $$;
 
@@ -1970,7 +2034,8 @@ language sql stable as $$
       'order', case when w.place is not null then posthorn.why_order(p_subscription.id, w.key, w.place) end,
       'error', (select e.entry -> 'error' from json_array_elements(w.history) with ordinality e(entry, n)
         where e.entry ->> 'error' is not null order by e.n desc limit 1),
-      'lastEntry', (select json_build_object('outcome', e.entry -> 'outcome', 'endedAt', e.entry -> 'endedAt', 'by', e.entry -> 'by')
+      'lastEntry', (select json_build_object('outcome', e.entry -> 'outcome', 'endedAt', e.entry -> 'endedAt', 'by', e.entry -> 'by',
+          'note', e.entry -> 'note', 'times', e.entry -> 'times')
         from json_array_elements(w.history) with ordinality e(entry, n) order by e.n desc limit 1)))
   from (
     select posthorn.waiting_state(token, place, due_at, reason) as state, delivery, attempts,
@@ -2389,6 +2454,184 @@ language sql stable as $$
       select coalesce(json_agg(json_build_object('name', t.name, 'version', t.version, 'kind', t.kind, 'channel', c.name, 'keyed', t.keyed,
           'owner', t.owner, 'by', t.registered_by) order by t.name, t.version), '[]')
         from posthorn.contract t join posthorn.channel c on c.id = t.channel))
+$$;
+` },
+  { name: "functions/15_breaker.sql", text: `-- The circuit breaker of a queue or subscription: one row in the fleet. Closed: runs go on and failures are counted. Open: nobody takes
+-- anything. Half-open: one worker tries one message. Only a success of that one closes it, only its failure opens it again; a probe that ends
+-- otherwise, or dies with its worker, is given to the next message.
+
+-- circuit_gate(subscription): whether this transaction may take messages now: \`wait_ms\` to look again, or null; \`probe\` is a token when it may take
+-- exactly one, and must then say so with circuit_begin, in this transaction. A circuit that may be tried is locked until then, and whoever
+-- finds it locked looks again soon. The clock may have jumped back: no circuit stays open longer than it was opened for.
+create or replace function posthorn.circuit_gate(p_subscription int, out wait_ms bigint, out probe bigint)
+language plpgsql as $$
+declare
+  v_row posthorn.circuit;
+  v_now timestamptz;
+begin
+  select * into v_row from posthorn.circuit c where c.subscription = p_subscription;
+  v_now := clock_timestamp();
+  if v_row.state is null or v_row.state = 'closed' then
+    return;
+  elsif v_row.state = 'open' and v_row.probe_at > v_now and v_row.probe_at <= v_now + v_row.open_ms * interval '1 ms' then
+    wait_ms := ceil(extract(epoch from v_row.probe_at - v_now) * 1000);
+    return;
+  end if;
+  select * into v_row from posthorn.circuit c where c.subscription = p_subscription for update skip locked;
+  v_now := clock_timestamp();
+  if v_row.subscription is null then
+    wait_ms := 50;
+  elsif v_row.state = 'closed' then
+    return;
+  elsif v_row.state = 'open' then
+    if v_row.probe_at > v_now + v_row.open_ms * interval '1 ms' then
+      v_row.probe_at := v_now + v_row.open_ms * interval '1 ms';
+      update posthorn.circuit c set probe_at = v_row.probe_at where c.subscription = p_subscription;
+    end if;
+    wait_ms := nullif(greatest(0, ceil(extract(epoch from v_row.probe_at - v_now) * 1000)), 0)::bigint;
+  elsif posthorn.is_probed(v_row, v_now) then
+    wait_ms := 1000;
+  end if;
+  if wait_ms is null then
+    probe := (random() * 9e18)::bigint;
+  end if;
+end $$;
+
+-- is_probed: whether the one message of a half-open circuit is still tried. Its worker is forgotten when it dies; a run that nobody ended for far
+-- longer than a run may take is not waited for.
+create or replace function posthorn.is_probed(p_row posthorn.circuit, p_now timestamptz) returns boolean
+language plpgsql as $$
+begin
+  return exists (select from posthorn.worker w where w.id = p_row.probe_worker)
+    and p_row.probe_since > p_now - (select coalesce((s.policy ->> 'visibilityTimeoutMs')::float8, 0) + 60000 from posthorn.subscription s
+      where s.id = p_row.subscription) * interval '1 ms';
+end $$;
+
+-- circuit_begin: the message that was taken under this token is the one that is tried.
+create or replace function posthorn.circuit_begin(p_subscription int, p_worker bigint, p_probe bigint) returns void
+language plpgsql as $$
+begin
+  update posthorn.circuit c set state = 'half-open', probe = p_probe, probe_worker = p_worker, probe_since = clock_timestamp()
+    where c.subscription = p_subscription;
+end $$;
+
+-- claim_guarded: as claim, where a breaker is declared: { openMs } while the circuit is open; with \`probe\` beside a claim of one message that is tried.
+create or replace function posthorn.claim_guarded(p_subscription int, p_lane int, p_worker bigint, p_limit int) returns text
+language plpgsql as $$
+declare
+  v_gate record;
+  v_claimed text;
+begin
+  v_gate := posthorn.circuit_gate(p_subscription);
+  if v_gate.wait_ms is not null then
+    return concat('{"openMs":', v_gate.wait_ms, '}');
+  elsif v_gate.probe is null then
+    return posthorn.claim(p_subscription, p_lane, p_worker, p_limit);
+  end if;
+  v_claimed := posthorn.claim(p_subscription, p_lane, p_worker, 1);
+  if v_claimed not like '{"claim":%' then
+    return v_claimed;
+  end if;
+  perform posthorn.circuit_begin(p_subscription, p_worker, v_gate.probe);
+  return concat('{"probe":"', v_gate.probe, '",', substr(v_claimed, 2));
+end $$;
+
+-- circuit_hear(subscription, events): what a worker tells of runs that ended, in a transaction of its own. Events, in their order:
+--   { failed: n }            runs failed
+--   { open: ms | null, reason } a handler says so; null: for as long as the policy says
+--   { succeeded: true } | { passed: true }   only together with \`probe\`, the token of the message that was tried, which \`failed\` may have as well
+-- Returns { changed: 'opened' | 'closed' | null, openMs, windowMs, failures, probes, reason }: whether the last of them that changed it opened or closed it.
+create or replace function posthorn.circuit_hear(p_subscription int, p_events json) returns json
+language plpgsql as $$
+declare
+  v_breaker json;
+  v_row posthorn.circuit;
+  v_was text;
+  v_event json;
+  v_now timestamptz;
+begin
+  perform posthorn.own_transaction(false);
+  select s.policy -> 'circuitBreaker' into v_breaker from posthorn.subscription s where s.id = p_subscription and s.has_breaker;
+  if v_breaker is null then
+    return '{"changed":null}';
+  end if;
+  insert into posthorn.circuit (subscription) values (p_subscription) on conflict do nothing;
+  select * into v_row from posthorn.circuit c where c.subscription = p_subscription for update;
+  v_was := v_row.state;
+  v_now := clock_timestamp();
+  for v_event in select * from json_array_elements(p_events) loop
+    v_row := posthorn.circuit_after(v_row, v_event, v_breaker, v_now);
+  end loop;
+  update posthorn.circuit c set state = v_row.state, failed_at = v_row.failed_at, opened_at = v_row.opened_at, failures = v_row.failures,
+      reason = v_row.reason, open_ms = v_row.open_ms, probe_at = v_row.probe_at, probe = v_row.probe, probe_worker = v_row.probe_worker,
+      probe_since = v_row.probe_since, probes = v_row.probes
+    where c.subscription = p_subscription and c is distinct from v_row;
+  return json_build_object('changed', case
+      when v_row.state = 'closed' and v_was <> 'closed' then 'closed'
+      when v_row.state = 'open' and (v_was = 'closed' or v_row.probe_at > v_now and v_was = 'half-open') then 'opened' end,
+    'openMs', v_row.open_ms, 'windowMs', v_breaker -> 'windowMs', 'failures', v_row.failures, 'probes', v_row.probes, 'reason', v_row.reason);
+end $$;
+
+-- circuit_after: the circuit after one event. Failures from the future are none: the clock has jumped back since.
+create or replace function posthorn.circuit_after(p_row posthorn.circuit, p_event json, p_breaker json, p_now timestamptz) returns posthorn.circuit
+language plpgsql as $$
+declare
+  v_row posthorn.circuit := p_row;
+  v_most int := (p_breaker ->> 'failures')::int;
+  v_tried boolean := p_row.state = 'half-open' and p_row.probe = (p_event ->> 'probe')::bigint;
+begin
+  if p_event ->> 'open' is not null or p_event ->> 'reason' is not null then
+    v_row := posthorn.circuit_opened(v_row, coalesce((p_event ->> 'open')::bigint, (p_breaker ->> 'openMs')::bigint), p_now);
+    v_row.reason := p_event ->> 'reason';
+  elsif v_tried and p_event ->> 'succeeded' is not null then
+    v_row := row(p_row.subscription, 'closed', '{}', null, null, null, null, null, null, null, null, 0)::posthorn.circuit;
+  elsif v_tried and p_event ->> 'failed' is not null then
+    v_row := posthorn.circuit_opened(v_row, (p_breaker ->> 'openMs')::bigint, p_now);
+    v_row.probes := v_row.probes + 1;
+  elsif v_tried then
+    v_row := posthorn.circuit_opened(v_row, v_row.open_ms, p_now);
+    v_row.probe_at := p_now;
+  elsif p_event ->> 'failed' is not null and p_row.state = 'closed' then
+    v_row.failed_at := array(select f.at from (
+        select u.at from unnest(p_row.failed_at) u(at)
+          where u.at > p_now - (p_breaker ->> 'windowMs')::float8 * interval '1 ms' and u.at <= p_now
+        union all select p_now from generate_series(1, least((p_event ->> 'failed')::int, v_most))
+        order by 1 desc limit v_most) f order by 1);
+    if cardinality(v_row.failed_at) >= v_most then
+      v_row := posthorn.circuit_opened(v_row, (p_breaker ->> 'openMs')::bigint, p_now);
+      v_row.failures := cardinality(v_row.failed_at);
+      v_row.failed_at := '{}';
+    end if;
+  end if;
+  return v_row;
+end $$;
+
+-- circuit_opened: the circuit open for so long from now on. One that is open already is not opened for less.
+create or replace function posthorn.circuit_opened(p_row posthorn.circuit, p_open_ms bigint, p_now timestamptz) returns posthorn.circuit
+language plpgsql as $$
+declare
+  v_row posthorn.circuit := p_row;
+begin
+  if p_row.state = 'open' and p_row.probe_at > p_now + p_open_ms * interval '1 ms' and p_row.open_ms >= p_open_ms then
+    return v_row;
+  end if;
+  v_row.state := 'open';
+  v_row.opened_at := coalesce(p_row.opened_at, p_now);
+  v_row.open_ms := p_open_ms;
+  v_row.probe_at := p_now + p_open_ms * interval '1 ms';
+  v_row.probe := null;
+  v_row.probe_worker := null;
+  v_row.probe_since := null;
+  return v_row;
+end $$;
+
+-- circuit_of(subscription): what people see of a circuit, as JSON { state, openedAt, failures, reason, probeAt, probes }; null where no breaker is declared.
+create or replace function posthorn.circuit_of(p_subscription int) returns json
+language sql stable as $$
+  select json_strip_nulls(json_build_object('state', coalesce(c.state, 'closed'), 'openedAt', c.opened_at, 'failures', c.failures, 'reason', c.reason,
+      'probeAt', case c.state when 'open' then c.probe_at when 'half-open' then c.probe_since end,
+      'probes', case when c.state <> 'closed' then c.probes end))
+    from posthorn.subscription s left join posthorn.circuit c on c.subscription = s.id where s.id = p_subscription and s.has_breaker
 $$;
 ` },
   { name: "functions/16_schedule.sql", text: `-- Schedules. The workers compute times, because cron lines and time zones are theirs to read; whether a time is sent is decided here.
@@ -2913,6 +3156,10 @@ create or replace view posthorn.workers as
 create or replace view posthorn.alerts as
   select s.name as subscription, a.name as alert, a.value, a.threshold, a.raised_at, a.resolved_at
   from posthorn.alert a join posthorn.subscription s on s.id = a.subscription;
+
+create or replace view posthorn.circuits as
+  select s.name as subscription, coalesce(c.state, 'closed') as state, c.opened_at, c.failures, c.reason, c.probe_at, c.probes
+  from posthorn.subscription s left join posthorn.circuit c on c.subscription = s.id where s.has_breaker;
 ` },
   { name: "grants.sql", text: `-- Nothing is granted to public: not the schema, and no function in it.
 revoke all on schema posthorn from public;

@@ -1,6 +1,7 @@
 /** Why a message is where it is: the facts that posthorn.why reads in one snapshot. */
 import type { Executor } from "../core/database.js";
 import type { State } from "../core/states.js";
+import type { CircuitFacts } from "./circuit.js";
 import { mapped } from "./sqlstate.js";
 
 export interface WorkerFacts {
@@ -61,7 +62,16 @@ export interface ReceiverFacts {
   readonly error?: ErrorFacts;
   /** Where order is kept per key, of a message that waits outside of the log. */
   readonly order?: OrderFacts;
-  readonly lastEntry?: { readonly outcome: string; readonly endedAt?: string; readonly by?: string };
+  readonly lastEntry?: {
+    readonly outcome: string;
+    readonly endedAt?: string;
+    readonly by?: string;
+    /** Why the handler put it off, and how often in a row. */
+    readonly note?: string;
+    readonly times?: number;
+  };
+  /** Only where the policy declares a breaker. */
+  readonly circuit?: CircuitFacts;
   readonly attended: Attendance;
 }
 

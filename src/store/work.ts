@@ -25,6 +25,8 @@ export interface Delivery {
   readonly crashes: number;
   /** Changes when a message that runs is moved out of its claim. */
   hold: Hold;
+  /** Of the one message that is tried while its circuit is half-open: the token under which its outcome is told. */
+  readonly probe?: string;
 }
 
 /** What proves that the holder holds it. */
@@ -38,7 +40,16 @@ export type Hold =
     }
   | { readonly from: "deferred"; readonly deferred: string; readonly token: string };
 
-export type Outcome = "succeeded" | "failed" | "released" | "rejected" | "invalid" | "skipped" | "begun" | "parked";
+export type Outcome =
+  | "succeeded"
+  | "failed"
+  | "postponed"
+  | "released"
+  | "rejected"
+  | "invalid"
+  | "skipped"
+  | "begun"
+  | "parked";
 
 /** A part of a claim that has ended, or begun. `messages` absent: all of the claim. */
 export interface Part {
@@ -85,6 +96,8 @@ export interface Claimed {
   /** Parts of the claim that are written already. */
   readonly parts?: number;
   readonly deliveries: readonly Delivery[];
+  /** The circuit is open, and is to be looked at again after so many milliseconds. */
+  readonly openMs?: number;
 }
 
 type LogRow = [string, string, number, number, string | null, unknown, Record<string, string> | null, number];
@@ -113,6 +126,8 @@ interface ClaimAnswer {
   readonly slot?: number;
   readonly parts?: number;
   readonly messages?: readonly LogRow[];
+  readonly openMs?: number;
+  readonly probe?: string;
 }
 
 /** Settles parts and claims the next messages of a lane, in one transaction. */
@@ -132,16 +147,22 @@ export async function work(
     ]),
   );
   const answer: ClaimAnswer = JSON.parse(rows[0]?.claimed ?? "{}");
-  const { claim, token, slot, parts: written, messages } = answer;
+  const { claim, token, slot, parts: written, messages, openMs, probe } = answer;
   if (claim === undefined || token === undefined || slot === undefined || messages === undefined) {
     const { missed, blocked, again } = answer;
-    return { missed: missed === true, blocked: blocked === true, again: again === true, deliveries: [] };
+    const nothing = { missed: missed === true, blocked: blocked === true, again: again === true, deliveries: [] };
+    return openMs === undefined ? nothing : { ...nothing, openMs };
   }
+  const deliveries = messages.map((row) => fromLog(subscription, claim, token, slot, row));
   return {
     missed: false,
     parts: written ?? 0,
-    deliveries: messages.map((row) => fromLog(subscription, claim, token, slot, row)),
+    deliveries: probe === undefined ? deliveries : asProbe(deliveries, probe),
   };
+}
+
+function asProbe(deliveries: readonly Delivery[], probe: string): readonly Delivery[] {
+  return deliveries.map((delivery) => ({ ...delivery, probe }));
 }
 
 function fromLog(subscription: number, claim: string, token: string, claimSlot: number, row: LogRow): Delivery {
@@ -163,13 +184,14 @@ function fromLog(subscription: number, claim: string, token: string, claimSlot: 
   };
 }
 
-/** Takes deliveries that are due: retries, and what was handed back. */
+/** Takes deliveries that are due: retries, and what was handed back. `onOpen`: the circuit is open, and to be looked at again after so long. */
 export async function take(
   executor: Executor,
   subscription: number,
   worker: string,
   contracts: readonly number[],
   limit: number,
+  onOpen: (inMs: number) => void = () => undefined,
 ): Promise<readonly Delivery[]> {
   const { rows } = await mapped(
     executor.query<{ taken: string }>("select posthorn.take($1::int, $2::bigint, $3::json, $4::int)::text as taken", [
@@ -179,8 +201,17 @@ export async function take(
       limit,
     ]),
   );
-  const taken: DeferredRow[] = JSON.parse(rows[0]?.taken ?? "[]");
-  return taken.map(
+  const answer: DeferredRow[] | { openMs?: number; probe?: string; taken?: DeferredRow[] } = JSON.parse(
+    rows[0]?.taken ?? "[]",
+  );
+  if (Array.isArray(answer)) return fromDeferred(subscription, answer);
+  const { openMs, probe, taken } = answer;
+  if (openMs !== undefined) onOpen(openMs);
+  return probe === undefined ? [] : asProbe(fromDeferred(subscription, taken ?? []), probe);
+}
+
+function fromDeferred(subscription: number, rows: readonly DeferredRow[]): readonly Delivery[] {
+  return rows.map(
     ([id, nonce, , contract, key, payload, headers, publishedAt, deferred, token, delivery, attempts, crashes]) => ({
       subscription,
       id,

@@ -12,7 +12,7 @@ import { Loop } from "../core/loop.js";
 import { rescuePass } from "../maintenance/rescue.js";
 import { sweepPass } from "../maintenance/sweep.js";
 import { watchEveryMs, watchPass } from "../maintenance/watch.js";
-import type { CheckedPolicy } from "../policies/policy.js";
+import { type CheckedPolicy, storedPolicy } from "../policies/policy.js";
 import type { Catalog } from "../producer/catalog.js";
 import type { Asking } from "../producer/receipt.js";
 import type { Side } from "../producer/side.js";
@@ -22,7 +22,8 @@ import { registerSubscription } from "../store/registry.js";
 import { channelsOf, wakeChannel } from "../store/wake.js";
 import { Deadlines } from "./deadlines.js";
 import { Poller } from "./poller.js";
-import { Reader, type ReaderOptions } from "./reader.js";
+import { Reader } from "./reader.js";
+import type { ReaderOptions } from "./reading.js";
 import type { Handled } from "./run.js";
 import type { Slots } from "./slots.js";
 
@@ -267,7 +268,13 @@ async function register({ declared, service, catalog }: WorkerOptions, session: 
   const registered: Registered[] = [];
   for (const one of declared) {
     const { name, kind, channel, policy } = one;
-    const entry = { name, kind, channel, idempotency: policy.idempotency, policy: JSON.stringify(policy) };
+    const entry = {
+      name,
+      kind,
+      channel,
+      idempotency: policy.idempotency,
+      policy: JSON.stringify(storedPolicy(policy)),
+    };
     const ids = await registerSubscription(session, entry, service);
     const contracts = await catalog.ids(one.handlers.keys(), false);
     const handlers = new Map<number, Handled>();

@@ -5,38 +5,21 @@
  * handed back. The next claim is on its way while the messages of the last one run, and it carries the settlements so far: at full speed one
  * statement does both. One settling statement of a reader is under way at a time, so that the parts of a claim are written in order.
  */
-import type { Executor } from "../core/database.js";
+
+import { Changes } from "../core/changes.js";
 import { StoppedError } from "../core/errors.js";
-import type { Logger } from "../core/logger.js";
 import { Loop } from "../core/loop.js";
 import { publicId } from "../store/publish.js";
-import type { SubscriptionIds } from "../store/registry.js";
 import { begin, type Delivery, take, work } from "../store/work.js";
+import { Circuit, eventOf } from "./circuit.js";
 import { type Flush, Ledger } from "./ledger.js";
+import { Line } from "./line.js";
 import { claimAgainAfterMs, isOf, Order } from "./order.js";
-import { type Handled, putAside, type Ran, Run, type Running, released } from "./run.js";
+import type { ReaderOptions } from "./reading.js";
+import { putAside, type Ran, Run, released } from "./run.js";
 import { lostIn, write } from "./settler.js";
 import type { Slots } from "./slots.js";
 import { tell } from "./tell.js";
-
-export interface ReaderOptions extends Running {
-  readonly kind: "command" | "event";
-  readonly ids: SubscriptionIds;
-  /** Handlers by the id of their contract in the registry. */
-  readonly handlers: ReadonlyMap<number, Handled>;
-  readonly session: Executor;
-  /** In transaction mode: the transactions that this process may hold open, shared with its other readers. */
-  readonly slots: Slots;
-  readonly logger: Logger;
-  /** These channels got messages that handlers said. */
-  readonly onSaid: (channels: ReadonlySet<number>) => void;
-  /** Whether a live worker somewhere has a handler for this contract. */
-  readonly attended: (contract: number) => Promise<boolean>;
-  /** The log was emptied: more may come soon. */
-  readonly onDry: () => void;
-  /** The reader cannot go on: the connection is gone, or this worker counts as dead. */
-  readonly onBroken: (error: unknown) => void;
-}
 
 /** How long a settlement waits for company while others run. */
 const settleWithinMs = 20;
@@ -58,10 +41,9 @@ export class Reader {
   readonly #ledger: Ledger;
   readonly #loop: Loop;
   readonly #runs = new Set<Run>();
-  /** Claimed ahead of the slots, in order, with the time at which each came. */
-  #waiting: { readonly handled: Handled; readonly delivery: Delivery; readonly since: number }[] = [];
+  readonly #line = new Line();
   readonly #contracts: readonly number[];
-  readonly #waiters = new Set<() => void>();
+  readonly #changes = new Changes();
   /** The claim that is under way, and the slots that are kept for it. */
   #claiming: Promise<readonly Delivery[]> | undefined;
   #reserved = 0;
@@ -69,6 +51,7 @@ export class Reader {
   readonly #unlisten: (() => void) | undefined;
   /** Where order is kept per key. */
   readonly #order: Order | undefined;
+  readonly #circuit: Circuit;
   /** Messages without a handler that are being decided about. */
   #deciding = 0;
   /** There may be more in the log. */
@@ -91,6 +74,17 @@ export class Reader {
       this.#startWaiting();
       this.#loop.wake();
     });
+    this.#circuit = this.#guard();
+  }
+
+  #guard(): Circuit {
+    const { name, session, logger } = this.options;
+    const onLook = (): void => {
+      this.due(0);
+      this.hint();
+    };
+    const onBroken = (error: unknown): void => this.#break(error);
+    return new Circuit({ name, session, logger, subscription: this.subscription, onLook, onBroken });
   }
 
   get subscription(): number {
@@ -103,12 +97,18 @@ export class Reader {
 
   /** Nothing runs, nothing is to be settled, and nothing was found at the last look. */
   get idle(): boolean {
-    return !this.#busy && this.#ledger.idle && !this.#hot && !this.#isDue;
+    if (this.#busy || !this.#ledger.idle || !this.#circuit.idle) return false;
+    return this.blocked || (!this.#hot && !this.#isDue);
+  }
+
+  /** Its circuit is open: it takes nothing, whatever there is. */
+  get blocked(): boolean {
+    return this.#circuit.blocked;
   }
 
   /** Whether it could take more and has seen nothing to take. */
   get hungry(): boolean {
-    return !this.#hot && !this.#stopping && this.#free > 0;
+    return !this.#hot && !this.#stopping && this.#free > 0 && !this.blocked;
   }
 
   start(): void {
@@ -135,21 +135,24 @@ export class Reader {
     this.#handBack();
     this.#loop.wake();
     const until = performance.now() + graceMs;
-    while (this.#busy && !this.#broken && performance.now() < until) await this.#changed(until - performance.now());
+    while (this.#busy && !this.#broken && performance.now() < until)
+      await this.#changes.within(until - performance.now());
     const reason = new StoppedError("PH_STOPPED", "The worker stops; this message is handed back.");
     for (const run of this.#runs) run.release(reason);
-    while (this.#busy && !this.#broken) await this.#changed(1_000);
+    while (this.#busy && !this.#broken) await this.#changes.within(1_000);
     await this.#end();
     if (!this.#broken) await this.#write(this.#ledger.drain());
     if (!this.#broken) await this.#order?.promote();
+    await this.#circuit.stop();
   }
 
   /** Drops everything unsettled: the connection is gone, or others have rescued it. */
   async abandon(reason: Error): Promise<void> {
     this.#broken = true;
-    this.#waiting = [];
+    this.#line.take(this.#line.length);
     for (const run of this.#runs) run.abort(reason);
-    this.#notify();
+    void this.#circuit.stop();
+    this.#changes.notify();
     await this.#end();
   }
 
@@ -164,7 +167,7 @@ export class Reader {
   }
 
   get #busy(): boolean {
-    return this.#runs.size > 0 || this.#waiting.length > 0 || this.#deciding > 0 || this.#claiming !== undefined;
+    return this.#runs.size > 0 || this.#line.length > 0 || this.#deciding > 0 || this.#claiming !== undefined;
   }
 
   /** Slots of this reader alone. */
@@ -202,7 +205,7 @@ export class Reader {
     }
     if (this.#ledger.urgent) await this.#write(this.#ledger.drain());
     await this.#order?.keep();
-    if (this.#isDue && this.#free > 0 && !this.#stopping) {
+    if (this.#isDue && this.#free > 0 && !this.#stopping && !this.blocked) {
       const taken = await this.#take();
       this.#start(taken, taken.length);
     }
@@ -219,7 +222,7 @@ export class Reader {
   #lingerMs(room: number): number {
     const plenty = Math.max(this.#atOnce, this.#ahead) / 2;
     if (this.#runs.size === 0 || room >= plenty) return 0;
-    if (this.#waiting.length > 0) return restMs;
+    if (this.#line.length > 0) return restMs;
     this.#freedAt ??= performance.now();
     return this.#freedAt + lingerMs - performance.now();
   }
@@ -237,7 +240,7 @@ export class Reader {
       this.#claiming = undefined;
       this.#reserved = 0;
       // Whoever waits for nothing to be under way.
-      this.#notify();
+      this.#changes.notify();
     }
   }
 
@@ -249,9 +252,9 @@ export class Reader {
     const { concurrency } = this.options.policy;
     const most = concurrency > manySlots && this.#order === undefined ? Math.ceil(concurrency / 2) : concurrency;
     const own = this.#own;
-    const free = Math.min(own, (this.#slots?.free ?? own) + slots) - starting - this.#waiting.length;
+    const free = Math.min(own, (this.#slots?.free ?? own) + slots) - starting - this.#line.length;
     const limit = Math.min(free, most) + this.#ahead;
-    if (!this.#hot || this.#stopping || limit <= 0 || this.#lingerMs(limit) > 0) return;
+    if (!this.#hot || this.#stopping || limit <= 0 || this.blocked || this.#lingerMs(limit) > 0) return;
     if (this.#order?.mustWait(limit, this.#atOnce)) return;
     this.#hot = false;
     this.#freedAt = undefined;
@@ -276,6 +279,7 @@ export class Reader {
       if (claimed.missed) setTimeout(() => this.hint(), missedMs()).unref();
       if (claimed.blocked) setTimeout(() => this.hint(), claimAgainAfterMs).unref();
       if (claimed.again) this.#hot = true;
+      if (claimed.openMs !== undefined) this.#circuit.block(claimed.openMs);
       if (deliveries.length > 0 && deliveries.length < limit) this.options.onDry();
       if (deliveries.length === limit) this.#hot = true;
       this.#ledger.opened(deliveries, claimed.parts);
@@ -296,7 +300,8 @@ export class Reader {
     this.#slots?.take(limit);
     let deliveries: readonly Delivery[] = [];
     try {
-      deliveries = await take(session, this.subscription, worker.id, this.#contracts, limit);
+      const onOpen = (inMs: number): void => this.#circuit.block(inMs);
+      deliveries = await take(session, this.subscription, worker.id, this.#contracts, limit, onOpen);
     } finally {
       this.#slots?.give(limit - deliveries.length);
     }
@@ -324,11 +329,12 @@ export class Reader {
     if (this.#broken) return;
     if (this.#stopping) this.#release(delivery);
     else if (handled === undefined) void this.#decide(delivery);
-    else this.#waiting.push({ handled, delivery, since: performance.now() });
+    else this.#line.add(handled, delivery);
   }
 
   /** Hands back what was not begun, and what waits behind it. */
   #release(delivery: Delivery): void {
+    this.#circuit.ended(delivery);
     this.#ledger.ended(released(delivery, this.#endsThemselves));
     this.#order?.after(delivery, false);
   }
@@ -345,31 +351,26 @@ export class Reader {
       write: (flush) => this.#write(flush),
       ready: (delivery) => this.#ready(delivery),
       putAside: (delivery) => this.#ledger.ended(putAside(delivery, this.#endsThemselves)),
-      unstarted: (claim) => {
-        const of = this.#waiting.filter(({ delivery }) => isOf(delivery, claim)).map(({ delivery }) => delivery);
-        this.#waiting = this.#waiting.filter(({ delivery }) => !isOf(delivery, claim));
-        return of;
-      },
+      unstarted: (claim) => this.#line.takeThose((delivery) => isOf(delivery, claim)),
       due: () => this.due(0),
     });
   }
 
   #startWaiting(): void {
     if (this.#broken) return;
-    const count = Math.min(this.#waiting.length, this.#free);
-    for (const { handled, delivery } of this.#waiting.splice(0, count))
-      this.#run(new Run(this.options, handled, delivery));
+    const count = Math.max(0, Math.min(this.#line.length, this.#free));
+    for (const { handled, delivery } of this.#line.take(count)) this.#run(new Run(this.options, handled, delivery));
   }
 
   /** How long the first that waits may still wait. */
   get #patienceMs(): number {
-    const first = this.#waiting[0];
-    return first === undefined ? restMs : first.since + patienceMs - performance.now();
+    const { forMs } = this.#line;
+    return forMs === undefined ? restMs : patienceMs - forMs;
   }
 
   /** What waits here for a slot is for others. */
   #handBack(): void {
-    for (const { delivery } of this.#waiting.splice(0)) this.#release(delivery);
+    for (const { delivery } of this.#line.take(this.#line.length)) this.#release(delivery);
   }
 
   get #endsThemselves(): boolean {
@@ -395,11 +396,14 @@ export class Reader {
     }
     if (this.#slots === undefined) this.#startWaiting();
     else this.#slots.give(1);
-    this.#notify();
+    this.#changes.notify();
     this.#loop.wake();
   }
 
   #ran(delivery: Delivery, ran: Ran): void {
+    if (this.options.policy.circuitBreaker !== undefined || delivery.probe !== undefined) {
+      this.#circuit.ended(delivery, eventOf(ran));
+    }
     switch (ran.kind) {
       case "succeeded":
         this.#ledger.succeeded(delivery, ran.batch);
@@ -413,7 +417,7 @@ export class Reader {
         return;
       case "ended":
         this.#ledger.ended(ran.end);
-        tell(this.options, ran.end, ran.error);
+        tell(this.options, ran.end, ran.error, ran.note);
     }
   }
 
@@ -424,6 +428,7 @@ export class Reader {
       const skip = this.options.kind === "event" && !(await this.options.attended(delivery.contract));
       if (this.#broken) return;
       if (skip) {
+        this.#circuit.ended(delivery);
         this.#ledger.skipped(delivery);
         this.#order?.after(delivery, true);
       } else {
@@ -438,7 +443,7 @@ export class Reader {
       this.#break(error);
     } finally {
       this.#deciding -= 1;
-      this.#notify();
+      this.#changes.notify();
       this.#loop.wake();
     }
   }
@@ -451,10 +456,11 @@ export class Reader {
       if (left > 0 && !this.#stopping) return left;
       await this.#write(this.#ledger.drain());
     }
-    if (this.#free <= 0 || this.#stopping) return Math.max(0, this.#patienceMs);
+    const order = this.#order?.restMs(this.#hot) ?? restMs;
+    if (this.#free <= 0 || this.#stopping || this.blocked) return Math.max(0, Math.min(this.#patienceMs, order));
     const linger = this.#hot ? this.#lingerMs(this.#free) : restMs;
     const due = this.#dueAt === undefined ? restMs : this.#dueAt - performance.now();
-    return Math.max(0, Math.min(restMs, linger, due, this.#order?.restMs(this.#hot) ?? restMs));
+    return Math.max(0, Math.min(restMs, linger, due, order));
   }
 
   async #write(flush: Flush): Promise<void> {
@@ -471,22 +477,5 @@ export class Reader {
     if (this.#broken) return;
     this.#broken = true;
     this.options.onBroken(error);
-  }
-
-  #notify(): void {
-    for (const waiter of this.#waiters) waiter();
-  }
-
-  /** Settles when a run has ended, at the latest after `ms`. */
-  #changed(ms: number): Promise<void> {
-    return new Promise((resolve) => {
-      const done = (): void => {
-        clearTimeout(timer);
-        this.#waiters.delete(done);
-        resolve();
-      };
-      const timer = setTimeout(done, Math.max(0, ms));
-      this.#waiters.add(done);
-    });
   }
 }

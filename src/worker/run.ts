@@ -8,15 +8,18 @@ import type { Database, OpenTransaction } from "../core/database.js";
 import { ClaimLostError, DatabaseUnavailableError, DeadlineError } from "../core/errors.js";
 import { limits } from "../core/limits.js";
 import type { CheckedPolicy } from "../policies/policy.js";
+import { type Verdict, verdictOf } from "../policies/verdicts.js";
 import { asSay, type Batch, Buffer, nothingSaid } from "../producer/buffer.js";
 import type { Catalog } from "../producer/catalog.js";
 import type { Asking } from "../producer/receipt.js";
 import { runSealed } from "../producer/transaction.js";
+import type { CircuitEvent } from "../store/circuit.js";
 import type { Place } from "../store/publish.js";
 import { type Delivery, type End, endAndCommit, type Next } from "../store/work.js";
 import { RunContext } from "./context.js";
 import type { Deadlines } from "./deadlines.js";
-import { afterFailure, afterUnknown, entryOf, failureOf, type WorkerIdentity } from "./failure.js";
+import { afterFailure, afterUnknown, entryOf, type Failure, failureOf, type WorkerIdentity } from "./failure.js";
+import { decide, withoutBreaker } from "./verdict.js";
 
 export interface Handled {
   readonly contract: AnyContract;
@@ -39,7 +42,15 @@ export type Ran =
   | { readonly kind: "succeeded"; readonly batch: Batch }
   /** Ended with its effects in the handler's own transaction; `channels` got messages. */
   | { readonly kind: "committed"; readonly channels: ReadonlySet<number> }
-  | { readonly kind: "ended"; readonly end: End; readonly error?: unknown }
+  | {
+      readonly kind: "ended";
+      readonly end: End;
+      readonly error?: unknown;
+      /** What is to be told beside the error. */
+      readonly note?: string;
+      /** What it means for the circuit, where there is one. */
+      readonly circuit?: CircuitEvent;
+    }
   /** Somebody else ended it. */
   | { readonly kind: "lost" };
 
@@ -262,17 +273,41 @@ export class Run {
     const once = policy.idempotency === "at-most-once";
     const handedBack = this.#released && error === this.#aborted;
     if (handedBack && !once) return { kind: "ended", end: released(delivery, this.#ends) };
-    const entry = entryOf(delivery, "failed", worker, this.#startedAt, failureOf(error));
+    // Before anything else looks at it: a retry function may change what it is given.
+    const failure = failureOf(error);
     if (handedBack) {
       // It has begun and may go on: nobody may run it again.
-      return {
-        kind: "ended",
-        end: { delivery, outcome: "failed", entry, next: afterUnknown(delivery, policy), ends: false },
-        error,
-      };
+      const entry = entryOf(delivery, "failed", worker, this.#startedAt, failure);
+      const end: End = { delivery, outcome: "failed", entry, next: afterUnknown(delivery, policy), ends: false };
+      return { kind: "ended", end, error };
     }
-    const next = this.#afterTrouble(error) ?? afterFailure(delivery, policy);
-    return { kind: "ended", end: { delivery, outcome: "failed", entry, next, ends: this.#ends }, error };
+    const verdict = this.#blamed ? verdictOf(error) : undefined;
+    if (verdict !== undefined) return this.#decided(verdict, error, failure);
+    const trouble = this.#afterTrouble(error);
+    const { next, note } = trouble === undefined ? afterFailure(delivery, policy, error) : { next: trouble };
+    const entry = entryOf(delivery, "failed", worker, this.#startedAt, failure, note);
+    return {
+      kind: "ended",
+      end: { delivery, outcome: "failed", entry, next, ends: this.#ends },
+      error,
+      ...(note === undefined ? {} : { note }),
+      ...(trouble === undefined ? { circuit: { failed: 1 } } : {}),
+    };
+  }
+
+  /** The handler decided by what it threw. */
+  #decided(verdict: Verdict, error: unknown, failure: Failure): Ran {
+    const { policy, worker, name } = this.#running;
+    const { delivery } = this;
+    if (verdict.kind === "open" && policy.circuitBreaker === undefined) {
+      // Branded no more: the policy decides about it.
+      return this.#failed(withoutBreaker(name, error));
+    }
+    const { outcome, next, note, circuit } = decide(delivery, policy, verdict, error);
+    const kept = outcome === "postponed" ? undefined : failure;
+    const entry = entryOf(delivery, outcome, worker, this.#startedAt, kept, note);
+    const end: End = { delivery, outcome, entry, next, ends: this.#ends };
+    return { kind: "ended", end, error, ...(note === undefined ? {} : { note }), ...(circuit ? { circuit } : {}) };
   }
 
   /** Our own trouble with the database is not the message's fault: no attempt is burnt, but it is told. */
