@@ -204,6 +204,8 @@ describe.each(twoHomes)("on $name", (kind) => {
       );
       const receipt = await app.send();
       await eventually(async () => (await app.line())?.circuit?.state === "open", patience);
+      // The circuit is told in a statement of its own, before the end of the run.
+      await eventually(async () => (await receipt.status()).state === "retrying", patience);
       const circuit = (await app.line())?.circuit;
       expect(circuit).toMatchObject({ state: "open", reason: "quota spent" });
       expect(Date.parse(circuit?.probeAt ?? "")).toBeGreaterThan(Date.now() + hour);
