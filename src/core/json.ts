@@ -47,15 +47,42 @@ interface Walk {
  * Limits: `payloadBytes`, `payloadDepth`.
  */
 export function toJson(value: unknown, what: string): Json {
-  const walk: Walk = { path: [], ancestors: [], reading: undefined, bytes: 0, dropped: 0, same: true };
+  const walk = newWalk();
   const json = write(value, walk, what);
-  // A letter takes at most three bytes, so most payloads need no count.
-  if (json.length * 3 > limits.payloadBytes) {
-    const bytes = new TextEncoder().encode(json).length;
-    if (bytes > limits.payloadBytes) throw tooLarge(bytes, what);
-  }
-  if (json.includes("\\u0000") || json.includes("\\ud")) checkText(JSON.parse(json), [], what);
+  const bytes = bytesAtMost(json);
+  if (bytes > limits.payloadBytes) throw tooLarge(bytes, what);
+  if (hasEscapes(json)) checkText(JSON.parse(json), [], what);
   return { json, same: walk.same };
+}
+
+/**
+ * Writes values as one JSON list, in half the time that one by one takes: most of it is the beginning and end of JSON.stringify.
+ * Undefined where they must be looked at one by one: one may be refused, or JSON changes one, or all together are too large for one.
+ */
+export function toJsonList(values: readonly unknown[]): string | undefined {
+  const walk = newWalk();
+  try {
+    visitItems(values, walk);
+    if (!walk.same || walk.bytes > limits.payloadBytes) return undefined;
+    const json = JSON.stringify(values);
+    return hasEscapes(json) || bytesAtMost(json) > limits.payloadBytes ? undefined : json;
+  } catch {
+    return undefined;
+  }
+}
+
+function newWalk(): Walk {
+  return { path: [], ancestors: [], reading: undefined, bytes: 0, dropped: 0, same: true };
+}
+
+/** The bytes, or a number that the limit allows: a letter takes at most three, so most payloads need no count. */
+function bytesAtMost(json: string): number {
+  return json.length * 3 <= limits.payloadBytes ? json.length : new TextEncoder().encode(json).length;
+}
+
+/** Whether there may be what PostgreSQL cannot store. */
+function hasEscapes(json: string): boolean {
+  return json.includes("\\u0000") || json.includes("\\ud");
 }
 
 function write(value: unknown, walk: Walk, what: string): string {
