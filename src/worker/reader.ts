@@ -9,6 +9,7 @@ import type { Executor } from "../core/database.js";
 import { StoppedError } from "../core/errors.js";
 import type { Logger } from "../core/logger.js";
 import { Loop } from "../core/loop.js";
+import { Roster } from "../core/roster.js";
 import { publicId } from "../store/publish.js";
 import type { SubscriptionIds } from "../store/registry.js";
 import { begin, type Delivery, type End, take, work } from "../store/work.js";
@@ -52,7 +53,7 @@ export class Reader {
   readonly options: ReaderOptions;
   readonly #ledger: Ledger;
   readonly #loop: Loop;
-  readonly #runs = new Set<Run>();
+  readonly #runs = new Roster<Run>();
   readonly #contracts: readonly number[];
   readonly #waiters = new Set<() => void>();
   /** The claim that is under way, and the slots that are kept for it. */
@@ -282,9 +283,9 @@ export class Reader {
   }
 
   #run(run: Run): void {
-    this.#runs.add(run);
+    const at = this.#runs.add(run);
     void run.execute().then((ran) => {
-      this.#runs.delete(run);
+      this.#runs.remove(at, run);
       this.#slots?.give(1);
       if (!this.#broken) this.#ran(run.delivery, ran);
       this.#notify();

@@ -16,7 +16,7 @@ import type { Place } from "../store/publish.js";
 import { mapped } from "../store/sqlstate.js";
 import { type Delivery, type End, endInTransaction, endStatement, type Next } from "../store/work.js";
 import { RunContext } from "./context.js";
-import type { Deadlines } from "./deadlines.js";
+import type { Deadlines, Overdue } from "./deadlines.js";
 import { afterFailure, afterUnknown, entryOf, failureOf, type WorkerIdentity } from "./failure.js";
 
 export interface Handled {
@@ -53,8 +53,9 @@ const graceMs = 5_000;
 const longestIdleMs = 2_147_483_647;
 
 /** One run. `abort` ends it from outside: its signal fires, and its slot is free at once. */
-export class Run {
+export class Run implements Overdue {
   readonly delivery: Delivery;
+  dueAt = Number.POSITIVE_INFINITY;
   readonly #running: Running;
   readonly #handled: Handled;
   readonly #startedAt = Date.now();
@@ -233,9 +234,10 @@ export class Run {
     if (this.#aborted === undefined && !isThenable(outcome)) return Promise.resolve(outcome);
     return new Promise((resolve, reject) => {
       const { deadlines } = this.#running;
-      deadlines.begin(this);
+      this.dueAt = performance.now() + deadlines.limitMs;
+      const at = deadlines.begin(this);
       const end = (): void => {
-        deadlines.end(this);
+        deadlines.end(at, this);
         // An abort from here on is none of the handler's: its outcome stands.
         this.#abort = undefined;
       };
