@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { runInNewContext } from "node:vm";
 import fc from "fast-check";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { PosthornError } from "../../src/core/errors.js";
 import { showPath, toJson, toJsonList } from "../../src/core/json.js";
 import { limits } from "../../src/core/limits.js";
@@ -221,6 +221,12 @@ describe("toJsonList", () => {
     expect(toJsonList(large(limits.payloadBytes / 4 - 20))).toHaveLength(limits.payloadBytes - 31);
     expect(toJsonList(large(limits.payloadBytes / 4))).toBeUndefined();
     expect(toJsonList(["ü".repeat(limits.payloadBytes / 2)])).toBeUndefined();
+  });
+
+  it("calls no toJSON, which may count its calls", () => {
+    const toJSON = vi.fn(() => 1);
+    expect(toJsonList([{ a: { toJSON } }])).toBeUndefined();
+    expect(toJSON).not.toHaveBeenCalled();
   });
 
   it("leaves what throws when it is read to toJson", () => {
