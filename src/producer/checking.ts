@@ -67,11 +67,11 @@ export class Checking {
   /** Up to `count` payloads. An iterable without end is refused at its limit. */
   *#next(count: number): Generator<unknown, void, undefined> {
     for (let i = 0; i < count; i += 1) {
+      // Until it has answered: an iterator that throws has closed itself.
+      this.#more = false;
       const next = this.#payloads.next();
-      if (next.done) {
-        this.#more = false;
-        return;
-      }
+      if (next.done) return;
+      this.#more = true;
       this.#taken += 1;
       if (this.#taken > limits.sayMessages) throw this.#tooMany();
       yield next.value;
