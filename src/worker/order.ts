@@ -22,7 +22,7 @@ export interface Ordering {
   readonly worker: string;
   readonly subscription: number;
   readonly ledger: Ledger;
-  readonly runs: ReadonlySet<Run>;
+  readonly runs: Iterable<Run>;
   readonly write: (flush: Flush) => Promise<void>;
   /** It may run now. */
   readonly ready: (delivery: Delivery) => void;

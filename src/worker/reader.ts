@@ -9,6 +9,7 @@
 import { Changes } from "../core/changes.js";
 import { StoppedError } from "../core/errors.js";
 import { Loop } from "../core/loop.js";
+import { Roster } from "../core/roster.js";
 import { publicId } from "../store/publish.js";
 import { begin, type Delivery, take, work } from "../store/work.js";
 import { Circuit, eventOf } from "./circuit.js";
@@ -40,7 +41,7 @@ export class Reader {
   readonly options: ReaderOptions;
   readonly #ledger: Ledger;
   readonly #loop: Loop;
-  readonly #runs = new Set<Run>();
+  readonly #runs = new Roster<Run>();
   readonly #line = new Line();
   readonly #contracts: readonly number[];
   readonly #changes = new Changes();
@@ -378,18 +379,18 @@ export class Reader {
   }
 
   #run(run: Run): void {
-    this.#runs.add(run);
+    const at = this.#runs.add(run);
     this.#slots?.take(1);
     const begun = performance.now();
     void run.execute().then((ran) => {
       this.#slots?.took(performance.now() - begun);
-      if (run.moving === undefined) this.#finished(run, ran);
-      else void run.moving.then(() => this.#finished(run, ran));
+      if (run.moving === undefined) this.#finished(at, run, ran);
+      else void run.moving.then(() => this.#finished(at, run, ran));
     });
   }
 
-  #finished(run: Run, ran: Ran): void {
-    this.#runs.delete(run);
+  #finished(at: number, run: Run, ran: Ran): void {
+    this.#runs.remove(at, run);
     if (!this.#broken) {
       this.#ran(run.delivery, ran);
       this.#order?.ran(run.delivery, ran);

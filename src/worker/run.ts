@@ -16,8 +16,8 @@ import { runSealed } from "../producer/transaction.js";
 import type { CircuitEvent } from "../store/circuit.js";
 import type { Place } from "../store/publish.js";
 import { type Delivery, type End, endAndCommit, type Next } from "../store/work.js";
-import { RunContext } from "./context.js";
-import type { Deadlines } from "./deadlines.js";
+import { type Behind, RunContext } from "./context.js";
+import type { Deadlines, Overdue } from "./deadlines.js";
 import { afterFailure, afterUnknown, entryOf, type Failure, failureOf, type WorkerIdentity } from "./failure.js";
 import { decide, withoutBreaker } from "./verdict.js";
 
@@ -63,8 +63,9 @@ const graceMs = 5_000;
 const longestIdleMs = 2_147_483_647;
 
 /** One run. `abort` ends it from outside: its signal fires, and its slot is free at once. */
-export class Run {
+export class Run implements Behind, Overdue {
   readonly delivery: Delivery;
+  dueAt = Number.POSITIVE_INFINITY;
   readonly #running: Running;
   readonly #handled: Handled;
   readonly #startedAt = Date.now();
@@ -135,7 +136,7 @@ export class Run {
   }
 
   #alone(payload: unknown): Promise<Ran> {
-    return this.#handle(() => this.#handled.handler(payload, this.#context())).then((result) => {
+    return this.#handle(() => this.#handled.handler(payload, new RunContext(this))).then((result) => {
       const said = this.#said();
       if (said === undefined && this.#handled.contract["~posthorn"].inside.result === undefined) return succeeded;
       return this.#checked(result, said);
@@ -153,7 +154,7 @@ export class Run {
     const open = await this.#running.database.begin({ idleMs: Math.min(visibilityTimeoutMs + graceMs, longestIdleMs) });
     try {
       open.onSavepoints({ mark: () => this.#buffer?.mark() ?? 0, backTo: (mark) => this.#buffer?.backTo(mark) });
-      const context = Object.defineProperty(this.#context(), "tx", { value: open.native, enumerable: true });
+      const context = Object.defineProperty(new RunContext(this), "tx", { value: open.native, enumerable: true });
       const result = await this.#handle(() => runSealed(open, async () => this.#handled.handler(payload, context)));
       const said = this.#said();
       await checkResult(this.#handled.contract, result);
@@ -197,15 +198,32 @@ export class Run {
     await open.rollback();
   }
 
+  get reader(): string {
+    return this.#running.name;
+  }
+
+  get contract(): AnyContract {
+    return this.#handled.contract;
+  }
+
   /** Made when the handler first says something. A stray call after the end is refused by it. */
-  readonly #saying = (): Buffer => {
+  get saying(): Buffer {
     if (this.#buffer === undefined) {
       const { catalog, asking } = this.#running;
       this.#buffer = new Buffer(catalog, asking, `the handler of ${this.#handled.contract.name}`);
       if (this.#over) this.#buffer.close();
     }
     return this.#buffer;
-  };
+  }
+
+  /** Made when the handler first reads it, which may be after it should have fired. */
+  get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController();
+      if (this.#aborted !== undefined) this.#controller.abort(this.#aborted);
+    }
+    return this.#controller.signal;
+  }
 
   /** What the handler said until now, and no more. */
   #said(): Buffer | undefined {
@@ -214,27 +232,15 @@ export class Run {
     return this.#buffer;
   }
 
-  #context(): RunContext {
-    const { name, version } = this.#handled.contract;
-    return new RunContext(this.delivery, this.#running.name, { name, version }, () => this.#signalling(), this.#saying);
-  }
-
-  #signalling(): AbortController {
-    if (this.#controller === undefined) {
-      this.#controller = new AbortController();
-      if (this.#aborted !== undefined) this.#controller.abort(this.#aborted);
-    }
-    return this.#controller;
-  }
-
   /** The handler's outcome, or an error at the visibility timeout or abort. What the handler does later is nobody's. */
   #within(outcome: unknown): Promise<unknown> {
     if (this.#aborted === undefined && !isThenable(outcome)) return Promise.resolve(outcome);
     return new Promise((resolve, reject) => {
       const { deadlines } = this.#running;
-      deadlines.begin(this);
+      this.dueAt = performance.now() + deadlines.limitMs;
+      const at = deadlines.begin(this);
       const end = (): void => {
-        deadlines.end(this);
+        deadlines.end(at, this);
         // An abort from here on is none of the handler's: its outcome stands.
         this.#abort = undefined;
       };
