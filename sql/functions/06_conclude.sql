@@ -163,7 +163,7 @@ end $$;
 
 -- conclude_one(end): one delivery's end and its consequence:
 --   { subscription, message, nonce, messageSlot, delivery, outcome, entry, ends?, deferred?, token?, claim?, claimSlot?,
---     next: { defer: { delayMs, attempts, crashes } } | { dead: { reason, keepMs, attempts, crashes } } | { invalid: issues } | null }
+--     next: { defer: { delayMs, attempts, crashes } } | { dead: { reason, keepMs, attempts, crashes } } | { invalid: issues } | { result: { text, keepMs } } | null }
 -- `ends` true writes an ending for a delivery from the log (transaction mode); otherwise a part in the same call has ended it.
 create or replace function posthorn.conclude_one(p_end json) returns void
 language plpgsql as $$
@@ -172,6 +172,11 @@ declare
   v_row posthorn.deferred;
   v_outcome posthorn.outcome := (p_end ->> 'outcome')::posthorn.outcome;
 begin
+  if p_end #> '{next,result}' is not null and p_end ->> 'deferred' is null then
+    -- A part in the same call has ended it, fenced by the claim's token.
+    perform posthorn.keep_result((p_end ->> 'subscription')::int, (p_end ->> 'message')::bigint, (p_end ->> 'nonce')::bigint, p_end #> '{next,result}');
+    return;
+  end if;
   if p_end ->> 'deferred' is not null then
     if p_end #>> '{next,defer}' is not null then
       select * into v_row from posthorn.deferred d where d.id = (p_end ->> 'deferred')::bigint and d.token = (p_end ->> 'token')::bigint for update;
@@ -240,6 +245,9 @@ declare
   v_defer json := p_next -> 'defer';
   v_dead json := p_next -> 'dead';
 begin
+  if posthorn.cancel_instead(p_row, p_next) then
+    return;
+  end if;
   if v_defer is not null then
     insert into posthorn.deferred (subscription, due_at, delivery, attempts, crashes, reason, message, nonce, channel, lane, contract, key, payload,
         headers, published_at, history)
@@ -259,5 +267,7 @@ begin
         published_at, history)
       values (p_row.subscription, clock_timestamp(), p_next -> 'invalid', p_row.delivery, p_row.message, p_row.nonce, p_row.channel, p_row.lane,
         p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history);
+  elsif p_next -> 'result' is not null then
+    perform posthorn.keep_result(p_row.subscription, p_row.message, p_row.nonce, p_next -> 'result');
   end if;
 end $$;

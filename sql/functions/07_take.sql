@@ -33,6 +33,9 @@ begin
         and d.contract = any (v_contracts) and d.crashes >= 2
       order by d.due_at limit 1 for update skip locked);
   end if;
+  if v_ids <> '{}' and exists (select from posthorn.cancel_request c where c.subscription = p_subscription) then
+    v_ids := posthorn.without_requested(p_subscription, v_ids);
+  end if;
   if v_ids = '{}' then
     return '[]';
   end if;

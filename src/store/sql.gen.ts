@@ -341,6 +341,68 @@ create table posthorn.discarded (
 );
 create index discarded_kept on posthorn.discarded (keep_until);
 ` },
+  { name: "migrations/0009_results.sql", text: `-- Results, progress, and what was cancelled.
+
+-- What handlers returned, where the contract has a result: written with the end of the delivery, kept for the time that the policy says.
+create table posthorn.result (
+  subscription int not null references posthorn.subscription (id),
+  message bigint not null,
+  nonce bigint not null,
+  ended_at timestamptz not null,
+  keep_until timestamptz not null,
+  -- As the handler returned it.
+  result json not null,
+  primary key (subscription, message)
+);
+create index result_kept on posthorn.result (keep_until);
+
+-- The last progress of deliveries that run. A row means nothing once its delivery has ended.
+create table posthorn.progress (
+  subscription int not null references posthorn.subscription (id),
+  message bigint not null,
+  delivery int not null,
+  worker bigint not null,
+  at timestamptz not null,
+  value json not null,
+  primary key (subscription, message)
+);
+
+-- Messages that were cancelled while they waited in the log: a claim that comes to them leaves them out, and removes the row.
+create table posthorn.cancel_mark (
+  subscription int not null references posthorn.subscription (id),
+  message bigint not null,
+  primary key (subscription, message)
+);
+
+-- Running messages that are to be cancelled: the signal of the run fires, and whatever would have it run again ends it.
+create table posthorn.cancel_request (
+  subscription int not null references posthorn.subscription (id),
+  message bigint not null,
+  nonce bigint not null,
+  requested_at timestamptz not null,
+  requested_by text not null,
+  primary key (subscription, message)
+);
+
+-- What was cancelled: kept without its payload for as long as a dead letter would be, so that the question what became of a message has an
+-- answer.
+create table posthorn.cancelled (
+  subscription int not null references posthorn.subscription (id),
+  message bigint not null,
+  nonce bigint not null,
+  contract int not null,
+  cancelled_at timestamptz not null,
+  keep_until timestamptz not null,
+  cancelled_by text not null,
+  reason text not null,
+  delivery int not null,
+  attempts int not null,
+  published_at timestamptz not null,
+  history json not null,
+  primary key (subscription, message)
+);
+create index cancelled_kept on posthorn.cancelled (keep_until);
+` },
   { name: "functions/01_slots.sql", text: `-- by_slot(signature, returns, body): makes posthorn.<signature> from one body for all slots of the ring: {slot} in the body is
 -- the number of a slot, and the first argument, p_slot, chooses. The statements inside name their tables directly, so each has a
 -- cached plan over one plain table. Not for use at run time.
@@ -557,6 +619,8 @@ declare
   v_floor posthorn.tick;
   v_ceiling posthorn.tick;
   v_opened boolean := false;
+  v_marked boolean;
+  v_left_out boolean := false;
   v_took_late boolean;
   v_batch posthorn.batch;
   v_taken int := 0;
@@ -570,6 +634,7 @@ begin
   -- From here each statement sees what the previous holder of the lock committed. The ring is read only now: the previous holder may
   -- have opened a window that holds messages of a slot which was not there before.
   select * into v_ring from posthorn.ring;
+  v_marked := exists (select from posthorn.cancel_mark k where k.subscription = p_subscription);
   v_at := posthorn.position_of(p_subscription, p_lane);
   v_ceiling := posthorn.tick_of(v_at.slot, v_at.ceiling);
   v_floor := posthorn.tick_of(v_at.slot, v_at.floor);
@@ -594,6 +659,8 @@ begin
       v_taken := coalesce(cardinality(v_batch.ids), 0);
       v_at.last_id := case when v_taken < p_limit then v_ceiling.ceiling_id else v_batch.ids[p_limit] end;
     elsif v_opened then
+      -- Where all that was found had been cancelled, the position moves on all the same.
+      exit when v_left_out;
       return '{}';
     else
       -- The window is done. Its ceiling is the floor of the next, whose id is read before its snapshot is taken, in an earlier
@@ -607,6 +674,11 @@ begin
         v_ring.first_id, v_ceiling.snapshot);
       v_at.late := v_at.late_xids is not null;
       v_at.last_id := case when v_at.late then v_ring.first_id - 1 else v_floor.ceiling_id end;
+    end if;
+    if v_marked and v_taken > 0 then
+      v_batch := posthorn.without_marked(p_subscription, v_batch);
+      v_left_out := v_left_out or cardinality(v_batch.ids) < v_taken;
+      v_taken := cardinality(v_batch.ids);
     end if;
     exit when v_taken > 0;
   end loop;
@@ -622,7 +694,11 @@ begin
   if v_batch.slots is null and v_ring.slots[1] <> v_at.slot then
     v_batch.slots := array_fill(v_ring.slots[1], array[v_taken]);
   end if;
-  perform posthorn.write_claim(v_at.slot, v_claim, v_token, p_worker, p_subscription, p_lane, v_at, v_took_late, v_batch.ids, v_batch.slots);
+  perform posthorn.write_claim(v_at.slot, v_claim, v_token, p_worker, p_subscription, p_lane, v_at, v_took_late, coalesce(v_batch.ids, '{}'), v_batch.slots);
+  if v_taken = 0 then
+    perform posthorn.settle_part_of(v_at.slot, v_claim, v_token, 1, null, true, '{}');
+    return '{}';
+  end if;
   return concat('{"claim":"', v_claim, '","token":"', v_token, '","slot":', v_at.slot, ',"messages":[', v_batch.items, ']}');
 end $$;
 
@@ -1024,7 +1100,7 @@ end $$;
 
 -- conclude_one(end): one delivery's end and its consequence:
 --   { subscription, message, nonce, messageSlot, delivery, outcome, entry, ends?, deferred?, token?, claim?, claimSlot?,
---     next: { defer: { delayMs, attempts, crashes } } | { dead: { reason, keepMs, attempts, crashes } } | { invalid: issues } | null }
+--     next: { defer: { delayMs, attempts, crashes } } | { dead: { reason, keepMs, attempts, crashes } } | { invalid: issues } | { result: { text, keepMs } } | null }
 -- \`ends\` true writes an ending for a delivery from the log (transaction mode); otherwise a part in the same call has ended it.
 create or replace function posthorn.conclude_one(p_end json) returns void
 language plpgsql as $$
@@ -1033,6 +1109,11 @@ declare
   v_row posthorn.deferred;
   v_outcome posthorn.outcome := (p_end ->> 'outcome')::posthorn.outcome;
 begin
+  if p_end #> '{next,result}' is not null and p_end ->> 'deferred' is null then
+    -- A part in the same call has ended it, fenced by the claim's token.
+    perform posthorn.keep_result((p_end ->> 'subscription')::int, (p_end ->> 'message')::bigint, (p_end ->> 'nonce')::bigint, p_end #> '{next,result}');
+    return;
+  end if;
   if p_end ->> 'deferred' is not null then
     if p_end #>> '{next,defer}' is not null then
       select * into v_row from posthorn.deferred d where d.id = (p_end ->> 'deferred')::bigint and d.token = (p_end ->> 'token')::bigint for update;
@@ -1101,6 +1182,9 @@ declare
   v_defer json := p_next -> 'defer';
   v_dead json := p_next -> 'dead';
 begin
+  if posthorn.cancel_instead(p_row, p_next) then
+    return;
+  end if;
   if v_defer is not null then
     insert into posthorn.deferred (subscription, due_at, delivery, attempts, crashes, reason, message, nonce, channel, lane, contract, key, payload,
         headers, published_at, history)
@@ -1120,6 +1204,8 @@ begin
         published_at, history)
       values (p_row.subscription, clock_timestamp(), p_next -> 'invalid', p_row.delivery, p_row.message, p_row.nonce, p_row.channel, p_row.lane,
         p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history);
+  elsif p_next -> 'result' is not null then
+    perform posthorn.keep_result(p_row.subscription, p_row.message, p_row.nonce, p_next -> 'result');
   end if;
 end $$;
 ` },
@@ -1157,6 +1243,9 @@ begin
       where d.subscription = p_subscription and d.token is null and d.due_at <= clock_timestamp()
         and d.contract = any (v_contracts) and d.crashes >= 2
       order by d.due_at limit 1 for update skip locked);
+  end if;
+  if v_ids <> '{}' and exists (select from posthorn.cancel_request c where c.subscription = p_subscription) then
+    v_ids := posthorn.without_requested(p_subscription, v_ids);
   end if;
   if v_ids = '{}' then
     return '[]';
@@ -1311,9 +1400,10 @@ begin
 end $$;
 ` },
   { name: "functions/09_peek.sql", text: `-- peek(worker, subscriptions, seen, watch): whether there is anything to claim or take, in one statement for a whole process, as JSON
---   { snapshot, ready: [subscription …], due: [[subscription, ms] …], dead }.
+--   { snapshot, ready: [subscription …], due: [[subscription, ms] …], dead, cancels }.
 -- \`seen\` is the snapshot of an earlier peek that found nothing: while no transaction has ended since, nothing can have appeared,
--- and only the clock is looked at (ready is then empty). \`watch\` asks as well whether any worker counts as dead. Takes nothing and locks nothing; never a proof that a claim will succeed.
+-- and only the clock is looked at (ready is then empty). \`watch\` asks as well whether any worker counts as dead, and whether somebody asked
+-- to cancel what runs in one of the worker's readers. Takes nothing and locks nothing; never a proof that a claim will succeed.
 create or replace function posthorn.peek(p_worker bigint, p_subscriptions json, p_seen text, p_watch boolean default false) returns json
 language plpgsql as $$
 declare
@@ -1334,7 +1424,8 @@ begin
     end loop;
   end if;
   return json_build_object('snapshot', v_snapshot::text, 'ready', to_json(v_ready), 'dead',
-    p_watch and exists (select from posthorn.dead_workers()), 'due', coalesce((
+    p_watch and exists (select from posthorn.dead_workers()), 'cancels', p_watch and exists (select from posthorn.cancel_request c
+      where c.subscription in (select a.subscription from posthorn.attendance a where a.worker = p_worker)), 'due', coalesce((
     select json_agg(json_build_array(s.id, ceil(extract(epoch from first.due_at - clock_timestamp()) * 1000)))
     from unnest(v_subscriptions) s(id)
     cross join lateral (select d.due_at from posthorn.deferred d
@@ -1598,7 +1689,7 @@ begin
 end $$;
 ` },
   { name: "functions/11_status.sql", text: `-- message_status(public id): what became of a message, for each of its receivers, as JSON
---   [{ subscription, state, delivery, attempts, crashes, dueAt, reason, history }]; null when no message has this id. A reader that began
+--   [{ subscription, state, delivery, attempts, crashes, dueAt, reason, history, contract, kind, progress, cancelRequestedAt, result }]; null when no message has this id. A reader that began
 --   after the message is none of its receivers.
 -- One snapshot for all it reads, so it never sees a message between two states. For people and receipts, not for the hot path.
 create or replace function posthorn.message_status(p_public text) returns json
@@ -1610,15 +1701,15 @@ declare
 begin
   select w.*, c.channel into v_found from posthorn.where_in_log(v_id, v_nonce) w join posthorn.contract c on c.id = w.contract;
   if v_found.contract is null then
-    return (select json_agg(posthorn.waiting_status(s, v_id, v_nonce)) from posthorn.subscription s
+    return (select json_agg(posthorn.with_outcome(s.id, v_id, v_nonce, null, posthorn.waiting_status(s, v_id, v_nonce))) from posthorn.subscription s
       where posthorn.waiting_status(s, v_id, v_nonce) is not null);
   end if;
-  return (select coalesce(json_agg(f.status order by s.name), '[]') from posthorn.subscription s
+  return (select coalesce(json_agg(posthorn.with_outcome(s.id, v_id, v_nonce, v_found.contract, f.status) order by s.name), '[]') from posthorn.subscription s
     cross join lateral (select coalesce(posthorn.waiting_status(s, v_id, v_nonce), posthorn.log_status(s, v_found.lane, v_id, v_found.xid))) f(status)
     where s.channel = v_found.channel and f.status is not null);
 end $$;
 
--- waiting_status: the state of a message that waits or ended outside the log; null when it is in none of the four tables.
+-- waiting_status: the state of a message that waits or ended outside the log; null when it is in none of the five tables.
 create or replace function posthorn.waiting_status(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json
 language sql stable as $$
   select json_build_object('subscription', p_subscription.name, 'state', w.state, 'delivery', w.delivery, 'attempts', w.attempts,
@@ -1636,6 +1727,9 @@ language sql stable as $$
     union all
     select 'discarded', delivery, attempts, null, null, reason, history
       from posthorn.discarded where subscription = p_subscription.id and message = p_id and nonce = p_nonce
+    union all
+    select 'cancelled', delivery, attempts, null, null, reason || ', by ' || cancelled_by, history
+      from posthorn.cancelled where subscription = p_subscription.id and message = p_id and nonce = p_nonce
   ) w
 $$;
 
@@ -1695,11 +1789,12 @@ language sql volatile as $$
   ), dead as materialized (
     select d.worker from posthorn.dead_workers() d
   )
-  select s.id, log.messages + d.waiting,
+  select s.id, greatest(log.messages - k.messages, 0) + d.waiting,
       coalesce(extract(epoch from clock_timestamp() - least(log.oldest, d.oldest, h.since)) * 1000, 0)::bigint,
       coalesce(h.messages, 0)::bigint + d.taken, l.letters, i.messages, a.workers, d.waiting
     from posthorn.subscription s
     cross join lateral posthorn.waiting_in_log(s.id, p_limit) log
+    cross join lateral (select count(*) as messages from posthorn.cancel_mark k where k.subscription = s.id) k
     cross join lateral (
       select count(*) filter (where d.token is null) as waiting, count(*) filter (where d.token is not null) as taken, min(d.published_at) as oldest
       from (select * from posthorn.deferred d where d.subscription = s.id limit p_limit) d) d
@@ -1780,7 +1875,8 @@ begin
       select w.contract, w.published_at from posthorn.subscription s join posthorn.deferred w on w.subscription = s.id and w.message = v_id and w.nonce = v_nonce
       union all select w.contract, w.published_at from posthorn.subscription s join posthorn.dead_letter w on w.subscription = s.id and w.message = v_id and w.nonce = v_nonce
       union all select w.contract, w.published_at from posthorn.subscription s join posthorn.invalid w on w.subscription = s.id and w.message = v_id and w.nonce = v_nonce
-      union all select w.contract, w.published_at from posthorn.subscription s join posthorn.discarded w on w.subscription = s.id and w.message = v_id and w.nonce = v_nonce) w limit 1;
+      union all select w.contract, w.published_at from posthorn.subscription s join posthorn.discarded w on w.subscription = s.id and w.message = v_id and w.nonce = v_nonce
+      union all select w.contract, w.published_at from posthorn.subscription s join posthorn.cancelled w on w.subscription = s.id and w.message = v_id and w.nonce = v_nonce) w limit 1;
   end if;
   if v_contract is null then
     return null;
@@ -1792,7 +1888,7 @@ begin
     where c.id = v_contract and f.facts is not null;
   return (select json_build_object('message', p_public, 'kind', c.kind, 'contract', c.name, 'version', c.version, 'channel', h.name,
       'publishedAt', v_published_at, 'now', clock_timestamp(), 'receivers', (
-        select coalesce(json_agg(r::jsonb || posthorn.why_attended(r ->> 'subscription', c.name)), '[]') from json_array_elements(v_receivers) r))
+        select coalesce(json_agg(r::jsonb || posthorn.why_attended(r ->> 'subscription', c.name) || posthorn.why_told(r, v_id, v_nonce)), '[]') from json_array_elements(v_receivers) r))
     from posthorn.contract c join posthorn.channel h on h.id = c.channel where c.id = v_contract);
 end $$;
 
@@ -1839,6 +1935,9 @@ language sql stable as $$
     union all
     select 'discarded', delivery, attempts, null, discarded_at, null, reason, discarded_by, null, null, keep_until, history
       from posthorn.discarded where subscription = p_subscription.id and message = p_id and nonce = p_nonce
+    union all
+    select 'cancelled', delivery, attempts, null, cancelled_at, null, reason, cancelled_by, null, null, keep_until, history
+      from posthorn.cancelled where subscription = p_subscription.id and message = p_id and nonce = p_nonce
   ) w
 $$;
 
@@ -2223,6 +2322,334 @@ language sql stable as $$
           'owner', t.owner, 'by', t.registered_by) order by t.name, t.version), '[]')
         from posthorn.contract t join posthorn.channel c on c.id = t.channel))
 $$;
+` },
+  { name: "functions/17_results.sql", text: `-- What handlers return and tell: results and progress. And what receipts ask for.
+
+-- keep_result(subscription, message, nonce, result): keeps a result, in the transaction that ends the delivery, which fences it. The result is
+-- JSON { text, keepMs }: its own JSON as text, so that it is stored as it was returned.
+create or replace function posthorn.keep_result(p_subscription int, p_message bigint, p_nonce bigint, p_result json) returns void
+language plpgsql as $$
+begin
+  insert into posthorn.result (subscription, message, nonce, ended_at, keep_until, result)
+    values (p_subscription, p_message, p_nonce, clock_timestamp(), clock_timestamp() + (p_result ->> 'keepMs')::float8 * interval '1 ms',
+      (p_result ->> 'text')::json)
+    on conflict (subscription, message) do update set nonce = excluded.nonce, ended_at = excluded.ended_at, keep_until = excluded.keep_until,
+      result = excluded.result;
+end $$;
+
+-- end_with_result(… as end_in_transaction, nonce, result): the last statement of a handler's transaction whose message has a result.
+create or replace function posthorn.end_with_result(
+  p_subscription int, p_message bigint, p_message_slot smallint, p_delivery int, p_claim bigint, p_claim_slot smallint, p_deferred bigint,
+  p_token bigint, p_started text, p_say json, p_nonce bigint, p_result json
+) returns json
+language plpgsql as $$
+declare
+  v_said json := posthorn.end_in_transaction(p_subscription, p_message, p_message_slot, p_delivery, p_claim, p_claim_slot, p_deferred, p_token,
+    p_started, p_say);
+begin
+  perform posthorn.keep_result(p_subscription, p_message, p_nonce, p_result);
+  return v_said;
+end $$;
+
+-- write_progress(worker, values, ended): keeps the last value of each run, [{ subscription, message, delivery, value }], and forgets those that
+-- ended, [{ subscription, message, delivery }]. A stale holder changes nothing: the higher delivery wins. Nobody waits for the disk.
+create or replace function posthorn.write_progress(p_worker bigint, p_values json, p_ended json) returns void
+language plpgsql as $$
+begin
+  perform posthorn.own_transaction(false);
+  insert into posthorn.progress (subscription, message, delivery, worker, at, value)
+    select v.subscription, v.message, v.delivery, p_worker, clock_timestamp(), v.value
+    from json_to_recordset(p_values) as v(subscription int, message bigint, delivery int, value json)
+    -- In one order for everybody: two processes that write the same rows must not wait for each other.
+    order by v.subscription, v.message
+    on conflict (subscription, message) do update set delivery = excluded.delivery, worker = excluded.worker, at = excluded.at,
+      value = excluded.value where posthorn.progress.delivery <= excluded.delivery;
+  delete from posthorn.progress p using json_to_recordset(p_ended) as e(subscription int, message bigint, delivery int)
+    where p.subscription = e.subscription and p.message = e.message and p.delivery = e.delivery;
+end $$;
+
+-- with_outcome(subscription, message, nonce, contract, status): a status of message_status with what receipts want beside it: the progress
+-- of a running message and whether somebody asked to cancel it; the result of one that succeeded, for as long as it is kept; and kind and name of
+-- the contract, where it is known.
+create or replace function posthorn.with_outcome(p_subscription int, p_message bigint, p_nonce bigint, p_contract int, p_status json) returns json
+language plpgsql stable as $$
+declare
+  v_more jsonb := coalesce((select jsonb_build_object('contract', c.name, 'kind', c.kind) from posthorn.contract c where c.id = p_contract), '{}');
+  v_result json;
+begin
+  if p_status ->> 'state' = 'running' then
+    v_more := v_more
+      || coalesce((select jsonb_build_object('progress', p.value) from posthorn.progress p
+        where p.subscription = p_subscription and p.message = p_message and p.delivery = (p_status ->> 'delivery')::int), '{}')
+      || coalesce((select jsonb_build_object('cancelRequestedAt', c.requested_at) from posthorn.cancel_request c
+        where c.subscription = p_subscription and c.message = p_message and c.nonce = p_nonce), '{}');
+  elsif p_status ->> 'state' = 'succeeded' then
+    select r.result into v_result from posthorn.result r
+      where r.subscription = p_subscription and r.message = p_message and r.nonce = p_nonce and r.keep_until > clock_timestamp();
+  end if;
+  if v_result is null and v_more = '{}' then
+    return p_status;
+  end if;
+  -- Put together as text: a result comes back as it was stored.
+  return concat(left(p_status::text, -1), case when v_more <> '{}' then ',' || substr(left(v_more::text, -1), 2) end,
+    case when v_result is not null then ',"result":' || v_result end, '}')::json;
+end $$;
+
+-- message_statuses(public ids): message_status of many messages in one snapshot, as JSON { id: status or null }.
+create or replace function posthorn.message_statuses(p_publics json) returns json
+language plpgsql stable as $$
+begin
+  return (select json_object_agg(i.id, posthorn.message_status(i.id)) from json_array_elements_text(p_publics) i(id));
+end $$;
+
+-- prune(every, limit): removes what has been kept for its time, at most \`limit\` rows of each kind, once in the fleet within \`every\` ms. Returns how
+-- many rows the fullest kind lost; null when it was not our turn.
+create or replace function posthorn.prune(p_every_ms int, p_limit int) returns int
+language plpgsql as $$
+declare
+  v_rows int;
+  v_most int := 0;
+begin
+  perform posthorn.own_transaction(false);
+  if not pg_try_advisory_xact_lock(posthorn.lock_key('prune')) then
+    return null;
+  end if;
+  insert into posthorn.maintenance (name, ran_at) values ('prune', clock_timestamp())
+    on conflict (name) do update set ran_at = excluded.ran_at where posthorn.maintenance.ran_at <= clock_timestamp() - p_every_ms * interval '1 ms';
+  if not found then
+    return null;
+  end if;
+  delete from posthorn.result r using (
+    select k.subscription, k.message from posthorn.result k where k.keep_until < clock_timestamp() order by k.keep_until limit p_limit) old
+    where r.subscription = old.subscription and r.message = old.message;
+  get diagnostics v_rows = row_count;
+  v_most := greatest(v_most, v_rows);
+  delete from posthorn.cancelled c using (
+    select k.subscription, k.message from posthorn.cancelled k where k.keep_until < clock_timestamp() order by k.keep_until limit p_limit) old
+    where c.subscription = old.subscription and c.message = old.message;
+  get diagnostics v_rows = row_count;
+  v_most := greatest(v_most, v_rows);
+  -- A live worker removes its own; those of a worker that is gone are nobody's.
+  delete from posthorn.progress p where not exists (select from posthorn.worker w where w.id = p.worker);
+  perform posthorn.sweep_cancel_requests(p_limit);
+  return v_most;
+end $$;
+` },
+  { name: "functions/18_cancel.sql", text: `-- Cancelling commands.
+--
+-- A message that waits in the log is cancelled under its lane's lock, by a mark that the claim of its window leaves out: whether a claim has
+-- come to it is looked at in a later statement than the lock is taken in, so no claim and no mark both get it. One that waits in \`deferred\`
+-- is removed, under the lock of its row. One that runs is asked to stop: its request is a row that the worker looks for, and that stays until the
+-- message has ended; whatever would have it run again (a failure, a crash, a hand-back, a take) finds the row and ends it instead.
+
+-- cancel(message, by): cancels a command by its public id, in a transaction of its own: it holds the lock of the message's lane until COMMIT. Returns
+--   cancelled  it waited, and will not run; or it was cancelled before
+--   signalled  it runs, and its signal fires; if it fails now, it is cancelled, and if it succeeds all the same, it has succeeded
+--   too-late   it has ended
+-- Raises PH030 (no such message), PH011 (an event), PH031 (the transaction has written something before).
+create or replace function posthorn.cancel(message text, by text default null) returns text
+language sql volatile as $$ select posthorn.cancel_message($1, coalesce($2, current_user::text)) $$;
+
+create or replace function posthorn.cancel_message(p_public text, p_by text) returns text
+language plpgsql as $$
+declare
+  v_id bigint := posthorn.id_of(p_public);
+  v_nonce bigint := posthorn.nonce_of(p_public);
+  v_log record;
+  v_subscription posthorn.subscription;
+  v_fate record;
+begin
+  if pg_current_xact_id_if_assigned() is not null then
+    raise exception 'cancel was called in a transaction that has written something: others would wait for its end' using errcode = 'PH031',
+      hint = 'Call it alone, after your transaction.';
+  end if;
+  perform posthorn.own_transaction(true), set_config('lock_timeout', '5s', true);
+  select w.*, c.channel, c.kind, c.name into v_log from posthorn.where_in_log(v_id, v_nonce) w join posthorn.contract c on c.id = w.contract;
+  if v_log.kind = 'event' then
+    raise exception '"%" is an event and cannot be cancelled: it has happened', v_log.name using errcode = 'PH011';
+  elsif v_log.contract is null then
+    select s.* into v_subscription from posthorn.subscription s join posthorn.channel c on c.id = s.channel
+      where c.kind = 'command' and posthorn.waiting_status(s, v_id, v_nonce) is not null limit 1;
+  else
+    -- A queue has one reader.
+    select s.* into v_subscription from posthorn.subscription s where s.channel = v_log.channel;
+  end if;
+  if v_subscription.id is null then
+    raise exception 'no command has the id %', left(p_public, 80) using errcode = 'PH030',
+      hint = 'Is it whole, and is this the database that it was sent in?';
+  end if;
+  if posthorn.cancel_waiting(v_subscription, v_id, v_nonce, p_by) then
+    return 'cancelled';
+  end if;
+  if v_log.contract is not null and posthorn.waiting_status(v_subscription, v_id, v_nonce) is null then
+    perform pg_advisory_xact_lock(posthorn.lock_key('lane', v_subscription.id, v_log.lane));
+    select f.* into v_fate from posthorn.fate_in_log(v_subscription, v_log.lane, v_id, v_log.xid) f;
+    if v_fate.state = 'queued' and posthorn.waiting_status(v_subscription, v_id, v_nonce) is null then
+      insert into posthorn.cancel_mark (subscription, message) values (v_subscription.id, v_id);
+      perform posthorn.write_cancelled(posthorn.delivery_of(v_subscription.id, v_log.lane, v_id, v_log.slot), 'before it began', p_by);
+      return 'cancelled';
+    end if;
+  end if;
+  return posthorn.request_cancel(v_subscription, v_id, v_nonce, p_by);
+end $$;
+
+-- cancel_waiting: ends a delivery that waits in \`deferred\`; false when none does. Waits for whoever is taking it just now.
+create or replace function posthorn.cancel_waiting(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint, p_by text) returns boolean
+language plpgsql as $$
+declare
+  v_row posthorn.deferred;
+begin
+  delete from posthorn.deferred d where d.subscription = p_subscription.id and d.message = p_id and d.nonce = p_nonce and d.token is null
+    returning d.* into v_row;
+  if v_row.id is null then
+    return false;
+  end if;
+  delete from posthorn.cancel_request c where c.subscription = p_subscription.id and c.message = p_id and c.nonce = p_nonce;
+  perform posthorn.write_cancelled(v_row, case when v_row.attempts = 0 and v_row.crashes = 0 then 'before it began' else 'between two attempts' end, p_by);
+  return true;
+end $$;
+
+-- request_cancel: asks a message that runs to stop; if it has come to wait meanwhile, ends it.
+create or replace function posthorn.request_cancel(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint, p_by text) returns text
+language plpgsql as $$
+declare
+  v_end text := posthorn.end_by_now(p_subscription, p_id, p_nonce);
+begin
+  if v_end is not null then
+    return case when v_end = 'cancelled' then 'cancelled' else 'too-late' end;
+  end if;
+  insert into posthorn.cancel_request (subscription, message, nonce, requested_at, requested_by)
+    values (p_subscription.id, p_id, p_nonce, clock_timestamp(), p_by) on conflict do nothing;
+  if posthorn.cancel_waiting(p_subscription, p_id, p_nonce, p_by) then
+    return 'cancelled';
+  end if;
+  perform pg_notify('posthorn_wake', 'cancel');
+  return 'signalled';
+end $$;
+
+-- end_by_now: the state in which a message has ended, 'unknown' when nothing is left of it; null while it has not ended.
+create or replace function posthorn.end_by_now(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns text
+language plpgsql stable as $$
+declare
+  v_state text;
+begin
+  select r.status ->> 'state' into v_state from json_array_elements(posthorn.message_status(posthorn.public_id(p_id, p_nonce))) r(status)
+    where r.status ->> 'subscription' = p_subscription.name;
+  return case when v_state is null then 'unknown' when v_state in ('succeeded', 'dead', 'invalid', 'cancelled', 'expired', 'discarded') then v_state end;
+end $$;
+
+-- write_cancelled: the end of a message that was cancelled.
+create or replace function posthorn.write_cancelled(p_row posthorn.deferred, p_reason text, p_by text) returns void
+language plpgsql as $$
+begin
+  insert into posthorn.cancelled (subscription, message, nonce, contract, cancelled_at, keep_until, cancelled_by, reason, delivery, attempts,
+      published_at, history)
+    select p_row.subscription, p_row.message, p_row.nonce, p_row.contract, clock_timestamp(), clock_timestamp()
+      + coalesce((s.policy #>> '{deadLetter,keepMs}')::float8, 2592000000) * interval '1 ms', left(p_by, 200), p_reason, p_row.delivery, p_row.attempts,
+      p_row.published_at, p_row.history
+    from posthorn.subscription s where s.id = p_row.subscription;
+end $$;
+
+-- without_marked(subscription, batch): what a claim found without what was cancelled, whose marks are used up. For the holder of the lane's lock.
+create or replace function posthorn.without_marked(p_subscription int, p_batch posthorn.batch) returns posthorn.batch
+language plpgsql as $$
+declare
+  v_marked bigint[];
+begin
+  with used as (
+    delete from posthorn.cancel_mark k where k.subscription = p_subscription and k.message = any (p_batch.ids) returning k.message)
+    select array_agg(u.message) into v_marked from used u;
+  if v_marked is null then
+    return p_batch;
+  end if;
+  return (select row(coalesce(array_agg(i.id order by i.n), '{}'),
+      case when p_batch.slots is not null then coalesce(array_agg(i.slot order by i.n), '{}') end,
+      string_agg(i.item::text, ',' order by i.n))::posthorn.batch
+    from rows from (unnest(p_batch.ids), unnest(p_batch.slots), json_array_elements(('[' || p_batch.items || ']')::json))
+      with ordinality i(id, slot, item, n)
+    where i.id <> all (v_marked));
+end $$;
+
+-- cancel_instead(row, next): ends a message for good that somebody asked to cancel and that would otherwise run again or be a dead letter; true if it
+-- did. An outcome that is unknown stays so: a person has to look. Whatever the end is, the request has done its work.
+create or replace function posthorn.cancel_instead(p_row posthorn.deferred, p_next json) returns boolean
+language plpgsql as $$
+declare
+  v_by text;
+begin
+  delete from posthorn.cancel_request c where c.subscription = p_row.subscription and c.message = p_row.message and c.nonce = p_row.nonce
+    returning c.requested_by into v_by;
+  if v_by is null or (p_next -> 'defer' is null and p_next -> 'dead' is null) or p_next #>> '{dead,reason}' = 'outcome unknown' then
+    return false;
+  end if;
+  delete from posthorn.deferred d where d.subscription = p_row.subscription and d.message = p_row.message;
+  p_row.attempts := coalesce((p_next #>> '{defer,attempts}')::int, (p_next #>> '{dead,attempts}')::int, p_row.attempts);
+  perform posthorn.write_cancelled(p_row, 'while it ran', v_by);
+  return true;
+end $$;
+
+-- without_requested(subscription, ids): deliveries that a take has locked, without those that somebody asked to cancel, which end here.
+create or replace function posthorn.without_requested(p_subscription int, p_ids bigint[]) returns bigint[]
+language plpgsql as $$
+declare
+  v_row posthorn.deferred;
+  v_by text;
+begin
+  for v_row in delete from posthorn.deferred d using posthorn.cancel_request c
+      where d.id = any (p_ids) and c.subscription = d.subscription and c.message = d.message and c.nonce = d.nonce returning d.* loop
+    p_ids := array_remove(p_ids, v_row.id);
+    delete from posthorn.cancel_request c where c.subscription = v_row.subscription and c.message = v_row.message returning c.requested_by into v_by;
+    perform posthorn.write_cancelled(v_row, 'between two attempts', v_by);
+  end loop;
+  return p_ids;
+end $$;
+
+-- cancel_requests(worker): messages that somebody asked to cancel, of all that a worker works on: [[subscription, message]]. Another worker may hold
+-- them.
+create or replace function posthorn.cancel_requests(p_worker bigint) returns json
+language plpgsql as $$
+begin
+  perform posthorn.own_transaction(false);
+  return (select coalesce(json_agg(json_build_array(c.subscription, c.message::text)), '[]') from posthorn.cancel_request c
+    where c.subscription in (select a.subscription from posthorn.attendance a where a.worker = p_worker));
+end $$;
+
+-- sweep_cancel_requests(limit): forgets requests whose messages have ended, and ends messages that wait: their run ended in the moment of the
+-- request.
+create or replace function posthorn.sweep_cancel_requests(p_limit int) returns void
+language plpgsql as $$
+declare
+  v_request posthorn.cancel_request;
+  v_subscription posthorn.subscription;
+begin
+  -- Never waits for a row: a settlement that holds one may want another that is held here.
+  for v_request in select * from posthorn.cancel_request order by subscription, message limit p_limit for update skip locked loop
+    select * into v_subscription from posthorn.subscription where id = v_request.subscription;
+    perform d.id from posthorn.deferred d where d.subscription = v_request.subscription and d.message = v_request.message
+      and d.nonce = v_request.nonce and d.token is null for update skip locked;
+    if found then
+      perform posthorn.cancel_waiting(v_subscription, v_request.message, v_request.nonce, v_request.requested_by);
+    elsif posthorn.end_by_now(v_subscription, v_request.message, v_request.nonce) is not null then
+      delete from posthorn.cancel_request c where c.subscription = v_request.subscription and c.message = v_request.message;
+    end if;
+  end loop;
+end $$;
+
+-- why_told: what is known about a running message beside its place: { progress, cancelRequestedAt, cancelRequestedBy }.
+create or replace function posthorn.why_told(p_receiver json, p_id bigint, p_nonce bigint) returns jsonb
+language plpgsql stable as $$
+declare
+  v_subscription int;
+begin
+  if p_receiver ->> 'state' is distinct from 'running' then
+    return '{}';
+  end if;
+  select s.id into v_subscription from posthorn.subscription s where s.name = p_receiver ->> 'subscription';
+  return coalesce((select jsonb_build_object('progress', p.value) from posthorn.progress p
+      where p.subscription = v_subscription and p.message = p_id and p.delivery = (p_receiver ->> 'delivery')::int), '{}')
+    || coalesce((select jsonb_build_object('cancelRequestedAt', c.requested_at, 'cancelRequestedBy', c.requested_by) from posthorn.cancel_request c
+      where c.subscription = v_subscription and c.message = p_id and c.nonce = p_nonce), '{}');
+end $$;
 ` },
   { name: "views.sql", text: `-- For people and tools: stable names over tables that may change.
 
