@@ -14,6 +14,25 @@ table attendance.contracts integer[] not null
 type batch.ids bigint[]
 type batch.slots smallint[]
 type batch.items text
+table cancel_mark.subscription integer not null
+table cancel_mark.message bigint not null
+table cancel_request.subscription integer not null
+table cancel_request.message bigint not null
+table cancel_request.nonce bigint not null
+table cancel_request.requested_at timestamp with time zone not null
+table cancel_request.requested_by text not null
+table cancelled.subscription integer not null
+table cancelled.message bigint not null
+table cancelled.nonce bigint not null
+table cancelled.contract integer not null
+table cancelled.cancelled_at timestamp with time zone not null
+table cancelled.keep_until timestamp with time zone not null
+table cancelled.cancelled_by text not null
+table cancelled.reason text not null
+table cancelled.delivery integer not null
+table cancelled.attempts integer not null
+table cancelled.published_at timestamp with time zone not null
+table cancelled.history json not null
 table channel.id integer not null identity
 table channel.kind posthorn.kind not null
 table channel.name text not null
@@ -379,6 +398,18 @@ type position.ceiling bigint
 type position.last_id bigint
 type position.late boolean
 type position.late_xids xid8[]
+table progress.subscription integer not null
+table progress.message bigint not null
+table progress.delivery integer not null
+table progress.worker bigint not null
+table progress.at timestamp with time zone not null
+table progress.value json not null
+table result.subscription integer not null
+table result.message bigint not null
+table result.nonce bigint not null
+table result.ended_at timestamp with time zone not null
+table result.keep_until timestamp with time zone not null
+table result.result json not null
 table ring.singleton boolean not null default true
 table ring.slots smallint[] not null
 table ring.slot smallint not null
@@ -504,6 +535,12 @@ constraint alert_subscription_fkey on posthorn.alert FOREIGN KEY (subscription) 
 constraint attendance_pkey on posthorn.attendance PRIMARY KEY (worker, subscription)
 constraint attendance_subscription_fkey on posthorn.attendance FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint attendance_worker_fkey on posthorn.attendance FOREIGN KEY (worker) REFERENCES posthorn.worker(id) ON DELETE CASCADE
+constraint cancel_mark_pkey on posthorn.cancel_mark PRIMARY KEY (subscription, message)
+constraint cancel_mark_subscription_fkey on posthorn.cancel_mark FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
+constraint cancel_request_pkey on posthorn.cancel_request PRIMARY KEY (subscription, message)
+constraint cancel_request_subscription_fkey on posthorn.cancel_request FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
+constraint cancelled_pkey on posthorn.cancelled PRIMARY KEY (subscription, message)
+constraint cancelled_subscription_fkey on posthorn.cancelled FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint channel_kind_name_key on posthorn.channel UNIQUE (kind, name)
 constraint channel_lanes_check on posthorn.channel CHECK (((lanes >= 1) AND (lanes <= 1024)))
 constraint channel_name_check on posthorn.channel CHECK (((length(name) >= 1) AND (length(name) <= 80)))
@@ -532,6 +569,10 @@ constraint lane_pkey on posthorn.lane PRIMARY KEY (subscription, lane)
 constraint lane_subscription_fkey on posthorn.lane FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint maintenance_pkey on posthorn.maintenance PRIMARY KEY (name)
 constraint migration_pkey on posthorn.migration PRIMARY KEY (n)
+constraint progress_pkey on posthorn.progress PRIMARY KEY (subscription, message)
+constraint progress_subscription_fkey on posthorn.progress FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
+constraint result_pkey on posthorn.result PRIMARY KEY (subscription, message)
+constraint result_subscription_fkey on posthorn.result FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint ring_pkey on posthorn.ring PRIMARY KEY (singleton)
 constraint ring_singleton_check on posthorn.ring CHECK (singleton)
 constraint ring_slot_check on posthorn.ring CHECK (((slot >= 1) AND (slot <= 8)))
@@ -554,6 +595,10 @@ CREATE UNIQUE INDEX alert_open ON posthorn.alert USING btree (subscription, name
 CREATE UNIQUE INDEX alert_pkey ON posthorn.alert USING btree (id)
 CREATE UNIQUE INDEX attendance_pkey ON posthorn.attendance USING btree (worker, subscription)
 CREATE INDEX attendance_subscription ON posthorn.attendance USING btree (subscription)
+CREATE UNIQUE INDEX cancel_mark_pkey ON posthorn.cancel_mark USING btree (subscription, message)
+CREATE UNIQUE INDEX cancel_request_pkey ON posthorn.cancel_request USING btree (subscription, message)
+CREATE INDEX cancelled_kept ON posthorn.cancelled USING btree (keep_until)
+CREATE UNIQUE INDEX cancelled_pkey ON posthorn.cancelled USING btree (subscription, message)
 CREATE UNIQUE INDEX channel_kind_name_key ON posthorn.channel USING btree (kind, name)
 CREATE UNIQUE INDEX channel_pkey ON posthorn.channel USING btree (id)
 CREATE UNIQUE INDEX claim_1_by_id ON posthorn.claim_1 USING btree (id)
@@ -630,6 +675,9 @@ CREATE INDEX message_7_by_xid ON posthorn.message_7 USING btree (((((channel)::b
 CREATE INDEX message_8_by_id ON posthorn.message_8 USING btree (channel, lane, id)
 CREATE INDEX message_8_by_xid ON posthorn.message_8 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id)
 CREATE UNIQUE INDEX migration_pkey ON posthorn.migration USING btree (n)
+CREATE UNIQUE INDEX progress_pkey ON posthorn.progress USING btree (subscription, message)
+CREATE INDEX result_kept ON posthorn.result USING btree (keep_until)
+CREATE UNIQUE INDEX result_pkey ON posthorn.result USING btree (subscription, message)
 CREATE UNIQUE INDEX ring_pkey ON posthorn.ring USING btree (singleton)
 CREATE UNIQUE INDEX settlement_1_by_part ON posthorn.settlement_1 USING btree (claim, part)
 CREATE UNIQUE INDEX settlement_2_by_part ON posthorn.settlement_2 USING btree (claim, part)
@@ -678,27 +726,34 @@ function append_list_of(p_slot smallint, p_messages json) returns json plpgsql v
 function append_of(p_slot smallint, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json) returns bigint[] plpgsql volatile body 45c5f06c2abd999e6d4a936ed3757d77
 function append_one_of(p_slot smallint, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json) returns bigint plpgsql volatile body baf52d5a32b83c756a451f771df5db37
 function by_slot(p_signature text, p_returns text, p_body text) returns void plpgsql volatile body 7bc1910ed31bb853ca2410e5b838a4d1
+function cancel(message text, by text DEFAULT NULL::text) returns text sql volatile body 57cff3bfb1c055aa54af69db5ea78c34
+function cancel_instead(p_row posthorn.deferred, p_next json) returns boolean plpgsql volatile body 37cc41302c908f7f3b60a421c38eb6c2
+function cancel_message(p_public text, p_by text) returns text plpgsql volatile body 672b0a547510d307d60bd88769b8fbb1
+function cancel_requests(p_worker bigint) returns json plpgsql volatile body c6b9156db38cdfd2b7dba26bbcbd6294
+function cancel_waiting(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint, p_by text) returns boolean plpgsql volatile body 222fd0d5ae3f4aa3c75741e65e55da23
 function check_contract(p_name text, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_by text, p_new_kind posthorn.kind, p_new_channel text, p_new_keyed boolean, p_new_owner text, p_new_by text) returns void plpgsql volatile body 5fb3f1c89921a286386337222d33b1e9
-function claim(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body 65172586a901072dd4743c3045135edd
+function claim(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body fff9c9e95a8766ce979c8e992a3b501b
 function claim_of(p_slot smallint, p_claim bigint) returns posthorn.claim_1 plpgsql volatile body 22dfaece68090d24c642eb5bf8690ea6
 function conclude(p_parts json, p_ends json DEFAULT NULL::json, p_say json DEFAULT NULL::json) returns json plpgsql volatile body 11196873e66af3dfec56ad3859183180
-function conclude_one(p_end json) returns void plpgsql volatile body 01b2ee5b4defe70530c1e4009f8a6f8c
+function conclude_one(p_end json) returns void plpgsql volatile body a0496a990a1c8179a866099f65065daf
 function count_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone) returns record plpgsql volatile body e9b23776fe9e2cb428c82ec39f10bb06
 function count_between(p_channel integer, p_lane integer, p_after bigint, p_before bigint, p_limit integer) returns bigint plpgsql stable body a15af6a5ae30539490e60ad9aa183917
 function crossed_alerts() returns json sql volatile body 179bec7775391ee3cf53ef271498fd0c
 function dead_workers() returns TABLE(worker bigint, why text) sql volatile body 0167eca641aa5f830d5a654f946ace27
 function delivery_of(p_subscription integer, p_lane integer, p_message bigint, p_slot smallint) returns posthorn.deferred plpgsql volatile body 6c8b7255f1e3123fd5d83a254699b6b0
 function discard(p_filter json, p_by text, p_reason text, p_limit integer) returns json plpgsql volatile body f212af9213a42a9bda26e7a56607f2cc
+function end_by_now(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns text plpgsql stable body 7c5e08c174e196a404ca94daae0bb88f
 function end_deferred(p_deferred bigint, p_token bigint, p_outcome posthorn.outcome) returns posthorn.deferred plpgsql volatile body 359dc6f31689eba62907900b7ff8a387
 function end_held_of(p_slot smallint, p_subscription integer, p_message bigint, p_delivery integer, p_outcome posthorn.outcome, p_claim bigint, p_token bigint) returns boolean plpgsql volatile body c1deef3208507e779c783de406b55b4c
 function end_in_transaction(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_say json) returns json plpgsql volatile body 19221889a4f797c350992dcba629895d
 function end_of(p_slot smallint, p_subscription integer, p_message bigint, p_delivery integer, p_outcome posthorn.outcome, p_claim bigint, p_worker bigint) returns boolean plpgsql volatile body 809e3d85874fd8bbc3b056ee864b3900
+function end_with_result(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_say json, p_nonce bigint, p_result json) returns json plpgsql volatile body 8114c0a62f0ff2ce779d9140c6259081
 function error_groups(p_filter json, p_limit integer, p_read integer) returns json sql stable body 2b3a9c768d9244a9319bff3d08d94c6f
 function fate_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8, OUT state text, OUT at timestamp with time zone, OUT delivery integer, OUT outcome text, OUT worker bigint, OUT lane_at posthorn."position") returns record plpgsql stable body 5207d757b090f7c806e23eec68052566
 function fleet() returns json sql volatile body 59e8767873782d9bf37c43105d8f8d83
-function follow(p_row posthorn.deferred, p_outcome posthorn.outcome, p_next json) returns void plpgsql volatile body 84e1c03a6b2afeb625a8704c88dc8120
+function follow(p_row posthorn.deferred, p_outcome posthorn.outcome, p_next json) returns void plpgsql volatile body 5a42cac19415009b85f2f938fe2cf5f8
 function forget_worker(p_worker bigint) returns void plpgsql volatile body 747f59704892b8f60d61f8f335ab1dbd
-function gauges(p_limit integer) returns TABLE(subscription integer, backlog bigint, age_ms bigint, running bigint, dead_letters bigint, invalid bigint, workers bigint, retrying bigint) sql volatile body 993ec2d00799b1e04c092b28955f4873
+function gauges(p_limit integer) returns TABLE(subscription integer, backlog bigint, age_ms bigint, running bigint, dead_letters bigint, invalid bigint, workers bigint, retrying bigint) sql volatile body e36452fc4aebf2dc44cb29dd915ba04a
 function has_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint) returns boolean plpgsql volatile body f5b4a41f2c2c433cab905a68f2dd999c
 function heartbeat(p_worker bigint, p_oldest bigint) returns boolean plpgsql volatile body ce5493e45a1b35d44e1f59643da0372d
 function hold_worker(p_worker bigint) returns void plpgsql volatile body 94b17904c392ef261e73a15c93e3859c
@@ -709,6 +764,7 @@ function is_locked(p_key bigint) returns boolean sql volatile body 575a69e2ddf3a
 function is_passed(p_at posthorn."position", p_id bigint, p_xid xid8) returns boolean plpgsql stable body a11bad2d942a77a6eb9abe2f9d9f9115
 function is_ready(p_ring posthorn.ring, p_subscription integer, p_lane integer, p_channel integer) returns boolean plpgsql volatile body e937849824d67c922bb07baa2a2a2a20
 function item(p_id bigint, p_nonce bigint, p_slot smallint, p_contract integer, p_key text, p_payload json, p_headers json, p_published_at timestamp with time zone) returns text sql stable body dd8de6cf3dfabb19185618a01e21d500
+function keep_result(p_subscription integer, p_message bigint, p_nonce bigint, p_result json) returns void plpgsql volatile body bcbb4590fc547c0198da7a512896c342
 function late_page(p_slots smallint[], p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer) returns posthorn.batch plpgsql volatile body 6d0980cda440b369328d3a86af22b86b
 function late_page_of(p_slot smallint, p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer) returns posthorn.batch plpgsql volatile body b226441705020635c1d44aafddc7e8ff
 function late_xids(p_slots smallint[], p_channel integer, p_lane integer, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot) returns xid8[] plpgsql volatile body 29bf1c35e257c2d87f5c93e5ef55f843
@@ -720,7 +776,8 @@ function lock_key(p_purpose text, p_a bigint DEFAULT 0, p_b bigint DEFAULT 0) re
 function log_status(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8) returns json sql stable body f796f0f31001bcbcee77990df04d0ef3
 function merged(p_slots smallint[], p_batches posthorn.batch[], p_limit integer) returns posthorn.batch plpgsql volatile body b8af85c01aab2eb1107aab26a92333f0
 function message_of(p_slot smallint, p_channel integer, p_lane integer, p_id bigint) returns posthorn.stored plpgsql volatile body d19f9afe3b1a061c56c9698e0ae75d33
-function message_status(p_public text) returns json plpgsql stable body ce67b7793311c5a145f723907b57d4d8
+function message_status(p_public text) returns json plpgsql stable body 082515805d888cb8718360e6794b2b72
+function message_statuses(p_publics json) returns json plpgsql stable body 2fe88f18c35623651881fdded4d7ed82
 function new_lanes(p_subscription integer, p_lanes integer, p_from_start boolean) returns void plpgsql volatile body b3ee72c0b9033442c92664c055dd924b
 function newest_claim_at(p_subscription integer) returns timestamp with time zone plpgsql stable body 012bffa879aa7f8cb639b7b1406060e0
 function newest_claim_of(p_slot smallint, p_subscription integer, p_lane integer) returns posthorn."position" plpgsql volatile body 5c991159aa8a7d4d05913f3d78ff7c62
@@ -735,9 +792,10 @@ function own_transaction(p_durable boolean) returns posthorn.ring plpgsql volati
 function page(p_slots smallint[], p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer) returns posthorn.batch plpgsql volatile body cd078dd8b1a079a87e640dfd4148d3f4
 function page_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer) returns posthorn.batch plpgsql volatile body 309bcfb1c0365dc6a3b7dac15d937872
 function parts_of(p_slot smallint, p_claim bigint) returns SETOF posthorn.settlement_1 plpgsql volatile body 874862cacd05d8e4ec18694dbe1c6ebc
-function peek(p_worker bigint, p_subscriptions json, p_seen text, p_watch boolean DEFAULT false) returns json plpgsql volatile body 1a6ec883929623ba06d7523ddf14eaec
+function peek(p_worker bigint, p_subscriptions json, p_seen text, p_watch boolean DEFAULT false) returns json plpgsql volatile body 00d3ab4b6f72b84a4797605863a51862
 function plain_plans() returns void plpgsql volatile body 7724d5677658961553186027baf5bcb3
 function position_of(p_subscription integer, p_lane integer) returns posthorn."position" plpgsql volatile body a051c73d3ac550fde4f011b7e2058d52
+function prune(p_every_ms integer, p_limit integer) returns integer plpgsql volatile body 12b5c5380f848d3f43a1c5743f8694e6
 function public_id(p_id bigint, p_nonce bigint) returns text sql immutable body 5069506832cd976835edb476b9c2a329
 function publish(name text, payload json, key text DEFAULT NULL::text, headers json DEFAULT NULL::json) returns text sql volatile body 1210d20fcb52b02a93c3a83baffb2c27
 function raise_lost(p_what json) returns void plpgsql volatile body 6a8b885b7b2c1c4438671dc611452c13
@@ -750,6 +808,7 @@ function register_contract(p_name text, p_version integer, p_kind posthorn.kind,
 function register_subscription(p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text) returns json plpgsql volatile body 312fe8f757bbaa8c7c4cbf4e8e787a0a
 function register_worker(p_service text, p_host text, p_pid integer, p_timeout_ms integer, p_session_key bigint, p_backends json, p_attends json) returns bigint plpgsql volatile body e20427705b40fe72689b36e5d395d9d5
 function registered() returns json sql stable body 2baa93f8e03181b2d9b274ca1fff9ae9
+function request_cancel(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint, p_by text) returns text plpgsql volatile body e5df623da1c7350da988b566e2a4d19c
 function rescue(p_limit integer) returns json plpgsql volatile body f4a19a9c23444efc1ee50ac4c6a6cd25
 function rescue_claim(p_worker posthorn.worker, p_claim posthorn.claim_1) returns integer plpgsql volatile body f9d59dcb247e38fa198b540e1c4d50c8
 function rescue_deferred(p_worker posthorn.worker) returns integer plpgsql volatile body e6875c689910b1588e7600ed10afa7a0
@@ -759,24 +818,31 @@ function send(name text, payload json, key text DEFAULT NULL::text, headers json
 function settle(p_parts json, p_ends json, p_say json) returns json plpgsql volatile body 8d7329b8371c7c98220ba03f3305d393
 function settle_part_of(p_slot smallint, p_claim bigint, p_token bigint, p_part integer, p_outcome posthorn.outcome, p_closes boolean, p_messages bigint[]) returns boolean plpgsql volatile body affc66c5e926192c36fdc0a4f095bd1f
 function slot_of_claim(p_claim bigint) returns smallint sql volatile body a7963bf32941e58ea1c9ba97da58ebbf
-function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body 4230b93ebee58153f7315f2b6ab5c9c2
+function sweep_cancel_requests(p_limit integer) returns void plpgsql volatile body cc4606c1a394ea861a07a3d4519bd47b
+function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body 56dab22a3a340b7959b014f62b6b586d
 function take_letters(p_filter json, p_limit integer) returns SETOF posthorn.deferred plpgsql volatile body 20aaf60ff62c1183da39cf0f1c75a5f1
 function tick_of(p_slot smallint, p_id bigint) returns posthorn.tick plpgsql volatile body b42d63568f4791a19b26e8ab22275e79
 function waiting_in_log(p_subscription integer, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone) returns record plpgsql volatile body df1821e18d93c3ac2ed8e225a0bf1fa6
-function waiting_status(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json sql stable body b915851f9d24970647965ac359a1e443
+function waiting_status(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json sql stable body f26d84255ef1661bd6412ba167bd4835
 function watch(p_every_ms integer) returns json plpgsql volatile body 5a223c70f7fd0a68d2c6ae815dead3a0
 function where_in_log(p_id bigint, p_nonce bigint, OUT slot smallint, OUT lane integer, OUT contract integer, OUT published_at timestamp with time zone, OUT xid xid8) returns record plpgsql stable body 7ee6ca48698cb0ecdeafc6098648ed19
-function why(p_public text) returns json plpgsql stable body 903653eb0a45d8f991a21efab35e1372
+function why(p_public text) returns json plpgsql stable body 6ef99b7193614907e013f2715606ad30
 function why_attended(p_subscription text, p_contract text) returns jsonb sql stable body da97fb08f204a252c79ed6be3d38a031
 function why_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8) returns json plpgsql stable body 7508c628df1513acbd7abc378577d64c
 function why_position(p_subscription integer, p_lane integer) returns posthorn."position" plpgsql stable body 6bbd03a374c34d93f598398d1dbc5053
-function why_waiting(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json sql stable body 2871a29db98ece4df67d64142ec37879
+function why_told(p_receiver json, p_id bigint, p_nonce bigint) returns jsonb plpgsql stable body ee93a8b0ebdf5cd68af6148fd37277f7
+function why_waiting(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json sql stable body 21217a4b0c5c4ab2f7ad4f06fbcef999
 function why_worker(p_worker bigint) returns json sql stable body 9ddabcf5afb83430c7aeea7a6ef57a7b
 function with_entry(p_history json, p_entry json) returns json sql immutable body a15cccef8df84c92960291c9ddaab65b
+function with_outcome(p_subscription integer, p_message bigint, p_nonce bigint, p_contract integer, p_status json) returns json plpgsql stable body d5e8d3ea894443ff25906d391e6218fc
+function without_marked(p_subscription integer, p_batch posthorn.batch) returns posthorn.batch plpgsql volatile body 040541ff6cc012a875e1ee1613c82971
+function without_requested(p_subscription integer, p_ids bigint[]) returns bigint[] plpgsql volatile body 6564559379672cc34752598c9db8bfd6
 function work(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_parts json) returns text plpgsql volatile body 2c9b2a03ad1b30441d7aa441395a4f10
+function write_cancelled(p_row posthorn.deferred, p_reason text, p_by text) returns void plpgsql volatile body d11b5a752f057ad816510a72e20824fe
 function write_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_messages bigint[], p_message_slots smallint[]) returns void plpgsql volatile body 6fd3d8191dc088e22f07e731fcb18676
 function write_many(p_home text, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json) returns text plpgsql volatile body 567c2c9c54ef024ae065b6a06b3220e4
 function write_one(p_home text, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json) returns text plpgsql volatile body 393cae2f31429241c29c7b4ba74f115a
+function write_progress(p_worker bigint, p_values json, p_ended json) returns void plpgsql volatile body bf9822207ac3685cf6c6f309017dbd03
 function write_tick(p_slot smallint, p_id bigint, p_ceiling_id bigint, p_snapshot pg_snapshot) returns void plpgsql volatile body 4fa474e87c84bd27cc61a474937c9b24
 
 -- triggers
@@ -855,6 +921,9 @@ sequence alert_id_seq: nobody
 view alerts: nobody
 table attendance: nobody
 view backlog: nobody
+table cancel_mark: nobody
+table cancel_request: nobody
+table cancelled: nobody
 table channel: nobody
 sequence channel_id_seq: nobody
 table claim_1: nobody
@@ -899,6 +968,8 @@ table message_7: nobody
 table message_8: nobody
 sequence message_id: nobody
 table migration: nobody
+table progress: nobody
+table result: nobody
 table ring: nobody
 table settlement_1: nobody
 table settlement_2: nobody
@@ -929,6 +1000,11 @@ function append_list_of(p_slot smallint, p_messages json): nobody
 function append_of(p_slot smallint, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json): nobody
 function append_one_of(p_slot smallint, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json): nobody
 function by_slot(p_signature text, p_returns text, p_body text): nobody
+function cancel(message text, by text): nobody
+function cancel_instead(p_row posthorn.deferred, p_next json): nobody
+function cancel_message(p_public text, p_by text): nobody
+function cancel_requests(p_worker bigint): nobody
+function cancel_waiting(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint, p_by text): nobody
 function check_contract(p_name text, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_by text, p_new_kind posthorn.kind, p_new_channel text, p_new_keyed boolean, p_new_owner text, p_new_by text): nobody
 function claim(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer): nobody
 function claim_of(p_slot smallint, p_claim bigint): nobody
@@ -940,10 +1016,12 @@ function crossed_alerts(): nobody
 function dead_workers(): nobody
 function delivery_of(p_subscription integer, p_lane integer, p_message bigint, p_slot smallint): nobody
 function discard(p_filter json, p_by text, p_reason text, p_limit integer): nobody
+function end_by_now(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint): nobody
 function end_deferred(p_deferred bigint, p_token bigint, p_outcome posthorn.outcome): nobody
 function end_held_of(p_slot smallint, p_subscription integer, p_message bigint, p_delivery integer, p_outcome posthorn.outcome, p_claim bigint, p_token bigint): nobody
 function end_in_transaction(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_say json): nobody
 function end_of(p_slot smallint, p_subscription integer, p_message bigint, p_delivery integer, p_outcome posthorn.outcome, p_claim bigint, p_worker bigint): nobody
+function end_with_result(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_say json, p_nonce bigint, p_result json): nobody
 function error_groups(p_filter json, p_limit integer, p_read integer): nobody
 function fate_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8, OUT state text, OUT at timestamp with time zone, OUT delivery integer, OUT outcome text, OUT worker bigint, OUT lane_at posthorn."position"): nobody
 function fleet(): nobody
@@ -960,6 +1038,7 @@ function is_locked(p_key bigint): nobody
 function is_passed(p_at posthorn."position", p_id bigint, p_xid xid8): nobody
 function is_ready(p_ring posthorn.ring, p_subscription integer, p_lane integer, p_channel integer): nobody
 function item(p_id bigint, p_nonce bigint, p_slot smallint, p_contract integer, p_key text, p_payload json, p_headers json, p_published_at timestamp with time zone): nobody
+function keep_result(p_subscription integer, p_message bigint, p_nonce bigint, p_result json): nobody
 function late_page(p_slots smallint[], p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer): nobody
 function late_page_of(p_slot smallint, p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer): nobody
 function late_xids(p_slots smallint[], p_channel integer, p_lane integer, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot): nobody
@@ -972,6 +1051,7 @@ function log_status(p_subscription posthorn.subscription, p_lane integer, p_id b
 function merged(p_slots smallint[], p_batches posthorn.batch[], p_limit integer): nobody
 function message_of(p_slot smallint, p_channel integer, p_lane integer, p_id bigint): nobody
 function message_status(p_public text): nobody
+function message_statuses(p_publics json): nobody
 function new_lanes(p_subscription integer, p_lanes integer, p_from_start boolean): nobody
 function newest_claim_at(p_subscription integer): nobody
 function newest_claim_of(p_slot smallint, p_subscription integer, p_lane integer): nobody
@@ -989,6 +1069,7 @@ function parts_of(p_slot smallint, p_claim bigint): nobody
 function peek(p_worker bigint, p_subscriptions json, p_seen text, p_watch boolean): nobody
 function plain_plans(): nobody
 function position_of(p_subscription integer, p_lane integer): nobody
+function prune(p_every_ms integer, p_limit integer): nobody
 function public_id(p_id bigint, p_nonce bigint): nobody
 function publish(name text, payload json, key text, headers json): nobody
 function raise_lost(p_what json): nobody
@@ -1001,6 +1082,7 @@ function register_contract(p_name text, p_version integer, p_kind posthorn.kind,
 function register_subscription(p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text): nobody
 function register_worker(p_service text, p_host text, p_pid integer, p_timeout_ms integer, p_session_key bigint, p_backends json, p_attends json): nobody
 function registered(): nobody
+function request_cancel(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint, p_by text): nobody
 function rescue(p_limit integer): nobody
 function rescue_claim(p_worker posthorn.worker, p_claim posthorn.claim_1): nobody
 function rescue_deferred(p_worker posthorn.worker): nobody
@@ -1010,6 +1092,7 @@ function send(name text, payload json, key text, headers json): nobody
 function settle(p_parts json, p_ends json, p_say json): nobody
 function settle_part_of(p_slot smallint, p_claim bigint, p_token bigint, p_part integer, p_outcome posthorn.outcome, p_closes boolean, p_messages bigint[]): nobody
 function slot_of_claim(p_claim bigint): nobody
+function sweep_cancel_requests(p_limit integer): nobody
 function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer): nobody
 function take_letters(p_filter json, p_limit integer): nobody
 function tick_of(p_slot smallint, p_id bigint): nobody
@@ -1021,11 +1104,17 @@ function why(p_public text): nobody
 function why_attended(p_subscription text, p_contract text): nobody
 function why_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8): nobody
 function why_position(p_subscription integer, p_lane integer): nobody
+function why_told(p_receiver json, p_id bigint, p_nonce bigint): nobody
 function why_waiting(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint): nobody
 function why_worker(p_worker bigint): nobody
 function with_entry(p_history json, p_entry json): nobody
+function with_outcome(p_subscription integer, p_message bigint, p_nonce bigint, p_contract integer, p_status json): nobody
+function without_marked(p_subscription integer, p_batch posthorn.batch): nobody
+function without_requested(p_subscription integer, p_ids bigint[]): nobody
 function work(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_parts json): nobody
+function write_cancelled(p_row posthorn.deferred, p_reason text, p_by text): nobody
 function write_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_messages bigint[], p_message_slots smallint[]): nobody
 function write_many(p_home text, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json): nobody
 function write_one(p_home text, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json): nobody
+function write_progress(p_worker bigint, p_values json, p_ended json): nobody
 function write_tick(p_slot smallint, p_id bigint, p_ceiling_id bigint, p_snapshot pg_snapshot): nobody

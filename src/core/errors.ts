@@ -271,7 +271,8 @@ export const errorCodes = {
   PH_RESULT_GONE: {
     class: "NoResultError",
     retryable: false,
-    meaning: "The message succeeded, and its result has been kept for its time and is gone, or its handler stored none.",
+    meaning:
+      "The message succeeded, and its result has been kept for its time and is gone, or its handler stored none.",
   },
   PH_NO_RESULT: {
     class: "NoResultError",

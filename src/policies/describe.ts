@@ -12,6 +12,8 @@ export interface PolicyDescription {
   readonly mayBeLost: boolean;
   readonly runEndsAfterMs: number;
   readonly deadLettersKeptMs: number;
+  /** Of a queue. */
+  readonly resultsKeptMs?: number;
   readonly toldAfterMs: number;
   readonly toldAtBacklog: number;
   readonly toldAtDeadLetters: number;
@@ -31,6 +33,7 @@ export function describePolicyAsData(policy: CheckedPolicy): PolicyDescription {
     mayBeLost: policy.idempotency === "at-most-once",
     runEndsAfterMs: policy.visibilityTimeoutMs,
     deadLettersKeptMs: policy.deadLetter.keepMs,
+    ...(policy.results === undefined ? {} : { resultsKeptMs: policy.results.keepMs }),
     toldAfterMs: policy.alerts.oldestAgeMs,
     toldAtBacklog: policy.alerts.backlog,
     toldAtDeadLetters: policy.alerts.deadLetters,
@@ -49,6 +52,7 @@ export function describePolicy(policy: CheckedPolicy): string {
     `up to ${count(data.atOnce)} at once in each process`,
     `a run is ended after ${durationInWords(data.runEndsAfterMs)}`,
     `dead letters are kept for ${durationInWords(data.deadLettersKeptMs)}`,
+    ...(data.resultsKeptMs === undefined ? [] : [`results for ${durationInWords(data.resultsKeptMs)}`]),
     told(data),
   ].join("; ");
 }

@@ -41,6 +41,19 @@ export interface Policy<I extends Idempotency = Idempotency> {
   readonly concurrency?: number;
 }
 
+/** The policy of a queue of commands. */
+export interface QueuePolicy<I extends Idempotency = Idempotency> extends Policy<I> {
+  /** What becomes of what handlers return, where the contract has a result. */
+  readonly results?: {
+    /**
+     * How long a result can be read. Too small and whoever asks comes too late; too large and results take space.
+     *
+     * Default 86400000, a day. Range 1 to 315360000000.
+     */
+    readonly keepMs?: number;
+  };
+}
+
 /** A policy after `checkPolicy`: complete and frozen. */
 export interface CheckedPolicy {
   readonly idempotency: Idempotency;
@@ -50,6 +63,8 @@ export interface CheckedPolicy {
   readonly deadLetter: { readonly keepMs: number };
   readonly alerts: Alerts;
   readonly concurrency: number;
+  /** Of a queue. */
+  readonly results?: { readonly keepMs: number };
 }
 
 const duration = { type: "duration", min: 1, max: limits.durationMs } as const;
@@ -175,6 +190,17 @@ export const policyFields = {
     max: limits.concurrency,
     default: 10,
   },
+  results: {
+    type: "object",
+    doc: "What becomes of the results of its commands",
+    fields: {
+      keepMs: {
+        ...duration,
+        doc: "How long a result can be read; too small and whoever asks comes too late, too large and they take space",
+        default: 86_400_000,
+      },
+    },
+  },
   rateLimit: planned("Handlers that begin within a time, in the whole fleet"),
   backlogLimit: planned("What a producer meets when too much waits"),
   circuitBreaker: planned("Stops and probes when everything fails"),
@@ -182,7 +208,9 @@ export const policyFields = {
   batch: planned("Several messages for one run of the handler"),
 } as const satisfies Fields;
 
-/** `topic` beside the six decisions. */
+const { results: _ofCommands, ...fieldsOfEvents } = policyFields;
+
+/** `topic` beside the six decisions. An event has no result. */
 export const subscriptionFields = {
   topic: {
     type: "custom",
@@ -191,7 +219,7 @@ export const subscriptionFields = {
     required: true,
     check: (value: unknown) => checkName(value, "topic"),
   },
-  ...policyFields,
+  ...fieldsOfEvents,
 } as const satisfies Fields;
 
 /**
@@ -200,7 +228,9 @@ export const subscriptionFields = {
  * Errors: `ConfigurationError` naming every missing decision at once; `NotBuiltError` for what is planned.
  */
 export function checkPolicy(value: unknown, where: string): CheckedPolicy {
-  return checkRelations(checkOptions(value, policyFields, where, { noun: "decision" }), where);
+  const policy = checkOptions(value, policyFields, where, { noun: "decision" });
+  const results = policy.results ?? checkOptions({}, policyFields.results.fields, where);
+  return checkRelations(Object.freeze({ ...policy, results }), where);
 }
 
 /** Checks the options of a subscription: its topic, and its policy as `checkPolicy` does. */

@@ -5,12 +5,12 @@ import type { Database, Executor } from "../core/database.js";
 import { errorOf, WouldDeadlockError } from "../core/errors.js";
 import { limits } from "../core/limits.js";
 import { show } from "../core/show.js";
-import { type Written, writeMessages } from "../store/publish.js";
+import { publicId, type Written, writeMessages } from "../store/publish.js";
 import { asOutgoing } from "./buffer.js";
 import type { Catalog } from "./catalog.js";
 import { type Said, say } from "./prepare.js";
 import { type Asking, SentReceipt } from "./receipt.js";
-import type { PublishOptions, ReceiptOf, Say, SendOptions } from "./say.js";
+import type { PublishOptions, Receipt, ReceiptOf, Say, SendOptions } from "./say.js";
 import type { Waker } from "./waker.js";
 
 /** What producing needs; made once by the instance. */
@@ -61,7 +61,7 @@ class Sayer implements Say {
     options?: SendOptions,
   ): Promise<ReceiptOf<C>[]> {
     const places = await this.#write(each("command", verb, command, payloads, options));
-    return places.map((place) => new SentReceipt(this.#asking, place) as ReceiptOf<C>);
+    return places.map((place) => new SentReceipt(this.#asking, command, publicId(place)) as Receipt as ReceiptOf<C>);
   }
 }
 

@@ -49,6 +49,9 @@ export interface ReceiverFacts {
   /** Messages a second that left the queue in the last minute; null when none did. */
   readonly perSecond?: number | null;
   readonly error?: ErrorFacts;
+  readonly progress?: unknown;
+  readonly cancelRequestedAt?: string;
+  readonly cancelRequestedBy?: string;
   readonly lastEntry?: { readonly outcome: string; readonly endedAt?: string; readonly by?: string };
   readonly attended: Attendance;
 }

@@ -26,7 +26,18 @@ export interface BaseContext extends SayBuffered {
    * One effect, one key: `idempotencyKey("charge")` and `idempotencyKey("mail")` differ. Letters and digits only.
    */
   idempotencyKey(effect?: string): string;
+  /**
+   * Tells how far the run is: a number from 0 to 1, or a small JSON value. The last one stands in `status().progress` while it runs.
+   *
+   * Written at most once a second, beside the handler's transaction, and forgotten with the end of the run. Never fails the handler: what is not a
+   * value of this kind is told to the logger. On a database with one connection (PGlite, embedded), nothing is shown of a handler in transaction
+   * mode, which holds it.
+   */
+  progress(value: ProgressValue): void;
 }
+
+/** How far a run is. */
+export type ProgressValue = number | string | readonly unknown[] | { readonly [name: string]: unknown };
 
 /** `tx` exists only where the policy says `idempotency: "transaction"`. */
 export type Context<I extends string, Tx> = BaseContext &
@@ -47,6 +58,7 @@ export class RunContext implements BaseContext {
   readonly attempt: number;
   readonly send: SayBuffered["send"];
   readonly publish: SayBuffered["publish"];
+  readonly progress: BaseContext["progress"];
 
   constructor(
     delivery: Delivery,
@@ -54,11 +66,13 @@ export class RunContext implements BaseContext {
     contract: { readonly name: string; readonly version: number },
     controller: () => AbortController,
     saying: () => SayBuffered,
+    progress: BaseContext["progress"],
   ) {
     this.#delivery = delivery;
     this.#reader = reader;
     this.#contract = contract;
     this.#controller = controller;
+    this.progress = progress;
     this.attempt = delivery.attempts + 1;
     // Properties of its own, because users take a context apart, copy it and wrap its verbs.
     this.send = (command, payload, options) => saying().send(command, payload, options);

@@ -6,7 +6,7 @@
  */
 import { groupBy } from "../core/group.js";
 import type { Batch } from "../producer/buffer.js";
-import type { Delivery, End, Hold, Part } from "../store/work.js";
+import type { Delivery, End, Hold, Part, StoredResult } from "../store/work.js";
 
 interface OpenClaim {
   readonly claim: string;
@@ -81,11 +81,12 @@ export class Ledger {
     );
   }
 
-  /** Succeeded in a claim-settling mode, with what the handler said. */
-  succeeded(delivery: Delivery, batch: Batch): void {
+  /** Succeeded in a claim-settling mode, with what the handler said and returned. */
+  succeeded(delivery: Delivery, batch: Batch, result?: StoredResult): void {
     if (batch.messages.length > 0) this.#says.push({ delivery, batch });
     else batch.committed([]);
-    if (delivery.hold.from === "log") this.#change(delivery.hold, (claim) => claim.succeeded.push(delivery.id));
+    if (result !== undefined) this.ended({ delivery, outcome: "succeeded", next: { result }, ends: false });
+    else if (delivery.hold.from === "log") this.#change(delivery.hold, (claim) => claim.succeeded.push(delivery.id));
     else this.ended({ delivery, outcome: "succeeded", next: null, ends: false });
   }
 

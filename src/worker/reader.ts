@@ -6,8 +6,7 @@
  * statement of a reader is under way at a time, so that the parts of a claim are written in order.
  */
 import type { Executor } from "../core/database.js";
-import { StoppedError } from "../core/errors.js";
-import type { Logger } from "../core/logger.js";
+import { CancelledError, StoppedError } from "../core/errors.js";
 import { Loop } from "../core/loop.js";
 import { publicId } from "../store/publish.js";
 import type { SubscriptionIds } from "../store/registry.js";
@@ -26,7 +25,6 @@ export interface ReaderOptions extends Running {
   readonly session: Executor;
   /** In transaction mode: the transactions that this process may hold open, shared with its other readers. */
   readonly slots: Slots;
-  readonly logger: Logger;
   /** These channels got messages that handlers said. */
   readonly onSaid: (channels: ReadonlySet<number>) => void;
   /** Whether a live worker somewhere has a handler for this contract. */
@@ -286,7 +284,9 @@ export class Reader {
     void run.execute().then((ran) => {
       this.#runs.delete(run);
       this.#slots?.give(1);
+      if (run.told) this.options.progress.ended(run.delivery);
       if (!this.#broken) this.#ran(run.delivery, ran);
+      this.options.asking.settlements.near(run.delivery, ran.kind === "committed");
       this.#notify();
       this.#loop.wake();
     });
@@ -295,7 +295,7 @@ export class Reader {
   #ran(delivery: Delivery, ran: Ran): void {
     switch (ran.kind) {
       case "succeeded":
-        this.#ledger.succeeded(delivery, ran.batch);
+        this.#ledger.succeeded(delivery, ran.batch, ran.result);
         return;
       case "committed":
         this.#ledger.endedElsewhere(delivery);
@@ -306,19 +306,29 @@ export class Reader {
         return;
       case "ended":
         this.#ledger.ended(ran.end);
-        this.#tell(ran.end, ran.error);
+        this.#tell(ran.end, ran.error, ran.cancelled);
+    }
+  }
+
+  /** Somebody asked to cancel a message; its run may be here. */
+  cancel(message: string): void {
+    for (const run of this.#runs) {
+      if (run.delivery.id !== message) continue;
+      const id = publicId(run.delivery);
+      run.cancel(new CancelledError("PH_CANCELLED", `Somebody asked to cancel the message ${id}.`, { id }));
     }
   }
 
   /** An error is never only in the database: it is told when it happens, as it is kept in the history and without the payload. */
-  #tell({ delivery, outcome, next }: End, thrown: unknown): void {
+  #tell({ delivery, outcome, next }: End, thrown: unknown, cancelled = false): void {
     const { name, logger, handlers } = this.options;
     const what = `${handlers.get(delivery.contract)?.contract.name ?? "a message"} in "${name}"`;
     const facts = { reader: name, message: publicId(delivery), attempt: delivery.attempts + 1 };
     if (outcome === "invalid") {
       logger.warn(`${what} does not fit its schema; it is in the invalid list`, { ...facts, ...next });
     }
-    if (outcome !== "failed" || next === null) return;
+    if (cancelled) logger.info(`${what} was cancelled while it ran`, facts);
+    if (outcome !== "failed" || next === null || cancelled) return;
     const error = failureOf(thrown);
     const why = error.message.slice(0, 200);
     if ("dead" in next)

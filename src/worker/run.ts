@@ -2,22 +2,32 @@
  * Runs one message: schema, handler, deadline, and in transaction mode the end that commits with the effects. Never throws; returns
  * what is left to be settled. If the process dies anywhere in here, the delivery has no end, and a rescuer gives it one.
  */
-import { checkResult, type Received, receive } from "../contracts/check.js";
+import { checkResult, type PreparedResult, type Received, receive } from "../contracts/check.js";
 import type { AnyContract } from "../contracts/contract.js";
 import type { Database, OpenTransaction } from "../core/database.js";
 import { ClaimLostError, DatabaseUnavailableError, DeadlineError } from "../core/errors.js";
 import { limits } from "../core/limits.js";
-import type { CheckedPolicy } from "../policies/policy.js";
+import type { Logger } from "../core/logger.js";
+import { type CheckedPolicy, policyFields } from "../policies/policy.js";
 import { asSay, type Batch, Buffer, nothingSaid } from "../producer/buffer.js";
 import type { Catalog } from "../producer/catalog.js";
 import type { Asking } from "../producer/receipt.js";
 import { runSealed } from "../producer/transaction.js";
 import type { Place } from "../store/publish.js";
+import { endWithResult } from "../store/results.js";
 import { mapped } from "../store/sqlstate.js";
-import { type Delivery, type End, endInTransaction, endStatement, type Next } from "../store/work.js";
+import {
+  type Delivery,
+  type End,
+  endInTransaction,
+  endStatement,
+  type Next,
+  type StoredResult,
+} from "../store/work.js";
 import { RunContext } from "./context.js";
 import type { Deadlines } from "./deadlines.js";
 import { afterFailure, afterUnknown, entryOf, failureOf, type WorkerIdentity } from "./failure.js";
+import { checkProgress, type Progress } from "./progress.js";
 
 export interface Handled {
   readonly contract: AnyContract;
@@ -33,14 +43,16 @@ export interface Running {
   readonly asking: Asking;
   readonly worker: WorkerIdentity;
   readonly deadlines: Deadlines;
+  readonly progress: Progress;
+  readonly logger: Logger;
 }
 
 /** What is left to be done about a run. */
 export type Ran =
-  | { readonly kind: "succeeded"; readonly batch: Batch }
+  | { readonly kind: "succeeded"; readonly batch: Batch; readonly result?: StoredResult }
   /** Ended with its effects in the handler's own transaction; `channels` got messages. */
   | { readonly kind: "committed"; readonly channels: ReadonlySet<number> }
-  | { readonly kind: "ended"; readonly end: End; readonly error?: unknown }
+  | { readonly kind: "ended"; readonly end: End; readonly error?: unknown; readonly cancelled?: boolean }
   /** Somebody else ended it. */
   | { readonly kind: "lost" };
 
@@ -62,6 +74,10 @@ export class Run {
   #abort: ((reason: Error) => void) | undefined;
   #aborted: Error | undefined;
   #released = false;
+  /** Somebody asked to cancel it: its signal has fired, and the handler may end as it likes. */
+  #cancelled: Error | undefined;
+  /** Whether its handler told of its progress. */
+  told = false;
   #buffer: Buffer | undefined;
   /** The handler has ended, or what it says has no meaning any more. */
   #over = false;
@@ -88,6 +104,13 @@ export class Run {
   release(reason: Error): void {
     this.#released = this.#aborted === undefined;
     this.abort(reason);
+  }
+
+  /** Fires the signal, and lets the handler decide. The database makes the end of it: of a run that fails now, cancelled. */
+  cancel(reason: Error): void {
+    if (this.#aborted !== undefined || this.#cancelled !== undefined) return;
+    this.#cancelled = reason;
+    this.#controller?.abort(reason);
   }
 
   /** Resolves when it has ended; never rejects. Few promises: this is the path of every message. */
@@ -129,8 +152,14 @@ export class Run {
   }
 
   async #checked(result: unknown, said: Buffer | undefined): Promise<Ran> {
-    await checkResult(this.#handled.contract, result);
-    return { kind: "succeeded", batch: (await said?.ready()) ?? nothingSaid };
+    const stored = this.#stored(await checkResult(this.#handled.contract, result));
+    const batch = (await said?.ready()) ?? nothingSaid;
+    return stored === undefined ? { kind: "succeeded", batch } : { kind: "succeeded", batch, result: stored };
+  }
+
+  #stored({ json }: PreparedResult): StoredResult | undefined {
+    if (json === null) return undefined;
+    return { text: json, keepMs: this.#running.policy.results?.keepMs ?? policyFields.results.fields.keepMs.default };
   }
 
   /** Effects, outgoing messages and the end commit together, or not at all. */
@@ -142,14 +171,14 @@ export class Run {
       const context = Object.defineProperty(this.#context(), "tx", { value: open.native, enumerable: true });
       const result = await this.#handle(() => runSealed(open, async () => this.#handled.handler(payload, context)));
       const said = this.#said();
-      await checkResult(this.#handled.contract, result);
+      const stored = this.#stored(await checkResult(this.#handled.contract, result));
       const batch = (await said?.ready(open)) ?? nothingSaid;
-      if (batch.messages.length === 0) {
+      if (batch.messages.length === 0 && stored === undefined) {
         if (this.#aborted !== undefined) throw this.#aborted;
         await this.#endWith(open);
       } else {
         const { list, committed } = asSay(batch);
-        const places = await this.#end(open, list);
+        const places = await this.#end(open, list, stored);
         if (this.#aborted !== undefined) throw this.#aborted;
         await open.commit();
         committed(places);
@@ -166,6 +195,7 @@ export class Run {
   #handle(handler: () => unknown): Promise<unknown> {
     // It was released or given up while its schema or its transaction was waited for: somebody else may run it already.
     if (this.#aborted !== undefined) return Promise.reject(this.#aborted);
+    if (this.#cancelled !== undefined) return Promise.reject(this.#cancelled);
     try {
       return this.#within(handler());
     } catch (error) {
@@ -184,8 +214,9 @@ export class Run {
     }
   }
 
-  async #end(open: OpenTransaction, say: string | null): Promise<readonly Place[]> {
+  async #end(open: OpenTransaction, say: string | null, stored?: StoredResult): Promise<readonly Place[]> {
     try {
+      if (stored !== undefined) return await endWithResult(open, this.delivery, open.startedAt, say, stored);
       return await endInTransaction(open, this.delivery, open.startedAt, say);
     } catch (error) {
       this.#lost = error instanceof ClaimLostError;
@@ -217,13 +248,35 @@ export class Run {
 
   #context(): RunContext {
     const { name, version } = this.#handled.contract;
-    return new RunContext(this.delivery, this.#running.name, { name, version }, () => this.#signalling(), this.#saying);
+    const contract = { name, version };
+    return new RunContext(
+      this.delivery,
+      this.#running.name,
+      contract,
+      () => this.#signalling(),
+      this.#saying,
+      this.#progress,
+    );
   }
+
+  /** Of a handler in transaction mode that holds the only connection, nothing could be written before it ends. */
+  readonly #progress = (value: unknown): void => {
+    const { database, logger, progress } = this.#running;
+    if (this.#over || (this.#ends && database.single)) return;
+    try {
+      const checked = checkProgress(value);
+      this.told = true;
+      progress.tell(this.delivery, checked);
+    } catch (error) {
+      logger.warn(`the handler of ${this.#handled.contract.name} told a progress that cannot be kept`, { error });
+    }
+  };
 
   #signalling(): AbortController {
     if (this.#controller === undefined) {
       this.#controller = new AbortController();
-      if (this.#aborted !== undefined) this.#controller.abort(this.#aborted);
+      const reason = this.#aborted ?? this.#cancelled;
+      if (reason !== undefined) this.#controller.abort(reason);
     }
     return this.#controller;
   }
@@ -274,7 +327,8 @@ export class Run {
     const once = policy.idempotency === "at-most-once";
     const handedBack = this.#released && error === this.#aborted;
     if (handedBack && !once) return { kind: "ended", end: released(delivery, this.#ends) };
-    const entry = entryOf(delivery, "failed", worker, this.#startedAt, failureOf(error));
+    const cancelled = this.#cancelled !== undefined;
+    const entry = entryOf(delivery, cancelled ? "cancelled" : "failed", worker, this.#startedAt, failureOf(error));
     if (handedBack) {
       // It has begun and may go on: nobody may run it again.
       return {
@@ -284,7 +338,7 @@ export class Run {
       };
     }
     const next = this.#afterTrouble(error) ?? afterFailure(delivery, policy);
-    return { kind: "ended", end: { delivery, outcome: "failed", entry, next, ends: this.#ends }, error };
+    return { kind: "ended", end: { delivery, outcome: "failed", entry, next, ends: this.#ends }, error, cancelled };
   }
 
   /** Our own trouble with the database is not the message's fault: no attempt is burnt, but it is told. */

@@ -12,7 +12,7 @@ import { instanceFields, startFields, stopFields } from "../../src/instance/opti
 import { policyFields, retryFields, subscriptionFields } from "../../src/policies/policy.js";
 import { askFields } from "../../src/producer/ask.js";
 import { sayFields } from "../../src/producer/prepare.js";
-import { settledFields } from "../../src/producer/receipt.js";
+import { resultFields, settledFields } from "../../src/producer/receipt.js";
 import { root } from "./sources.js";
 
 export interface OptionTable {
@@ -37,6 +37,7 @@ export const optionTables: readonly OptionTable[] = [
   { source: "sayFields", title: "`send(command, payload, { … })`", fields: sayFields.send },
   { source: "sayFields", title: "`publish(event, payload, { … })`", fields: sayFields.publish },
   { source: "settledFields", title: "`receipt.settled({ … })`", fields: settledFields },
+  { source: "resultFields", title: "`receipt.result({ … })`", fields: resultFields },
   { source: "startFields", title: "`post.start({ … })`", fields: startFields },
   { source: "stopFields", title: "`post.stop({ … })`", fields: stopFields },
   { source: "askFields", title: "`ask(query, request, { … })`", fields: askFields },
