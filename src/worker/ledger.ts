@@ -83,6 +83,7 @@ export class Ledger {
 
   /** Succeeded in a claim-settling mode, with what the handler said and returned. */
   succeeded(delivery: Delivery, batch: Batch, result?: StoredResult): void {
+    if (this.#isLost(delivery)) return;
     if (batch.messages.length > 0) this.#says.push({ delivery, batch });
     else batch.committed([]);
     if (result !== undefined) this.ended({ delivery, outcome: "succeeded", next: { result }, ends: false });
@@ -106,9 +107,15 @@ export class Ledger {
 
   /** An end with a consequence. */
   ended(end: End): void {
+    if (this.#isLost(end.delivery)) return;
     this.#since ??= performance.now();
     this.#ends.push(end);
     if (end.delivery.hold.from === "log") this.#change(end.delivery.hold, () => undefined);
+  }
+
+  /** Its claim was ended by others. Without a part of the claim beside it, nothing would fence what is written for it. */
+  #isLost({ hold }: Delivery): boolean {
+    return hold.from === "log" && !this.#open.has(hold.claim);
   }
 
   #change(hold: LogHold, change: (claim: OpenClaim) => void): void {
