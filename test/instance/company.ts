@@ -22,7 +22,10 @@ export async function companyIn(open: () => Promise<Home>): Promise<Company> {
     posts.push(post);
     return post;
   };
-  await make().migrate();
+  // A folder is held by one instance at a time.
+  const first = make();
+  await first.migrate();
+  await first.stop();
   const close = async () => {
     await Promise.all(posts.map((post) => post.stop({ graceMs: 0 })));
     await home.close();
