@@ -12,7 +12,7 @@ export interface PolicyDescription {
   readonly mayBeLost: boolean;
   readonly runEndsAfterMs: number;
   readonly deadLettersKeptMs: number;
-  /** Of a queue. */
+  /** Of a queue, where it was said. */
   readonly resultsKeptMs?: number;
   readonly toldAfterMs: number;
   readonly toldAtBacklog: number;

@@ -63,7 +63,7 @@ export interface CheckedPolicy {
   readonly deadLetter: { readonly keepMs: number };
   readonly alerts: Alerts;
   readonly concurrency: number;
-  /** Of a queue. */
+  /** Of a queue, where it was said. */
   readonly results?: { readonly keepMs: number };
 }
 
@@ -228,9 +228,7 @@ export const subscriptionFields = {
  * Errors: `ConfigurationError` naming every missing decision at once; `NotBuiltError` for what is planned.
  */
 export function checkPolicy(value: unknown, where: string): CheckedPolicy {
-  const policy = checkOptions(value, policyFields, where, { noun: "decision" });
-  const results = policy.results ?? checkOptions({}, policyFields.results.fields, where);
-  return checkRelations(Object.freeze({ ...policy, results }), where);
+  return checkRelations(checkOptions(value, policyFields, where, { noun: "decision" }), where);
 }
 
 /** Checks the options of a subscription: its topic, and its policy as `checkPolicy` does. */
