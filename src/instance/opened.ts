@@ -76,7 +76,7 @@ async function connect({ input, service, logger, refuseStopped }: Opening): Prom
   const side = new Side(database);
   const producing: Producing = {
     database,
-    asking: askingOf(database, service, refuseStopped),
+    asking: askingOf(database, side, service, refuseStopped),
     home: null,
     catalog: new Catalog(database, side, service),
     waker: new Waker({
@@ -89,10 +89,11 @@ async function connect({ input, service, logger, refuseStopped }: Opening): Prom
 }
 
 /** Reads for receipts; from inside a transaction on a database with one connection it would wait for itself. */
-function askingOf(database: Database, service: string, refuseStopped: () => void): Asking {
+function askingOf(database: Database, side: Side, service: string, refuseStopped: () => void): Asking {
   const look = (ids: readonly string[]) => messageStatuses(database, ids);
   return {
     service,
+    side,
     settlements: new Settlements({ look, check: refuseStopped }),
     query: (text, params) => database.query(text, params),
     check: (call) => {

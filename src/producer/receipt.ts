@@ -24,6 +24,8 @@ import type { Found, Settlements } from "./settlements.js";
 export interface Asking extends Executor {
   check(call: string): void;
   readonly settlements: Settlements;
+  /** Beside the pool, whose connections handlers may hold all. */
+  readonly side: Executor;
   /** Who cancels, for the record. */
   readonly service: string;
 }
@@ -112,7 +114,7 @@ export class SentReceipt implements ReceiptWithResult<unknown> {
 
   async cancel(): Promise<CancelAnswer> {
     const asking = await this.#ask("receipt.cancel()");
-    return cancelMessage(asking, this.id, asking.service);
+    return cancelMessage(asking.side, this.id, asking.service);
   }
 
   async #ask(call: string): Promise<Asking> {

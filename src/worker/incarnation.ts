@@ -92,7 +92,8 @@ export class Incarnation {
     this.#options = options;
     this.#connections = connections;
     this.#worker = worker;
-    this.#progress = new Progress({ executor: options.side, worker, onError: (error) => this.#warn(error) });
+    const onError = (error: unknown): void => this.#warn(error, "the progress of handlers could not be written");
+    this.#progress = new Progress({ executor: options.side, worker, onError });
     this.ended = new Promise((resolve) => {
       this.#resolveEnd = resolve;
     });
@@ -250,8 +251,8 @@ export class Incarnation {
     return watchEveryMs;
   }
 
-  #warn(error: unknown): void {
-    if (!this.#closing) this.#options.logger.warn("a pass of maintenance failed; it is tried again", { error });
+  #warn(error: unknown, what = "a pass of maintenance failed; it is tried again"): void {
+    if (!this.#closing) this.#options.logger.warn(what, { error });
   }
 
   #break(error: unknown): void {

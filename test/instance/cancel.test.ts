@@ -94,10 +94,11 @@ describe.each(someHomes)("cancel() on $name", (kind) => {
     async (policy) => {
       if (kind.single && policy.idempotency === "transaction") return;
       const DoWork = contract();
-      const begun = gate();
+      const [begun, seen] = [gate(), gate()];
       const post = await working(DoWork, policy, async (n, { signal }) => {
         begun.open();
         await new Promise((resolve) => signal.addEventListener("abort", resolve));
+        await seen.opened;
         return n + 1;
       });
       const receipt = await post.send(DoWork, { n: 1 });
@@ -106,6 +107,7 @@ describe.each(someHomes)("cancel() on $name", (kind) => {
         "signalled",
         expect.any(Date),
       ]);
+      seen.open();
       expect(await receipt.result(soon)).toBe(2);
       expect(await receipt.cancel()).toBe("too-late");
       await post.stop();
@@ -230,6 +232,43 @@ describe.each(twoHomes)("progress() on $name", (kind) => {
       .transaction(({ tx }) => tx.query("select count(*)::int as n from posthorn.progress"));
     expect(rows.rows).toEqual([{ n: 0 }]);
   });
+
+  test.runIf(!kind.single)(
+    "a handler that tells its progress all the time is written about once a second",
+    async () => {
+      const Grind = command("GrindFinely", { queue: "fine-mill", schema: type<object>() });
+      const rows = company.home.rows ?? (async () => []);
+      await rows("create table written (at timestamptz default clock_timestamp())");
+      await rows(
+        "create function note() returns trigger language plpgsql as 'begin insert into public.written default values; return new; end'",
+      );
+      await rows(
+        "create trigger note after insert or update on posthorn.progress for each row execute function note()",
+      );
+      const written = async () => Number((await rows("select count(*)::int as n from written"))[0]?.n);
+      const post = company.make();
+      let told = 0;
+      let enough = false;
+      post.queue("fine-mill", decisions).handle(Grind, async (_payload, { progress }) => {
+        for (; !enough; told += 1) {
+          progress(told / (told + 1));
+          await new Promise((resolve) => setImmediate(resolve));
+        }
+      });
+      await post.start();
+      const receipt = await post.send(Grind, {});
+      await expect.poll(written, { timeout: 20_000 }).toBeGreaterThan(1);
+      enough = true;
+      await receipt.settled(soon);
+      const [gaps] = await rows(
+        "select extract(epoch from min(at - before)) * 1000 as least from (select at, lag(at) over (order by at) as before from written) w",
+      );
+      expect(Number(gaps?.least)).toBeGreaterThan(900);
+      expect(told).toBeGreaterThan(await written());
+      await post.stop();
+      await rows("drop trigger note on posthorn.progress");
+    },
+  );
 
   test("what is no progress is told to the logger and never fails the handler", async () => {
     const Grind = command("GrindWrongly", { queue: "wrong-mill", schema: type<object>() });

@@ -242,6 +242,26 @@ describe.each(twoHomes)("results on $name", (kind) => {
     await post.stop();
   });
 
+  test.runIf(kind.single)(
+    "what would wait for the transaction that it is called from is refused, where there is one connection",
+    async () => {
+      const Count = contract();
+      const post = company.make();
+      const receipt = await post.send(Count, { n: 1 });
+      const codes = await post.transaction(async () => {
+        const calls = [
+          () => receipt.status(),
+          () => receipt.settled(soon),
+          () => receipt.result(soon),
+          () => receipt.cancel(),
+        ];
+        return Promise.all(calls.map(async (call) => (await rejected(call())).code));
+      });
+      expect(codes).toEqual(Array(4).fill("PH_WOULD_DEADLOCK"));
+      expect(await receipt.cancel()).toBe("cancelled");
+    },
+  );
+
   test("whoever waits is told when the instance stops", async () => {
     const Count = contract();
     const post = company.make();
