@@ -1109,8 +1109,10 @@ declare
   v_row posthorn.deferred;
   v_outcome posthorn.outcome := (p_end ->> 'outcome')::posthorn.outcome;
 begin
+  if p_end ->> 'deferred' is null and not coalesce((p_end ->> 'ends')::boolean, false) then
+    perform posthorn.check_parted(p_end, v_outcome);
+  end if;
   if p_end #> '{next,result}' is not null and p_end ->> 'deferred' is null then
-    -- A part in the same call has ended it, fenced by the claim's token.
     perform posthorn.keep_result((p_end ->> 'subscription')::int, (p_end ->> 'message')::bigint, (p_end ->> 'nonce')::bigint, p_end #> '{next,result}');
     return;
   end if;
@@ -1137,6 +1139,17 @@ begin
     v_row.history := posthorn.with_entry(v_row.history, p_end -> 'entry');
   end if;
   perform posthorn.follow(v_row, v_outcome, p_end -> 'next');
+end $$;
+
+-- check_parted: that a part of its claim has ended a delivery so: the part was fenced, and the claim's row and token outlive a rescue, whose part says
+-- otherwise. Raises PH005.
+create or replace function posthorn.check_parted(p_end json, p_outcome posthorn.outcome) returns void
+language plpgsql as $$
+begin
+  if not exists (select from posthorn.parts_of((p_end ->> 'claimSlot')::smallint, (p_end ->> 'claim')::bigint) t
+      where t.outcome = p_outcome and (t.messages is null or (p_end ->> 'message')::bigint = any (t.messages))) then
+    perform posthorn.raise_lost(json_build_object('claims', json_build_array(p_end ->> 'claim')));
+  end if;
 end $$;
 
 -- delivery_of: the first delivery of a message of the log, as a row that can wait.
