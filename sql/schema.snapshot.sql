@@ -14,6 +14,25 @@ table attendance.contracts integer[] not null
 type batch.ids bigint[]
 type batch.slots smallint[]
 type batch.items text
+table cancel_mark.subscription integer not null
+table cancel_mark.message bigint not null
+table cancel_request.subscription integer not null
+table cancel_request.message bigint not null
+table cancel_request.nonce bigint not null
+table cancel_request.requested_at timestamp with time zone not null
+table cancel_request.requested_by text not null
+table cancelled.subscription integer not null
+table cancelled.message bigint not null
+table cancelled.nonce bigint not null
+table cancelled.contract integer not null
+table cancelled.cancelled_at timestamp with time zone not null
+table cancelled.keep_until timestamp with time zone not null
+table cancelled.cancelled_by text not null
+table cancelled.reason text not null
+table cancelled.delivery integer not null
+table cancelled.attempts integer not null
+table cancelled.published_at timestamp with time zone not null
+table cancelled.history json not null
 table channel.id integer not null identity
 table channel.kind posthorn.kind not null
 table channel.name text not null
@@ -413,6 +432,18 @@ type position.ceiling bigint
 type position.last_id bigint
 type position.late boolean
 type position.late_xids xid8[]
+table progress.subscription integer not null
+table progress.message bigint not null
+table progress.delivery integer not null
+table progress.worker bigint not null
+table progress.at timestamp with time zone not null
+table progress.value json not null
+table result.subscription integer not null
+table result.message bigint not null
+table result.nonce bigint not null
+table result.ended_at timestamp with time zone not null
+table result.keep_until timestamp with time zone not null
+table result.result json not null
 table ring.singleton boolean not null default true
 table ring.slots smallint[] not null
 table ring.slot smallint not null
@@ -541,6 +572,8 @@ table tick_8.ceiling_id bigint not null
 table tick_8.snapshot pg_snapshot not null
 table tick_8.at timestamp with time zone not null
 type turn.taken integer
+type turn.messages bigint[]
+type turn.message_slots smallint[]
 type turn.keys bigint[]
 type turn.open_from bigint
 type turn.ids bigint[]
@@ -568,6 +601,12 @@ constraint alert_subscription_fkey on posthorn.alert FOREIGN KEY (subscription) 
 constraint attendance_pkey on posthorn.attendance PRIMARY KEY (worker, subscription)
 constraint attendance_subscription_fkey on posthorn.attendance FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint attendance_worker_fkey on posthorn.attendance FOREIGN KEY (worker) REFERENCES posthorn.worker(id) ON DELETE CASCADE
+constraint cancel_mark_pkey on posthorn.cancel_mark PRIMARY KEY (subscription, message)
+constraint cancel_mark_subscription_fkey on posthorn.cancel_mark FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
+constraint cancel_request_pkey on posthorn.cancel_request PRIMARY KEY (subscription, message)
+constraint cancel_request_subscription_fkey on posthorn.cancel_request FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
+constraint cancelled_pkey on posthorn.cancelled PRIMARY KEY (subscription, message)
+constraint cancelled_subscription_fkey on posthorn.cancelled FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint channel_kind_name_key on posthorn.channel UNIQUE (kind, name)
 constraint channel_lanes_check on posthorn.channel CHECK (((lanes >= 1) AND (lanes <= 1024)))
 constraint channel_name_check on posthorn.channel CHECK (((length(name) >= 1) AND (length(name) <= 80)))
@@ -601,6 +640,10 @@ constraint maintenance_pkey on posthorn.maintenance PRIMARY KEY (name)
 constraint migration_pkey on posthorn.migration PRIMARY KEY (n)
 constraint parked_key_pkey on posthorn.parked_key PRIMARY KEY (subscription, key)
 constraint parked_key_subscription_fkey on posthorn.parked_key FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
+constraint progress_pkey on posthorn.progress PRIMARY KEY (subscription, message)
+constraint progress_subscription_fkey on posthorn.progress FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
+constraint result_pkey on posthorn.result PRIMARY KEY (subscription, message)
+constraint result_subscription_fkey on posthorn.result FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint ring_pkey on posthorn.ring PRIMARY KEY (singleton)
 constraint ring_singleton_check on posthorn.ring CHECK (singleton)
 constraint ring_slot_check on posthorn.ring CHECK (((slot >= 1) AND (slot <= 8)))
@@ -630,6 +673,10 @@ CREATE UNIQUE INDEX alert_open ON posthorn.alert USING btree (subscription, name
 CREATE UNIQUE INDEX alert_pkey ON posthorn.alert USING btree (id)
 CREATE UNIQUE INDEX attendance_pkey ON posthorn.attendance USING btree (worker, subscription)
 CREATE INDEX attendance_subscription ON posthorn.attendance USING btree (subscription)
+CREATE UNIQUE INDEX cancel_mark_pkey ON posthorn.cancel_mark USING btree (subscription, message)
+CREATE UNIQUE INDEX cancel_request_pkey ON posthorn.cancel_request USING btree (subscription, message)
+CREATE INDEX cancelled_kept ON posthorn.cancelled USING btree (keep_until)
+CREATE UNIQUE INDEX cancelled_pkey ON posthorn.cancelled USING btree (subscription, message)
 CREATE UNIQUE INDEX channel_kind_name_key ON posthorn.channel USING btree (kind, name)
 CREATE UNIQUE INDEX channel_pkey ON posthorn.channel USING btree (id)
 CREATE UNIQUE INDEX circuit_pkey ON posthorn.circuit USING btree (subscription)
@@ -711,6 +758,9 @@ CREATE INDEX message_8_by_id ON posthorn.message_8 USING btree (channel, lane, i
 CREATE INDEX message_8_by_xid ON posthorn.message_8 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id)
 CREATE UNIQUE INDEX migration_pkey ON posthorn.migration USING btree (n)
 CREATE UNIQUE INDEX parked_key_pkey ON posthorn.parked_key USING btree (subscription, key)
+CREATE UNIQUE INDEX progress_pkey ON posthorn.progress USING btree (subscription, message)
+CREATE INDEX result_kept ON posthorn.result USING btree (keep_until)
+CREATE UNIQUE INDEX result_pkey ON posthorn.result USING btree (subscription, message)
 CREATE UNIQUE INDEX ring_pkey ON posthorn.ring USING btree (singleton)
 CREATE INDEX schedule_due ON posthorn.schedule USING btree (due_at)
 CREATE UNIQUE INDEX schedule_pkey ON posthorn.schedule USING btree (name)
@@ -763,18 +813,24 @@ function append_list_of(p_slot smallint, p_messages json) returns json plpgsql v
 function append_of(p_slot smallint, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json) returns bigint[] plpgsql volatile body 45c5f06c2abd999e6d4a936ed3757d77
 function append_one_of(p_slot smallint, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json) returns bigint plpgsql volatile body baf52d5a32b83c756a451f771df5db37
 function by_slot(p_signature text, p_returns text, p_body text) returns void plpgsql volatile body 7bc1910ed31bb853ca2410e5b838a4d1
+function cancel(message text, by text DEFAULT NULL::text) returns text sql volatile body 57cff3bfb1c055aa54af69db5ea78c34
+function cancel_instead(p_row posthorn.deferred, p_next json) returns boolean plpgsql volatile body 37cc41302c908f7f3b60a421c38eb6c2
+function cancel_message(p_public text, p_by text) returns text plpgsql volatile body 672b0a547510d307d60bd88769b8fbb1
+function cancel_requests(p_worker bigint) returns json plpgsql volatile body c6b9156db38cdfd2b7dba26bbcbd6294
+function cancel_waiting(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint, p_by text) returns boolean plpgsql volatile body 4aced6172af6075a9858b5df4cf2e94f
 function check_contract(p_name text, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_by text, p_new_kind posthorn.kind, p_new_channel text, p_new_keyed boolean, p_new_owner text, p_new_by text) returns void plpgsql volatile body 5fb3f1c89921a286386337222d33b1e9
+function check_parted(p_end json, p_outcome posthorn.outcome) returns void plpgsql volatile body cbb3a32a1a53b567a3a6a392fcd4ffdc
 function circuit_after(p_row posthorn.circuit, p_event json, p_breaker json, p_now timestamp with time zone) returns posthorn.circuit plpgsql volatile body 55346ec296fbc8058e40a2f014658c06
 function circuit_begin(p_subscription integer, p_worker bigint, p_probe bigint) returns void plpgsql volatile body b59d7666ae0cfde7c7d2eef7b1fb636b
 function circuit_gate(p_subscription integer, OUT wait_ms bigint, OUT probe bigint) returns record plpgsql volatile body 1017b51448cc72933ef2699cd2382d97
 function circuit_hear(p_subscription integer, p_events json) returns json plpgsql volatile body c2c6d6bc6d380daa73e1712683b16646
 function circuit_of(p_subscription integer) returns json sql stable body e057922bc09251405e8829a3586873be
 function circuit_opened(p_row posthorn.circuit, p_open_ms bigint, p_now timestamp with time zone) returns posthorn.circuit plpgsql volatile body 3191439004df3f62ba80901751bf8423
-function claim(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body f65234197ae19d86d28f5b067e3aa3cf
+function claim(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body f6f33e53ea2b71d750bb88c16f6982f9
 function claim_guarded(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body a3a636915d072995b974402aa0c69c5b
 function claim_of(p_slot smallint, p_claim bigint) returns posthorn.claim_1 plpgsql volatile body 22dfaece68090d24c642eb5bf8690ea6
 function conclude(p_parts json, p_ends json DEFAULT NULL::json, p_say json DEFAULT NULL::json) returns json plpgsql volatile body 11196873e66af3dfec56ad3859183180
-function conclude_one(p_end json) returns void plpgsql volatile body 01b2ee5b4defe70530c1e4009f8a6f8c
+function conclude_one(p_end json) returns void plpgsql volatile body 8409954dddd5bbdfe748091ebcb86095
 function count_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone) returns record plpgsql volatile body e9b23776fe9e2cb428c82ec39f10bb06
 function count_between(p_channel integer, p_lane integer, p_after bigint, p_before bigint, p_limit integer) returns bigint plpgsql stable body a15af6a5ae30539490e60ad9aa183917
 function crossed_alerts() returns json sql volatile body 179bec7775391ee3cf53ef271498fd0c
@@ -783,25 +839,27 @@ function declare_schedule(p_name text, p_cron text, p_zone text, p_contract inte
 function delivery_of(p_subscription integer, p_lane integer, p_message bigint, p_slot smallint) returns posthorn.deferred plpgsql volatile body 6c8b7255f1e3123fd5d83a254699b6b0
 function discard(p_filter json, p_by text, p_reason text, p_limit integer) returns json plpgsql volatile body 1d7fd369a6c7e2cb7f8fdaf683a23627
 function due_schedules(p_own json, p_limit integer) returns json plpgsql volatile body 87cf53ed6bfedb074b08fb6e3ad5d88b
+function end_by_now(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns text plpgsql stable body 7c5e08c174e196a404ca94daae0bb88f
 function end_deferred(p_deferred bigint, p_token bigint, p_outcome posthorn.outcome) returns posthorn.deferred plpgsql volatile body eb7631176548af3417b31fe776823c22
 function end_held_of(p_slot smallint, p_subscription integer, p_message bigint, p_delivery integer, p_outcome posthorn.outcome, p_claim bigint, p_token bigint) returns boolean plpgsql volatile body c1deef3208507e779c783de406b55b4c
 function end_in_transaction(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_say json) returns json plpgsql volatile body 19221889a4f797c350992dcba629895d
 function end_of(p_slot smallint, p_subscription integer, p_message bigint, p_delivery integer, p_outcome posthorn.outcome, p_claim bigint, p_worker bigint) returns boolean plpgsql volatile body 809e3d85874fd8bbc3b056ee864b3900
+function end_with_result(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_nonce bigint, p_say json, p_result json) returns json plpgsql volatile body 8114c0a62f0ff2ce779d9140c6259081
 function enter(p_subscription integer) returns void plpgsql volatile body 330a1e762c4902b6f2290025bc3c3341
 function error_groups(p_filter json, p_limit integer, p_read integer) returns json sql stable body 2b3a9c768d9244a9319bff3d08d94c6f
 function fate_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8, OUT state text, OUT at timestamp with time zone, OUT delivery integer, OUT outcome text, OUT worker bigint, OUT lane_at posthorn."position") returns record plpgsql stable body 5207d757b090f7c806e23eec68052566
 function fire_schedule(p_name text, p_revision bigint, p_next timestamp with time zone, p_upcoming timestamp with time zone, p_due timestamp with time zone, p_messages json) returns json plpgsql volatile body 07696299b0ab160dd63ba2e8b48f9a95
 function fire_schedules(p_list json) returns json plpgsql volatile body 17215d2963d7717e5298e2069b075edd
 function fleet() returns json sql volatile body 59e8767873782d9bf37c43105d8f8d83
-function follow(p_row posthorn.deferred, p_outcome posthorn.outcome, p_next json) returns void plpgsql volatile body 929db0aa841e067412e3ed9eb1cdd00a
+function follow(p_row posthorn.deferred, p_outcome posthorn.outcome, p_next json) returns void plpgsql volatile body b26e3830acada427fd02aedfc1e71123
 function forget_worker(p_worker bigint) returns void plpgsql volatile body 747f59704892b8f60d61f8f335ab1dbd
-function gauges(p_limit integer) returns TABLE(subscription integer, backlog bigint, age_ms bigint, running bigint, dead_letters bigint, invalid bigint, workers bigint, retrying bigint) sql volatile body 993ec2d00799b1e04c092b28955f4873
+function gauges(p_limit integer) returns TABLE(subscription integer, backlog bigint, age_ms bigint, running bigint, dead_letters bigint, invalid bigint, workers bigint, retrying bigint) sql volatile body e36452fc4aebf2dc44cb29dd915ba04a
 function has_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint) returns boolean plpgsql volatile body f5b4a41f2c2c433cab905a68f2dd999c
 function heartbeat(p_worker bigint, p_oldest bigint) returns boolean plpgsql volatile body ce5493e45a1b35d44e1f59643da0372d
 function hold_worker(p_worker bigint) returns void plpgsql volatile body 94b17904c392ef261e73a15c93e3859c
 function id_of(p_public text) returns bigint sql immutable body 770fd5118467b6fc1be6d872c45b5eac
 function ids(p_list json) returns bigint[] plpgsql immutable body e847aa58930f9f7559e53e27b4ac2556
-function in_order(p_slots smallint[], p_subscription integer, p_channel integer, p_lane integer, p_batch posthorn.batch) returns posthorn.turn plpgsql volatile body 0d8634dc3d5223ad108ea8b6f74af1ce
+function in_order(p_slots smallint[], p_subscription integer, p_channel integer, p_lane integer, p_batch posthorn.batch, p_marked boolean) returns posthorn.turn plpgsql volatile body 40fa2721d8efc4640fb7caf0faf1ba95
 function is_behind(p_subscription integer, p_key text, p_place bigint) returns boolean plpgsql volatile body 6753317ab5fc0eadd91c33788006d039
 function is_here(p_system bigint, p_database oid) returns boolean plpgsql stable body 16a0db71ec3efe97dcc917747ca8029e
 function is_locked(p_key bigint) returns boolean sql volatile body 575a69e2ddf3ae9bcdad10052c30896e
@@ -809,6 +867,7 @@ function is_passed(p_at posthorn."position", p_id bigint, p_xid xid8) returns bo
 function is_probed(p_row posthorn.circuit, p_now timestamp with time zone) returns boolean plpgsql volatile body 816a4eebf351690b3091c6732604271e
 function is_ready(p_ring posthorn.ring, p_subscription integer, p_lane integer, p_channel integer) returns boolean plpgsql volatile body e937849824d67c922bb07baa2a2a2a20
 function item(p_id bigint, p_nonce bigint, p_slot smallint, p_contract integer, p_key text, p_payload json, p_headers json, p_published_at timestamp with time zone) returns text sql stable body dd8de6cf3dfabb19185618a01e21d500
+function keep_result(p_subscription integer, p_message bigint, p_nonce bigint, p_result json) returns void plpgsql volatile body bcbb4590fc547c0198da7a512896c342
 function keys_of(p_slot smallint, p_channel integer, p_lane integer, p_ids bigint[]) returns text[] plpgsql volatile body ad9b016a4327e3efa3bffba35c641bdc
 function late_page(p_slots smallint[], p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer) returns posthorn.batch plpgsql volatile body 6d0980cda440b369328d3a86af22b86b
 function late_page_of(p_slot smallint, p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer) returns posthorn.batch plpgsql volatile body b226441705020635c1d44aafddc7e8ff
@@ -822,7 +881,8 @@ function lock_key(p_purpose text, p_a bigint DEFAULT 0, p_b bigint DEFAULT 0) re
 function log_status(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8) returns json sql stable body f796f0f31001bcbcee77990df04d0ef3
 function merged(p_slots smallint[], p_batches posthorn.batch[], p_limit integer) returns posthorn.batch plpgsql volatile body b8af85c01aab2eb1107aab26a92333f0
 function message_of(p_slot smallint, p_channel integer, p_lane integer, p_id bigint) returns posthorn.stored plpgsql volatile body d19f9afe3b1a061c56c9698e0ae75d33
-function message_status(p_public text) returns json plpgsql stable body ce67b7793311c5a145f723907b57d4d8
+function message_status(p_public text) returns json plpgsql stable body 082515805d888cb8718360e6794b2b72
+function message_statuses(p_publics json) returns json plpgsql stable body 2fe88f18c35623651881fdded4d7ed82
 function ms_of(p_at timestamp with time zone) returns bigint plpgsql immutable body 0ec41b9b70da3ad87eb8514a4adc4081
 function new_lanes(p_subscription integer, p_lanes integer, p_from_start boolean) returns void plpgsql volatile body b3ee72c0b9033442c92664c055dd924b
 function newest_claim_at(p_subscription integer) returns timestamp with time zone plpgsql stable body 012bffa879aa7f8cb639b7b1406060e0
@@ -842,11 +902,12 @@ function page(p_slots smallint[], p_channel integer, p_lane integer, p_after big
 function page_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer) returns posthorn.batch plpgsql volatile body 309bcfb1c0365dc6a3b7dac15d937872
 function park(p_subscription integer, p_key text) returns void plpgsql volatile body ad5be391eb8805b81f00153665bb1b82
 function parts_of(p_slot smallint, p_claim bigint) returns SETOF posthorn.settlement_1 plpgsql volatile body 874862cacd05d8e4ec18694dbe1c6ebc
-function peek(p_worker bigint, p_subscriptions json, p_seen text, p_watch boolean DEFAULT false) returns json plpgsql volatile body 51be2808e3ddb617e47e1236071380b7
+function peek(p_worker bigint, p_subscriptions json, p_seen text, p_watch boolean DEFAULT false) returns json plpgsql volatile body 3d834fbdec483944f63876027e4a185f
 function plain_plans() returns void plpgsql volatile body 7724d5677658961553186027baf5bcb3
 function position_of(p_subscription integer, p_lane integer) returns posthorn."position" plpgsql volatile body a051c73d3ac550fde4f011b7e2058d52
 function promote(p_subscription integer, p_keys json) returns integer plpgsql volatile body 3fecd0329359ef5c412ae7ed8f140a1a
 function promote_key(p_subscription integer, p_key text) returns integer plpgsql volatile body 3cc9005b7f477bb995c038988edda39d
+function prune(p_every_ms integer, p_limit integer) returns integer plpgsql volatile body 12b5c5380f848d3f43a1c5743f8694e6
 function public_id(p_id bigint, p_nonce bigint) returns text sql immutable body 5069506832cd976835edb476b9c2a329
 function publish(name text, payload json, key text DEFAULT NULL::text, headers json DEFAULT NULL::json) returns text sql volatile body 1210d20fcb52b02a93c3a83baffb2c27
 function put_aside_of(p_slot smallint, p_subscription integer, p_channel integer, p_lane integer, p_ids bigint[]) returns void plpgsql volatile body fb61307a136399d6e8bf26725d1d82b3
@@ -861,6 +922,7 @@ function register_subscription(p_name text, p_kind posthorn.kind, p_channel text
 function register_worker(p_service text, p_host text, p_pid integer, p_timeout_ms integer, p_session_key bigint, p_backends json, p_attends json) returns bigint plpgsql volatile body e20427705b40fe72689b36e5d395d9d5
 function registered() returns json sql stable body 2baa93f8e03181b2d9b274ca1fff9ae9
 function remove_schedule(p_name text) returns boolean plpgsql volatile body f4fbdba0b5b9ba91dd0cbd679cda37f1
+function request_cancel(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint, p_by text) returns text plpgsql volatile body e5df623da1c7350da988b566e2a4d19c
 function rescue(p_limit integer) returns json plpgsql volatile body f4a19a9c23444efc1ee50ac4c6a6cd25
 function rescue_claim(p_worker posthorn.worker, p_claim posthorn.claim_1) returns integer plpgsql volatile body f9d59dcb247e38fa198b540e1c4d50c8
 function rescue_deferred(p_worker posthorn.worker) returns integer plpgsql volatile body 262890839660fbdb57cf36548a205527
@@ -873,32 +935,39 @@ function settle_part_of(p_slot smallint, p_claim bigint, p_token bigint, p_part 
 function slot_for_end(p_row posthorn.deferred) returns smallint plpgsql volatile body e0c2979b3aa1aa7510addbbea338e419
 function slot_of_claim(p_claim bigint) returns smallint sql volatile body a7963bf32941e58ea1c9ba97da58ebbf
 function spill(p_parts json, p_spill json) returns json plpgsql volatile body 94a0e1d99beda0caf032e02671956630
+function sweep_cancel_requests(p_limit integer) returns void plpgsql volatile body cc4606c1a394ea861a07a3d4519bd47b
 function sweep_keys(p_limit integer) returns json plpgsql volatile body a97b6596d42ac882c2cf0423144be82f
-function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body 6ce84c2cf977224a91046756f4dd964b
+function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body bfc96934d0feaf4563821934005bc94f
 function take_letters(p_filter json, p_limit integer) returns SETOF posthorn.deferred plpgsql volatile body 636a382421d37862fef275f6d32a2948
 function tick_of(p_slot smallint, p_id bigint) returns posthorn.tick plpgsql volatile body b42d63568f4791a19b26e8ab22275e79
 function turn_of(p_row posthorn.deferred) returns posthorn.deferred plpgsql volatile body 862054950605c5682e75a84e6c26f272
 function waiting_in_log(p_subscription integer, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone) returns record plpgsql volatile body df1821e18d93c3ac2ed8e225a0bf1fa6
 function waiting_state(p_token bigint, p_place bigint, p_due_at timestamp with time zone, p_reason posthorn.outcome) returns text sql immutable body 7bf162cf97e609f2b62bce790cdfd1da
-function waiting_status(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json sql stable body 5eced872db3fb1c312cf2f0e7572c19b
+function waiting_status(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json sql stable body 9b333999d517569ad3762529b8e01ae4
 function wake(p_channel text, p_payload text) returns boolean plpgsql volatile body 0aa42ba38e1b9e3f527d3577f66d8750
 function watch(p_every_ms integer) returns json plpgsql volatile body 5a223c70f7fd0a68d2c6ae815dead3a0
 function where_in_log(p_id bigint, p_nonce bigint, OUT slot smallint, OUT lane integer, OUT contract integer, OUT published_at timestamp with time zone, OUT xid xid8) returns record plpgsql stable body 7ee6ca48698cb0ecdeafc6098648ed19
-function why(p_public text) returns json plpgsql stable body 6e5fd19f20f3eafe280cc245c3d321a0
+function why(p_public text) returns json plpgsql stable body 66c26113f9e00dff2230baa2be464e22
 function why_attended(p_subscription text, p_contract text) returns jsonb sql stable body da97fb08f204a252c79ed6be3d38a031
 function why_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8) returns json plpgsql stable body 7508c628df1513acbd7abc378577d64c
 function why_order(p_subscription integer, p_key text, p_place bigint) returns json sql stable body fa9fa205af407539f7ea5e6acdce794d
 function why_position(p_subscription integer, p_lane integer) returns posthorn."position" plpgsql stable body 6bbd03a374c34d93f598398d1dbc5053
-function why_waiting(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json sql stable body 259638c7328b985f3256ba68fb9e757d
+function why_told(p_receiver json, p_id bigint, p_nonce bigint) returns jsonb plpgsql stable body ee93a8b0ebdf5cd68af6148fd37277f7
+function why_waiting(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json sql stable body 0687526fddbfd61f2c7cd214234a0b6e
 function why_worker(p_worker bigint) returns json sql stable body 9ddabcf5afb83430c7aeea7a6ef57a7b
 function with_entry(p_history json, p_entry json) returns json sql immutable body 43c9fd4d0778cde38d025d744f8569df
+function with_outcome(p_subscription integer, p_message bigint, p_nonce bigint, p_contract integer, p_status json) returns json plpgsql stable body d5e8d3ea894443ff25906d391e6218fc
+function without_marked(p_subscription integer, p_batch posthorn.batch) returns posthorn.batch plpgsql volatile body 040541ff6cc012a875e1ee1613c82971
+function without_requested(p_subscription integer, p_ids bigint[]) returns bigint[] plpgsql volatile body 736453bffd619a228085ea720df2123e
 function work(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_parts json) returns text plpgsql volatile body faaaf8d19fc58dd3537c9cecba747e1c
+function write_cancelled(p_row posthorn.deferred, p_reason text, p_by text) returns void plpgsql volatile body d11b5a752f057ad816510a72e20824fe
 function write_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_messages bigint[], p_message_slots smallint[]) returns void plpgsql volatile body 6fd3d8191dc088e22f07e731fcb18676
 function write_many(p_home text, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json) returns text plpgsql volatile body 567c2c9c54ef024ae065b6a06b3220e4
 function write_one(p_home text, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json) returns text plpgsql volatile body 393cae2f31429241c29c7b4ba74f115a
 function write_ordered_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_messages bigint[], p_message_slots smallint[], p_keys bigint[], p_open_from bigint) returns void plpgsql volatile body 1abf462fe8ae34a27c61406cfcec9baa
+function write_progress(p_worker bigint, p_values json, p_ended json) returns void plpgsql volatile body bf9822207ac3685cf6c6f309017dbd03
 function write_tick(p_slot smallint, p_id bigint, p_ceiling_id bigint, p_snapshot pg_snapshot) returns void plpgsql volatile body 4fa474e87c84bd27cc61a474937c9b24
-function write_turn(p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_channel integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_ring posthorn.ring, p_turn posthorn.turn, p_ids bigint[], p_slots smallint[]) returns void plpgsql volatile body 48e3dd76dd71d80e1819377aece58f36
+function write_turn(p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_channel integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_ring posthorn.ring, p_turn posthorn.turn) returns void plpgsql volatile body 3a55489eb3899dfd48f428988ee0158d
 
 -- triggers
 
@@ -1004,6 +1073,9 @@ sequence alert_id_seq: nobody
 view alerts: nobody
 table attendance: nobody
 view backlog: nobody
+table cancel_mark: nobody
+table cancel_request: nobody
+table cancelled: nobody
 table channel: nobody
 sequence channel_id_seq: nobody
 table circuit: nobody
@@ -1052,6 +1124,8 @@ sequence message_id: nobody
 table migration: nobody
 table parked_key: nobody
 sequence place: nobody
+table progress: nobody
+table result: nobody
 table ring: nobody
 table schedule: nobody
 sequence schedule_revision: nobody
@@ -1085,7 +1159,13 @@ function append_list_of(p_slot smallint, p_messages json): nobody
 function append_of(p_slot smallint, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json): nobody
 function append_one_of(p_slot smallint, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json): nobody
 function by_slot(p_signature text, p_returns text, p_body text): nobody
+function cancel(message text, by text): nobody
+function cancel_instead(p_row posthorn.deferred, p_next json): nobody
+function cancel_message(p_public text, p_by text): nobody
+function cancel_requests(p_worker bigint): nobody
+function cancel_waiting(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint, p_by text): nobody
 function check_contract(p_name text, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_by text, p_new_kind posthorn.kind, p_new_channel text, p_new_keyed boolean, p_new_owner text, p_new_by text): nobody
+function check_parted(p_end json, p_outcome posthorn.outcome): nobody
 function circuit_after(p_row posthorn.circuit, p_event json, p_breaker json, p_now timestamp with time zone): nobody
 function circuit_begin(p_subscription integer, p_worker bigint, p_probe bigint): nobody
 function circuit_gate(p_subscription integer, OUT wait_ms bigint, OUT probe bigint): nobody
@@ -1105,10 +1185,12 @@ function declare_schedule(p_name text, p_cron text, p_zone text, p_contract inte
 function delivery_of(p_subscription integer, p_lane integer, p_message bigint, p_slot smallint): nobody
 function discard(p_filter json, p_by text, p_reason text, p_limit integer): nobody
 function due_schedules(p_own json, p_limit integer): nobody
+function end_by_now(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint): nobody
 function end_deferred(p_deferred bigint, p_token bigint, p_outcome posthorn.outcome): nobody
 function end_held_of(p_slot smallint, p_subscription integer, p_message bigint, p_delivery integer, p_outcome posthorn.outcome, p_claim bigint, p_token bigint): nobody
 function end_in_transaction(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_say json): nobody
 function end_of(p_slot smallint, p_subscription integer, p_message bigint, p_delivery integer, p_outcome posthorn.outcome, p_claim bigint, p_worker bigint): nobody
+function end_with_result(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_nonce bigint, p_say json, p_result json): nobody
 function enter(p_subscription integer): nobody
 function error_groups(p_filter json, p_limit integer, p_read integer): nobody
 function fate_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8, OUT state text, OUT at timestamp with time zone, OUT delivery integer, OUT outcome text, OUT worker bigint, OUT lane_at posthorn."position"): nobody
@@ -1123,7 +1205,7 @@ function heartbeat(p_worker bigint, p_oldest bigint): nobody
 function hold_worker(p_worker bigint): nobody
 function id_of(p_public text): nobody
 function ids(p_list json): nobody
-function in_order(p_slots smallint[], p_subscription integer, p_channel integer, p_lane integer, p_batch posthorn.batch): nobody
+function in_order(p_slots smallint[], p_subscription integer, p_channel integer, p_lane integer, p_batch posthorn.batch, p_marked boolean): nobody
 function is_behind(p_subscription integer, p_key text, p_place bigint): nobody
 function is_here(p_system bigint, p_database oid): nobody
 function is_locked(p_key bigint): nobody
@@ -1131,6 +1213,7 @@ function is_passed(p_at posthorn."position", p_id bigint, p_xid xid8): nobody
 function is_probed(p_row posthorn.circuit, p_now timestamp with time zone): nobody
 function is_ready(p_ring posthorn.ring, p_subscription integer, p_lane integer, p_channel integer): nobody
 function item(p_id bigint, p_nonce bigint, p_slot smallint, p_contract integer, p_key text, p_payload json, p_headers json, p_published_at timestamp with time zone): nobody
+function keep_result(p_subscription integer, p_message bigint, p_nonce bigint, p_result json): nobody
 function keys_of(p_slot smallint, p_channel integer, p_lane integer, p_ids bigint[]): nobody
 function late_page(p_slots smallint[], p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer): nobody
 function late_page_of(p_slot smallint, p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer): nobody
@@ -1145,6 +1228,7 @@ function log_status(p_subscription posthorn.subscription, p_lane integer, p_id b
 function merged(p_slots smallint[], p_batches posthorn.batch[], p_limit integer): nobody
 function message_of(p_slot smallint, p_channel integer, p_lane integer, p_id bigint): nobody
 function message_status(p_public text): nobody
+function message_statuses(p_publics json): nobody
 function ms_of(p_at timestamp with time zone): nobody
 function new_lanes(p_subscription integer, p_lanes integer, p_from_start boolean): nobody
 function newest_claim_at(p_subscription integer): nobody
@@ -1169,6 +1253,7 @@ function plain_plans(): nobody
 function position_of(p_subscription integer, p_lane integer): nobody
 function promote(p_subscription integer, p_keys json): nobody
 function promote_key(p_subscription integer, p_key text): nobody
+function prune(p_every_ms integer, p_limit integer): nobody
 function public_id(p_id bigint, p_nonce bigint): nobody
 function publish(name text, payload json, key text, headers json): nobody
 function put_aside_of(p_slot smallint, p_subscription integer, p_channel integer, p_lane integer, p_ids bigint[]): nobody
@@ -1183,6 +1268,7 @@ function register_subscription(p_name text, p_kind posthorn.kind, p_channel text
 function register_worker(p_service text, p_host text, p_pid integer, p_timeout_ms integer, p_session_key bigint, p_backends json, p_attends json): nobody
 function registered(): nobody
 function remove_schedule(p_name text): nobody
+function request_cancel(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint, p_by text): nobody
 function rescue(p_limit integer): nobody
 function rescue_claim(p_worker posthorn.worker, p_claim posthorn.claim_1): nobody
 function rescue_deferred(p_worker posthorn.worker): nobody
@@ -1195,6 +1281,7 @@ function settle_part_of(p_slot smallint, p_claim bigint, p_token bigint, p_part 
 function slot_for_end(p_row posthorn.deferred): nobody
 function slot_of_claim(p_claim bigint): nobody
 function spill(p_parts json, p_spill json): nobody
+function sweep_cancel_requests(p_limit integer): nobody
 function sweep_keys(p_limit integer): nobody
 function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer): nobody
 function take_letters(p_filter json, p_limit integer): nobody
@@ -1211,13 +1298,19 @@ function why_attended(p_subscription text, p_contract text): nobody
 function why_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8): nobody
 function why_order(p_subscription integer, p_key text, p_place bigint): nobody
 function why_position(p_subscription integer, p_lane integer): nobody
+function why_told(p_receiver json, p_id bigint, p_nonce bigint): nobody
 function why_waiting(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint): nobody
 function why_worker(p_worker bigint): nobody
 function with_entry(p_history json, p_entry json): nobody
+function with_outcome(p_subscription integer, p_message bigint, p_nonce bigint, p_contract integer, p_status json): nobody
+function without_marked(p_subscription integer, p_batch posthorn.batch): nobody
+function without_requested(p_subscription integer, p_ids bigint[]): nobody
 function work(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_parts json): nobody
+function write_cancelled(p_row posthorn.deferred, p_reason text, p_by text): nobody
 function write_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_messages bigint[], p_message_slots smallint[]): nobody
 function write_many(p_home text, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json): nobody
 function write_one(p_home text, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json): nobody
 function write_ordered_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_messages bigint[], p_message_slots smallint[], p_keys bigint[], p_open_from bigint): nobody
+function write_progress(p_worker bigint, p_values json, p_ended json): nobody
 function write_tick(p_slot smallint, p_id bigint, p_ceiling_id bigint, p_snapshot pg_snapshot): nobody
-function write_turn(p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_channel integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_ring posthorn.ring, p_turn posthorn.turn, p_ids bigint[], p_slots smallint[]): nobody
+function write_turn(p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_channel integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_ring posthorn.ring, p_turn posthorn.turn): nobody

@@ -23,7 +23,7 @@ export type { Post, StartOptions, StopOptions } from "./instance/post.js";
 export { type PosthornOptions, posthorn } from "./instance/posthorn.js";
 export type { Queue, Subscription } from "./instance/queue.js";
 export { describePolicy, describePolicyAsData } from "./policies/describe.js";
-export type { CircuitBreaker, Idempotency, Policy } from "./policies/policy.js";
+export type { CircuitBreaker, Idempotency, Policy, QueuePolicy } from "./policies/policy.js";
 export { policies } from "./policies/presets.js";
 export { type NoRetry, type Retry, retry } from "./policies/retry.js";
 export { retryAfterMs } from "./policies/retry-after.js";
@@ -32,6 +32,7 @@ export type { AnswerContext, AskOptions } from "./producer/ask.js";
 export type {
   PublishOptions,
   Receipt,
+  ReceiptOf,
   ReceiptWithResult,
   Say,
   SayBuffered,
@@ -40,6 +41,7 @@ export type {
 } from "./producer/say.js";
 export type { TransactionContext } from "./producer/transaction.js";
 export type { Schedule, ScheduleOptions } from "./schedules/schedule.js";
+export type { CancelAnswer } from "./store/cancel.js";
 export type { CircuitFacts } from "./store/circuit.js";
 export type { BacklogLine, HistoryEntry, ReceiverStatus } from "./store/status.js";
-export type { Context, Message } from "./worker/context.js";
+export type { Context, Message, ProgressValue } from "./worker/context.js";

@@ -178,7 +178,7 @@ end $$;
 
 -- conclude_one(end): one delivery's end and its consequence:
 --   { subscription, message, nonce, messageSlot, delivery, outcome, entry, ends?, deferred?, token?, claim?, claimSlot?,
---     next: { defer: { delayMs, attempts, crashes } } | { dead: { reason, keepMs, attempts, crashes } } | { invalid: issues } | null }
+--     next: { defer: { delayMs, attempts, crashes } } | { dead: { reason, keepMs, attempts, crashes } } | { invalid: issues } | { result: { text, keepMs } } | null }
 -- `ends` true writes an ending for a delivery from the log (transaction mode); otherwise a part in the same call has ended it.
 create or replace function posthorn.conclude_one(p_end json) returns void
 language plpgsql as $$
@@ -187,6 +187,13 @@ declare
   v_row posthorn.deferred;
   v_outcome posthorn.outcome := (p_end ->> 'outcome')::posthorn.outcome;
 begin
+  if p_end ->> 'deferred' is null and not coalesce((p_end ->> 'ends')::boolean, false) then
+    perform posthorn.check_parted(p_end, v_outcome);
+  end if;
+  if p_end #> '{next,result}' is not null and p_end ->> 'deferred' is null then
+    perform posthorn.keep_result((p_end ->> 'subscription')::int, (p_end ->> 'message')::bigint, (p_end ->> 'nonce')::bigint, p_end #> '{next,result}');
+    return;
+  end if;
   if p_end ->> 'deferred' is not null then
     if p_end #>> '{next,defer}' is not null then
       select * into v_row from posthorn.deferred d where d.id = (p_end ->> 'deferred')::bigint and d.token = (p_end ->> 'token')::bigint for update;
@@ -210,6 +217,17 @@ begin
     v_row.history := posthorn.with_entry(v_row.history, p_end -> 'entry');
   end if;
   perform posthorn.follow(v_row, v_outcome, p_end -> 'next');
+end $$;
+
+-- check_parted: that a part of its claim has ended a delivery so: the part was fenced, and the claim's row and token outlive a rescue, whose part says
+-- otherwise. Raises PH005.
+create or replace function posthorn.check_parted(p_end json, p_outcome posthorn.outcome) returns void
+language plpgsql as $$
+begin
+  if not exists (select from posthorn.parts_of((p_end ->> 'claimSlot')::smallint, (p_end ->> 'claim')::bigint) t
+      where t.outcome = p_outcome and (t.messages is null or (p_end ->> 'message')::bigint = any (t.messages))) then
+    perform posthorn.raise_lost(json_build_object('claims', json_build_array(p_end ->> 'claim')));
+  end if;
 end $$;
 
 -- delivery_of: the first delivery of a message of the log, as a row that can wait.
@@ -261,6 +279,9 @@ declare
   v_dead json := p_next -> 'dead';
   v_ordering text := case when p_row.key is not null then (select s.ordering from posthorn.subscription s where s.id = p_row.subscription) end;
 begin
+  if posthorn.cancel_instead(p_row, p_next) then
+    return;
+  end if;
   if v_defer is not null then
     p_row.due_at := clock_timestamp() + (v_defer ->> 'delayMs')::float8 * interval '1 ms';
     -- What comes from outside of its key's order enters it when it is due.
@@ -274,6 +295,10 @@ begin
         p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history, p_row.place)
       on conflict (subscription, message) do update set due_at = excluded.due_at, delivery = excluded.delivery, attempts = excluded.attempts,
         crashes = excluded.crashes, reason = excluded.reason, history = excluded.history, place = excluded.place, token = null, worker = null, taken_at = null;
+    return;
+  end if;
+  if p_next -> 'result' is not null then
+    perform posthorn.keep_result(p_row.subscription, p_row.message, p_row.nonce, p_next -> 'result');
     return;
   end if;
   -- One that ended badly lies in the way of those behind it, or does not.

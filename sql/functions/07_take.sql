@@ -54,6 +54,9 @@ begin
         and (not v_ordered or d.place is not null or d.key is null)
       order by d.due_at limit 1 for update skip locked);
   end if;
+  if v_ids <> '{}' and exists (select from posthorn.cancel_request c where c.subscription = p_subscription) then
+    v_ids := posthorn.without_requested(p_subscription, v_ids);
+  end if;
   if v_ids = '{}' then
     return '[]';
   end if;

@@ -46,11 +46,12 @@ language sql volatile as $$
   ), dead as materialized (
     select d.worker from posthorn.dead_workers() d
   )
-  select s.id, log.messages + d.waiting,
+  select s.id, greatest(log.messages - k.messages, 0) + d.waiting,
       coalesce(extract(epoch from clock_timestamp() - least(log.oldest, d.oldest, h.since)) * 1000, 0)::bigint,
       coalesce(h.messages, 0)::bigint + d.taken, l.letters, i.messages, a.workers, d.waiting
     from posthorn.subscription s
     cross join lateral posthorn.waiting_in_log(s.id, p_limit) log
+    cross join lateral (select count(*) as messages from posthorn.cancel_mark k where k.subscription = s.id) k
     cross join lateral (
       select count(*) filter (where d.token is null) as waiting, count(*) filter (where d.token is not null) as taken, min(d.published_at) as oldest
       from (select * from posthorn.deferred d where d.subscription = s.id limit p_limit) d) d

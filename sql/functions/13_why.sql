@@ -22,7 +22,8 @@ begin
       select w.contract, w.published_at from posthorn.subscription s join posthorn.deferred w on w.subscription = s.id and w.message = v_id and w.nonce = v_nonce
       union all select w.contract, w.published_at from posthorn.subscription s join posthorn.dead_letter w on w.subscription = s.id and w.message = v_id and w.nonce = v_nonce
       union all select w.contract, w.published_at from posthorn.subscription s join posthorn.invalid w on w.subscription = s.id and w.message = v_id and w.nonce = v_nonce
-      union all select w.contract, w.published_at from posthorn.subscription s join posthorn.discarded w on w.subscription = s.id and w.message = v_id and w.nonce = v_nonce) w limit 1;
+      union all select w.contract, w.published_at from posthorn.subscription s join posthorn.discarded w on w.subscription = s.id and w.message = v_id and w.nonce = v_nonce
+      union all select w.contract, w.published_at from posthorn.subscription s join posthorn.cancelled w on w.subscription = s.id and w.message = v_id and w.nonce = v_nonce) w limit 1;
   end if;
   if v_contract is null then
     return null;
@@ -34,7 +35,7 @@ begin
     where c.id = v_contract and f.facts is not null;
   return (select json_build_object('message', p_public, 'kind', c.kind, 'contract', c.name, 'version', c.version, 'channel', h.name,
       'publishedAt', v_published_at, 'now', clock_timestamp(), 'receivers', (
-        select coalesce(json_agg(r::jsonb || posthorn.why_attended(r ->> 'subscription', c.name) || coalesce((
+        select coalesce(json_agg(r::jsonb || posthorn.why_attended(r ->> 'subscription', c.name) || posthorn.why_told(r, v_id, v_nonce) || coalesce((
           select jsonb_build_object('circuit', posthorn.circuit_of(s.id)) from posthorn.subscription s where s.name = r ->> 'subscription'
             and s.has_breaker), '{}')), '[]') from json_array_elements(v_receivers) r))
     from posthorn.contract c join posthorn.channel h on h.id = c.channel where c.id = v_contract);
@@ -85,6 +86,9 @@ language sql stable as $$
     union all
     select 'discarded', delivery, attempts, null, discarded_at, null, reason, discarded_by, null, null, keep_until, history, null, null
       from posthorn.discarded where subscription = p_subscription.id and message = p_id and nonce = p_nonce
+    union all
+    select 'cancelled', delivery, attempts, null, cancelled_at, null, reason, cancelled_by, null, null, keep_until, history
+      from posthorn.cancelled where subscription = p_subscription.id and message = p_id and nonce = p_nonce
   ) w
 $$;
 

@@ -31,6 +31,8 @@ export function sentenceOf(message: MessageFacts, receiver: ReceiverFacts): stri
       return `${dead(message, receiver)}${othersWait(receiver)}`;
     case "invalid":
       return `${invalid(message, receiver)}${othersWait(receiver)}`;
+    case "cancelled":
+      return `cancelled ${on(message, receiver.at)} by ${oneLine(receiver.by ?? "nobody known")}, ${oneLine(receiver.reason ?? "")}`;
     case "discarded":
       return `discarded ${on(message, receiver.at)} by ${oneLine(receiver.by ?? "nobody known")}: ${oneLine(receiver.reason ?? "")}`;
     default:
@@ -158,7 +160,15 @@ function running(message: MessageFacts, receiver: ReceiverFacts): string {
   if (worker.dead) {
     return `its worker died in the ${which}, which began ${on(message, at)}: ${nameOf(worker)}, ${worker.dead}; the next worker that looks frees it`;
   }
-  return `runs since ${at === undefined ? "now" : clock(at, message.now)} on ${nameOf(worker)}, ${which}`;
+  return `runs since ${at === undefined ? "now" : clock(at, message.now)} on ${nameOf(worker)}, ${which}${told(message, receiver)}`;
+}
+
+/** ", 40 % done; asked to stop at 14:05:10 by shop". */
+function told(message: MessageFacts, { progress, cancelRequestedAt, cancelRequestedBy }: ReceiverFacts): string {
+  const far = typeof progress === "number" ? `, ${Math.floor(progress * 100)} % done` : "";
+  const said = progress === undefined || far !== "" ? far : `, says ${oneLine(JSON.stringify(progress), 120)}`;
+  if (cancelRequestedAt === undefined) return said;
+  return `${said}; asked to stop ${on(message, cancelRequestedAt)} by ${oneLine(cancelRequestedBy ?? "somebody")}`;
 }
 
 function nameOf({ id, service, host, pid }: WorkerFacts): string {

@@ -8,6 +8,8 @@ export const limits = {
   payloadBytes: 1_048_576,
   /** Bytes of the headers of one message as JSON in UTF-8. */
   headersBytes: 8_192,
+  /** Bytes of what a handler tells of its progress, as JSON in UTF-8. */
+  progressBytes: 2_048,
   /** Nesting of a payload. */
   payloadDepth: 64,
   /** Messages in one `sendMany` or `publishMany` statement; longer lists are written in several, in one transaction. */

@@ -16,6 +16,8 @@ export interface PolicyDescription {
   readonly mayBeLost: boolean;
   readonly runEndsAfterMs: number;
   readonly deadLettersKeptMs: number;
+  /** Of a queue, where it was said. */
+  readonly resultsKeptMs?: number;
   readonly toldAfterMs: number;
   readonly toldAtBacklog: number;
   readonly toldAtDeadLetters: number;
@@ -39,6 +41,7 @@ export function describePolicyAsData(policy: CheckedPolicy): PolicyDescription {
     mayBeLost: policy.idempotency === "at-most-once",
     runEndsAfterMs: policy.visibilityTimeoutMs,
     deadLettersKeptMs: policy.deadLetter.keepMs,
+    ...(policy.results === undefined ? {} : { resultsKeptMs: policy.results.keepMs }),
     toldAfterMs: policy.alerts.oldestAgeMs,
     toldAtBacklog: policy.alerts.backlog,
     toldAtDeadLetters: policy.alerts.deadLetters,
@@ -59,6 +62,7 @@ export function describePolicy(policy: CheckedPolicy): string {
     `a run is ended after ${durationInWords(data.runEndsAfterMs)}`,
     ...(data.circuitBreaker === null ? [] : [pauses(data.circuitBreaker)]),
     `dead letters are kept for ${durationInWords(data.deadLettersKeptMs)}`,
+    ...(data.resultsKeptMs === undefined ? [] : [`results for ${durationInWords(data.resultsKeptMs)}`]),
     told(data),
   ].join("; ");
 }

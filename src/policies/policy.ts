@@ -53,6 +53,19 @@ export interface CircuitBreaker {
   readonly openMs: number;
 }
 
+/** The policy of a queue of commands. */
+export interface QueuePolicy<I extends Idempotency = Idempotency> extends Policy<I> {
+  /** What becomes of what handlers return, where the contract has a result. */
+  readonly results?: {
+    /**
+     * How long a result can be read. Too small and whoever asks comes too late; too large and results take space.
+     *
+     * Default 86400000, a day. Range 1 to 315360000000.
+     */
+    readonly keepMs?: number;
+  };
+}
+
 /** A policy after `checkPolicy`: complete and frozen. */
 export interface CheckedPolicy {
   readonly idempotency: Idempotency;
@@ -63,6 +76,8 @@ export interface CheckedPolicy {
   readonly alerts: Alerts;
   readonly concurrency: number;
   readonly circuitBreaker?: CircuitBreaker;
+  /** Of a queue, where it was said. */
+  readonly results?: { readonly keepMs: number };
 }
 
 const duration = { type: "duration", min: 1, max: limits.durationMs } as const;
@@ -156,13 +171,26 @@ export const policyFields = {
       },
     },
   },
+  results: {
+    type: "object",
+    doc: "What becomes of the results of its commands",
+    fields: {
+      keepMs: {
+        ...duration,
+        doc: "How long a result can be read; too small and whoever asks comes too late, too large and they take space",
+        default: 86_400_000,
+      },
+    },
+  },
   rateLimit: planned("Handlers that begin within a time, in the whole fleet"),
   backlogLimit: planned("What a producer meets when too much waits"),
   priority: planned("Classes of urgency"),
   batch: planned("Several messages for one run of the handler"),
 } as const satisfies Fields;
 
-/** `topic` beside the six decisions. */
+const { results: _ofCommands, ...fieldsOfEvents } = policyFields;
+
+/** `topic` beside the six decisions. An event has no result. */
 export const subscriptionFields = {
   topic: {
     type: "custom",
@@ -171,7 +199,7 @@ export const subscriptionFields = {
     required: true,
     check: (value: unknown) => checkName(value, "topic"),
   },
-  ...policyFields,
+  ...fieldsOfEvents,
 } as const satisfies Fields;
 
 /**

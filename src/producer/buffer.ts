@@ -12,7 +12,7 @@ import { asList, nonces, type Outgoing, type Place } from "../store/publish.js";
 import type { Catalog } from "./catalog.js";
 import { type Said, say } from "./prepare.js";
 import { type Asking, SentReceipt } from "./receipt.js";
-import type { PublishOptions, ReceiptOf, SayBuffered, SendOptions } from "./say.js";
+import type { PublishOptions, Receipt, ReceiptOf, SayBuffered, SendOptions } from "./say.js";
 
 interface Pending {
   said: Said | Promise<Said>;
@@ -48,9 +48,9 @@ export class Buffer implements SayBuffered {
     payload: unknown,
     options?: SendOptions,
   ): ReceiptOf<C> => {
-    const receipt = new SentReceipt(this.#asking);
+    const receipt = new SentReceipt(this.#asking, command);
     this.#take({ said: this.#check("command", command, payload, options), receipt });
-    return receipt as ReceiptOf<C>;
+    return receipt as Receipt as ReceiptOf<C>;
   };
 
   readonly publish = (event: AnyContract<"event">, payload: unknown, options?: PublishOptions): void => {

@@ -10,7 +10,7 @@ import type { ContractIds } from "../store/registry.js";
 import type { Catalog } from "./catalog.js";
 import { Checking } from "./checking.js";
 import { type Asking, SentReceipt } from "./receipt.js";
-import type { PublishOptions, ReceiptOf, Say, SendOptions } from "./say.js";
+import type { PublishOptions, Receipt, ReceiptOf, Say, SendOptions } from "./say.js";
 import type { Waker } from "./waker.js";
 
 /** What producing needs; made once by the instance. */
@@ -62,7 +62,7 @@ class Sayer implements Say {
     const receipts: ReceiptOf<C>[] = [];
     for (const written of await this.#say(new Checking("command", verb, command, payloads, options))) {
       for (let i = 0; i < written.length; i += 1) {
-        receipts.push(new SentReceipt(this.#asking, written, i) as ReceiptOf<C>);
+        receipts.push(SentReceipt.at(this.#asking, command, written, i) as Receipt as ReceiptOf<C>);
       }
     }
     return receipts;

@@ -408,6 +408,68 @@ create table posthorn.schedule (
 );
 create index schedule_due on posthorn.schedule (due_at);
 ` },
+  { name: "migrations/0009_results.sql", text: `-- Results, progress, and what was cancelled.
+
+-- What handlers returned, where the contract has a result: written with the end of the delivery, kept for the time that the policy says.
+create table posthorn.result (
+  subscription int not null references posthorn.subscription (id),
+  message bigint not null,
+  nonce bigint not null,
+  ended_at timestamptz not null,
+  keep_until timestamptz not null,
+  -- As the handler returned it.
+  result json not null,
+  primary key (subscription, message)
+);
+create index result_kept on posthorn.result (keep_until);
+
+-- The last progress of deliveries that run. A row means nothing once its delivery has ended.
+create table posthorn.progress (
+  subscription int not null references posthorn.subscription (id),
+  message bigint not null,
+  delivery int not null,
+  worker bigint not null,
+  at timestamptz not null,
+  value json not null,
+  primary key (subscription, message)
+);
+
+-- Messages that were cancelled while they waited in the log: a claim that comes to them leaves them out, and removes the row.
+create table posthorn.cancel_mark (
+  subscription int not null references posthorn.subscription (id),
+  message bigint not null,
+  primary key (subscription, message)
+);
+
+-- Running messages that are to be cancelled: the signal of the run fires, and whatever would have it run again ends it.
+create table posthorn.cancel_request (
+  subscription int not null references posthorn.subscription (id),
+  message bigint not null,
+  nonce bigint not null,
+  requested_at timestamptz not null,
+  requested_by text not null,
+  primary key (subscription, message)
+);
+
+-- What was cancelled: kept without its payload for as long as a dead letter would be, so that the question what became of a message has an
+-- answer.
+create table posthorn.cancelled (
+  subscription int not null references posthorn.subscription (id),
+  message bigint not null,
+  nonce bigint not null,
+  contract int not null,
+  cancelled_at timestamptz not null,
+  keep_until timestamptz not null,
+  cancelled_by text not null,
+  reason text not null,
+  delivery int not null,
+  attempts int not null,
+  published_at timestamptz not null,
+  history json not null,
+  primary key (subscription, message)
+);
+create index cancelled_kept on posthorn.cancelled (keep_until);
+` },
   { name: "migrations/0010_order.sql", text: `-- Order per key: which readers keep it, whose turn it is, and what waits behind what.
 
 alter type posthorn.outcome add value 'parked';
@@ -442,9 +504,11 @@ begin
   end loop;
 end $do$;
 
--- What an ordered claim may take of a page: the first \`taken\` messages; of them those to run, and those whose key is parked.
+-- What an ordered claim may take of a page: the first \`taken\` messages. \`messages\`, with hashes of their keys, are those that are not cancelled: of
+-- them \`ids\` are to run, and the key of those in \`parked\` is parked.
 create type posthorn.turn as (
-  taken int, keys bigint[], open_from bigint, ids bigint[], slots smallint[], items text, parked bigint[], parked_slots smallint[]
+  taken int, messages bigint[], message_slots smallint[], keys bigint[], open_from bigint,
+  ids bigint[], slots smallint[], items text, parked bigint[], parked_slots smallint[]
 );
 ` },
   { name: "functions/01_slots.sql", text: `-- by_slot(signature, returns, body): makes posthorn.<signature> from one body for all slots of the ring: {slot} in the body is
@@ -667,6 +731,8 @@ declare
   v_floor posthorn.tick;
   v_ceiling posthorn.tick;
   v_opened boolean := false;
+  v_marked boolean;
+  v_left_out boolean := false;
   v_took_late boolean;
   v_batch posthorn.batch;
   v_taken int := 0;
@@ -681,6 +747,7 @@ begin
   -- From here each statement sees what the previous holder of the lock committed. The ring is read only now: the previous holder may
   -- have opened a window that holds messages of a slot which was not there before.
   select * into v_ring from posthorn.ring;
+  v_marked := exists (select from posthorn.cancel_mark k where k.subscription = p_subscription);
   v_at := posthorn.position_of(p_subscription, p_lane);
   v_ceiling := posthorn.tick_of(v_at.slot, v_at.ceiling);
   v_floor := posthorn.tick_of(v_at.slot, v_at.floor);
@@ -706,6 +773,8 @@ begin
       v_taken := coalesce(cardinality(v_batch.ids), 0);
       v_at.last_id := case when v_taken < p_limit then v_ceiling.ceiling_id else v_batch.ids[p_limit] end;
     elsif v_opened then
+      -- Where all that was found had been cancelled, the position moves on all the same.
+      exit when v_left_out;
       return '{}';
     else
       -- The window is done. Its ceiling is the floor of the next, whose id is read before its snapshot is taken, in an earlier
@@ -720,11 +789,16 @@ begin
       v_at.late := v_at.late_xids is not null;
       v_at.last_id := case when v_at.late then v_ring.first_id - 1 else v_floor.ceiling_id end;
     end if;
+    if v_marked and v_taken > 0 and v_ordering is null then
+      v_batch := posthorn.without_marked(p_subscription, v_batch);
+      v_left_out := v_left_out or cardinality(v_batch.ids) < v_taken;
+      v_taken := cardinality(v_batch.ids);
+    end if;
     exit when v_taken > 0;
   end loop;
 
   if v_ordering is not null then
-    v_turn := posthorn.in_order(v_ring.slots, p_subscription, v_channel, p_lane, v_batch);
+    v_turn := posthorn.in_order(v_ring.slots, p_subscription, v_channel, p_lane, v_batch, v_marked);
     if v_turn.taken = 0 then
       return '{"blocked":true}';
     elsif v_turn.taken < v_taken then
@@ -742,13 +816,18 @@ begin
   v_at.ceiling := v_ceiling.id;
   if v_batch.slots is null and v_ring.slots[1] <> v_at.slot then
     v_batch.slots := array_fill(v_ring.slots[1], array[v_taken]);
+    v_turn.message_slots := v_batch.slots[1 : cardinality(v_turn.messages)];
   end if;
   if v_ordering is not null then
-    perform posthorn.write_turn(v_claim, v_token, p_worker, p_subscription, v_channel, p_lane, v_at, v_took_late, v_ring, v_turn, v_batch.ids, v_batch.slots);
+    perform posthorn.write_turn(v_claim, v_token, p_worker, p_subscription, v_channel, p_lane, v_at, v_took_late, v_ring, v_turn);
     return case when v_turn.ids is null then '{"again":true}' else concat('{"claim":"', v_claim, '","token":"', v_token, '","slot":', v_at.slot,
       ',"parts":', case when v_turn.parked is null then 0 else 1 end, ',"messages":[', v_turn.items, ']}') end;
   end if;
-  perform posthorn.write_claim(v_at.slot, v_claim, v_token, p_worker, p_subscription, p_lane, v_at, v_took_late, v_batch.ids, v_batch.slots);
+  perform posthorn.write_claim(v_at.slot, v_claim, v_token, p_worker, p_subscription, p_lane, v_at, v_took_late, coalesce(v_batch.ids, '{}'), v_batch.slots);
+  if v_taken = 0 then
+    perform posthorn.settle_part_of(v_at.slot, v_claim, v_token, 1, null, true, '{}');
+    return '{}';
+  end if;
   return concat('{"claim":"', v_claim, '","token":"', v_token, '","slot":', v_at.slot, ',"messages":[', v_batch.items, ']}');
 end $$;
 
@@ -1158,7 +1237,7 @@ end $$;
 
 -- conclude_one(end): one delivery's end and its consequence:
 --   { subscription, message, nonce, messageSlot, delivery, outcome, entry, ends?, deferred?, token?, claim?, claimSlot?,
---     next: { defer: { delayMs, attempts, crashes } } | { dead: { reason, keepMs, attempts, crashes } } | { invalid: issues } | null }
+--     next: { defer: { delayMs, attempts, crashes } } | { dead: { reason, keepMs, attempts, crashes } } | { invalid: issues } | { result: { text, keepMs } } | null }
 -- \`ends\` true writes an ending for a delivery from the log (transaction mode); otherwise a part in the same call has ended it.
 create or replace function posthorn.conclude_one(p_end json) returns void
 language plpgsql as $$
@@ -1167,6 +1246,13 @@ declare
   v_row posthorn.deferred;
   v_outcome posthorn.outcome := (p_end ->> 'outcome')::posthorn.outcome;
 begin
+  if p_end ->> 'deferred' is null and not coalesce((p_end ->> 'ends')::boolean, false) then
+    perform posthorn.check_parted(p_end, v_outcome);
+  end if;
+  if p_end #> '{next,result}' is not null and p_end ->> 'deferred' is null then
+    perform posthorn.keep_result((p_end ->> 'subscription')::int, (p_end ->> 'message')::bigint, (p_end ->> 'nonce')::bigint, p_end #> '{next,result}');
+    return;
+  end if;
   if p_end ->> 'deferred' is not null then
     if p_end #>> '{next,defer}' is not null then
       select * into v_row from posthorn.deferred d where d.id = (p_end ->> 'deferred')::bigint and d.token = (p_end ->> 'token')::bigint for update;
@@ -1190,6 +1276,17 @@ begin
     v_row.history := posthorn.with_entry(v_row.history, p_end -> 'entry');
   end if;
   perform posthorn.follow(v_row, v_outcome, p_end -> 'next');
+end $$;
+
+-- check_parted: that a part of its claim has ended a delivery so: the part was fenced, and the claim's row and token outlive a rescue, whose part says
+-- otherwise. Raises PH005.
+create or replace function posthorn.check_parted(p_end json, p_outcome posthorn.outcome) returns void
+language plpgsql as $$
+begin
+  if not exists (select from posthorn.parts_of((p_end ->> 'claimSlot')::smallint, (p_end ->> 'claim')::bigint) t
+      where t.outcome = p_outcome and (t.messages is null or (p_end ->> 'message')::bigint = any (t.messages))) then
+    perform posthorn.raise_lost(json_build_object('claims', json_build_array(p_end ->> 'claim')));
+  end if;
 end $$;
 
 -- delivery_of: the first delivery of a message of the log, as a row that can wait.
@@ -1241,6 +1338,9 @@ declare
   v_dead json := p_next -> 'dead';
   v_ordering text := case when p_row.key is not null then (select s.ordering from posthorn.subscription s where s.id = p_row.subscription) end;
 begin
+  if posthorn.cancel_instead(p_row, p_next) then
+    return;
+  end if;
   if v_defer is not null then
     p_row.due_at := clock_timestamp() + (v_defer ->> 'delayMs')::float8 * interval '1 ms';
     -- What comes from outside of its key's order enters it when it is due.
@@ -1254,6 +1354,10 @@ begin
         p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history, p_row.place)
       on conflict (subscription, message) do update set due_at = excluded.due_at, delivery = excluded.delivery, attempts = excluded.attempts,
         crashes = excluded.crashes, reason = excluded.reason, history = excluded.history, place = excluded.place, token = null, worker = null, taken_at = null;
+    return;
+  end if;
+  if p_next -> 'result' is not null then
+    perform posthorn.keep_result(p_row.subscription, p_row.message, p_row.nonce, p_next -> 'result');
     return;
   end if;
   -- One that ended badly lies in the way of those behind it, or does not.
@@ -1330,6 +1434,9 @@ begin
         and d.contract = any (v_contracts) and d.crashes >= 2
         and (not v_ordered or d.place is not null or d.key is null)
       order by d.due_at limit 1 for update skip locked);
+  end if;
+  if v_ids <> '{}' and exists (select from posthorn.cancel_request c where c.subscription = p_subscription) then
+    v_ids := posthorn.without_requested(p_subscription, v_ids);
   end if;
   if v_ids = '{}' then
     return '[]';
@@ -1492,9 +1599,10 @@ begin
 end $$;
 ` },
   { name: "functions/09_peek.sql", text: `-- peek(worker, subscriptions, seen, watch): whether there is anything to claim or take, in one statement for a whole process, as JSON
---   { snapshot, ready: [subscription …], due: [[subscription, ms] …], dead }.
+--   { snapshot, ready: [subscription …], due: [[subscription, ms] …], dead, cancels }.
 -- \`seen\` is the snapshot of an earlier peek that found nothing: while no transaction has ended since, nothing can have appeared,
--- and only the clock is looked at (ready is then empty). \`watch\` asks as well whether any worker counts as dead. Takes nothing and locks nothing; never a proof that a claim will succeed.
+-- and only the clock is looked at (ready is then empty). \`watch\` asks as well whether any worker counts as dead, and whether somebody asked
+-- to cancel what runs in one of the worker's readers. Takes nothing and locks nothing; never a proof that a claim will succeed.
 create or replace function posthorn.peek(p_worker bigint, p_subscriptions json, p_seen text, p_watch boolean default false) returns json
 language plpgsql as $$
 declare
@@ -1515,7 +1623,8 @@ begin
     end loop;
   end if;
   return json_build_object('snapshot', v_snapshot::text, 'ready', to_json(v_ready), 'dead',
-    p_watch and exists (select from posthorn.dead_workers()), 'due', coalesce((
+    p_watch and exists (select from posthorn.dead_workers()), 'cancels', p_watch and exists (select from posthorn.cancel_request c
+      where c.subscription in (select a.subscription from posthorn.attendance a where a.worker = p_worker)), 'due', coalesce((
     select json_agg(json_build_array(s.id, ceil(extract(epoch from first.due_at - clock_timestamp()) * 1000)))
     from unnest(v_subscriptions) s(id)
     cross join lateral (select d.due_at from posthorn.deferred d
@@ -1795,7 +1904,7 @@ begin
 end $$;
 ` },
   { name: "functions/11_status.sql", text: `-- message_status(public id): what became of a message, for each of its receivers, as JSON
---   [{ subscription, state, delivery, attempts, crashes, dueAt, reason, history }]; null when no message has this id. A reader that began
+--   [{ subscription, state, delivery, attempts, crashes, dueAt, reason, history, contract, kind, progress, cancelRequestedAt, result }]; null when no message has this id. A reader that began
 --   after the message is none of its receivers.
 -- One snapshot for all it reads, so it never sees a message between two states. For people and receipts, not for the hot path.
 create or replace function posthorn.message_status(p_public text) returns json
@@ -1807,15 +1916,15 @@ declare
 begin
   select w.*, c.channel into v_found from posthorn.where_in_log(v_id, v_nonce) w join posthorn.contract c on c.id = w.contract;
   if v_found.contract is null then
-    return (select json_agg(posthorn.waiting_status(s, v_id, v_nonce)) from posthorn.subscription s
+    return (select json_agg(posthorn.with_outcome(s.id, v_id, v_nonce, null, posthorn.waiting_status(s, v_id, v_nonce))) from posthorn.subscription s
       where posthorn.waiting_status(s, v_id, v_nonce) is not null);
   end if;
-  return (select coalesce(json_agg(f.status order by s.name), '[]') from posthorn.subscription s
+  return (select coalesce(json_agg(posthorn.with_outcome(s.id, v_id, v_nonce, v_found.contract, f.status) order by s.name), '[]') from posthorn.subscription s
     cross join lateral (select coalesce(posthorn.waiting_status(s, v_id, v_nonce), posthorn.log_status(s, v_found.lane, v_id, v_found.xid))) f(status)
     where s.channel = v_found.channel and f.status is not null);
 end $$;
 
--- waiting_status: the state of a message that waits or ended outside the log; null when it is in none of the four tables.
+-- waiting_status: the state of a message that waits or ended outside the log; null when it is in none of the five tables.
 create or replace function posthorn.waiting_status(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json
 language sql stable as $$
   select json_build_object('subscription', p_subscription.name, 'state', w.state, 'delivery', w.delivery, 'attempts', w.attempts,
@@ -1833,6 +1942,9 @@ language sql stable as $$
     union all
     select 'discarded', delivery, attempts, null, null, reason, history
       from posthorn.discarded where subscription = p_subscription.id and message = p_id and nonce = p_nonce
+    union all
+    select 'cancelled', delivery, attempts, null, null, reason || ', by ' || cancelled_by, history
+      from posthorn.cancelled where subscription = p_subscription.id and message = p_id and nonce = p_nonce
   ) w
 $$;
 
@@ -1899,11 +2011,12 @@ language sql volatile as $$
   ), dead as materialized (
     select d.worker from posthorn.dead_workers() d
   )
-  select s.id, log.messages + d.waiting,
+  select s.id, greatest(log.messages - k.messages, 0) + d.waiting,
       coalesce(extract(epoch from clock_timestamp() - least(log.oldest, d.oldest, h.since)) * 1000, 0)::bigint,
       coalesce(h.messages, 0)::bigint + d.taken, l.letters, i.messages, a.workers, d.waiting
     from posthorn.subscription s
     cross join lateral posthorn.waiting_in_log(s.id, p_limit) log
+    cross join lateral (select count(*) as messages from posthorn.cancel_mark k where k.subscription = s.id) k
     cross join lateral (
       select count(*) filter (where d.token is null) as waiting, count(*) filter (where d.token is not null) as taken, min(d.published_at) as oldest
       from (select * from posthorn.deferred d where d.subscription = s.id limit p_limit) d) d
@@ -1987,7 +2100,8 @@ begin
       select w.contract, w.published_at from posthorn.subscription s join posthorn.deferred w on w.subscription = s.id and w.message = v_id and w.nonce = v_nonce
       union all select w.contract, w.published_at from posthorn.subscription s join posthorn.dead_letter w on w.subscription = s.id and w.message = v_id and w.nonce = v_nonce
       union all select w.contract, w.published_at from posthorn.subscription s join posthorn.invalid w on w.subscription = s.id and w.message = v_id and w.nonce = v_nonce
-      union all select w.contract, w.published_at from posthorn.subscription s join posthorn.discarded w on w.subscription = s.id and w.message = v_id and w.nonce = v_nonce) w limit 1;
+      union all select w.contract, w.published_at from posthorn.subscription s join posthorn.discarded w on w.subscription = s.id and w.message = v_id and w.nonce = v_nonce
+      union all select w.contract, w.published_at from posthorn.subscription s join posthorn.cancelled w on w.subscription = s.id and w.message = v_id and w.nonce = v_nonce) w limit 1;
   end if;
   if v_contract is null then
     return null;
@@ -1999,7 +2113,7 @@ begin
     where c.id = v_contract and f.facts is not null;
   return (select json_build_object('message', p_public, 'kind', c.kind, 'contract', c.name, 'version', c.version, 'channel', h.name,
       'publishedAt', v_published_at, 'now', clock_timestamp(), 'receivers', (
-        select coalesce(json_agg(r::jsonb || posthorn.why_attended(r ->> 'subscription', c.name) || coalesce((
+        select coalesce(json_agg(r::jsonb || posthorn.why_attended(r ->> 'subscription', c.name) || posthorn.why_told(r, v_id, v_nonce) || coalesce((
           select jsonb_build_object('circuit', posthorn.circuit_of(s.id)) from posthorn.subscription s where s.name = r ->> 'subscription'
             and s.has_breaker), '{}')), '[]') from json_array_elements(v_receivers) r))
     from posthorn.contract c join posthorn.channel h on h.id = c.channel where c.id = v_contract);
@@ -2050,6 +2164,9 @@ language sql stable as $$
     union all
     select 'discarded', delivery, attempts, null, discarded_at, null, reason, discarded_by, null, null, keep_until, history, null, null
       from posthorn.discarded where subscription = p_subscription.id and message = p_id and nonce = p_nonce
+    union all
+    select 'cancelled', delivery, attempts, null, cancelled_at, null, reason, cancelled_by, null, null, keep_until, history
+      from posthorn.cancelled where subscription = p_subscription.id and message = p_id and nonce = p_nonce
   ) w
 $$;
 
@@ -2803,6 +2920,344 @@ begin
     from posthorn.schedule s join posthorn.contract c on c.id = s.contract);
 end $$;
 ` },
+  { name: "functions/17_results.sql", text: `-- What handlers return and tell: results and progress. And what receipts ask for.
+
+-- keep_result(subscription, message, nonce, result): keeps a result, in the transaction that ends the delivery, which fences it. The result is
+-- JSON { text, keepMs }: its own JSON as text, so that it is stored as it was returned.
+create or replace function posthorn.keep_result(p_subscription int, p_message bigint, p_nonce bigint, p_result json) returns void
+language plpgsql as $$
+begin
+  insert into posthorn.result (subscription, message, nonce, ended_at, keep_until, result)
+    values (p_subscription, p_message, p_nonce, clock_timestamp(), clock_timestamp() + (p_result ->> 'keepMs')::float8 * interval '1 ms',
+      (p_result ->> 'text')::json)
+    on conflict (subscription, message) do update set nonce = excluded.nonce, ended_at = excluded.ended_at, keep_until = excluded.keep_until,
+      result = excluded.result;
+end $$;
+
+-- end_with_result(…, as end_in_transaction but for nonce before say, result): the last statement of a handler's transaction whose message has a result.
+create or replace function posthorn.end_with_result(
+  p_subscription int, p_message bigint, p_message_slot smallint, p_delivery int, p_claim bigint, p_claim_slot smallint, p_deferred bigint,
+  p_token bigint, p_started text, p_nonce bigint, p_say json, p_result json
+) returns json
+language plpgsql as $$
+declare
+  v_said json := posthorn.end_in_transaction(p_subscription, p_message, p_message_slot, p_delivery, p_claim, p_claim_slot, p_deferred, p_token,
+    p_started, p_say);
+begin
+  perform posthorn.keep_result(p_subscription, p_message, p_nonce, p_result);
+  return v_said;
+end $$;
+
+-- write_progress(worker, values, ended): keeps the last value of each run, [{ subscription, message, delivery, value }], and forgets those that
+-- ended, [{ subscription, message, delivery }]. A stale holder changes nothing: the higher delivery wins. Nobody waits for the disk.
+create or replace function posthorn.write_progress(p_worker bigint, p_values json, p_ended json) returns void
+language plpgsql as $$
+begin
+  perform posthorn.own_transaction(false);
+  insert into posthorn.progress (subscription, message, delivery, worker, at, value)
+    select v.subscription, v.message, v.delivery, p_worker, clock_timestamp(), v.value
+    from json_to_recordset(p_values) as v(subscription int, message bigint, delivery int, value json)
+    -- In one order for everybody: two processes that write the same rows must not wait for each other.
+    order by v.subscription, v.message
+    on conflict (subscription, message) do update set delivery = excluded.delivery, worker = excluded.worker, at = excluded.at,
+      value = excluded.value where posthorn.progress.delivery <= excluded.delivery;
+  delete from posthorn.progress p using json_to_recordset(p_ended) as e(subscription int, message bigint, delivery int)
+    where p.subscription = e.subscription and p.message = e.message and p.delivery = e.delivery;
+end $$;
+
+-- with_outcome(subscription, message, nonce, contract, status): a status of message_status with what receipts want beside it: the progress
+-- of a running message and whether somebody asked to cancel it; the result of one that succeeded, for as long as it is kept; and kind and name of
+-- the contract, where it is known.
+create or replace function posthorn.with_outcome(p_subscription int, p_message bigint, p_nonce bigint, p_contract int, p_status json) returns json
+language plpgsql stable as $$
+declare
+  v_more jsonb := coalesce((select jsonb_build_object('contract', c.name, 'kind', c.kind) from posthorn.contract c where c.id = p_contract), '{}');
+  v_result json;
+begin
+  if p_status ->> 'state' = 'running' then
+    v_more := v_more
+      || coalesce((select jsonb_build_object('progress', p.value) from posthorn.progress p
+        where p.subscription = p_subscription and p.message = p_message and p.delivery = (p_status ->> 'delivery')::int), '{}')
+      || coalesce((select jsonb_build_object('cancelRequestedAt', c.requested_at) from posthorn.cancel_request c
+        where c.subscription = p_subscription and c.message = p_message and c.nonce = p_nonce), '{}');
+  elsif p_status ->> 'state' = 'succeeded' then
+    select r.result into v_result from posthorn.result r
+      where r.subscription = p_subscription and r.message = p_message and r.nonce = p_nonce and r.keep_until > clock_timestamp();
+  end if;
+  if v_result is null and v_more = '{}' then
+    return p_status;
+  end if;
+  -- Put together as text: a result comes back as it was stored.
+  return concat(left(p_status::text, -1), case when v_more <> '{}' then ',' || substr(left(v_more::text, -1), 2) end,
+    case when v_result is not null then ',"result":' || v_result end, '}')::json;
+end $$;
+
+-- message_statuses(public ids): message_status of many messages in one snapshot, as JSON { id: status or null }.
+create or replace function posthorn.message_statuses(p_publics json) returns json
+language plpgsql stable as $$
+begin
+  return (select json_object_agg(i.id, posthorn.message_status(i.id)) from json_array_elements_text(p_publics) i(id));
+end $$;
+
+-- prune(every, limit): removes what has been kept for its time, at most \`limit\` rows of each kind, once in the fleet within \`every\` ms. Returns how
+-- many rows the fullest kind lost; null when it was not our turn.
+create or replace function posthorn.prune(p_every_ms int, p_limit int) returns int
+language plpgsql as $$
+declare
+  v_rows int;
+  v_most int := 0;
+begin
+  perform posthorn.own_transaction(false);
+  if not pg_try_advisory_xact_lock(posthorn.lock_key('prune')) then
+    return null;
+  end if;
+  insert into posthorn.maintenance (name, ran_at) values ('prune', clock_timestamp())
+    on conflict (name) do update set ran_at = excluded.ran_at where posthorn.maintenance.ran_at <= clock_timestamp() - p_every_ms * interval '1 ms';
+  if not found then
+    return null;
+  end if;
+  delete from posthorn.result r using (
+    select k.subscription, k.message from posthorn.result k where k.keep_until < clock_timestamp() order by k.keep_until limit p_limit) old
+    where r.subscription = old.subscription and r.message = old.message;
+  get diagnostics v_rows = row_count;
+  v_most := greatest(v_most, v_rows);
+  delete from posthorn.cancelled c using (
+    select k.subscription, k.message from posthorn.cancelled k where k.keep_until < clock_timestamp() order by k.keep_until limit p_limit) old
+    where c.subscription = old.subscription and c.message = old.message;
+  get diagnostics v_rows = row_count;
+  v_most := greatest(v_most, v_rows);
+  -- A live worker removes its own; those of a worker that is gone are nobody's.
+  delete from posthorn.progress p where not exists (select from posthorn.worker w where w.id = p.worker);
+  perform posthorn.sweep_cancel_requests(p_limit);
+  return v_most;
+end $$;
+` },
+  { name: "functions/18_cancel.sql", text: `-- Cancelling commands.
+--
+-- A message that waits in the log is cancelled under its lane's lock, by a mark that the claim of its window leaves out: whether a claim has
+-- come to it is looked at in a later statement than the lock is taken in, so no claim and no mark both get it. One that waits in \`deferred\`
+-- is removed, under the lock of its row. One that runs is asked to stop: its request is a row that the worker looks for, and that stays until the
+-- message has ended; whatever would have it run again (a failure, a crash, a hand-back, a take) finds the row and ends it instead.
+
+-- cancel(message, by): cancels a command by its public id, in a transaction of its own: it holds the lock of the message's lane until COMMIT. Returns
+--   cancelled  it waited, and will not run; or it was cancelled before
+--   signalled  it runs, and its signal fires; if it fails now, it is cancelled, and if it succeeds all the same, it has succeeded
+--   too-late   it has ended
+-- Raises PH030 (no such message), PH011 (an event), PH031 (the transaction has written something before).
+create or replace function posthorn.cancel(message text, by text default null) returns text
+language sql volatile as $$ select posthorn.cancel_message($1, coalesce($2, current_user::text)) $$;
+
+create or replace function posthorn.cancel_message(p_public text, p_by text) returns text
+language plpgsql as $$
+declare
+  v_id bigint := posthorn.id_of(p_public);
+  v_nonce bigint := posthorn.nonce_of(p_public);
+  v_log record;
+  v_subscription posthorn.subscription;
+  v_fate record;
+begin
+  if pg_current_xact_id_if_assigned() is not null then
+    raise exception 'cancel was called in a transaction that has written something: others would wait for its end' using errcode = 'PH031',
+      hint = 'Call it alone, after your transaction.';
+  end if;
+  perform posthorn.own_transaction(true), set_config('lock_timeout', '5s', true);
+  select w.*, c.channel, c.kind, c.name into v_log from posthorn.where_in_log(v_id, v_nonce) w join posthorn.contract c on c.id = w.contract;
+  if v_log.kind = 'event' then
+    raise exception '"%" is an event and cannot be cancelled: it has happened', v_log.name using errcode = 'PH011';
+  elsif v_log.contract is null then
+    select s.* into v_subscription from posthorn.subscription s join posthorn.channel c on c.id = s.channel
+      where c.kind = 'command' and posthorn.waiting_status(s, v_id, v_nonce) is not null limit 1;
+  else
+    -- A queue has one reader.
+    select s.* into v_subscription from posthorn.subscription s where s.channel = v_log.channel;
+  end if;
+  if v_subscription.id is null then
+    raise exception 'no command has the id %', left(p_public, 80) using errcode = 'PH030',
+      hint = 'Is it whole, and is this the database that it was sent in?';
+  end if;
+  if posthorn.cancel_waiting(v_subscription, v_id, v_nonce, p_by) then
+    return 'cancelled';
+  end if;
+  if v_log.contract is not null and posthorn.waiting_status(v_subscription, v_id, v_nonce) is null then
+    perform pg_advisory_xact_lock(posthorn.lock_key('lane', v_subscription.id, v_log.lane));
+    select f.* into v_fate from posthorn.fate_in_log(v_subscription, v_log.lane, v_id, v_log.xid) f;
+    if v_fate.state = 'queued' and posthorn.waiting_status(v_subscription, v_id, v_nonce) is null then
+      insert into posthorn.cancel_mark (subscription, message) values (v_subscription.id, v_id);
+      perform posthorn.write_cancelled(posthorn.delivery_of(v_subscription.id, v_log.lane, v_id, v_log.slot), 'before it began', p_by);
+      return 'cancelled';
+    end if;
+  end if;
+  return posthorn.request_cancel(v_subscription, v_id, v_nonce, p_by);
+end $$;
+
+-- cancel_waiting: ends a delivery that waits in \`deferred\`; false when none does. Waits for whoever is taking it just now.
+create or replace function posthorn.cancel_waiting(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint, p_by text) returns boolean
+language plpgsql as $$
+declare
+  v_row posthorn.deferred;
+begin
+  delete from posthorn.deferred d where d.subscription = p_subscription.id and d.message = p_id and d.nonce = p_nonce and d.token is null
+    returning d.* into v_row;
+  if v_row.id is null then
+    return false;
+  end if;
+  delete from posthorn.cancel_request c where c.subscription = p_subscription.id and c.message = p_id and c.nonce = p_nonce;
+  perform posthorn.write_cancelled(v_row, case when v_row.attempts = 0 and v_row.crashes = 0 then 'before it began' else 'between two attempts' end, p_by);
+  -- Where order is kept, those of its key that waited behind it go on.
+  if v_row.place is not null then
+    perform posthorn.promote_key(v_row.subscription, v_row.key);
+  end if;
+  return true;
+end $$;
+
+-- request_cancel: asks a message that runs to stop; if it has come to wait meanwhile, ends it.
+create or replace function posthorn.request_cancel(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint, p_by text) returns text
+language plpgsql as $$
+declare
+  v_end text := posthorn.end_by_now(p_subscription, p_id, p_nonce);
+begin
+  if v_end is not null then
+    return case when v_end = 'cancelled' then 'cancelled' else 'too-late' end;
+  end if;
+  insert into posthorn.cancel_request (subscription, message, nonce, requested_at, requested_by)
+    values (p_subscription.id, p_id, p_nonce, clock_timestamp(), p_by) on conflict do nothing;
+  if posthorn.cancel_waiting(p_subscription, p_id, p_nonce, p_by) then
+    return 'cancelled';
+  end if;
+  perform pg_notify('posthorn_wake', 'cancel');
+  return 'signalled';
+end $$;
+
+-- end_by_now: the state in which a message has ended, 'unknown' when nothing is left of it; null while it has not ended.
+create or replace function posthorn.end_by_now(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns text
+language plpgsql stable as $$
+declare
+  v_state text;
+begin
+  select r.status ->> 'state' into v_state from json_array_elements(posthorn.message_status(posthorn.public_id(p_id, p_nonce))) r(status)
+    where r.status ->> 'subscription' = p_subscription.name;
+  return case when v_state is null then 'unknown' when v_state in ('succeeded', 'dead', 'invalid', 'cancelled', 'expired', 'discarded') then v_state end;
+end $$;
+
+-- write_cancelled: the end of a message that was cancelled.
+create or replace function posthorn.write_cancelled(p_row posthorn.deferred, p_reason text, p_by text) returns void
+language plpgsql as $$
+begin
+  insert into posthorn.cancelled (subscription, message, nonce, contract, cancelled_at, keep_until, cancelled_by, reason, delivery, attempts,
+      published_at, history)
+    select p_row.subscription, p_row.message, p_row.nonce, p_row.contract, clock_timestamp(), clock_timestamp()
+      + coalesce((s.policy #>> '{deadLetter,keepMs}')::float8, 2592000000) * interval '1 ms', left(p_by, 200), p_reason, p_row.delivery, p_row.attempts,
+      p_row.published_at, p_row.history
+    from posthorn.subscription s where s.id = p_row.subscription;
+end $$;
+
+-- without_marked(subscription, batch): what a claim found without what was cancelled, whose marks are used up. For the holder of the lane's lock.
+create or replace function posthorn.without_marked(p_subscription int, p_batch posthorn.batch) returns posthorn.batch
+language plpgsql as $$
+declare
+  v_marked bigint[];
+begin
+  with used as (
+    delete from posthorn.cancel_mark k where k.subscription = p_subscription and k.message = any (p_batch.ids) returning k.message)
+    select array_agg(u.message) into v_marked from used u;
+  if v_marked is null then
+    return p_batch;
+  end if;
+  return (select row(coalesce(array_agg(i.id order by i.n), '{}'),
+      case when p_batch.slots is not null then coalesce(array_agg(i.slot order by i.n), '{}') end,
+      string_agg(i.item::text, ',' order by i.n))::posthorn.batch
+    from rows from (unnest(p_batch.ids), unnest(p_batch.slots), json_array_elements(('[' || p_batch.items || ']')::json))
+      with ordinality i(id, slot, item, n)
+    where i.id <> all (v_marked));
+end $$;
+
+-- cancel_instead(row, next): ends a message for good that somebody asked to cancel and that would otherwise run again or be a dead letter; true if it
+-- did. An outcome that is unknown stays so: a person has to look. Whatever the end is, the request has done its work.
+create or replace function posthorn.cancel_instead(p_row posthorn.deferred, p_next json) returns boolean
+language plpgsql as $$
+declare
+  v_by text;
+begin
+  delete from posthorn.cancel_request c where c.subscription = p_row.subscription and c.message = p_row.message and c.nonce = p_row.nonce
+    returning c.requested_by into v_by;
+  if v_by is null or (p_next -> 'defer' is null and p_next -> 'dead' is null) or p_next #>> '{dead,reason}' = 'outcome unknown' then
+    return false;
+  end if;
+  delete from posthorn.deferred d where d.subscription = p_row.subscription and d.message = p_row.message;
+  p_row.attempts := coalesce((p_next #>> '{defer,attempts}')::int, (p_next #>> '{dead,attempts}')::int, p_row.attempts);
+  perform posthorn.write_cancelled(p_row, 'while it ran', v_by);
+  return true;
+end $$;
+
+-- without_requested(subscription, ids): deliveries that a take has locked, without those that somebody asked to cancel, which end here.
+create or replace function posthorn.without_requested(p_subscription int, p_ids bigint[]) returns bigint[]
+language plpgsql as $$
+declare
+  v_row posthorn.deferred;
+  v_by text;
+  v_keys text[] := '{}';
+begin
+  for v_row in delete from posthorn.deferred d using posthorn.cancel_request c
+      where d.id = any (p_ids) and c.subscription = d.subscription and c.message = d.message and c.nonce = d.nonce returning d.* loop
+    p_ids := array_remove(p_ids, v_row.id);
+    delete from posthorn.cancel_request c where c.subscription = v_row.subscription and c.message = v_row.message returning c.requested_by into v_by;
+    perform posthorn.write_cancelled(v_row, 'between two attempts', v_by);
+    if v_row.place is not null then
+      v_keys := v_keys || v_row.key;
+    end if;
+  end loop;
+  -- In one order for everybody, as promote does it.
+  perform posthorn.promote_key(p_subscription, k.key) from (select distinct u.key from unnest(v_keys) u(key) order by u.key) k;
+  return p_ids;
+end $$;
+
+-- cancel_requests(worker): messages that somebody asked to cancel, of all that a worker works on: [[subscription, message]]. Another worker may hold
+-- them.
+create or replace function posthorn.cancel_requests(p_worker bigint) returns json
+language plpgsql as $$
+begin
+  perform posthorn.own_transaction(false);
+  return (select coalesce(json_agg(json_build_array(c.subscription, c.message::text)), '[]') from posthorn.cancel_request c
+    where c.subscription in (select a.subscription from posthorn.attendance a where a.worker = p_worker));
+end $$;
+
+-- sweep_cancel_requests(limit): forgets requests whose messages have ended, and ends messages that wait: their run ended in the moment of the
+-- request.
+create or replace function posthorn.sweep_cancel_requests(p_limit int) returns void
+language plpgsql as $$
+declare
+  v_request posthorn.cancel_request;
+  v_subscription posthorn.subscription;
+begin
+  -- Never waits for a row: a settlement that holds one may want another that is held here.
+  for v_request in select * from posthorn.cancel_request order by subscription, message limit p_limit for update skip locked loop
+    select * into v_subscription from posthorn.subscription where id = v_request.subscription;
+    perform d.id from posthorn.deferred d where d.subscription = v_request.subscription and d.message = v_request.message
+      and d.nonce = v_request.nonce and d.token is null for update skip locked;
+    if found then
+      perform posthorn.cancel_waiting(v_subscription, v_request.message, v_request.nonce, v_request.requested_by);
+    elsif posthorn.end_by_now(v_subscription, v_request.message, v_request.nonce) is not null then
+      delete from posthorn.cancel_request c where c.subscription = v_request.subscription and c.message = v_request.message;
+    end if;
+  end loop;
+end $$;
+
+-- why_told: what is known about a running message beside its place: { progress, cancelRequestedAt, cancelRequestedBy }.
+create or replace function posthorn.why_told(p_receiver json, p_id bigint, p_nonce bigint) returns jsonb
+language plpgsql stable as $$
+declare
+  v_subscription int;
+begin
+  if p_receiver ->> 'state' is distinct from 'running' then
+    return '{}';
+  end if;
+  select s.id into v_subscription from posthorn.subscription s where s.name = p_receiver ->> 'subscription';
+  return coalesce((select jsonb_build_object('progress', p.value) from posthorn.progress p
+      where p.subscription = v_subscription and p.message = p_id and p.delivery = (p_receiver ->> 'delivery')::int), '{}')
+    || coalesce((select jsonb_build_object('cancelRequestedAt', c.requested_at, 'cancelRequestedBy', c.requested_by) from posthorn.cancel_request c
+      where c.subscription = v_subscription and c.message = p_id and c.nonce = p_nonce), '{}');
+end $$;
+` },
   { name: "functions/19_order.sql", text: `-- Order per key. Of a reader that keeps it, these hold for each key:
 --   a message runs only when all before it have ended for good, were put aside before it, or were skipped over as dead;
 --   while a claim is open, no other claim takes a message whose key it holds: the page is cut before it;
@@ -2810,9 +3265,11 @@ end $$;
 -- A claim looks at open claims in an earlier statement than at parked keys: a failing holder closes its part and parks the key in one transaction,
 -- so whoever sees the part sees the key.
 
--- in_order(slots, subscription, channel, lane, batch): what may be taken of a page; \`taken\` 0 when its first message must wait.
-create or replace function posthorn.in_order(p_slots smallint[], p_subscription int, p_channel int, p_lane int, p_batch posthorn.batch)
-returns posthorn.turn language plpgsql as $$
+-- in_order(slots, subscription, channel, lane, batch, marked): what may be taken of a page; \`taken\` 0 when its first message must wait. \`marked\`:
+-- somebody has cancelled messages of this reader; their marks are used up for what is taken, and for nothing else.
+create or replace function posthorn.in_order(
+  p_slots smallint[], p_subscription int, p_channel int, p_lane int, p_batch posthorn.batch, p_marked boolean
+) returns posthorn.turn language plpgsql as $$
 declare
   v_turn posthorn.turn;
   v_slots smallint[] := coalesce(p_batch.slots, array_fill(p_slots[1], array[cardinality(p_batch.ids)]));
@@ -2821,6 +3278,7 @@ declare
   v_unknown boolean;
   v_waiting text[];
   v_ours text[];
+  v_cancelled bigint[] := '{}';
 begin
   select o.keys, o.open_from, o.unknown into v_open, v_turn.open_from, v_unknown from posthorn.open_keys(p_slots, p_subscription, p_lane) o;
   v_keys := case when p_batch.slots is null then posthorn.keys_of(p_slots[1], p_channel, p_lane, p_batch.ids)
@@ -2838,19 +3296,27 @@ begin
     v_turn.taken := coalesce((select k.n - 1 from unnest(v_keys, v_turn.keys) with ordinality k(key, hash, n)
       where k.hash = any (v_open) or (k.key = any (v_waiting) and k.key <> all (v_ours)) limit 1), v_turn.taken);
   end if;
-  if v_turn.taken = cardinality(v_keys) and v_waiting = '{}' then
+  if p_marked and v_turn.taken > 0 then
+    with used as (
+      delete from posthorn.cancel_mark k where k.subscription = p_subscription and k.message = any (p_batch.ids[1 : v_turn.taken]) returning k.message)
+      select coalesce(array_agg(u.message), '{}') into v_cancelled from used u;
+  end if;
+  if v_turn.taken = cardinality(v_keys) and v_waiting = '{}' and v_cancelled = '{}' then
+    v_turn.messages := p_batch.ids;
+    v_turn.message_slots := p_batch.slots;
     v_turn.ids := p_batch.ids;
     v_turn.slots := p_batch.slots;
     v_turn.items := p_batch.items;
     return v_turn;
   end if;
-  v_turn.keys := v_turn.keys[1 : v_turn.taken];
-  select array_agg(m.id) filter (where not m.waits), array_agg(m.slot) filter (where not m.waits), string_agg(m.item::text, ',') filter (where not m.waits),
+  select coalesce(array_agg(m.id), '{}'), coalesce(array_agg(m.hash), '{}'), case when p_batch.slots is not null then coalesce(array_agg(m.slot), '{}') end,
+      array_agg(m.id) filter (where not m.waits), array_agg(m.slot) filter (where not m.waits), string_agg(m.item::text, ',') filter (where not m.waits),
       array_agg(m.id) filter (where m.waits), array_agg(m.slot) filter (where m.waits)
-    into v_turn.ids, v_turn.slots, v_turn.items, v_turn.parked, v_turn.parked_slots
-    from (select i.id, i.slot, i.item, coalesce(i.key = any (v_waiting), false) as waits
-      from rows from (unnest(p_batch.ids), unnest(v_slots), unnest(v_keys), json_array_elements(('[' || p_batch.items || ']')::json))
-        with ordinality i(id, slot, key, item, n) where i.n <= v_turn.taken) m;
+    into v_turn.messages, v_turn.keys, v_turn.message_slots, v_turn.ids, v_turn.slots, v_turn.items, v_turn.parked, v_turn.parked_slots
+    from (select i.id, i.slot, i.item, i.hash, coalesce(i.key = any (v_waiting), false) as waits
+      from rows from (unnest(p_batch.ids), unnest(v_slots), unnest(v_keys), unnest(v_turn.keys),
+          json_array_elements(('[' || p_batch.items || ']')::json)) with ordinality i(id, slot, key, hash, item, n)
+      where i.n <= v_turn.taken and i.id <> all (v_cancelled)) m;
   return v_turn;
 end $$;
 
@@ -2899,26 +3365,27 @@ select posthorn.by_slot('keys_of(p_slot smallint, p_channel int, p_lane int, p_i
     cross join lateral (select m.key from posthorn.message_{slot} m where m.channel = p_channel and m.lane = p_lane and m.id = i.id offset 0) m);
 $body$);
 
--- write_turn: the claim row of an ordered claim, and what it puts aside.
+-- write_turn: the claim row of an ordered claim, and what it puts aside. Where nothing of it is to run, it is closed at once.
 create or replace function posthorn.write_turn(
   p_claim bigint, p_token bigint, p_worker bigint, p_subscription int, p_channel int, p_lane int, p_at posthorn.position, p_took_late boolean,
-  p_ring posthorn.ring, p_turn posthorn.turn, p_ids bigint[], p_slots smallint[]
+  p_ring posthorn.ring, p_turn posthorn.turn
 ) returns void
 language plpgsql as $$
 declare
   v_slot smallint;
 begin
-  perform posthorn.write_ordered_claim(p_at.slot, p_claim, p_token, p_worker, p_subscription, p_lane, p_at, p_took_late, p_ids[1 : p_turn.taken],
-    p_slots[1 : p_turn.taken], p_turn.keys, coalesce(p_turn.open_from, p_at.n));
-  if p_turn.parked is null then
-    return;
+  perform posthorn.write_ordered_claim(p_at.slot, p_claim, p_token, p_worker, p_subscription, p_lane, p_at, p_took_late, p_turn.messages,
+    p_turn.message_slots, p_turn.keys, coalesce(p_turn.open_from, p_at.n));
+  if p_turn.parked is not null then
+    -- By slot of the ring, the oldest first: within a slot in the order of the page.
+    foreach v_slot in array p_ring.slots loop
+      perform posthorn.put_aside_of(v_slot, p_subscription, p_channel, p_lane,
+        array(select m.id from unnest(p_turn.parked, p_turn.parked_slots) m(id, slot) where m.slot = v_slot));
+    end loop;
+    perform posthorn.settle_part_of(p_at.slot, p_claim, p_token, 1, 'parked', p_turn.ids is null, p_turn.parked);
+  elsif p_turn.ids is null then
+    perform posthorn.settle_part_of(p_at.slot, p_claim, p_token, 1, null, true, '{}');
   end if;
-  -- By slot of the ring, the oldest first: within a slot in the order of the page.
-  foreach v_slot in array p_ring.slots loop
-    perform posthorn.put_aside_of(v_slot, p_subscription, p_channel, p_lane,
-      array(select m.id from unnest(p_turn.parked, p_turn.parked_slots) m(id, slot) where m.slot = v_slot));
-  end loop;
-  perform posthorn.settle_part_of(p_at.slot, p_claim, p_token, 1, 'parked', p_turn.ids is null, p_turn.parked);
 end $$;
 
 select posthorn.by_slot(

@@ -29,6 +29,14 @@ export interface ReceiverStatus {
   readonly dueAt?: string | null;
   readonly reason?: string | null;
   readonly history?: readonly HistoryEntry[];
+  readonly contract?: string;
+  readonly kind?: "command" | "event";
+  /** While it runs: what its handler told last. */
+  readonly progress?: unknown;
+  /** While it runs: when somebody asked to cancel it. */
+  readonly cancelRequestedAt?: string;
+  /** What its handler returned, as it is stored, for as long as it is kept. */
+  readonly result?: unknown;
 }
 
 /** Whether a text can be the id of a message: what `publicId` makes and posthorn.id_of reads. */

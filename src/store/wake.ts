@@ -1,8 +1,11 @@
 /** Wake-ups: hints that there is something to claim. Polling is the truth; losing one costs time, never a message. */
 import type { Executor } from "../core/database.js";
 
-/** The channel of NOTIFY; its payload is a list of channel ids. */
+/** The channel of NOTIFY; its payload is a list of channel ids, or `cancelPayload`. */
 export const wakeChannel = "posthorn_wake";
+
+/** What posthorn.cancel says there: somebody asked to cancel what runs. */
+export const cancelPayload = "cancel";
 
 /** Tells whoever listens; false when no worker is there to listen. */
 export async function notify(executor: Executor, channels: Iterable<number>): Promise<boolean> {

@@ -60,6 +60,9 @@ export interface ReceiverFacts {
   /** Messages a second that left the queue in the last minute; null when none did. */
   readonly perSecond?: number | null;
   readonly error?: ErrorFacts;
+  readonly progress?: unknown;
+  readonly cancelRequestedAt?: string;
+  readonly cancelRequestedBy?: string;
   /** Where order is kept per key, of a message that waits outside of the log. */
   readonly order?: OrderFacts;
   readonly lastEntry?: {

@@ -74,7 +74,14 @@ export type Next =
       };
     }
   | { readonly invalid: readonly unknown[] }
+  | { readonly result: StoredResult }
   | null;
+
+/** What a handler returned, as JSON text, and how long it is kept. */
+export interface StoredResult {
+  readonly text: string;
+  readonly keepMs: number;
+}
 
 export interface End {
   readonly delivery: Delivery;
@@ -273,6 +280,14 @@ export async function endAndCommit(
  * is refused, so no text of anybody gets into the statement.
  */
 export function endStatement(delivery: Delivery, startedAt: string, say: string | null): Statement {
+  const ended = endValues(delivery, startedAt).join(", ");
+  return say === null
+    ? { text: `select posthorn.end_in_transaction(${ended}, null)` }
+    : { text: `select posthorn.end_in_transaction(${ended}, $1::json)::text as said`, params: [say] };
+}
+
+/** What names a delivery and its hold where it is ended, as literals. */
+export function endValues(delivery: Delivery, startedAt: string): readonly string[] {
   const { hold } = delivery;
   const log = hold.from === "log" ? hold : undefined;
   const values = [
@@ -285,13 +300,10 @@ export function endStatement(delivery: Delivery, startedAt: string, say: string 
     hold.from === "deferred" ? hold.deferred : undefined,
     hold.token,
   ];
-  const ended = [...values, startedAt].map(numeral).join(", ");
-  return say === null
-    ? { text: `select posthorn.end_in_transaction(${ended}, null)` }
-    : { text: `select posthorn.end_in_transaction(${ended}, $1::json)::text as said`, params: [say] };
+  return [...values, startedAt].map(numeral);
 }
 
-function numeral(value: string | number | undefined): string {
+export function numeral(value: string | number | undefined): string {
   if (value === undefined) return "null";
   const text = String(value);
   // In quotes, so that the function's parameter gives the type.
@@ -299,7 +311,7 @@ function numeral(value: string | number | undefined): string {
   throw errorOf("PH_INTERNAL", "A number was expected where a delivery is ended.");
 }
 
-function placesOf(said: string | null): Place[] {
+export function placesOf(said: string | null): Place[] {
   if (said === null) return [];
   const pairs: [string, string][] = JSON.parse(said);
   return pairs.map(([nonce, id]) => ({ nonce, id }));
@@ -308,9 +320,11 @@ function placesOf(said: string | null): Place[] {
 function endAsJson({ delivery, outcome, entry, next, ends }: End): Record<string, unknown> {
   const { hold } = delivery;
   const common = { outcome, message: delivery.id, entry, next, token: hold.token };
-  return hold.from === "deferred"
-    ? { ...common, deferred: hold.deferred }
-    : { ...common, claim: hold.claim, claimSlot: hold.claimSlot, messageSlot: hold.messageSlot, ends };
+  if (hold.from === "deferred") return { ...common, deferred: hold.deferred };
+  // A result of a delivery from the log goes straight to its table.
+  const { subscription, nonce } = delivery;
+  const place = next !== null && "result" in next ? { subscription, nonce } : {};
+  return { ...common, ...place, claim: hold.claim, claimSlot: hold.claimSlot, messageSlot: hold.messageSlot, ends };
 }
 
 /** What a peek found: subscriptions with something in the log, and when waiting deliveries of a subscription are due. */
@@ -320,6 +334,8 @@ export interface Peeked {
   readonly due: readonly (readonly [subscription: number, inMs: number])[];
   /** Some worker counts as dead; false as well when nobody asked. */
   readonly dead: boolean;
+  /** Somebody asked to cancel what may run here; false as well when nobody asked. */
+  readonly cancels: boolean;
 }
 
 /** Looks whether there is anything to do, in one statement for all subscriptions. `seen`: the snapshot of an earlier empty peek of the same. */

@@ -26,7 +26,18 @@ export interface BaseContext extends SayBuffered {
    * One effect, one key: `idempotencyKey("charge")` and `idempotencyKey("mail")` differ. Letters and digits only.
    */
   idempotencyKey(effect?: string): string;
+  /**
+   * Tells how far the run is: a number from 0 to 1, or a small JSON value. The last one stands in `status().progress` while it runs.
+   *
+   * Written at most once a second, beside the handler's transaction, and forgotten with the end of the run. Never fails the handler: what is not a
+   * value of this kind is told to the logger. On a database with one connection (PGlite, embedded), nothing is shown of a handler in transaction
+   * mode, which holds it.
+   */
+  progress(value: ProgressValue): void;
 }
+
+/** How far a run is. */
+export type ProgressValue = number | string | readonly unknown[] | { readonly [name: string]: unknown };
 
 /** `tx` exists only where the policy says `idempotency: "transaction"`. */
 export type Context<I extends string, Tx> = BaseContext &
@@ -46,6 +57,7 @@ export interface Behind {
   readonly signal: AbortSignal;
   /** Where the handler says something. */
   readonly saying: SayBuffered;
+  readonly progress: BaseContext["progress"];
 }
 
 /** Built once for each run; what costs something is made when it is read. */
@@ -56,12 +68,14 @@ export class RunContext implements BaseContext {
   // Properties of its own, because users take a context apart, copy it and wrap its verbs.
   readonly send: SayBuffered["send"];
   readonly publish: SayBuffered["publish"];
+  readonly progress: BaseContext["progress"];
   readonly idempotencyKey: (effect?: string) => string;
 
   constructor(behind: Behind) {
     this.#behind = behind;
     this.attempt = behind.delivery.attempts + 1;
     this.send = (command, payload, options) => behind.saying.send(command, payload, options);
+    this.progress = behind.progress;
     this.publish = (event, payload, options) => behind.saying.publish(event, payload, options);
     this.idempotencyKey = (effect = "") =>
       createHash("sha256")

@@ -6,7 +6,7 @@
  */
 import { groupBy } from "../core/group.js";
 import type { Batch } from "../producer/buffer.js";
-import type { Delivery, End, Hold, Part } from "../store/work.js";
+import type { Delivery, End, Hold, Part, StoredResult } from "../store/work.js";
 
 interface OpenClaim {
   readonly claim: string;
@@ -84,11 +84,13 @@ export class Ledger {
     );
   }
 
-  /** Succeeded in a claim-settling mode, with what the handler said. */
-  succeeded(delivery: Delivery, batch: Batch): void {
+  /** Succeeded in a claim-settling mode, with what the handler said and returned. */
+  succeeded(delivery: Delivery, batch: Batch, result?: StoredResult): void {
+    if (this.#isLost(delivery)) return;
     if (batch.messages.length > 0) this.#says.push({ delivery, batch });
     else batch.committed([]);
-    if (delivery.hold.from === "log") this.#change(delivery.hold, (claim) => claim.succeeded.push(delivery.id));
+    if (result !== undefined) this.ended({ delivery, outcome: "succeeded", next: { result }, ends: false });
+    else if (delivery.hold.from === "log") this.#change(delivery.hold, (claim) => claim.succeeded.push(delivery.id));
     else this.ended({ delivery, outcome: "succeeded", next: null, ends: false });
   }
 
@@ -108,9 +110,15 @@ export class Ledger {
 
   /** An end with a consequence. */
   ended(end: End): void {
+    if (this.#isLost(end.delivery)) return;
     this.#since ??= performance.now();
     this.#ends.push(end);
     if (end.delivery.hold.from === "log") this.#change(end.delivery.hold, () => undefined);
+  }
+
+  /** Its claim was ended by others. Without a part of the claim beside it, nothing would fence what is written for it. */
+  #isLost({ hold }: Delivery): boolean {
+    return hold.from === "log" && !this.#open.has(hold.claim);
   }
 
   #change(hold: LogHold, change: (claim: OpenClaim) => void): void {

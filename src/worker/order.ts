@@ -70,13 +70,14 @@ export class Order {
 
   /** These ends are in the database. */
   wrote({ ends }: Flush): void {
-    for (const { delivery, next } of ends) if (this.#goesOn(next)) this.#endedFor(delivery);
+    // Also of one that is to run again: if somebody has cancelled it, it has ended all the same.
+    for (const { delivery } of ends) this.#endedFor(delivery);
   }
 
   /** Whether the next message of the key may run after such an end. */
   #goesOn(next: Next): boolean {
     const { ordering } = this.#reader.policy;
-    if (next === null) return true;
+    if (next === null || "result" in next) return true;
     return !("defer" in next) && ordering !== "none" && ordering.whenDead === "skip";
   }
 

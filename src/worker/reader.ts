@@ -7,7 +7,7 @@
  */
 
 import { Changes } from "../core/changes.js";
-import { StoppedError } from "../core/errors.js";
+import { CancelledError, StoppedError } from "../core/errors.js";
 import { Loop } from "../core/loop.js";
 import { Roster } from "../core/roster.js";
 import { publicId } from "../store/publish.js";
@@ -391,10 +391,12 @@ export class Reader {
 
   #finished(at: number, run: Run, ran: Ran): void {
     this.#runs.remove(at, run);
+    if (run.told) this.options.progress.ended(run.delivery);
     if (!this.#broken) {
       this.#ran(run.delivery, ran);
       this.#order?.ran(run.delivery, ran);
     }
+    this.options.asking.settlements.near(run.delivery, ran.kind === "committed");
     if (this.#slots === undefined) this.#startWaiting();
     else this.#slots.give(1);
     this.#changes.notify();
@@ -407,7 +409,7 @@ export class Reader {
     }
     switch (ran.kind) {
       case "succeeded":
-        this.#ledger.succeeded(delivery, ran.batch);
+        this.#ledger.succeeded(delivery, ran.batch, ran.result);
         return;
       case "committed":
         this.#ledger.endedElsewhere(delivery);
@@ -418,7 +420,16 @@ export class Reader {
         return;
       case "ended":
         this.#ledger.ended(ran.end);
-        tell(this.options, ran.end, ran.error, ran.note);
+        tell(this.options, ran);
+    }
+  }
+
+  /** Somebody asked to cancel a message; its run may be here. */
+  cancel(message: string): void {
+    for (const run of this.#runs) {
+      if (run.delivery.id !== message) continue;
+      const id = publicId(run.delivery);
+      run.cancel(new CancelledError("PH_CANCELLED", `Somebody asked to cancel the message ${id}.`, { id }));
     }
   }
 

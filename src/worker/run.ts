@@ -2,12 +2,13 @@
  * Runs one message: schema, handler, deadline, and in transaction mode the end that commits with the effects. Never throws; returns
  * what is left to be settled. If the process dies anywhere in here, the delivery has no end, and a rescuer gives it one.
  */
-import { checkResult, type Received, receive } from "../contracts/check.js";
+import { checkResult, type PreparedResult, type Received, receive } from "../contracts/check.js";
 import type { AnyContract } from "../contracts/contract.js";
 import type { Database, OpenTransaction } from "../core/database.js";
 import { ClaimLostError, DatabaseUnavailableError, DeadlineError } from "../core/errors.js";
 import { limits } from "../core/limits.js";
-import type { CheckedPolicy } from "../policies/policy.js";
+import type { Logger } from "../core/logger.js";
+import { type CheckedPolicy, policyFields } from "../policies/policy.js";
 import { type Verdict, verdictOf } from "../policies/verdicts.js";
 import { asSay, type Batch, Buffer, nothingSaid } from "../producer/buffer.js";
 import type { Catalog } from "../producer/catalog.js";
@@ -15,10 +16,12 @@ import type { Asking } from "../producer/receipt.js";
 import { runSealed } from "../producer/transaction.js";
 import type { CircuitEvent } from "../store/circuit.js";
 import type { Place } from "../store/publish.js";
-import { type Delivery, type End, endAndCommit, type Next } from "../store/work.js";
+import { endWithResultAndCommit } from "../store/results.js";
+import { type Delivery, type End, endAndCommit, type Next, type StoredResult } from "../store/work.js";
 import { type Behind, RunContext } from "./context.js";
 import type { Deadlines, Overdue } from "./deadlines.js";
 import { afterFailure, afterUnknown, entryOf, type Failure, failureOf, type WorkerIdentity } from "./failure.js";
+import { checkProgress, type Progress } from "./progress.js";
 import { decide, withoutBreaker } from "./verdict.js";
 
 export interface Handled {
@@ -35,17 +38,21 @@ export interface Running {
   readonly asking: Asking;
   readonly worker: WorkerIdentity;
   readonly deadlines: Deadlines;
+  readonly progress: Progress;
+  readonly logger: Logger;
 }
 
 /** What is left to be done about a run. */
 export type Ran =
-  | { readonly kind: "succeeded"; readonly batch: Batch }
+  | { readonly kind: "succeeded"; readonly batch: Batch; readonly result?: StoredResult }
   /** Ended with its effects in the handler's own transaction; `channels` got messages. */
   | { readonly kind: "committed"; readonly channels: ReadonlySet<number> }
   | {
       readonly kind: "ended";
       readonly end: End;
       readonly error?: unknown;
+      /** Somebody asked to cancel it, and then it failed. */
+      readonly cancelled?: boolean;
       /** What is to be told beside the error. */
       readonly note?: string;
       /** What it means for the circuit, where there is one. */
@@ -77,6 +84,10 @@ export class Run implements Behind, Overdue {
   moving: Promise<void> | undefined;
   /** The statement that ends the delivery is on its way: too late to move it. */
   ending = false;
+  /** Somebody asked to cancel it: its signal has fired, and the handler may end as it likes. */
+  #cancelled: Error | undefined;
+  /** Whether its handler told of its progress. */
+  told = false;
   #buffer: Buffer | undefined;
   /** The handler has ended, or what it says has no meaning any more. */
   #over = false;
@@ -103,6 +114,13 @@ export class Run implements Behind, Overdue {
   release(reason: Error): void {
     this.#released = this.#aborted === undefined;
     this.abort(reason);
+  }
+
+  /** Fires the signal, and lets the handler decide. The database makes the end of it: of a run that fails now, cancelled. */
+  cancel(reason: Error): void {
+    if (this.#aborted !== undefined || this.#cancelled !== undefined) return;
+    this.#cancelled = reason;
+    this.#controller?.abort(reason);
   }
 
   /** Resolves when it has ended; never rejects. Few promises: this is the path of every message. */
@@ -144,8 +162,14 @@ export class Run implements Behind, Overdue {
   }
 
   async #checked(result: unknown, said: Buffer | undefined): Promise<Ran> {
-    await checkResult(this.#handled.contract, result);
-    return { kind: "succeeded", batch: (await said?.ready()) ?? nothingSaid };
+    const stored = this.#stored(await checkResult(this.#handled.contract, result));
+    const batch = (await said?.ready()) ?? nothingSaid;
+    return stored === undefined ? { kind: "succeeded", batch } : { kind: "succeeded", batch, result: stored };
+  }
+
+  #stored({ json }: PreparedResult): StoredResult | undefined {
+    if (json === null) return undefined;
+    return { text: json, keepMs: this.#running.policy.results?.keepMs ?? policyFields.results.fields.keepMs.default };
   }
 
   /** Effects, outgoing messages and the end commit together, or not at all. */
@@ -157,13 +181,13 @@ export class Run implements Behind, Overdue {
       const context = Object.defineProperty(new RunContext(this), "tx", { value: open.native, enumerable: true });
       const result = await this.#handle(() => runSealed(open, async () => this.#handled.handler(payload, context)));
       const said = this.#said();
-      await checkResult(this.#handled.contract, result);
+      const stored = this.#stored(await checkResult(this.#handled.contract, result));
       const batch = (await said?.ready(open)) ?? nothingSaid;
       if (this.moving !== undefined) await this.moving;
       this.ending = true;
       const { list, committed } = asSay(batch);
       if (this.#aborted !== undefined) throw this.#aborted;
-      committed(await this.#end(open, list));
+      committed(await this.#end(open, list, stored));
       return { kind: "committed", channels: batch.channels };
     } catch (error) {
       this.#said();
@@ -176,6 +200,7 @@ export class Run implements Behind, Overdue {
   #handle(handler: () => unknown): Promise<unknown> {
     // It was released or given up while its schema or its transaction was waited for: somebody else may run it already.
     if (this.#aborted !== undefined) return Promise.reject(this.#aborted);
+    if (this.#cancelled !== undefined) return Promise.reject(this.#cancelled);
     try {
       return this.#within(handler());
     } catch (error) {
@@ -184,8 +209,9 @@ export class Run implements Behind, Overdue {
     }
   }
 
-  async #end(open: OpenTransaction, say: string | null): Promise<readonly Place[]> {
+  async #end(open: OpenTransaction, say: string | null, stored: StoredResult | undefined): Promise<readonly Place[]> {
     try {
+      if (stored !== undefined) return await endWithResultAndCommit(open, this.delivery, say, stored);
       return await endAndCommit(open, this.delivery, say);
     } catch (error) {
       this.#lost = error instanceof ClaimLostError;
@@ -220,7 +246,8 @@ export class Run implements Behind, Overdue {
   get signal(): AbortSignal {
     if (this.#controller === undefined) {
       this.#controller = new AbortController();
-      if (this.#aborted !== undefined) this.#controller.abort(this.#aborted);
+      const reason = this.#aborted ?? this.#cancelled;
+      if (reason !== undefined) this.#controller.abort(reason);
     }
     return this.#controller.signal;
   }
@@ -231,6 +258,19 @@ export class Run implements Behind, Overdue {
     this.#buffer?.close();
     return this.#buffer;
   }
+
+  /** Of a handler in transaction mode that holds the only connection, nothing could be written before it ends. */
+  readonly progress = (value: unknown): void => {
+    const { database, logger, progress } = this.#running;
+    if (this.#over || (this.#ends && database.single)) return;
+    try {
+      const checked = checkProgress(value);
+      this.told = true;
+      progress.tell(this.delivery, checked);
+    } catch (error) {
+      logger.warn(`the handler of ${this.#handled.contract.name} told a progress that cannot be kept`, { error });
+    }
+  };
 
   /** The handler's outcome, or an error at the visibility timeout or abort. What the handler does later is nobody's. */
   #within(outcome: unknown): Promise<unknown> {
@@ -281,23 +321,26 @@ export class Run implements Behind, Overdue {
     if (handedBack && !once) return { kind: "ended", end: released(delivery, this.#ends) };
     // Before anything else looks at it: a retry function may change what it is given.
     const failure = failureOf(error);
+    const cancelled = this.#cancelled !== undefined;
     if (handedBack) {
       // It has begun and may go on: nobody may run it again.
       const entry = entryOf(delivery, "failed", worker, this.#startedAt, failure);
       const end: End = { delivery, outcome: "failed", entry, next: afterUnknown(delivery, policy), ends: false };
       return { kind: "ended", end, error };
     }
-    const verdict = this.#blamed ? verdictOf(error) : undefined;
+    const verdict = this.#blamed && !cancelled ? verdictOf(error) : undefined;
     if (verdict !== undefined) return this.#decided(verdict, error, failure);
     const trouble = this.#afterTrouble(error);
     const { next, note } = trouble === undefined ? afterFailure(delivery, policy, error) : { next: trouble };
-    const entry = entryOf(delivery, "failed", worker, this.#startedAt, failure, note);
+    const entry = entryOf(delivery, cancelled ? "cancelled" : "failed", worker, this.#startedAt, failure, note);
     return {
       kind: "ended",
       end: { delivery, outcome: "failed", entry, next, ends: this.#ends },
       error,
+      cancelled,
       ...(note === undefined ? {} : { note }),
-      ...(trouble === undefined ? { circuit: { failed: 1 } } : {}),
+      // Whoever asked for the end of it says nothing about what it calls.
+      ...(trouble === undefined && !cancelled ? { circuit: { failed: 1 } } : {}),
     };
   }
 

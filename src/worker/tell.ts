@@ -1,9 +1,10 @@
 /** An error is never only in the database: it is told when it happens, as it is kept in the history and without the payload. */
 import type { Logger } from "../core/logger.js";
 import { publicId } from "../store/publish.js";
-import type { End } from "../store/work.js";
 import { failureOf } from "./failure.js";
-import type { Handled } from "./run.js";
+import type { Handled, Ran } from "./run.js";
+
+type Ended = Extract<Ran, { readonly kind: "ended" }>;
 
 interface Telling {
   readonly name: string;
@@ -11,12 +12,17 @@ interface Telling {
   readonly handlers: ReadonlyMap<number, Handled>;
 }
 
-export function tell({ name, logger, handlers }: Telling, end: End, thrown: unknown, note?: string): void {
+export function tell({ name, logger, handlers }: Telling, ended: Ended): void {
+  const { end, error: thrown, note, cancelled } = ended;
   const { delivery, outcome, next } = end;
   const what = `${handlers.get(delivery.contract)?.contract.name ?? "a message"} in "${name}"`;
   const facts = { reader: name, message: publicId(delivery), attempt: delivery.attempts + 1 };
   if (outcome === "invalid") {
     logger.warn(`${what} does not fit its schema; it is in the invalid list`, { ...facts, ...next });
+  }
+  if (cancelled) {
+    logger.info(`${what} was cancelled while it ran`, facts);
+    return;
   }
   if (next === null || "invalid" in next || outcome === "released") return;
   if (outcome === "postponed") {

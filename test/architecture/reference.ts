@@ -13,7 +13,7 @@ import { policyFields, subscriptionFields } from "../../src/policies/policy.js";
 import { retryFields } from "../../src/policies/retry-fields.js";
 import { askFields } from "../../src/producer/ask.js";
 import { sayFields } from "../../src/producer/prepare.js";
-import { settledFields } from "../../src/producer/receipt.js";
+import { resultFields, settledFields } from "../../src/producer/receipt.js";
 import { scheduleFields } from "../../src/schedules/schedule.js";
 import { root } from "./sources.js";
 
@@ -42,6 +42,7 @@ export const optionTables: readonly OptionTable[] = [
   { source: "sayFields", title: "`publish(event, payload, { … })`", fields: sayFields.publish },
   { source: "scheduleFields", title: "`post.schedule(name, { … })`", fields: scheduleFields },
   { source: "settledFields", title: "`receipt.settled({ … })`", fields: settledFields },
+  { source: "resultFields", title: "`receipt.result({ … })`", fields: resultFields },
   { source: "startFields", title: "`post.start({ … })`", fields: startFields },
   { source: "stopFields", title: "`post.stop({ … })`", fields: stopFields },
   { source: "askFields", title: "`ask(query, request, { … })`", fields: askFields },

@@ -133,6 +133,12 @@ describe("describePolicy", () => {
     );
   });
 
+  it("says how long results are kept where the policy says it", () => {
+    const kept = checkPolicy({ ...policies.email, results: { keepMs: days(7) } }, "email");
+    expect(describePolicy(kept)).toContain("; dead letters are kept for 30 d; results for 7 d; you are told");
+    expect(describePolicy(policy(doubling))).not.toContain("results");
+  });
+
   it("reads a transaction policy with a fixed wait and larger alerts back", () => {
     const words = describePolicy(
       policy(retry.fixed({ attempts: 3, delayMs: 1_500 }), {
