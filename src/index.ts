@@ -40,3 +40,4 @@ export type { TransactionContext } from "./producer/transaction.js";
 export type { Schedule, ScheduleOptions } from "./schedules/schedule.js";
 export type { BacklogLine, HistoryEntry, ReceiverStatus } from "./store/status.js";
 export type { Context, Message } from "./worker/context.js";
+export type { Recorded, Step } from "./worker/steps.js";

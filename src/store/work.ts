@@ -25,6 +25,8 @@ export interface Delivery {
   readonly crashes: number;
   /** Changes when a message that runs is moved out of its claim. */
   hold: Hold;
+  /** Set by a run that has steps recorded: they are removed when the message succeeds. */
+  stepped?: true;
 }
 
 /** What proves that the holder holds it. */
@@ -290,7 +292,8 @@ function placesOf(said: string | null): Place[] {
 
 function endAsJson({ delivery, outcome, entry, next, ends }: End): Record<string, unknown> {
   const { hold } = delivery;
-  const common = { outcome, message: delivery.id, entry, next, token: hold.token };
+  const stepped = outcome === "succeeded" ? delivery.stepped : undefined;
+  const common = { outcome, message: delivery.id, entry, next, token: hold.token, stepped };
   return hold.from === "deferred"
     ? { ...common, deferred: hold.deferred }
     : { ...common, claim: hold.claim, claimSlot: hold.claimSlot, messageSlot: hold.messageSlot, ends };

@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import type { Headers, SayBuffered } from "../producer/say.js";
 import { publicId } from "../store/publish.js";
 import type { Delivery } from "../store/work.js";
+import type { Step } from "./steps.js";
 
 /** The message around the payload. */
 export interface Message {
@@ -28,14 +29,22 @@ export interface BaseContext extends SayBuffered {
   idempotencyKey(effect?: string): string;
 }
 
-/** `tx` exists only where the policy says `idempotency: "transaction"`. */
+/** `tx` exists only where the policy says `idempotency: "transaction"`, `step` only where it says "handler". */
 export type Context<I extends string, Tx> = BaseContext &
   (I extends "transaction"
     ? {
         /** Your own client, inside the transaction that also settles the message. It cannot end it. */
         readonly tx: Tx;
       }
-    : unknown);
+    : I extends "handler"
+      ? {
+          /**
+           * Does something once for this message: a later run gets the recorded result instead of running the function again.
+           * The name is the identity of the step. Give the other side `idempotencyKey(name)`: a crash between effect and record repeats the effect.
+           */
+          readonly step: Step;
+        }
+      : unknown);
 
 /** Built once for each run; what costs something is made when it is read. */
 export class RunContext implements BaseContext {
@@ -47,6 +56,8 @@ export class RunContext implements BaseContext {
   readonly attempt: number;
   readonly send: SayBuffered["send"];
   readonly publish: SayBuffered["publish"];
+  /** In every mode; where it has no meaning it refuses. */
+  readonly step: Step;
 
   constructor(
     delivery: Delivery,
@@ -54,12 +65,14 @@ export class RunContext implements BaseContext {
     contract: { readonly name: string; readonly version: number },
     controller: () => AbortController,
     saying: () => SayBuffered,
+    step: Step,
   ) {
     this.#delivery = delivery;
     this.#reader = reader;
     this.#contract = contract;
     this.#controller = controller;
     this.attempt = delivery.attempts + 1;
+    this.step = step;
     // Properties of its own, because users take a context apart, copy it and wrap its verbs.
     this.send = (command, payload, options) => saying().send(command, payload, options);
     this.publish = (event, payload, options) => saying().publish(event, payload, options);

@@ -88,7 +88,8 @@ export class Ledger {
   succeeded(delivery: Delivery, batch: Batch): void {
     if (batch.messages.length > 0) this.#says.push({ delivery, batch });
     else batch.committed([]);
-    if (delivery.hold.from === "log") this.#change(delivery.hold, (claim) => claim.succeeded.push(delivery.id));
+    const plain = delivery.hold.from === "log" && delivery.stepped === undefined ? delivery.hold : undefined;
+    if (plain !== undefined) this.#change(plain, (claim) => claim.succeeded.push(delivery.id));
     else this.ended({ delivery, outcome: "succeeded", next: null, ends: false });
   }
 

@@ -5,7 +5,7 @@
 import { checkResult, type Received, receive } from "../contracts/check.js";
 import type { AnyContract } from "../contracts/contract.js";
 import type { Database, OpenTransaction } from "../core/database.js";
-import { ClaimLostError, DatabaseUnavailableError, DeadlineError } from "../core/errors.js";
+import { ClaimLostError, DatabaseUnavailableError, DeadlineError, NotCommittedError } from "../core/errors.js";
 import { limits } from "../core/limits.js";
 import type { CheckedPolicy } from "../policies/policy.js";
 import { asSay, type Batch, Buffer, nothingSaid } from "../producer/buffer.js";
@@ -18,6 +18,7 @@ import { type Delivery, type End, endInTransaction, endStatement, type Next } fr
 import { RunContext } from "./context.js";
 import type { Deadlines } from "./deadlines.js";
 import { afterFailure, afterUnknown, entryOf, failureOf, type WorkerIdentity } from "./failure.js";
+import { type Step, type Stepping, Steps } from "./steps.js";
 
 export interface Handled {
   readonly contract: AnyContract;
@@ -53,7 +54,7 @@ const graceMs = 5_000;
 const longestIdleMs = 2_147_483_647;
 
 /** One run. `abort` ends it from outside: its signal fires, and its slot is free at once. */
-export class Run {
+export class Run implements Stepping {
   readonly delivery: Delivery;
   readonly #running: Running;
   readonly #handled: Handled;
@@ -67,6 +68,7 @@ export class Run {
   /** The statement that ends the delivery is on its way: too late to move it. */
   ending = false;
   #buffer: Buffer | undefined;
+  #steps: Steps | undefined;
   /** The handler has ended, or what it says has no meaning any more. */
   #over = false;
   /** The user's handler is what failed: its error is its own, whatever its class. */
@@ -223,7 +225,29 @@ export class Run {
 
   #context(): RunContext {
     const { name, version } = this.#handled.contract;
-    return new RunContext(this.delivery, this.#running.name, { name, version }, () => this.#signalling(), this.#saying);
+    return new RunContext(
+      this.delivery,
+      this.#running.name,
+      { name, version },
+      () => this.#signalling(),
+      this.#saying,
+      this.#stepping,
+    );
+  }
+
+  /** Made when the handler comes to its first step. */
+  readonly #stepping: Step = (name, fn) => {
+    this.#steps ??= new Steps(this.#running, this);
+    return this.#steps.step(name, fn);
+  };
+
+  /** Why no step of it may begin any more. */
+  get ended(): Error | undefined {
+    if (this.#aborted !== undefined || !this.#over) return this.#aborted;
+    return new NotCommittedError(
+      "PH_STEP_AFTER_END",
+      `step() was called after the handler of ${this.#handled.contract.name} had ended; nothing was done. Await whatever calls it inside.`,
+    );
   }
 
   #signalling(): AbortController {
@@ -236,7 +260,9 @@ export class Run {
 
   /** The handler's outcome, or an error at the visibility timeout or abort. What the handler does later is nobody's. */
   #within(outcome: unknown): Promise<unknown> {
-    if (this.#aborted === undefined && !isThenable(outcome)) return Promise.resolve(outcome);
+    if (this.#aborted === undefined && !isThenable(outcome) && this.#steps?.busy !== true) {
+      return Promise.resolve(outcome);
+    }
     return new Promise((resolve, reject) => {
       const { deadlines } = this.#running;
       deadlines.begin(this);
@@ -252,11 +278,21 @@ export class Run {
       };
       this.#abort = fail;
       if (this.#aborted !== undefined) fail(this.#aborted);
-      Promise.resolve(outcome).then((value) => {
+      const succeed = (value: unknown): void => {
         end();
         resolve(value);
-      }, fail);
+      };
+      Promise.resolve(outcome).then(
+        (value) => this.#afterSteps(succeed, value),
+        (error) => this.#afterSteps(fail, error),
+      );
     });
+  }
+
+  /** Steps that are under way are waited for, so that what they did is recorded and not done again. */
+  #afterSteps<T>(act: (value: T) => void, value: T): void {
+    if (this.#steps?.busy === true) void this.#steps.quiet().then(() => act(value));
+    else act(value);
   }
 
   overdue(): void {
@@ -278,7 +314,8 @@ export class Run {
     const { delivery } = this;
     const { policy, worker } = this.#running;
     const once = policy.idempotency === "at-most-once";
-    const handedBack = this.#released && error === this.#aborted;
+    // Of one that is not ours any more the end is refused, whatever it says; this one would do no harm.
+    const handedBack = (this.#released && error === this.#aborted) || this.#steps?.lost === true;
     if (handedBack && !once) return { kind: "ended", end: released(delivery, this.#ends) };
     const entry = entryOf(delivery, "failed", worker, this.#startedAt, failureOf(error));
     if (handedBack) {
@@ -298,6 +335,7 @@ export class Run {
     const { attempts, crashes } = this.delivery;
     const again = { delayMs: 1_000, attempts, crashes };
     if (!this.#blamed && isOurTrouble(error, this.#ends)) return { defer: again };
+    if (error !== undefined && error === this.#steps?.trouble) return { defer: again };
     // In the middle of a statement of the handler's, which may be what ends connections: counted as a crash, and not for ever.
     if (this.#blamed && this.#cut && crashes + 1 < limits.crashes) return { defer: { ...again, crashes: crashes + 1 } };
     return undefined;
