@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import type { Headers, SayBuffered } from "../producer/say.js";
 import { publicId } from "../store/publish.js";
 import type { Delivery } from "../store/work.js";
-import type { Step } from "./steps.js";
+import type { Step, Steps } from "./steps.js";
 
 /** The message around the payload. */
 export interface Message {
@@ -57,7 +57,7 @@ export class RunContext implements BaseContext {
   readonly send: SayBuffered["send"];
   readonly publish: SayBuffered["publish"];
   /** In every mode; where it has no meaning it refuses. */
-  readonly step: Step;
+  readonly step: Steps["step"];
 
   constructor(
     delivery: Delivery,
@@ -65,7 +65,7 @@ export class RunContext implements BaseContext {
     contract: { readonly name: string; readonly version: number },
     controller: () => AbortController,
     saying: () => SayBuffered,
-    step: Step,
+    step: Steps["step"],
   ) {
     this.#delivery = delivery;
     this.#reader = reader;

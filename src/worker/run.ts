@@ -18,7 +18,7 @@ import { type Delivery, type End, endInTransaction, endStatement, type Next } fr
 import { RunContext } from "./context.js";
 import type { Deadlines } from "./deadlines.js";
 import { afterFailure, afterUnknown, entryOf, failureOf, type WorkerIdentity } from "./failure.js";
-import { type Step, type Stepping, Steps } from "./steps.js";
+import { type Stepping, Steps } from "./steps.js";
 
 export interface Handled {
   readonly contract: AnyContract;
@@ -236,7 +236,7 @@ export class Run implements Stepping {
   }
 
   /** Made when the handler comes to its first step. */
-  readonly #stepping: Step = (name, fn) => {
+  readonly #stepping: Steps["step"] = (name, fn) => {
     this.#steps ??= new Steps(this.#running, this);
     return this.#steps.step(name, fn);
   };
