@@ -178,7 +178,7 @@ describe.each([
   test("steps run side by side, and of those that fail together with others only they are run again", async () => {
     const journal: string[] = [];
     const { settled } = await stage(home, async ({ step, attempt }) => {
-      let release = () => undefined as void;
+      let release = (): void => undefined;
       const failed = new Promise<void>((resolve) => {
         release = resolve;
       });
