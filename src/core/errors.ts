@@ -63,7 +63,8 @@ export const errorCodes = {
   PH_STEP_REFUSED: {
     class: "ConfigurationError",
     retryable: false,
-    meaning: "`step` was called in a mode of idempotency that has none.",
+    meaning:
+      "`step` was called in a mode of idempotency that has none, or `send` or `publish` of a handler inside a step.",
   },
   PH_NOT_BUILT: {
     class: "NotBuiltError",

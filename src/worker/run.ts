@@ -208,6 +208,7 @@ export class Run implements Stepping {
 
   /** Made when the handler first says something. A stray call after the end is refused by it. */
   readonly #saying = (): Buffer => {
+    this.#steps?.refuseSaying();
     if (this.#buffer === undefined) {
       const { catalog, asking } = this.#running;
       this.#buffer = new Buffer(catalog, asking, `the handler of ${this.#handled.contract.name}`);

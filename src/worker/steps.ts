@@ -5,6 +5,7 @@
  * A step is recorded after its function has returned. Whoever dies between the two does it again: that gap is what idempotency keys are for.
  * Only the holder of the delivery records; the database decides who that is.
  */
+import { AsyncLocalStorage } from "node:async_hooks";
 import { setTimeout as pause } from "node:timers/promises";
 import type { Executor } from "../core/database.js";
 import { ClaimLostError, ConfigurationError, DatabaseUnavailableError, errorOf } from "../core/errors.js";
@@ -55,6 +56,9 @@ export interface Recording {
   readonly policy: { readonly idempotency: Idempotency };
 }
 
+/** Whose step the code runs in. */
+const within = new AsyncLocalStorage<Steps>();
+
 /** How often a record is tried while the database is away, and the pause before the second time, which doubles. */
 const tries = 5;
 const firstPauseMs = 100;
@@ -82,6 +86,15 @@ export class Steps {
   /** Resolves when no step is under way; never rejects. */
   async quiet(): Promise<void> {
     while (this.busy) await Promise.allSettled(this.#underWay);
+  }
+
+  /** Refuses what the handler says in a step: it is written when the run succeeds, and a later run that skips the step would not say it. */
+  refuseSaying(): void {
+    if (within.getStore() !== this) return;
+    throw new ConfigurationError(
+      "PH_STEP_REFUSED",
+      "send() and publish() of a handler do not go into a step: they are written when the run succeeds, and a later run skips the step. Call them behind it.",
+    );
   }
 
   step(name: unknown, fn: unknown): Promise<unknown> {
@@ -117,7 +130,7 @@ export class Steps {
   async #do(name: string, fn: () => unknown): Promise<unknown> {
     let result: unknown;
     try {
-      result = await fn();
+      result = await within.run(this, fn);
     } catch (error) {
       // Nothing is recorded under it: the handler may try again.
       this.#names.delete(name);

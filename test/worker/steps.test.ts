@@ -307,6 +307,32 @@ describe.each([
     expect(journal).toEqual([]);
   });
 
+  test("what a handler says in a step is refused, because it would be lost when the step is skipped; behind the step it is said once", async () => {
+    const codes: string[] = [];
+    const heard: string[] = [];
+    const Tell = command(`TellAbout${opened}`, { queue: `told-${opened}`, schema: type<{ text: string }>() });
+    const hearing = posthorn({
+      service: `told-${opened}`,
+      database: home.input,
+      migrate: "auto",
+      logger: silentLogger,
+    });
+    hearing.queue(`told-${opened}`, policy).handle(Tell, ({ text }) => void heard.push(text));
+    await hearing.start();
+    onTestFinished(() => hearing.stop({ graceMs: 0 }));
+    const { settled } = await stage(home, async ({ step, send, attempt }) => {
+      await step("charge", async () => {
+        await nextTurn();
+        codes.push(await refused((async () => send(Tell, { text: "in a step" }))()));
+      });
+      send(Tell, { text: "behind it" });
+      if (attempt === 1) throw new Error("once more");
+    });
+    expect(await settled()).toMatchObject({ state: "succeeded" });
+    await hearing.untilIdle();
+    expect([codes, heard]).toEqual([["PH_STEP_REFUSED"], ["behind it"]]);
+  });
+
   test("a message on its first delivery reads no steps, and one that is delivered again reads them once", async () => {
     // Method: the function that reads counts its calls in a sequence, which no rollback takes back.
     const source = `select pg_get_functiondef('posthorn.steps_of(int, bigint)'::regprocedure) as text`;
