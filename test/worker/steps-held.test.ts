@@ -66,6 +66,31 @@ test("a message that is moved out of its claim while a step runs records it by i
   expect(await admin.value("select count(*) from posthorn.step")).toBe("0");
 });
 
+test("a record that comes to the database when its delivery has just been moved is made by the new hold", async () => {
+  // Method: the function that records is replaced by one that waits until the message has left its claim, and then goes on with the old hold.
+  const takes = "bigint, int, bigint, bigint, smallint, bigint, bigint, text, json";
+  await admin.rows(`alter function posthorn.record_step(${takes}) rename to record_step_later`);
+  await admin.rows(`create function posthorn.record_step(${takes}) returns json language plpgsql as $$ begin
+    while not exists (select from posthorn.deferred d where d.subscription = $2 and d.message = $3 and d.token is not null) loop
+      perform pg_sleep(0.01);
+    end loop;
+    return posthorn.record_step_later($1, $2, $3, $4, $5, $6, $7, $8, $9); end $$`);
+  onTestFinished(async () => {
+    await admin.rows(`drop function posthorn.record_step(${takes})`);
+    await admin.rows(`alter function posthorn.record_step_later(${takes}) rename to record_step`);
+  });
+  const attempts: number[] = [];
+  const receipt = await stage(
+    async ({ step, attempt }) => {
+      attempts.push(attempt);
+      await step("charge", () => 1);
+    },
+    { ordering: { per: "key", whenDead: "park" } },
+  );
+  expect(await receipt.settled({ withinMs: 20_000 })).toMatchObject({ state: "succeeded" });
+  expect(attempts).toEqual([1]);
+});
+
 test("an ordered message that used a step and succeeded at once leaves its key free", async () => {
   const receipt = await stage(async ({ step }) => void (await step("only", () => 1)), {
     ordering: { per: "key", whenDead: "park" },

@@ -2,6 +2,9 @@
  * Steps from end to end, on a real server and on PGlite. Goal: what a handler did under a name is not done again by a later run of the message,
  * and nothing is left behind. Method: handlers write into a journal in this process, which outlives their runs.
  */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { PGlite } from "@electric-sql/pglite";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
@@ -359,3 +362,32 @@ describe.each([
     expect(seen).toEqual([0, 1]);
   });
 });
+
+test("an embedded database that is stopped between two steps and opened again goes on with the second", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "posthorn-steps-"));
+  onTestFinished(() => rm(folder, { recursive: true, force: true }));
+  const Work = command("DoEmbeddedWork", { queue: "embedded", schema: type<object>() });
+  const journal: string[] = [];
+  const life = async (between: () => Promise<unknown>) => {
+    const post = posthorn({ service: "embedded", database: `embedded:${folder}`, logger: silentLogger });
+    post.queue("embedded", policy).handle(Work, async (_payload, { step }) => {
+      await step("first", () => void journal.push("first"));
+      await between();
+      await step("second", () => void journal.push("second"));
+    });
+    await post.start();
+    return post;
+  };
+  let reached = false;
+  const first = await life(() => {
+    reached = true;
+    return new Promise(() => undefined);
+  });
+  await first.send(Work, {});
+  await eventually(() => reached, { withinMs: 20_000 });
+  await first.stop({ graceMs: 0 });
+  const second = await life(async () => undefined);
+  await second.untilIdle();
+  await second.stop();
+  expect(journal).toEqual(["first", "second"]);
+}, 60_000);
