@@ -336,9 +336,10 @@ export class Run implements Stepping {
     const { attempts, crashes } = this.delivery;
     const again = { delayMs: 1_000, attempts, crashes };
     if (!this.#blamed && isOurTrouble(error, this.#ends)) return { defer: again };
-    if (error !== undefined && error === this.#steps?.trouble) return { defer: again };
-    // In the middle of a statement of the handler's, which may be what ends connections: counted as a crash, and not for ever.
-    if (this.#blamed && this.#cut && crashes + 1 < limits.crashes) return { defer: { ...again, crashes: crashes + 1 } };
+    // In the middle of a statement of the handler's, which may be what ends connections, or behind the effect of a step: counted as a crash, and
+    // not for ever.
+    const broken = this.#cut || (error !== undefined && error === this.#steps?.trouble);
+    if (this.#blamed && broken && crashes + 1 < limits.crashes) return { defer: { ...again, crashes: crashes + 1 } };
     return undefined;
   }
 }

@@ -131,6 +131,23 @@ test("a step that cannot be recorded while the database is away burns no attempt
   expect(attempts).toEqual([1, 1]);
 });
 
+test("a message whose steps can never be recorded is not repeated for ever", async () => {
+  await admin.rows(`create function cut() returns trigger language plpgsql as $$
+    begin perform pg_terminate_backend(pg_backend_pid()); return new; end $$`);
+  await admin.rows("create trigger cut before insert on posthorn.step for each row execute function cut()");
+  onTestFinished(async () => void (await admin.rows("drop function cut cascade")));
+  let runs = 0;
+  const receipt = await stage(
+    async ({ step }) => {
+      runs += 1;
+      await step("charge", () => 1);
+    },
+    { retry: retry.none },
+  );
+  expect(await receipt.settled({ withinMs: 50_000 })).toMatchObject({ state: "dead" });
+  expect(runs).toBe(limits.crashes);
+}, 60_000);
+
 test("after its visibility timeout a handler comes to no further step", async () => {
   const journal: string[] = [];
   let codes = "";

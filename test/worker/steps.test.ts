@@ -298,6 +298,19 @@ describe.each([
     },
   );
 
+  test("a step that its handler did not await is waited for before the message succeeds", async () => {
+    const journal: string[] = [];
+    const { settled } = await stage(home, ({ step }) => {
+      void step("floating", async () => {
+        for (let turn = 0; turn < 20; turn += 1) await nextTurn();
+        journal.push("floating");
+      }).then(() => journal.push("recorded"));
+    });
+    expect(await settled()).toMatchObject({ state: "succeeded" });
+    expect(journal).toEqual(["floating", "recorded"]);
+    expect(await stepsIn(home)).toEqual([]);
+  });
+
   test("a step that is called after its handler has ended is refused, and its function does not run", async () => {
     const journal: string[] = [];
     let late: Step | undefined;
