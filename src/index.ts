@@ -45,3 +45,4 @@ export type { CancelAnswer } from "./store/cancel.js";
 export type { CircuitFacts } from "./store/circuit.js";
 export type { BacklogLine, HistoryEntry, ReceiverStatus } from "./store/status.js";
 export type { Context, Message, ProgressValue } from "./worker/context.js";
+export type { Recorded, Step } from "./worker/steps.js";

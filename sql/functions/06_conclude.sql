@@ -180,6 +180,7 @@ end $$;
 --   { subscription, message, nonce, messageSlot, delivery, outcome, entry, ends?, deferred?, token?, claim?, claimSlot?,
 --     next: { defer: { delayMs, attempts, crashes } } | { dead: { reason, keepMs, attempts, crashes } } | { invalid: issues } | { result: { text, keepMs } } | null }
 -- `ends` true writes an ending for a delivery from the log (transaction mode); otherwise a part in the same call has ended it.
+-- `stepped`: it succeeded in a run with steps, which are not needed any more.
 create or replace function posthorn.conclude_one(p_end json) returns void
 language plpgsql as $$
 declare
@@ -192,6 +193,9 @@ begin
   end if;
   if p_end #> '{next,result}' is not null and p_end ->> 'deferred' is null then
     perform posthorn.keep_result((p_end ->> 'subscription')::int, (p_end ->> 'message')::bigint, (p_end ->> 'nonce')::bigint, p_end #> '{next,result}');
+    if p_end -> 'stepped' is not null then
+      perform posthorn.forget_steps((p_end ->> 'subscription')::int, (p_end ->> 'message')::bigint);
+    end if;
     return;
   end if;
   if p_end ->> 'deferred' is not null then
@@ -211,7 +215,15 @@ begin
         (p_end ->> 'message')::bigint, 1, v_outcome, v_claim.id, v_claim.worker) then
       perform posthorn.raise_lost(json_build_object('ended', p_end ->> 'message'));
     end if;
+    if p_end -> 'stepped' is not null then
+      -- It succeeded, and a part has ended it.
+      perform posthorn.forget_steps(v_claim.subscription, (p_end ->> 'message')::bigint);
+      return;
+    end if;
     v_row := posthorn.delivery_of(v_claim.subscription, v_claim.lane, (p_end ->> 'message')::bigint, (p_end ->> 'messageSlot')::smallint);
+  end if;
+  if p_end -> 'stepped' is not null then
+    perform posthorn.forget_steps(v_row.subscription, v_row.message);
   end if;
   if p_end ->> 'entry' is not null then
     v_row.history := posthorn.with_entry(v_row.history, p_end -> 'entry');

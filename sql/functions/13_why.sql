@@ -67,6 +67,7 @@ language sql stable as $$
       'keptUntil', w.keep_until, 'before', case when w.state in ('queued', 'retrying') then (
         select count(*) from (select from posthorn.deferred d where d.subscription = p_subscription.id and d.token is null and d.due_at < w.due_at
           limit 100001) d) end,
+      'steps', posthorn.why_steps(p_subscription.id, p_id),
       'order', case when w.place is not null then posthorn.why_order(p_subscription.id, w.key, w.place) end,
       'error', (select e.entry -> 'error' from json_array_elements(w.history) with ordinality e(entry, n)
         where e.entry ->> 'error' is not null order by e.n desc limit 1),
@@ -128,7 +129,7 @@ begin
   return case
     when v_fate.state is null then json_build_object('subscription', p_subscription.name, 'state', null, 'at', p_subscription.created_at)
     when v_fate.state = 'running' then json_build_object('subscription', p_subscription.name, 'state', 'running', 'at', v_fate.at, 'delivery', 1,
-      'attempts', 0, 'worker', posthorn.why_worker(v_fate.worker))
+      'attempts', 0, 'worker', posthorn.why_worker(v_fate.worker), 'steps', posthorn.why_steps(p_subscription.id, p_id))
     when v_fate.state = 'queued' then json_build_object('subscription', p_subscription.name, 'state', 'queued', 'delivery', 1, 'attempts', 0,
       'before', posthorn.count_between(p_subscription.channel, p_lane, (v_fate.lane_at).last_id, p_id, 100001),
       'perSecond', posthorn.recent_rate(p_subscription.id, p_lane, (v_fate.lane_at).slot))

@@ -18,17 +18,17 @@ export function sentenceOf(message: MessageFacts, receiver: ReceiverFacts): stri
     case null:
       return `'${receiver.subscription}' began ${on(message, receiver.at)}, after this event was published, and does not get it`;
     case "queued":
-      return queued(message, receiver);
+      return `${queued(message, receiver)}${stepsDone(receiver)}`;
     case "retrying":
-      return `${retrying(message, receiver)}${othersWait(receiver)}`;
+      return `${retrying(message, receiver)}${stepsDone(receiver)}${othersWait(receiver)}`;
     case "parked":
       return parked(message, receiver);
     case "running":
-      return running(message, receiver);
+      return `${running(message, receiver)}${stepsDone(receiver)}`;
     case "succeeded":
       return succeeded(message, receiver);
     case "dead":
-      return `${dead(message, receiver)}${othersWait(receiver)}`;
+      return `${dead(message, receiver)}${stepsDone(receiver)}${othersWait(receiver)}`;
     case "invalid":
       return `${invalid(message, receiver)}${othersWait(receiver)}`;
     case "cancelled":
@@ -125,6 +125,12 @@ function retrying(message: MessageFacts, receiver: ReceiverFacts): string {
   const waits =
     obstacleOf(message, receiver) ?? `waits for a free slot in '${receiver.subscription}': ${turn(receiver)}`;
   return `${which} attempt is due since ${dueAt === undefined ? "now" : clock(dueAt, message.now)}, ${cause}; ${waits}`;
+}
+
+/** "; 2 steps are done, the last 'charge'" */
+function stepsDone({ steps }: ReceiverFacts): string {
+  if (steps === undefined || steps === null) return "";
+  return `; ${plural(steps.done, "step")} ${steps.done === 1 ? "is" : "are"} done, the last '${oneLine(steps.last)}'`;
 }
 
 /** "; 37 others of key 'A1' wait behind it" */

@@ -55,6 +55,17 @@ export const errorCodes = {
     retryable: false,
     meaning: "The configuration file cannot be loaded, or exports no instance.",
   },
+  PH_STEP_TWICE: {
+    class: "ConfigurationError",
+    retryable: false,
+    meaning: "The name of a step was used a second time in one run.",
+  },
+  PH_STEP_REFUSED: {
+    class: "ConfigurationError",
+    retryable: false,
+    meaning:
+      "`step` was called in a mode of idempotency that has none, or `send` or `publish` of a handler inside a step.",
+  },
   PH_NOT_BUILT: {
     class: "NotBuiltError",
     retryable: false,
@@ -147,6 +158,11 @@ export const errorCodes = {
     class: "NotCommittedError",
     retryable: false,
     meaning: "`send` or `publish` of a transaction or handler was called after it had ended.",
+  },
+  PH_STEP_AFTER_END: {
+    class: "NotCommittedError",
+    retryable: false,
+    meaning: "`step` was called after its handler had ended.",
   },
   PH_CLAIM_LOST: {
     class: "ClaimLostError",

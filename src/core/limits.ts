@@ -58,6 +58,12 @@ export const limits = {
   scheduleLateMs: 60_000,
   /** Missed times of one schedule that are made up for at once, where its decision is to send all: the newest. */
   missedTimes: 1_000,
+  /** Letters of the name of a step. */
+  stepNameLength: 200,
+  /** Bytes of the result of one step as JSON in UTF-8. */
+  stepResultBytes: 65_536,
+  /** Steps of one message that are recorded. */
+  steps: 1_000,
   /** Crashes of a worker under one message before it is quarantined as a dead letter. */
   crashes: 5,
 } as const;

@@ -93,7 +93,9 @@ export class PgDatabase implements Database<PoolClient> {
       this.#release(client, connection, false);
       return result;
     } catch (error) {
-      this.#release(client, connection, connection.gone);
+      // The server says that it ends the connection before it does: the pool would give it to the next one.
+      const lost = error instanceof DatabaseUnavailableError && error.code === "PH_DATABASE_LOST";
+      this.#release(client, connection, connection.gone || lost);
       throw error;
     }
   }

@@ -65,6 +65,8 @@ export interface ReceiverFacts {
   readonly cancelRequestedBy?: string;
   /** Where order is kept per key, of a message that waits outside of the log. */
   readonly order?: OrderFacts;
+  /** Steps of its handler that are recorded, where there are any. */
+  readonly steps?: { readonly done: number; readonly last: string } | null;
   readonly lastEntry?: {
     readonly outcome: string;
     readonly endedAt?: string;

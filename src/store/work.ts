@@ -27,6 +27,8 @@ export interface Delivery {
   hold: Hold;
   /** Of the one message that is tried while its circuit is half-open: the token under which its outcome is told. */
   readonly probe?: string;
+  /** Set by a run that has steps recorded: they are removed when the message succeeds. */
+  stepped?: true;
 }
 
 /** What proves that the holder holds it. */
@@ -319,7 +321,8 @@ export function placesOf(said: string | null): Place[] {
 
 function endAsJson({ delivery, outcome, entry, next, ends }: End): Record<string, unknown> {
   const { hold } = delivery;
-  const common = { outcome, message: delivery.id, entry, next, token: hold.token };
+  const stepped = outcome === "succeeded" ? delivery.stepped : undefined;
+  const common = { outcome, message: delivery.id, entry, next, token: hold.token, stepped };
   if (hold.from === "deferred") return { ...common, deferred: hold.deferred };
   // A result of a delivery from the log goes straight to its table.
   const { subscription, nonce } = delivery;

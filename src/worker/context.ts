@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import type { Headers, SayBuffered } from "../producer/say.js";
 import { publicId } from "../store/publish.js";
 import type { Delivery } from "../store/work.js";
+import type { Step, Steps } from "./steps.js";
 
 /** The message around the payload. */
 export interface Message {
@@ -39,14 +40,22 @@ export interface BaseContext extends SayBuffered {
 /** How far a run is. */
 export type ProgressValue = number | string | readonly unknown[] | { readonly [name: string]: unknown };
 
-/** `tx` exists only where the policy says `idempotency: "transaction"`. */
+/** `tx` exists only where the policy says `idempotency: "transaction"`, `step` only where it says "handler". */
 export type Context<I extends string, Tx> = BaseContext &
   (I extends "transaction"
     ? {
         /** Your own client, inside the transaction that also settles the message. It cannot end it. */
         readonly tx: Tx;
       }
-    : unknown);
+    : I extends "handler"
+      ? {
+          /**
+           * Does something once for this message: a later run gets the recorded result instead of running the function again.
+           * The name is the identity of the step. Give the other side `idempotencyKey(name)`: a crash between effect and record repeats the effect.
+           */
+          readonly step: Step;
+        }
+      : unknown);
 
 /** What a context gets from its run, when it is asked for. */
 export interface Behind {
@@ -58,6 +67,7 @@ export interface Behind {
   /** Where the handler says something. */
   readonly saying: SayBuffered;
   readonly progress: BaseContext["progress"];
+  readonly step: Steps["step"];
 }
 
 /** Built once for each run; what costs something is made when it is read. */
@@ -70,12 +80,15 @@ export class RunContext implements BaseContext {
   readonly publish: SayBuffered["publish"];
   readonly progress: BaseContext["progress"];
   readonly idempotencyKey: (effect?: string) => string;
+  /** In every mode; where it has no meaning it refuses. */
+  readonly step: Steps["step"];
 
   constructor(behind: Behind) {
     this.#behind = behind;
     this.attempt = behind.delivery.attempts + 1;
     this.send = (command, payload, options) => behind.saying.send(command, payload, options);
     this.progress = behind.progress;
+    this.step = behind.step;
     this.publish = (event, payload, options) => behind.saying.publish(event, payload, options);
     this.idempotencyKey = (effect = "") =>
       createHash("sha256")

@@ -11,6 +11,7 @@ import type { Logger } from "../core/logger.js";
 import { Loop } from "../core/loop.js";
 import { pruneEveryMs, prunePass } from "../maintenance/prune.js";
 import { rescuePass } from "../maintenance/rescue.js";
+import { stepsPass } from "../maintenance/steps.js";
 import { sweepPass } from "../maintenance/sweep.js";
 import { watchEveryMs, watchPass } from "../maintenance/watch.js";
 import { type CheckedPolicy, storedPolicy } from "../policies/policy.js";
@@ -262,6 +263,7 @@ export class Incarnation {
   async #watch(): Promise<number> {
     await watchPass(this.#options.side, this.#options.logger);
     if (await sweepPass(this.#options.side, 1)) this.#poller.soon();
+    await stepsPass(this.#options.side, watchEveryMs - 500);
     return watchEveryMs;
   }
 

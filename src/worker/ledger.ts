@@ -89,8 +89,9 @@ export class Ledger {
     if (this.#isLost(delivery)) return;
     if (batch.messages.length > 0) this.#says.push({ delivery, batch });
     else batch.committed([]);
+    const plain = delivery.hold.from === "log" && delivery.stepped === undefined ? delivery.hold : undefined;
     if (result !== undefined) this.ended({ delivery, outcome: "succeeded", next: { result }, ends: false });
-    else if (delivery.hold.from === "log") this.#change(delivery.hold, (claim) => claim.succeeded.push(delivery.id));
+    else if (plain !== undefined) this.#change(plain, (claim) => claim.succeeded.push(delivery.id));
     else this.ended({ delivery, outcome: "succeeded", next: null, ends: false });
   }
 

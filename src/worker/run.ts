@@ -5,7 +5,7 @@
 import { checkResult, type PreparedResult, type Received, receive } from "../contracts/check.js";
 import type { AnyContract } from "../contracts/contract.js";
 import type { Database, OpenTransaction } from "../core/database.js";
-import { ClaimLostError, DatabaseUnavailableError, DeadlineError } from "../core/errors.js";
+import { ClaimLostError, DatabaseUnavailableError, DeadlineError, NotCommittedError } from "../core/errors.js";
 import { limits } from "../core/limits.js";
 import type { Logger } from "../core/logger.js";
 import { type CheckedPolicy, policyFields } from "../policies/policy.js";
@@ -22,6 +22,7 @@ import { type Behind, RunContext } from "./context.js";
 import type { Deadlines, Overdue } from "./deadlines.js";
 import { afterFailure, afterUnknown, entryOf, type Failure, failureOf, type WorkerIdentity } from "./failure.js";
 import { checkProgress, type Progress } from "./progress.js";
+import { type Stepping, Steps } from "./steps.js";
 import { decide, withoutBreaker } from "./verdict.js";
 
 export interface Handled {
@@ -70,7 +71,7 @@ const graceMs = 5_000;
 const longestIdleMs = 2_147_483_647;
 
 /** One run. `abort` ends it from outside: its signal fires, and its slot is free at once. */
-export class Run implements Behind, Overdue {
+export class Run implements Behind, Overdue, Stepping {
   readonly delivery: Delivery;
   dueAt = Number.POSITIVE_INFINITY;
   readonly #running: Running;
@@ -89,6 +90,7 @@ export class Run implements Behind, Overdue {
   /** Whether its handler told of its progress. */
   told = false;
   #buffer: Buffer | undefined;
+  #steps: Steps | undefined;
   /** The handler has ended, or what it says has no meaning any more. */
   #over = false;
   /** The user's handler is what failed: its error is its own, whatever its class. */
@@ -234,6 +236,7 @@ export class Run implements Behind, Overdue {
 
   /** Made when the handler first says something. A stray call after the end is refused by it. */
   get saying(): Buffer {
+    this.#steps?.refuseSaying();
     if (this.#buffer === undefined) {
       const { catalog, asking } = this.#running;
       this.#buffer = new Buffer(catalog, asking, `the handler of ${this.#handled.contract.name}`);
@@ -259,6 +262,21 @@ export class Run implements Behind, Overdue {
     return this.#buffer;
   }
 
+  /** Made when the handler comes to its first step. */
+  readonly step: Steps["step"] = (name, fn) => {
+    this.#steps ??= new Steps(this.#running, this);
+    return this.#steps.step(name, fn);
+  };
+
+  /** Why no step of it may begin any more. */
+  get ended(): Error | undefined {
+    if (this.#aborted !== undefined || !this.#over) return this.#aborted;
+    return new NotCommittedError(
+      "PH_STEP_AFTER_END",
+      `step() was called after the handler of ${this.#handled.contract.name} had ended; nothing was done. Await whatever calls it inside.`,
+    );
+  }
+
   /** Of a handler in transaction mode that holds the only connection, nothing could be written before it ends. */
   readonly progress = (value: unknown): void => {
     const { database, logger, progress } = this.#running;
@@ -274,7 +292,9 @@ export class Run implements Behind, Overdue {
 
   /** The handler's outcome, or an error at the visibility timeout or abort. What the handler does later is nobody's. */
   #within(outcome: unknown): Promise<unknown> {
-    if (this.#aborted === undefined && !isThenable(outcome)) return Promise.resolve(outcome);
+    if (this.#aborted === undefined && !isThenable(outcome) && this.#steps?.busy !== true) {
+      return Promise.resolve(outcome);
+    }
     return new Promise((resolve, reject) => {
       const { deadlines } = this.#running;
       this.dueAt = performance.now() + deadlines.limitMs;
@@ -291,11 +311,21 @@ export class Run implements Behind, Overdue {
       };
       this.#abort = fail;
       if (this.#aborted !== undefined) fail(this.#aborted);
-      Promise.resolve(outcome).then((value) => {
+      const succeed = (value: unknown): void => {
         end();
         resolve(value);
-      }, fail);
+      };
+      Promise.resolve(outcome).then(
+        (value) => this.#afterSteps(succeed, value),
+        (error) => this.#afterSteps(fail, error),
+      );
     });
+  }
+
+  /** Steps that are under way are waited for, so that what they did is recorded and not done again. */
+  #afterSteps<T>(act: (value: T) => void, value: T): void {
+    if (this.#steps?.busy === true) void this.#steps.quiet().then(() => act(value));
+    else act(value);
   }
 
   overdue(): void {
@@ -317,7 +347,8 @@ export class Run implements Behind, Overdue {
     const { delivery } = this;
     const { policy, worker } = this.#running;
     const once = policy.idempotency === "at-most-once";
-    const handedBack = this.#released && error === this.#aborted;
+    // Of one that is not ours any more the end is refused, whatever it says; this one would do no harm.
+    const handedBack = (this.#released && error === this.#aborted) || this.#steps?.lost === true;
     if (handedBack && !once) return { kind: "ended", end: released(delivery, this.#ends) };
     // Before anything else looks at it: a retry function may change what it is given.
     const failure = failureOf(error);
@@ -364,8 +395,10 @@ export class Run implements Behind, Overdue {
     const { attempts, crashes } = this.delivery;
     const again = { delayMs: 1_000, attempts, crashes };
     if (!this.#blamed && isOurTrouble(error, this.#ends)) return { defer: again };
-    // In the middle of a statement of the handler's, which may be what ends connections: counted as a crash, and not for ever.
-    if (this.#blamed && this.#cut && crashes + 1 < limits.crashes) return { defer: { ...again, crashes: crashes + 1 } };
+    // In the middle of a statement of the handler's, which may be what ends connections, or behind the effect of a step: counted as a crash, and
+    // not for ever.
+    const broken = this.#cut || (error !== undefined && error === this.#steps?.trouble);
+    if (this.#blamed && broken && crashes + 1 < limits.crashes) return { defer: { ...again, crashes: crashes + 1 } };
     return undefined;
   }
 }

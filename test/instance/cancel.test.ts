@@ -13,7 +13,7 @@ const modes = [
   { ...decisions, idempotency: "at-most-once", retry: retry.none },
 ] as const;
 type Mode = QueuePolicy;
-type Given = Context<"handler", Sql> & { readonly tx?: Sql };
+type Given = Context<"at-most-once", Sql> & { readonly tx?: Sql };
 const someHomes = homes.filter(({ name }) => /URL|in memory|folder/.test(name));
 
 describe.each(someHomes)("cancel() on $name", (kind) => {
