@@ -518,6 +518,13 @@ table settlement_8.outcome posthorn.outcome
 table settlement_8.closes boolean not null
 table settlement_8.at timestamp with time zone not null
 table settlement_8.messages bigint[]
+table step.subscription integer not null
+table step.message bigint not null
+table step.name text not null
+table step.result json
+table step.at timestamp with time zone not null default clock_timestamp()
+table step.claim bigint
+table step.claim_slot smallint
 type stored.id bigint
 type stored.nonce bigint
 type stored.contract integer
@@ -653,6 +660,7 @@ constraint schedule_jitter_ms_check on posthorn.schedule CHECK ((jitter_ms >= 0)
 constraint schedule_missed_check on posthorn.schedule CHECK ((missed = ANY (ARRAY['skip'::text, 'once'::text, 'all'::text])))
 constraint schedule_name_check on posthorn.schedule CHECK (((length(name) >= 1) AND (length(name) <= 80)))
 constraint schedule_pkey on posthorn.schedule PRIMARY KEY (name)
+constraint step_pkey on posthorn.step PRIMARY KEY (subscription, message, name)
 constraint subscription_channel_fkey on posthorn.subscription FOREIGN KEY (channel) REFERENCES posthorn.channel(id)
 constraint subscription_name_check on posthorn.subscription CHECK (((length(name) >= 1) AND (length(name) <= 80)))
 constraint subscription_name_key on posthorn.subscription UNIQUE (name)
@@ -772,6 +780,7 @@ CREATE UNIQUE INDEX settlement_5_by_part ON posthorn.settlement_5 USING btree (c
 CREATE UNIQUE INDEX settlement_6_by_part ON posthorn.settlement_6 USING btree (claim, part)
 CREATE UNIQUE INDEX settlement_7_by_part ON posthorn.settlement_7 USING btree (claim, part)
 CREATE UNIQUE INDEX settlement_8_by_part ON posthorn.settlement_8 USING btree (claim, part)
+CREATE UNIQUE INDEX step_pkey ON posthorn.step USING btree (subscription, message, name)
 CREATE INDEX subscription_channel ON posthorn.subscription USING btree (channel)
 CREATE UNIQUE INDEX subscription_name_key ON posthorn.subscription USING btree (name)
 CREATE UNIQUE INDEX subscription_pkey ON posthorn.subscription USING btree (id)
@@ -830,7 +839,7 @@ function claim(p_subscription integer, p_lane integer, p_worker bigint, p_limit 
 function claim_guarded(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body a3a636915d072995b974402aa0c69c5b
 function claim_of(p_slot smallint, p_claim bigint) returns posthorn.claim_1 plpgsql volatile body 22dfaece68090d24c642eb5bf8690ea6
 function conclude(p_parts json, p_ends json DEFAULT NULL::json, p_say json DEFAULT NULL::json) returns json plpgsql volatile body 11196873e66af3dfec56ad3859183180
-function conclude_one(p_end json) returns void plpgsql volatile body 8409954dddd5bbdfe748091ebcb86095
+function conclude_one(p_end json) returns void plpgsql volatile body d058dc33a59fb0557b5af05b48276d19
 function count_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone) returns record plpgsql volatile body e9b23776fe9e2cb428c82ec39f10bb06
 function count_between(p_channel integer, p_lane integer, p_after bigint, p_before bigint, p_limit integer) returns bigint plpgsql stable body a15af6a5ae30539490e60ad9aa183917
 function crossed_alerts() returns json sql volatile body 179bec7775391ee3cf53ef271498fd0c
@@ -852,11 +861,13 @@ function fire_schedule(p_name text, p_revision bigint, p_next timestamp with tim
 function fire_schedules(p_list json) returns json plpgsql volatile body 17215d2963d7717e5298e2069b075edd
 function fleet() returns json sql volatile body 59e8767873782d9bf37c43105d8f8d83
 function follow(p_row posthorn.deferred, p_outcome posthorn.outcome, p_next json) returns void plpgsql volatile body b26e3830acada427fd02aedfc1e71123
+function forget_steps(p_subscription integer, p_message bigint) returns void plpgsql volatile body 8db20fdb26a563963bed86c433ca16df
 function forget_worker(p_worker bigint) returns void plpgsql volatile body 747f59704892b8f60d61f8f335ab1dbd
 function gauges(p_limit integer) returns TABLE(subscription integer, backlog bigint, age_ms bigint, running bigint, dead_letters bigint, invalid bigint, workers bigint, retrying bigint) sql volatile body e36452fc4aebf2dc44cb29dd915ba04a
 function has_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint) returns boolean plpgsql volatile body f5b4a41f2c2c433cab905a68f2dd999c
 function heartbeat(p_worker bigint, p_oldest bigint) returns boolean plpgsql volatile body ce5493e45a1b35d44e1f59643da0372d
 function hold_worker(p_worker bigint) returns void plpgsql volatile body 94b17904c392ef261e73a15c93e3859c
+function holds_of(p_slot smallint, p_claim bigint, p_token bigint, p_message bigint) returns boolean plpgsql volatile body 86ee36e8177cdb5397a5a246f287fe2a
 function id_of(p_public text) returns bigint sql immutable body 770fd5118467b6fc1be6d872c45b5eac
 function ids(p_list json) returns bigint[] plpgsql immutable body e847aa58930f9f7559e53e27b4ac2556
 function in_order(p_slots smallint[], p_subscription integer, p_channel integer, p_lane integer, p_batch posthorn.batch, p_marked boolean) returns posthorn.turn plpgsql volatile body 40fa2721d8efc4640fb7caf0faf1ba95
@@ -915,6 +926,7 @@ function raise_lost(p_what json) returns void plpgsql volatile body 6a8b885b7b2c
 function random_bigint() returns bigint sql volatile body dd887409346f69fbc8358359170ee317
 function recent_alerts(p_limit integer) returns json sql stable body 4746f1d811af5909142052090f83bca7
 function recent_rate(p_subscription integer, p_lane integer, p_slot smallint) returns double precision plpgsql stable body 7f39db05a3858bcc42f078d344ab47a8
+function record_step(p_worker bigint, p_subscription integer, p_message bigint, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_name text, p_result json) returns json plpgsql volatile body e5a8fb0c20fdd845f6366e1bd720f54f
 function redrive(p_filter json, p_by text, p_limit integer) returns json plpgsql volatile body 3dfc68e55a139a028702683d764c7239
 function register_channel(p_kind posthorn.kind, p_name text) returns integer plpgsql volatile body 0319587c3f81922c5657b5b5f21e149c
 function register_contract(p_name text, p_version integer, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_service text, p_publishes boolean) returns json plpgsql volatile body b6a5f33551dff4ab902598a08015c2e0
@@ -935,8 +947,10 @@ function settle_part_of(p_slot smallint, p_claim bigint, p_token bigint, p_part 
 function slot_for_end(p_row posthorn.deferred) returns smallint plpgsql volatile body e0c2979b3aa1aa7510addbbea338e419
 function slot_of_claim(p_claim bigint) returns smallint sql volatile body a7963bf32941e58ea1c9ba97da58ebbf
 function spill(p_parts json, p_spill json) returns json plpgsql volatile body 94a0e1d99beda0caf032e02671956630
+function steps_of(p_subscription integer, p_message bigint) returns json plpgsql volatile body 94d87ed8a13b77ba49a71698c092be19
 function sweep_cancel_requests(p_limit integer) returns void plpgsql volatile body cc4606c1a394ea861a07a3d4519bd47b
 function sweep_keys(p_limit integer) returns json plpgsql volatile body a97b6596d42ac882c2cf0423144be82f
+function sweep_steps(p_limit integer, p_every_ms integer) returns json plpgsql volatile body 1e77009cc4664370f8d6f7dbec69f072
 function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body bfc96934d0feaf4563821934005bc94f
 function take_letters(p_filter json, p_limit integer) returns SETOF posthorn.deferred plpgsql volatile body 636a382421d37862fef275f6d32a2948
 function tick_of(p_slot smallint, p_id bigint) returns posthorn.tick plpgsql volatile body b42d63568f4791a19b26e8ab22275e79
@@ -949,11 +963,12 @@ function watch(p_every_ms integer) returns json plpgsql volatile body 5a223c70f7
 function where_in_log(p_id bigint, p_nonce bigint, OUT slot smallint, OUT lane integer, OUT contract integer, OUT published_at timestamp with time zone, OUT xid xid8) returns record plpgsql stable body 7ee6ca48698cb0ecdeafc6098648ed19
 function why(p_public text) returns json plpgsql stable body 66c26113f9e00dff2230baa2be464e22
 function why_attended(p_subscription text, p_contract text) returns jsonb sql stable body da97fb08f204a252c79ed6be3d38a031
-function why_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8) returns json plpgsql stable body 7508c628df1513acbd7abc378577d64c
+function why_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8) returns json plpgsql stable body 9222ee6f1511dc3370eff84137a31aa8
 function why_order(p_subscription integer, p_key text, p_place bigint) returns json sql stable body fa9fa205af407539f7ea5e6acdce794d
 function why_position(p_subscription integer, p_lane integer) returns posthorn."position" plpgsql stable body 6bbd03a374c34d93f598398d1dbc5053
+function why_steps(p_subscription integer, p_message bigint) returns json sql stable body 5fdbd85458184410c08d5f15d33182e6
 function why_told(p_receiver json, p_id bigint, p_nonce bigint) returns jsonb plpgsql stable body ee93a8b0ebdf5cd68af6148fd37277f7
-function why_waiting(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json sql stable body 0687526fddbfd61f2c7cd214234a0b6e
+function why_waiting(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json sql stable body 288fc4d661e6464da527c673cb9d9ba6
 function why_worker(p_worker bigint) returns json sql stable body 9ddabcf5afb83430c7aeea7a6ef57a7b
 function with_entry(p_history json, p_entry json) returns json sql immutable body 43c9fd4d0778cde38d025d744f8569df
 function with_outcome(p_subscription integer, p_message bigint, p_nonce bigint, p_contract integer, p_status json) returns json plpgsql stable body d5e8d3ea894443ff25906d391e6218fc
@@ -1138,6 +1153,7 @@ table settlement_5: nobody
 table settlement_6: nobody
 table settlement_7: nobody
 table settlement_8: nobody
+table step: nobody
 table subscription: nobody
 sequence subscription_id_seq: nobody
 table tick_1: nobody
@@ -1198,11 +1214,13 @@ function fire_schedule(p_name text, p_revision bigint, p_next timestamp with tim
 function fire_schedules(p_list json): nobody
 function fleet(): nobody
 function follow(p_row posthorn.deferred, p_outcome posthorn.outcome, p_next json): nobody
+function forget_steps(p_subscription integer, p_message bigint): nobody
 function forget_worker(p_worker bigint): nobody
 function gauges(p_limit integer): nobody
 function has_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint): nobody
 function heartbeat(p_worker bigint, p_oldest bigint): nobody
 function hold_worker(p_worker bigint): nobody
+function holds_of(p_slot smallint, p_claim bigint, p_token bigint, p_message bigint): nobody
 function id_of(p_public text): nobody
 function ids(p_list json): nobody
 function in_order(p_slots smallint[], p_subscription integer, p_channel integer, p_lane integer, p_batch posthorn.batch, p_marked boolean): nobody
@@ -1261,6 +1279,7 @@ function raise_lost(p_what json): nobody
 function random_bigint(): nobody
 function recent_alerts(p_limit integer): nobody
 function recent_rate(p_subscription integer, p_lane integer, p_slot smallint): nobody
+function record_step(p_worker bigint, p_subscription integer, p_message bigint, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_name text, p_result json): nobody
 function redrive(p_filter json, p_by text, p_limit integer): nobody
 function register_channel(p_kind posthorn.kind, p_name text): nobody
 function register_contract(p_name text, p_version integer, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_service text, p_publishes boolean): nobody
@@ -1281,8 +1300,10 @@ function settle_part_of(p_slot smallint, p_claim bigint, p_token bigint, p_part 
 function slot_for_end(p_row posthorn.deferred): nobody
 function slot_of_claim(p_claim bigint): nobody
 function spill(p_parts json, p_spill json): nobody
+function steps_of(p_subscription integer, p_message bigint): nobody
 function sweep_cancel_requests(p_limit integer): nobody
 function sweep_keys(p_limit integer): nobody
+function sweep_steps(p_limit integer, p_every_ms integer): nobody
 function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer): nobody
 function take_letters(p_filter json, p_limit integer): nobody
 function tick_of(p_slot smallint, p_id bigint): nobody
@@ -1298,6 +1319,7 @@ function why_attended(p_subscription text, p_contract text): nobody
 function why_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8): nobody
 function why_order(p_subscription integer, p_key text, p_place bigint): nobody
 function why_position(p_subscription integer, p_lane integer): nobody
+function why_steps(p_subscription integer, p_message bigint): nobody
 function why_told(p_receiver json, p_id bigint, p_nonce bigint): nobody
 function why_waiting(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint): nobody
 function why_worker(p_worker bigint): nobody

@@ -88,7 +88,7 @@ language sql stable as $$
     select 'discarded', delivery, attempts, null, discarded_at, null, reason, discarded_by, null, null, keep_until, history, null, null
       from posthorn.discarded where subscription = p_subscription.id and message = p_id and nonce = p_nonce
     union all
-    select 'cancelled', delivery, attempts, null, cancelled_at, null, reason, cancelled_by, null, null, keep_until, history
+    select 'cancelled', delivery, attempts, null, cancelled_at, null, reason, cancelled_by, null, null, keep_until, history, null, null
       from posthorn.cancelled where subscription = p_subscription.id and message = p_id and nonce = p_nonce
   ) w
 $$;
