@@ -153,10 +153,16 @@ end $$;
 -- at-most-once subscription are on disk when it returns. Raises what own_transaction, conclude and claim raise.
 create or replace function posthorn.work(p_subscription int, p_lane int, p_worker bigint, p_limit int, p_parts json) returns text
 language plpgsql as $$
+declare
+  v_subscription record;
 begin
-  perform posthorn.own_transaction((select idempotency = 'at-most-once' from posthorn.subscription where id = p_subscription));
+  select s.idempotency = 'at-most-once' as durable, s.limited into v_subscription from posthorn.subscription s where s.id = p_subscription;
+  perform posthorn.own_transaction(v_subscription.durable);
   if p_parts is not null then
     perform posthorn.conclude(p_parts);
+  end if;
+  if v_subscription.limited then
+    return posthorn.claim_limited(p_subscription, p_lane, p_worker, p_limit);
   end if;
   return posthorn.claim(p_subscription, p_lane, p_worker, p_limit);
 end $$;

@@ -3,7 +3,7 @@
 -- Only contracts that this worker has handlers for: a message that was handed back waits for a worker that knows it. A message that
 -- has been under two crashed workers is a suspect: a worker holds one of them at a time, and beside it none that has been under one
 -- crash, so that of several killers none makes the others' neighbours pay: both would be blamed for the next crash.
--- Order: by due time. Rows that others are taking are passed over.
+-- Order: by due time. Rows that others are taking are passed over. Where limits hold: { rows: […], waitMs }, as in claim_limited.
 create or replace function posthorn.take(p_subscription int, p_worker bigint, p_contracts json, p_limit int) returns json
 language plpgsql as $$
 declare
@@ -13,9 +13,20 @@ declare
   v_suspects boolean := false;
   v_ids bigint[];
   v_taken json;
+  v_subscription record;
+  v_allow posthorn.allowance;
+  v_limit int := p_limit;
 begin
-  perform posthorn.own_transaction((select idempotency = 'at-most-once' from posthorn.subscription where id = p_subscription));
+  select s.idempotency = 'at-most-once' as durable, s.limited into v_subscription from posthorn.subscription s where s.id = p_subscription;
+  perform posthorn.own_transaction(v_subscription.durable);
   perform posthorn.hold_worker(p_worker);
+  if v_subscription.limited then
+    v_allow := posthorn.allow(p_subscription, p_limit);
+    if coalesce(v_allow.permits, 0) <= 0 then
+      return posthorn.taken_limited(v_allow, '[]', p_limit);
+    end if;
+    v_limit := posthorn.candidates(v_allow);
+  end if;
   -- One session of a worker at a time takes what has been under a crash, and looks at what it holds in a later statement than it takes
   -- the lock in.
   if pg_try_advisory_xact_lock(posthorn.lock_key('suspects', p_worker)) then
@@ -25,13 +36,16 @@ begin
   v_ids := array(select d.id from posthorn.deferred d
     where d.subscription = p_subscription and d.token is null and d.due_at <= clock_timestamp()
       and d.contract = any (v_contracts) and d.crashes < v_below
-    order by d.due_at limit p_limit for update skip locked);
-  if coalesce(array_length(v_ids, 1), 0) < p_limit and v_suspects
+    order by d.due_at limit v_limit for update skip locked);
+  if coalesce(array_length(v_ids, 1), 0) < v_limit and v_suspects
       and not exists (select from posthorn.deferred d where d.id = any (v_ids) and d.crashes = 1) then
     v_ids := v_ids || array(select d.id from posthorn.deferred d
       where d.subscription = p_subscription and d.token is null and d.due_at <= clock_timestamp()
         and d.contract = any (v_contracts) and d.crashes >= 2
       order by d.due_at limit 1 for update skip locked);
+  end if;
+  if v_subscription.limited and v_ids <> '{}' then
+    v_ids := posthorn.admit(v_allow, v_ids, v_contracts);
   end if;
   if v_ids = '{}' then
     return '[]';
@@ -42,5 +56,5 @@ begin
     select json_agg(json_build_array(t.message::text, t.nonce::text, null, t.contract, t.key, t.payload, t.headers,
       floor(extract(epoch from t.published_at) * 1000), t.id::text, t.token::text, t.delivery, t.attempts, t.crashes) order by t.due_at)
       into v_taken from taken t;
-  return v_taken;
+  return case when v_subscription.limited then posthorn.taken_limited(v_allow, v_taken, p_limit) else v_taken end;
 end $$;

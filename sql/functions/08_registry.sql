@@ -135,5 +135,6 @@ begin
   end if;
   update posthorn.subscription set idempotency = p_idempotency, policy = p_policy, service = p_service, declared_at = clock_timestamp()
     where id = v_row.id;
+  perform posthorn.set_limits(v_row.id, p_policy), posthorn.set_backlog_limit(v_row.id, p_policy);
   return json_build_object('subscription', v_row.id, 'channel', v_channel);
 end $$;
