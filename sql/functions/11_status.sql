@@ -25,7 +25,7 @@ language sql stable as $$
   select json_build_object('subscription', p_subscription.name, 'state', w.state, 'delivery', w.delivery, 'attempts', w.attempts,
       'crashes', w.crashes, 'dueAt', w.due_at, 'reason', w.reason, 'history', w.history)
   from (
-    select case when token is not null then 'running' when reason = 'released' then 'queued' else 'retrying' end as state,
+    select case when token is not null then 'running' when reason::text in ('released', 'throttled') then 'queued' else 'retrying' end as state,
         delivery, attempts, crashes, due_at, reason::text, history
       from posthorn.deferred where subscription = p_subscription.id and message = p_id and nonce = p_nonce
     union all

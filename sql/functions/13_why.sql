@@ -69,7 +69,7 @@ language sql stable as $$
       'lastEntry', (select json_build_object('outcome', e.entry -> 'outcome', 'endedAt', e.entry -> 'endedAt', 'by', e.entry -> 'by')
         from json_array_elements(w.history) with ordinality e(entry, n) order by e.n desc limit 1)))
   from (
-    select case when token is not null then 'running' when reason = 'released' then 'queued' else 'retrying' end as state, delivery, attempts,
+    select case when token is not null then 'running' when reason::text in ('released', 'throttled') then 'queued' else 'retrying' end as state, delivery, attempts,
         crashes, taken_at as at, due_at, reason::text, null as by, null::json as issues, worker, null::timestamptz as keep_until, history
       from posthorn.deferred where subscription = p_subscription.id and message = p_id and nonce = p_nonce
     union all

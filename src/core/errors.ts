@@ -246,6 +246,11 @@ export const errorCodes = {
     retryable: true,
     meaning: "Another process holds the folder of the embedded database.",
   },
+  PH_BACKLOG_FULL: {
+    class: "BacklogFullError",
+    retryable: true,
+    meaning: "The queue holds as many waiting messages as its `backlogLimit` allows; nothing was sent.",
+  },
   PH_STOPPED: { class: "StoppedError", retryable: false, meaning: "The instance was stopped." },
   PH_UNKNOWN_MESSAGE: { class: "UnknownMessageError", retryable: false, meaning: "No message has this id." },
   PH_NOT_LISTED: {
@@ -300,6 +305,17 @@ export class SchemaVersionError extends PosthornError {}
 export class IsolationError extends PosthornError {}
 export class PositionLostError extends PosthornError {}
 export class EmbeddedHeldError extends PosthornError {}
+/** The queue is full. */
+export class BacklogFullError extends PosthornError {
+  declare readonly facts: {
+    readonly queue: string;
+    /** Messages that wait, as far as known. */
+    readonly backlog: number;
+    readonly limit: number;
+    /** When there may be room: from 100 to 60000. */
+    readonly retryAfterMs: number;
+  };
+}
 export class StoppedError extends PosthornError {}
 export class UnknownMessageError extends PosthornError {}
 export class InternalError extends PosthornError {}
@@ -325,6 +341,7 @@ export const errorClasses = {
   IsolationError,
   PositionLostError,
   EmbeddedHeldError,
+  BacklogFullError,
   StoppedError,
   UnknownMessageError,
   InternalError,

@@ -1,7 +1,7 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 /** The public face of an instance, as types. */
 import type { AnyContract, InputOf, OutputOf, ResultInputOf, ResultOf } from "../contracts/contract.js";
-import type { Idempotency, Policy } from "../policies/policy.js";
+import type { Idempotency, Policy, QueuePolicy } from "../policies/policy.js";
 import type { AnswerContext, AskOptions } from "../producer/ask.js";
 import type { Say } from "../producer/say.js";
 import type { TransactionContext } from "../producer/transaction.js";
@@ -30,7 +30,7 @@ export interface Post<Tx> extends Say, AsyncDisposable {
    *
    * Errors: `ConfigurationError` naming every missing decision; `NotBuiltError` for what is planned.
    */
-  queue<const Q extends string, const I extends Idempotency>(name: Q, policy: Policy<I>): Queue<Q, I, Tx>;
+  queue<const Q extends string, const I extends Idempotency>(name: Q, policy: QueuePolicy<I>): Queue<Q, I, Tx>;
 
   /** Declares a named reader of a topic with its six decisions. Errors: as `queue`. */
   subscription<const T extends string, const I extends Idempotency>(

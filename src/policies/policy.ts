@@ -9,6 +9,15 @@ import { limits } from "../core/limits.js";
 import { checkName } from "../core/names.js";
 import { checkOptions, type Fields, type OptionsOf, refusePlanned } from "../core/options.js";
 import { show } from "../core/show.js";
+import {
+  type BacklogLimit,
+  backlogLimitField,
+  type CheckedFlow,
+  checkRate,
+  type Flow,
+  flowFields,
+  noBacklogLimitField,
+} from "./flow.js";
 import type { NoRetry, Retry } from "./retry.js";
 
 export type Idempotency = "transaction" | "handler" | "at-most-once";
@@ -28,7 +37,7 @@ export interface Alerts {
 /** What happens to the messages behind a dead one is part of the decision for order. */
 export type Ordering = "none" | { readonly per: "key"; readonly whenDead: "park" | "skip" };
 
-export interface Policy<I extends Idempotency = Idempotency> {
+export interface Policy<I extends Idempotency = Idempotency> extends Flow {
   readonly idempotency: I;
   /** At most once cannot retry: the compiler says so. */
   readonly retry: I extends "at-most-once" ? NoRetry : Retry;
@@ -41,8 +50,14 @@ export interface Policy<I extends Idempotency = Idempotency> {
   readonly concurrency?: number;
 }
 
+/** A topic has no bound, because facts cannot be refused; a queue may have one. */
+export interface QueuePolicy<I extends Idempotency = Idempotency> extends Policy<I> {
+  /** What a producer meets when too much waits. */
+  readonly backlogLimit?: BacklogLimit;
+}
+
 /** A policy after `checkPolicy`: complete and frozen. */
-export interface CheckedPolicy {
+export interface CheckedPolicy extends CheckedFlow {
   readonly idempotency: Idempotency;
   readonly retry: Retry;
   readonly ordering: "none";
@@ -175,8 +190,8 @@ export const policyFields = {
     max: limits.concurrency,
     default: 10,
   },
-  rateLimit: planned("Handlers that begin within a time, in the whole fleet"),
-  backlogLimit: planned("What a producer meets when too much waits"),
+  ...flowFields,
+  backlogLimit: backlogLimitField,
   circuitBreaker: planned("Stops and probes when everything fails"),
   priority: planned("Classes of urgency"),
   batch: planned("Several messages for one run of the handler"),
@@ -192,6 +207,7 @@ export const subscriptionFields = {
     check: (value: unknown) => checkName(value, "topic"),
   },
   ...policyFields,
+  backlogLimit: noBacklogLimitField,
 } as const satisfies Fields;
 
 /**
@@ -217,5 +233,10 @@ function checkRelations(policy: OptionsOf<typeof policyFields>, where: string): 
     const message = `${where}.retry must be retry.none because ${where}.idempotency is "at-most-once": a second run is what it rules out.`;
     throw new ConfigurationError("PH_OPTION_INVALID", message, { path: `${where}.retry` });
   }
-  return policy;
+  const { rateLimit, keyRateLimit, ...rest } = policy;
+  return Object.freeze({
+    ...rest,
+    ...(rateLimit && { rateLimit: checkRate(rateLimit, `${where}.rateLimit`) }),
+    ...(keyRateLimit && { keyRateLimit: checkRate(keyRateLimit, `${where}.keyRateLimit`) }),
+  });
 }

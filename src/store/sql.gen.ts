@@ -1715,7 +1715,7 @@ language sql stable as $$
   select json_build_object('subscription', p_subscription.name, 'state', w.state, 'delivery', w.delivery, 'attempts', w.attempts,
       'crashes', w.crashes, 'dueAt', w.due_at, 'reason', w.reason, 'history', w.history)
   from (
-    select case when token is not null then 'running' when reason = 'released' then 'queued' else 'retrying' end as state,
+    select case when token is not null then 'running' when reason::text in ('released', 'throttled') then 'queued' else 'retrying' end as state,
         delivery, attempts, crashes, due_at, reason::text, history
       from posthorn.deferred where subscription = p_subscription.id and message = p_id and nonce = p_nonce
     union all
@@ -1919,7 +1919,7 @@ language sql stable as $$
       'lastEntry', (select json_build_object('outcome', e.entry -> 'outcome', 'endedAt', e.entry -> 'endedAt', 'by', e.entry -> 'by')
         from json_array_elements(w.history) with ordinality e(entry, n) order by e.n desc limit 1)))
   from (
-    select case when token is not null then 'running' when reason = 'released' then 'queued' else 'retrying' end as state, delivery, attempts,
+    select case when token is not null then 'running' when reason::text in ('released', 'throttled') then 'queued' else 'retrying' end as state, delivery, attempts,
         crashes, taken_at as at, due_at, reason::text, null as by, null::json as issues, worker, null::timestamptz as keep_until, history
       from posthorn.deferred where subscription = p_subscription.id and message = p_id and nonce = p_nonce
     union all
@@ -2668,8 +2668,8 @@ begin
   return ceil(greatest(v_wait_ms, case when p_allow.crowded then 50 else 1 end));
 end $$;
 
--- claim_limited: as claim, within the limits of the subscription; \`work\` has begun the transaction. The answer has more fields: { waitMs }, when the
--- limits left messages for later, which may come alone; { aside }, how many messages of the claim were put aside for their keys' limits, as
+-- claim_limited: as claim, within the limits of the subscription; \`work\` has begun the transaction. The answer has more fields: { waitMs, dueMs }, when
+-- the limits left messages for later, which may come alone; { aside }, how many messages of the claim were put aside for their keys' limits, as
 -- part 1 of the claim where there are such parts.
 create or replace function posthorn.claim_limited(p_subscription int, p_lane int, p_worker bigint, p_limit int) returns text
 language plpgsql as $$
@@ -2684,7 +2684,7 @@ begin
   if v_allow.permits is null then
     return '{"missed":true}';
   elsif v_allow.permits <= 0 then
-    return format('{"waitMs":%s}', posthorn.use_permits(v_allow, 0, p_limit));
+    return concat('{', posthorn.when_again(p_subscription, posthorn.use_permits(v_allow, 0, p_limit)), '}');
   end if;
   -- A key that floods is put aside page by page, so that others come to their turn.
   for v_round in 1 .. 20 loop
@@ -2695,20 +2695,30 @@ begin
       return v_text;
     elsif v_allow.key_concurrency is null and v_allow.key_gap_ms is null then
       v_wait_ms := posthorn.use_permits(v_allow, v_count, p_limit);
-      return case when v_wait_ms is null then v_text else format('%s,"waitMs":%s}', left(v_text, -1), v_wait_ms) end;
+      return case when v_wait_ms is null then v_text else concat(left(v_text, -1), ',', posthorn.when_again(p_subscription, v_wait_ms), '}') end;
     end if;
     v_split := posthorn.put_aside(v_allow, v_claim, p_lane, p_worker);
     exit when v_split.kept > 0;
   end loop;
   if v_split.kept = 0 then
-    return '{"waitMs":0}';
+    return concat('{', posthorn.when_again(p_subscription, 0), '}');
   end if;
   v_wait_ms := posthorn.use_permits(v_allow, v_split.kept, p_limit);
   if v_wait_ms is null and v_count = v_allow.permits and v_split.kept < v_count then
     v_wait_ms := 0;
   end if;
   return concat('{"claim":"', v_claim ->> 'claim', '","token":"', v_claim ->> 'token', '","slot":', v_claim ->> 'slot', ',"aside":', v_count - v_split.kept,
-    ',"waitMs":' || v_wait_ms, ',"messages":[', v_split.items, ']}');
+    ',' || posthorn.when_again(p_subscription, v_wait_ms), ',"messages":[', v_split.items, ']}');
+end $$;
+
+-- when_again: fields of an answer: when to ask again, and when the first waiting delivery is due. Null without a time.
+create or replace function posthorn.when_again(p_subscription int, p_wait_ms int) returns text
+language plpgsql as $$
+begin
+  return format('"waitMs":%s,"dueMs":%s', p_wait_ms, coalesce((
+    select greatest(0, ceil(extract(epoch from d.due_at - clock_timestamp()) * 1000)) from posthorn.deferred d
+      where d.subscription = p_subscription and d.token is null order by d.due_at limit 1)::text, 'null'))
+    where p_wait_ms is not null;
 end $$;
 
 -- key_room(allowance, key, in line): how many messages of a key may begin. Those that arrive stand behind those that are in line.

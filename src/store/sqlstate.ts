@@ -19,6 +19,7 @@ export const sqlStates = {
   PH013: "PH_PAYLOAD_NOT_JSON",
   PH014: "PH_PAYLOAD_TOO_LARGE",
   PH020: "PH_CONTRACT_CONFLICT",
+  PH040: "PH_BACKLOG_FULL",
   PH099: "PH_INTERNAL",
 } as const satisfies Record<string, ErrorCode>;
 
@@ -63,6 +64,8 @@ export function storeError(error: unknown): unknown {
   // What the server says is kept in the cause where it is not ours to say.
   const message = own === undefined ? `${hint}` : [said, hint].filter((part) => part !== undefined).join(" ");
   const facts = typeof error.detail === "string" ? { detail: error.detail } : {};
+  // Its detail is ours: the facts that a producer decides on.
+  if (code === "PH_BACKLOG_FULL" && facts.detail !== undefined) return errorOf(code, message, JSON.parse(facts.detail), error);
   return errorOf(code, message, facts, error);
 }
 

@@ -74,10 +74,23 @@ export interface End {
   readonly ends: boolean;
 }
 
-export interface Claimed {
+/** What the limits of the fleet said; absent where they were no obstacle. */
+export interface Permitted {
+  /** In how many milliseconds it pays to ask again. */
+  readonly waitMs?: number;
+  /** In how many milliseconds the first waiting delivery is due. */
+  readonly dueMs?: number | null;
+}
+
+export interface Taken extends Permitted {
+  readonly deliveries: readonly Delivery[];
+}
+
+export interface Claimed extends Taken {
   /** Another session was claiming this lane. */
   readonly missed: boolean;
-  readonly deliveries: readonly Delivery[];
+  /** Messages of the claim that were put aside for the limits of their keys. */
+  readonly aside: number;
 }
 
 type LogRow = [string, string, number, number, string | null, unknown, Record<string, string> | null, number];
@@ -113,14 +126,26 @@ export async function work(
       parts.length === 0 ? null : JSON.stringify(parts),
     ]),
   );
-  const answer: { missed?: boolean; claim?: string; token?: string; slot?: number; messages?: LogRow[] } = JSON.parse(
-    rows[0]?.claimed ?? "{}",
-  );
-  const { claim, token, slot, messages } = answer;
+  const answer: Partial<ClaimAnswer> = JSON.parse(rows[0]?.claimed ?? "{}");
+  const { claim, token, slot, messages, missed = false, aside = 0 } = answer;
   if (claim === undefined || token === undefined || slot === undefined || messages === undefined) {
-    return { missed: answer.missed === true, deliveries: [] };
+    return { ...permitted(answer), missed, aside, deliveries: [] };
   }
-  return { missed: false, deliveries: messages.map((row) => fromLog(subscription, claim, token, slot, row)) };
+  const deliveries = messages.map((row) => fromLog(subscription, claim, token, slot, row));
+  return { ...permitted(answer), missed, aside, deliveries };
+}
+
+interface ClaimAnswer extends Permitted {
+  readonly missed: boolean;
+  readonly claim: string;
+  readonly token: string;
+  readonly slot: number;
+  readonly aside: number;
+  readonly messages: readonly LogRow[];
+}
+
+function permitted({ waitMs, dueMs }: Permitted): Permitted {
+  return typeof waitMs === "number" ? { waitMs, dueMs: dueMs ?? null } : {};
 }
 
 function fromLog(subscription: number, claim: string, token: string, claimSlot: number, row: LogRow): Delivery {
@@ -149,7 +174,7 @@ export async function take(
   worker: string,
   contracts: readonly number[],
   limit: number,
-): Promise<readonly Delivery[]> {
+): Promise<Taken> {
   const { rows } = await mapped(
     executor.query<{ taken: string }>("select posthorn.take($1::int, $2::bigint, $3::json, $4::int)::text as taken", [
       subscription,
@@ -158,9 +183,10 @@ export async function take(
       limit,
     ]),
   );
-  const taken: DeferredRow[] = JSON.parse(rows[0]?.taken ?? "[]");
-  return taken.map(
-    ([id, nonce, , contract, key, payload, headers, publishedAt, deferred, token, delivery, attempts, crashes]) => ({
+  const answer: DeferredRow[] | (Permitted & { readonly rows: readonly DeferredRow[] }) = JSON.parse(rows[0]?.taken ?? "[]");
+  const limited = Array.isArray(answer) ? { rows: answer } : answer;
+  const deliveries = limited.rows.map(
+    ([id, nonce, , contract, key, payload, headers, publishedAt, deferred, token, delivery, attempts, crashes]): Delivery => ({
       subscription,
       id,
       nonce,
@@ -175,6 +201,7 @@ export async function take(
       hold: { from: "deferred", deferred, token },
     }),
   );
+  return { ...permitted(limited), deliveries };
 }
 
 /**

@@ -50,8 +50,8 @@ export class Ledger {
     this.#endsThemselves = endsThemselves;
   }
 
-  /** Takes the deliveries of one claim in. */
-  opened(deliveries: readonly Delivery[]): void {
+  /** Takes the deliveries of one claim in. `aside`: messages of it that the database put aside, in its first part where parts name messages. */
+  opened(deliveries: readonly Delivery[], aside = 0): void {
     const hold = deliveries[0]?.hold;
     if (hold?.from !== "log") return;
     const id = BigInt(hold.claim);
@@ -60,9 +60,9 @@ export class Ledger {
       claim: hold.claim,
       token: hold.token,
       slot: hold.claimSlot,
-      size: deliveries.length,
+      size: deliveries.length + aside,
       running: deliveries.length,
-      nextPart: 1,
+      nextPart: aside > 0 && !this.#endsThemselves ? 2 : 1,
       succeeded: [],
       skipped: [],
     });

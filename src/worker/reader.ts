@@ -11,9 +11,10 @@ import type { Logger } from "../core/logger.js";
 import { Loop } from "../core/loop.js";
 import { publicId } from "../store/publish.js";
 import type { SubscriptionIds } from "../store/registry.js";
-import { begin, type Delivery, type End, take, work } from "../store/work.js";
+import { begin, type Delivery, type End, type Permitted, take, work } from "../store/work.js";
 import { failureOf } from "./failure.js";
 import { type Flush, Ledger } from "./ledger.js";
+import { Permits } from "./permits.js";
 import { type Handled, type Ran, Run, type Running, released } from "./run.js";
 import { lostIn, write } from "./settler.js";
 import type { Slots } from "./slots.js";
@@ -51,6 +52,7 @@ const missedMs = (): number => 1 + Math.random() * 4;
 export class Reader {
   readonly options: ReaderOptions;
   readonly #ledger: Ledger;
+  readonly #permits = new Permits();
   readonly #loop: Loop;
   readonly #runs = new Set<Run>();
   readonly #contracts: readonly number[];
@@ -95,7 +97,7 @@ export class Reader {
 
   /** Whether it could take more and has seen nothing to take. */
   get hungry(): boolean {
-    return !this.#hot && !this.#stopping && this.#free > 0;
+    return !this.#hot && !this.#stopping && this.#free > 0 && this.#permits.waitMs === 0;
   }
 
   start(): void {
@@ -174,7 +176,7 @@ export class Reader {
     this.#start(arrived);
     if (this.#claiming !== undefined) return 0;
     if (this.#ledger.urgent) await this.#write(this.#ledger.drain());
-    if (this.#isDue && this.#free > 0 && !this.#stopping) this.#start(await this.#take());
+    if (this.#isDue && this.#free > 0 && !this.#stopping && this.#permits.waitMs === 0) this.#start(await this.#take());
     this.#claim(0);
     return this.#claiming === undefined ? this.#rest() : 0;
   }
@@ -208,6 +210,7 @@ export class Reader {
     // Those that are starting have taken their shared slots already.
     const limit = Math.min(this.#own - starting, this.#slots?.free ?? most, most);
     if (!this.#hot || this.#stopping || limit <= 0 || this.#lingerMs(limit) > 0) return;
+    if (this.#permits.waitMs > 0 || (this.#permits.yields && this.#isDue)) return;
     this.#hot = false;
     this.#freedAt = undefined;
     this.#reserved = limit;
@@ -226,11 +229,13 @@ export class Reader {
       return this.#work(limit);
     }
     try {
-      const { missed, deliveries } = await work(session, this.subscription, worker.id, limit, flush.parts);
+      const claimed = await work(session, this.subscription, worker.id, limit, flush.parts);
+      const { missed, deliveries } = claimed;
+      const limited = this.#told("log", claimed);
       if (missed) setTimeout(() => this.hint(), missedMs()).unref();
-      if (deliveries.length > 0 && deliveries.length < limit) this.options.onDry();
+      if (deliveries.length > 0 && deliveries.length < limit && !limited) this.options.onDry();
       if (deliveries.length === limit) this.#hot = true;
-      this.#ledger.opened(deliveries);
+      this.#ledger.opened(deliveries, claimed.aside);
       return deliveries;
     } catch (error) {
       if (lostIn(error) === null) throw error;
@@ -247,14 +252,25 @@ export class Reader {
     const limit = this.#hot ? Math.min(this.#free, Math.ceil(policy.concurrency / 2)) : this.#free;
     this.#slots?.take(limit);
     let deliveries: readonly Delivery[] = [];
+    let limited = false;
     try {
-      deliveries = await take(session, this.subscription, worker.id, this.#contracts, limit);
+      const taken = await take(session, this.subscription, worker.id, this.#contracts, limit);
+      deliveries = taken.deliveries;
+      limited = this.#told("deferred", taken);
     } finally {
       this.#slots?.give(limit - deliveries.length);
     }
-    // A full answer may have left more; otherwise the next peek tells when there is something.
-    if (deliveries.length < limit) this.#dueAt = undefined;
+    // A full answer may have left more, and so do limits; otherwise the next peek tells when there is something.
+    if (deliveries.length < limit && !limited) this.#dueAt = undefined;
     return deliveries;
+  }
+
+  /** Whether a limit of the fleet left messages for later: there may be more, and it asks again when it may. */
+  #told(asked: "log" | "deferred", permitted: Permitted): boolean {
+    if (!this.#permits.told(asked, permitted)) return false;
+    this.#hot = true;
+    if (typeof permitted.dueMs === "number") this.due(permitted.dueMs);
+    return true;
   }
 
   /** At most once: that runs may have begun is on disk before they do. Should that fail, none does. */
@@ -286,6 +302,7 @@ export class Reader {
     void run.execute().then((ran) => {
       this.#runs.delete(run);
       this.#slots?.give(1);
+      if (this.options.policy.fleetConcurrency !== undefined) this.#permits.freed();
       if (!this.#broken) this.#ran(run.delivery, ran);
       this.#notify();
       this.#loop.wake();
@@ -363,7 +380,7 @@ export class Reader {
     if (this.#free <= 0 || this.#stopping) return restMs;
     const linger = this.#hot ? this.#lingerMs(this.#free) : restMs;
     const due = this.#dueAt === undefined ? restMs : this.#dueAt - performance.now();
-    return Math.max(0, Math.min(restMs, linger, due));
+    return Math.max(this.#permits.waitMs, Math.min(restMs, linger, due));
   }
 
   async #write(flush: Flush): Promise<void> {
