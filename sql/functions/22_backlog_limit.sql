@@ -20,10 +20,11 @@ begin
     on conflict (channel) do update set messages = excluded.messages, when_full = excluded.when_full, wait_ms = excluded.wait_ms;
 end $$;
 
--- backlog_limits(): queues with a limit, as JSON [[channel, whenFull, waitMs] …], for producers to keep in mind.
+-- backlog_limits(): queues with a limit, as JSON [[channel, name, whenFull, waitMs] …], for producers to keep in mind.
 create or replace function posthorn.backlog_limits() returns json
 language sql stable as $$
-  select coalesce(json_agg(json_build_array(channel, when_full, wait_ms)), '[]') from posthorn.backlog_limit
+  select coalesce(json_agg(json_build_array(l.channel, c.name, l.when_full, l.wait_ms)), '[]')
+    from posthorn.backlog_limit l join posthorn.channel c on c.id = l.channel
 $$;
 
 -- The sequence holds the time of the count in tenths of a second, modulo 2^31, above 32 bits for the backlog.
@@ -79,8 +80,9 @@ create or replace function posthorn.backlog_now(p_limit posthorn.backlog_limit, 
 language plpgsql as $$
 declare
   v_known posthorn.backlog_known := posthorn.backlog_known(p_limit.channel);
+  v_full boolean := v_known.backlog + p_more >= p_limit.messages;
 begin
-  if v_known.age_ms >= case when v_known.backlog + p_more >= p_limit.messages then 0 else 5000 end + posthorn.backlog_recount_ms(v_known.backlog) then
+  if v_known.age_ms >= posthorn.backlog_recount_ms(v_known.backlog) and (v_full or v_known.age_ms >= 5000) then
     v_known.backlog := posthorn.count_backlog(p_limit);
   end if;
   return v_known.backlog + p_more;
@@ -140,9 +142,9 @@ begin
     else least(60000, greatest(100, ceil((p_backlog - p_limit.messages + 1) / v_rate * 1000))) end;
 end $$;
 
--- check_backlog(channel): for producers inside a transaction of their own that ask here: adds one message, or raises PH040 with { queue, backlog, limit,
+-- check_backlog(channel, messages): for producers inside a transaction of their own that ask here: adds messages, or raises PH040 with { queue, backlog, limit,
 -- retryAfterMs } as its detail. Takes no lock, and what it adds stays although the transaction is rolled back, until the next count.
-create or replace function posthorn.check_backlog(p_channel int) returns void
+create or replace function posthorn.check_backlog(p_channel int, p_messages bigint default 1) returns void
 language plpgsql as $$
 declare
   v_limit posthorn.backlog_limit;
@@ -162,5 +164,9 @@ begin
       detail = json_build_object('queue', v_queue, 'backlog', v_backlog, 'limit', v_limit.messages, 'retryAfterMs', v_retry_ms)::text,
       hint = format('Try again in %s ms, or do without.', v_retry_ms);
   end if;
-  perform nextval(format('posthorn.backlog_%s', p_channel)::regclass);
+  if p_messages = 1 then
+    perform nextval(format('posthorn.backlog_%s', p_channel)::regclass);
+  else
+    perform posthorn.add_backlog(p_channel, p_messages);
+  end if;
 end $$;

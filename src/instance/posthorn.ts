@@ -252,7 +252,7 @@ class Instance {
 
   async #start(declared: readonly Declaration[]): Promise<void> {
     const { producing, side } = await this.#open();
-    const { database, catalog, waker, asking } = producing;
+    const { database, catalog, waker, asking, room } = producing;
     const worker = new Worker({
       database,
       service: this.service,
@@ -261,6 +261,7 @@ class Instance {
       side,
       waker,
       asking,
+      room,
       logger: this.#logger,
       slots: new Slots(database),
       timeoutMs: this.#workerTimeoutMs,

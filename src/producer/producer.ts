@@ -10,6 +10,7 @@ import { asOutgoing } from "./buffer.js";
 import type { Catalog } from "./catalog.js";
 import { type Said, say } from "./prepare.js";
 import { type Asking, SentReceipt } from "./receipt.js";
+import type { Room } from "./room.js";
 import type { PublishOptions, ReceiptOf, Say, SendOptions } from "./say.js";
 import type { Waker } from "./waker.js";
 
@@ -19,6 +20,7 @@ export interface Producing {
   readonly catalog: Catalog;
   readonly waker: Waker;
   readonly asking: Asking;
+  readonly room: Room;
   /** Names the database, for transactions that somebody else brings; null when it is not known yet. */
   readonly home: string | null;
 }
@@ -135,15 +137,20 @@ const largestPiece = 2_000;
 
 /** Outside any transaction: each call is one of its own, committed when it returns. */
 export function sayNow(producing: Producing): Say {
-  const { database, waker, asking } = producing;
+  const { database, waker, asking, room } = producing;
   const write: Write = closing(async (checking) => {
     const first = await take(checking, firstPiece);
-    if (first.said.length === 0) return [];
+    const [one] = first.said;
+    if (one === undefined) return [];
     if (database.single && database.insideTransaction()) throw wouldDeadlock(first.said);
+    const admission = room.admit(one.contract, first.said.length);
+    if (admission !== undefined) await admission;
     const { written, channels } =
       first.more && !first.late && !database.single && !database.insideTransaction()
         ? await writeWhileChecking(producing, first.said, checking)
         : await writeAtOnce(producing, first.said, checking);
+    // A list is let in as a whole, whatever its length; the next one meets it.
+    if (written.length > first.said.length) room.add(one.contract, written.length - first.said.length);
     waker.wake(channels);
     return written;
   });
@@ -191,11 +198,13 @@ function writeWhileChecking({ database, catalog }: Producing, first: Said[], res
 
 /** In a transaction that the caller began and will end. */
 export function sayIn(producing: Producing, tx: () => Promise<Executor>): Say {
-  const { catalog, waker, asking, home } = producing;
+  const { catalog, waker, asking, home, room } = producing;
   const write: Write = closing(async (checking) => {
     const { said } = await take(checking, limits.sayMessages + 1);
     const executor = await tx();
-    if (said.length === 0) return [];
+    const [one] = said;
+    if (one === undefined) return [];
+    await room.admit(one.contract, said.length, { tx: executor });
     const { messages, channels } = await outgoing(catalog, said, executor);
     const written = await writeMessages(executor, messages, home);
     void waker.watch(written[0]?.xid ?? null, channels);

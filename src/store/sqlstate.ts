@@ -65,7 +65,8 @@ export function storeError(error: unknown): unknown {
   const message = own === undefined ? `${hint}` : [said, hint].filter((part) => part !== undefined).join(" ");
   const facts = typeof error.detail === "string" ? { detail: error.detail } : {};
   // Its detail is ours: the facts that a producer decides on.
-  if (code === "PH_BACKLOG_FULL" && facts.detail !== undefined) return errorOf(code, message, JSON.parse(facts.detail), error);
+  if (code === "PH_BACKLOG_FULL" && facts.detail !== undefined)
+    return errorOf(code, message, JSON.parse(facts.detail), error);
   return errorOf(code, message, facts, error);
 }
 

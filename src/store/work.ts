@@ -183,10 +183,26 @@ export async function take(
       limit,
     ]),
   );
-  const answer: DeferredRow[] | (Permitted & { readonly rows: readonly DeferredRow[] }) = JSON.parse(rows[0]?.taken ?? "[]");
+  const answer: DeferredRow[] | (Permitted & { readonly rows: readonly DeferredRow[] }) = JSON.parse(
+    rows[0]?.taken ?? "[]",
+  );
   const limited = Array.isArray(answer) ? { rows: answer } : answer;
   const deliveries = limited.rows.map(
-    ([id, nonce, , contract, key, payload, headers, publishedAt, deferred, token, delivery, attempts, crashes]): Delivery => ({
+    ([
+      id,
+      nonce,
+      ,
+      contract,
+      key,
+      payload,
+      headers,
+      publishedAt,
+      deferred,
+      token,
+      delivery,
+      attempts,
+      crashes,
+    ]): Delivery => ({
       subscription,
       id,
       nonce,

@@ -11,6 +11,7 @@ import type { CheckedPolicy } from "../policies/policy.js";
 import { asSay, type Batch, Buffer, nothingSaid } from "../producer/buffer.js";
 import type { Catalog } from "../producer/catalog.js";
 import type { Asking } from "../producer/receipt.js";
+import type { Room } from "../producer/room.js";
 import { runSealed } from "../producer/transaction.js";
 import type { Place } from "../store/publish.js";
 import { mapped } from "../store/sqlstate.js";
@@ -31,6 +32,7 @@ export interface Running {
   readonly database: Database;
   readonly catalog: Catalog;
   readonly asking: Asking;
+  readonly room: Room;
   readonly worker: WorkerIdentity;
   readonly deadlines: Deadlines;
 }
@@ -201,8 +203,8 @@ export class Run {
   /** Made when the handler first says something. A stray call after the end is refused by it. */
   readonly #saying = (): Buffer => {
     if (this.#buffer === undefined) {
-      const { catalog, asking } = this.#running;
-      this.#buffer = new Buffer(catalog, asking, `the handler of ${this.#handled.contract.name}`);
+      const { catalog, asking, room } = this.#running;
+      this.#buffer = new Buffer(catalog, asking, `the handler of ${this.#handled.contract.name}`, room);
       if (this.#over) this.#buffer.close();
     }
     return this.#buffer;

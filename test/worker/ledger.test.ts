@@ -4,7 +4,7 @@ import type { Batch } from "../../src/producer/buffer.js";
 import type { Delivery, Part } from "../../src/store/work.js";
 import { type Flush, Ledger, without } from "../../src/worker/ledger.js";
 
-const nothing: Batch = { messages: [], channels: new Set(), committed: () => undefined };
+const nothing: Batch = { messages: [], channels: new Set(), commands: new Map(), committed: () => undefined };
 
 function claimed(claim: string, ids: readonly string[]): Delivery[] {
   return ids.map((id) => ({
