@@ -16,6 +16,7 @@ import { idleQueries } from "./rows/idle.js";
 import { latency } from "./rows/latency.js";
 import { memoryAtDefaults, million } from "./rows/million.js";
 import { bulkPublish, publishInTransaction } from "./rows/publish.js";
+import { rateLimit } from "./rows/rate-limit.js";
 import { rescueAfterKill } from "./rows/rescue.js";
 import { table } from "./table.js";
 
@@ -32,6 +33,7 @@ const rows: readonly Row[] = [
   rescueAfterKill,
   million,
   memoryAtDefaults,
+  rateLimit,
 ];
 const known = rows.flatMap(({ names }) => names);
 
