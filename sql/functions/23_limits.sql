@@ -397,3 +397,37 @@ begin
       where greatest(tat, line_end) < clock_timestamp() - interval '1 minute' order by greatest(tat, line_end) limit p_limit for update skip locked) idle
     where k.subscription = idle.subscription and k.key = idle.key;
 end $$;
+
+-- limits_now(subscription): the limits of a subscription and how they stand, as JSON { rateLimit, keyRateLimit, fleetConcurrency, keyConcurrency,
+-- backlogLimit, permits, running, putAside, full }: what may begin at once by the rate, what runs, what waits for its key, whether producers are
+-- refused; what is not limited is absent. Null without limits. For people and tools.
+create or replace function posthorn.limits_now(p_subscription text) returns json
+language plpgsql stable as $$
+declare
+  v_subscription posthorn.subscription;
+  v_full posthorn.backlog_limit;
+  v_allow posthorn.allowance;
+  v_state posthorn.permit;
+  v_limit posthorn.run_limit;
+begin
+  select * into v_subscription from posthorn.subscription s where s.name = p_subscription;
+  select * into v_full from posthorn.backlog_limit b where b.subscription = v_subscription.id;
+  if not coalesce(v_subscription.limited, false) and v_full.channel is null then
+    return null;
+  end if;
+  select * into v_limit from posthorn.run_limit where subscription = v_subscription.id;
+  select * into v_state from posthorn.permit where subscription = v_subscription.id order by n desc limit 1;
+  v_allow.subscription := v_subscription.id;
+  v_allow.open_claims := array(select c.id from posthorn.open_claims() c where c.subscription = v_subscription.id);
+  return json_strip_nulls(json_build_object('rateLimit', v_subscription.policy -> 'rateLimit', 'keyRateLimit', v_subscription.policy -> 'keyRateLimit',
+    'fleetConcurrency', v_limit.fleet_concurrency, 'keyConcurrency', v_limit.key_concurrency,
+    'backlogLimit', case when v_full.channel is not null then v_subscription.policy -> 'backlogLimit' end,
+    'permits', case when v_limit.rate_ms is not null then posthorn.room_at(
+      posthorn.tat_from(v_state.tat, clock_timestamp(), v_limit.rate_ms / v_limit.rate_messages, v_limit.rate_burst),
+      clock_timestamp(), v_limit.rate_ms / v_limit.rate_messages, v_limit.rate_burst) end,
+    'running', case when v_limit.fleet_concurrency is not null then (select count(*) from posthorn.open_runs(v_allow, false)) end,
+    'putAside', case when coalesce(v_limit.key_rate_ms, v_limit.key_concurrency) is not null then (
+      select count(*) from (select from posthorn.deferred d where d.subscription = v_subscription.id and d.token is null
+        and d.reason::text = 'throttled' limit 100001) d) end,
+    'full', (posthorn.backlog_known(v_full.channel)).backlog >= v_full.messages));
+end $$;

@@ -1,5 +1,6 @@
 /** Reads a policy back: as data, and in words for the CLI, the dashboard and reviews. Nominal waits, without jitter. */
 import { count, durationInWords } from "../core/words.js";
+import type { CheckedFlow, CheckedRate } from "./flow.js";
 import type { CheckedPolicy } from "./policy.js";
 import { nominalDelayMs } from "./retry.js";
 
@@ -17,6 +18,8 @@ export interface PolicyDescription {
   readonly toldAtDeadLetters: number;
   readonly toldWithoutWorkerAfterMs: number;
   readonly atOnce: number;
+  /** Limits of the whole fleet, where there are any. */
+  readonly limits: CheckedFlow;
 }
 
 export function describePolicyAsData(policy: CheckedPolicy): PolicyDescription {
@@ -36,6 +39,7 @@ export function describePolicyAsData(policy: CheckedPolicy): PolicyDescription {
     toldAtDeadLetters: policy.alerts.deadLetters,
     toldWithoutWorkerAfterMs: policy.alerts.noWorkerMs,
     atOnce: policy.concurrency,
+    limits: limitsOf(policy),
   };
 }
 
@@ -47,10 +51,50 @@ export function describePolicy(policy: CheckedPolicy): string {
     repeats[policy.idempotency],
     "in no particular order",
     `up to ${count(data.atOnce)} at once in each process`,
+    ...limitsInWords(data.limits),
     `a run is ended after ${durationInWords(data.runEndsAfterMs)}`,
     `dead letters are kept for ${durationInWords(data.deadLettersKeptMs)}`,
     told(data),
   ].join("; ");
+}
+
+function limitsOf({
+  fleetConcurrency,
+  keyConcurrency,
+  rateLimit,
+  keyRateLimit,
+  backlogLimit,
+}: CheckedFlow): CheckedFlow {
+  return {
+    ...(fleetConcurrency !== undefined && { fleetConcurrency }),
+    ...(keyConcurrency !== undefined && { keyConcurrency }),
+    ...(rateLimit && { rateLimit }),
+    ...(keyRateLimit && { keyRateLimit }),
+    ...(backlogLimit && { backlogLimit }),
+  };
+}
+
+/** Each in words, for people. */
+export function limitsInWords(limits: CheckedFlow): string[] {
+  const { fleetConcurrency, keyConcurrency, rateLimit, keyRateLimit, backlogLimit } = limits;
+  const words: (string | undefined)[] = [
+    fleetConcurrency && `up to ${count(fleetConcurrency)} at once in the whole fleet`,
+    keyConcurrency && `up to ${count(keyConcurrency)} at once for each key in the whole fleet`,
+    rateLimit && `no faster than ${rateInWords(rateLimit)} in the whole fleet`,
+    keyRateLimit && `no faster than ${rateInWords(keyRateLimit)} for each key in the whole fleet`,
+    backlogLimit && fullInWords(backlogLimit),
+  ].map((word) => word || undefined);
+  return words.filter((word) => word !== undefined);
+}
+
+/** "500 in 1 s, up to 50 at once". */
+export function rateInWords({ messages, perMs, burst }: CheckedRate): string {
+  return `${count(messages)} in ${durationInWords(perMs)}, ${burst === 1 ? "one at a time" : `up to ${count(burst)} at once`}`;
+}
+
+function fullInWords({ messages, whenFull, waitMs }: NonNullable<CheckedFlow["backlogLimit"]>): string {
+  const then = whenFull === "reject" ? "send rejects" : `send waits for up to ${durationInWords(waitMs)}`;
+  return `full at ${count(messages)} waiting ${messages === 1 ? "message" : "messages"}, and then ${then}`;
 }
 
 const shownTries = 5;

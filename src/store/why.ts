@@ -2,6 +2,7 @@
 import type { Executor } from "../core/database.js";
 import type { State } from "../core/states.js";
 import { mapped } from "./sqlstate.js";
+import type { LimitsNow } from "./status.js";
 
 export interface WorkerFacts {
   readonly id: string;
@@ -51,6 +52,7 @@ export interface ReceiverFacts {
   readonly error?: ErrorFacts;
   readonly lastEntry?: { readonly outcome: string; readonly endedAt?: string; readonly by?: string };
   readonly attended: Attendance;
+  readonly limits?: LimitsNow;
 }
 
 export interface MessageFacts {

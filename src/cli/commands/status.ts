@@ -2,8 +2,9 @@
 import { setTimeout as wait } from "node:timers/promises";
 import type { Executor } from "../../core/database.js";
 import { durationInWords } from "../../core/words.js";
+import { limitsInWords } from "../../policies/describe.js";
 import { type Alert, crossedAlerts, type FleetWorker, fleet } from "../../store/operate.js";
-import { type BacklogLine, backlog } from "../../store/status.js";
+import { type BacklogLine, backlog, type LimitsNow } from "../../store/status.js";
 import { type Cell, type Io, oneLine, paint, table } from "../io.js";
 import { withDatabase } from "../open.js";
 import { flag, type Line, number } from "../parse.js";
@@ -67,7 +68,25 @@ export function statusText({ lines, workers, alerts }: Look, io: Io): string {
     alerts.length === 0
       ? paint(io, "green", "No alert is open.\n")
       : `${paint(io, "red", `Open alerts: ${alerts.length}`)}\n${alertTable(alerts, io)}`;
-  return [queues, ...(died.length > 0 ? [died.join("")] : []), open].join("\n");
+  const limited = lines.flatMap(({ name, limits }) => (limits === null ? [] : [limitsText(name, limits)]));
+  return [
+    queues,
+    ...(limited.length > 0 ? [limited.join("")] : []),
+    ...(died.length > 0 ? [died.join("")] : []),
+    open,
+  ].join("\n");
+}
+
+/** "Limits of 'email': no faster than 500 in 1 s …; no permit at the moment". */
+function limitsText(name: string, limits: LimitsNow): string {
+  const { permits = 1, putAside = 0, full, fleetConcurrency, running = 0 } = limits;
+  const now = [
+    permits <= 0 && "no permit at the moment",
+    fleetConcurrency !== undefined && `${grouped(running)} running`,
+    putAside > 0 && `${grouped(putAside)} put aside for their keys`,
+    full && "full, producers are refused",
+  ].filter((one) => typeof one === "string");
+  return `Limits of '${name}': ${[...limitsInWords(limits), ...now].join("; ")}.\n`;
 }
 
 function rowOf(line: BacklogLine): readonly (Cell | string)[] {
