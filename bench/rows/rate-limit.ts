@@ -71,7 +71,6 @@ export const rateLimit: Row = {
         unit: "% from 500/s",
         rounds: rounds.map(({ awry }) => awry),
         bar: { atMost: 5 },
-        of: worst,
       }),
       figure({
         name: names[1],

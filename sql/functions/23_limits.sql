@@ -33,7 +33,7 @@ begin
 end $$;
 
 -- allow(subscription, limit): how many messages may begin now, at most `limit`. `permits` is null when another session asks just now; the
--- lock is held until the end of this transaction. The clock is read after the lock was taken. Should it jump back, a full burst later it is forgotten.
+-- lock is held until the end of this transaction. The clock is read after the lock was taken. Should it jump back, it costs one full burst.
 create or replace function posthorn.allow(p_subscription int, p_limit int) returns posthorn.allowance
 language plpgsql as $$
 declare
@@ -56,6 +56,10 @@ begin
   if v_allow.gap_ms is not null then
     v_allow.tat := posthorn.tat_from(v_state.tat, v_allow.at, v_allow.gap_ms, v_allow.burst);
     v_allow.permits := least(p_limit, posthorn.room_at(v_allow.tat, v_allow.at, v_allow.gap_ms, v_allow.burst));
+    if v_allow.tat < v_state.tat then
+      -- Forgotten for good: otherwise each that asks would find a full burst ahead of its own time.
+      update posthorn.permit set tat = v_allow.tat where subscription = p_subscription and n = v_state.n;
+    end if;
   end if;
   if v_allow.permits <= 0 or coalesce(v_limit.fleet_concurrency, v_limit.key_concurrency) is null then
     return v_allow;
@@ -349,7 +353,7 @@ language plpgsql as $$
 declare
   v_key record;
   v_row record;
-  v_older record;
+  v_older posthorn.deferred;
   v_begins int;
   v_waits bigint[];
   v_start timestamptz;
@@ -370,9 +374,9 @@ begin
       end if;
       exit when cardinality(v_admitted) >= p_allow.permits;
       v_begins := v_begins + 1;
-      select null into v_older;
+      v_older := null;
       if v_row.reason::text = 'throttled' then
-        select o.id, o.due_at into v_older from posthorn.deferred o
+        select o.* into v_older from posthorn.deferred o
           where o.subscription = p_allow.subscription and o.key = v_key.key and o.token is null and o.message < v_row.message
             and o.reason::text = 'throttled' and o.contract = any (p_contracts) and o.id <> all (v_admitted)
           order by o.message limit 1 for update skip locked;

@@ -10,7 +10,7 @@ export interface Rate {
   /**
    * How many may begin at once after a pause. Any time of `perMs` holds at most `messages` and `burst` less one.
    *
-   * Default: what begins in a tenth of a second, at least 1. Range 1 to `messages`.
+   * Default: what begins in a fifth of a second, at least 1. Range 1 to `messages`.
    */
   readonly burst?: number;
 }
@@ -54,7 +54,7 @@ const rate = {
     type: "integer",
     min: 1,
     max: limits.rateMessages,
-    doc: "How many may begin at once after a pause, at most `messages`; when absent, what begins in a tenth of a second",
+    doc: "How many may begin at once after a pause, at most `messages`; when absent, what begins in a fifth of a second",
   },
 } as const satisfies Fields;
 
@@ -91,7 +91,8 @@ export const flowFields = {
   keyRateLimit: { type: "object", doc: "How fast handlers begin for one key, in the whole fleet", fields: rate },
 } as const satisfies Fields;
 
-const burstMs = 100;
+/** Long enough that a short pause of all workers costs nothing of the rate. */
+const burstMs = 200;
 /** Times are kept in microseconds. */
 const mostPerMs = 1_000;
 

@@ -27,7 +27,12 @@ beforeAll(async () => {
 });
 afterAll(() => engine.close());
 
-async function takeAll(session: Pick<Session, "query">, { subscription, contract }: Reader, worker: string, limit: number) {
+async function takeAll(
+  session: Pick<Session, "query">,
+  { subscription, contract }: Reader,
+  worker: string,
+  limit: number,
+) {
   return (await take(session, subscription, worker, [contract], limit)).deliveries;
 }
 
