@@ -8,9 +8,30 @@ table alert.raised_at timestamp with time zone not null default clock_timestamp(
 table alert.resolved_at timestamp with time zone
 table alert.value bigint not null
 table alert.threshold bigint not null
+type allowance.subscription integer
+type allowance.permits integer
+type allowance.crowded boolean
+type allowance.at timestamp with time zone
+type allowance.tat timestamp with time zone
+type allowance.gap_ms double precision
+type allowance.burst integer
+type allowance.key_concurrency integer
+type allowance.key_gap_ms double precision
+type allowance.key_burst integer
+type allowance.n bigint
+type allowance.open_claims bigint[]
+type allowance.looked_upto bigint[]
+type allowance.open_keys jsonb
 table attendance.worker bigint not null
 table attendance.subscription integer not null
 table attendance.contracts integer[] not null
+type backlog_known.backlog bigint
+type backlog_known.age_ms double precision
+table backlog_limit.channel integer not null
+table backlog_limit.subscription integer not null
+table backlog_limit.messages bigint not null
+table backlog_limit.when_full text not null
+table backlog_limit.wait_ms double precision not null
 type batch.ids bigint[]
 type batch.slots smallint[]
 type batch.items text
@@ -277,6 +298,13 @@ table invalid.payload json not null
 table invalid.headers json
 table invalid.published_at timestamp with time zone not null
 table invalid.history json not null
+table key_permit.subscription integer not null
+table key_permit.key text not null
+table key_permit.tat timestamp with time zone not null
+table key_permit.line_end timestamp with time zone not null
+type key_room.room integer
+type key_room.tat timestamp with time zone
+type key_room.line_end timestamp with time zone
 table lane.subscription integer not null
 table lane.lane integer not null
 table lane.slot smallint not null
@@ -372,6 +400,11 @@ table message_8.headers json
 table migration.n integer not null
 table migration.name text not null
 table migration.applied_at timestamp with time zone not null default clock_timestamp()
+table permit.subscription integer not null
+table permit.n bigint not null
+table permit.tat timestamp with time zone not null
+table permit.open_claims bigint[] not null
+table permit.looked_upto bigint[] not null
 type position.slot smallint
 type position.n bigint
 type position.floor bigint
@@ -385,6 +418,15 @@ table ring.slot smallint not null
 table ring.system_identifier bigint not null
 table ring.database oid not null
 table ring.first_id bigint not null
+table run_limit.subscription integer not null
+table run_limit.rate_messages double precision
+table run_limit.rate_ms double precision
+table run_limit.rate_burst integer
+table run_limit.fleet_concurrency integer
+table run_limit.key_rate_messages double precision
+table run_limit.key_rate_ms double precision
+table run_limit.key_rate_burst integer
+table run_limit.key_concurrency integer
 table settlement_1.claim bigint not null
 table settlement_1.part integer not null
 table settlement_1.outcome posthorn.outcome
@@ -449,6 +491,7 @@ table subscription.policy json
 table subscription.service text
 table subscription.created_at timestamp with time zone not null default clock_timestamp()
 table subscription.declared_at timestamp with time zone
+table subscription.limited boolean not null default false
 type tick.id bigint
 type tick.ceiling_id bigint
 type tick.snapshot pg_snapshot
@@ -504,6 +547,11 @@ constraint alert_subscription_fkey on posthorn.alert FOREIGN KEY (subscription) 
 constraint attendance_pkey on posthorn.attendance PRIMARY KEY (worker, subscription)
 constraint attendance_subscription_fkey on posthorn.attendance FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint attendance_worker_fkey on posthorn.attendance FOREIGN KEY (worker) REFERENCES posthorn.worker(id) ON DELETE CASCADE
+constraint backlog_limit_channel_fkey on posthorn.backlog_limit FOREIGN KEY (channel) REFERENCES posthorn.channel(id)
+constraint backlog_limit_messages_check on posthorn.backlog_limit CHECK (((messages >= 1) AND (messages <= 1000000000)))
+constraint backlog_limit_pkey on posthorn.backlog_limit PRIMARY KEY (channel)
+constraint backlog_limit_subscription_fkey on posthorn.backlog_limit FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
+constraint backlog_limit_when_full_check on posthorn.backlog_limit CHECK ((when_full = ANY (ARRAY['reject'::text, 'wait'::text])))
 constraint channel_kind_name_key on posthorn.channel UNIQUE (kind, name)
 constraint channel_lanes_check on posthorn.channel CHECK (((lanes >= 1) AND (lanes <= 1024)))
 constraint channel_name_check on posthorn.channel CHECK (((length(name) >= 1) AND (length(name) <= 80)))
@@ -528,13 +576,19 @@ constraint installation_singleton_check on posthorn.installation CHECK (singleto
 constraint invalid_pkey on posthorn.invalid PRIMARY KEY (id)
 constraint invalid_subscription_fkey on posthorn.invalid FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint invalid_subscription_message_key on posthorn.invalid UNIQUE (subscription, message)
+constraint key_permit_pkey on posthorn.key_permit PRIMARY KEY (subscription, key)
+constraint key_permit_subscription_fkey on posthorn.key_permit FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint lane_pkey on posthorn.lane PRIMARY KEY (subscription, lane)
 constraint lane_subscription_fkey on posthorn.lane FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint maintenance_pkey on posthorn.maintenance PRIMARY KEY (name)
 constraint migration_pkey on posthorn.migration PRIMARY KEY (n)
+constraint permit_pkey on posthorn.permit PRIMARY KEY (subscription, n)
+constraint permit_subscription_fkey on posthorn.permit FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint ring_pkey on posthorn.ring PRIMARY KEY (singleton)
 constraint ring_singleton_check on posthorn.ring CHECK (singleton)
 constraint ring_slot_check on posthorn.ring CHECK (((slot >= 1) AND (slot <= 8)))
+constraint run_limit_pkey on posthorn.run_limit PRIMARY KEY (subscription)
+constraint run_limit_subscription_fkey on posthorn.run_limit FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint subscription_channel_fkey on posthorn.subscription FOREIGN KEY (channel) REFERENCES posthorn.channel(id)
 constraint subscription_name_check on posthorn.subscription CHECK (((length(name) >= 1) AND (length(name) <= 80)))
 constraint subscription_name_key on posthorn.subscription UNIQUE (name)
@@ -554,6 +608,7 @@ CREATE UNIQUE INDEX alert_open ON posthorn.alert USING btree (subscription, name
 CREATE UNIQUE INDEX alert_pkey ON posthorn.alert USING btree (id)
 CREATE UNIQUE INDEX attendance_pkey ON posthorn.attendance USING btree (worker, subscription)
 CREATE INDEX attendance_subscription ON posthorn.attendance USING btree (subscription)
+CREATE UNIQUE INDEX backlog_limit_pkey ON posthorn.backlog_limit USING btree (channel)
 CREATE UNIQUE INDEX channel_kind_name_key ON posthorn.channel USING btree (kind, name)
 CREATE UNIQUE INDEX channel_pkey ON posthorn.channel USING btree (id)
 CREATE UNIQUE INDEX claim_1_by_id ON posthorn.claim_1 USING btree (id)
@@ -593,6 +648,7 @@ CREATE UNIQUE INDEX contract_pkey ON posthorn.contract USING btree (id)
 CREATE INDEX dead_letter_kept ON posthorn.dead_letter USING btree (keep_until)
 CREATE UNIQUE INDEX dead_letter_pkey ON posthorn.dead_letter USING btree (id)
 CREATE UNIQUE INDEX dead_letter_subscription_message_key ON posthorn.dead_letter USING btree (subscription, message)
+CREATE INDEX deferred_by_key ON posthorn.deferred USING btree (subscription, key, message) WHERE ((token IS NULL) AND (key IS NOT NULL))
 CREATE INDEX deferred_due ON posthorn.deferred USING btree (subscription, due_at) WHERE (token IS NULL)
 CREATE INDEX deferred_held ON posthorn.deferred USING btree (worker) WHERE (token IS NOT NULL)
 CREATE UNIQUE INDEX deferred_pkey ON posthorn.deferred USING btree (id)
@@ -611,6 +667,8 @@ CREATE UNIQUE INDEX epoch_pkey ON posthorn.epoch USING btree (n)
 CREATE UNIQUE INDEX installation_pkey ON posthorn.installation USING btree (singleton)
 CREATE UNIQUE INDEX invalid_pkey ON posthorn.invalid USING btree (id)
 CREATE UNIQUE INDEX invalid_subscription_message_key ON posthorn.invalid USING btree (subscription, message)
+CREATE INDEX key_permit_idle ON posthorn.key_permit USING btree (GREATEST(tat, line_end))
+CREATE UNIQUE INDEX key_permit_pkey ON posthorn.key_permit USING btree (subscription, key)
 CREATE UNIQUE INDEX lane_pkey ON posthorn.lane USING btree (subscription, lane)
 CREATE UNIQUE INDEX maintenance_pkey ON posthorn.maintenance USING btree (name)
 CREATE INDEX message_1_by_id ON posthorn.message_1 USING btree (channel, lane, id)
@@ -630,7 +688,9 @@ CREATE INDEX message_7_by_xid ON posthorn.message_7 USING btree (((((channel)::b
 CREATE INDEX message_8_by_id ON posthorn.message_8 USING btree (channel, lane, id)
 CREATE INDEX message_8_by_xid ON posthorn.message_8 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id)
 CREATE UNIQUE INDEX migration_pkey ON posthorn.migration USING btree (n)
+CREATE UNIQUE INDEX permit_pkey ON posthorn.permit USING btree (subscription, n)
 CREATE UNIQUE INDEX ring_pkey ON posthorn.ring USING btree (singleton)
+CREATE UNIQUE INDEX run_limit_pkey ON posthorn.run_limit USING btree (subscription)
 CREATE UNIQUE INDEX settlement_1_by_part ON posthorn.settlement_1 USING btree (claim, part)
 CREATE UNIQUE INDEX settlement_2_by_part ON posthorn.settlement_2 USING btree (claim, part)
 CREATE UNIQUE INDEX settlement_3_by_part ON posthorn.settlement_3 USING btree (claim, part)
@@ -668,22 +728,38 @@ sequence worker_id_seq bigint start 1 increment 1 cache 1
 -- enumerations and domains
 enum idempotency (transaction, handler, at-most-once)
 enum kind (command, event)
-enum outcome (succeeded, failed, crashed, released, rejected, invalid, skipped, begun, unknown)
+enum outcome (succeeded, failed, crashed, released, rejected, invalid, skipped, begun, unknown, throttled)
 
 -- functions
+function add_backlog(p_channel integer, p_messages bigint) returns void plpgsql volatile body 5527102d7ee41b35d266fb1c0c29cefd
+function admit(p_allow posthorn.allowance, p_ids bigint[], p_contracts integer[]) returns bigint[] plpgsql volatile body 006d85683cef4782fa336bea1d7e2e5e
 function after_crash(p_worker posthorn.worker, p_subscription posthorn.subscription, p_begun_at timestamp with time zone, p_row posthorn.deferred, p_unknown boolean, p_blamed boolean) returns void plpgsql volatile body 7ce05a552710bb0d74f68cae24da771b
 function alert_rules() returns TABLE(subscription integer, subscription_name text, name text, value bigint, threshold bigint) sql volatile body 1437911b62d657c6ac0b5a836bf85edc
+function allow(p_subscription integer, p_limit integer) returns posthorn.allowance plpgsql volatile body 6506ffabfeb12a8ef94fca72dd19dee2
 function append(p_messages json) returns json plpgsql volatile body c1014b3b2e56fab540df1b5cfa1c231c
 function append_list_of(p_slot smallint, p_messages json) returns json plpgsql volatile body d1f8f8990141588008c2f4c80884ce43
 function append_of(p_slot smallint, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json) returns bigint[] plpgsql volatile body 45c5f06c2abd999e6d4a936ed3757d77
 function append_one_of(p_slot smallint, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json) returns bigint plpgsql volatile body baf52d5a32b83c756a451f771df5db37
+function backlog_known(p_channel integer) returns posthorn.backlog_known plpgsql volatile body 328f71be6b694ef7e3ffd7b93adea14b
+function backlog_limits() returns json sql stable body c9a067feb9f64929fe4a2e57d89961a8
+function backlog_now(p_limit posthorn.backlog_limit, p_more bigint) returns bigint plpgsql volatile body 7c42666eada6d4bd47246d1c9b3e555e
+function backlog_recount_ms(p_backlog bigint) returns double precision plpgsql immutable body 1b9d10c2b389c71eb7f3f9ea1a730ab4
+function backlog_retry_ms(p_limit posthorn.backlog_limit, p_backlog bigint) returns integer plpgsql volatile body 86356770a56817cb886193df126aac90
+function backlog_share(p_messages bigint) returns bigint plpgsql immutable body 53404e2294890b779f0597c67d1495c1
+function backlog_tenths() returns bigint plpgsql volatile body f90a4bfd1d68e5f23b08c33c2f1440ff
+function begin_and_line_up(p_allow posthorn.allowance, p_key text, p_room posthorn.key_room, p_begins integer, p_waits integer) returns timestamp with time zone plpgsql volatile body 5a7a822c2d32c7e642463b1cdc008720
 function by_slot(p_signature text, p_returns text, p_body text) returns void plpgsql volatile body 7bc1910ed31bb853ca2410e5b838a4d1
+function candidates(p_allow posthorn.allowance) returns integer plpgsql immutable body 07f6035824146fe7461a9c58f464c210
+function check_backlog(p_channel integer, p_messages bigint DEFAULT 1) returns void plpgsql volatile body 183e454c6d8f237fe8dae0dd1b99976a
 function check_contract(p_name text, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_by text, p_new_kind posthorn.kind, p_new_channel text, p_new_keyed boolean, p_new_owner text, p_new_by text) returns void plpgsql volatile body 5fb3f1c89921a286386337222d33b1e9
 function claim(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body 65172586a901072dd4743c3045135edd
+function claim_limited(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body 6955462c3fe5e66d93e02bdf788da569
 function claim_of(p_slot smallint, p_claim bigint) returns posthorn.claim_1 plpgsql volatile body 22dfaece68090d24c642eb5bf8690ea6
+function claims_after_of(p_slot smallint, p_subscription integer, p_lane integer, p_n bigint, OUT ids bigint[], OUT newest bigint) returns record plpgsql volatile body d4f1a5a025418d56a5a1f4a3447d5a75
 function conclude(p_parts json, p_ends json DEFAULT NULL::json, p_say json DEFAULT NULL::json) returns json plpgsql volatile body 11196873e66af3dfec56ad3859183180
 function conclude_one(p_end json) returns void plpgsql volatile body 01b2ee5b4defe70530c1e4009f8a6f8c
 function count_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone) returns record plpgsql volatile body e9b23776fe9e2cb428c82ec39f10bb06
+function count_backlog(p_limit posthorn.backlog_limit) returns bigint plpgsql volatile set enable_seqscan=off, enable_bitmapscan=off, enable_sort=off body 63bb08d2baf305177cc23f02132f9a23
 function count_between(p_channel integer, p_lane integer, p_after bigint, p_before bigint, p_limit integer) returns bigint plpgsql stable body a15af6a5ae30539490e60ad9aa183917
 function crossed_alerts() returns json sql volatile body 179bec7775391ee3cf53ef271498fd0c
 function dead_workers() returns TABLE(worker bigint, why text) sql volatile body 0167eca641aa5f830d5a654f946ace27
@@ -695,20 +771,26 @@ function end_in_transaction(p_subscription integer, p_message bigint, p_message_
 function end_of(p_slot smallint, p_subscription integer, p_message bigint, p_delivery integer, p_outcome posthorn.outcome, p_claim bigint, p_worker bigint) returns boolean plpgsql volatile body 809e3d85874fd8bbc3b056ee864b3900
 function error_groups(p_filter json, p_limit integer, p_read integer) returns json sql stable body 2b3a9c768d9244a9319bff3d08d94c6f
 function fate_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8, OUT state text, OUT at timestamp with time zone, OUT delivery integer, OUT outcome text, OUT worker bigint, OUT lane_at posthorn."position") returns record plpgsql stable body 5207d757b090f7c806e23eec68052566
+function first_permit(p_subscription integer) returns posthorn.permit plpgsql volatile body 1bd028ac8ba61b9d12c04c1863221687
 function fleet() returns json sql volatile body 59e8767873782d9bf37c43105d8f8d83
 function follow(p_row posthorn.deferred, p_outcome posthorn.outcome, p_next json) returns void plpgsql volatile body 84e1c03a6b2afeb625a8704c88dc8120
+function forget_keys(p_limit integer) returns void plpgsql volatile body e101173205ccefa3472c1a34c878f58a
 function forget_worker(p_worker bigint) returns void plpgsql volatile body 747f59704892b8f60d61f8f335ab1dbd
 function gauges(p_limit integer) returns TABLE(subscription integer, backlog bigint, age_ms bigint, running bigint, dead_letters bigint, invalid bigint, workers bigint, retrying bigint) sql volatile body 993ec2d00799b1e04c092b28955f4873
+function grant_backlog(p_channel integer, p_messages bigint, p_spent bigint) returns json plpgsql volatile body b840daad13c04809b5a289f58ca03b00
 function has_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint) returns boolean plpgsql volatile body f5b4a41f2c2c433cab905a68f2dd999c
+function has_ended_of(p_slot smallint, p_subscription integer, p_message bigint) returns boolean plpgsql volatile body e82c1875aecca6c8b85b1b4d99ba226c
 function heartbeat(p_worker bigint, p_oldest bigint) returns boolean plpgsql volatile body ce5493e45a1b35d44e1f59643da0372d
 function hold_worker(p_worker bigint) returns void plpgsql volatile body 94b17904c392ef261e73a15c93e3859c
 function id_of(p_public text) returns bigint sql immutable body 770fd5118467b6fc1be6d872c45b5eac
 function ids(p_list json) returns bigint[] plpgsql immutable body e847aa58930f9f7559e53e27b4ac2556
 function is_here(p_system bigint, p_database oid) returns boolean plpgsql stable body 16a0db71ec3efe97dcc917747ca8029e
 function is_locked(p_key bigint) returns boolean sql volatile body 575a69e2ddf3ae9bcdad10052c30896e
+function is_open_of(p_slot smallint, p_claim bigint) returns boolean plpgsql volatile body af9c70c891a1551b88860554c22d41b8
 function is_passed(p_at posthorn."position", p_id bigint, p_xid xid8) returns boolean plpgsql stable body a11bad2d942a77a6eb9abe2f9d9f9115
 function is_ready(p_ring posthorn.ring, p_subscription integer, p_lane integer, p_channel integer) returns boolean plpgsql volatile body e937849824d67c922bb07baa2a2a2a20
 function item(p_id bigint, p_nonce bigint, p_slot smallint, p_contract integer, p_key text, p_payload json, p_headers json, p_published_at timestamp with time zone) returns text sql stable body dd8de6cf3dfabb19185618a01e21d500
+function key_room(p_allow posthorn.allowance, p_key text, p_in_line boolean) returns posthorn.key_room plpgsql volatile body 9b89b1092be91c49caeb0ea3a4298a9c
 function late_page(p_slots smallint[], p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer) returns posthorn.batch plpgsql volatile body 6d0980cda440b369328d3a86af22b86b
 function late_page_of(p_slot smallint, p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer) returns posthorn.batch plpgsql volatile body b226441705020635c1d44aafddc7e8ff
 function late_xids(p_slots smallint[], p_channel integer, p_lane integer, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot) returns xid8[] plpgsql volatile body 29bf1c35e257c2d87f5c93e5ef55f843
@@ -716,8 +798,11 @@ function late_xids_of(p_slot smallint, p_channel integer, p_lane integer, p_floo
 function letters(p_filter json, p_limit integer) returns json plpgsql stable body 4e32a2a9ca1677328712eef548b0a9f1
 function letters_count(p_filter json) returns json plpgsql stable body 7e275f7e4228432883825a825ec7308c
 function letters_where(p_filter json) returns text sql immutable body b95ad13e669d93a696588755cab5f05e
+function limits_now(p_subscription text) returns json plpgsql stable body ab8ec7fa5e3251f909bb34c1836183d3
+function line_step_ms(p_allow posthorn.allowance) returns double precision plpgsql immutable body e9a49f8645e49d86dbf2a69117553c46
 function lock_key(p_purpose text, p_a bigint DEFAULT 0, p_b bigint DEFAULT 0) returns bigint plpgsql immutable body cf8a56d16f5730e54e09c24ed2dabe98
 function log_status(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8) returns json sql stable body f796f0f31001bcbcee77990df04d0ef3
+function look_at_claims(p_allow posthorn.allowance) returns posthorn.allowance plpgsql volatile body 421a34cd82f2bab4e35a79ed4d6c8ce4
 function merged(p_slots smallint[], p_batches posthorn.batch[], p_limit integer) returns posthorn.batch plpgsql volatile body b8af85c01aab2eb1107aab26a92333f0
 function message_of(p_slot smallint, p_channel integer, p_lane integer, p_id bigint) returns posthorn.stored plpgsql volatile body d19f9afe3b1a061c56c9698e0ae75d33
 function message_status(p_public text) returns json plpgsql stable body ce67b7793311c5a145f723907b57d4d8
@@ -729,6 +814,7 @@ function nonce_of(p_public text) returns bigint sql immutable body 461a80fda8f94
 function normalised(p_text text) returns text sql immutable body 076672088e27ab04bb04bb7bc19456c0
 function open_claims() returns SETOF posthorn.claim_1 sql volatile body 50919d76d43047e129eac41204df9006
 function open_claims_of(p_slot smallint, p_worker bigint, p_from bigint, p_limit integer) returns SETOF posthorn.claim_1 plpgsql volatile body 1456df34dff3056a06e3c2ace1c50831
+function open_runs(p_allow posthorn.allowance, p_keys boolean) returns TABLE(key text) plpgsql volatile body 7af373cdad928d722ad6b5fea24bc29c
 function open_slot(p_home text) returns smallint plpgsql volatile body f867a3a73aa9bb3936a25c9888b94918
 function own_slot() returns smallint plpgsql volatile body 61166e3fdff6ea732d9122c5541d998c
 function own_transaction(p_durable boolean) returns posthorn.ring plpgsql volatile body f2d650fde71f3f03d81f8cac7c96c375
@@ -740,6 +826,7 @@ function plain_plans() returns void plpgsql volatile body 7724d56776589615531860
 function position_of(p_subscription integer, p_lane integer) returns posthorn."position" plpgsql volatile body a051c73d3ac550fde4f011b7e2058d52
 function public_id(p_id bigint, p_nonce bigint) returns text sql immutable body 5069506832cd976835edb476b9c2a329
 function publish(name text, payload json, key text DEFAULT NULL::text, headers json DEFAULT NULL::json) returns text sql volatile body 1210d20fcb52b02a93c3a83baffb2c27
+function put_aside(p_allow posthorn.allowance, p_claim json, p_lane integer, p_worker bigint, OUT items text, OUT kept integer) returns record plpgsql volatile body cc5c9076044a063559afc3062c80a2cf
 function raise_lost(p_what json) returns void plpgsql volatile body 6a8b885b7b2c1c4438671dc611452c13
 function random_bigint() returns bigint sql volatile body dd887409346f69fbc8358359170ee317
 function recent_alerts(p_limit integer) returns json sql stable body 4746f1d811af5909142052090f83bca7
@@ -747,33 +834,42 @@ function recent_rate(p_subscription integer, p_lane integer, p_slot smallint) re
 function redrive(p_filter json, p_by text, p_limit integer) returns json plpgsql volatile body c4ac1141ce64e93d4bbb3aa132010873
 function register_channel(p_kind posthorn.kind, p_name text) returns integer plpgsql volatile body 0319587c3f81922c5657b5b5f21e149c
 function register_contract(p_name text, p_version integer, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_service text, p_publishes boolean) returns json plpgsql volatile body b6a5f33551dff4ab902598a08015c2e0
-function register_subscription(p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text) returns json plpgsql volatile body 312fe8f757bbaa8c7c4cbf4e8e787a0a
+function register_subscription(p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text) returns json plpgsql volatile body b2c53276a7852ae8400cd3af82f4abf3
 function register_worker(p_service text, p_host text, p_pid integer, p_timeout_ms integer, p_session_key bigint, p_backends json, p_attends json) returns bigint plpgsql volatile body e20427705b40fe72689b36e5d395d9d5
 function registered() returns json sql stable body 2baa93f8e03181b2d9b274ca1fff9ae9
 function rescue(p_limit integer) returns json plpgsql volatile body f4a19a9c23444efc1ee50ac4c6a6cd25
 function rescue_claim(p_worker posthorn.worker, p_claim posthorn.claim_1) returns integer plpgsql volatile body f9d59dcb247e38fa198b540e1c4d50c8
 function rescue_deferred(p_worker posthorn.worker) returns integer plpgsql volatile body e6875c689910b1588e7600ed10afa7a0
 function rescue_worker(p_worker posthorn.worker, p_limit integer, OUT claims integer, OUT messages integer, OUT done boolean) returns record plpgsql volatile body 34b0942bda0770e461824a4ab0ad1563
-function said(p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json) returns text plpgsql volatile body 457609d0a33d474c14f76230e0447ad7
+function room_at(p_tat timestamp with time zone, p_at timestamp with time zone, p_gap_ms double precision, p_burst integer) returns integer plpgsql immutable body a385f8d45e26295243066dfa45e083c8
+function said(p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json) returns text plpgsql volatile body 47a3c1209f79ff7cf76d6cc17aee3d3f
 function send(name text, payload json, key text DEFAULT NULL::text, headers json DEFAULT NULL::json) returns text sql volatile body 0f70605f72183790da1af265d424c753
+function set_backlog(p_channel integer, p_backlog bigint) returns void plpgsql volatile body 9be638d6cc0293fb534b235b5abfc13a
+function set_backlog_limit(p_subscription integer, p_policy json) returns void plpgsql volatile body 4cf2b33324643b49fecc619156b7ff9f
+function set_limits(p_subscription integer, p_policy json) returns void plpgsql volatile body 36795627b850f8464ab8c422481368fd
 function settle(p_parts json, p_ends json, p_say json) returns json plpgsql volatile body 8d7329b8371c7c98220ba03f3305d393
 function settle_part_of(p_slot smallint, p_claim bigint, p_token bigint, p_part integer, p_outcome posthorn.outcome, p_closes boolean, p_messages bigint[]) returns boolean plpgsql volatile body affc66c5e926192c36fdc0a4f095bd1f
 function slot_of_claim(p_claim bigint) returns smallint sql volatile body a7963bf32941e58ea1c9ba97da58ebbf
-function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body 4230b93ebee58153f7315f2b6ab5c9c2
+function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body 04fd363f1dfa0cf630442ec741a9c1d7
 function take_letters(p_filter json, p_limit integer) returns SETOF posthorn.deferred plpgsql volatile body 20aaf60ff62c1183da39cf0f1c75a5f1
+function taken_limited(p_allow posthorn.allowance, p_rows json, p_wanted integer) returns json plpgsql volatile body 15a94cadd0abf2a3a44ade5b97935447
+function tat_from(p_tat timestamp with time zone, p_at timestamp with time zone, p_gap_ms double precision, p_burst integer) returns timestamp with time zone plpgsql immutable body df7df8c3ae305e48de624b2555658983
 function tick_of(p_slot smallint, p_id bigint) returns posthorn.tick plpgsql volatile body b42d63568f4791a19b26e8ab22275e79
+function unsettled_of(p_slot smallint, p_claim bigint) returns TABLE(message bigint, lane integer, slot smallint, subscription integer) plpgsql volatile body d41be358398d531256f348a2772b2e87
+function use_permits(p_allow posthorn.allowance, p_used integer, p_wanted integer) returns integer plpgsql volatile body d9abfc21c29c04d54cfd363f1e60ef54
 function waiting_in_log(p_subscription integer, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone) returns record plpgsql volatile body df1821e18d93c3ac2ed8e225a0bf1fa6
-function waiting_status(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json sql stable body b915851f9d24970647965ac359a1e443
-function watch(p_every_ms integer) returns json plpgsql volatile body 5a223c70f7fd0a68d2c6ae815dead3a0
+function waiting_status(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json sql stable body 12754be15edb26352b197b0e8ef714a4
+function watch(p_every_ms integer) returns json plpgsql volatile body 1ec6afc7e59e08bb9e650e033a7bb680
+function when_again(p_subscription integer, p_wait_ms integer) returns text plpgsql volatile body e687392edda368b53369f3d6cf3b0012
 function where_in_log(p_id bigint, p_nonce bigint, OUT slot smallint, OUT lane integer, OUT contract integer, OUT published_at timestamp with time zone, OUT xid xid8) returns record plpgsql stable body 7ee6ca48698cb0ecdeafc6098648ed19
-function why(p_public text) returns json plpgsql stable body 903653eb0a45d8f991a21efab35e1372
+function why(p_public text) returns json plpgsql stable body 1be7b0edf5fdaf126d40830e2570d118
 function why_attended(p_subscription text, p_contract text) returns jsonb sql stable body da97fb08f204a252c79ed6be3d38a031
 function why_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8) returns json plpgsql stable body 7508c628df1513acbd7abc378577d64c
 function why_position(p_subscription integer, p_lane integer) returns posthorn."position" plpgsql stable body 6bbd03a374c34d93f598398d1dbc5053
-function why_waiting(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json sql stable body 2871a29db98ece4df67d64142ec37879
+function why_waiting(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json sql stable body fcaa5a83f0927381efa50b45e00a853a
 function why_worker(p_worker bigint) returns json sql stable body 9ddabcf5afb83430c7aeea7a6ef57a7b
 function with_entry(p_history json, p_entry json) returns json sql immutable body a15cccef8df84c92960291c9ddaab65b
-function work(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_parts json) returns text plpgsql volatile body 2c9b2a03ad1b30441d7aa441395a4f10
+function work(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_parts json) returns text plpgsql volatile body 6f936ec5abaeb966a80682f4f9753e18
 function write_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_messages bigint[], p_message_slots smallint[]) returns void plpgsql volatile body 6fd3d8191dc088e22f07e731fcb18676
 function write_many(p_home text, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json) returns text plpgsql volatile body 567c2c9c54ef024ae065b6a06b3220e4
 function write_one(p_home text, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json) returns text plpgsql volatile body 393cae2f31429241c29c7b4ba74f115a
@@ -802,7 +898,8 @@ view backlog as
     g.dead_letters,
     g.invalid,
     g.workers,
-    g.workers = 0 AS unattended
+    g.workers = 0 AS unattended,
+    posthorn.limits_now(s.name) AS limits
    FROM posthorn.gauges(1000000) g(subscription, backlog, age_ms, running, dead_letters, invalid, workers, retrying)
      JOIN posthorn.subscription s ON s.id = g.subscription
      JOIN posthorn.channel c ON c.id = s.channel;
@@ -855,6 +952,7 @@ sequence alert_id_seq: nobody
 view alerts: nobody
 table attendance: nobody
 view backlog: nobody
+table backlog_limit: nobody
 table channel: nobody
 sequence channel_id_seq: nobody
 table claim_1: nobody
@@ -887,6 +985,7 @@ table installation: nobody
 table invalid: nobody
 sequence invalid_id_seq: nobody
 view invalid_messages: nobody
+table key_permit: nobody
 table lane: nobody
 table maintenance: nobody
 table message_1: nobody
@@ -899,7 +998,9 @@ table message_7: nobody
 table message_8: nobody
 sequence message_id: nobody
 table migration: nobody
+table permit: nobody
 table ring: nobody
+table run_limit: nobody
 table settlement_1: nobody
 table settlement_2: nobody
 table settlement_3: nobody
@@ -922,19 +1023,35 @@ sequence tick_id: nobody
 table worker: nobody
 sequence worker_id_seq: nobody
 view workers: nobody
+function add_backlog(p_channel integer, p_messages bigint): nobody
+function admit(p_allow posthorn.allowance, p_ids bigint[], p_contracts integer[]): nobody
 function after_crash(p_worker posthorn.worker, p_subscription posthorn.subscription, p_begun_at timestamp with time zone, p_row posthorn.deferred, p_unknown boolean, p_blamed boolean): nobody
 function alert_rules(): nobody
+function allow(p_subscription integer, p_limit integer): nobody
 function append(p_messages json): nobody
 function append_list_of(p_slot smallint, p_messages json): nobody
 function append_of(p_slot smallint, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json): nobody
 function append_one_of(p_slot smallint, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json): nobody
+function backlog_known(p_channel integer): nobody
+function backlog_limits(): nobody
+function backlog_now(p_limit posthorn.backlog_limit, p_more bigint): nobody
+function backlog_recount_ms(p_backlog bigint): nobody
+function backlog_retry_ms(p_limit posthorn.backlog_limit, p_backlog bigint): nobody
+function backlog_share(p_messages bigint): nobody
+function backlog_tenths(): nobody
+function begin_and_line_up(p_allow posthorn.allowance, p_key text, p_room posthorn.key_room, p_begins integer, p_waits integer): nobody
 function by_slot(p_signature text, p_returns text, p_body text): nobody
+function candidates(p_allow posthorn.allowance): nobody
+function check_backlog(p_channel integer, p_messages bigint): nobody
 function check_contract(p_name text, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_by text, p_new_kind posthorn.kind, p_new_channel text, p_new_keyed boolean, p_new_owner text, p_new_by text): nobody
 function claim(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer): nobody
+function claim_limited(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer): nobody
 function claim_of(p_slot smallint, p_claim bigint): nobody
+function claims_after_of(p_slot smallint, p_subscription integer, p_lane integer, p_n bigint, OUT ids bigint[], OUT newest bigint): nobody
 function conclude(p_parts json, p_ends json, p_say json): nobody
 function conclude_one(p_end json): nobody
 function count_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone): nobody
+function count_backlog(p_limit posthorn.backlog_limit): nobody
 function count_between(p_channel integer, p_lane integer, p_after bigint, p_before bigint, p_limit integer): nobody
 function crossed_alerts(): nobody
 function dead_workers(): nobody
@@ -946,20 +1063,26 @@ function end_in_transaction(p_subscription integer, p_message bigint, p_message_
 function end_of(p_slot smallint, p_subscription integer, p_message bigint, p_delivery integer, p_outcome posthorn.outcome, p_claim bigint, p_worker bigint): nobody
 function error_groups(p_filter json, p_limit integer, p_read integer): nobody
 function fate_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8, OUT state text, OUT at timestamp with time zone, OUT delivery integer, OUT outcome text, OUT worker bigint, OUT lane_at posthorn."position"): nobody
+function first_permit(p_subscription integer): nobody
 function fleet(): nobody
 function follow(p_row posthorn.deferred, p_outcome posthorn.outcome, p_next json): nobody
+function forget_keys(p_limit integer): nobody
 function forget_worker(p_worker bigint): nobody
 function gauges(p_limit integer): nobody
+function grant_backlog(p_channel integer, p_messages bigint, p_spent bigint): nobody
 function has_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint): nobody
+function has_ended_of(p_slot smallint, p_subscription integer, p_message bigint): nobody
 function heartbeat(p_worker bigint, p_oldest bigint): nobody
 function hold_worker(p_worker bigint): nobody
 function id_of(p_public text): nobody
 function ids(p_list json): nobody
 function is_here(p_system bigint, p_database oid): nobody
 function is_locked(p_key bigint): nobody
+function is_open_of(p_slot smallint, p_claim bigint): nobody
 function is_passed(p_at posthorn."position", p_id bigint, p_xid xid8): nobody
 function is_ready(p_ring posthorn.ring, p_subscription integer, p_lane integer, p_channel integer): nobody
 function item(p_id bigint, p_nonce bigint, p_slot smallint, p_contract integer, p_key text, p_payload json, p_headers json, p_published_at timestamp with time zone): nobody
+function key_room(p_allow posthorn.allowance, p_key text, p_in_line boolean): nobody
 function late_page(p_slots smallint[], p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer): nobody
 function late_page_of(p_slot smallint, p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer): nobody
 function late_xids(p_slots smallint[], p_channel integer, p_lane integer, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot): nobody
@@ -967,8 +1090,11 @@ function late_xids_of(p_slot smallint, p_channel integer, p_lane integer, p_floo
 function letters(p_filter json, p_limit integer): nobody
 function letters_count(p_filter json): nobody
 function letters_where(p_filter json): nobody
+function limits_now(p_subscription text): nobody
+function line_step_ms(p_allow posthorn.allowance): nobody
 function lock_key(p_purpose text, p_a bigint, p_b bigint): nobody
 function log_status(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8): nobody
+function look_at_claims(p_allow posthorn.allowance): nobody
 function merged(p_slots smallint[], p_batches posthorn.batch[], p_limit integer): nobody
 function message_of(p_slot smallint, p_channel integer, p_lane integer, p_id bigint): nobody
 function message_status(p_public text): nobody
@@ -980,6 +1106,7 @@ function nonce_of(p_public text): nobody
 function normalised(p_text text): nobody
 function open_claims(): nobody
 function open_claims_of(p_slot smallint, p_worker bigint, p_from bigint, p_limit integer): nobody
+function open_runs(p_allow posthorn.allowance, p_keys boolean): nobody
 function open_slot(p_home text): nobody
 function own_slot(): nobody
 function own_transaction(p_durable boolean): nobody
@@ -991,6 +1118,7 @@ function plain_plans(): nobody
 function position_of(p_subscription integer, p_lane integer): nobody
 function public_id(p_id bigint, p_nonce bigint): nobody
 function publish(name text, payload json, key text, headers json): nobody
+function put_aside(p_allow posthorn.allowance, p_claim json, p_lane integer, p_worker bigint, OUT items text, OUT kept integer): nobody
 function raise_lost(p_what json): nobody
 function random_bigint(): nobody
 function recent_alerts(p_limit integer): nobody
@@ -1005,17 +1133,26 @@ function rescue(p_limit integer): nobody
 function rescue_claim(p_worker posthorn.worker, p_claim posthorn.claim_1): nobody
 function rescue_deferred(p_worker posthorn.worker): nobody
 function rescue_worker(p_worker posthorn.worker, p_limit integer, OUT claims integer, OUT messages integer, OUT done boolean): nobody
+function room_at(p_tat timestamp with time zone, p_at timestamp with time zone, p_gap_ms double precision, p_burst integer): nobody
 function said(p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json): nobody
 function send(name text, payload json, key text, headers json): nobody
+function set_backlog(p_channel integer, p_backlog bigint): nobody
+function set_backlog_limit(p_subscription integer, p_policy json): nobody
+function set_limits(p_subscription integer, p_policy json): nobody
 function settle(p_parts json, p_ends json, p_say json): nobody
 function settle_part_of(p_slot smallint, p_claim bigint, p_token bigint, p_part integer, p_outcome posthorn.outcome, p_closes boolean, p_messages bigint[]): nobody
 function slot_of_claim(p_claim bigint): nobody
 function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer): nobody
 function take_letters(p_filter json, p_limit integer): nobody
+function taken_limited(p_allow posthorn.allowance, p_rows json, p_wanted integer): nobody
+function tat_from(p_tat timestamp with time zone, p_at timestamp with time zone, p_gap_ms double precision, p_burst integer): nobody
 function tick_of(p_slot smallint, p_id bigint): nobody
+function unsettled_of(p_slot smallint, p_claim bigint): nobody
+function use_permits(p_allow posthorn.allowance, p_used integer, p_wanted integer): nobody
 function waiting_in_log(p_subscription integer, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone): nobody
 function waiting_status(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint): nobody
 function watch(p_every_ms integer): nobody
+function when_again(p_subscription integer, p_wait_ms integer): nobody
 function where_in_log(p_id bigint, p_nonce bigint, OUT slot smallint, OUT lane integer, OUT contract integer, OUT published_at timestamp with time zone, OUT xid xid8): nobody
 function why(p_public text): nobody
 function why_attended(p_subscription text, p_contract text): nobody

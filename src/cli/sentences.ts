@@ -65,7 +65,7 @@ function limitOf(message: MessageFacts, receiver: ReceiverFacts): string | undef
     const rate = keyRateLimit && `no faster than ${rateInWords(keyRateLimit)} for one key`;
     const atOnce = keyConcurrency && `no more than ${grouped(keyConcurrency)} at once for one key`;
     const what = [rate, atOnce].filter((one) => one !== undefined).join(" and ");
-    return `was put aside, because messages of '${subscription}' begin ${what}; its turn is ${on(message, dueAt)}`;
+    return `waits for its key: messages of '${subscription}' begin ${what}; its turn is ${on(message, dueAt)}`;
   }
   if (rateLimit !== undefined && (permits ?? 1) <= 0) {
     const perSecond = (rateLimit.messages / rateLimit.perMs) * 1_000;

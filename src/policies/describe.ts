@@ -80,8 +80,8 @@ export function limitsInWords(limits: CheckedFlow): string[] {
   const words: (string | undefined)[] = [
     fleetConcurrency && `up to ${count(fleetConcurrency)} at once in the whole fleet`,
     keyConcurrency && `up to ${count(keyConcurrency)} at once for each key in the whole fleet`,
-    rateLimit && `no faster than ${rateInWords(rateLimit)} in the whole fleet`,
-    keyRateLimit && `no faster than ${rateInWords(keyRateLimit)} for each key in the whole fleet`,
+    rateLimit && `no faster in the whole fleet than ${rateInWords(rateLimit)}`,
+    keyRateLimit && `no faster for each key in the whole fleet than ${rateInWords(keyRateLimit)}`,
     backlogLimit && fullInWords(backlogLimit),
   ].map((word) => word || undefined);
   return words.filter((word) => word !== undefined);

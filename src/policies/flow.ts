@@ -60,7 +60,7 @@ const rate = {
 
 export const backlogLimitField = {
   type: "object",
-  doc: "What a producer meets when too much waits",
+  doc: "What a producer meets when too much waits; only a queue has one",
   fields: {
     messages: { type: "integer", min: 1, max: limits.backlog, required: true, doc: "The queue is full from here on" },
     whenFull: {
@@ -84,7 +84,7 @@ export const noBacklogLimitField = {
   },
 } as const;
 
-export const flowFields = {
+export const flowOptions = {
   fleetConcurrency: { ...atOnce, doc: "Handlers that run at once in the whole fleet" },
   keyConcurrency: { ...atOnce, doc: "Handlers that run at once for one key, in the whole fleet" },
   rateLimit: { type: "object", doc: "How fast handlers begin, in the whole fleet", fields: rate },

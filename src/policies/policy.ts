@@ -15,7 +15,7 @@ import {
   type CheckedFlow,
   checkRate,
   type Flow,
-  flowFields,
+  flowOptions,
   noBacklogLimitField,
 } from "./flow.js";
 import type { NoRetry, Retry } from "./retry.js";
@@ -190,7 +190,7 @@ export const policyFields = {
     max: limits.concurrency,
     default: 10,
   },
-  ...flowFields,
+  ...flowOptions,
   backlogLimit: backlogLimitField,
   circuitBreaker: planned("Stops and probes when everything fails"),
   priority: planned("Classes of urgency"),

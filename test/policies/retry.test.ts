@@ -97,6 +97,7 @@ describe("describePolicy", () => {
       toldAtDeadLetters: 1,
       toldWithoutWorkerAfterMs: minutes(2),
       atOnce: 10,
+      limits: {},
     });
   });
 

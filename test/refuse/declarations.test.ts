@@ -117,10 +117,10 @@ describe("a policy", () => {
       /ordering: \{ per: "key" \} is planned and not built yet/,
     ],
     [
-      "a rate limit",
+      "a rate limit in other words",
       { ...whole, rateLimit: { perSecond: 1 } },
-      "PH_NOT_BUILT",
-      /rateLimit is planned and not built yet\. Leave it out/,
+      "PH_OPTION_UNKNOWN",
+      /rateLimit has an unknown option "perSecond"/,
     ],
     ["a circuit breaker", { ...whole, circuitBreaker: {} }, "PH_NOT_BUILT", /circuitBreaker is planned/],
     ["a symbol", { ...whole, [Symbol("x")]: 1 }, "PH_OPTION_UNKNOWN", /has a symbol as the name of an option/],
