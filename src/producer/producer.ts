@@ -204,7 +204,7 @@ export function sayIn(producing: Producing, tx: () => Promise<Executor>): Say {
     const executor = await tx();
     const [one] = said;
     if (one === undefined) return [];
-    await room.admit(one.contract, said.length, { tx: executor });
+    await room.admit(one.contract, said.length, { tx: executor, foreign: true });
     const { messages, channels } = await outgoing(catalog, said, executor);
     const written = await writeMessages(executor, messages, home);
     void waker.watch(written[0]?.xid ?? null, channels);

@@ -20,6 +20,12 @@ export interface RoomOptions {
   readonly onError: (error: unknown) => void;
 }
 
+/** The transaction that will write. */
+interface Inside {
+  readonly tx: Executor;
+  readonly foreign?: true;
+}
+
 /** What this process knows of one limited queue. */
 interface Known {
   readonly queue: string;
@@ -61,10 +67,11 @@ export class Room {
   /**
    * Leave for `count` messages of a command to be written now. Undefined when there is nothing to wait for, which is always so without limits.
    * `inside`: the transaction that will write; then a full queue is never waited for, because the caller's locks would be held meanwhile.
+   * A foreign one, which somebody else began, may be of another database: nothing is learned from it.
    *
    * Errors: `BacklogFullError`.
    */
-  admit(contract: AnyContract, count: number, inside?: { readonly tx: Executor }): Promise<void> | undefined {
+  admit(contract: AnyContract, count: number, inside?: Inside): Promise<void> | undefined {
     if (contract.kind !== "command" || count === 0) return undefined;
     const fresh = performance.now() - this.#listedAt < listMs;
     if (fresh && !this.#any) return undefined;
@@ -102,10 +109,11 @@ export class Room {
     return ids && this.#known.get(ids.channel);
   }
 
-  async #admit(contract: AnyContract, count: number, inside?: { readonly tx: Executor }): Promise<void> {
+  async #admit(contract: AnyContract, count: number, inside?: Inside): Promise<void> {
     const { catalog, single } = this.#options;
     const within = single ? inside?.tx : undefined;
-    await this.#listed(within);
+    if (within !== undefined && inside?.foreign) this.#refreshBeside();
+    else await this.#listed(within);
     if (!this.#any) return;
     const { ids } = await catalog.ids([contract], false, inside?.tx);
     const channel = ids.get(contract)?.channel;
@@ -187,7 +195,7 @@ export class Room {
   }
 
   #refreshBeside(): void {
-    if (this.#list === undefined) this.#beside(this.#refresh());
+    if (this.#list === undefined && performance.now() - this.#listedAt >= listMs) this.#beside(this.#refresh());
   }
 
   #refresh(within?: Executor): Promise<void> {
