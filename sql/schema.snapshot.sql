@@ -771,7 +771,7 @@ function end_in_transaction(p_subscription integer, p_message bigint, p_message_
 function end_of(p_slot smallint, p_subscription integer, p_message bigint, p_delivery integer, p_outcome posthorn.outcome, p_claim bigint, p_worker bigint) returns boolean plpgsql volatile body 809e3d85874fd8bbc3b056ee864b3900
 function error_groups(p_filter json, p_limit integer, p_read integer) returns json sql stable body 2b3a9c768d9244a9319bff3d08d94c6f
 function fate_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8, OUT state text, OUT at timestamp with time zone, OUT delivery integer, OUT outcome text, OUT worker bigint, OUT lane_at posthorn."position") returns record plpgsql stable body 5207d757b090f7c806e23eec68052566
-function first_permit(p_subscription integer) returns posthorn.permit plpgsql volatile body 1bd028ac8ba61b9d12c04c1863221687
+function first_permit(p_subscription integer) returns posthorn.permit plpgsql volatile body 180b155f407130678ade46a42bf12f5e
 function fleet() returns json sql volatile body 59e8767873782d9bf37c43105d8f8d83
 function follow(p_row posthorn.deferred, p_outcome posthorn.outcome, p_next json) returns void plpgsql volatile body 84e1c03a6b2afeb625a8704c88dc8120
 function forget_keys(p_limit integer) returns void plpgsql volatile body e101173205ccefa3472c1a34c878f58a
@@ -790,7 +790,7 @@ function is_open_of(p_slot smallint, p_claim bigint) returns boolean plpgsql vol
 function is_passed(p_at posthorn."position", p_id bigint, p_xid xid8) returns boolean plpgsql stable body a11bad2d942a77a6eb9abe2f9d9f9115
 function is_ready(p_ring posthorn.ring, p_subscription integer, p_lane integer, p_channel integer) returns boolean plpgsql volatile body e937849824d67c922bb07baa2a2a2a20
 function item(p_id bigint, p_nonce bigint, p_slot smallint, p_contract integer, p_key text, p_payload json, p_headers json, p_published_at timestamp with time zone) returns text sql stable body dd8de6cf3dfabb19185618a01e21d500
-function key_room(p_allow posthorn.allowance, p_key text, p_in_line boolean) returns posthorn.key_room plpgsql volatile body 9b89b1092be91c49caeb0ea3a4298a9c
+function key_room(p_allow posthorn.allowance, p_key text, p_in_line boolean) returns posthorn.key_room plpgsql volatile body 8563c03572c2fd57938164fcca96a51d
 function late_page(p_slots smallint[], p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer) returns posthorn.batch plpgsql volatile body 6d0980cda440b369328d3a86af22b86b
 function late_page_of(p_slot smallint, p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer) returns posthorn.batch plpgsql volatile body b226441705020635c1d44aafddc7e8ff
 function late_xids(p_slots smallint[], p_channel integer, p_lane integer, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot) returns xid8[] plpgsql volatile body 29bf1c35e257c2d87f5c93e5ef55f843
@@ -802,7 +802,7 @@ function limits_now(p_subscription text) returns json plpgsql stable body ab8ec7
 function line_step_ms(p_allow posthorn.allowance) returns double precision plpgsql immutable body e9a49f8645e49d86dbf2a69117553c46
 function lock_key(p_purpose text, p_a bigint DEFAULT 0, p_b bigint DEFAULT 0) returns bigint plpgsql immutable body cf8a56d16f5730e54e09c24ed2dabe98
 function log_status(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8) returns json sql stable body f796f0f31001bcbcee77990df04d0ef3
-function look_at_claims(p_allow posthorn.allowance) returns posthorn.allowance plpgsql volatile body 421a34cd82f2bab4e35a79ed4d6c8ce4
+function look_at_claims(p_allow posthorn.allowance) returns posthorn.allowance plpgsql volatile body b736a349bf362381ea37c4b633d976e7
 function merged(p_slots smallint[], p_batches posthorn.batch[], p_limit integer) returns posthorn.batch plpgsql volatile body b8af85c01aab2eb1107aab26a92333f0
 function message_of(p_slot smallint, p_channel integer, p_lane integer, p_id bigint) returns posthorn.stored plpgsql volatile body d19f9afe3b1a061c56c9698e0ae75d33
 function message_status(p_public text) returns json plpgsql stable body ce67b7793311c5a145f723907b57d4d8

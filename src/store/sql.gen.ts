@@ -2582,12 +2582,19 @@ begin
   return floor(p_burst - extract(epoch from p_tat - p_at)::float8 * 1000 / p_gap_ms + 0.001)::int;
 end $$;
 
--- first_permit: the state of a subscription that has been without limits so far: what is open now, and which claim is the newest.
+-- first_permit: the state of a subscription that has been without limits so far: which claim is the newest, and then what is open: a claim that
+-- somebody makes in between without asking is in both, and counts once.
 create or replace function posthorn.first_permit(p_subscription int) returns posthorn.permit
 language plpgsql as $$
+declare
+  v_state posthorn.permit;
 begin
-  return row(p_subscription, 0, '-infinity'::timestamptz, array(select c.id from posthorn.open_claims() c where c.subscription = p_subscription),
-    array(select (posthorn.position_of(p_subscription, l.lane)).n from posthorn.lane l where l.subscription = p_subscription order by l.lane))::posthorn.permit;
+  v_state.subscription := p_subscription;
+  v_state.n := 0;
+  v_state.tat := '-infinity';
+  v_state.looked_upto := array(select (posthorn.position_of(p_subscription, l.lane)).n from posthorn.lane l where l.subscription = p_subscription order by l.lane);
+  v_state.open_claims := array(select c.id from posthorn.open_claims() c where c.subscription = p_subscription);
+  return v_state;
 end $$;
 
 -- look_at_claims: the claims that are open now: those that were at the last look, and those since, as far as they still are.
@@ -2608,7 +2615,7 @@ begin
       end if;
     end loop;
   end loop;
-  p_allow.open_claims := array(select c.id from unnest(p_allow.open_claims) c(id)
+  p_allow.open_claims := array(select distinct c.id from unnest(p_allow.open_claims) c(id)
     where exists (select from unnest(v_slots) s(slot) where posthorn.is_open_of(s.slot, c.id)));
   return p_allow;
 end $$;
@@ -2748,7 +2755,8 @@ begin
   if p_allow.key_concurrency is not null then
     v_room.room := least(v_room.room, p_allow.key_concurrency - coalesce((p_allow.open_keys ->> p_key)::int, 0));
   end if;
-  if not p_in_line and v_room.line_end > p_allow.at then
+  if not p_in_line and v_state.line_end > '-infinity' and exists (select from posthorn.deferred d
+      where d.subscription = p_allow.subscription and d.key = p_key and d.token is null and d.reason::text = 'throttled') then
     v_room.room := 0;
   end if;
   v_room.room := greatest(v_room.room, 0);
