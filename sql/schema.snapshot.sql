@@ -40,6 +40,18 @@ table channel.kind posthorn.kind not null
 table channel.name text not null
 table channel.lanes integer not null default 1
 table channel.created_at timestamp with time zone not null default clock_timestamp()
+table circuit.subscription integer not null
+table circuit.state text not null default 'closed'::text
+table circuit.failed_at timestamp with time zone[] not null default '{}'::timestamp with time zone[]
+table circuit.opened_at timestamp with time zone
+table circuit.failures integer
+table circuit.reason text
+table circuit.open_ms bigint
+table circuit.probe_at timestamp with time zone
+table circuit.probe bigint
+table circuit.probe_worker bigint
+table circuit.probe_since timestamp with time zone
+table circuit.probes integer not null default 0
 table claim_1.id bigint not null
 table claim_1.n bigint not null
 table claim_1.token bigint not null
@@ -55,6 +67,8 @@ table claim_1.took_late boolean not null
 table claim_1.late_xids xid8[]
 table claim_1.messages bigint[] not null
 table claim_1.message_slots smallint[]
+table claim_1.keys bigint[]
+table claim_1.open_from bigint
 table claim_2.id bigint not null
 table claim_2.n bigint not null
 table claim_2.token bigint not null
@@ -70,6 +84,8 @@ table claim_2.took_late boolean not null
 table claim_2.late_xids xid8[]
 table claim_2.messages bigint[] not null
 table claim_2.message_slots smallint[]
+table claim_2.keys bigint[]
+table claim_2.open_from bigint
 table claim_3.id bigint not null
 table claim_3.n bigint not null
 table claim_3.token bigint not null
@@ -85,6 +101,8 @@ table claim_3.took_late boolean not null
 table claim_3.late_xids xid8[]
 table claim_3.messages bigint[] not null
 table claim_3.message_slots smallint[]
+table claim_3.keys bigint[]
+table claim_3.open_from bigint
 table claim_4.id bigint not null
 table claim_4.n bigint not null
 table claim_4.token bigint not null
@@ -100,6 +118,8 @@ table claim_4.took_late boolean not null
 table claim_4.late_xids xid8[]
 table claim_4.messages bigint[] not null
 table claim_4.message_slots smallint[]
+table claim_4.keys bigint[]
+table claim_4.open_from bigint
 table claim_5.id bigint not null
 table claim_5.n bigint not null
 table claim_5.token bigint not null
@@ -115,6 +135,8 @@ table claim_5.took_late boolean not null
 table claim_5.late_xids xid8[]
 table claim_5.messages bigint[] not null
 table claim_5.message_slots smallint[]
+table claim_5.keys bigint[]
+table claim_5.open_from bigint
 table claim_6.id bigint not null
 table claim_6.n bigint not null
 table claim_6.token bigint not null
@@ -130,6 +152,8 @@ table claim_6.took_late boolean not null
 table claim_6.late_xids xid8[]
 table claim_6.messages bigint[] not null
 table claim_6.message_slots smallint[]
+table claim_6.keys bigint[]
+table claim_6.open_from bigint
 table claim_7.id bigint not null
 table claim_7.n bigint not null
 table claim_7.token bigint not null
@@ -145,6 +169,8 @@ table claim_7.took_late boolean not null
 table claim_7.late_xids xid8[]
 table claim_7.messages bigint[] not null
 table claim_7.message_slots smallint[]
+table claim_7.keys bigint[]
+table claim_7.open_from bigint
 table claim_8.id bigint not null
 table claim_8.n bigint not null
 table claim_8.token bigint not null
@@ -160,6 +186,8 @@ table claim_8.took_late boolean not null
 table claim_8.late_xids xid8[]
 table claim_8.messages bigint[] not null
 table claim_8.message_slots smallint[]
+table claim_8.keys bigint[]
+table claim_8.open_from bigint
 table contract.id integer not null identity
 table contract.name text not null
 table contract.version integer not null
@@ -187,6 +215,7 @@ table dead_letter.payload json not null
 table dead_letter.headers json
 table dead_letter.published_at timestamp with time zone not null
 table dead_letter.history json not null
+table dead_letter.place bigint
 table deferred.id bigint not null default nextval('posthorn.deferred_id'::regclass)
 table deferred.subscription integer not null
 table deferred.due_at timestamp with time zone not null
@@ -207,6 +236,7 @@ table deferred.payload json not null
 table deferred.headers json
 table deferred.published_at timestamp with time zone not null
 table deferred.history json not null
+table deferred.place bigint
 table discarded.subscription integer not null
 table discarded.message bigint not null
 table discarded.nonce bigint not null
@@ -298,6 +328,7 @@ table invalid.payload json not null
 table invalid.headers json
 table invalid.published_at timestamp with time zone not null
 table invalid.history json not null
+table invalid.place bigint
 table key_permit.subscription integer not null
 table key_permit.key text not null
 table key_permit.tat timestamp with time zone not null
@@ -400,6 +431,9 @@ table message_8.headers json
 table migration.n integer not null
 table migration.name text not null
 table migration.applied_at timestamp with time zone not null default clock_timestamp()
+table parked_key.subscription integer not null
+table parked_key.key text not null
+table parked_key.parked_at timestamp with time zone not null default clock_timestamp()
 table permit.subscription integer not null
 table permit.n bigint not null
 table permit.tat timestamp with time zone not null
@@ -427,6 +461,26 @@ table run_limit.key_rate_messages double precision
 table run_limit.key_rate_ms double precision
 table run_limit.key_rate_burst integer
 table run_limit.key_concurrency integer
+table schedule.name text not null
+table schedule.revision bigint not null default nextval('posthorn.schedule_revision'::regclass)
+table schedule.cron text not null
+table schedule.time_zone text not null
+table schedule.contract integer not null
+table schedule.missed text not null
+table schedule.jitter_ms integer not null
+table schedule.payload json
+table schedule.key text
+table schedule.headers json
+table schedule.function text
+table schedule.next_at timestamp(3) with time zone not null
+table schedule.due_at timestamp(3) with time zone not null
+table schedule.last_at timestamp(3) with time zone
+table schedule.last_message bigint
+table schedule.last_nonce bigint
+table schedule.error text
+table schedule.failed_at timestamp with time zone
+table schedule.service text not null
+table schedule.declared_at timestamp with time zone not null default clock_timestamp()
 table settlement_1.claim bigint not null
 table settlement_1.part integer not null
 table settlement_1.outcome posthorn.outcome
@@ -491,6 +545,8 @@ table subscription.policy json
 table subscription.service text
 table subscription.created_at timestamp with time zone not null default clock_timestamp()
 table subscription.declared_at timestamp with time zone
+table subscription.has_breaker boolean not null generated default ((policy ->> 'circuitBreaker'::text) IS NOT NULL)
+table subscription.ordering text
 table subscription.limited boolean not null default false
 type tick.id bigint
 type tick.ceiling_id bigint
@@ -527,6 +583,14 @@ table tick_8.id bigint not null
 table tick_8.ceiling_id bigint not null
 table tick_8.snapshot pg_snapshot not null
 table tick_8.at timestamp with time zone not null
+type turn.taken integer
+type turn.keys bigint[]
+type turn.open_from bigint
+type turn.ids bigint[]
+type turn.slots smallint[]
+type turn.items text
+type turn.parked bigint[]
+type turn.parked_slots smallint[]
 table worker.id bigint not null identity
 table worker.service text not null
 table worker.host text not null
@@ -556,6 +620,9 @@ constraint channel_kind_name_key on posthorn.channel UNIQUE (kind, name)
 constraint channel_lanes_check on posthorn.channel CHECK (((lanes >= 1) AND (lanes <= 1024)))
 constraint channel_name_check on posthorn.channel CHECK (((length(name) >= 1) AND (length(name) <= 80)))
 constraint channel_pkey on posthorn.channel PRIMARY KEY (id)
+constraint circuit_pkey on posthorn.circuit PRIMARY KEY (subscription)
+constraint circuit_state_check on posthorn.circuit CHECK ((state = ANY (ARRAY['closed'::text, 'open'::text, 'half-open'::text])))
+constraint circuit_subscription_fkey on posthorn.circuit FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint contract_channel_fkey on posthorn.contract FOREIGN KEY (channel) REFERENCES posthorn.channel(id)
 constraint contract_name_check on posthorn.contract CHECK (((length(name) >= 1) AND (length(name) <= 80)))
 constraint contract_name_version_key on posthorn.contract UNIQUE (name, version)
@@ -582,6 +649,8 @@ constraint lane_pkey on posthorn.lane PRIMARY KEY (subscription, lane)
 constraint lane_subscription_fkey on posthorn.lane FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint maintenance_pkey on posthorn.maintenance PRIMARY KEY (name)
 constraint migration_pkey on posthorn.migration PRIMARY KEY (n)
+constraint parked_key_pkey on posthorn.parked_key PRIMARY KEY (subscription, key)
+constraint parked_key_subscription_fkey on posthorn.parked_key FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint permit_pkey on posthorn.permit PRIMARY KEY (subscription, n)
 constraint permit_subscription_fkey on posthorn.permit FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint ring_pkey on posthorn.ring PRIMARY KEY (singleton)
@@ -589,9 +658,16 @@ constraint ring_singleton_check on posthorn.ring CHECK (singleton)
 constraint ring_slot_check on posthorn.ring CHECK (((slot >= 1) AND (slot <= 8)))
 constraint run_limit_pkey on posthorn.run_limit PRIMARY KEY (subscription)
 constraint run_limit_subscription_fkey on posthorn.run_limit FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
+constraint schedule_check on posthorn.schedule CHECK (((payload IS NULL) = (function IS NOT NULL)))
+constraint schedule_contract_fkey on posthorn.schedule FOREIGN KEY (contract) REFERENCES posthorn.contract(id)
+constraint schedule_jitter_ms_check on posthorn.schedule CHECK ((jitter_ms >= 0))
+constraint schedule_missed_check on posthorn.schedule CHECK ((missed = ANY (ARRAY['skip'::text, 'once'::text, 'all'::text])))
+constraint schedule_name_check on posthorn.schedule CHECK (((length(name) >= 1) AND (length(name) <= 80)))
+constraint schedule_pkey on posthorn.schedule PRIMARY KEY (name)
 constraint subscription_channel_fkey on posthorn.subscription FOREIGN KEY (channel) REFERENCES posthorn.channel(id)
 constraint subscription_name_check on posthorn.subscription CHECK (((length(name) >= 1) AND (length(name) <= 80)))
 constraint subscription_name_key on posthorn.subscription UNIQUE (name)
+constraint subscription_ordering_check on posthorn.subscription CHECK ((ordering = ANY (ARRAY['park'::text, 'skip'::text])))
 constraint subscription_pkey on posthorn.subscription PRIMARY KEY (id)
 constraint tick_1_pkey on posthorn.tick_1 PRIMARY KEY (id)
 constraint tick_2_pkey on posthorn.tick_2 PRIMARY KEY (id)
@@ -611,6 +687,7 @@ CREATE INDEX attendance_subscription ON posthorn.attendance USING btree (subscri
 CREATE UNIQUE INDEX backlog_limit_pkey ON posthorn.backlog_limit USING btree (channel)
 CREATE UNIQUE INDEX channel_kind_name_key ON posthorn.channel USING btree (kind, name)
 CREATE UNIQUE INDEX channel_pkey ON posthorn.channel USING btree (id)
+CREATE UNIQUE INDEX circuit_pkey ON posthorn.circuit USING btree (subscription)
 CREATE UNIQUE INDEX claim_1_by_id ON posthorn.claim_1 USING btree (id)
 CREATE UNIQUE INDEX claim_1_by_n ON posthorn.claim_1 USING btree (subscription, lane, n)
 CREATE INDEX claim_1_by_reach ON posthorn.claim_1 USING btree (subscription, lane, last_id) WHERE (NOT took_late)
@@ -645,10 +722,12 @@ CREATE INDEX claim_8_by_reach ON posthorn.claim_8 USING btree (subscription, lan
 CREATE INDEX claim_8_late ON posthorn.claim_8 USING btree (subscription, lane, n) WHERE took_late
 CREATE UNIQUE INDEX contract_name_version_key ON posthorn.contract USING btree (name, version)
 CREATE UNIQUE INDEX contract_pkey ON posthorn.contract USING btree (id)
+CREATE INDEX dead_letter_by_place ON posthorn.dead_letter USING btree (subscription, key, place) WHERE (place IS NOT NULL)
 CREATE INDEX dead_letter_kept ON posthorn.dead_letter USING btree (keep_until)
 CREATE UNIQUE INDEX dead_letter_pkey ON posthorn.dead_letter USING btree (id)
 CREATE UNIQUE INDEX dead_letter_subscription_message_key ON posthorn.dead_letter USING btree (subscription, message)
 CREATE INDEX deferred_by_key ON posthorn.deferred USING btree (subscription, key, message) WHERE ((token IS NULL) AND (key IS NOT NULL))
+CREATE INDEX deferred_by_place ON posthorn.deferred USING btree (subscription, key, place) WHERE (place IS NOT NULL)
 CREATE INDEX deferred_due ON posthorn.deferred USING btree (subscription, due_at) WHERE (token IS NULL)
 CREATE INDEX deferred_held ON posthorn.deferred USING btree (worker) WHERE (token IS NOT NULL)
 CREATE UNIQUE INDEX deferred_pkey ON posthorn.deferred USING btree (id)
@@ -665,6 +744,7 @@ CREATE UNIQUE INDEX ending_7_by_delivery ON posthorn.ending_7 USING btree (messa
 CREATE UNIQUE INDEX ending_8_by_delivery ON posthorn.ending_8 USING btree (message, subscription, delivery)
 CREATE UNIQUE INDEX epoch_pkey ON posthorn.epoch USING btree (n)
 CREATE UNIQUE INDEX installation_pkey ON posthorn.installation USING btree (singleton)
+CREATE INDEX invalid_by_place ON posthorn.invalid USING btree (subscription, key, place) WHERE (place IS NOT NULL)
 CREATE UNIQUE INDEX invalid_pkey ON posthorn.invalid USING btree (id)
 CREATE UNIQUE INDEX invalid_subscription_message_key ON posthorn.invalid USING btree (subscription, message)
 CREATE INDEX key_permit_idle ON posthorn.key_permit USING btree (GREATEST(tat, line_end))
@@ -688,9 +768,12 @@ CREATE INDEX message_7_by_xid ON posthorn.message_7 USING btree (((((channel)::b
 CREATE INDEX message_8_by_id ON posthorn.message_8 USING btree (channel, lane, id)
 CREATE INDEX message_8_by_xid ON posthorn.message_8 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id)
 CREATE UNIQUE INDEX migration_pkey ON posthorn.migration USING btree (n)
+CREATE UNIQUE INDEX parked_key_pkey ON posthorn.parked_key USING btree (subscription, key)
 CREATE UNIQUE INDEX permit_pkey ON posthorn.permit USING btree (subscription, n)
 CREATE UNIQUE INDEX ring_pkey ON posthorn.ring USING btree (singleton)
 CREATE UNIQUE INDEX run_limit_pkey ON posthorn.run_limit USING btree (subscription)
+CREATE INDEX schedule_due ON posthorn.schedule USING btree (due_at)
+CREATE UNIQUE INDEX schedule_pkey ON posthorn.schedule USING btree (name)
 CREATE UNIQUE INDEX settlement_1_by_part ON posthorn.settlement_1 USING btree (claim, part)
 CREATE UNIQUE INDEX settlement_2_by_part ON posthorn.settlement_2 USING btree (claim, part)
 CREATE UNIQUE INDEX settlement_3_by_part ON posthorn.settlement_3 USING btree (claim, part)
@@ -721,6 +804,8 @@ sequence dead_letter_id_seq bigint start 1 increment 1 cache 1
 sequence deferred_id bigint start 1 increment 1 cache 1
 sequence invalid_id_seq bigint start 1 increment 1 cache 1
 sequence message_id bigint start 1 increment 1 cache 1
+sequence place bigint start 1 increment 1 cache 1
+sequence schedule_revision bigint start 1 increment 1 cache 1
 sequence subscription_id_seq integer start 1 increment 1 cache 1
 sequence tick_id bigint start 1 increment 1 cache 1
 sequence worker_id_seq bigint start 1 increment 1 cache 1
@@ -728,15 +813,15 @@ sequence worker_id_seq bigint start 1 increment 1 cache 1
 -- enumerations and domains
 enum idempotency (transaction, handler, at-most-once)
 enum kind (command, event)
-enum outcome (succeeded, failed, crashed, released, rejected, invalid, skipped, begun, unknown, throttled)
+enum outcome (succeeded, failed, crashed, released, rejected, invalid, skipped, begun, unknown, postponed, parked, throttled)
 
 -- functions
 function add_backlog(p_channel integer, p_messages bigint) returns void plpgsql volatile body 5527102d7ee41b35d266fb1c0c29cefd
 function admit(p_allow posthorn.allowance, p_ids bigint[], p_contracts integer[]) returns bigint[] plpgsql volatile body 006d85683cef4782fa336bea1d7e2e5e
 function after_crash(p_worker posthorn.worker, p_subscription posthorn.subscription, p_begun_at timestamp with time zone, p_row posthorn.deferred, p_unknown boolean, p_blamed boolean) returns void plpgsql volatile body 7ce05a552710bb0d74f68cae24da771b
-function alert_rules() returns TABLE(subscription integer, subscription_name text, name text, value bigint, threshold bigint) sql volatile body 1437911b62d657c6ac0b5a836bf85edc
+function alert_rules() returns TABLE(subscription integer, subscription_name text, name text, value bigint, threshold bigint) sql volatile body 859a988582da99461cfb5da858b1cc5c
 function allow(p_subscription integer, p_limit integer) returns posthorn.allowance plpgsql volatile body 6506ffabfeb12a8ef94fca72dd19dee2
-function append(p_messages json) returns json plpgsql volatile body c1014b3b2e56fab540df1b5cfa1c231c
+function append(p_messages json) returns json plpgsql volatile body c57753e3309dc6ad9a54d8e8387f1f6d
 function append_list_of(p_slot smallint, p_messages json) returns json plpgsql volatile body d1f8f8990141588008c2f4c80884ce43
 function append_of(p_slot smallint, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json) returns bigint[] plpgsql volatile body 45c5f06c2abd999e6d4a936ed3757d77
 function append_one_of(p_slot smallint, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json) returns bigint plpgsql volatile body baf52d5a32b83c756a451f771df5db37
@@ -752,8 +837,15 @@ function by_slot(p_signature text, p_returns text, p_body text) returns void plp
 function candidates(p_allow posthorn.allowance) returns integer plpgsql immutable body 07f6035824146fe7461a9c58f464c210
 function check_backlog(p_channel integer, p_messages bigint DEFAULT 1) returns void plpgsql volatile body 183e454c6d8f237fe8dae0dd1b99976a
 function check_contract(p_name text, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_by text, p_new_kind posthorn.kind, p_new_channel text, p_new_keyed boolean, p_new_owner text, p_new_by text) returns void plpgsql volatile body 5fb3f1c89921a286386337222d33b1e9
-function claim(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body 65172586a901072dd4743c3045135edd
-function claim_limited(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body 6955462c3fe5e66d93e02bdf788da569
+function circuit_after(p_row posthorn.circuit, p_event json, p_breaker json, p_now timestamp with time zone) returns posthorn.circuit plpgsql volatile body 55346ec296fbc8058e40a2f014658c06
+function circuit_begin(p_subscription integer, p_worker bigint, p_probe bigint) returns void plpgsql volatile body b59d7666ae0cfde7c7d2eef7b1fb636b
+function circuit_gate(p_subscription integer, OUT wait_ms bigint, OUT probe bigint) returns record plpgsql volatile body 1017b51448cc72933ef2699cd2382d97
+function circuit_hear(p_subscription integer, p_events json) returns json plpgsql volatile body c2c6d6bc6d380daa73e1712683b16646
+function circuit_of(p_subscription integer) returns json sql stable body e057922bc09251405e8829a3586873be
+function circuit_opened(p_row posthorn.circuit, p_open_ms bigint, p_now timestamp with time zone) returns posthorn.circuit plpgsql volatile body 3191439004df3f62ba80901751bf8423
+function claim(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body f65234197ae19d86d28f5b067e3aa3cf
+function claim_guarded(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_limited boolean) returns text plpgsql volatile body 392e605869a5a04efe08c27c218c7d07
+function claim_limited(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body 9b016fda03d6f1b1be84b75d3f7626d0
 function claim_of(p_slot smallint, p_claim bigint) returns posthorn.claim_1 plpgsql volatile body 22dfaece68090d24c642eb5bf8690ea6
 function claims_after_of(p_slot smallint, p_subscription integer, p_lane integer, p_n bigint, OUT ids bigint[], OUT newest bigint) returns record plpgsql volatile body d4f1a5a025418d56a5a1f4a3447d5a75
 function conclude(p_parts json, p_ends json DEFAULT NULL::json, p_say json DEFAULT NULL::json) returns json plpgsql volatile body 11196873e66af3dfec56ad3859183180
@@ -763,17 +855,22 @@ function count_backlog(p_limit posthorn.backlog_limit) returns bigint plpgsql vo
 function count_between(p_channel integer, p_lane integer, p_after bigint, p_before bigint, p_limit integer) returns bigint plpgsql stable body a15af6a5ae30539490e60ad9aa183917
 function crossed_alerts() returns json sql volatile body 179bec7775391ee3cf53ef271498fd0c
 function dead_workers() returns TABLE(worker bigint, why text) sql volatile body 0167eca641aa5f830d5a654f946ace27
+function declare_schedule(p_name text, p_cron text, p_zone text, p_contract integer, p_missed text, p_jitter_ms integer, p_payload json, p_key text, p_headers json, p_function text, p_service text, p_next timestamp with time zone, p_due timestamp with time zone) returns json plpgsql volatile body d448323e1b09a65b6c716236c118b5fa
 function delivery_of(p_subscription integer, p_lane integer, p_message bigint, p_slot smallint) returns posthorn.deferred plpgsql volatile body 6c8b7255f1e3123fd5d83a254699b6b0
-function discard(p_filter json, p_by text, p_reason text, p_limit integer) returns json plpgsql volatile body f212af9213a42a9bda26e7a56607f2cc
-function end_deferred(p_deferred bigint, p_token bigint, p_outcome posthorn.outcome) returns posthorn.deferred plpgsql volatile body 359dc6f31689eba62907900b7ff8a387
+function discard(p_filter json, p_by text, p_reason text, p_limit integer) returns json plpgsql volatile body 1d7fd369a6c7e2cb7f8fdaf683a23627
+function due_schedules(p_own json, p_limit integer) returns json plpgsql volatile body 87cf53ed6bfedb074b08fb6e3ad5d88b
+function end_deferred(p_deferred bigint, p_token bigint, p_outcome posthorn.outcome) returns posthorn.deferred plpgsql volatile body eb7631176548af3417b31fe776823c22
 function end_held_of(p_slot smallint, p_subscription integer, p_message bigint, p_delivery integer, p_outcome posthorn.outcome, p_claim bigint, p_token bigint) returns boolean plpgsql volatile body c1deef3208507e779c783de406b55b4c
 function end_in_transaction(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_say json) returns json plpgsql volatile body 19221889a4f797c350992dcba629895d
 function end_of(p_slot smallint, p_subscription integer, p_message bigint, p_delivery integer, p_outcome posthorn.outcome, p_claim bigint, p_worker bigint) returns boolean plpgsql volatile body 809e3d85874fd8bbc3b056ee864b3900
+function enter(p_subscription integer) returns void plpgsql volatile body 330a1e762c4902b6f2290025bc3c3341
 function error_groups(p_filter json, p_limit integer, p_read integer) returns json sql stable body 2b3a9c768d9244a9319bff3d08d94c6f
 function fate_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8, OUT state text, OUT at timestamp with time zone, OUT delivery integer, OUT outcome text, OUT worker bigint, OUT lane_at posthorn."position") returns record plpgsql stable body 5207d757b090f7c806e23eec68052566
+function fire_schedule(p_name text, p_revision bigint, p_next timestamp with time zone, p_upcoming timestamp with time zone, p_due timestamp with time zone, p_messages json) returns json plpgsql volatile body 07696299b0ab160dd63ba2e8b48f9a95
+function fire_schedules(p_list json) returns json plpgsql volatile body 17215d2963d7717e5298e2069b075edd
 function first_permit(p_subscription integer) returns posthorn.permit plpgsql volatile body 180b155f407130678ade46a42bf12f5e
 function fleet() returns json sql volatile body 59e8767873782d9bf37c43105d8f8d83
-function follow(p_row posthorn.deferred, p_outcome posthorn.outcome, p_next json) returns void plpgsql volatile body 84e1c03a6b2afeb625a8704c88dc8120
+function follow(p_row posthorn.deferred, p_outcome posthorn.outcome, p_next json) returns void plpgsql volatile body 929db0aa841e067412e3ed9eb1cdd00a
 function forget_keys(p_limit integer) returns void plpgsql volatile body e101173205ccefa3472c1a34c878f58a
 function forget_worker(p_worker bigint) returns void plpgsql volatile body 747f59704892b8f60d61f8f335ab1dbd
 function gauges(p_limit integer) returns TABLE(subscription integer, backlog bigint, age_ms bigint, running bigint, dead_letters bigint, invalid bigint, workers bigint, retrying bigint) sql volatile body 993ec2d00799b1e04c092b28955f4873
@@ -784,13 +881,17 @@ function heartbeat(p_worker bigint, p_oldest bigint) returns boolean plpgsql vol
 function hold_worker(p_worker bigint) returns void plpgsql volatile body 94b17904c392ef261e73a15c93e3859c
 function id_of(p_public text) returns bigint sql immutable body 770fd5118467b6fc1be6d872c45b5eac
 function ids(p_list json) returns bigint[] plpgsql immutable body e847aa58930f9f7559e53e27b4ac2556
+function in_order(p_slots smallint[], p_subscription integer, p_channel integer, p_lane integer, p_batch posthorn.batch) returns posthorn.turn plpgsql volatile body 0d8634dc3d5223ad108ea8b6f74af1ce
+function is_behind(p_subscription integer, p_key text, p_place bigint) returns boolean plpgsql volatile body 6753317ab5fc0eadd91c33788006d039
 function is_here(p_system bigint, p_database oid) returns boolean plpgsql stable body 16a0db71ec3efe97dcc917747ca8029e
 function is_locked(p_key bigint) returns boolean sql volatile body 575a69e2ddf3ae9bcdad10052c30896e
 function is_open_of(p_slot smallint, p_claim bigint) returns boolean plpgsql volatile body af9c70c891a1551b88860554c22d41b8
 function is_passed(p_at posthorn."position", p_id bigint, p_xid xid8) returns boolean plpgsql stable body a11bad2d942a77a6eb9abe2f9d9f9115
+function is_probed(p_row posthorn.circuit, p_now timestamp with time zone) returns boolean plpgsql volatile body 816a4eebf351690b3091c6732604271e
 function is_ready(p_ring posthorn.ring, p_subscription integer, p_lane integer, p_channel integer) returns boolean plpgsql volatile body e937849824d67c922bb07baa2a2a2a20
 function item(p_id bigint, p_nonce bigint, p_slot smallint, p_contract integer, p_key text, p_payload json, p_headers json, p_published_at timestamp with time zone) returns text sql stable body dd8de6cf3dfabb19185618a01e21d500
 function key_room(p_allow posthorn.allowance, p_key text, p_in_line boolean) returns posthorn.key_room plpgsql volatile body 8563c03572c2fd57938164fcca96a51d
+function keys_of(p_slot smallint, p_channel integer, p_lane integer, p_ids bigint[]) returns text[] plpgsql volatile body ad9b016a4327e3efa3bffba35c641bdc
 function late_page(p_slots smallint[], p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer) returns posthorn.batch plpgsql volatile body 6d0980cda440b369328d3a86af22b86b
 function late_page_of(p_slot smallint, p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer) returns posthorn.batch plpgsql volatile body b226441705020635c1d44aafddc7e8ff
 function late_xids(p_slots smallint[], p_channel integer, p_lane integer, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot) returns xid8[] plpgsql volatile body 29bf1c35e257c2d87f5c93e5ef55f843
@@ -800,80 +901,100 @@ function letters_count(p_filter json) returns json plpgsql stable body 7e275f7e4
 function letters_where(p_filter json) returns text sql immutable body b95ad13e669d93a696588755cab5f05e
 function limits_now(p_subscription text) returns json plpgsql stable body ab8ec7fa5e3251f909bb34c1836183d3
 function line_step_ms(p_allow posthorn.allowance) returns double precision plpgsql immutable body e9a49f8645e49d86dbf2a69117553c46
+function list_schedules(p_late_ms integer) returns json plpgsql volatile body ec690025089145805668077af32ef120
 function lock_key(p_purpose text, p_a bigint DEFAULT 0, p_b bigint DEFAULT 0) returns bigint plpgsql immutable body cf8a56d16f5730e54e09c24ed2dabe98
 function log_status(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8) returns json sql stable body f796f0f31001bcbcee77990df04d0ef3
 function look_at_claims(p_allow posthorn.allowance) returns posthorn.allowance plpgsql volatile body b736a349bf362381ea37c4b633d976e7
 function merged(p_slots smallint[], p_batches posthorn.batch[], p_limit integer) returns posthorn.batch plpgsql volatile body b8af85c01aab2eb1107aab26a92333f0
 function message_of(p_slot smallint, p_channel integer, p_lane integer, p_id bigint) returns posthorn.stored plpgsql volatile body d19f9afe3b1a061c56c9698e0ae75d33
 function message_status(p_public text) returns json plpgsql stable body ce67b7793311c5a145f723907b57d4d8
+function ms_of(p_at timestamp with time zone) returns bigint plpgsql immutable body 0ec41b9b70da3ad87eb8514a4adc4081
 function new_lanes(p_subscription integer, p_lanes integer, p_from_start boolean) returns void plpgsql volatile body b3ee72c0b9033442c92664c055dd924b
 function newest_claim_at(p_subscription integer) returns timestamp with time zone plpgsql stable body 012bffa879aa7f8cb639b7b1406060e0
 function newest_claim_of(p_slot smallint, p_subscription integer, p_lane integer) returns posthorn."position" plpgsql volatile body 5c991159aa8a7d4d05913f3d78ff7c62
 function newest_ending(p_subscription integer, p_id bigint, OUT outcome text, OUT at timestamp with time zone, OUT delivery integer) returns record plpgsql stable body d22a3bd43d46e1a6c2d4d13033a78db6
 function nonce_of(p_public text) returns bigint sql immutable body 461a80fda8f946d15bc85b9d0a75e76b
 function normalised(p_text text) returns text sql immutable body 076672088e27ab04bb04bb7bc19456c0
+function note_schedule_failure(p_name text, p_revision bigint, p_error text) returns void plpgsql volatile body 20506631713c4338efec13a3dce0cebf
 function open_claims() returns SETOF posthorn.claim_1 sql volatile body 50919d76d43047e129eac41204df9006
 function open_claims_of(p_slot smallint, p_worker bigint, p_from bigint, p_limit integer) returns SETOF posthorn.claim_1 plpgsql volatile body 1456df34dff3056a06e3c2ace1c50831
+function open_keys(p_slots smallint[], p_subscription integer, p_lane integer, OUT keys bigint[], OUT open_from bigint, OUT unknown boolean) returns record plpgsql volatile body e2cddf56f10bc350bbb49b960f4a392a
+function open_keys_of(p_slot smallint, p_subscription integer, p_lane integer, OUT keys bigint[], OUT open_from bigint, OUT unknown boolean) returns record plpgsql volatile body 197979e639a5d2b648fdbef3c5d4f51c
 function open_runs(p_allow posthorn.allowance, p_keys boolean) returns TABLE(key text) plpgsql volatile body 7af373cdad928d722ad6b5fea24bc29c
-function open_slot(p_home text) returns smallint plpgsql volatile body f867a3a73aa9bb3936a25c9888b94918
-function own_slot() returns smallint plpgsql volatile body 61166e3fdff6ea732d9122c5541d998c
+function open_slot(p_home text) returns smallint plpgsql volatile body e22bd2fb474175c0b6fcaa6611f53067
+function order_ends(p_subscription integer) returns void plpgsql volatile body 575c8f1e753c0ed1c948e18eb9256c7a
 function own_transaction(p_durable boolean) returns posthorn.ring plpgsql volatile body f2d650fde71f3f03d81f8cac7c96c375
 function page(p_slots smallint[], p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer) returns posthorn.batch plpgsql volatile body cd078dd8b1a079a87e640dfd4148d3f4
 function page_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer) returns posthorn.batch plpgsql volatile body 309bcfb1c0365dc6a3b7dac15d937872
+function park(p_subscription integer, p_key text) returns void plpgsql volatile body ad5be391eb8805b81f00153665bb1b82
 function parts_of(p_slot smallint, p_claim bigint) returns SETOF posthorn.settlement_1 plpgsql volatile body 874862cacd05d8e4ec18694dbe1c6ebc
-function peek(p_worker bigint, p_subscriptions json, p_seen text, p_watch boolean DEFAULT false) returns json plpgsql volatile body 1a6ec883929623ba06d7523ddf14eaec
+function peek(p_worker bigint, p_subscriptions json, p_seen text, p_watch boolean DEFAULT false) returns json plpgsql volatile body 51be2808e3ddb617e47e1236071380b7
 function plain_plans() returns void plpgsql volatile body 7724d5677658961553186027baf5bcb3
 function position_of(p_subscription integer, p_lane integer) returns posthorn."position" plpgsql volatile body a051c73d3ac550fde4f011b7e2058d52
+function promote(p_subscription integer, p_keys json) returns integer plpgsql volatile body 3fecd0329359ef5c412ae7ed8f140a1a
+function promote_key(p_subscription integer, p_key text) returns integer plpgsql volatile body 3cc9005b7f477bb995c038988edda39d
 function public_id(p_id bigint, p_nonce bigint) returns text sql immutable body 5069506832cd976835edb476b9c2a329
 function publish(name text, payload json, key text DEFAULT NULL::text, headers json DEFAULT NULL::json) returns text sql volatile body 1210d20fcb52b02a93c3a83baffb2c27
-function put_aside(p_allow posthorn.allowance, p_claim json, p_lane integer, p_worker bigint, OUT items text, OUT kept integer) returns record plpgsql volatile body cc5c9076044a063559afc3062c80a2cf
+function put_aside(p_allow posthorn.allowance, p_claim json, p_lane integer, p_worker bigint, OUT items text, OUT kept integer, OUT parts integer) returns record plpgsql volatile body fdd2038d56cb461f03586cc87f84e74a
+function put_aside_of(p_slot smallint, p_subscription integer, p_channel integer, p_lane integer, p_ids bigint[]) returns void plpgsql volatile body fb61307a136399d6e8bf26725d1d82b3
 function raise_lost(p_what json) returns void plpgsql volatile body 6a8b885b7b2c1c4438671dc611452c13
 function random_bigint() returns bigint sql volatile body dd887409346f69fbc8358359170ee317
 function recent_alerts(p_limit integer) returns json sql stable body 4746f1d811af5909142052090f83bca7
 function recent_rate(p_subscription integer, p_lane integer, p_slot smallint) returns double precision plpgsql stable body 7f39db05a3858bcc42f078d344ab47a8
-function redrive(p_filter json, p_by text, p_limit integer) returns json plpgsql volatile body c4ac1141ce64e93d4bbb3aa132010873
+function redrive(p_filter json, p_by text, p_limit integer) returns json plpgsql volatile body 3dfc68e55a139a028702683d764c7239
 function register_channel(p_kind posthorn.kind, p_name text) returns integer plpgsql volatile body 0319587c3f81922c5657b5b5f21e149c
 function register_contract(p_name text, p_version integer, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_service text, p_publishes boolean) returns json plpgsql volatile body b6a5f33551dff4ab902598a08015c2e0
-function register_subscription(p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text) returns json plpgsql volatile body b2c53276a7852ae8400cd3af82f4abf3
+function register_subscription(p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text) returns json plpgsql volatile body ddf59e7040f4ca6deb27b054033dbd82
 function register_worker(p_service text, p_host text, p_pid integer, p_timeout_ms integer, p_session_key bigint, p_backends json, p_attends json) returns bigint plpgsql volatile body e20427705b40fe72689b36e5d395d9d5
 function registered() returns json sql stable body 2baa93f8e03181b2d9b274ca1fff9ae9
+function remove_schedule(p_name text) returns boolean plpgsql volatile body f4fbdba0b5b9ba91dd0cbd679cda37f1
 function rescue(p_limit integer) returns json plpgsql volatile body f4a19a9c23444efc1ee50ac4c6a6cd25
 function rescue_claim(p_worker posthorn.worker, p_claim posthorn.claim_1) returns integer plpgsql volatile body f9d59dcb247e38fa198b540e1c4d50c8
-function rescue_deferred(p_worker posthorn.worker) returns integer plpgsql volatile body e6875c689910b1588e7600ed10afa7a0
+function rescue_deferred(p_worker posthorn.worker) returns integer plpgsql volatile body 262890839660fbdb57cf36548a205527
 function rescue_worker(p_worker posthorn.worker, p_limit integer, OUT claims integer, OUT messages integer, OUT done boolean) returns record plpgsql volatile body 34b0942bda0770e461824a4ab0ad1563
 function room_at(p_tat timestamp with time zone, p_at timestamp with time zone, p_gap_ms double precision, p_burst integer) returns integer plpgsql immutable body a385f8d45e26295243066dfa45e083c8
-function said(p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json) returns text plpgsql volatile body 47a3c1209f79ff7cf76d6cc17aee3d3f
+function said(p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json) returns text plpgsql volatile body 0865c60f4f2e388591b2e88318d19ca2
+function schedule_now(p_name text) returns json plpgsql volatile body 52d0474314c408a708ecc05ae41fe636
 function send(name text, payload json, key text DEFAULT NULL::text, headers json DEFAULT NULL::json) returns text sql volatile body 0f70605f72183790da1af265d424c753
 function set_backlog(p_channel integer, p_backlog bigint) returns void plpgsql volatile body 9be638d6cc0293fb534b235b5abfc13a
 function set_backlog_limit(p_subscription integer, p_policy json) returns void plpgsql volatile body 4cf2b33324643b49fecc619156b7ff9f
 function set_limits(p_subscription integer, p_policy json) returns void plpgsql volatile body 36795627b850f8464ab8c422481368fd
 function settle(p_parts json, p_ends json, p_say json) returns json plpgsql volatile body 8d7329b8371c7c98220ba03f3305d393
 function settle_part_of(p_slot smallint, p_claim bigint, p_token bigint, p_part integer, p_outcome posthorn.outcome, p_closes boolean, p_messages bigint[]) returns boolean plpgsql volatile body affc66c5e926192c36fdc0a4f095bd1f
+function slot_for_end(p_row posthorn.deferred) returns smallint plpgsql volatile body e0c2979b3aa1aa7510addbbea338e419
 function slot_of_claim(p_claim bigint) returns smallint sql volatile body a7963bf32941e58ea1c9ba97da58ebbf
-function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body 04fd363f1dfa0cf630442ec741a9c1d7
-function take_letters(p_filter json, p_limit integer) returns SETOF posthorn.deferred plpgsql volatile body 20aaf60ff62c1183da39cf0f1c75a5f1
-function taken_limited(p_allow posthorn.allowance, p_rows json, p_wanted integer) returns json plpgsql volatile body 15a94cadd0abf2a3a44ade5b97935447
+function spill(p_parts json, p_spill json) returns json plpgsql volatile body 94a0e1d99beda0caf032e02671956630
+function sweep_keys(p_limit integer) returns json plpgsql volatile body a97b6596d42ac882c2cf0423144be82f
+function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body 5c322c3e3bb34b6005be9fa0047435a9
+function take_letters(p_filter json, p_limit integer) returns SETOF posthorn.deferred plpgsql volatile body 636a382421d37862fef275f6d32a2948
 function tat_from(p_tat timestamp with time zone, p_at timestamp with time zone, p_gap_ms double precision, p_burst integer) returns timestamp with time zone plpgsql immutable body df7df8c3ae305e48de624b2555658983
 function tick_of(p_slot smallint, p_id bigint) returns posthorn.tick plpgsql volatile body b42d63568f4791a19b26e8ab22275e79
+function turn_of(p_row posthorn.deferred) returns posthorn.deferred plpgsql volatile body 862054950605c5682e75a84e6c26f272
 function unsettled_of(p_slot smallint, p_claim bigint) returns TABLE(message bigint, lane integer, slot smallint, subscription integer) plpgsql volatile body d41be358398d531256f348a2772b2e87
 function use_permits(p_allow posthorn.allowance, p_used integer, p_wanted integer) returns integer plpgsql volatile body d9abfc21c29c04d54cfd363f1e60ef54
+function wait_after(p_allow posthorn.allowance, p_taken integer, p_wanted integer) returns integer plpgsql volatile body 8271d2dbf31ac38d599e0543d9ac5b7e
 function waiting_in_log(p_subscription integer, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone) returns record plpgsql volatile body df1821e18d93c3ac2ed8e225a0bf1fa6
-function waiting_status(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json sql stable body 12754be15edb26352b197b0e8ef714a4
+function waiting_state(p_token bigint, p_place bigint, p_due_at timestamp with time zone, p_reason posthorn.outcome) returns text sql immutable body 50799b3e1cdcce113f64d728a2baf261
+function waiting_status(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json sql stable body 5eced872db3fb1c312cf2f0e7572c19b
+function wake(p_channel text, p_payload text) returns boolean plpgsql volatile body 0aa42ba38e1b9e3f527d3577f66d8750
 function watch(p_every_ms integer) returns json plpgsql volatile body 1ec6afc7e59e08bb9e650e033a7bb680
 function when_again(p_subscription integer, p_wait_ms integer) returns text plpgsql volatile body e687392edda368b53369f3d6cf3b0012
 function where_in_log(p_id bigint, p_nonce bigint, OUT slot smallint, OUT lane integer, OUT contract integer, OUT published_at timestamp with time zone, OUT xid xid8) returns record plpgsql stable body 7ee6ca48698cb0ecdeafc6098648ed19
-function why(p_public text) returns json plpgsql stable body 1be7b0edf5fdaf126d40830e2570d118
+function why(p_public text) returns json plpgsql stable body 88f8a7f163a1c20e1d3d6f88594207c8
 function why_attended(p_subscription text, p_contract text) returns jsonb sql stable body da97fb08f204a252c79ed6be3d38a031
 function why_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8) returns json plpgsql stable body 7508c628df1513acbd7abc378577d64c
+function why_order(p_subscription integer, p_key text, p_place bigint) returns json sql stable body fa9fa205af407539f7ea5e6acdce794d
 function why_position(p_subscription integer, p_lane integer) returns posthorn."position" plpgsql stable body 6bbd03a374c34d93f598398d1dbc5053
-function why_waiting(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json sql stable body fcaa5a83f0927381efa50b45e00a853a
+function why_waiting(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json sql stable body 259638c7328b985f3256ba68fb9e757d
 function why_worker(p_worker bigint) returns json sql stable body 9ddabcf5afb83430c7aeea7a6ef57a7b
-function with_entry(p_history json, p_entry json) returns json sql immutable body a15cccef8df84c92960291c9ddaab65b
-function work(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_parts json) returns text plpgsql volatile body 6f936ec5abaeb966a80682f4f9753e18
+function with_entry(p_history json, p_entry json) returns json sql immutable body 43c9fd4d0778cde38d025d744f8569df
+function work(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_parts json) returns text plpgsql volatile body fe222ebc83244593243f11534b6d9418
 function write_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_messages bigint[], p_message_slots smallint[]) returns void plpgsql volatile body 6fd3d8191dc088e22f07e731fcb18676
 function write_many(p_home text, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json) returns text plpgsql volatile body 567c2c9c54ef024ae065b6a06b3220e4
 function write_one(p_home text, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json) returns text plpgsql volatile body 393cae2f31429241c29c7b4ba74f115a
+function write_ordered_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_messages bigint[], p_message_slots smallint[], p_keys bigint[], p_open_from bigint) returns void plpgsql volatile body 1abf462fe8ae34a27c61406cfcec9baa
 function write_tick(p_slot smallint, p_id bigint, p_ceiling_id bigint, p_snapshot pg_snapshot) returns void plpgsql volatile body 4fa474e87c84bd27cc61a474937c9b24
+function write_turn(p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_channel integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_ring posthorn.ring, p_turn posthorn.turn, p_ids bigint[], p_slots smallint[]) returns void plpgsql volatile body 48e3dd76dd71d80e1819377aece58f36
 
 -- triggers
 
@@ -903,6 +1024,17 @@ view backlog as
    FROM posthorn.gauges(1000000) g(subscription, backlog, age_ms, running, dead_letters, invalid, workers, retrying)
      JOIN posthorn.subscription s ON s.id = g.subscription
      JOIN posthorn.channel c ON c.id = s.channel;
+view circuits as
+ SELECT s.name AS subscription,
+    COALESCE(c.state, 'closed'::text) AS state,
+    c.opened_at,
+    c.failures,
+    c.reason,
+    c.probe_at,
+    c.probes
+   FROM posthorn.subscription s
+     LEFT JOIN posthorn.circuit c ON c.subscription = s.id
+  WHERE s.has_breaker;
 view dead_letters as
  SELECT posthorn.public_id(d.message, d.nonce) AS message,
     s.name AS subscription,
@@ -931,6 +1063,23 @@ view invalid_messages as
    FROM posthorn.invalid i
      JOIN posthorn.subscription s ON s.id = i.subscription
      JOIN posthorn.contract c ON c.id = i.contract;
+view schedules as
+ SELECT s.name,
+    s.cron,
+    s.time_zone,
+    c.name AS command,
+    s.missed,
+    s.jitter_ms,
+    s.next_at,
+    s.due_at,
+    s.last_at,
+    posthorn.public_id(s.last_message, s.last_nonce) AS last_message,
+    s.service,
+    s.declared_at,
+    s.error,
+    s.failed_at
+   FROM posthorn.schedule s
+     JOIN posthorn.contract c ON c.id = s.contract;
 view workers as
  SELECT id,
     service,
@@ -955,6 +1104,8 @@ view backlog: nobody
 table backlog_limit: nobody
 table channel: nobody
 sequence channel_id_seq: nobody
+table circuit: nobody
+view circuits: nobody
 table claim_1: nobody
 table claim_2: nobody
 table claim_3: nobody
@@ -998,9 +1149,14 @@ table message_7: nobody
 table message_8: nobody
 sequence message_id: nobody
 table migration: nobody
+table parked_key: nobody
 table permit: nobody
+sequence place: nobody
 table ring: nobody
 table run_limit: nobody
+table schedule: nobody
+sequence schedule_revision: nobody
+view schedules: nobody
 table settlement_1: nobody
 table settlement_2: nobody
 table settlement_3: nobody
@@ -1044,7 +1200,14 @@ function by_slot(p_signature text, p_returns text, p_body text): nobody
 function candidates(p_allow posthorn.allowance): nobody
 function check_backlog(p_channel integer, p_messages bigint): nobody
 function check_contract(p_name text, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_by text, p_new_kind posthorn.kind, p_new_channel text, p_new_keyed boolean, p_new_owner text, p_new_by text): nobody
+function circuit_after(p_row posthorn.circuit, p_event json, p_breaker json, p_now timestamp with time zone): nobody
+function circuit_begin(p_subscription integer, p_worker bigint, p_probe bigint): nobody
+function circuit_gate(p_subscription integer, OUT wait_ms bigint, OUT probe bigint): nobody
+function circuit_hear(p_subscription integer, p_events json): nobody
+function circuit_of(p_subscription integer): nobody
+function circuit_opened(p_row posthorn.circuit, p_open_ms bigint, p_now timestamp with time zone): nobody
 function claim(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer): nobody
+function claim_guarded(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_limited boolean): nobody
 function claim_limited(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer): nobody
 function claim_of(p_slot smallint, p_claim bigint): nobody
 function claims_after_of(p_slot smallint, p_subscription integer, p_lane integer, p_n bigint, OUT ids bigint[], OUT newest bigint): nobody
@@ -1055,14 +1218,19 @@ function count_backlog(p_limit posthorn.backlog_limit): nobody
 function count_between(p_channel integer, p_lane integer, p_after bigint, p_before bigint, p_limit integer): nobody
 function crossed_alerts(): nobody
 function dead_workers(): nobody
+function declare_schedule(p_name text, p_cron text, p_zone text, p_contract integer, p_missed text, p_jitter_ms integer, p_payload json, p_key text, p_headers json, p_function text, p_service text, p_next timestamp with time zone, p_due timestamp with time zone): nobody
 function delivery_of(p_subscription integer, p_lane integer, p_message bigint, p_slot smallint): nobody
 function discard(p_filter json, p_by text, p_reason text, p_limit integer): nobody
+function due_schedules(p_own json, p_limit integer): nobody
 function end_deferred(p_deferred bigint, p_token bigint, p_outcome posthorn.outcome): nobody
 function end_held_of(p_slot smallint, p_subscription integer, p_message bigint, p_delivery integer, p_outcome posthorn.outcome, p_claim bigint, p_token bigint): nobody
 function end_in_transaction(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_say json): nobody
 function end_of(p_slot smallint, p_subscription integer, p_message bigint, p_delivery integer, p_outcome posthorn.outcome, p_claim bigint, p_worker bigint): nobody
+function enter(p_subscription integer): nobody
 function error_groups(p_filter json, p_limit integer, p_read integer): nobody
 function fate_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8, OUT state text, OUT at timestamp with time zone, OUT delivery integer, OUT outcome text, OUT worker bigint, OUT lane_at posthorn."position"): nobody
+function fire_schedule(p_name text, p_revision bigint, p_next timestamp with time zone, p_upcoming timestamp with time zone, p_due timestamp with time zone, p_messages json): nobody
+function fire_schedules(p_list json): nobody
 function first_permit(p_subscription integer): nobody
 function fleet(): nobody
 function follow(p_row posthorn.deferred, p_outcome posthorn.outcome, p_next json): nobody
@@ -1076,13 +1244,17 @@ function heartbeat(p_worker bigint, p_oldest bigint): nobody
 function hold_worker(p_worker bigint): nobody
 function id_of(p_public text): nobody
 function ids(p_list json): nobody
+function in_order(p_slots smallint[], p_subscription integer, p_channel integer, p_lane integer, p_batch posthorn.batch): nobody
+function is_behind(p_subscription integer, p_key text, p_place bigint): nobody
 function is_here(p_system bigint, p_database oid): nobody
 function is_locked(p_key bigint): nobody
 function is_open_of(p_slot smallint, p_claim bigint): nobody
 function is_passed(p_at posthorn."position", p_id bigint, p_xid xid8): nobody
+function is_probed(p_row posthorn.circuit, p_now timestamp with time zone): nobody
 function is_ready(p_ring posthorn.ring, p_subscription integer, p_lane integer, p_channel integer): nobody
 function item(p_id bigint, p_nonce bigint, p_slot smallint, p_contract integer, p_key text, p_payload json, p_headers json, p_published_at timestamp with time zone): nobody
 function key_room(p_allow posthorn.allowance, p_key text, p_in_line boolean): nobody
+function keys_of(p_slot smallint, p_channel integer, p_lane integer, p_ids bigint[]): nobody
 function late_page(p_slots smallint[], p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer): nobody
 function late_page_of(p_slot smallint, p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer): nobody
 function late_xids(p_slots smallint[], p_channel integer, p_lane integer, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot): nobody
@@ -1092,33 +1264,42 @@ function letters_count(p_filter json): nobody
 function letters_where(p_filter json): nobody
 function limits_now(p_subscription text): nobody
 function line_step_ms(p_allow posthorn.allowance): nobody
+function list_schedules(p_late_ms integer): nobody
 function lock_key(p_purpose text, p_a bigint, p_b bigint): nobody
 function log_status(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8): nobody
 function look_at_claims(p_allow posthorn.allowance): nobody
 function merged(p_slots smallint[], p_batches posthorn.batch[], p_limit integer): nobody
 function message_of(p_slot smallint, p_channel integer, p_lane integer, p_id bigint): nobody
 function message_status(p_public text): nobody
+function ms_of(p_at timestamp with time zone): nobody
 function new_lanes(p_subscription integer, p_lanes integer, p_from_start boolean): nobody
 function newest_claim_at(p_subscription integer): nobody
 function newest_claim_of(p_slot smallint, p_subscription integer, p_lane integer): nobody
 function newest_ending(p_subscription integer, p_id bigint, OUT outcome text, OUT at timestamp with time zone, OUT delivery integer): nobody
 function nonce_of(p_public text): nobody
 function normalised(p_text text): nobody
+function note_schedule_failure(p_name text, p_revision bigint, p_error text): nobody
 function open_claims(): nobody
 function open_claims_of(p_slot smallint, p_worker bigint, p_from bigint, p_limit integer): nobody
+function open_keys(p_slots smallint[], p_subscription integer, p_lane integer, OUT keys bigint[], OUT open_from bigint, OUT unknown boolean): nobody
+function open_keys_of(p_slot smallint, p_subscription integer, p_lane integer, OUT keys bigint[], OUT open_from bigint, OUT unknown boolean): nobody
 function open_runs(p_allow posthorn.allowance, p_keys boolean): nobody
 function open_slot(p_home text): nobody
-function own_slot(): nobody
+function order_ends(p_subscription integer): nobody
 function own_transaction(p_durable boolean): nobody
 function page(p_slots smallint[], p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer): nobody
 function page_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer): nobody
+function park(p_subscription integer, p_key text): nobody
 function parts_of(p_slot smallint, p_claim bigint): nobody
 function peek(p_worker bigint, p_subscriptions json, p_seen text, p_watch boolean): nobody
 function plain_plans(): nobody
 function position_of(p_subscription integer, p_lane integer): nobody
+function promote(p_subscription integer, p_keys json): nobody
+function promote_key(p_subscription integer, p_key text): nobody
 function public_id(p_id bigint, p_nonce bigint): nobody
 function publish(name text, payload json, key text, headers json): nobody
-function put_aside(p_allow posthorn.allowance, p_claim json, p_lane integer, p_worker bigint, OUT items text, OUT kept integer): nobody
+function put_aside(p_allow posthorn.allowance, p_claim json, p_lane integer, p_worker bigint, OUT items text, OUT kept integer, OUT parts integer): nobody
+function put_aside_of(p_slot smallint, p_subscription integer, p_channel integer, p_lane integer, p_ids bigint[]): nobody
 function raise_lost(p_what json): nobody
 function random_bigint(): nobody
 function recent_alerts(p_limit integer): nobody
@@ -1129,34 +1310,43 @@ function register_contract(p_name text, p_version integer, p_kind posthorn.kind,
 function register_subscription(p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text): nobody
 function register_worker(p_service text, p_host text, p_pid integer, p_timeout_ms integer, p_session_key bigint, p_backends json, p_attends json): nobody
 function registered(): nobody
+function remove_schedule(p_name text): nobody
 function rescue(p_limit integer): nobody
 function rescue_claim(p_worker posthorn.worker, p_claim posthorn.claim_1): nobody
 function rescue_deferred(p_worker posthorn.worker): nobody
 function rescue_worker(p_worker posthorn.worker, p_limit integer, OUT claims integer, OUT messages integer, OUT done boolean): nobody
 function room_at(p_tat timestamp with time zone, p_at timestamp with time zone, p_gap_ms double precision, p_burst integer): nobody
 function said(p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json): nobody
+function schedule_now(p_name text): nobody
 function send(name text, payload json, key text, headers json): nobody
 function set_backlog(p_channel integer, p_backlog bigint): nobody
 function set_backlog_limit(p_subscription integer, p_policy json): nobody
 function set_limits(p_subscription integer, p_policy json): nobody
 function settle(p_parts json, p_ends json, p_say json): nobody
 function settle_part_of(p_slot smallint, p_claim bigint, p_token bigint, p_part integer, p_outcome posthorn.outcome, p_closes boolean, p_messages bigint[]): nobody
+function slot_for_end(p_row posthorn.deferred): nobody
 function slot_of_claim(p_claim bigint): nobody
+function spill(p_parts json, p_spill json): nobody
+function sweep_keys(p_limit integer): nobody
 function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer): nobody
 function take_letters(p_filter json, p_limit integer): nobody
-function taken_limited(p_allow posthorn.allowance, p_rows json, p_wanted integer): nobody
 function tat_from(p_tat timestamp with time zone, p_at timestamp with time zone, p_gap_ms double precision, p_burst integer): nobody
 function tick_of(p_slot smallint, p_id bigint): nobody
+function turn_of(p_row posthorn.deferred): nobody
 function unsettled_of(p_slot smallint, p_claim bigint): nobody
 function use_permits(p_allow posthorn.allowance, p_used integer, p_wanted integer): nobody
+function wait_after(p_allow posthorn.allowance, p_taken integer, p_wanted integer): nobody
 function waiting_in_log(p_subscription integer, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone): nobody
+function waiting_state(p_token bigint, p_place bigint, p_due_at timestamp with time zone, p_reason posthorn.outcome): nobody
 function waiting_status(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint): nobody
+function wake(p_channel text, p_payload text): nobody
 function watch(p_every_ms integer): nobody
 function when_again(p_subscription integer, p_wait_ms integer): nobody
 function where_in_log(p_id bigint, p_nonce bigint, OUT slot smallint, OUT lane integer, OUT contract integer, OUT published_at timestamp with time zone, OUT xid xid8): nobody
 function why(p_public text): nobody
 function why_attended(p_subscription text, p_contract text): nobody
 function why_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8): nobody
+function why_order(p_subscription integer, p_key text, p_place bigint): nobody
 function why_position(p_subscription integer, p_lane integer): nobody
 function why_waiting(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint): nobody
 function why_worker(p_worker bigint): nobody
@@ -1165,4 +1355,6 @@ function work(p_subscription integer, p_lane integer, p_worker bigint, p_limit i
 function write_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_messages bigint[], p_message_slots smallint[]): nobody
 function write_many(p_home text, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json): nobody
 function write_one(p_home text, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json): nobody
+function write_ordered_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_messages bigint[], p_message_slots smallint[], p_keys bigint[], p_open_from bigint): nobody
 function write_tick(p_slot smallint, p_id bigint, p_ceiling_id bigint, p_snapshot pg_snapshot): nobody
+function write_turn(p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_channel integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_ring posthorn.ring, p_turn posthorn.turn, p_ids bigint[], p_slots smallint[]): nobody

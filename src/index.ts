@@ -24,9 +24,11 @@ export { type PosthornOptions, posthorn } from "./instance/posthorn.js";
 export type { Queue, Subscription } from "./instance/queue.js";
 export { describePolicy, describePolicyAsData } from "./policies/describe.js";
 export type { BacklogLimit, Rate } from "./policies/flow.js";
-export type { Idempotency, Policy, QueuePolicy } from "./policies/policy.js";
+export type { CircuitBreaker, Idempotency, Policy, QueuePolicy } from "./policies/policy.js";
 export { policies } from "./policies/presets.js";
 export { type NoRetry, type Retry, retry } from "./policies/retry.js";
+export { retryAfterMs } from "./policies/retry-after.js";
+export { OpenCircuit, Reject, RetryLater } from "./policies/verdicts.js";
 export type { AnswerContext, AskOptions } from "./producer/ask.js";
 export type {
   PublishOptions,
@@ -38,5 +40,7 @@ export type {
   Status,
 } from "./producer/say.js";
 export type { TransactionContext } from "./producer/transaction.js";
+export type { Schedule, ScheduleOptions } from "./schedules/schedule.js";
+export type { CircuitFacts } from "./store/circuit.js";
 export type { BacklogLine, HistoryEntry, ReceiverStatus } from "./store/status.js";
 export type { Context, Message } from "./worker/context.js";

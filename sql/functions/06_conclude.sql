@@ -95,9 +95,17 @@ begin
   if v_row.id is null then
     perform posthorn.raise_lost(json_build_object('deferred', p_deferred::text));
   end if;
-  -- The fence was the row; the ending is for the history, and lies where the log is open now.
-  perform posthorn.end_of((select slot from posthorn.ring), v_row.subscription, v_row.message, v_row.delivery, p_outcome, null, v_row.worker);
+  -- The fence was the row; the ending is for the history.
+  perform posthorn.end_of(posthorn.slot_for_end(v_row), v_row.subscription, v_row.message, v_row.delivery, p_outcome, null, v_row.worker);
   return v_row;
+end $$;
+
+-- slot_for_end(row): where the end of a delivery from `deferred` is written: where the log is open now; of a first delivery, which was moved there
+-- while it ran, where its message lies, since its first hold may end it there as well.
+create or replace function posthorn.slot_for_end(p_row posthorn.deferred) returns smallint
+language plpgsql as $$
+begin
+  return coalesce(case when p_row.delivery = 1 then (posthorn.where_in_log(p_row.message, p_row.nonce)).slot end, (select slot from posthorn.ring));
 end $$;
 
 -- ids(list): a JSON list of ids as an array; null for none.
@@ -154,14 +162,18 @@ end $$;
 create or replace function posthorn.work(p_subscription int, p_lane int, p_worker bigint, p_limit int, p_parts json) returns text
 language plpgsql as $$
 declare
-  v_subscription record;
+  v_guarded boolean;
+  v_limited boolean;
+  v_slot smallint;
 begin
-  select s.idempotency = 'at-most-once' as durable, s.limited into v_subscription from posthorn.subscription s where s.id = p_subscription;
-  perform posthorn.own_transaction(v_subscription.durable);
+  select s.has_breaker, s.limited, (posthorn.own_transaction(s.idempotency = 'at-most-once')).slot into v_guarded, v_limited, v_slot
+    from posthorn.subscription s where s.id = p_subscription;
   if p_parts is not null then
     perform posthorn.conclude(p_parts);
   end if;
-  if v_subscription.limited then
+  if v_guarded then
+    return posthorn.claim_guarded(p_subscription, p_lane, p_worker, p_limit, v_limited);
+  elsif v_limited then
     return posthorn.claim_limited(p_subscription, p_lane, p_worker, p_limit);
   end if;
   return posthorn.claim(p_subscription, p_lane, p_worker, p_limit);
@@ -231,10 +243,15 @@ begin
   return v_row;
 end $$;
 
--- with_entry: the history with one more attempt; of a long one the first and the newest stay.
+-- with_entry: the history with one more attempt; of a long one the first and the newest stay. A handler that puts its message off again and
+-- again has one entry for all of it, which counts the times: it does not push the failures out.
 create or replace function posthorn.with_entry(p_history json, p_entry json) returns json
 language sql immutable as $$
-  select case when json_array_length(p_history) >= 50
+  select case when p_entry ->> 'outcome' = 'postponed' and p_history -> -1 ->> 'outcome' = 'postponed'
+    then ((p_history::jsonb - -1) || jsonb_build_array(p_entry::jsonb || jsonb_build_object(
+      'times', coalesce((p_history -> -1 ->> 'times')::int, 1) + 1,
+      'firstAt', coalesce(p_history -> -1 ->> 'firstAt', p_history -> -1 ->> 'endedAt'))))::json
+    when json_array_length(p_history) >= 50
     then ((p_history::jsonb - 1) || jsonb_build_array(p_entry::jsonb))::json
     else (p_history::jsonb || jsonb_build_array(p_entry::jsonb))::json end
 $$;
@@ -245,25 +262,38 @@ language plpgsql as $$
 declare
   v_defer json := p_next -> 'defer';
   v_dead json := p_next -> 'dead';
+  v_ordering text := case when p_row.key is not null then (select s.ordering from posthorn.subscription s where s.id = p_row.subscription) end;
 begin
   if v_defer is not null then
+    p_row.due_at := clock_timestamp() + (v_defer ->> 'delayMs')::float8 * interval '1 ms';
+    -- What comes from outside of its key's order enters it when it is due.
+    if v_ordering is not null and (p_row.place is not null or v_defer -> 'outside' is null) then
+      p_row := posthorn.turn_of(p_row);
+    end if;
     insert into posthorn.deferred (subscription, due_at, delivery, attempts, crashes, reason, message, nonce, channel, lane, contract, key, payload,
-        headers, published_at, history)
-      values (p_row.subscription, clock_timestamp() + (v_defer ->> 'delayMs')::float8 * interval '1 ms', p_row.delivery + 1,
+        headers, published_at, history, place)
+      values (p_row.subscription, p_row.due_at, p_row.delivery + 1,
         (v_defer ->> 'attempts')::int, (v_defer ->> 'crashes')::int, p_outcome, p_row.message, p_row.nonce, p_row.channel, p_row.lane,
-        p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history)
+        p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history, p_row.place)
       on conflict (subscription, message) do update set due_at = excluded.due_at, delivery = excluded.delivery, attempts = excluded.attempts,
-        crashes = excluded.crashes, reason = excluded.reason, history = excluded.history, token = null, worker = null, taken_at = null;
-  elsif v_dead is not null then
+        crashes = excluded.crashes, reason = excluded.reason, history = excluded.history, place = excluded.place, token = null, worker = null, taken_at = null;
+    return;
+  end if;
+  -- One that ended badly lies in the way of those behind it, or does not.
+  p_row.place := case v_ordering when 'park' then coalesce(p_row.place, nextval('posthorn.place')) end;
+  if p_row.place is not null then
+    perform posthorn.park(p_row.subscription, p_row.key);
+  end if;
+  if v_dead is not null then
     insert into posthorn.dead_letter (subscription, died_at, keep_until, reason, delivery, attempts, crashes, message, nonce, channel, lane,
-        contract, key, payload, headers, published_at, history)
+        contract, key, payload, headers, published_at, history, place)
       values (p_row.subscription, clock_timestamp(), clock_timestamp() + (v_dead ->> 'keepMs')::float8 * interval '1 ms', v_dead ->> 'reason',
         p_row.delivery, (v_dead ->> 'attempts')::int, (v_dead ->> 'crashes')::int, p_row.message, p_row.nonce, p_row.channel, p_row.lane,
-        p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history);
+        p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history, p_row.place);
   elsif p_next -> 'invalid' is not null then
     insert into posthorn.invalid (subscription, found_at, issues, delivery, message, nonce, channel, lane, contract, key, payload, headers,
-        published_at, history)
+        published_at, history, place)
       values (p_row.subscription, clock_timestamp(), p_next -> 'invalid', p_row.delivery, p_row.message, p_row.nonce, p_row.channel, p_row.lane,
-        p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history);
+        p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history, p_row.place);
   end if;
 end $$;

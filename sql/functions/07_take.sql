@@ -3,7 +3,9 @@
 -- Only contracts that this worker has handlers for: a message that was handed back waits for a worker that knows it. A message that
 -- has been under two crashed workers is a suspect: a worker holds one of them at a time, and beside it none that has been under one
 -- crash, so that of several killers none makes the others' neighbours pay: both would be blamed for the next crash.
--- Order: by due time. Rows that others are taking are passed over. Where limits hold: { rows: […], waitMs }, as in claim_limited.
+-- Order: by due time. Rows that others are taking are passed over. Where order is kept, only the first of each key is due.
+-- Where a breaker is declared or limits hold: { taken, probe, waitMs }, or { openMs } while the circuit is open. `probe`: one message that is tried;
+-- `waitMs` as in claim_limited.
 create or replace function posthorn.take(p_subscription int, p_worker bigint, p_contracts json, p_limit int) returns json
 language plpgsql as $$
 declare
@@ -13,19 +15,36 @@ declare
   v_suspects boolean := false;
   v_ids bigint[];
   v_taken json;
-  v_subscription record;
+  v_ordered boolean;
+  v_guarded boolean;
+  v_limited boolean;
+  v_slot smallint;
+  v_wanted int := p_limit;
+  v_limit int;
+  v_open_ms bigint;
+  v_probe bigint;
   v_allow posthorn.allowance;
-  v_limit int := p_limit;
 begin
-  select s.idempotency = 'at-most-once' as durable, s.limited into v_subscription from posthorn.subscription s where s.id = p_subscription;
-  perform posthorn.own_transaction(v_subscription.durable);
+  select s.has_breaker, s.limited, s.ordering is not null, (posthorn.own_transaction(s.idempotency = 'at-most-once')).slot
+    into v_guarded, v_limited, v_ordered, v_slot from posthorn.subscription s where s.id = p_subscription;
+  if v_guarded then
+    select g.wait_ms, g.probe into v_open_ms, v_probe from posthorn.circuit_gate(p_subscription) g;
+    if v_open_ms is not null then
+      return json_build_object('openMs', v_open_ms);
+    end if;
+    v_wanted := case when v_probe is null then p_limit else 1 end;
+  end if;
   perform posthorn.hold_worker(p_worker);
-  if v_subscription.limited then
-    v_allow := posthorn.allow(p_subscription, p_limit);
+  v_limit := v_wanted;
+  if v_limited then
+    v_allow := posthorn.allow(p_subscription, v_wanted);
     if coalesce(v_allow.permits, 0) <= 0 then
-      return posthorn.taken_limited(v_allow, '[]', p_limit);
+      return json_build_object('taken', '[]'::json, 'waitMs', posthorn.wait_after(v_allow, 0, v_wanted));
     end if;
     v_limit := posthorn.candidates(v_allow);
+  end if;
+  if v_ordered then
+    perform posthorn.enter(p_subscription);
   end if;
   -- One session of a worker at a time takes what has been under a crash, and looks at what it holds in a later statement than it takes
   -- the lock in.
@@ -36,15 +55,17 @@ begin
   v_ids := array(select d.id from posthorn.deferred d
     where d.subscription = p_subscription and d.token is null and d.due_at <= clock_timestamp()
       and d.contract = any (v_contracts) and d.crashes < v_below
+      and (not v_ordered or d.place is not null or d.key is null)
     order by d.due_at limit v_limit for update skip locked);
   if coalesce(array_length(v_ids, 1), 0) < v_limit and v_suspects
       and not exists (select from posthorn.deferred d where d.id = any (v_ids) and d.crashes = 1) then
     v_ids := v_ids || array(select d.id from posthorn.deferred d
       where d.subscription = p_subscription and d.token is null and d.due_at <= clock_timestamp()
         and d.contract = any (v_contracts) and d.crashes >= 2
+        and (not v_ordered or d.place is not null or d.key is null)
       order by d.due_at limit 1 for update skip locked);
   end if;
-  if v_subscription.limited and v_ids <> '{}' then
+  if v_limited and v_ids <> '{}' then
     v_ids := posthorn.admit(v_allow, v_ids, v_contracts);
   end if;
   if v_ids = '{}' then
@@ -56,5 +77,11 @@ begin
     select json_agg(json_build_array(t.message::text, t.nonce::text, null, t.contract, t.key, t.payload, t.headers,
       floor(extract(epoch from t.published_at) * 1000), t.id::text, t.token::text, t.delivery, t.attempts, t.crashes) order by t.due_at)
       into v_taken from taken t;
-  return case when v_subscription.limited then posthorn.taken_limited(v_allow, v_taken, p_limit) else v_taken end;
+  if v_probe is not null then
+    perform posthorn.circuit_begin(p_subscription, p_worker, v_probe);
+  elsif not v_limited then
+    return v_taken;
+  end if;
+  return json_build_object('taken', v_taken, 'probe', v_probe::text,
+    'waitMs', case when v_limited then posthorn.wait_after(v_allow, json_array_length(v_taken), v_wanted) end);
 end $$;

@@ -26,7 +26,7 @@ begin
     select json_agg(json_build_array(s.id, ceil(extract(epoch from first.due_at - clock_timestamp()) * 1000)))
     from unnest(v_subscriptions) s(id)
     cross join lateral (select d.due_at from posthorn.deferred d
-      where d.subscription = s.id and d.token is null
+      where d.subscription = s.id and d.token is null and d.due_at < 'infinity'
         and d.contract = any ((select a.contracts from posthorn.attendance a where a.worker = p_worker and a.subscription = s.id)::int[])
       order by d.due_at limit 1) first), '[]'));
 end $$;
@@ -56,3 +56,15 @@ end $$;
 select posthorn.by_slot('has_after_of(p_slot smallint, p_channel int, p_lane int, p_after bigint)', 'boolean', $body$
   return exists (select from posthorn.message_{slot} m where m.channel = p_channel and m.lane = p_lane and m.id > p_after);
 $body$);
+
+-- wake(channel, payload): notifies, in a transaction of its own; false when no worker is there to listen. A notification commits with a
+-- transaction id; nobody waits for the disk for its sake.
+create or replace function posthorn.wake(p_channel text, p_payload text) returns boolean
+language plpgsql as $$
+begin
+  if not exists (select from posthorn.worker) then
+    return false;
+  end if;
+  perform set_config('synchronous_commit', 'off', true), pg_notify(p_channel, p_payload);
+  return true;
+end $$;

@@ -25,8 +25,8 @@ language sql stable as $$
   select json_build_object('subscription', p_subscription.name, 'state', w.state, 'delivery', w.delivery, 'attempts', w.attempts,
       'crashes', w.crashes, 'dueAt', w.due_at, 'reason', w.reason, 'history', w.history)
   from (
-    select case when token is not null then 'running' when reason::text in ('released', 'throttled') then 'queued' else 'retrying' end as state,
-        delivery, attempts, crashes, due_at, reason::text, history
+    select posthorn.waiting_state(token, place, due_at, reason) as state,
+        delivery, attempts, crashes, nullif(due_at, 'infinity') as due_at, reason::text, history
       from posthorn.deferred where subscription = p_subscription.id and message = p_id and nonce = p_nonce
     union all
     select 'dead', delivery, attempts, crashes, null, reason, history
@@ -38,6 +38,13 @@ language sql stable as $$
     select 'discarded', delivery, attempts, null, null, reason, history
       from posthorn.discarded where subscription = p_subscription.id and message = p_id and nonce = p_nonce
   ) w
+$$;
+
+-- waiting_state: the state of a row of `deferred`.
+create or replace function posthorn.waiting_state(p_token bigint, p_place bigint, p_due_at timestamptz, p_reason posthorn.outcome) returns text
+language sql immutable as $$
+  select case when p_token is not null then 'running' when p_place is not null and p_due_at = 'infinity' then 'parked'
+    when p_reason in ('released', 'parked', 'throttled') then 'queued' else 'retrying' end
 $$;
 
 -- log_status: the state of a message that the log alone knows; null for a reader that began after the message.

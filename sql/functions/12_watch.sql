@@ -104,6 +104,9 @@ language sql volatile as $$
       ('oldestAgeMs', g.age_ms, (s.policy #>> '{alerts,oldestAgeMs}')::bigint),
       ('backlog', g.backlog, (s.policy #>> '{alerts,backlog}')::bigint),
       ('deadLetters', g.dead_letters, (s.policy #>> '{alerts,deadLetters}')::bigint),
-      ('noWorkerMs', case when g.workers = 0 then g.age_ms else 0 end, (s.policy #>> '{alerts,noWorkerMs}')::bigint)
+      ('noWorkerMs', case when g.workers = 0 then g.age_ms else 0 end, (s.policy #>> '{alerts,noWorkerMs}')::bigint),
+      -- From the moment it opens until it is closed. A handler that opened it counts as all the failures it takes.
+      ('circuitOpen', (select coalesce(max(greatest(c.failures, (s.policy #>> '{circuitBreaker,failures}')::int)), 0) from posthorn.circuit c
+        where c.subscription = s.id and c.state <> 'closed'), (s.policy #>> '{circuitBreaker,failures}')::bigint)
     ) r(name, value, threshold) where r.threshold is not null
 $$;

@@ -26,7 +26,7 @@ begin
     )
     delete from posthorn.%1$I l using picked where l.id = picked.id
       returning l.id, l.subscription, null::timestamptz, l.delivery, %2$s, %3$s, 'released'::posthorn.outcome, null::bigint, null::bigint,
-        null::timestamptz, l.message, l.nonce, l.channel, l.lane, l.contract, l.key, l.payload, l.headers, l.published_at, l.history $sql$,
+        null::timestamptz, l.message, l.nonce, l.channel, l.lane, l.contract, l.key, l.payload, l.headers, l.published_at, l.history, l.place $sql$,
     case p_filter ->> 'list' when 'invalid' then 'invalid' else 'dead_letter' end,
     case p_filter ->> 'list' when 'invalid' then '0' else 'l.attempts' end,
     case p_filter ->> 'list' when 'invalid' then '0' else 'l.crashes' end,
@@ -45,7 +45,7 @@ begin
   for v_row in select * from posthorn.take_letters(p_filter, p_limit) loop
     v_row.history := posthorn.with_entry(v_row.history, json_build_object('attempt', v_row.attempts, 'outcome', 'redriven', 'by', p_by,
       'endedAt', clock_timestamp()));
-    perform posthorn.follow(v_row, 'released', '{"defer":{"delayMs":0,"attempts":0,"crashes":0}}');
+    perform posthorn.follow(v_row, 'released', '{"defer":{"delayMs":0,"attempts":0,"crashes":0,"outside":true}}');
     v_done := v_done || json_build_object('message', posthorn.public_id(v_row.message, v_row.nonce),
       'subscription', (select name from posthorn.subscription where id = v_row.subscription));
   end loop;
@@ -69,6 +69,9 @@ begin
       values (v_row.subscription, v_row.message, v_row.nonce, v_row.contract, clock_timestamp(), clock_timestamp()
         + coalesce((v_subscription.policy #>> '{deadLetter,keepMs}')::float8, 2592000000) * interval '1 ms', p_by, p_reason, p_filter ->> 'list',
         v_row.delivery, v_row.attempts, v_row.published_at, v_row.history);
+    if v_row.place is not null then
+      perform posthorn.promote_key(v_row.subscription, v_row.key);
+    end if;
     v_done := v_done || json_build_object('message', posthorn.public_id(v_row.message, v_row.nonce), 'subscription', v_subscription.name);
   end loop;
   delete from posthorn.discarded where (subscription, message) in (

@@ -195,8 +195,8 @@ begin
 end $$;
 
 -- claim_limited: as claim, within the limits of the subscription; `work` has begun the transaction. The answer has more fields: { waitMs, dueMs }, when
--- the limits left messages for later, which may come alone; { aside }, how many messages of the claim were put aside for their keys' limits, as
--- part 1 of the claim where there are such parts.
+-- the limits left messages for later, which may come alone; { aside }, how many messages of the claim were put aside for their keys' limits, which
+-- `parts` of it say. Where order is kept no key is limited, because it is by its order.
 create or replace function posthorn.claim_limited(p_subscription int, p_lane int, p_worker bigint, p_limit int) returns text
 language plpgsql as $$
 declare
@@ -233,8 +233,8 @@ begin
   if v_wait_ms is null and v_count = v_allow.permits and v_split.kept < v_count then
     v_wait_ms := 0;
   end if;
-  return concat('{"claim":"', v_claim ->> 'claim', '","token":"', v_claim ->> 'token', '","slot":', v_claim ->> 'slot', ',"aside":', v_count - v_split.kept,
-    ',' || posthorn.when_again(p_subscription, v_wait_ms), ',"messages":[', v_split.items, ']}');
+  return concat('{"claim":"', v_claim ->> 'claim', '","token":"', v_claim ->> 'token', '","slot":', v_claim ->> 'slot', ',"parts":', v_split.parts,
+    ',"aside":', v_count - v_split.kept, ',' || posthorn.when_again(p_subscription, v_wait_ms), ',"messages":[', v_split.items, ']}');
 end $$;
 
 -- when_again: fields of an answer: when to ask again, and when the first waiting delivery is due. Null without a time.
@@ -295,8 +295,8 @@ begin
 end $$;
 
 -- put_aside: of a claim that was just made, hands back to `deferred` what the limits of the keys do not let through, without burning an
--- attempt, each due when its key's next permit is. Returns the items that are left, and how many.
-create or replace function posthorn.put_aside(p_allow posthorn.allowance, p_claim json, p_lane int, p_worker bigint, out items text, out kept int)
+-- attempt, each due when its key's next permit is. Returns the items that are left, how many, and how many parts of the claim it wrote.
+create or replace function posthorn.put_aside(p_allow posthorn.allowance, p_claim json, p_lane int, p_worker bigint, out items text, out kept int, out parts int)
 language plpgsql as $$
 declare
   v_aside bigint[];
@@ -321,12 +321,14 @@ begin
       array_agg((j.item ->> 0)::bigint order by j.n) filter (where j.aside), array_agg((j.item ->> 2)::smallint order by j.n) filter (where j.aside),
       array_agg(j.due_at order by j.n) filter (where j.aside)
     into items, kept, v_aside, v_slots, v_due from judged j;
+  parts := 0;
   if v_aside is null then
     return;
   end if;
   if not v_ends or kept = 0 then
     perform posthorn.settle_part_of(v_slot, v_claim, (p_claim ->> 'token')::bigint, 1, case when not v_ends then 'released'::posthorn.outcome end, kept = 0,
       case when v_ends then '{}' else v_aside end);
+    parts := 1;
   end if;
   for v_i in 1 .. cardinality(v_aside) loop
     if v_ends then
@@ -344,14 +346,15 @@ begin
   return case when p_allow.key_concurrency is null and p_allow.key_gap_ms is null then p_allow.permits else greatest(p_allow.permits, 100) end;
 end $$;
 
--- taken_limited: what `take` answers where limits hold; writes the permits down that it used.
-create or replace function posthorn.taken_limited(p_allow posthorn.allowance, p_rows json, p_wanted int) returns json
+-- wait_after(allowance, taken, wanted): in how many milliseconds it pays to look again, after `take` took so many; writes the permits down that
+-- it used. Null when the limits were no obstacle.
+create or replace function posthorn.wait_after(p_allow posthorn.allowance, p_taken int, p_wanted int) returns int
 language plpgsql as $$
 begin
   if p_allow.permits is null then
-    return json_build_object('rows', p_rows, 'waitMs', 1 + floor(random() * 4));
+    return 1 + floor(random() * 4);
   end if;
-  return json_build_object('rows', p_rows, 'waitMs', posthorn.use_permits(p_allow, json_array_length(p_rows), p_wanted));
+  return posthorn.use_permits(p_allow, p_taken, p_wanted);
 end $$;
 
 -- admit(allowance, ids, contracts): of deliveries from `deferred` that are due, those that the limits of their keys let through, at most the permits. In the

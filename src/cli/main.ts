@@ -8,6 +8,7 @@ import { errors } from "./commands/errors.js";
 import { discardLetters, listLetters, redriveLetters, showLetter } from "./commands/letters.js";
 import { migrate } from "./commands/migrate.js";
 import { policy } from "./commands/policy.js";
+import { listAll, remove } from "./commands/schedules.js";
 import { start } from "./commands/start.js";
 import { status } from "./commands/status.js";
 import { why } from "./commands/why.js";
@@ -32,6 +33,8 @@ const runs: Readonly<Record<string, Run>> = {
   "invalid discard": (line, io) => discardLetters("invalid", line, io),
   errors,
   alerts,
+  "schedules list": listAll,
+  "schedules remove": remove,
   policy,
   check,
   migrate,

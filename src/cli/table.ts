@@ -136,6 +136,18 @@ export const commands: Readonly<Record<string, Command>> = {
     options: { ...looks, limit },
     wrong: "An alert is open",
   },
+  "schedules list": {
+    summary: "List schedules with their next time and the message that they sent last",
+    more: "Times are those of this machine. A schedule is overdue when nobody has sent its command a minute after it was due: no process works that can, or the command cannot be made.",
+    options: looks,
+    wrong: "A schedule is overdue",
+  },
+  "schedules remove": {
+    summary: "Remove a schedule: nothing more is sent by it, and what it has sent stays",
+    more: "A process that declares it makes it anew at its next start, and sends nothing of the time between.",
+    argument: { name: "schedule", doc: "The name of a schedule", required: true },
+    options: looks,
+  },
   policy: {
     summary: "Read the policy of a queue or subscription back in words",
     more: "As the configuration declares it; with --database as the newest worker declared it.",

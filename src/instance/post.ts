@@ -5,6 +5,7 @@ import type { Idempotency, Policy, QueuePolicy } from "../policies/policy.js";
 import type { AnswerContext, AskOptions } from "../producer/ask.js";
 import type { Say } from "../producer/say.js";
 import type { TransactionContext } from "../producer/transaction.js";
+import type { Schedule, ScheduleOptions } from "../schedules/schedule.js";
 import type { BacklogLine, ReceiverStatus } from "../store/status.js";
 import type { Queue, Subscription } from "./queue.js";
 
@@ -37,6 +38,17 @@ export interface Post<Tx> extends Say, AsyncDisposable {
     name: string,
     options: Policy<I> & { readonly topic: T },
   ): Subscription<T, I, Tx>;
+
+  /**
+   * Declares a schedule: one command for each time of a cron line, in the whole fleet, however many processes declare it.
+   *
+   * Delivery: sent by any process that was started, within about a second of its time; stored in the transaction that moves the schedule on.
+   * It stays until `posthorn schedules remove`, also when nobody declares it any more. Of two that differ the newest start wins.
+   * Duplicates: no time is sent twice, whatever is killed and whenever, also when the clock of the database jumps back.
+   * Errors: `ConfigurationError` for options, a zone that is unknown, a line that never comes; `WrongKindError` for anything but a command;
+   * `ContractViolationError` for a payload that does not fit.
+   */
+  schedule<C extends AnyContract<"command">>(name: string, options: ScheduleOptions<C>): Schedule;
 
   /** Answers a query in this process. Transaction: `tx` is read-only. */
   answer<C extends AnyContract<"query">>(

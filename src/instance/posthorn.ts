@@ -20,6 +20,8 @@ import { Answers } from "../producer/ask.js";
 import { sayIn } from "../producer/producer.js";
 import type { Say } from "../producer/say.js";
 import { runTransaction } from "../producer/transaction.js";
+import { ScheduleDeclaration } from "../schedules/schedule.js";
+import { Scheduler } from "../schedules/scheduler.js";
 import type { MigrateMode } from "../store/migrate.js";
 import { backlog, isPublicId, messageStatus } from "../store/status.js";
 import { Slots } from "../worker/slots.js";
@@ -71,6 +73,7 @@ class Instance {
   readonly #release: () => void;
   readonly #answers = new Answers();
   readonly #declarations = new Map<string, Declaration>();
+  readonly #schedules = new Map<string, ScheduleDeclaration>();
   #opened: Promise<Opened> | undefined;
   /** The same once it has succeeded. */
   #ready: Opened | undefined;
@@ -125,22 +128,16 @@ class Instance {
 
   #declare(declaration: Declaration): Declaration {
     const { name } = declaration;
-    if (this.#declarations.has(name)) {
-      throw new ConfigurationError(
-        "PH_DECLARED_TWICE",
-        `A queue or subscription is called "${name}" already. Rename one of them.`,
-        {
-          name,
-        },
-      );
-    }
-    if (this.#started) {
-      throw new ConfigurationError("PH_DECLARED_LATE", `"${name}" was declared after start(). Declare it before.`, {
-        name,
-      });
-    }
+    refuseDeclared("queue or subscription", name, this.#declarations.has(name), this.#started);
     this.#declarations.set(name, declaration);
     return declaration;
+  }
+
+  schedule(name: unknown, options: unknown): ScheduleDeclaration {
+    const schedule = new ScheduleDeclaration(name, options);
+    refuseDeclared("schedule", schedule.name, this.#schedules.has(schedule.name), this.#started);
+    this.#schedules.set(schedule.name, schedule);
+    return schedule;
   }
 
   answer(query: unknown, answer: unknown): void {
@@ -253,6 +250,15 @@ class Instance {
   async #start(declared: readonly Declaration[]): Promise<void> {
     const { producing, side } = await this.#open();
     const { database, catalog, waker, asking, room } = producing;
+    const schedules = new Scheduler({
+      declared: [...this.#schedules.values()],
+      service: this.service,
+      executor: side,
+      catalog,
+      waker,
+      logger: this.#logger,
+    });
+    await schedules.declare();
     const worker = new Worker({
       database,
       service: this.service,
@@ -265,6 +271,7 @@ class Instance {
       logger: this.#logger,
       slots: new Slots(database),
       timeoutMs: this.#workerTimeoutMs,
+      schedules,
     });
     await worker.start();
     this.#worker = worker;
@@ -373,6 +380,16 @@ class Instance {
     );
     return opening;
   }
+}
+
+function refuseDeclared(what: string, name: string, twice: boolean, late: boolean): void {
+  if (twice) {
+    const message = `A ${what} is called "${name}" already. Rename one of them.`;
+    throw new ConfigurationError("PH_DECLARED_TWICE", message, { name });
+  }
+  if (!late) return;
+  const message = `"${name}" was declared after start(). Declare it before.`;
+  throw new ConfigurationError("PH_DECLARED_LATE", message, { name });
 }
 
 /** The list as it is at the call: a caller may go on filling it, or empty it, while the call waits for the database. */

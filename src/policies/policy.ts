@@ -7,7 +7,7 @@
 import { ConfigurationError } from "../core/errors.js";
 import { limits } from "../core/limits.js";
 import { checkName } from "../core/names.js";
-import { checkOptions, type Fields, type OptionsOf, refusePlanned } from "../core/options.js";
+import { checkOptions, type Fields, type OptionsOf } from "../core/options.js";
 import { show } from "../core/show.js";
 import {
   type BacklogLimit,
@@ -19,6 +19,7 @@ import {
   noBacklogLimitField,
 } from "./flow.js";
 import type { NoRetry, Retry } from "./retry.js";
+import { checkRetry, retryWords } from "./retry-fields.js";
 
 export type Idempotency = "transaction" | "handler" | "at-most-once";
 
@@ -48,6 +49,17 @@ export interface Policy<I extends Idempotency = Idempotency> extends Flow {
   readonly alerts: Alerts;
   /** Handlers that run at once in one process. */
   readonly concurrency?: number;
+  /** Lets the whole fleet pause when runs fail, and try one message before all go on. */
+  readonly circuitBreaker?: CircuitBreaker;
+}
+
+/** When the fleet stops taking messages of a queue or subscription, and for how long. */
+export interface CircuitBreaker {
+  /** So many failed runs within `windowMs`, in the whole fleet, open the circuit. */
+  readonly failures: number;
+  readonly windowMs: number;
+  /** How long nobody takes anything; then one message is tried. */
+  readonly openMs: number;
 }
 
 /** A topic has no bound, because facts cannot be refused; a queue may have one. */
@@ -60,63 +72,16 @@ export interface QueuePolicy<I extends Idempotency = Idempotency> extends Policy
 export interface CheckedPolicy extends CheckedFlow {
   readonly idempotency: Idempotency;
   readonly retry: Retry;
-  readonly ordering: "none";
+  readonly ordering: Ordering;
   readonly visibilityTimeoutMs: number;
   readonly deadLetter: { readonly keepMs: number };
   readonly alerts: Alerts;
   readonly concurrency: number;
+  readonly circuitBreaker?: CircuitBreaker;
 }
 
 const duration = { type: "duration", min: 1, max: limits.durationMs } as const;
 const count = { type: "integer", min: 1, max: limits.count } as const;
-const attempts = {
-  type: "integer",
-  min: 1,
-  max: limits.attempts,
-  required: true,
-  doc: "Runs in all, the first included",
-} as const;
-
-/** The options of each kind of retry, beside its `kind`. */
-export const retryFields = {
-  exponential: {
-    attempts,
-    firstMs: {
-      ...duration,
-      required: true,
-      doc: "The wait after the first failure; it doubles after each further one",
-    },
-    maxMs: { ...duration, required: true, doc: "The longest wait; not smaller than firstMs" },
-  },
-  fixed: { attempts, delayMs: { ...duration, required: true, doc: "The wait after each failure" } },
-  none: { attempts: { ...attempts, max: 1 } },
-} as const satisfies Record<Retry["kind"], Fields>;
-
-const retryWords = "retry.exponential({ … }), retry.fixed({ … }) or retry.none";
-
-function checkRetry(value: unknown, path: string): Retry {
-  if (typeof value === "object" && value !== null && "kind" in value) {
-    const { kind, ...options } = value;
-    if (kind === "exponential") return checkExponential(options, path);
-    if (kind === "fixed") return Object.freeze({ kind, ...checkOptions(options, retryFields.fixed, path) });
-    if (kind === "none") {
-      checkOptions(options, retryFields.none, path);
-      return Object.freeze({ kind, attempts: 1 });
-    }
-  }
-  throw new ConfigurationError("PH_OPTION_INVALID", `${path} must be ${retryWords}; got ${show(value)}.`, { path });
-}
-
-function checkExponential(options: object, path: string): Retry {
-  const checked = checkOptions(options, retryFields.exponential, path);
-  if (checked.maxMs < checked.firstMs) {
-    const message = `${path}.maxMs (${checked.maxMs}) must not be smaller than ${path}.firstMs (${checked.firstMs}).`;
-    throw new ConfigurationError("PH_OPTION_INVALID", message, { path: `${path}.maxMs` });
-  }
-  return Object.freeze({ kind: "exponential", ...checked });
-}
-
-/** The order per key, checked like every other decision before it is refused as planned: a typing error is told first. */
 const orderingFields = {
   per: { type: "choice", values: ["key"], required: true, doc: "What order is kept within" },
   whenDead: {
@@ -127,12 +92,9 @@ const orderingFields = {
   },
 } as const satisfies Fields;
 
-function checkOrdering(value: unknown, path: string): "none" {
+function checkOrdering(value: unknown, path: string): Ordering {
   if (value === "none") return value;
-  if (typeof value === "object" && value !== null) {
-    checkOptions(value, orderingFields, path);
-    return refusePlanned(`${path}: { per: "key" }`);
-  }
+  if (typeof value === "object" && value !== null) return checkOptions(value, orderingFields, path);
   const message = `${path} must be "none" or { per: "key", whenDead: "park" | "skip" }; got ${show(value)}.`;
   throw new ConfigurationError("PH_OPTION_INVALID", message, { path });
 }
@@ -192,7 +154,25 @@ export const policyFields = {
   },
   ...flowOptions,
   backlogLimit: backlogLimitField,
-  circuitBreaker: planned("Stops and probes when everything fails"),
+  circuitBreaker: {
+    type: "object",
+    doc: "Lets the whole fleet pause when runs fail, and try one message before all go on; without it each message fails by itself",
+    fields: {
+      failures: {
+        type: "integer",
+        min: 1,
+        max: limits.circuitFailures,
+        required: true,
+        doc: "Failed runs within windowMs that open the circuit; too few and one bad message stops its queue, too many and attempts are spent first",
+      },
+      windowMs: { ...duration, required: true, doc: "How long a failed run counts" },
+      openMs: {
+        ...duration,
+        required: true,
+        doc: "How long nobody takes a message; too short and what is down is asked for nothing, too long and it is noticed late that it is back",
+      },
+    },
+  },
   priority: planned("Classes of urgency"),
   batch: planned("Several messages for one run of the handler"),
 } as const satisfies Fields;
@@ -228,10 +208,36 @@ export function checkSubscription(
   return { topic, policy: checkRelations(Object.freeze(policy), where) };
 }
 
+/** A policy as the registry keeps it: JSON, in which a function is said to be one. */
+export function storedPolicy(policy: CheckedPolicy): object {
+  return policy.retry.kind === "custom" ? { ...policy, retry: { ...policy.retry, delayMs: "function" } } : policy;
+}
+
+/** Checks a policy that comes from the registry. A function is where its worker is: here it can be described, not called. */
+export function readStoredPolicy(value: unknown, where: string): CheckedPolicy {
+  if (typeof value !== "object" || value === null || !("retry" in value)) return checkPolicy(value, where);
+  const { retry } = value;
+  const elsewhere = typeof retry === "object" && retry !== null && "delayMs" in retry && retry.delayMs === "function";
+  return checkPolicy(elsewhere ? { ...value, retry: { ...retry, delayMs: () => Number.NaN } } : value, where);
+}
+
+/** Why order per key rules them out. */
+const keyLimits = {
+  keyConcurrency:
+    "is not for a queue that keeps order per key: one of a key runs at a time there anyway. Leave it out.",
+  keyRateLimit:
+    'is not for a queue that keeps order per key: what a key\'s rate keeps back is put aside, past its order. Limit the queue with rateLimit, or say ordering: "none".',
+} as const;
+
 function checkRelations(policy: OptionsOf<typeof policyFields>, where: string): CheckedPolicy {
   if (policy.idempotency === "at-most-once" && policy.retry.kind !== "none") {
     const message = `${where}.retry must be retry.none because ${where}.idempotency is "at-most-once": a second run is what it rules out.`;
     throw new ConfigurationError("PH_OPTION_INVALID", message, { path: `${where}.retry` });
+  }
+  const keyLimit = (["keyConcurrency", "keyRateLimit"] as const).find((name) => policy[name] !== undefined);
+  if (policy.ordering !== "none" && keyLimit !== undefined) {
+    const message = `${where}.${keyLimit} ${keyLimits[keyLimit]}`;
+    throw new ConfigurationError("PH_OPTION_INVALID", message, { path: `${where}.${keyLimit}` });
   }
   const { rateLimit, keyRateLimit, ...rest } = policy;
   return Object.freeze({

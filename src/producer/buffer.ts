@@ -134,7 +134,7 @@ export class Buffer implements SayBuffered {
       committed: (places) => {
         events.remember();
         commands.remember();
-        for (const [i, place] of places.entries()) receipts[i]?.written(place);
+        for (const [i, receipt] of receipts.entries()) receipt?.written(places, i);
       },
     };
   }
@@ -171,7 +171,7 @@ export function asSay(batch: Batch): {
     list: asList(batch.messages, own),
     committed: (places) => {
       const byNonce = new Map(places.map((place) => [place.nonce, place]));
-      const ordered = own.map((nonce) => byNonce.get(nonce)).filter((place) => place !== undefined);
+      const ordered = Array.from(own, (nonce) => byNonce.get(String(nonce))).filter((place) => place !== undefined);
       batch.committed(ordered);
     },
   };

@@ -5,7 +5,7 @@ import { NotBuiltError, NotCommittedError, UnknownMessageError } from "../core/e
 import { limits } from "../core/limits.js";
 import { checkOptions } from "../core/options.js";
 import { states } from "../core/states.js";
-import { type Place, publicId } from "../store/publish.js";
+import { type Places, publicId } from "../store/publish.js";
 import { messageStatus, type ReceiverStatus } from "../store/status.js";
 import type { ReceiptWithResult, Status } from "./say.js";
 
@@ -31,27 +31,31 @@ const longestLookMs = 250;
 
 export class SentReceipt implements ReceiptWithResult<never> {
   readonly #asking: Asking;
-  #place: Place | undefined;
+  #places: Places | undefined;
+  #index: number;
   #why = "the transaction that writes it has not committed yet";
 
-  constructor(asking: Asking, place?: Place) {
+  constructor(asking: Asking, places?: Places, index = 0) {
     this.#asking = asking;
-    this.#place = place;
+    this.#places = places;
+    this.#index = index;
   }
 
   get id(): string {
-    if (this.#place === undefined) {
+    const place = this.#places?.at(this.#index);
+    if (place === undefined) {
       throw new NotCommittedError(
         "PH_NOT_COMMITTED",
         `The receipt has no id: ${this.#why}. An id exists once the transaction or handler has committed.`,
       );
     }
-    return publicId(this.#place);
+    return publicId(place);
   }
 
   /** Called by the buffer that the message was in. */
-  written(place: Place): void {
-    this.#place = place;
+  written(places: Places, index: number): void {
+    this.#places = places;
+    this.#index = index;
   }
 
   /** Called by the buffer when its transaction or handler ended without a commit. */

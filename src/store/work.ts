@@ -2,7 +2,7 @@
  * What a worker says to the database: claim, take, settle, end. Every call is one statement and one transaction of its own, except
  * `endInTransaction`, which is the last statement of a handler's transaction.
  */
-import type { Executor } from "../core/database.js";
+import type { Executor, OpenTransaction, Statement } from "../core/database.js";
 import { errorOf } from "../core/errors.js";
 import type { Place } from "./publish.js";
 import { mapped } from "./sqlstate.js";
@@ -23,7 +23,10 @@ export interface Delivery {
   /** Failed runs so far. */
   readonly attempts: number;
   readonly crashes: number;
-  readonly hold: Hold;
+  /** Changes when a message that runs is moved out of its claim. */
+  hold: Hold;
+  /** Of the one message that is tried while its circuit is half-open: the token under which its outcome is told. */
+  readonly probe?: string;
 }
 
 /** What proves that the holder holds it. */
@@ -37,7 +40,16 @@ export type Hold =
     }
   | { readonly from: "deferred"; readonly deferred: string; readonly token: string };
 
-export type Outcome = "succeeded" | "failed" | "released" | "rejected" | "invalid" | "skipped" | "begun";
+export type Outcome =
+  | "succeeded"
+  | "failed"
+  | "postponed"
+  | "released"
+  | "rejected"
+  | "invalid"
+  | "skipped"
+  | "begun"
+  | "parked";
 
 /** A part of a claim that has ended, or begun. `messages` absent: all of the claim. */
 export interface Part {
@@ -84,13 +96,21 @@ export interface Permitted {
 
 export interface Taken extends Permitted {
   readonly deliveries: readonly Delivery[];
+  /** The circuit is open, and is to be looked at again after so many milliseconds. */
+  readonly openMs?: number;
 }
 
 export interface Claimed extends Taken {
   /** Another session was claiming this lane. */
   readonly missed: boolean;
+  /** Where order is kept: the next message must wait for one that runs. */
+  readonly blocked?: boolean;
+  /** Something was taken and put aside; there may be more. */
+  readonly again?: boolean;
+  /** Parts of the claim that are written already. */
+  readonly parts?: number;
   /** Messages of the claim that were put aside for the limits of their keys. */
-  readonly aside: number;
+  readonly aside?: number;
 }
 
 type LogRow = [string, string, number, number, string | null, unknown, Record<string, string> | null, number];
@@ -110,6 +130,27 @@ type DeferredRow = [
   number,
 ];
 
+/** What a take answers where a breaker is declared or limits hold. */
+interface TakeAnswer {
+  readonly taken?: readonly DeferredRow[];
+  readonly waitMs?: number | null;
+  readonly dueMs?: number | null;
+  readonly openMs?: number;
+  readonly probe?: string | null;
+}
+
+interface ClaimAnswer extends Omit<TakeAnswer, "taken"> {
+  readonly missed?: boolean;
+  readonly blocked?: boolean;
+  readonly again?: boolean;
+  readonly claim?: string;
+  readonly token?: string;
+  readonly slot?: number;
+  readonly parts?: number;
+  readonly aside?: number;
+  readonly messages?: readonly LogRow[];
+}
+
 /** Settles parts and claims the next messages of a lane, in one transaction. */
 export async function work(
   executor: Executor,
@@ -126,26 +167,33 @@ export async function work(
       parts.length === 0 ? null : JSON.stringify(parts),
     ]),
   );
-  const answer: Partial<ClaimAnswer> = JSON.parse(rows[0]?.claimed ?? "{}");
-  const { claim, token, slot, messages, missed = false, aside = 0 } = answer;
+  const answer: ClaimAnswer = JSON.parse(rows[0]?.claimed ?? "{}");
+  const { claim, token, slot, parts: written, aside, messages, probe } = answer;
   if (claim === undefined || token === undefined || slot === undefined || messages === undefined) {
-    return { ...permitted(answer), missed, aside, deliveries: [] };
+    const { missed, blocked, again } = answer;
+    const nothing = { missed: missed === true, blocked: blocked === true, again: again === true, deliveries: [] };
+    return { ...nothing, ...refused(answer) };
   }
   const deliveries = messages.map((row) => fromLog(subscription, claim, token, slot, row));
-  return { ...permitted(answer), missed, aside, deliveries };
+  return {
+    missed: false,
+    parts: written ?? 0,
+    aside: aside ?? 0,
+    deliveries: asProbe(deliveries, probe),
+    ...refused(answer),
+  };
 }
 
-interface ClaimAnswer extends Permitted {
-  readonly missed: boolean;
-  readonly claim: string;
-  readonly token: string;
-  readonly slot: number;
-  readonly aside: number;
-  readonly messages: readonly LogRow[];
+/** What the database said about later. */
+function refused({ waitMs, dueMs, openMs }: TakeAnswer): Permitted & Pick<Taken, "openMs"> {
+  return {
+    ...(typeof waitMs === "number" && { waitMs, dueMs: dueMs ?? null }),
+    ...(typeof openMs === "number" && { openMs }),
+  };
 }
 
-function permitted({ waitMs, dueMs }: Permitted): Permitted {
-  return typeof waitMs === "number" ? { waitMs, dueMs: dueMs ?? null } : {};
+function asProbe(deliveries: readonly Delivery[], probe: string | null | undefined): readonly Delivery[] {
+  return typeof probe === "string" ? deliveries.map((delivery) => ({ ...delivery, probe })) : deliveries;
 }
 
 function fromLog(subscription: number, claim: string, token: string, claimSlot: number, row: LogRow): Delivery {
@@ -183,26 +231,19 @@ export async function take(
       limit,
     ]),
   );
-  const answer: DeferredRow[] | (Permitted & { readonly rows: readonly DeferredRow[] }) = JSON.parse(
-    rows[0]?.taken ?? "[]",
-  );
-  const limited = Array.isArray(answer) ? { rows: answer } : answer;
-  const deliveries = limited.rows.map(
-    ([
-      id,
-      nonce,
-      ,
-      contract,
-      key,
-      payload,
-      headers,
-      publishedAt,
-      deferred,
-      token,
-      delivery,
-      attempts,
-      crashes,
-    ]): Delivery => ({
+  const parsed: readonly DeferredRow[] | TakeAnswer = JSON.parse(rows[0]?.taken ?? "[]");
+  const answer: TakeAnswer = isRows(parsed) ? { taken: parsed } : parsed;
+  const deliveries = fromDeferred(subscription, answer.taken ?? []);
+  return { deliveries: asProbe(deliveries, answer.probe), ...refused(answer) };
+}
+
+function isRows(answer: readonly DeferredRow[] | TakeAnswer): answer is readonly DeferredRow[] {
+  return Array.isArray(answer);
+}
+
+function fromDeferred(subscription: number, rows: readonly DeferredRow[]): readonly Delivery[] {
+  return rows.map(
+    ([id, nonce, , contract, key, payload, headers, publishedAt, deferred, token, delivery, attempts, crashes]) => ({
       subscription,
       id,
       nonce,
@@ -217,7 +258,6 @@ export async function take(
       hold: { from: "deferred", deferred, token },
     }),
   );
-  return { ...permitted(limited), deliveries };
 }
 
 /**
@@ -247,40 +287,23 @@ export async function begin(executor: Executor, part: Part): Promise<void> {
   );
 }
 
-/** The last statement of a handler's transaction. `startedAt` is now() at its BEGIN. */
-export async function endInTransaction(
-  executor: Executor,
+/** Ends a delivery, as the last statement of its handler's transaction, and commits. `open.startedAt` is needed. */
+export async function endAndCommit(
+  open: OpenTransaction,
   delivery: Delivery,
-  startedAt: string,
   say: string | null,
 ): Promise<readonly Place[]> {
-  const { hold } = delivery;
-  const log = hold.from === "log" ? hold : undefined;
-  const { rows } = await mapped(
-    executor.query<{ said: string | null }>(
-      "select posthorn.end_in_transaction($1::int, $2::bigint, $3::smallint, $4::int, $5::bigint, $6::smallint, $7::bigint, $8::bigint, $9::text, $10::json)::text as said",
-      [
-        delivery.subscription,
-        delivery.id,
-        log?.messageSlot ?? null,
-        delivery.delivery,
-        log?.claim ?? null,
-        log?.claimSlot ?? null,
-        hold.from === "deferred" ? hold.deferred : null,
-        hold.token,
-        startedAt,
-        say,
-      ],
-    ),
-  );
-  return placesOf(rows[0]?.said ?? null);
+  const [row] = await mapped(open.commit<{ said: string | null }>(endStatement(delivery, open.startedAt, say)));
+  return placesOf(row?.said ?? null);
 }
 
 /**
- * The same for a handler that said nothing, as SQL without parameters: it goes out with COMMIT in one round trip. All of it is numbers, which
- * the database gave us; anything else is refused, so no text of anybody gets into the statement.
+ * The last statement of a handler's transaction. `startedAt` is now() at its BEGIN.
+ *
+ * Where the handler said nothing it has no parameters, which costs less. All of it is numbers then, which the database gave us; anything else
+ * is refused, so no text of anybody gets into the statement.
  */
-export function endStatement(delivery: Delivery, startedAt: string): string {
+export function endStatement(delivery: Delivery, startedAt: string, say: string | null): Statement {
   const { hold } = delivery;
   const log = hold.from === "log" ? hold : undefined;
   const values = [
@@ -293,7 +316,10 @@ export function endStatement(delivery: Delivery, startedAt: string): string {
     hold.from === "deferred" ? hold.deferred : undefined,
     hold.token,
   ];
-  return `select posthorn.end_in_transaction(${[...values, startedAt].map(numeral).join(", ")}, null)`;
+  const ended = [...values, startedAt].map(numeral).join(", ");
+  return say === null
+    ? { text: `select posthorn.end_in_transaction(${ended}, null)` }
+    : { text: `select posthorn.end_in_transaction(${ended}, $1::json)::text as said`, params: [say] };
 }
 
 function numeral(value: string | number | undefined): string {
@@ -342,4 +368,46 @@ export async function peek(
     ),
   );
   return JSON.parse(rows[0]?.found ?? "null");
+}
+
+/** A claim that has been open too long, and what is to be moved out of it. */
+export interface Spill {
+  readonly claim: string;
+  readonly slot: number;
+  readonly token: string;
+  readonly part: number;
+  readonly closes: boolean;
+  readonly worker: string;
+  readonly running: readonly string[];
+  readonly waiting: readonly string[];
+}
+
+/**
+ * Moves messages out of an open claim, so that its lane goes on: those that run stay with their holder, as the first of their parked keys.
+ * Settles `parts` before, in one transaction. Returns the new holds by message. Errors: `ClaimLostError`; then nothing was done.
+ */
+export async function spill(
+  executor: Executor,
+  parts: readonly Part[],
+  what: Spill,
+): Promise<ReadonlyMap<string, Hold>> {
+  const { rows } = await mapped(
+    executor.query<{ held: string }>("select posthorn.spill($1::json, $2::json)::text as held", [
+      parts.length === 0 ? null : JSON.stringify(parts),
+      JSON.stringify(what),
+    ]),
+  );
+  const held: [string, string, string][] = JSON.parse(rows[0]?.held ?? "[]");
+  return new Map(held.map(([message, deferred, token]) => [message, { from: "deferred", deferred, token }]));
+}
+
+/** Makes the next message of each key due. Returns how many are. */
+export async function promote(executor: Executor, subscription: number, keys: readonly string[]): Promise<number> {
+  const { rows } = await mapped(
+    executor.query<{ promoted: number }>("select posthorn.promote($1::int, $2::json) as promoted", [
+      subscription,
+      JSON.stringify(keys),
+    ]),
+  );
+  return rows[0]?.promoted ?? 0;
 }

@@ -37,54 +37,54 @@ export type Context<I extends string, Tx> = BaseContext &
       }
     : unknown);
 
+/** What a context gets from its run, when it is asked for. */
+export interface Behind {
+  readonly delivery: Delivery;
+  /** Name of the queue or subscription. */
+  readonly reader: string;
+  readonly contract: { readonly name: string; readonly version: number };
+  readonly signal: AbortSignal;
+  /** Where the handler says something. */
+  readonly saying: SayBuffered;
+}
+
 /** Built once for each run; what costs something is made when it is read. */
 export class RunContext implements BaseContext {
-  readonly #delivery: Delivery;
-  readonly #reader: string;
-  readonly #contract: { readonly name: string; readonly version: number };
-  readonly #controller: () => AbortController;
+  readonly #behind: Behind;
   #message: Message | undefined;
   readonly attempt: number;
+  // Properties of its own, because users take a context apart, copy it and wrap its verbs.
   readonly send: SayBuffered["send"];
   readonly publish: SayBuffered["publish"];
+  readonly idempotencyKey: (effect?: string) => string;
 
-  constructor(
-    delivery: Delivery,
-    reader: string,
-    contract: { readonly name: string; readonly version: number },
-    controller: () => AbortController,
-    saying: () => SayBuffered,
-  ) {
-    this.#delivery = delivery;
-    this.#reader = reader;
-    this.#contract = contract;
-    this.#controller = controller;
-    this.attempt = delivery.attempts + 1;
-    // Properties of its own, because users take a context apart, copy it and wrap its verbs.
-    this.send = (command, payload, options) => saying().send(command, payload, options);
-    this.publish = (event, payload, options) => saying().publish(event, payload, options);
+  constructor(behind: Behind) {
+    this.#behind = behind;
+    this.attempt = behind.delivery.attempts + 1;
+    this.send = (command, payload, options) => behind.saying.send(command, payload, options);
+    this.publish = (event, payload, options) => behind.saying.publish(event, payload, options);
+    this.idempotencyKey = (effect = "") =>
+      createHash("sha256")
+        .update(`${publicId(behind.delivery)}\n${behind.reader}\n${effect}`)
+        .digest("hex")
+        .slice(0, 32);
   }
 
   get signal(): AbortSignal {
-    return this.#controller().signal;
+    return this.#behind.signal;
   }
 
   get message(): Message {
-    const { key, publishedAt, headers } = this.#delivery;
+    const { delivery, contract } = this.#behind;
+    const { key, publishedAt, headers } = delivery;
     this.#message ??= Object.freeze({
-      id: publicId(this.#delivery),
-      name: this.#contract.name,
-      version: this.#contract.version,
+      id: publicId(delivery),
+      name: contract.name,
+      version: contract.version,
       key,
       publishedAt: new Date(publishedAt),
       headers: Object.freeze({ ...headers }),
     });
     return this.#message;
   }
-
-  readonly idempotencyKey = (effect = ""): string =>
-    createHash("sha256")
-      .update(`${publicId(this.#delivery)}\n${this.#reader}\n${effect}`)
-      .digest("hex")
-      .slice(0, 32);
 }

@@ -10,8 +10,9 @@ import { errorOf } from "../core/errors.js";
 import type { Logger } from "../core/logger.js";
 import { Loop } from "../core/loop.js";
 import { rescuePass } from "../maintenance/rescue.js";
+import { sweepPass } from "../maintenance/sweep.js";
 import { watchEveryMs, watchPass } from "../maintenance/watch.js";
-import type { CheckedPolicy } from "../policies/policy.js";
+import { type CheckedPolicy, storedPolicy } from "../policies/policy.js";
 import type { Catalog } from "../producer/catalog.js";
 import type { Asking } from "../producer/receipt.js";
 import type { Room } from "../producer/room.js";
@@ -22,7 +23,8 @@ import { registerSubscription } from "../store/registry.js";
 import { channelsOf, wakeChannel } from "../store/wake.js";
 import { Deadlines } from "./deadlines.js";
 import { Poller } from "./poller.js";
-import { Reader, type ReaderOptions } from "./reader.js";
+import { Reader } from "./reader.js";
+import type { ReaderOptions } from "./reading.js";
 import type { Handled } from "./run.js";
 import type { Slots } from "./slots.js";
 
@@ -49,7 +51,12 @@ export interface WorkerOptions {
   readonly slots: Slots;
   /** Without a heartbeat for so long, a worker counts as dead. */
   readonly timeoutMs: number;
+  /** Sends what is due of the schedules of the fleet; returns how long to wait. */
+  readonly schedules: { pass(): Promise<number> };
 }
+
+/** After a rescue most parked keys are looked at, at once; otherwise one page now and then. */
+const sweptAfterRescue = 20;
 
 /** Connections, as far as they are open. */
 interface Connections {
@@ -66,6 +73,7 @@ export class Incarnation {
   readonly #poller: Poller;
   readonly #beats: Loop;
   readonly #watches: Loop;
+  readonly #schedules: Loop;
   #broken = false;
   #resolveEnd: (error: unknown) => void = () => undefined;
   /** Settles with the reason when it cannot go on. */
@@ -102,6 +110,7 @@ export class Incarnation {
     });
     this.#beats = new Loop({ pass: () => this.#beat(), onError: (error) => this.#break(error) });
     this.#watches = new Loop({ pass: () => this.#watch(), onError: (error) => this.#warn(error) });
+    this.#schedules = new Loop({ pass: () => options.schedules.pass(), onError: (error) => this.#warn(error) });
     for (const connection of [connections.session, connections.listener]) {
       connection?.lost.then((error) => {
         if (!this.#closing) this.#break(error ?? errorOf("PH_DATABASE_LOST", "The worker's connection was closed."));
@@ -116,6 +125,7 @@ export class Incarnation {
     this.#poller.start();
     this.#beats.start();
     this.#watches.start();
+    this.#schedules.start();
   }
 
   /** Messages appeared in these channels. */
@@ -134,7 +144,7 @@ export class Incarnation {
     await this.#poller.stop();
     await Promise.all(this.#readers.map((reader) => reader.stop(graceMs)));
     this.#closing = true;
-    await Promise.all([this.#beats.stop(), this.#watches.stop()]);
+    await Promise.all([this.#beats.stop(), this.#watches.stop(), this.#schedules.stop()]);
     // Everything is settled: no rescuer needs to look for us. Should this fail, one finds nothing.
     if (!this.#broken) await forgetWorker(this.#connections.session, this.#worker).catch((error) => this.#warn(error));
     await disconnect(this.#connections);
@@ -149,7 +159,7 @@ export class Incarnation {
     );
     await Promise.all(this.#readers.map((reader) => reader.abandon(reason)));
     await disconnect(this.#connections);
-    await Promise.all([this.#poller.stop(), this.#beats.stop(), this.#watches.stop()]);
+    await Promise.all([this.#poller.stop(), this.#beats.stop(), this.#watches.stop(), this.#schedules.stop()]);
   }
 
   #readerOptions({ declared, ids, handlers }: Registered): ReaderOptions {
@@ -207,6 +217,7 @@ export class Incarnation {
       while (await rescuePass(this.#options.side, this.#options.logger)) {
         // Bounded by what the dead held.
       }
+      await sweepPass(this.#options.side, sweptAfterRescue);
       this.#poller.soon();
     } catch (error) {
       this.#warn(error);
@@ -217,6 +228,7 @@ export class Incarnation {
 
   async #watch(): Promise<number> {
     await watchPass(this.#options.side, this.#options.logger);
+    if (await sweepPass(this.#options.side, 1)) this.#poller.soon();
     return watchEveryMs;
   }
 
@@ -259,7 +271,13 @@ async function register({ declared, service, catalog }: WorkerOptions, session: 
   const registered: Registered[] = [];
   for (const one of declared) {
     const { name, kind, channel, policy } = one;
-    const entry = { name, kind, channel, idempotency: policy.idempotency, policy: JSON.stringify(policy) };
+    const entry = {
+      name,
+      kind,
+      channel,
+      idempotency: policy.idempotency,
+      policy: JSON.stringify(storedPolicy(policy)),
+    };
     const ids = await registerSubscription(session, entry, service);
     const contracts = await catalog.ids(one.handlers.keys(), false);
     const handlers = new Map<number, Handled>();

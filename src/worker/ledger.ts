@@ -6,13 +6,14 @@
  */
 import { groupBy } from "../core/group.js";
 import type { Batch } from "../producer/buffer.js";
-import type { Delivery, End, Hold, Part } from "../store/work.js";
+import type { Claimed, Delivery, End, Hold, Part } from "../store/work.js";
 
 interface OpenClaim {
   readonly claim: string;
   readonly token: string;
   readonly slot: number;
   readonly size: number;
+  readonly openedAt: number;
   /** Messages whose end nobody has decided yet. */
   running: number;
   nextPart: number;
@@ -50,8 +51,11 @@ export class Ledger {
     this.#endsThemselves = endsThemselves;
   }
 
-  /** Takes the deliveries of one claim in. `aside`: messages of it that the database put aside, in its first part where parts name messages. */
-  opened(deliveries: readonly Delivery[], aside = 0): void {
+  /**
+   * Takes the deliveries of one claim in. `parts` of it are written already; so many messages of it were put `aside`, of which parts tell only where
+   * they name messages.
+   */
+  opened(deliveries: readonly Delivery[], { parts = 0, aside = 0 }: Pick<Claimed, "parts" | "aside"> = {}): void {
     const hold = deliveries[0]?.hold;
     if (hold?.from !== "log") return;
     const id = BigInt(hold.claim);
@@ -60,9 +64,11 @@ export class Ledger {
       claim: hold.claim,
       token: hold.token,
       slot: hold.claimSlot,
-      size: deliveries.length + aside,
+      // Where some of it are not among these, no part stands for all.
+      size: parts + aside === 0 ? deliveries.length : Number.POSITIVE_INFINITY,
       running: deliveries.length,
-      nextPart: aside > 0 && !this.#endsThemselves ? 2 : 1,
+      openedAt: performance.now(),
+      nextPart: 1 + parts,
       succeeded: [],
       skipped: [],
     });
@@ -137,6 +143,24 @@ export class Ledger {
   get firstOpen(): bigint | undefined {
     const first = this.#open.keys().next();
     return first.done ? undefined : BigInt(first.value);
+  }
+
+  /** The claim that has been open longest with messages that run, and for how long. */
+  get slowest(): { readonly claim: string; readonly forMs: number } | undefined {
+    for (const { claim, running, openedAt } of this.#open.values()) {
+      if (running > 0) return { claim, forMs: performance.now() - openedAt };
+    }
+    return undefined;
+  }
+
+  /** So many messages leave a claim; the part that says so closes it when nothing else runs. Everything before must be drained. */
+  spilled(claim: string, count: number): Pick<Part, "claim" | "token" | "slot" | "part" | "closes"> | undefined {
+    const open = this.#open.get(claim);
+    if (open === undefined) return undefined;
+    open.running -= count;
+    const closes = open.running === 0;
+    if (closes) this.#open.delete(claim);
+    return nextPart(open, "parked", closes, []);
   }
 
   /** The newest claim there has been. */

@@ -2,12 +2,24 @@
  * When the limits of the fleet let a reader ask for messages again. The database decides; this remembers what it said, so that the reader
  * rests until then and asks for nothing.
  */
-import type { Permitted } from "../store/work.js";
+import type { Flow } from "../policies/flow.js";
+import type { Claimed, Permitted } from "../store/work.js";
+import { claimAgainAfterMs } from "./order.js";
 
 export class Permits {
   #until = 0;
   /** Permits are few: the log and what waits outside of it take turns. */
   #turn: "log" | "deferred" = "log";
+  #limited: boolean;
+
+  constructor({ fleetConcurrency, keyConcurrency, rateLimit, keyRateLimit }: Flow) {
+    this.#limited = [fleetConcurrency, keyConcurrency, rateLimit, keyRateLimit].some((limit) => limit !== undefined);
+  }
+
+  /** Whether there are limits: by the own policy, or by a newer one, as the database has said. */
+  get limited(): boolean {
+    return this.#limited;
+  }
 
   /** Milliseconds until it pays to ask; 0 for now. */
   get waitMs(): number {
@@ -23,6 +35,7 @@ export class Permits {
   told(asked: "log" | "deferred", { waitMs }: Permitted): boolean {
     this.#turn = waitMs !== undefined && asked === "log" ? "deferred" : "log";
     if (waitMs === undefined) return false;
+    this.#limited = true;
     this.#until = performance.now() + waitMs;
     return true;
   }
@@ -31,4 +44,10 @@ export class Permits {
   freed(): void {
     this.#until = 0;
   }
+}
+
+/** When to try a claim again that met another one, after an uneven pause, or a message that must wait; else undefined. */
+export function againAfterMs({ missed, blocked }: Claimed): number | undefined {
+  if (missed) return 1 + Math.random() * 4;
+  return blocked ? claimAgainAfterMs : undefined;
 }

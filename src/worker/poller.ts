@@ -78,6 +78,8 @@ export class Poller {
   #tell(readers: readonly Reader[], ready: readonly number[], due: readonly (readonly [number, number])[]): boolean {
     let nothing = true;
     for (const reader of readers) {
+      // It looks by itself when the database told it to.
+      if (reader.blocked) continue;
       if (ready.includes(reader.subscription)) {
         nothing = false;
         reader.hint();

@@ -8,17 +8,19 @@ import type { Database, OpenTransaction } from "../core/database.js";
 import { ClaimLostError, DatabaseUnavailableError, DeadlineError } from "../core/errors.js";
 import { limits } from "../core/limits.js";
 import type { CheckedPolicy } from "../policies/policy.js";
+import { type Verdict, verdictOf } from "../policies/verdicts.js";
 import { asSay, type Batch, Buffer, nothingSaid } from "../producer/buffer.js";
 import type { Catalog } from "../producer/catalog.js";
 import type { Asking } from "../producer/receipt.js";
 import type { Room } from "../producer/room.js";
 import { runSealed } from "../producer/transaction.js";
+import type { CircuitEvent } from "../store/circuit.js";
 import type { Place } from "../store/publish.js";
-import { mapped } from "../store/sqlstate.js";
-import { type Delivery, type End, endInTransaction, endStatement, type Next } from "../store/work.js";
-import { RunContext } from "./context.js";
-import type { Deadlines } from "./deadlines.js";
-import { afterFailure, afterUnknown, entryOf, failureOf, type WorkerIdentity } from "./failure.js";
+import { type Delivery, type End, endAndCommit, type Next } from "../store/work.js";
+import { type Behind, RunContext } from "./context.js";
+import type { Deadlines, Overdue } from "./deadlines.js";
+import { afterFailure, afterUnknown, entryOf, type Failure, failureOf, type WorkerIdentity } from "./failure.js";
+import { decide, withoutBreaker } from "./verdict.js";
 
 export interface Handled {
   readonly contract: AnyContract;
@@ -42,7 +44,15 @@ export type Ran =
   | { readonly kind: "succeeded"; readonly batch: Batch }
   /** Ended with its effects in the handler's own transaction; `channels` got messages. */
   | { readonly kind: "committed"; readonly channels: ReadonlySet<number> }
-  | { readonly kind: "ended"; readonly end: End; readonly error?: unknown }
+  | {
+      readonly kind: "ended";
+      readonly end: End;
+      readonly error?: unknown;
+      /** What is to be told beside the error. */
+      readonly note?: string;
+      /** What it means for the circuit, where there is one. */
+      readonly circuit?: CircuitEvent;
+    }
   /** Somebody else ended it. */
   | { readonly kind: "lost" };
 
@@ -55,8 +65,9 @@ const graceMs = 5_000;
 const longestIdleMs = 2_147_483_647;
 
 /** One run. `abort` ends it from outside: its signal fires, and its slot is free at once. */
-export class Run {
+export class Run implements Behind, Overdue {
   readonly delivery: Delivery;
+  dueAt = Number.POSITIVE_INFINITY;
   readonly #running: Running;
   readonly #handled: Handled;
   readonly #startedAt = Date.now();
@@ -64,6 +75,10 @@ export class Run {
   #abort: ((reason: Error) => void) | undefined;
   #aborted: Error | undefined;
   #released = false;
+  /** Settles when the delivery has been moved out of its claim; its end goes by the new hold. */
+  moving: Promise<void> | undefined;
+  /** The statement that ends the delivery is on its way: too late to move it. */
+  ending = false;
   #buffer: Buffer | undefined;
   /** The handler has ended, or what it says has no meaning any more. */
   #over = false;
@@ -123,7 +138,7 @@ export class Run {
   }
 
   #alone(payload: unknown): Promise<Ran> {
-    return this.#handle(() => this.#handled.handler(payload, this.#context())).then((result) => {
+    return this.#handle(() => this.#handled.handler(payload, new RunContext(this))).then((result) => {
       const said = this.#said();
       if (said === undefined && this.#handled.contract["~posthorn"].inside.result === undefined) return succeeded;
       return this.#checked(result, said);
@@ -141,21 +156,16 @@ export class Run {
     const open = await this.#running.database.begin({ idleMs: Math.min(visibilityTimeoutMs + graceMs, longestIdleMs) });
     try {
       open.onSavepoints({ mark: () => this.#buffer?.mark() ?? 0, backTo: (mark) => this.#buffer?.backTo(mark) });
-      const context = Object.defineProperty(this.#context(), "tx", { value: open.native, enumerable: true });
+      const context = Object.defineProperty(new RunContext(this), "tx", { value: open.native, enumerable: true });
       const result = await this.#handle(() => runSealed(open, async () => this.#handled.handler(payload, context)));
       const said = this.#said();
       await checkResult(this.#handled.contract, result);
       const batch = (await said?.ready(open)) ?? nothingSaid;
-      if (batch.messages.length === 0) {
-        if (this.#aborted !== undefined) throw this.#aborted;
-        await this.#endWith(open);
-      } else {
-        const { list, committed } = asSay(batch);
-        const places = await this.#end(open, list);
-        if (this.#aborted !== undefined) throw this.#aborted;
-        await open.commit();
-        committed(places);
-      }
+      if (this.moving !== undefined) await this.moving;
+      this.ending = true;
+      const { list, committed } = asSay(batch);
+      if (this.#aborted !== undefined) throw this.#aborted;
+      committed(await this.#end(open, list));
       return { kind: "committed", channels: batch.channels };
     } catch (error) {
       this.#said();
@@ -176,19 +186,9 @@ export class Run {
     }
   }
 
-  /** The end and COMMIT in one round trip. */
-  async #endWith(open: OpenTransaction): Promise<void> {
-    try {
-      await mapped(open.commit(endStatement(this.delivery, open.startedAt)));
-    } catch (error) {
-      this.#lost = error instanceof ClaimLostError;
-      throw error;
-    }
-  }
-
   async #end(open: OpenTransaction, say: string | null): Promise<readonly Place[]> {
     try {
-      return await endInTransaction(open, this.delivery, open.startedAt, say);
+      return await endAndCommit(open, this.delivery, say);
     } catch (error) {
       this.#lost = error instanceof ClaimLostError;
       throw error;
@@ -200,15 +200,32 @@ export class Run {
     await open.rollback();
   }
 
+  get reader(): string {
+    return this.#running.name;
+  }
+
+  get contract(): AnyContract {
+    return this.#handled.contract;
+  }
+
   /** Made when the handler first says something. A stray call after the end is refused by it. */
-  readonly #saying = (): Buffer => {
+  get saying(): Buffer {
     if (this.#buffer === undefined) {
       const { catalog, asking, room } = this.#running;
       this.#buffer = new Buffer(catalog, asking, `the handler of ${this.#handled.contract.name}`, room);
       if (this.#over) this.#buffer.close();
     }
     return this.#buffer;
-  };
+  }
+
+  /** Made when the handler first reads it, which may be after it should have fired. */
+  get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController();
+      if (this.#aborted !== undefined) this.#controller.abort(this.#aborted);
+    }
+    return this.#controller.signal;
+  }
 
   /** What the handler said until now, and no more. */
   #said(): Buffer | undefined {
@@ -217,27 +234,15 @@ export class Run {
     return this.#buffer;
   }
 
-  #context(): RunContext {
-    const { name, version } = this.#handled.contract;
-    return new RunContext(this.delivery, this.#running.name, { name, version }, () => this.#signalling(), this.#saying);
-  }
-
-  #signalling(): AbortController {
-    if (this.#controller === undefined) {
-      this.#controller = new AbortController();
-      if (this.#aborted !== undefined) this.#controller.abort(this.#aborted);
-    }
-    return this.#controller;
-  }
-
   /** The handler's outcome, or an error at the visibility timeout or abort. What the handler does later is nobody's. */
   #within(outcome: unknown): Promise<unknown> {
     if (this.#aborted === undefined && !isThenable(outcome)) return Promise.resolve(outcome);
     return new Promise((resolve, reject) => {
       const { deadlines } = this.#running;
-      deadlines.begin(this);
+      this.dueAt = performance.now() + deadlines.limitMs;
+      const at = deadlines.begin(this);
       const end = (): void => {
-        deadlines.end(this);
+        deadlines.end(at, this);
         // An abort from here on is none of the handler's: its outcome stands.
         this.#abort = undefined;
       };
@@ -276,17 +281,41 @@ export class Run {
     const once = policy.idempotency === "at-most-once";
     const handedBack = this.#released && error === this.#aborted;
     if (handedBack && !once) return { kind: "ended", end: released(delivery, this.#ends) };
-    const entry = entryOf(delivery, "failed", worker, this.#startedAt, failureOf(error));
+    // Before anything else looks at it: a retry function may change what it is given.
+    const failure = failureOf(error);
     if (handedBack) {
       // It has begun and may go on: nobody may run it again.
-      return {
-        kind: "ended",
-        end: { delivery, outcome: "failed", entry, next: afterUnknown(delivery, policy), ends: false },
-        error,
-      };
+      const entry = entryOf(delivery, "failed", worker, this.#startedAt, failure);
+      const end: End = { delivery, outcome: "failed", entry, next: afterUnknown(delivery, policy), ends: false };
+      return { kind: "ended", end, error };
     }
-    const next = this.#afterTrouble(error) ?? afterFailure(delivery, policy);
-    return { kind: "ended", end: { delivery, outcome: "failed", entry, next, ends: this.#ends }, error };
+    const verdict = this.#blamed ? verdictOf(error) : undefined;
+    if (verdict !== undefined) return this.#decided(verdict, error, failure);
+    const trouble = this.#afterTrouble(error);
+    const { next, note } = trouble === undefined ? afterFailure(delivery, policy, error) : { next: trouble };
+    const entry = entryOf(delivery, "failed", worker, this.#startedAt, failure, note);
+    return {
+      kind: "ended",
+      end: { delivery, outcome: "failed", entry, next, ends: this.#ends },
+      error,
+      ...(note === undefined ? {} : { note }),
+      ...(trouble === undefined ? { circuit: { failed: 1 } } : {}),
+    };
+  }
+
+  /** The handler decided by what it threw. */
+  #decided(verdict: Verdict, error: unknown, failure: Failure): Ran {
+    const { policy, worker, name } = this.#running;
+    const { delivery } = this;
+    if (verdict.kind === "open" && policy.circuitBreaker === undefined) {
+      // Branded no more: the policy decides about it.
+      return this.#failed(withoutBreaker(name, error));
+    }
+    const { outcome, next, note, circuit } = decide(delivery, policy, verdict, error);
+    const kept = outcome === "postponed" ? undefined : failure;
+    const entry = entryOf(delivery, outcome, worker, this.#startedAt, kept, note);
+    const end: End = { delivery, outcome, entry, next, ends: this.#ends };
+    return { kind: "ended", end, error, ...(note === undefined ? {} : { note }), ...(circuit ? { circuit } : {}) };
   }
 
   /** Our own trouble with the database is not the message's fault: no attempt is burnt, but it is told. */
@@ -298,6 +327,11 @@ export class Run {
     if (this.#blamed && this.#cut && crashes + 1 < limits.crashes) return { defer: { ...again, crashes: crashes + 1 } };
     return undefined;
   }
+}
+
+/** Behind the one that lies in the way of its key. It was never run. */
+export function putAside(delivery: Delivery, ends: boolean): End {
+  return { ...released(delivery, ends), outcome: "parked" };
 }
 
 /** Back into the queue, due at once, for whoever can take it; no attempt is burnt. */

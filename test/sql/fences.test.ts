@@ -1,12 +1,13 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { ClaimLostError } from "../../src/core/errors.js";
 import { forgetWorker } from "../../src/store/fleet.js";
-import { type Delivery, endInTransaction, settle, take } from "../../src/store/work.js";
+import { type Delivery, settle, take } from "../../src/store/work.js";
 import {
   claim,
   die,
   type Engine,
   end,
+  endInTransaction,
   failure,
   giveUp,
   makeQueue,
