@@ -31,11 +31,11 @@ export interface BacklogLimit {
 export interface Flow {
   /** Handlers that run at once in the whole fleet. */
   readonly fleetConcurrency?: number;
-  /** Handlers that run at once for one key in the whole fleet. */
+  /** Handlers that run at once for one key in the whole fleet. Not where order is kept per key. */
   readonly keyConcurrency?: number;
   /** How fast handlers begin in the whole fleet. */
   readonly rateLimit?: Rate;
-  /** How fast handlers begin for one key in the whole fleet. */
+  /** How fast handlers begin for one key in the whole fleet. Not where order is kept per key. */
   readonly keyRateLimit?: Rate;
 }
 
@@ -86,9 +86,16 @@ export const noBacklogLimitField = {
 
 export const flowOptions = {
   fleetConcurrency: { ...atOnce, doc: "Handlers that run at once in the whole fleet" },
-  keyConcurrency: { ...atOnce, doc: "Handlers that run at once for one key, in the whole fleet" },
+  keyConcurrency: {
+    ...atOnce,
+    doc: "Handlers that run at once for one key, in the whole fleet; not where order is kept per key",
+  },
   rateLimit: { type: "object", doc: "How fast handlers begin, in the whole fleet", fields: rate },
-  keyRateLimit: { type: "object", doc: "How fast handlers begin for one key, in the whole fleet", fields: rate },
+  keyRateLimit: {
+    type: "object",
+    doc: "How fast handlers begin for one key, in the whole fleet; not where order is kept per key",
+    fields: rate,
+  },
 } as const satisfies Fields;
 
 /** Long enough that a short pause of all workers costs nothing of the rate. */

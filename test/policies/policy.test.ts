@@ -278,6 +278,21 @@ describe("limits of the fleet", () => {
     expect(refuse({ backlogLimit: { messages: 1 } }).facts.missing).toEqual(["whenFull"]);
   });
 
+  it.each([
+    ["keyConcurrency", 2, /one of a key runs at a time there anyway/],
+    ["keyRateLimit", rate, /put aside, past its order.*rateLimit/],
+  ])("refuses %s where order is kept per key, with the reason", (name, value, why) => {
+    const error = refuse({ ordering: { per: "key", whenDead: "park" }, [name]: value });
+    expect([error.code, error.facts.path]).toEqual(["PH_OPTION_INVALID", `email.${name}`]);
+    expect(error.message).toMatch(why);
+  });
+
+  it("takes the limits of the whole fleet where order is kept per key", () => {
+    const ordering = { per: "key", whenDead: "skip" };
+    const policy = checkPolicy({ ...whole, ordering, rateLimit: rate, fleetConcurrency: 2 }, "email");
+    expect(policy).toMatchObject({ ordering, rateLimit: { ...rate, burst: 100 }, fleetConcurrency: 2 });
+  });
+
   it("refuses a full topic, because a fact cannot be refused", () => {
     const backlogLimit = { messages: 1, whenFull: "reject" };
     const error = thrown(() => checkSubscription({ topic: "orders", ...whole, backlogLimit }, "ledger"));

@@ -1,5 +1,5 @@
 /** Limits of a policy, as an application sees them, on a server and on PGlite. */
-import { command, type Policy, type Post, posthorn, retry, type Sql } from "posthorn";
+import { command, type Policy, type Post, posthorn, type QueuePolicy, retry, type Sql } from "posthorn";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { z } from "zod";
 import { silentLogger } from "../../src/core/logger.js";
@@ -29,6 +29,7 @@ async function open(kind: HomeKind): Promise<Post<Sql>> {
 }
 
 const steps = Array.from({ length: 30 }, (_, n) => ({ n, of: `key-${n % 3}` }));
+const eachThird = (key: number) => steps.map(({ n }) => n).filter((n) => n % 3 === key);
 
 describe.each(twoHomes)("on $name", { timeout: 120_000 }, (kind) => {
   test("all limits at once: everything is handled once, each key in its order, and no more at once than allowed", async () => {
@@ -79,6 +80,87 @@ describe.each(twoHomes)("on $name", { timeout: 120_000 }, (kind) => {
     await eventually(() => runs >= 15, { withinMs: 60_000 });
     await post.untilIdle();
     expect(runs).toBe(15);
+  });
+});
+
+describe.each(twoHomes)("beside other parts of a policy on $name", { timeout: 120_000 }, (kind) => {
+  test("where order is kept, limits of the fleet hold and each key stays in its order, also when some fail", async () => {
+    const post = await open(kind);
+    const handled: number[] = [];
+    let running = 0;
+    let most = 0;
+    const limited: QueuePolicy<"handler"> = {
+      ...policy,
+      ordering: { per: "key", whenDead: "park" },
+      rateLimit: { messages: 200, perMs: 1_000, burst: 5 },
+      fleetConcurrency: 2,
+    };
+    const failed = new Set<number>();
+    post.queue("steps", limited).handle(Step, async ({ n }) => {
+      running += 1;
+      most = Math.max(most, running);
+      await new Promise((resolve) => setImmediate(resolve));
+      running -= 1;
+      if (n % 7 === 0 && !failed.has(n)) {
+        failed.add(n);
+        throw new Error("the first time it fails");
+      }
+      handled.push(n);
+    });
+    await post.start();
+    await post.sendMany(Step, steps);
+    await eventually(() => handled.length >= steps.length, { withinMs: 60_000 });
+    await post.untilIdle();
+    expect(most).toBeLessThanOrEqual(2);
+    for (const key of [0, 1, 2]) expect(handled.filter((n) => n % 3 === key)).toEqual(eachThird(key));
+  });
+
+  test("a circuit opens, tries one message with a permit and closes, and everything is handled within the limits", async () => {
+    const post = await open(kind);
+    const handled = new Set<number>();
+    let failures = 0;
+    const limited: QueuePolicy<"handler"> = {
+      ...policy,
+      retry: retry.fixed({ attempts: 10, delayMs: 10 }),
+      circuitBreaker: { failures: 3, windowMs: 60_000, openMs: 50 },
+      rateLimit: { messages: 200, perMs: 1_000, burst: 5 },
+      keyConcurrency: 1,
+    };
+    post.queue("steps", limited).handle(Step, ({ n }) => {
+      if (failures < 5) {
+        failures += 1;
+        throw new Error("down");
+      }
+      handled.add(n);
+    });
+    await post.start();
+    await post.sendMany(Step, steps);
+    await eventually(() => handled.size >= steps.length, { withinMs: 60_000 });
+    expect(failures).toBe(5);
+  });
+
+  test("in transaction mode short runs keep to one at once in the fleet, and each is handled once", async () => {
+    const post = await open(kind);
+    const begun: number[] = [];
+    const limited: QueuePolicy<"transaction"> = {
+      ...policy,
+      idempotency: "transaction",
+      rateLimit: { messages: 100, perMs: 1_000, burst: 1 },
+      fleetConcurrency: 1,
+    };
+    let running = 0;
+    post.queue("steps", limited).handle(Step, async ({ n }, { tx }) => {
+      running += 1;
+      expect(running).toBe(1);
+      await tx.query("select 1");
+      begun.push(n);
+      running -= 1;
+    });
+    await post.start();
+    await post.sendMany(Step, steps);
+    await eventually(() => begun.length >= steps.length, { withinMs: 60_000 });
+    await post.untilIdle();
+    expect([...begun].sort((a, b) => a - b)).toEqual(steps.map(({ n }) => n));
   });
 });
 
