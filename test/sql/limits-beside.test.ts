@@ -104,7 +104,7 @@ test("the same holds for a retry that is tried: with a permit, one, and its hold
   const { deliveries } = await claim(reader);
   expect(deliveries).toHaveLength(2);
   const ends = deliveries.map((delivery) => end(delivery, "failed", retryNow));
-  await settle(engine.db, [part(deliveries, 1, "failed", true)], ends, []);
+  await settle(engine.db, [part(deliveries, 1, "failed", true)], ends, null);
   await tellCircuit(engine.db, reader.subscription, [{ failed: 3 }]);
   await mayTry(reader);
   const refused = await taken(reader);
@@ -138,7 +138,7 @@ test("where order is kept a claim takes no more than the rate and the fleet let 
     if (a1 === undefined || b1 === undefined || a2 === undefined) throw new Error("three were claimed");
     const ends = [a1, a2].map((delivery) => end(delivery, "failed", retryNow));
     const parts = [part([b1], 1, "succeeded", false), part([a1, a2], 2, "failed", true)];
-    await settle(engine.db, parts, ends, []);
+    await settle(engine.db, parts, ends, null);
     await passes(reader);
     await say(reader, "a3 d1 d2");
     expect(shown(await claim(reader))).toBe("c1");
