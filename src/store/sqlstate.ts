@@ -27,7 +27,8 @@ export const sqlStates = {
 const abortedState = "25P02";
 
 const advice: Partial<Record<ErrorCode, string>> = {
-  PH_DATABASE_MOVED: "Do not work on a restored copy: moving between servers needs a rebase, which is not built yet.",
+  PH_DATABASE_MOVED:
+    "Nothing was written. Do not work on a restored copy: moving between servers needs a rebase, which is not built yet.",
   PH_POSITION_LOST: "Restore the tables posthorn.lane and posthorn.tick_*; nothing is delivered until then.",
   PH_TRANSACTION_ABORTED:
     "Nothing of this transaction was stored: a statement before this had failed and its error was swallowed. Let the error out, or use a savepoint around a statement that may fail.",
