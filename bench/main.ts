@@ -18,6 +18,7 @@ import { latency } from "./rows/latency.js";
 import { memoryAtDefaults, million } from "./rows/million.js";
 import { order } from "./rows/order.js";
 import { bulkPublish, publishInTransaction } from "./rows/publish.js";
+import { rateLimit } from "./rows/rate-limit.js";
 import { rescueAfterKill } from "./rows/rescue.js";
 import { table } from "./table.js";
 
@@ -36,6 +37,7 @@ const rows: readonly Row[] = [
   memoryAtDefaults,
   fanOut,
   order,
+  rateLimit,
 ];
 const known = rows.flatMap(({ names }) => names);
 

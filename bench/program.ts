@@ -17,6 +17,7 @@ export interface Program<C extends Calls<C>> {
 export type ProgramName =
   | "drainer"
   | "holder"
+  | "limited"
   | "message-receiver"
   | "message-sender"
   | "notify-receiver"

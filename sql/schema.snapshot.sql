@@ -8,9 +8,30 @@ table alert.raised_at timestamp with time zone not null default clock_timestamp(
 table alert.resolved_at timestamp with time zone
 table alert.value bigint not null
 table alert.threshold bigint not null
+type allowance.subscription integer
+type allowance.permits integer
+type allowance.crowded boolean
+type allowance.at timestamp with time zone
+type allowance.tat timestamp with time zone
+type allowance.gap_ms double precision
+type allowance.burst integer
+type allowance.key_concurrency integer
+type allowance.key_gap_ms double precision
+type allowance.key_burst integer
+type allowance.n bigint
+type allowance.open_claims bigint[]
+type allowance.looked_upto bigint[]
+type allowance.open_keys jsonb
 table attendance.worker bigint not null
 table attendance.subscription integer not null
 table attendance.contracts integer[] not null
+type backlog_known.backlog bigint
+type backlog_known.age_ms double precision
+table backlog_limit.channel integer not null
+table backlog_limit.subscription integer not null
+table backlog_limit.messages bigint not null
+table backlog_limit.when_full text not null
+table backlog_limit.wait_ms double precision not null
 type batch.ids bigint[]
 type batch.slots smallint[]
 type batch.items text
@@ -327,6 +348,13 @@ table invalid.headers json
 table invalid.published_at timestamp with time zone not null
 table invalid.history json not null
 table invalid.place bigint
+table key_permit.subscription integer not null
+table key_permit.key text not null
+table key_permit.tat timestamp with time zone not null
+table key_permit.line_end timestamp with time zone not null
+type key_room.room integer
+type key_room.tat timestamp with time zone
+type key_room.line_end timestamp with time zone
 table lane.subscription integer not null
 table lane.lane integer not null
 table lane.slot smallint not null
@@ -425,6 +453,11 @@ table migration.applied_at timestamp with time zone not null default clock_times
 table parked_key.subscription integer not null
 table parked_key.key text not null
 table parked_key.parked_at timestamp with time zone not null default clock_timestamp()
+table permit.subscription integer not null
+table permit.n bigint not null
+table permit.tat timestamp with time zone not null
+table permit.open_claims bigint[] not null
+table permit.looked_upto bigint[] not null
 type position.slot smallint
 type position.n bigint
 type position.floor bigint
@@ -450,6 +483,15 @@ table ring.slot smallint not null
 table ring.system_identifier bigint not null
 table ring.database oid not null
 table ring.first_id bigint not null
+table run_limit.subscription integer not null
+table run_limit.rate_messages double precision
+table run_limit.rate_ms double precision
+table run_limit.rate_burst integer
+table run_limit.fleet_concurrency integer
+table run_limit.key_rate_messages double precision
+table run_limit.key_rate_ms double precision
+table run_limit.key_rate_burst integer
+table run_limit.key_concurrency integer
 table schedule.name text not null
 table schedule.revision bigint not null default nextval('posthorn.schedule_revision'::regclass)
 table schedule.cron text not null
@@ -543,6 +585,7 @@ table subscription.created_at timestamp with time zone not null default clock_ti
 table subscription.declared_at timestamp with time zone
 table subscription.has_breaker boolean not null generated default ((policy ->> 'circuitBreaker'::text) IS NOT NULL)
 table subscription.ordering text
+table subscription.limited boolean not null default false
 type tick.id bigint
 type tick.ceiling_id bigint
 type tick.snapshot pg_snapshot
@@ -608,6 +651,11 @@ constraint alert_subscription_fkey on posthorn.alert FOREIGN KEY (subscription) 
 constraint attendance_pkey on posthorn.attendance PRIMARY KEY (worker, subscription)
 constraint attendance_subscription_fkey on posthorn.attendance FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint attendance_worker_fkey on posthorn.attendance FOREIGN KEY (worker) REFERENCES posthorn.worker(id) ON DELETE CASCADE
+constraint backlog_limit_channel_fkey on posthorn.backlog_limit FOREIGN KEY (channel) REFERENCES posthorn.channel(id)
+constraint backlog_limit_messages_check on posthorn.backlog_limit CHECK (((messages >= 1) AND (messages <= 1000000000)))
+constraint backlog_limit_pkey on posthorn.backlog_limit PRIMARY KEY (channel)
+constraint backlog_limit_subscription_fkey on posthorn.backlog_limit FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
+constraint backlog_limit_when_full_check on posthorn.backlog_limit CHECK ((when_full = ANY (ARRAY['reject'::text, 'wait'::text])))
 constraint cancel_mark_pkey on posthorn.cancel_mark PRIMARY KEY (subscription, message)
 constraint cancel_mark_subscription_fkey on posthorn.cancel_mark FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint cancel_request_pkey on posthorn.cancel_request PRIMARY KEY (subscription, message)
@@ -641,12 +689,16 @@ constraint installation_singleton_check on posthorn.installation CHECK (singleto
 constraint invalid_pkey on posthorn.invalid PRIMARY KEY (id)
 constraint invalid_subscription_fkey on posthorn.invalid FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint invalid_subscription_message_key on posthorn.invalid UNIQUE (subscription, message)
+constraint key_permit_pkey on posthorn.key_permit PRIMARY KEY (subscription, key)
+constraint key_permit_subscription_fkey on posthorn.key_permit FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint lane_pkey on posthorn.lane PRIMARY KEY (subscription, lane)
 constraint lane_subscription_fkey on posthorn.lane FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint maintenance_pkey on posthorn.maintenance PRIMARY KEY (name)
 constraint migration_pkey on posthorn.migration PRIMARY KEY (n)
 constraint parked_key_pkey on posthorn.parked_key PRIMARY KEY (subscription, key)
 constraint parked_key_subscription_fkey on posthorn.parked_key FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
+constraint permit_pkey on posthorn.permit PRIMARY KEY (subscription, n)
+constraint permit_subscription_fkey on posthorn.permit FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint progress_pkey on posthorn.progress PRIMARY KEY (subscription, message)
 constraint progress_subscription_fkey on posthorn.progress FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint result_pkey on posthorn.result PRIMARY KEY (subscription, message)
@@ -654,6 +706,8 @@ constraint result_subscription_fkey on posthorn.result FOREIGN KEY (subscription
 constraint ring_pkey on posthorn.ring PRIMARY KEY (singleton)
 constraint ring_singleton_check on posthorn.ring CHECK (singleton)
 constraint ring_slot_check on posthorn.ring CHECK (((slot >= 1) AND (slot <= 8)))
+constraint run_limit_pkey on posthorn.run_limit PRIMARY KEY (subscription)
+constraint run_limit_subscription_fkey on posthorn.run_limit FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint schedule_check on posthorn.schedule CHECK (((payload IS NULL) = (function IS NOT NULL)))
 constraint schedule_contract_fkey on posthorn.schedule FOREIGN KEY (contract) REFERENCES posthorn.contract(id)
 constraint schedule_jitter_ms_check on posthorn.schedule CHECK ((jitter_ms >= 0))
@@ -681,6 +735,7 @@ CREATE UNIQUE INDEX alert_open ON posthorn.alert USING btree (subscription, name
 CREATE UNIQUE INDEX alert_pkey ON posthorn.alert USING btree (id)
 CREATE UNIQUE INDEX attendance_pkey ON posthorn.attendance USING btree (worker, subscription)
 CREATE INDEX attendance_subscription ON posthorn.attendance USING btree (subscription)
+CREATE UNIQUE INDEX backlog_limit_pkey ON posthorn.backlog_limit USING btree (channel)
 CREATE UNIQUE INDEX cancel_mark_pkey ON posthorn.cancel_mark USING btree (subscription, message)
 CREATE UNIQUE INDEX cancel_request_pkey ON posthorn.cancel_request USING btree (subscription, message)
 CREATE INDEX cancelled_kept ON posthorn.cancelled USING btree (keep_until)
@@ -726,6 +781,7 @@ CREATE INDEX dead_letter_by_place ON posthorn.dead_letter USING btree (subscript
 CREATE INDEX dead_letter_kept ON posthorn.dead_letter USING btree (keep_until)
 CREATE UNIQUE INDEX dead_letter_pkey ON posthorn.dead_letter USING btree (id)
 CREATE UNIQUE INDEX dead_letter_subscription_message_key ON posthorn.dead_letter USING btree (subscription, message)
+CREATE INDEX deferred_by_key ON posthorn.deferred USING btree (subscription, key, message) WHERE ((token IS NULL) AND (key IS NOT NULL))
 CREATE INDEX deferred_by_place ON posthorn.deferred USING btree (subscription, key, place) WHERE (place IS NOT NULL)
 CREATE INDEX deferred_due ON posthorn.deferred USING btree (subscription, due_at) WHERE (token IS NULL)
 CREATE INDEX deferred_held ON posthorn.deferred USING btree (worker) WHERE (token IS NOT NULL)
@@ -746,6 +802,8 @@ CREATE UNIQUE INDEX installation_pkey ON posthorn.installation USING btree (sing
 CREATE INDEX invalid_by_place ON posthorn.invalid USING btree (subscription, key, place) WHERE (place IS NOT NULL)
 CREATE UNIQUE INDEX invalid_pkey ON posthorn.invalid USING btree (id)
 CREATE UNIQUE INDEX invalid_subscription_message_key ON posthorn.invalid USING btree (subscription, message)
+CREATE INDEX key_permit_idle ON posthorn.key_permit USING btree (GREATEST(tat, line_end))
+CREATE UNIQUE INDEX key_permit_pkey ON posthorn.key_permit USING btree (subscription, key)
 CREATE UNIQUE INDEX lane_pkey ON posthorn.lane USING btree (subscription, lane)
 CREATE UNIQUE INDEX maintenance_pkey ON posthorn.maintenance USING btree (name)
 CREATE INDEX message_1_by_id ON posthorn.message_1 USING btree (channel, lane, id)
@@ -766,10 +824,12 @@ CREATE INDEX message_8_by_id ON posthorn.message_8 USING btree (channel, lane, i
 CREATE INDEX message_8_by_xid ON posthorn.message_8 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id)
 CREATE UNIQUE INDEX migration_pkey ON posthorn.migration USING btree (n)
 CREATE UNIQUE INDEX parked_key_pkey ON posthorn.parked_key USING btree (subscription, key)
+CREATE UNIQUE INDEX permit_pkey ON posthorn.permit USING btree (subscription, n)
 CREATE UNIQUE INDEX progress_pkey ON posthorn.progress USING btree (subscription, message)
 CREATE INDEX result_kept ON posthorn.result USING btree (keep_until)
 CREATE UNIQUE INDEX result_pkey ON posthorn.result USING btree (subscription, message)
 CREATE UNIQUE INDEX ring_pkey ON posthorn.ring USING btree (singleton)
+CREATE UNIQUE INDEX run_limit_pkey ON posthorn.run_limit USING btree (subscription)
 CREATE INDEX schedule_due ON posthorn.schedule USING btree (due_at)
 CREATE UNIQUE INDEX schedule_pkey ON posthorn.schedule USING btree (name)
 CREATE UNIQUE INDEX settlement_1_by_part ON posthorn.settlement_1 USING btree (claim, part)
@@ -812,21 +872,34 @@ sequence worker_id_seq bigint start 1 increment 1 cache 1
 -- enumerations and domains
 enum idempotency (transaction, handler, at-most-once)
 enum kind (command, event)
-enum outcome (succeeded, failed, crashed, released, rejected, invalid, skipped, begun, unknown, postponed, parked)
+enum outcome (succeeded, failed, crashed, released, rejected, invalid, skipped, begun, unknown, postponed, parked, throttled)
 
 -- functions
+function add_backlog(p_channel integer, p_messages bigint) returns void plpgsql volatile body 5527102d7ee41b35d266fb1c0c29cefd
+function admit(p_allow posthorn.allowance, p_ids bigint[], p_contracts integer[]) returns bigint[] plpgsql volatile body 006d85683cef4782fa336bea1d7e2e5e
 function after_crash(p_worker posthorn.worker, p_subscription posthorn.subscription, p_begun_at timestamp with time zone, p_row posthorn.deferred, p_unknown boolean, p_blamed boolean) returns void plpgsql volatile body 7ce05a552710bb0d74f68cae24da771b
 function alert_rules() returns TABLE(subscription integer, subscription_name text, name text, value bigint, threshold bigint) sql volatile body 859a988582da99461cfb5da858b1cc5c
+function allow(p_subscription integer, p_limit integer) returns posthorn.allowance plpgsql volatile body 6506ffabfeb12a8ef94fca72dd19dee2
 function append(p_messages json) returns json plpgsql volatile body c57753e3309dc6ad9a54d8e8387f1f6d
 function append_list_of(p_slot smallint, p_messages json) returns json plpgsql volatile body d1f8f8990141588008c2f4c80884ce43
 function append_of(p_slot smallint, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json) returns bigint[] plpgsql volatile body 45c5f06c2abd999e6d4a936ed3757d77
 function append_one_of(p_slot smallint, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json) returns bigint plpgsql volatile body baf52d5a32b83c756a451f771df5db37
+function backlog_known(p_channel integer) returns posthorn.backlog_known plpgsql volatile body 328f71be6b694ef7e3ffd7b93adea14b
+function backlog_limits() returns json sql stable body c9a067feb9f64929fe4a2e57d89961a8
+function backlog_now(p_limit posthorn.backlog_limit, p_more bigint) returns bigint plpgsql volatile body 7c42666eada6d4bd47246d1c9b3e555e
+function backlog_recount_ms(p_backlog bigint) returns double precision plpgsql immutable body 1b9d10c2b389c71eb7f3f9ea1a730ab4
+function backlog_retry_ms(p_limit posthorn.backlog_limit, p_backlog bigint) returns integer plpgsql volatile body 86356770a56817cb886193df126aac90
+function backlog_share(p_messages bigint) returns bigint plpgsql immutable body 53404e2294890b779f0597c67d1495c1
+function backlog_tenths() returns bigint plpgsql volatile body f90a4bfd1d68e5f23b08c33c2f1440ff
+function begin_and_line_up(p_allow posthorn.allowance, p_key text, p_room posthorn.key_room, p_begins integer, p_waits integer) returns timestamp with time zone plpgsql volatile body 5a7a822c2d32c7e642463b1cdc008720
 function by_slot(p_signature text, p_returns text, p_body text) returns void plpgsql volatile body 7bc1910ed31bb853ca2410e5b838a4d1
 function cancel(message text, by text DEFAULT NULL::text) returns text sql volatile body 57cff3bfb1c055aa54af69db5ea78c34
 function cancel_instead(p_row posthorn.deferred, p_next json) returns boolean plpgsql volatile body 37cc41302c908f7f3b60a421c38eb6c2
 function cancel_message(p_public text, p_by text) returns text plpgsql volatile body 672b0a547510d307d60bd88769b8fbb1
 function cancel_requests(p_worker bigint) returns json plpgsql volatile body c6b9156db38cdfd2b7dba26bbcbd6294
 function cancel_waiting(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint, p_by text) returns boolean plpgsql volatile body 4aced6172af6075a9858b5df4cf2e94f
+function candidates(p_allow posthorn.allowance) returns integer plpgsql immutable body 07f6035824146fe7461a9c58f464c210
+function check_backlog(p_channel integer, p_messages bigint DEFAULT 1) returns void plpgsql volatile body 183e454c6d8f237fe8dae0dd1b99976a
 function check_contract(p_name text, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_by text, p_new_kind posthorn.kind, p_new_channel text, p_new_keyed boolean, p_new_owner text, p_new_by text) returns void plpgsql volatile body 5fb3f1c89921a286386337222d33b1e9
 function check_parted(p_end json, p_outcome posthorn.outcome) returns void plpgsql volatile body cbb3a32a1a53b567a3a6a392fcd4ffdc
 function circuit_after(p_row posthorn.circuit, p_event json, p_breaker json, p_now timestamp with time zone) returns posthorn.circuit plpgsql volatile body 55346ec296fbc8058e40a2f014658c06
@@ -836,11 +909,14 @@ function circuit_hear(p_subscription integer, p_events json) returns json plpgsq
 function circuit_of(p_subscription integer) returns json sql stable body e057922bc09251405e8829a3586873be
 function circuit_opened(p_row posthorn.circuit, p_open_ms bigint, p_now timestamp with time zone) returns posthorn.circuit plpgsql volatile body 3191439004df3f62ba80901751bf8423
 function claim(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body f6f33e53ea2b71d750bb88c16f6982f9
-function claim_guarded(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body a3a636915d072995b974402aa0c69c5b
+function claim_guarded(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_limited boolean) returns text plpgsql volatile body 392e605869a5a04efe08c27c218c7d07
+function claim_limited(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body 9b016fda03d6f1b1be84b75d3f7626d0
 function claim_of(p_slot smallint, p_claim bigint) returns posthorn.claim_1 plpgsql volatile body 22dfaece68090d24c642eb5bf8690ea6
+function claims_after_of(p_slot smallint, p_subscription integer, p_lane integer, p_n bigint, OUT ids bigint[], OUT newest bigint) returns record plpgsql volatile body d4f1a5a025418d56a5a1f4a3447d5a75
 function conclude(p_parts json, p_ends json DEFAULT NULL::json, p_say json DEFAULT NULL::json) returns json plpgsql volatile body 11196873e66af3dfec56ad3859183180
 function conclude_one(p_end json) returns void plpgsql volatile body d058dc33a59fb0557b5af05b48276d19
 function count_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone) returns record plpgsql volatile body e9b23776fe9e2cb428c82ec39f10bb06
+function count_backlog(p_limit posthorn.backlog_limit) returns bigint plpgsql volatile set enable_seqscan=off, enable_bitmapscan=off, enable_sort=off body 63bb08d2baf305177cc23f02132f9a23
 function count_between(p_channel integer, p_lane integer, p_after bigint, p_before bigint, p_limit integer) returns bigint plpgsql stable body a15af6a5ae30539490e60ad9aa183917
 function crossed_alerts() returns json sql volatile body 179bec7775391ee3cf53ef271498fd0c
 function dead_workers() returns TABLE(worker bigint, why text) sql volatile body 0167eca641aa5f830d5a654f946ace27
@@ -859,12 +935,16 @@ function error_groups(p_filter json, p_limit integer, p_read integer) returns js
 function fate_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8, OUT state text, OUT at timestamp with time zone, OUT delivery integer, OUT outcome text, OUT worker bigint, OUT lane_at posthorn."position") returns record plpgsql stable body 5207d757b090f7c806e23eec68052566
 function fire_schedule(p_name text, p_revision bigint, p_next timestamp with time zone, p_upcoming timestamp with time zone, p_due timestamp with time zone, p_messages json) returns json plpgsql volatile body 07696299b0ab160dd63ba2e8b48f9a95
 function fire_schedules(p_list json) returns json plpgsql volatile body 17215d2963d7717e5298e2069b075edd
+function first_permit(p_subscription integer) returns posthorn.permit plpgsql volatile body 180b155f407130678ade46a42bf12f5e
 function fleet() returns json sql volatile body 59e8767873782d9bf37c43105d8f8d83
 function follow(p_row posthorn.deferred, p_outcome posthorn.outcome, p_next json) returns void plpgsql volatile body b26e3830acada427fd02aedfc1e71123
+function forget_keys(p_limit integer) returns void plpgsql volatile body e101173205ccefa3472c1a34c878f58a
 function forget_steps(p_subscription integer, p_message bigint) returns void plpgsql volatile body 8db20fdb26a563963bed86c433ca16df
 function forget_worker(p_worker bigint) returns void plpgsql volatile body 747f59704892b8f60d61f8f335ab1dbd
 function gauges(p_limit integer) returns TABLE(subscription integer, backlog bigint, age_ms bigint, running bigint, dead_letters bigint, invalid bigint, workers bigint, retrying bigint) sql volatile body e36452fc4aebf2dc44cb29dd915ba04a
+function grant_backlog(p_channel integer, p_messages bigint, p_spent bigint) returns json plpgsql volatile body b840daad13c04809b5a289f58ca03b00
 function has_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint) returns boolean plpgsql volatile body f5b4a41f2c2c433cab905a68f2dd999c
+function has_ended_of(p_slot smallint, p_subscription integer, p_message bigint) returns boolean plpgsql volatile body e82c1875aecca6c8b85b1b4d99ba226c
 function heartbeat(p_worker bigint, p_oldest bigint) returns boolean plpgsql volatile body ce5493e45a1b35d44e1f59643da0372d
 function hold_worker(p_worker bigint) returns void plpgsql volatile body 94b17904c392ef261e73a15c93e3859c
 function holds_of(p_slot smallint, p_claim bigint, p_token bigint, p_message bigint) returns boolean plpgsql volatile body 86ee36e8177cdb5397a5a246f287fe2a
@@ -874,11 +954,13 @@ function in_order(p_slots smallint[], p_subscription integer, p_channel integer,
 function is_behind(p_subscription integer, p_key text, p_place bigint) returns boolean plpgsql volatile body 6753317ab5fc0eadd91c33788006d039
 function is_here(p_system bigint, p_database oid) returns boolean plpgsql stable body 16a0db71ec3efe97dcc917747ca8029e
 function is_locked(p_key bigint) returns boolean sql volatile body 575a69e2ddf3ae9bcdad10052c30896e
+function is_open_of(p_slot smallint, p_claim bigint) returns boolean plpgsql volatile body af9c70c891a1551b88860554c22d41b8
 function is_passed(p_at posthorn."position", p_id bigint, p_xid xid8) returns boolean plpgsql stable body a11bad2d942a77a6eb9abe2f9d9f9115
 function is_probed(p_row posthorn.circuit, p_now timestamp with time zone) returns boolean plpgsql volatile body 816a4eebf351690b3091c6732604271e
 function is_ready(p_ring posthorn.ring, p_subscription integer, p_lane integer, p_channel integer) returns boolean plpgsql volatile body e937849824d67c922bb07baa2a2a2a20
 function item(p_id bigint, p_nonce bigint, p_slot smallint, p_contract integer, p_key text, p_payload json, p_headers json, p_published_at timestamp with time zone) returns text sql stable body dd8de6cf3dfabb19185618a01e21d500
 function keep_result(p_subscription integer, p_message bigint, p_nonce bigint, p_result json) returns void plpgsql volatile body bcbb4590fc547c0198da7a512896c342
+function key_room(p_allow posthorn.allowance, p_key text, p_in_line boolean) returns posthorn.key_room plpgsql volatile body 8563c03572c2fd57938164fcca96a51d
 function keys_of(p_slot smallint, p_channel integer, p_lane integer, p_ids bigint[]) returns text[] plpgsql volatile body ad9b016a4327e3efa3bffba35c641bdc
 function late_page(p_slots smallint[], p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer) returns posthorn.batch plpgsql volatile body 6d0980cda440b369328d3a86af22b86b
 function late_page_of(p_slot smallint, p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer) returns posthorn.batch plpgsql volatile body b226441705020635c1d44aafddc7e8ff
@@ -887,9 +969,12 @@ function late_xids_of(p_slot smallint, p_channel integer, p_lane integer, p_floo
 function letters(p_filter json, p_limit integer) returns json plpgsql stable body 4e32a2a9ca1677328712eef548b0a9f1
 function letters_count(p_filter json) returns json plpgsql stable body 7e275f7e4228432883825a825ec7308c
 function letters_where(p_filter json) returns text sql immutable body b95ad13e669d93a696588755cab5f05e
+function limits_now(p_subscription text) returns json plpgsql stable body ab8ec7fa5e3251f909bb34c1836183d3
+function line_step_ms(p_allow posthorn.allowance) returns double precision plpgsql immutable body e9a49f8645e49d86dbf2a69117553c46
 function list_schedules(p_late_ms integer) returns json plpgsql volatile body ec690025089145805668077af32ef120
 function lock_key(p_purpose text, p_a bigint DEFAULT 0, p_b bigint DEFAULT 0) returns bigint plpgsql immutable body cf8a56d16f5730e54e09c24ed2dabe98
 function log_status(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8) returns json sql stable body f796f0f31001bcbcee77990df04d0ef3
+function look_at_claims(p_allow posthorn.allowance) returns posthorn.allowance plpgsql volatile body b736a349bf362381ea37c4b633d976e7
 function merged(p_slots smallint[], p_batches posthorn.batch[], p_limit integer) returns posthorn.batch plpgsql volatile body b8af85c01aab2eb1107aab26a92333f0
 function message_of(p_slot smallint, p_channel integer, p_lane integer, p_id bigint) returns posthorn.stored plpgsql volatile body d19f9afe3b1a061c56c9698e0ae75d33
 function message_status(p_public text) returns json plpgsql stable body 082515805d888cb8718360e6794b2b72
@@ -906,6 +991,7 @@ function open_claims() returns SETOF posthorn.claim_1 sql volatile body 50919d76
 function open_claims_of(p_slot smallint, p_worker bigint, p_from bigint, p_limit integer) returns SETOF posthorn.claim_1 plpgsql volatile body 1456df34dff3056a06e3c2ace1c50831
 function open_keys(p_slots smallint[], p_subscription integer, p_lane integer, OUT keys bigint[], OUT open_from bigint, OUT unknown boolean) returns record plpgsql volatile body e2cddf56f10bc350bbb49b960f4a392a
 function open_keys_of(p_slot smallint, p_subscription integer, p_lane integer, OUT keys bigint[], OUT open_from bigint, OUT unknown boolean) returns record plpgsql volatile body 197979e639a5d2b648fdbef3c5d4f51c
+function open_runs(p_allow posthorn.allowance, p_keys boolean) returns TABLE(key text) plpgsql volatile body 7af373cdad928d722ad6b5fea24bc29c
 function open_slot(p_home text) returns smallint plpgsql volatile body e22bd2fb474175c0b6fcaa6611f53067
 function order_ends(p_subscription integer) returns void plpgsql volatile body 575c8f1e753c0ed1c948e18eb9256c7a
 function own_transaction(p_durable boolean) returns posthorn.ring plpgsql volatile body f2d650fde71f3f03d81f8cac7c96c375
@@ -921,6 +1007,7 @@ function promote_key(p_subscription integer, p_key text) returns integer plpgsql
 function prune(p_every_ms integer, p_limit integer) returns integer plpgsql volatile body 12b5c5380f848d3f43a1c5743f8694e6
 function public_id(p_id bigint, p_nonce bigint) returns text sql immutable body 5069506832cd976835edb476b9c2a329
 function publish(name text, payload json, key text DEFAULT NULL::text, headers json DEFAULT NULL::json) returns text sql volatile body 1210d20fcb52b02a93c3a83baffb2c27
+function put_aside(p_allow posthorn.allowance, p_claim json, p_lane integer, p_worker bigint, OUT items text, OUT kept integer, OUT parts integer) returns record plpgsql volatile body fdd2038d56cb461f03586cc87f84e74a
 function put_aside_of(p_slot smallint, p_subscription integer, p_channel integer, p_lane integer, p_ids bigint[]) returns void plpgsql volatile body fb61307a136399d6e8bf26725d1d82b3
 function raise_lost(p_what json) returns void plpgsql volatile body 6a8b885b7b2c1c4438671dc611452c13
 function random_bigint() returns bigint sql volatile body dd887409346f69fbc8358359170ee317
@@ -930,7 +1017,7 @@ function record_step(p_worker bigint, p_subscription integer, p_message bigint, 
 function redrive(p_filter json, p_by text, p_limit integer) returns json plpgsql volatile body 3dfc68e55a139a028702683d764c7239
 function register_channel(p_kind posthorn.kind, p_name text) returns integer plpgsql volatile body 0319587c3f81922c5657b5b5f21e149c
 function register_contract(p_name text, p_version integer, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_service text, p_publishes boolean) returns json plpgsql volatile body b6a5f33551dff4ab902598a08015c2e0
-function register_subscription(p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text) returns json plpgsql volatile body cc36e6bf7b0e020bf00a836490ed837f
+function register_subscription(p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text) returns json plpgsql volatile body ddf59e7040f4ca6deb27b054033dbd82
 function register_worker(p_service text, p_host text, p_pid integer, p_timeout_ms integer, p_session_key bigint, p_backends json, p_attends json) returns bigint plpgsql volatile body e20427705b40fe72689b36e5d395d9d5
 function registered() returns json sql stable body 2baa93f8e03181b2d9b274ca1fff9ae9
 function remove_schedule(p_name text) returns boolean plpgsql volatile body f4fbdba0b5b9ba91dd0cbd679cda37f1
@@ -939,9 +1026,13 @@ function rescue(p_limit integer) returns json plpgsql volatile body f4a19a9c2344
 function rescue_claim(p_worker posthorn.worker, p_claim posthorn.claim_1) returns integer plpgsql volatile body f9d59dcb247e38fa198b540e1c4d50c8
 function rescue_deferred(p_worker posthorn.worker) returns integer plpgsql volatile body 262890839660fbdb57cf36548a205527
 function rescue_worker(p_worker posthorn.worker, p_limit integer, OUT claims integer, OUT messages integer, OUT done boolean) returns record plpgsql volatile body 34b0942bda0770e461824a4ab0ad1563
-function said(p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json) returns text plpgsql volatile body 7134bef6267f35fea8229ccf8307a44e
+function room_at(p_tat timestamp with time zone, p_at timestamp with time zone, p_gap_ms double precision, p_burst integer) returns integer plpgsql immutable body a385f8d45e26295243066dfa45e083c8
+function said(p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json) returns text plpgsql volatile body 0865c60f4f2e388591b2e88318d19ca2
 function schedule_now(p_name text) returns json plpgsql volatile body 52d0474314c408a708ecc05ae41fe636
 function send(name text, payload json, key text DEFAULT NULL::text, headers json DEFAULT NULL::json) returns text sql volatile body 0f70605f72183790da1af265d424c753
+function set_backlog(p_channel integer, p_backlog bigint) returns void plpgsql volatile body 9be638d6cc0293fb534b235b5abfc13a
+function set_backlog_limit(p_subscription integer, p_policy json) returns void plpgsql volatile body 4cf2b33324643b49fecc619156b7ff9f
+function set_limits(p_subscription integer, p_policy json) returns void plpgsql volatile body 36795627b850f8464ab8c422481368fd
 function settle(p_parts json, p_ends json, p_say json) returns json plpgsql volatile body 8d7329b8371c7c98220ba03f3305d393
 function settle_part_of(p_slot smallint, p_claim bigint, p_token bigint, p_part integer, p_outcome posthorn.outcome, p_closes boolean, p_messages bigint[]) returns boolean plpgsql volatile body affc66c5e926192c36fdc0a4f095bd1f
 function slot_for_end(p_row posthorn.deferred) returns smallint plpgsql volatile body e0c2979b3aa1aa7510addbbea338e419
@@ -951,17 +1042,22 @@ function steps_of(p_subscription integer, p_message bigint) returns json plpgsql
 function sweep_cancel_requests(p_limit integer) returns void plpgsql volatile body cc4606c1a394ea861a07a3d4519bd47b
 function sweep_keys(p_limit integer) returns json plpgsql volatile body a97b6596d42ac882c2cf0423144be82f
 function sweep_steps(p_limit integer, p_every_ms integer) returns json plpgsql volatile body 1e77009cc4664370f8d6f7dbec69f072
-function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body bfc96934d0feaf4563821934005bc94f
+function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body c9705ea3e3299c0cc1be0cdc50ccbcb4
 function take_letters(p_filter json, p_limit integer) returns SETOF posthorn.deferred plpgsql volatile body 636a382421d37862fef275f6d32a2948
+function tat_from(p_tat timestamp with time zone, p_at timestamp with time zone, p_gap_ms double precision, p_burst integer) returns timestamp with time zone plpgsql immutable body df7df8c3ae305e48de624b2555658983
 function tick_of(p_slot smallint, p_id bigint) returns posthorn.tick plpgsql volatile body b42d63568f4791a19b26e8ab22275e79
 function turn_of(p_row posthorn.deferred) returns posthorn.deferred plpgsql volatile body 862054950605c5682e75a84e6c26f272
+function unsettled_of(p_slot smallint, p_claim bigint) returns TABLE(message bigint, lane integer, slot smallint, subscription integer) plpgsql volatile body d41be358398d531256f348a2772b2e87
+function use_permits(p_allow posthorn.allowance, p_used integer, p_wanted integer) returns integer plpgsql volatile body d9abfc21c29c04d54cfd363f1e60ef54
+function wait_after(p_allow posthorn.allowance, p_taken integer, p_wanted integer) returns integer plpgsql volatile body 8271d2dbf31ac38d599e0543d9ac5b7e
 function waiting_in_log(p_subscription integer, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone) returns record plpgsql volatile body df1821e18d93c3ac2ed8e225a0bf1fa6
-function waiting_state(p_token bigint, p_place bigint, p_due_at timestamp with time zone, p_reason posthorn.outcome) returns text sql immutable body 7bf162cf97e609f2b62bce790cdfd1da
+function waiting_state(p_token bigint, p_place bigint, p_due_at timestamp with time zone, p_reason posthorn.outcome) returns text sql immutable body 50799b3e1cdcce113f64d728a2baf261
 function waiting_status(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json sql stable body 9b333999d517569ad3762529b8e01ae4
 function wake(p_channel text, p_payload text) returns boolean plpgsql volatile body 0aa42ba38e1b9e3f527d3577f66d8750
-function watch(p_every_ms integer) returns json plpgsql volatile body 5a223c70f7fd0a68d2c6ae815dead3a0
+function watch(p_every_ms integer) returns json plpgsql volatile body 1ec6afc7e59e08bb9e650e033a7bb680
+function when_again(p_subscription integer, p_wait_ms integer) returns text plpgsql volatile body e687392edda368b53369f3d6cf3b0012
 function where_in_log(p_id bigint, p_nonce bigint, OUT slot smallint, OUT lane integer, OUT contract integer, OUT published_at timestamp with time zone, OUT xid xid8) returns record plpgsql stable body 7ee6ca48698cb0ecdeafc6098648ed19
-function why(p_public text) returns json plpgsql stable body 66c26113f9e00dff2230baa2be464e22
+function why(p_public text) returns json plpgsql stable body 3b47f62b4483a14110fe2e8f0b573536
 function why_attended(p_subscription text, p_contract text) returns jsonb sql stable body da97fb08f204a252c79ed6be3d38a031
 function why_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8) returns json plpgsql stable body 9222ee6f1511dc3370eff84137a31aa8
 function why_order(p_subscription integer, p_key text, p_place bigint) returns json sql stable body fa9fa205af407539f7ea5e6acdce794d
@@ -974,7 +1070,7 @@ function with_entry(p_history json, p_entry json) returns json sql immutable bod
 function with_outcome(p_subscription integer, p_message bigint, p_nonce bigint, p_contract integer, p_status json) returns json plpgsql stable body d5e8d3ea894443ff25906d391e6218fc
 function without_marked(p_subscription integer, p_batch posthorn.batch) returns posthorn.batch plpgsql volatile body 040541ff6cc012a875e1ee1613c82971
 function without_requested(p_subscription integer, p_ids bigint[]) returns bigint[] plpgsql volatile body 736453bffd619a228085ea720df2123e
-function work(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_parts json) returns text plpgsql volatile body faaaf8d19fc58dd3537c9cecba747e1c
+function work(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_parts json) returns text plpgsql volatile body fe222ebc83244593243f11534b6d9418
 function write_cancelled(p_row posthorn.deferred, p_reason text, p_by text) returns void plpgsql volatile body d11b5a752f057ad816510a72e20824fe
 function write_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_messages bigint[], p_message_slots smallint[]) returns void plpgsql volatile body 6fd3d8191dc088e22f07e731fcb18676
 function write_many(p_home text, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json) returns text plpgsql volatile body 567c2c9c54ef024ae065b6a06b3220e4
@@ -1007,7 +1103,8 @@ view backlog as
     g.dead_letters,
     g.invalid,
     g.workers,
-    g.workers = 0 AS unattended
+    g.workers = 0 AS unattended,
+    posthorn.limits_now(s.name) AS limits
    FROM posthorn.gauges(1000000) g(subscription, backlog, age_ms, running, dead_letters, invalid, workers, retrying)
      JOIN posthorn.subscription s ON s.id = g.subscription
      JOIN posthorn.channel c ON c.id = s.channel;
@@ -1088,6 +1185,7 @@ sequence alert_id_seq: nobody
 view alerts: nobody
 table attendance: nobody
 view backlog: nobody
+table backlog_limit: nobody
 table cancel_mark: nobody
 table cancel_request: nobody
 table cancelled: nobody
@@ -1125,6 +1223,7 @@ table installation: nobody
 table invalid: nobody
 sequence invalid_id_seq: nobody
 view invalid_messages: nobody
+table key_permit: nobody
 table lane: nobody
 table maintenance: nobody
 table message_1: nobody
@@ -1138,10 +1237,12 @@ table message_8: nobody
 sequence message_id: nobody
 table migration: nobody
 table parked_key: nobody
+table permit: nobody
 sequence place: nobody
 table progress: nobody
 table result: nobody
 table ring: nobody
+table run_limit: nobody
 table schedule: nobody
 sequence schedule_revision: nobody
 view schedules: nobody
@@ -1168,18 +1269,31 @@ sequence tick_id: nobody
 table worker: nobody
 sequence worker_id_seq: nobody
 view workers: nobody
+function add_backlog(p_channel integer, p_messages bigint): nobody
+function admit(p_allow posthorn.allowance, p_ids bigint[], p_contracts integer[]): nobody
 function after_crash(p_worker posthorn.worker, p_subscription posthorn.subscription, p_begun_at timestamp with time zone, p_row posthorn.deferred, p_unknown boolean, p_blamed boolean): nobody
 function alert_rules(): nobody
+function allow(p_subscription integer, p_limit integer): nobody
 function append(p_messages json): nobody
 function append_list_of(p_slot smallint, p_messages json): nobody
 function append_of(p_slot smallint, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json): nobody
 function append_one_of(p_slot smallint, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json): nobody
+function backlog_known(p_channel integer): nobody
+function backlog_limits(): nobody
+function backlog_now(p_limit posthorn.backlog_limit, p_more bigint): nobody
+function backlog_recount_ms(p_backlog bigint): nobody
+function backlog_retry_ms(p_limit posthorn.backlog_limit, p_backlog bigint): nobody
+function backlog_share(p_messages bigint): nobody
+function backlog_tenths(): nobody
+function begin_and_line_up(p_allow posthorn.allowance, p_key text, p_room posthorn.key_room, p_begins integer, p_waits integer): nobody
 function by_slot(p_signature text, p_returns text, p_body text): nobody
 function cancel(message text, by text): nobody
 function cancel_instead(p_row posthorn.deferred, p_next json): nobody
 function cancel_message(p_public text, p_by text): nobody
 function cancel_requests(p_worker bigint): nobody
 function cancel_waiting(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint, p_by text): nobody
+function candidates(p_allow posthorn.allowance): nobody
+function check_backlog(p_channel integer, p_messages bigint): nobody
 function check_contract(p_name text, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_by text, p_new_kind posthorn.kind, p_new_channel text, p_new_keyed boolean, p_new_owner text, p_new_by text): nobody
 function check_parted(p_end json, p_outcome posthorn.outcome): nobody
 function circuit_after(p_row posthorn.circuit, p_event json, p_breaker json, p_now timestamp with time zone): nobody
@@ -1189,11 +1303,14 @@ function circuit_hear(p_subscription integer, p_events json): nobody
 function circuit_of(p_subscription integer): nobody
 function circuit_opened(p_row posthorn.circuit, p_open_ms bigint, p_now timestamp with time zone): nobody
 function claim(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer): nobody
-function claim_guarded(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer): nobody
+function claim_guarded(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_limited boolean): nobody
+function claim_limited(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer): nobody
 function claim_of(p_slot smallint, p_claim bigint): nobody
+function claims_after_of(p_slot smallint, p_subscription integer, p_lane integer, p_n bigint, OUT ids bigint[], OUT newest bigint): nobody
 function conclude(p_parts json, p_ends json, p_say json): nobody
 function conclude_one(p_end json): nobody
 function count_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone): nobody
+function count_backlog(p_limit posthorn.backlog_limit): nobody
 function count_between(p_channel integer, p_lane integer, p_after bigint, p_before bigint, p_limit integer): nobody
 function crossed_alerts(): nobody
 function dead_workers(): nobody
@@ -1212,12 +1329,16 @@ function error_groups(p_filter json, p_limit integer, p_read integer): nobody
 function fate_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8, OUT state text, OUT at timestamp with time zone, OUT delivery integer, OUT outcome text, OUT worker bigint, OUT lane_at posthorn."position"): nobody
 function fire_schedule(p_name text, p_revision bigint, p_next timestamp with time zone, p_upcoming timestamp with time zone, p_due timestamp with time zone, p_messages json): nobody
 function fire_schedules(p_list json): nobody
+function first_permit(p_subscription integer): nobody
 function fleet(): nobody
 function follow(p_row posthorn.deferred, p_outcome posthorn.outcome, p_next json): nobody
+function forget_keys(p_limit integer): nobody
 function forget_steps(p_subscription integer, p_message bigint): nobody
 function forget_worker(p_worker bigint): nobody
 function gauges(p_limit integer): nobody
+function grant_backlog(p_channel integer, p_messages bigint, p_spent bigint): nobody
 function has_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint): nobody
+function has_ended_of(p_slot smallint, p_subscription integer, p_message bigint): nobody
 function heartbeat(p_worker bigint, p_oldest bigint): nobody
 function hold_worker(p_worker bigint): nobody
 function holds_of(p_slot smallint, p_claim bigint, p_token bigint, p_message bigint): nobody
@@ -1227,11 +1348,13 @@ function in_order(p_slots smallint[], p_subscription integer, p_channel integer,
 function is_behind(p_subscription integer, p_key text, p_place bigint): nobody
 function is_here(p_system bigint, p_database oid): nobody
 function is_locked(p_key bigint): nobody
+function is_open_of(p_slot smallint, p_claim bigint): nobody
 function is_passed(p_at posthorn."position", p_id bigint, p_xid xid8): nobody
 function is_probed(p_row posthorn.circuit, p_now timestamp with time zone): nobody
 function is_ready(p_ring posthorn.ring, p_subscription integer, p_lane integer, p_channel integer): nobody
 function item(p_id bigint, p_nonce bigint, p_slot smallint, p_contract integer, p_key text, p_payload json, p_headers json, p_published_at timestamp with time zone): nobody
 function keep_result(p_subscription integer, p_message bigint, p_nonce bigint, p_result json): nobody
+function key_room(p_allow posthorn.allowance, p_key text, p_in_line boolean): nobody
 function keys_of(p_slot smallint, p_channel integer, p_lane integer, p_ids bigint[]): nobody
 function late_page(p_slots smallint[], p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer): nobody
 function late_page_of(p_slot smallint, p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer): nobody
@@ -1240,9 +1363,12 @@ function late_xids_of(p_slot smallint, p_channel integer, p_lane integer, p_floo
 function letters(p_filter json, p_limit integer): nobody
 function letters_count(p_filter json): nobody
 function letters_where(p_filter json): nobody
+function limits_now(p_subscription text): nobody
+function line_step_ms(p_allow posthorn.allowance): nobody
 function list_schedules(p_late_ms integer): nobody
 function lock_key(p_purpose text, p_a bigint, p_b bigint): nobody
 function log_status(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8): nobody
+function look_at_claims(p_allow posthorn.allowance): nobody
 function merged(p_slots smallint[], p_batches posthorn.batch[], p_limit integer): nobody
 function message_of(p_slot smallint, p_channel integer, p_lane integer, p_id bigint): nobody
 function message_status(p_public text): nobody
@@ -1259,6 +1385,7 @@ function open_claims(): nobody
 function open_claims_of(p_slot smallint, p_worker bigint, p_from bigint, p_limit integer): nobody
 function open_keys(p_slots smallint[], p_subscription integer, p_lane integer, OUT keys bigint[], OUT open_from bigint, OUT unknown boolean): nobody
 function open_keys_of(p_slot smallint, p_subscription integer, p_lane integer, OUT keys bigint[], OUT open_from bigint, OUT unknown boolean): nobody
+function open_runs(p_allow posthorn.allowance, p_keys boolean): nobody
 function open_slot(p_home text): nobody
 function order_ends(p_subscription integer): nobody
 function own_transaction(p_durable boolean): nobody
@@ -1274,6 +1401,7 @@ function promote_key(p_subscription integer, p_key text): nobody
 function prune(p_every_ms integer, p_limit integer): nobody
 function public_id(p_id bigint, p_nonce bigint): nobody
 function publish(name text, payload json, key text, headers json): nobody
+function put_aside(p_allow posthorn.allowance, p_claim json, p_lane integer, p_worker bigint, OUT items text, OUT kept integer, OUT parts integer): nobody
 function put_aside_of(p_slot smallint, p_subscription integer, p_channel integer, p_lane integer, p_ids bigint[]): nobody
 function raise_lost(p_what json): nobody
 function random_bigint(): nobody
@@ -1292,9 +1420,13 @@ function rescue(p_limit integer): nobody
 function rescue_claim(p_worker posthorn.worker, p_claim posthorn.claim_1): nobody
 function rescue_deferred(p_worker posthorn.worker): nobody
 function rescue_worker(p_worker posthorn.worker, p_limit integer, OUT claims integer, OUT messages integer, OUT done boolean): nobody
+function room_at(p_tat timestamp with time zone, p_at timestamp with time zone, p_gap_ms double precision, p_burst integer): nobody
 function said(p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json): nobody
 function schedule_now(p_name text): nobody
 function send(name text, payload json, key text, headers json): nobody
+function set_backlog(p_channel integer, p_backlog bigint): nobody
+function set_backlog_limit(p_subscription integer, p_policy json): nobody
+function set_limits(p_subscription integer, p_policy json): nobody
 function settle(p_parts json, p_ends json, p_say json): nobody
 function settle_part_of(p_slot smallint, p_claim bigint, p_token bigint, p_part integer, p_outcome posthorn.outcome, p_closes boolean, p_messages bigint[]): nobody
 function slot_for_end(p_row posthorn.deferred): nobody
@@ -1306,13 +1438,18 @@ function sweep_keys(p_limit integer): nobody
 function sweep_steps(p_limit integer, p_every_ms integer): nobody
 function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer): nobody
 function take_letters(p_filter json, p_limit integer): nobody
+function tat_from(p_tat timestamp with time zone, p_at timestamp with time zone, p_gap_ms double precision, p_burst integer): nobody
 function tick_of(p_slot smallint, p_id bigint): nobody
 function turn_of(p_row posthorn.deferred): nobody
+function unsettled_of(p_slot smallint, p_claim bigint): nobody
+function use_permits(p_allow posthorn.allowance, p_used integer, p_wanted integer): nobody
+function wait_after(p_allow posthorn.allowance, p_taken integer, p_wanted integer): nobody
 function waiting_in_log(p_subscription integer, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone): nobody
 function waiting_state(p_token bigint, p_place bigint, p_due_at timestamp with time zone, p_reason posthorn.outcome): nobody
 function waiting_status(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint): nobody
 function wake(p_channel text, p_payload text): nobody
 function watch(p_every_ms integer): nobody
+function when_again(p_subscription integer, p_wait_ms integer): nobody
 function where_in_log(p_id bigint, p_nonce bigint, OUT slot smallint, OUT lane integer, OUT contract integer, OUT published_at timestamp with time zone, OUT xid xid8): nobody
 function why(p_public text): nobody
 function why_attended(p_subscription text, p_contract text): nobody

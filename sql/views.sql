@@ -2,7 +2,7 @@
 
 create or replace view posthorn.backlog as
   select s.name, c.kind, c.name as channel, g.backlog, g.retrying, g.running, g.age_ms, g.dead_letters, g.invalid, g.workers,
-    g.workers = 0 as unattended
+    g.workers = 0 as unattended, posthorn.limits_now(s.name) as limits
   from posthorn.gauges(1000000) g
   join posthorn.subscription s on s.id = g.subscription
   join posthorn.channel c on c.id = s.channel;

@@ -23,6 +23,7 @@ export type { Post, StartOptions, StopOptions } from "./instance/post.js";
 export { type PosthornOptions, posthorn } from "./instance/posthorn.js";
 export type { Queue, Subscription } from "./instance/queue.js";
 export { describePolicy, describePolicyAsData } from "./policies/describe.js";
+export type { BacklogLimit, Rate } from "./policies/flow.js";
 export type { CircuitBreaker, Idempotency, Policy, QueuePolicy } from "./policies/policy.js";
 export { policies } from "./policies/presets.js";
 export { type NoRetry, type Retry, retry } from "./policies/retry.js";

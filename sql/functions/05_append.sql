@@ -131,7 +131,7 @@ select posthorn.by_slot('append_list_of(p_slot smallint, p_messages json)', 'jso
 $body$);
 
 -- said(name, kind, payload, key, headers): what send and publish share. Looks the newest version of the contract up and holds the
--- caller to it. Raises PH010 (unknown contract), PH011 (wrong kind), PH012 (key), PH013 (payload is no JSON for us), PH014 (too large).
+-- caller to it. Raises PH010 (unknown contract), PH011 (wrong kind), PH012 (key), PH013 (payload is no JSON for us), PH014 (too large), PH040 (the queue is full).
 create or replace function posthorn.said(p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json) returns text
 language plpgsql as $$
 declare
@@ -169,6 +169,9 @@ begin
   if p_headers is not null and (json_typeof(p_headers) <> 'object' or exists (
       select from json_each(case when json_typeof(p_headers) = 'object' then p_headers else '{}' end) h where json_typeof(h.value) <> 'string')) then
     raise exception 'the headers of "%" are not an object of strings', p_name using errcode = 'PH013';
+  end if;
+  if p_kind = 'command' then
+    perform posthorn.check_backlog(v_contract.channel);
   end if;
   return posthorn.public_id(posthorn.append_one_of(posthorn.open_slot(null), v_nonce, v_contract.channel, v_contract.id, p_key, p_payload, p_headers), v_nonce);
 end $$;

@@ -163,15 +163,18 @@ create or replace function posthorn.work(p_subscription int, p_lane int, p_worke
 language plpgsql as $$
 declare
   v_guarded boolean;
+  v_limited boolean;
   v_slot smallint;
 begin
-  select s.has_breaker, (posthorn.own_transaction(s.idempotency = 'at-most-once')).slot into v_guarded, v_slot
+  select s.has_breaker, s.limited, (posthorn.own_transaction(s.idempotency = 'at-most-once')).slot into v_guarded, v_limited, v_slot
     from posthorn.subscription s where s.id = p_subscription;
   if p_parts is not null then
     perform posthorn.conclude(p_parts);
   end if;
   if v_guarded then
-    return posthorn.claim_guarded(p_subscription, p_lane, p_worker, p_limit);
+    return posthorn.claim_guarded(p_subscription, p_lane, p_worker, p_limit, v_limited);
+  elsif v_limited then
+    return posthorn.claim_limited(p_subscription, p_lane, p_worker, p_limit);
   end if;
   return posthorn.claim(p_subscription, p_lane, p_worker, p_limit);
 end $$;

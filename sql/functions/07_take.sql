@@ -4,7 +4,8 @@
 -- has been under two crashed workers is a suspect: a worker holds one of them at a time, and beside it none that has been under one
 -- crash, so that of several killers none makes the others' neighbours pay: both would be blamed for the next crash.
 -- Order: by due time. Rows that others are taking are passed over. Where order is kept, only the first of each key is due.
--- Where a breaker is declared: { openMs } while the circuit is open; { probe, taken: [one] } for one message that is tried.
+-- Where a breaker is declared or limits hold: { taken, probe, waitMs }, or { openMs } while the circuit is open. `probe`: one message that is tried;
+-- `waitMs` as in claim_limited.
 create or replace function posthorn.take(p_subscription int, p_worker bigint, p_contracts json, p_limit int) returns json
 language plpgsql as $$
 declare
@@ -16,22 +17,32 @@ declare
   v_taken json;
   v_ordered boolean;
   v_guarded boolean;
+  v_limited boolean;
   v_slot smallint;
-  v_limit int := p_limit;
+  v_wanted int := p_limit;
+  v_limit int;
   v_open_ms bigint;
   v_probe bigint;
+  v_allow posthorn.allowance;
 begin
-  select s.has_breaker, (posthorn.own_transaction(s.idempotency = 'at-most-once')).slot into v_guarded, v_slot
-    from posthorn.subscription s where s.id = p_subscription;
+  select s.has_breaker, s.limited, s.ordering is not null, (posthorn.own_transaction(s.idempotency = 'at-most-once')).slot
+    into v_guarded, v_limited, v_ordered, v_slot from posthorn.subscription s where s.id = p_subscription;
   if v_guarded then
     select g.wait_ms, g.probe into v_open_ms, v_probe from posthorn.circuit_gate(p_subscription) g;
     if v_open_ms is not null then
       return json_build_object('openMs', v_open_ms);
     end if;
-    v_limit := case when v_probe is null then p_limit else 1 end;
+    v_wanted := case when v_probe is null then p_limit else 1 end;
   end if;
   perform posthorn.hold_worker(p_worker);
-  select s.ordering is not null into v_ordered from posthorn.subscription s where s.id = p_subscription;
+  v_limit := v_wanted;
+  if v_limited then
+    v_allow := posthorn.allow(p_subscription, v_wanted);
+    if coalesce(v_allow.permits, 0) <= 0 then
+      return json_build_object('taken', '[]'::json, 'waitMs', posthorn.wait_after(v_allow, 0, v_wanted));
+    end if;
+    v_limit := posthorn.candidates(v_allow);
+  end if;
   if v_ordered then
     perform posthorn.enter(p_subscription);
   end if;
@@ -57,6 +68,9 @@ begin
   if v_ids <> '{}' and exists (select from posthorn.cancel_request c where c.subscription = p_subscription) then
     v_ids := posthorn.without_requested(p_subscription, v_ids);
   end if;
+  if v_limited and v_ids <> '{}' then
+    v_ids := posthorn.admit(v_allow, v_ids, v_contracts);
+  end if;
   if v_ids = '{}' then
     return '[]';
   end if;
@@ -68,7 +82,9 @@ begin
       into v_taken from taken t;
   if v_probe is not null then
     perform posthorn.circuit_begin(p_subscription, p_worker, v_probe);
-    return json_build_object('probe', v_probe::text, 'taken', v_taken);
+  elsif not v_limited then
+    return v_taken;
   end if;
-  return v_taken;
+  return json_build_object('taken', v_taken, 'probe', v_probe::text,
+    'waitMs', case when v_limited then posthorn.wait_after(v_allow, json_array_length(v_taken), v_wanted) end);
 end $$;

@@ -62,7 +62,7 @@ language sql volatile as $$
 $$;
 
 -- watch(every): raises and resolves alerts, once in the fleet: whoever comes first within `every` ms does it for all. Returns what changed:
--- [{ change: raised | resolved, alert, subscription, value, threshold }]; null when it was not our turn. Also forgets dead letters past their keeping.
+-- [{ change: raised | resolved, alert, subscription, value, threshold }]; null when it was not our turn. Also forgets dead letters past their keeping, and keys without limits.
 create or replace function posthorn.watch(p_every_ms int) returns json
 language plpgsql as $$
 declare
@@ -92,6 +92,7 @@ begin
       'subscription', v_rule.subscription_name, 'value', v_rule.value, 'threshold', v_rule.threshold);
   end loop;
   delete from posthorn.dead_letter where id in (select id from posthorn.dead_letter where keep_until < clock_timestamp() order by keep_until limit 1000);
+  perform posthorn.forget_keys(10000);
   return to_json(v_changes);
 end $$;
 

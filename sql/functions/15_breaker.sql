@@ -57,21 +57,26 @@ begin
     where c.subscription = p_subscription;
 end $$;
 
--- claim_guarded: as claim, where a breaker is declared: { openMs } while the circuit is open; with `probe` beside a claim of one message that is tried.
-create or replace function posthorn.claim_guarded(p_subscription int, p_lane int, p_worker bigint, p_limit int) returns text
+-- claim_guarded: as claim, or claim_limited, where a breaker is declared: { openMs } while the circuit is open; with `probe` beside a claim of one message
+-- that is tried. The circuit comes before the limits: what is open uses no permit, and what is tried needs one.
+create or replace function posthorn.claim_guarded(p_subscription int, p_lane int, p_worker bigint, p_limit int, p_limited boolean) returns text
 language plpgsql as $$
 declare
   v_gate record;
+  v_limit int;
   v_claimed text;
 begin
   v_gate := posthorn.circuit_gate(p_subscription);
   if v_gate.wait_ms is not null then
     return concat('{"openMs":', v_gate.wait_ms, '}');
-  elsif v_gate.probe is null then
-    return posthorn.claim(p_subscription, p_lane, p_worker, p_limit);
   end if;
-  v_claimed := posthorn.claim(p_subscription, p_lane, p_worker, 1);
-  if v_claimed not like '{"claim":%' then
+  v_limit := case when v_gate.probe is null then p_limit else 1 end;
+  if p_limited then
+    v_claimed := posthorn.claim_limited(p_subscription, p_lane, p_worker, v_limit);
+  else
+    v_claimed := posthorn.claim(p_subscription, p_lane, p_worker, v_limit);
+  end if;
+  if v_gate.probe is null or v_claimed not like '{"claim":%' then
     return v_claimed;
   end if;
   perform posthorn.circuit_begin(p_subscription, p_worker, v_gate.probe);

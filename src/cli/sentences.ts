@@ -3,6 +3,7 @@
  *
  * It decides nothing about the state; it says what follows from the facts, and says no more than they hold.
  */
+import { rateInWords } from "../policies/describe.js";
 import type { MessageFacts, ReceiverFacts, WorkerFacts } from "../store/why.js";
 import { countedUpTo } from "../store/why.js";
 import { oneLine } from "./io.js";
@@ -53,8 +54,31 @@ function queued(message: MessageFacts, receiver: ReceiverFacts): string {
     : "";
   const obstacle = obstacleOf(message, receiver);
   if (obstacle !== undefined) return `${since}${obstacle}`;
+  const limit = limitOf(message, receiver);
+  if (limit !== undefined) return `${since}${limit}`;
   const returned = delivery > 1 && !redriven ? "was handed back and waits" : "waits";
   return `${since}${returned} for its turn in '${subscription}': ${turn(receiver)}`;
+}
+
+/** Which limit of the fleet it waits for; undefined when none keeps it back. */
+function limitOf(message: MessageFacts, receiver: ReceiverFacts): string | undefined {
+  const { subscription, limits, reason, dueAt } = receiver;
+  if (limits === undefined) return undefined;
+  const { rateLimit, keyRateLimit, fleetConcurrency, keyConcurrency, permits, running = 0 } = limits;
+  if (reason === "throttled") {
+    const rate = keyRateLimit && `no faster than ${rateInWords(keyRateLimit)} for one key`;
+    const atOnce = keyConcurrency && `no more than ${grouped(keyConcurrency)} at once for one key`;
+    const what = [rate, atOnce].filter((one) => one !== undefined).join(" and ");
+    return `waits for its key: messages of '${subscription}' begin ${what}; its turn is ${on(message, dueAt)}`;
+  }
+  if (rateLimit !== undefined && (permits ?? 1) <= 0) {
+    const perSecond = (rateLimit.messages / rateLimit.perMs) * 1_000;
+    return `waits for a permit of the rate limit of '${subscription}', ${rateInWords(rateLimit)}: ${turn({ ...receiver, perSecond })}`;
+  }
+  if (fleetConcurrency !== undefined && running >= fleetConcurrency) {
+    return `waits for one of the ${grouped(fleetConcurrency)} that may run at once of '${subscription}' in the whole fleet: ${turn(receiver)}`;
+  }
+  return undefined;
 }
 
 /** "1,204 before it, about 40 s". */
@@ -123,7 +147,9 @@ function retrying(message: MessageFacts, receiver: ReceiverFacts): string {
       : `after ${error === undefined ? "a failure" : errorInWords(error)}`;
   if (!due) return `${which} attempt ${on(message, dueAt)}, ${cause}`;
   const waits =
-    obstacleOf(message, receiver) ?? `waits for a free slot in '${receiver.subscription}': ${turn(receiver)}`;
+    obstacleOf(message, receiver) ??
+    limitOf(message, receiver) ??
+    `waits for a free slot in '${receiver.subscription}': ${turn(receiver)}`;
   return `${which} attempt is due since ${dueAt === undefined ? "now" : clock(dueAt, message.now)}, ${cause}; ${waits}`;
 }
 

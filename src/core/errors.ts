@@ -253,7 +253,7 @@ export const errorCodes = {
     meaning: "A claim was tried in a transaction that is not READ COMMITTED.",
   },
   PH_POSITION_LOST: {
-    class: "PositionLostError",
+    class: "DatabaseRefusedError",
     retryable: false,
     meaning: "The position of a subscription is missing from the database; nothing is delivered until it is restored.",
   },
@@ -261,6 +261,11 @@ export const errorCodes = {
     class: "EmbeddedHeldError",
     retryable: true,
     meaning: "Another process holds the folder of the embedded database.",
+  },
+  PH_BACKLOG_FULL: {
+    class: "BacklogFullError",
+    retryable: true,
+    meaning: "The queue holds as many waiting messages as its `backlogLimit` allows; nothing was sent.",
   },
   PH_STOPPED: { class: "StoppedError", retryable: false, meaning: "The instance was stopped." },
   PH_UNKNOWN_MESSAGE: { class: "UnknownMessageError", retryable: false, meaning: "No message has this id." },
@@ -345,8 +350,18 @@ export class DatabaseUnavailableError extends PosthornError {}
 export class DatabaseRefusedError extends PosthornError {}
 export class SchemaVersionError extends PosthornError {}
 export class IsolationError extends PosthornError {}
-export class PositionLostError extends PosthornError {}
 export class EmbeddedHeldError extends PosthornError {}
+/** The queue is full. */
+export class BacklogFullError extends PosthornError {
+  declare readonly facts: {
+    readonly queue: string;
+    /** Messages that wait, as far as known. */
+    readonly backlog: number;
+    readonly limit: number;
+    /** When there may be room: from 100 to 60000. */
+    readonly retryAfterMs: number;
+  };
+}
 export class StoppedError extends PosthornError {}
 export class UnknownMessageError extends PosthornError {}
 export class NoResultError extends PosthornError {}
@@ -372,8 +387,8 @@ export const errorClasses = {
   DatabaseRefusedError,
   SchemaVersionError,
   IsolationError,
-  PositionLostError,
   EmbeddedHeldError,
+  BacklogFullError,
   StoppedError,
   UnknownMessageError,
   NoResultError,

@@ -40,6 +40,14 @@ export const limits = {
   circuitFailures: 1_000,
   /** Handlers that run at once for one queue or subscription in one process. */
   concurrency: 10_000,
+  /** Messages of a rate. */
+  rateMessages: 1_000_000,
+  /** The longest time of a rate: a day. */
+  rateMs: 86_400_000,
+  /** The largest limit of a backlog. */
+  backlog: 1_000_000_000,
+  /** The longest time that a producer may wait for room in a queue: an hour. */
+  backlogWaitMs: 3_600_000,
   /** The largest number of messages in an option that counts them. */
   count: 1_000_000_000_000,
   /** How long a run may take: 24 days, because timers count milliseconds in 32 bits, and a longer one would fire at once. */

@@ -7,6 +7,7 @@ import { executorOf } from "../databases/recognise.js";
 import { Catalog } from "../producer/catalog.js";
 import { type Producing, sayNow } from "../producer/producer.js";
 import type { Asking } from "../producer/receipt.js";
+import { Room } from "../producer/room.js";
 import type { Say } from "../producer/say.js";
 import { Settlements } from "../producer/settlements.js";
 import { Side } from "../producer/side.js";
@@ -64,6 +65,7 @@ export async function openInside(opening: Opening, tx: unknown): Promise<Opened>
 
 export async function close({ producing, side }: Opened): Promise<void> {
   producing.waker.close();
+  producing.room.close();
   try {
     await side.close();
   } finally {
@@ -74,11 +76,18 @@ export async function close({ producing, side }: Opened): Promise<void> {
 async function connect({ input, service, logger, refuseStopped }: Opening): Promise<Opened> {
   const database = await openDatabase(input, { applicationName: `posthorn ${service}` });
   const side = new Side(database);
+  const catalog = new Catalog(database, side, service);
   const producing: Producing = {
     database,
     asking: askingOf(database, side, service, refuseStopped),
     home: null,
-    catalog: new Catalog(database, side, service),
+    catalog,
+    room: new Room({
+      side,
+      catalog,
+      single: database.single,
+      onError: (error) => logger.warn("asking about full queues failed; it is asked again", { error }),
+    }),
     waker: new Waker({
       side,
       remote: !database.single,

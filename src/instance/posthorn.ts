@@ -254,7 +254,7 @@ class Instance {
 
   async #start(declared: readonly Declaration[]): Promise<void> {
     const { producing, side } = await this.#open();
-    const { database, catalog, waker, asking } = producing;
+    const { database, catalog, waker, asking, room } = producing;
     const schedules = new Scheduler({
       declared: [...this.#schedules.values()],
       service: this.service,
@@ -272,6 +272,7 @@ class Instance {
       side,
       waker,
       asking,
+      room,
       logger: this.#logger,
       slots: new Slots(database),
       timeoutMs: this.#workerTimeoutMs,

@@ -1,8 +1,9 @@
 /** Queues and subscriptions as declared in this process: a name, a policy, and handlers. */
-import type { AnyContract, OutputOf, ResultInputOf } from "../contracts/contract.js";
+import { type AnyContract, describe, type OutputOf, type ResultInputOf } from "../contracts/contract.js";
 import { requireKind } from "../contracts/require-kind.js";
 import { ConfigurationError, WrongKindError } from "../core/errors.js";
 import { show } from "../core/show.js";
+import { limitsKeys } from "../policies/flow.js";
 import type { CheckedPolicy, Idempotency } from "../policies/policy.js";
 import type { Context, RunContext } from "../worker/context.js";
 import type { Declared } from "../worker/incarnation.js";
@@ -105,6 +106,14 @@ export class Declaration implements Declared {
         {
           contract: contract.name,
         },
+      );
+    }
+    if (limitsKeys(this.policy) && !describe(contract).keyed) {
+      const name = this.policy.keyConcurrency === undefined ? "keyRateLimit" : "keyConcurrency";
+      throw new ConfigurationError(
+        "PH_OPTION_INVALID",
+        `${contract.name} has no key, and "${this.name}" has a ${name}. Give the contract a key, or leave the limit out.`,
+        { contract: contract.name, path: `${this.name}.${name}` },
       );
     }
     if (this.#started()) {

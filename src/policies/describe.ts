@@ -1,5 +1,6 @@
 /** Reads a policy back: as data, and in words for the CLI, the dashboard and reviews. Nominal waits, without jitter. */
 import { count, durationInWords } from "../core/words.js";
+import type { CheckedFlow, CheckedRate } from "./flow.js";
 import type { CheckedPolicy, CircuitBreaker } from "./policy.js";
 import { defaultJitter, type Jitter, nominalDelayMs } from "./retry.js";
 
@@ -23,6 +24,8 @@ export interface PolicyDescription {
   readonly toldAtDeadLetters: number;
   readonly toldWithoutWorkerAfterMs: number;
   readonly atOnce: number;
+  /** Limits of the whole fleet, where there are any. */
+  readonly limits: CheckedFlow;
   readonly circuitBreaker: CircuitBreaker | null;
 }
 
@@ -47,6 +50,7 @@ export function describePolicyAsData(policy: CheckedPolicy): PolicyDescription {
     toldAtDeadLetters: policy.alerts.deadLetters,
     toldWithoutWorkerAfterMs: policy.alerts.noWorkerMs,
     atOnce: policy.concurrency,
+    limits: limitsOf(policy),
     circuitBreaker: policy.circuitBreaker ?? null,
   };
 }
@@ -59,6 +63,7 @@ export function describePolicy(policy: CheckedPolicy): string {
     repeats[policy.idempotency],
     ordering(policy),
     `up to ${count(data.atOnce)} at once in each process`,
+    ...limitsInWords(data.limits),
     `a run is ended after ${durationInWords(data.runEndsAfterMs)}`,
     ...(data.circuitBreaker === null ? [] : [pauses(data.circuitBreaker)]),
     `dead letters are kept for ${durationInWords(data.deadLettersKeptMs)}`,
@@ -71,6 +76,45 @@ function ordering({ ordering }: CheckedPolicy): string {
   if (ordering === "none") return "in no particular order";
   const dead = ordering.whenDead === "park" ? "wait for you" : "go on";
   return `in order within each key, where those behind a dead one ${dead}`;
+}
+
+function limitsOf({
+  fleetConcurrency,
+  keyConcurrency,
+  rateLimit,
+  keyRateLimit,
+  backlogLimit,
+}: CheckedFlow): CheckedFlow {
+  return {
+    ...(fleetConcurrency !== undefined && { fleetConcurrency }),
+    ...(keyConcurrency !== undefined && { keyConcurrency }),
+    ...(rateLimit && { rateLimit }),
+    ...(keyRateLimit && { keyRateLimit }),
+    ...(backlogLimit && { backlogLimit }),
+  };
+}
+
+/** Each in words, for people. */
+export function limitsInWords(limits: CheckedFlow): string[] {
+  const { fleetConcurrency, keyConcurrency, rateLimit, keyRateLimit, backlogLimit } = limits;
+  const words: (string | undefined)[] = [
+    fleetConcurrency && `up to ${count(fleetConcurrency)} at once in the whole fleet`,
+    keyConcurrency && `up to ${count(keyConcurrency)} at once for each key in the whole fleet`,
+    rateLimit && `no faster in the whole fleet than ${rateInWords(rateLimit)}`,
+    keyRateLimit && `no faster for each key in the whole fleet than ${rateInWords(keyRateLimit)}`,
+    backlogLimit && fullInWords(backlogLimit),
+  ].map((word) => word || undefined);
+  return words.filter((word) => word !== undefined);
+}
+
+/** "500 in 1 s, up to 50 at once". */
+export function rateInWords({ messages, perMs, burst }: CheckedRate): string {
+  return `${count(messages)} in ${durationInWords(perMs)}, ${burst === 1 ? "one at a time" : `up to ${count(burst)} at once`}`;
+}
+
+function fullInWords({ messages, whenFull, waitMs }: NonNullable<CheckedFlow["backlogLimit"]>): string {
+  const then = whenFull === "reject" ? "send rejects" : `send waits for up to ${durationInWords(waitMs)}`;
+  return `full at ${count(messages)} waiting ${messages === 1 ? "message" : "messages"}, and then ${then}`;
 }
 
 const shownTries = 5;

@@ -9,6 +9,15 @@ import { limits } from "../core/limits.js";
 import { checkName } from "../core/names.js";
 import { checkOptions, type Fields, type OptionsOf } from "../core/options.js";
 import { show } from "../core/show.js";
+import {
+  type BacklogLimit,
+  backlogLimitField,
+  type CheckedFlow,
+  checkRate,
+  type Flow,
+  flowOptions,
+  noBacklogLimitField,
+} from "./flow.js";
 import type { NoRetry, Retry } from "./retry.js";
 import { checkRetry, retryWords } from "./retry-fields.js";
 
@@ -29,7 +38,7 @@ export interface Alerts {
 /** What happens to the messages behind a dead one is part of the decision for order. */
 export type Ordering = "none" | { readonly per: "key"; readonly whenDead: "park" | "skip" };
 
-export interface Policy<I extends Idempotency = Idempotency> {
+export interface Policy<I extends Idempotency = Idempotency> extends Flow {
   readonly idempotency: I;
   /** At most once cannot retry: the compiler says so. */
   readonly retry: I extends "at-most-once" ? NoRetry : Retry;
@@ -53,7 +62,7 @@ export interface CircuitBreaker {
   readonly openMs: number;
 }
 
-/** The policy of a queue of commands. */
+/** The policy of a queue of commands. A topic has no bound, because facts cannot be refused, and events have no results. */
 export interface QueuePolicy<I extends Idempotency = Idempotency> extends Policy<I> {
   /** What becomes of what handlers return, where the contract has a result. */
   readonly results?: {
@@ -64,10 +73,12 @@ export interface QueuePolicy<I extends Idempotency = Idempotency> extends Policy
      */
     readonly keepMs?: number;
   };
+  /** What a producer meets when too much waits. */
+  readonly backlogLimit?: BacklogLimit;
 }
 
 /** A policy after `checkPolicy`: complete and frozen. */
-export interface CheckedPolicy {
+export interface CheckedPolicy extends CheckedFlow {
   readonly idempotency: Idempotency;
   readonly retry: Retry;
   readonly ordering: Ordering;
@@ -152,6 +163,8 @@ export const policyFields = {
     max: limits.concurrency,
     default: 10,
   },
+  ...flowOptions,
+  backlogLimit: backlogLimitField,
   circuitBreaker: {
     type: "object",
     doc: "Lets the whole fleet pause when runs fail, and try one message before all go on; without it each message fails by itself",
@@ -182,8 +195,6 @@ export const policyFields = {
       },
     },
   },
-  rateLimit: planned("Handlers that begin within a time, in the whole fleet"),
-  backlogLimit: planned("What a producer meets when too much waits"),
   priority: planned("Classes of urgency"),
   batch: planned("Several messages for one run of the handler"),
 } as const satisfies Fields;
@@ -200,6 +211,7 @@ export const subscriptionFields = {
     check: (value: unknown) => checkName(value, "topic"),
   },
   ...fieldsOfEvents,
+  backlogLimit: noBacklogLimitField,
 } as const satisfies Fields;
 
 /**
@@ -233,10 +245,28 @@ export function readStoredPolicy(value: unknown, where: string): CheckedPolicy {
   return checkPolicy(elsewhere ? { ...value, retry: { ...retry, delayMs: () => Number.NaN } } : value, where);
 }
 
+/** Why order per key rules them out. */
+const keyLimits = {
+  keyConcurrency:
+    "is not for a queue that keeps order per key: one of a key runs at a time there anyway. Leave it out.",
+  keyRateLimit:
+    'is not for a queue that keeps order per key: what a key\'s rate keeps back is put aside, past its order. Limit the queue with rateLimit, or say ordering: "none".',
+} as const;
+
 function checkRelations(policy: OptionsOf<typeof policyFields>, where: string): CheckedPolicy {
   if (policy.idempotency === "at-most-once" && policy.retry.kind !== "none") {
     const message = `${where}.retry must be retry.none because ${where}.idempotency is "at-most-once": a second run is what it rules out.`;
     throw new ConfigurationError("PH_OPTION_INVALID", message, { path: `${where}.retry` });
   }
-  return policy;
+  const keyLimit = (["keyConcurrency", "keyRateLimit"] as const).find((name) => policy[name] !== undefined);
+  if (policy.ordering !== "none" && keyLimit !== undefined) {
+    const message = `${where}.${keyLimit} ${keyLimits[keyLimit]}`;
+    throw new ConfigurationError("PH_OPTION_INVALID", message, { path: `${where}.${keyLimit}` });
+  }
+  const { rateLimit, keyRateLimit, ...rest } = policy;
+  return Object.freeze({
+    ...rest,
+    ...(rateLimit && { rateLimit: checkRate(rateLimit, `${where}.rateLimit`) }),
+    ...(keyRateLimit && { keyRateLimit: checkRate(keyRateLimit, `${where}.keyRateLimit`) }),
+  });
 }

@@ -12,6 +12,7 @@ import { asList, nonces, type Outgoing, type Place } from "../store/publish.js";
 import type { Catalog } from "./catalog.js";
 import { type Said, say } from "./prepare.js";
 import { type Asking, SentReceipt } from "./receipt.js";
+import type { Room } from "./room.js";
 import type { PublishOptions, Receipt, ReceiptOf, SayBuffered, SendOptions } from "./say.js";
 
 interface Pending {
@@ -23,11 +24,18 @@ interface Pending {
 export interface Batch {
   readonly messages: readonly Outgoing[];
   readonly channels: ReadonlySet<number>;
+  /** How many of each command. */
+  readonly commands: ReadonlyMap<AnyContract, number>;
   /** To be called after the commit, with the places in the order of `messages`. */
   readonly committed: (places: readonly Place[]) => void;
 }
 
-export const nothingSaid: Batch = { messages: [], channels: new Set(), committed: () => undefined };
+export const nothingSaid: Batch = {
+  messages: [],
+  channels: new Set(),
+  commands: new Map(),
+  committed: () => undefined,
+};
 
 export class Buffer implements SayBuffered {
   readonly #catalog: Catalog;
@@ -35,11 +43,14 @@ export class Buffer implements SayBuffered {
   readonly #owner: string;
   #pending: Pending[] = [];
   #closed = false;
+  readonly #room: Room | undefined;
 
-  constructor(catalog: Catalog, asking: Asking, owner: string) {
+  /** `room`: where a full queue refuses a command at the call. Without it whoever writes the batch asks. */
+  constructor(catalog: Catalog, asking: Asking, owner: string, room?: Room) {
     this.#catalog = catalog;
     this.#asking = asking;
     this.#owner = owner;
+    this.#room = room;
   }
 
   // Bound, because users take them apart: ({ send, publish }) => …
@@ -49,7 +60,9 @@ export class Buffer implements SayBuffered {
     options?: SendOptions,
   ): ReceiptOf<C> => {
     const receipt = new SentReceipt(this.#asking, command);
-    this.#take({ said: this.#check("command", command, payload, options), receipt });
+    const said = this.#check("command", command, payload, options);
+    this.#room?.note(command, 1);
+    this.#take({ said, receipt });
     return receipt as Receipt as ReceiptOf<C>;
   };
 
@@ -117,6 +130,7 @@ export class Buffer implements SayBuffered {
     return {
       messages,
       channels: new Set(messages.map(({ channel }) => channel)),
+      commands: counted(sends),
       committed: (places) => {
         events.remember();
         commands.remember();
@@ -130,6 +144,12 @@ export class Buffer implements SayBuffered {
     this.close();
     this.#drop(0, !(error instanceof DatabaseUnavailableError && error.facts.inCommit === true));
   }
+}
+
+function counted(contracts: readonly AnyContract[]): ReadonlyMap<AnyContract, number> {
+  const counts = new Map<AnyContract, number>();
+  for (const contract of contracts) counts.set(contract, (counts.get(contract) ?? 0) + 1);
+  return counts;
 }
 
 export function asOutgoing(

@@ -10,6 +10,7 @@ import type { ContractIds } from "../store/registry.js";
 import type { Catalog } from "./catalog.js";
 import { Checking } from "./checking.js";
 import { type Asking, SentReceipt } from "./receipt.js";
+import type { Room } from "./room.js";
 import type { PublishOptions, Receipt, ReceiptOf, Say, SendOptions } from "./say.js";
 import type { Waker } from "./waker.js";
 
@@ -19,6 +20,7 @@ export interface Producing {
   readonly catalog: Catalog;
   readonly waker: Waker;
   readonly asking: Asking;
+  readonly room: Room;
   /** Names the database, for transactions that somebody else brings; null when it is not known yet. */
   readonly home: string | null;
 }
@@ -82,16 +84,20 @@ const pieceMessages = 2_000;
 
 /** Outside any transaction: each call is one of its own, committed when it returns. */
 export function sayNow(producing: Producing): Say {
-  const { database, waker, asking } = producing;
+  const { database, waker, asking, room } = producing;
   const write: Write = async (checking) => {
     const alone = database.single || database.insideTransaction();
     const first = await checking.take(alone ? limits.batchMessages : pieceMessages);
     if (first.count === 0) return [];
     if (database.single && database.insideTransaction()) throw wouldDeadlock(checking);
+    const admission = room.admit(checking.contract, first.count);
+    if (admission !== undefined) await admission;
     const { written, channel } =
       checking.more && !checking.late && !alone
         ? await writeWhileChecking(producing, first, checking)
         : await writeAtOnce(producing, first, checking);
+    // A list is let in as a whole, whatever its length; the next one meets it.
+    if (written.length > 1) room.add(checking.contract, lengthOf(written) - first.count);
     waker.wake(new Set([channel]));
     return written;
   };
@@ -133,11 +139,12 @@ function writeWhileChecking({ database, catalog }: Producing, first: PreparedLis
 
 /** In a transaction that the caller began and will end. */
 export function sayIn(producing: Producing, tx: () => Promise<Executor>): Say {
-  const { catalog, waker, asking, home } = producing;
+  const { catalog, waker, asking, home, room } = producing;
   const write: Write = async (checking) => {
     const pieces = await takeAll(checking);
     const executor = await tx();
     if (pieces.length === 0) return [];
+    await room.admit(checking.contract, countOf(pieces), { tx: executor, foreign: true });
     const ids = await idsOf(catalog, checking, executor);
     const written = await writeAll(executor, pieces, { ...ids, headers: checking.headers }, home);
     void waker.watch(written[0]?.xid ?? null, new Set([ids.channel]));
@@ -154,6 +161,14 @@ async function takeAll(checking: Checking): Promise<readonly PreparedList[]> {
     if (piece.count > 0) pieces.push(piece);
   }
   return pieces;
+}
+
+function lengthOf(written: readonly Written[]): number {
+  return written.reduce((sum, { length }) => sum + length, 0);
+}
+
+function countOf(pieces: readonly PreparedList[]): number {
+  return pieces.reduce((sum, { count }) => sum + count, 0);
 }
 
 async function writeAll(

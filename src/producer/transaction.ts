@@ -21,7 +21,7 @@ export async function runTransaction<T>(
   producing: Producing,
   work: (context: TransactionContext<unknown>) => Promise<T>,
 ): Promise<T> {
-  const { database, catalog, waker, asking } = producing;
+  const { database, catalog, waker, asking, room } = producing;
   const open = await database.begin({ marked: false });
   const buffer = new Buffer(catalog, asking, "the transaction");
   let batch: Batch;
@@ -31,6 +31,8 @@ export async function runTransaction<T>(
     result = await runSealed(open, () => work({ tx: open.native, send: buffer.send, publish: buffer.publish }));
     buffer.close();
     batch = await buffer.ready(open);
+    // Before anything is written: a full queue rolls all of it back.
+    for (const [contract, count] of batch.commands) await room.admit(contract, count, { tx: open });
     batch.committed(await commitMessages(open, batch.messages));
   } catch (error) {
     buffer.drop(error);

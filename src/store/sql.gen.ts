@@ -511,6 +511,73 @@ create type posthorn.turn as (
   ids bigint[], slots smallint[], items text, parked bigint[], parked_slots smallint[]
 );
 ` },
+  { name: "migrations/0011_limits.sql", text: `-- What a fleet keeps to: how much may run, how fast it may begin, and how much may wait.
+
+-- Whether a claim has to ask for permits. Here, because a claim reads this row anyway.
+alter table posthorn.subscription add column limited boolean not null default false;
+
+-- Why a message waits in \`deferred\` that its key's limit did not let through.
+alter type posthorn.outcome add value 'throttled';
+
+-- The limits of a policy, of those that have any. A rate: so many messages begin within so many milliseconds, and so many at once.
+create table posthorn.run_limit (
+  subscription int primary key references posthorn.subscription (id),
+  rate_messages float8,
+  rate_ms float8,
+  rate_burst int,
+  fleet_concurrency int,
+  key_rate_messages float8,
+  key_rate_ms float8,
+  key_rate_burst int,
+  key_concurrency int
+);
+
+-- The state of a limited subscription: the newest row. A row is written and the one before deleted for each claim, and never updated: the newest
+-- is found at once however many dead ones an open transaction keeps.
+-- \`tat\`: when the next message would begin if they came evenly (the theoretical arrival time of ITU-T I.371). \`open_claims\`: claims that may be
+-- open, each of which is looked at again; \`looked_upto\`: the number of the newest claim that was looked at, by lane. Nothing is counted here.
+create table posthorn.permit (
+  subscription int not null references posthorn.subscription (id),
+  n bigint not null,
+  tat timestamptz not null,
+  open_claims bigint[] not null,
+  looked_upto bigint[] not null,
+  primary key (subscription, n)
+);
+
+-- The same for a key, while anything of it is limited. \`line_end\`: the due time of the last message of the key that was put aside.
+create table posthorn.key_permit (
+  subscription int not null references posthorn.subscription (id),
+  key text not null,
+  tat timestamptz not null,
+  line_end timestamptz not null,
+  primary key (subscription, key)
+);
+create index key_permit_idle on posthorn.key_permit (greatest(tat, line_end));
+
+-- The oldest waiting message of a key.
+create index deferred_by_key on posthorn.deferred (subscription, key, message) where token is null and key is not null;
+
+-- How much may wait in a queue. What is known about it lies in a sequence, \`backlog_\` and the id of the channel: what is said into it takes part in
+-- no transaction, so no producer waits for another, and a refusal that rolls back is not forgotten.
+create table posthorn.backlog_limit (
+  channel int primary key references posthorn.channel (id),
+  subscription int not null references posthorn.subscription (id),
+  messages bigint not null check (messages between 1 and 1000000000),
+  when_full text not null check (when_full in ('reject', 'wait')),
+  wait_ms float8 not null
+);
+
+-- Shapes that functions hand to each other. What a claim may take; \`permits\` is null while another session asks.
+create type posthorn.allowance as (
+  subscription int, permits int, crowded boolean, at timestamptz, tat timestamptz, gap_ms float8, burst int,
+  key_concurrency int, key_gap_ms float8, key_burst int, n bigint, open_claims bigint[], looked_upto bigint[], open_keys jsonb
+);
+-- How many messages of a key may begin; where its rate stands, and where its line ends.
+create type posthorn.key_room as (room int, tat timestamptz, line_end timestamptz);
+-- What is known about the backlog of a queue: how much waits, with what was said since it was counted, and when that was.
+create type posthorn.backlog_known as (backlog bigint, age_ms float8);
+` },
   { name: "migrations/0012_steps.sql", text: `-- Steps: what a handler has done so far of one message, so that a run after this one does not do it again.
 
 create table posthorn.step (
@@ -1022,7 +1089,7 @@ select posthorn.by_slot('append_list_of(p_slot smallint, p_messages json)', 'jso
 $body$);
 
 -- said(name, kind, payload, key, headers): what send and publish share. Looks the newest version of the contract up and holds the
--- caller to it. Raises PH010 (unknown contract), PH011 (wrong kind), PH012 (key), PH013 (payload is no JSON for us), PH014 (too large).
+-- caller to it. Raises PH010 (unknown contract), PH011 (wrong kind), PH012 (key), PH013 (payload is no JSON for us), PH014 (too large), PH040 (the queue is full).
 create or replace function posthorn.said(p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json) returns text
 language plpgsql as $$
 declare
@@ -1060,6 +1127,9 @@ begin
   if p_headers is not null and (json_typeof(p_headers) <> 'object' or exists (
       select from json_each(case when json_typeof(p_headers) = 'object' then p_headers else '{}' end) h where json_typeof(h.value) <> 'string')) then
     raise exception 'the headers of "%" are not an object of strings', p_name using errcode = 'PH013';
+  end if;
+  if p_kind = 'command' then
+    perform posthorn.check_backlog(v_contract.channel);
   end if;
   return posthorn.public_id(posthorn.append_one_of(posthorn.open_slot(null), v_nonce, v_contract.channel, v_contract.id, p_key, p_payload, p_headers), v_nonce);
 end $$;
@@ -1237,15 +1307,18 @@ create or replace function posthorn.work(p_subscription int, p_lane int, p_worke
 language plpgsql as $$
 declare
   v_guarded boolean;
+  v_limited boolean;
   v_slot smallint;
 begin
-  select s.has_breaker, (posthorn.own_transaction(s.idempotency = 'at-most-once')).slot into v_guarded, v_slot
+  select s.has_breaker, s.limited, (posthorn.own_transaction(s.idempotency = 'at-most-once')).slot into v_guarded, v_limited, v_slot
     from posthorn.subscription s where s.id = p_subscription;
   if p_parts is not null then
     perform posthorn.conclude(p_parts);
   end if;
   if v_guarded then
-    return posthorn.claim_guarded(p_subscription, p_lane, p_worker, p_limit);
+    return posthorn.claim_guarded(p_subscription, p_lane, p_worker, p_limit, v_limited);
+  elsif v_limited then
+    return posthorn.claim_limited(p_subscription, p_lane, p_worker, p_limit);
   end if;
   return posthorn.claim(p_subscription, p_lane, p_worker, p_limit);
 end $$;
@@ -1412,7 +1485,8 @@ end $$;
 -- has been under two crashed workers is a suspect: a worker holds one of them at a time, and beside it none that has been under one
 -- crash, so that of several killers none makes the others' neighbours pay: both would be blamed for the next crash.
 -- Order: by due time. Rows that others are taking are passed over. Where order is kept, only the first of each key is due.
--- Where a breaker is declared: { openMs } while the circuit is open; { probe, taken: [one] } for one message that is tried.
+-- Where a breaker is declared or limits hold: { taken, probe, waitMs }, or { openMs } while the circuit is open. \`probe\`: one message that is tried;
+-- \`waitMs\` as in claim_limited.
 create or replace function posthorn.take(p_subscription int, p_worker bigint, p_contracts json, p_limit int) returns json
 language plpgsql as $$
 declare
@@ -1424,22 +1498,32 @@ declare
   v_taken json;
   v_ordered boolean;
   v_guarded boolean;
+  v_limited boolean;
   v_slot smallint;
-  v_limit int := p_limit;
+  v_wanted int := p_limit;
+  v_limit int;
   v_open_ms bigint;
   v_probe bigint;
+  v_allow posthorn.allowance;
 begin
-  select s.has_breaker, (posthorn.own_transaction(s.idempotency = 'at-most-once')).slot into v_guarded, v_slot
-    from posthorn.subscription s where s.id = p_subscription;
+  select s.has_breaker, s.limited, s.ordering is not null, (posthorn.own_transaction(s.idempotency = 'at-most-once')).slot
+    into v_guarded, v_limited, v_ordered, v_slot from posthorn.subscription s where s.id = p_subscription;
   if v_guarded then
     select g.wait_ms, g.probe into v_open_ms, v_probe from posthorn.circuit_gate(p_subscription) g;
     if v_open_ms is not null then
       return json_build_object('openMs', v_open_ms);
     end if;
-    v_limit := case when v_probe is null then p_limit else 1 end;
+    v_wanted := case when v_probe is null then p_limit else 1 end;
   end if;
   perform posthorn.hold_worker(p_worker);
-  select s.ordering is not null into v_ordered from posthorn.subscription s where s.id = p_subscription;
+  v_limit := v_wanted;
+  if v_limited then
+    v_allow := posthorn.allow(p_subscription, v_wanted);
+    if coalesce(v_allow.permits, 0) <= 0 then
+      return json_build_object('taken', '[]'::json, 'waitMs', posthorn.wait_after(v_allow, 0, v_wanted));
+    end if;
+    v_limit := posthorn.candidates(v_allow);
+  end if;
   if v_ordered then
     perform posthorn.enter(p_subscription);
   end if;
@@ -1465,6 +1549,9 @@ begin
   if v_ids <> '{}' and exists (select from posthorn.cancel_request c where c.subscription = p_subscription) then
     v_ids := posthorn.without_requested(p_subscription, v_ids);
   end if;
+  if v_limited and v_ids <> '{}' then
+    v_ids := posthorn.admit(v_allow, v_ids, v_contracts);
+  end if;
   if v_ids = '{}' then
     return '[]';
   end if;
@@ -1476,9 +1563,11 @@ begin
       into v_taken from taken t;
   if v_probe is not null then
     perform posthorn.circuit_begin(p_subscription, p_worker, v_probe);
-    return json_build_object('probe', v_probe::text, 'taken', v_taken);
+  elsif not v_limited then
+    return v_taken;
   end if;
-  return v_taken;
+  return json_build_object('taken', v_taken, 'probe', v_probe::text,
+    'waitMs', case when v_limited then posthorn.wait_after(v_allow, json_array_length(v_taken), v_wanted) end);
 end $$;
 ` },
   { name: "functions/08_registry.sql", text: `-- The registry: names are registered by whoever declares or says them first; a second party that disagrees is refused, and both are named.
@@ -1622,6 +1711,7 @@ begin
   if v_row.ordering is not null and p_policy #>> '{ordering,whenDead}' is null then
     perform posthorn.order_ends(v_row.id);
   end if;
+  perform posthorn.set_limits(v_row.id, p_policy), posthorn.set_backlog_limit(v_row.id, p_policy);
   return json_build_object('subscription', v_row.id, 'channel', v_channel);
 end $$;
 ` },
@@ -1979,7 +2069,7 @@ $$;
 create or replace function posthorn.waiting_state(p_token bigint, p_place bigint, p_due_at timestamptz, p_reason posthorn.outcome) returns text
 language sql immutable as $$
   select case when p_token is not null then 'running' when p_place is not null and p_due_at = 'infinity' then 'parked'
-    when p_reason in ('released', 'parked') then 'queued' else 'retrying' end
+    when p_reason in ('released', 'parked', 'throttled') then 'queued' else 'retrying' end
 $$;
 
 -- log_status: the state of a message that the log alone knows; null for a reader that began after the message.
@@ -2054,7 +2144,7 @@ language sql volatile as $$
 $$;
 
 -- watch(every): raises and resolves alerts, once in the fleet: whoever comes first within \`every\` ms does it for all. Returns what changed:
--- [{ change: raised | resolved, alert, subscription, value, threshold }]; null when it was not our turn. Also forgets dead letters past their keeping.
+-- [{ change: raised | resolved, alert, subscription, value, threshold }]; null when it was not our turn. Also forgets dead letters past their keeping, and keys without limits.
 create or replace function posthorn.watch(p_every_ms int) returns json
 language plpgsql as $$
 declare
@@ -2084,6 +2174,7 @@ begin
       'subscription', v_rule.subscription_name, 'value', v_rule.value, 'threshold', v_rule.threshold);
   end loop;
   delete from posthorn.dead_letter where id in (select id from posthorn.dead_letter where keep_until < clock_timestamp() order by keep_until limit 1000);
+  perform posthorn.forget_keys(10000);
   return to_json(v_changes);
 end $$;
 
@@ -2140,9 +2231,10 @@ begin
     where c.id = v_contract and f.facts is not null;
   return (select json_build_object('message', p_public, 'kind', c.kind, 'contract', c.name, 'version', c.version, 'channel', h.name,
       'publishedAt', v_published_at, 'now', clock_timestamp(), 'receivers', (
-        select coalesce(json_agg(r::jsonb || posthorn.why_attended(r ->> 'subscription', c.name) || posthorn.why_told(r, v_id, v_nonce) || coalesce((
-          select jsonb_build_object('circuit', posthorn.circuit_of(s.id)) from posthorn.subscription s where s.name = r ->> 'subscription'
-            and s.has_breaker), '{}')), '[]') from json_array_elements(v_receivers) r))
+        select coalesce(json_agg(r::jsonb || posthorn.why_attended(r ->> 'subscription', c.name) || posthorn.why_told(r, v_id, v_nonce)
+          || jsonb_strip_nulls(jsonb_build_object('limits', posthorn.limits_now(r ->> 'subscription'))) || coalesce((
+            select jsonb_build_object('circuit', posthorn.circuit_of(s.id)) from posthorn.subscription s where s.name = r ->> 'subscription'
+              and s.has_breaker), '{}')), '[]') from json_array_elements(v_receivers) r))
     from posthorn.contract c join posthorn.channel h on h.id = c.channel where c.id = v_contract);
 end $$;
 
@@ -2660,21 +2752,26 @@ begin
     where c.subscription = p_subscription;
 end $$;
 
--- claim_guarded: as claim, where a breaker is declared: { openMs } while the circuit is open; with \`probe\` beside a claim of one message that is tried.
-create or replace function posthorn.claim_guarded(p_subscription int, p_lane int, p_worker bigint, p_limit int) returns text
+-- claim_guarded: as claim, or claim_limited, where a breaker is declared: { openMs } while the circuit is open; with \`probe\` beside a claim of one message
+-- that is tried. The circuit comes before the limits: what is open uses no permit, and what is tried needs one.
+create or replace function posthorn.claim_guarded(p_subscription int, p_lane int, p_worker bigint, p_limit int, p_limited boolean) returns text
 language plpgsql as $$
 declare
   v_gate record;
+  v_limit int;
   v_claimed text;
 begin
   v_gate := posthorn.circuit_gate(p_subscription);
   if v_gate.wait_ms is not null then
     return concat('{"openMs":', v_gate.wait_ms, '}');
-  elsif v_gate.probe is null then
-    return posthorn.claim(p_subscription, p_lane, p_worker, p_limit);
   end if;
-  v_claimed := posthorn.claim(p_subscription, p_lane, p_worker, 1);
-  if v_claimed not like '{"claim":%' then
+  v_limit := case when v_gate.probe is null then p_limit else 1 end;
+  if p_limited then
+    v_claimed := posthorn.claim_limited(p_subscription, p_lane, p_worker, v_limit);
+  else
+    v_claimed := posthorn.claim(p_subscription, p_lane, p_worker, v_limit);
+  end if;
+  if v_gate.probe is null or v_claimed not like '{"claim":%' then
     return v_claimed;
   end if;
   perform posthorn.circuit_begin(p_subscription, p_worker, v_gate.probe);
@@ -3615,6 +3712,628 @@ begin
   delete from posthorn.parked_key where subscription = p_subscription;
 end $$;
 ` },
+  { name: "functions/22_backlog_limit.sql", text: `-- What a producer meets when too much waits in a queue. Nothing is counted for a message: the backlog is counted now and then, at most every
+-- \`backlog_recount_ms\`, and what is said meanwhile is added to what was found.
+
+-- set_backlog_limit(subscription, policy): the limit of a queue that was registered; the newest start wins.
+create or replace function posthorn.set_backlog_limit(p_subscription int, p_policy json) returns void
+language plpgsql as $$
+declare
+  v_limit json := p_policy -> 'backlogLimit';
+  v_channel int := (select c.id from posthorn.subscription s join posthorn.channel c on c.id = s.channel where s.id = p_subscription and c.kind = 'command');
+begin
+  if v_limit is null or v_channel is null then
+    delete from posthorn.backlog_limit where subscription = p_subscription;
+    return;
+  end if;
+  if to_regclass(format('posthorn.backlog_%s', v_channel)) is null then
+    execute format('create sequence posthorn.backlog_%s minvalue 0 start 0', v_channel);
+  end if;
+  insert into posthorn.backlog_limit (channel, subscription, messages, when_full, wait_ms)
+    values (v_channel, p_subscription, (v_limit ->> 'messages')::bigint, v_limit ->> 'whenFull', coalesce((v_limit ->> 'waitMs')::float8, 30000))
+    on conflict (channel) do update set messages = excluded.messages, when_full = excluded.when_full, wait_ms = excluded.wait_ms;
+end $$;
+
+-- backlog_limits(): queues with a limit, as JSON [[channel, name, whenFull, waitMs] …], for producers to keep in mind.
+create or replace function posthorn.backlog_limits() returns json
+language sql stable as $$
+  select coalesce(json_agg(json_build_array(l.channel, c.name, l.when_full, l.wait_ms)), '[]')
+    from posthorn.backlog_limit l join posthorn.channel c on c.id = l.channel
+$$;
+
+-- The sequence holds the time of the count in tenths of a second, modulo 2^31, above 32 bits for the backlog.
+create or replace function posthorn.backlog_tenths() returns bigint
+language plpgsql volatile as $$
+begin
+  return floor(extract(epoch from clock_timestamp()) * 10)::bigint & 2147483647;
+end $$;
+
+-- backlog_known(channel): what is known. A clock that was put back makes an old count of it.
+create or replace function posthorn.backlog_known(p_channel int) returns posthorn.backlog_known
+language plpgsql as $$
+declare
+  v_value bigint := coalesce(pg_sequence_last_value(format('posthorn.backlog_%s', p_channel)::regclass), 0);
+begin
+  return row(v_value & 4294967295, ((posthorn.backlog_tenths() - (v_value >> 32)) & 2147483647) * 100.0)::posthorn.backlog_known;
+end $$;
+
+-- set_backlog(channel, backlog): counted now.
+create or replace function posthorn.set_backlog(p_channel int, p_backlog bigint) returns void
+language plpgsql as $$
+begin
+  perform setval(format('posthorn.backlog_%s', p_channel)::regclass, (posthorn.backlog_tenths() << 32) | least(greatest(p_backlog, 0), 4294967295));
+end $$;
+
+-- backlog_recount_ms: the shortest time between two counts: a count of many takes longer.
+create or replace function posthorn.backlog_recount_ms(p_backlog bigint) returns float8
+language plpgsql immutable as $$
+begin
+  return 100 + p_backlog / 100.0;
+end $$;
+
+-- count_backlog(limit): counts what waits unclaimed or deferred, as far as twice the limit, and says so. Who begins to count says the old figure
+-- with the new time, so that nobody else does; what others say meanwhile is kept.
+create or replace function posthorn.count_backlog(p_limit posthorn.backlog_limit) returns bigint
+language plpgsql set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off as $$
+declare
+  v_most int := least(p_limit.messages * 2 + 1, 2000000000)::int;
+  v_before bigint := (posthorn.backlog_known(p_limit.channel)).backlog;
+  v_count bigint;
+  v_added bigint;
+begin
+  perform posthorn.set_backlog(p_limit.channel, v_before);
+  select w.messages + (select count(*) from (select from posthorn.deferred d where d.subscription = p_limit.subscription and d.token is null limit v_most) d)
+    into v_count from posthorn.waiting_in_log(p_limit.subscription, v_most) w;
+  v_added := greatest(0, (posthorn.backlog_known(p_limit.channel)).backlog - v_before);
+  perform posthorn.set_backlog(p_limit.channel, v_count + v_added);
+  return v_count + v_added;
+end $$;
+
+-- backlog_now(limit, more): what waits, with \`more\`. Counted anew when that is at the limit, or once in a while, and the last count is not too new.
+create or replace function posthorn.backlog_now(p_limit posthorn.backlog_limit, p_more bigint) returns bigint
+language plpgsql as $$
+declare
+  v_known posthorn.backlog_known := posthorn.backlog_known(p_limit.channel);
+  v_full boolean := v_known.backlog + p_more >= p_limit.messages;
+begin
+  if v_known.age_ms >= posthorn.backlog_recount_ms(v_known.backlog) and (v_full or v_known.age_ms >= 5000) then
+    v_known.backlog := posthorn.count_backlog(p_limit);
+  end if;
+  return v_known.backlog + p_more;
+end $$;
+
+-- grant_backlog(channel, messages, spent): asks for leave to say so many messages; \`spent\` were said without. In a transaction of its own. Returns JSON:
+--   null when the queue has no limit, { granted } when it has room, which may be more than was asked for, else { backlog, limit, retryAfterMs }.
+-- A list of messages is let in as a whole while there is any room.
+create or replace function posthorn.grant_backlog(p_channel int, p_messages bigint, p_spent bigint) returns json
+language plpgsql as $$
+declare
+  v_limit posthorn.backlog_limit;
+  v_backlog bigint;
+  v_granted bigint;
+begin
+  perform posthorn.own_transaction(false);
+  select * into v_limit from posthorn.backlog_limit where channel = p_channel;
+  if v_limit.channel is null then
+    return null;
+  end if;
+  perform posthorn.backlog_now(v_limit, p_spent);
+  -- After the count, which may take a while; under it a figure is read and written by one session at a time.
+  perform pg_advisory_xact_lock(posthorn.lock_key('backlog', p_channel));
+  v_backlog := (posthorn.backlog_known(p_channel)).backlog + p_spent;
+  v_granted := case when v_backlog < v_limit.messages
+    then greatest(p_messages, least(posthorn.backlog_share(v_limit.messages), v_limit.messages - v_backlog)) else 0 end;
+  if p_spent + v_granted > 0 then
+    perform posthorn.add_backlog(p_channel, p_spent + v_granted);
+  end if;
+  return case when v_granted > 0 then json_build_object('granted', v_granted)
+    else json_build_object('backlog', v_backlog, 'limit', v_limit.messages, 'retryAfterMs', posthorn.backlog_retry_ms(v_limit, v_backlog)) end;
+end $$;
+
+-- add_backlog(channel, messages): so many more, without a new time.
+create or replace function posthorn.add_backlog(p_channel int, p_messages bigint) returns void
+language plpgsql as $$
+declare
+  v_sequence regclass := format('posthorn.backlog_%s', p_channel)::regclass;
+begin
+  perform setval(v_sequence, coalesce(pg_sequence_last_value(v_sequence), 0) + p_messages);
+end $$;
+
+-- backlog_share(limit): what a process is granted at once beyond what it asks for: a hundredth of the limit, so that it need not ask each time.
+create or replace function posthorn.backlog_share(p_messages bigint) returns bigint
+language plpgsql immutable as $$
+begin
+  return least(greatest(p_messages / 100, 1), 1000);
+end $$;
+
+-- backlog_retry_ms: when there may be room, by what left the queue in the last minute: from a tenth of a second to a minute, which it is when nothing did.
+create or replace function posthorn.backlog_retry_ms(p_limit posthorn.backlog_limit, p_backlog bigint) returns int
+language plpgsql as $$
+declare
+  v_rate float8 := (select sum(posthorn.recent_rate(l.subscription, l.lane, l.slot)) from posthorn.lane l where l.subscription = p_limit.subscription);
+begin
+  return case when coalesce(v_rate, 0) <= 0 then 60000
+    else least(60000, greatest(100, ceil((p_backlog - p_limit.messages + 1) / v_rate * 1000))) end;
+end $$;
+
+-- check_backlog(channel, messages): for producers inside a transaction of their own that ask here: adds messages, or raises PH040 with { queue, backlog, limit,
+-- retryAfterMs } as its detail. Takes no lock, and what it adds stays although the transaction is rolled back, until the next count.
+create or replace function posthorn.check_backlog(p_channel int, p_messages bigint default 1) returns void
+language plpgsql as $$
+declare
+  v_limit posthorn.backlog_limit;
+  v_backlog bigint;
+  v_retry_ms int;
+  v_queue text;
+begin
+  select * into v_limit from posthorn.backlog_limit where channel = p_channel;
+  if v_limit.channel is null then
+    return;
+  end if;
+  v_backlog := posthorn.backlog_now(v_limit, 0);
+  if v_backlog >= v_limit.messages then
+    v_retry_ms := posthorn.backlog_retry_ms(v_limit, v_backlog);
+    v_queue := (select name from posthorn.channel where id = p_channel);
+    raise exception 'the queue "%" is full: % messages wait, and its backlogLimit is %', v_queue, v_backlog, v_limit.messages using errcode = 'PH040',
+      detail = json_build_object('queue', v_queue, 'backlog', v_backlog, 'limit', v_limit.messages, 'retryAfterMs', v_retry_ms)::text,
+      hint = format('Try again in %s ms, or do without.', v_retry_ms);
+  end if;
+  if p_messages = 1 then
+    perform nextval(format('posthorn.backlog_%s', p_channel)::regclass);
+  else
+    perform posthorn.add_backlog(p_channel, p_messages);
+  end if;
+end $$;
+` },
+  { name: "functions/23_limits.sql", text: `-- Limits of the fleet: rates and concurrency, of a subscription and of a key. A claim asks for permits and takes no more messages than it
+-- gets; what it does not use was never taken. All of it is decided under one advisory lock of the subscription, which nobody waits for.
+-- Rates: the generic cell rate algorithm. Concurrency is counted from what is open each time, never kept in a counter: a worker that dies
+-- holds its permits until it is rescued, and nobody has to give any back.
+
+-- set_limits(subscription, policy): the limits of a policy that was registered; the newest start wins.
+create or replace function posthorn.set_limits(p_subscription int, p_policy json) returns void
+language plpgsql as $$
+declare
+  v_limited boolean := coalesce(p_policy ->> 'rateLimit', p_policy ->> 'keyRateLimit', p_policy ->> 'fleetConcurrency', p_policy ->> 'keyConcurrency') is not null;
+  v_old posthorn.run_limit;
+  v_new posthorn.run_limit;
+begin
+  select * into v_old from posthorn.run_limit where subscription = p_subscription;
+  if not v_limited then
+    delete from posthorn.run_limit where subscription = p_subscription;
+    delete from posthorn.permit where subscription = p_subscription;
+  else
+    v_new := row(p_subscription, (p_policy #>> '{rateLimit,messages}')::float8, (p_policy #>> '{rateLimit,perMs}')::float8,
+      (p_policy #>> '{rateLimit,burst}')::int, (p_policy ->> 'fleetConcurrency')::int, (p_policy #>> '{keyRateLimit,messages}')::float8,
+      (p_policy #>> '{keyRateLimit,perMs}')::float8, (p_policy #>> '{keyRateLimit,burst}')::int, (p_policy ->> 'keyConcurrency')::int)::posthorn.run_limit;
+    insert into posthorn.run_limit select v_new.* on conflict (subscription) do update set rate_messages = excluded.rate_messages, rate_ms = excluded.rate_ms,
+      rate_burst = excluded.rate_burst, fleet_concurrency = excluded.fleet_concurrency, key_rate_messages = excluded.key_rate_messages,
+      key_rate_ms = excluded.key_rate_ms, key_rate_burst = excluded.key_rate_burst, key_concurrency = excluded.key_concurrency;
+  end if;
+  if v_old is distinct from v_new then
+    -- What waits for its key stands in line by the old limits. It is due now, and stands in line again by the new ones.
+    update posthorn.deferred set due_at = clock_timestamp()
+      where subscription = p_subscription and token is null and key is not null and reason::text = 'throttled' and due_at > clock_timestamp();
+    delete from posthorn.key_permit where subscription = p_subscription;
+    update posthorn.subscription set limited = v_limited where id = p_subscription and limited <> v_limited;
+  end if;
+end $$;
+
+-- allow(subscription, limit): how many messages may begin now, at most \`limit\`. \`permits\` is null when another session asks just now; the
+-- lock is held until the end of this transaction. The clock is read after the lock was taken. Should it jump back, it costs one full burst.
+create or replace function posthorn.allow(p_subscription int, p_limit int) returns posthorn.allowance
+language plpgsql as $$
+declare
+  v_limit posthorn.run_limit;
+  v_state posthorn.permit;
+  v_allow posthorn.allowance;
+  v_open int;
+begin
+  if not pg_try_advisory_xact_lock(posthorn.lock_key('permits', p_subscription)) then
+    return v_allow;
+  end if;
+  select * into v_limit from posthorn.run_limit where subscription = p_subscription;
+  select * into v_state from posthorn.permit where subscription = p_subscription order by n desc limit 1;
+  if v_state.n is null then
+    v_state := posthorn.first_permit(p_subscription);
+  end if;
+  v_allow := row(p_subscription, p_limit, false, clock_timestamp(), v_state.tat, v_limit.rate_ms / v_limit.rate_messages, v_limit.rate_burst,
+    v_limit.key_concurrency, v_limit.key_rate_ms / v_limit.key_rate_messages, v_limit.key_rate_burst, v_state.n, v_state.open_claims,
+    v_state.looked_upto, null)::posthorn.allowance;
+  if v_allow.gap_ms is not null then
+    v_allow.tat := posthorn.tat_from(v_state.tat, v_allow.at, v_allow.gap_ms, v_allow.burst);
+    v_allow.permits := least(p_limit, posthorn.room_at(v_allow.tat, v_allow.at, v_allow.gap_ms, v_allow.burst));
+    if v_allow.tat < v_state.tat then
+      -- Forgotten for good: otherwise each that asks would find a full burst ahead of its own time.
+      update posthorn.permit set tat = v_allow.tat where subscription = p_subscription and n = v_state.n;
+    end if;
+  end if;
+  if v_allow.permits <= 0 or coalesce(v_limit.fleet_concurrency, v_limit.key_concurrency) is null then
+    return v_allow;
+  end if;
+  v_allow := posthorn.look_at_claims(v_allow);
+  select count(*), jsonb_object_agg(o.key, o.running) filter (where o.key is not null) into v_open, v_allow.open_keys
+    from (select r.key, count(*) as running from posthorn.open_runs(v_allow, v_limit.key_concurrency is not null) r group by 1) o;
+  if v_limit.fleet_concurrency is not null then
+    select count(*) into v_open from posthorn.open_runs(v_allow, false);
+    v_allow.crowded := v_limit.fleet_concurrency - v_open < v_allow.permits;
+    v_allow.permits := least(v_allow.permits, v_limit.fleet_concurrency - v_open);
+  end if;
+  return v_allow;
+end $$;
+
+-- tat_from: where a rate stands now: not in the past, and no further ahead than a full burst, which it is only when the clock was put back.
+create or replace function posthorn.tat_from(p_tat timestamptz, p_at timestamptz, p_gap_ms float8, p_burst int) returns timestamptz
+language plpgsql immutable as $$
+begin
+  return least(greatest(p_tat, p_at), p_at + p_burst * p_gap_ms * interval '1 ms');
+end $$;
+
+-- room_at: messages that a rate lets begin at once.
+create or replace function posthorn.room_at(p_tat timestamptz, p_at timestamptz, p_gap_ms float8, p_burst int) returns int
+language plpgsql immutable as $$
+begin
+  -- A little more, because times are rounded to microseconds.
+  return floor(p_burst - extract(epoch from p_tat - p_at)::float8 * 1000 / p_gap_ms + 0.001)::int;
+end $$;
+
+-- first_permit: the state of a subscription that has been without limits so far: which claim is the newest, and then what is open: a claim that
+-- somebody makes in between without asking is in both, and counts once.
+create or replace function posthorn.first_permit(p_subscription int) returns posthorn.permit
+language plpgsql as $$
+declare
+  v_state posthorn.permit;
+begin
+  v_state.subscription := p_subscription;
+  v_state.n := 0;
+  v_state.tat := '-infinity';
+  v_state.looked_upto := array(select (posthorn.position_of(p_subscription, l.lane)).n from posthorn.lane l where l.subscription = p_subscription order by l.lane);
+  v_state.open_claims := array(select c.id from posthorn.open_claims() c where c.subscription = p_subscription);
+  return v_state;
+end $$;
+
+-- look_at_claims: the claims that are open now: those that were at the last look, and those since, as far as they still are.
+create or replace function posthorn.look_at_claims(p_allow posthorn.allowance) returns posthorn.allowance
+language plpgsql as $$
+declare
+  v_slots smallint[] := (select slots from posthorn.ring);
+  v_lane int;
+  v_slot smallint;
+  v_found record;
+begin
+  for v_lane in select l.lane from posthorn.lane l where l.subscription = p_allow.subscription loop
+    foreach v_slot in array v_slots loop
+      v_found := posthorn.claims_after_of(v_slot, p_allow.subscription, v_lane, coalesce(p_allow.looked_upto[v_lane + 1], 0));
+      if v_found.ids is not null then
+        p_allow.open_claims := p_allow.open_claims || v_found.ids;
+        p_allow.looked_upto[v_lane + 1] := v_found.newest;
+      end if;
+    end loop;
+  end loop;
+  p_allow.open_claims := array(select distinct c.id from unnest(p_allow.open_claims) c(id)
+    where exists (select from unnest(v_slots) s(slot) where posthorn.is_open_of(s.slot, c.id)));
+  return p_allow;
+end $$;
+
+-- claims_after_of: ids of the claims of a lane after a number. Plan: claim_N_by_n.
+select posthorn.by_slot('claims_after_of(p_slot smallint, p_subscription int, p_lane int, p_n bigint, out ids bigint[], out newest bigint)', 'record', $body$
+  select array_agg(c.id), max(c.n) into ids, newest from posthorn.claim_{slot} c where c.subscription = p_subscription and c.lane = p_lane and c.n > p_n;
+  return;
+$body$);
+
+-- is_open_of: whether a claim lies in this slot and no part has closed it.
+select posthorn.by_slot('is_open_of(p_slot smallint, p_claim bigint)', 'boolean', $body$
+  return exists (select from posthorn.claim_{slot} c where c.id = p_claim)
+    and not exists (select from posthorn.settlement_{slot} t where t.claim = p_claim and t.closes);
+$body$);
+
+-- unsettled_of: the messages of a claim in this slot that have not ended, with the slots that they lie in.
+select posthorn.by_slot('unsettled_of(p_slot smallint, p_claim bigint)', 'table (message bigint, lane int, slot smallint, subscription int)', $body$
+  return query select m.id, c.lane, coalesce(c.message_slots[m.n], {slot}::smallint), c.subscription
+    from posthorn.claim_{slot} c cross join lateral unnest(c.messages) with ordinality m(id, n)
+    where c.id = p_claim and not exists (select from posthorn.settlement_{slot} t where t.claim = c.id
+      and t.outcome is distinct from 'begun' and (t.messages is null or m.id = any (t.messages)) offset 0);
+$body$);
+
+-- has_ended_of: whether the first delivery of a message has an ending of its own.
+select posthorn.by_slot('has_ended_of(p_slot smallint, p_subscription int, p_message bigint)', 'boolean', $body$
+  return exists (select from posthorn.ending_{slot} e where e.message = p_message and e.subscription = p_subscription and e.delivery = 1);
+$body$);
+
+-- open_runs: one row for each message that somebody in the fleet holds; with its key where that is asked for.
+create or replace function posthorn.open_runs(p_allow posthorn.allowance, p_keys boolean) returns table (key text)
+language plpgsql as $$
+declare
+  v_channel int := (select s.channel from posthorn.subscription s where s.id = p_allow.subscription);
+begin
+  return query
+    select case when p_keys then (posthorn.message_of(u.slot, v_channel, u.lane, u.message)).key end
+      from unnest(p_allow.open_claims) c(id) cross join (select unnest(slots) as slot from posthorn.ring) s
+      cross join lateral posthorn.unsettled_of(s.slot, c.id) u
+      where not posthorn.has_ended_of(u.slot, p_allow.subscription, u.message)
+    union all
+    select d.key from posthorn.deferred d where d.token is not null and d.subscription = p_allow.subscription;
+end $$;
+
+-- use_permits(allowance, used, wanted): writes down that so many messages begin. Returns in how many milliseconds it pays to ask again; null when
+-- the limits were no obstacle.
+create or replace function posthorn.use_permits(p_allow posthorn.allowance, p_used int, p_wanted int) returns int
+language plpgsql as $$
+declare
+  v_tat timestamptz := p_allow.tat + coalesce(p_used * p_allow.gap_ms, 0) * interval '1 ms';
+  v_worth int;
+  v_wait_ms float8 := 0;
+begin
+  if p_used > 0 then
+    insert into posthorn.permit (subscription, n, tat, open_claims, looked_upto)
+      values (p_allow.subscription, p_allow.n + 1, v_tat, p_allow.open_claims, p_allow.looked_upto);
+    delete from posthorn.permit where subscription = p_allow.subscription and n = p_allow.n;
+  end if;
+  if p_used < p_allow.permits or p_allow.permits >= p_wanted then
+    return null;
+  end if;
+  if p_allow.gap_ms is not null then
+    -- For several at once, where there may be several: a claim costs the same for one.
+    v_worth := greatest(1, least(p_wanted, p_allow.burst / 4));
+    v_wait_ms := extract(epoch from v_tat - p_allow.at)::float8 * 1000 + (v_worth - p_allow.burst) * p_allow.gap_ms;
+  end if;
+  -- Nobody tells when a run of another process ends.
+  return ceil(greatest(v_wait_ms, case when p_allow.crowded then 50 else 1 end));
+end $$;
+
+-- claim_limited: as claim, within the limits of the subscription; \`work\` has begun the transaction. The answer has more fields: { waitMs, dueMs }, when
+-- the limits left messages for later, which may come alone; { aside }, how many messages of the claim were put aside for their keys' limits, which
+-- \`parts\` of it say. Where order is kept no key is limited, because it is by its order.
+create or replace function posthorn.claim_limited(p_subscription int, p_lane int, p_worker bigint, p_limit int) returns text
+language plpgsql as $$
+declare
+  v_allow posthorn.allowance := posthorn.allow(p_subscription, p_limit);
+  v_text text;
+  v_claim json;
+  v_split record;
+  v_count int;
+  v_wait_ms int;
+begin
+  if v_allow.permits is null then
+    return '{"missed":true}';
+  elsif v_allow.permits <= 0 then
+    return concat('{', posthorn.when_again(p_subscription, posthorn.use_permits(v_allow, 0, p_limit)), '}');
+  end if;
+  -- A key that floods is put aside page by page, so that others come to their turn.
+  for v_round in 1 .. 20 loop
+    v_text := posthorn.claim(p_subscription, p_lane, p_worker, v_allow.permits);
+    v_claim := v_text::json;
+    v_count := coalesce(json_array_length(v_claim -> 'messages'), 0);
+    if v_count = 0 then
+      return v_text;
+    elsif v_allow.key_concurrency is null and v_allow.key_gap_ms is null then
+      v_wait_ms := posthorn.use_permits(v_allow, v_count, p_limit);
+      return case when v_wait_ms is null then v_text else concat(left(v_text, -1), ',', posthorn.when_again(p_subscription, v_wait_ms), '}') end;
+    end if;
+    v_split := posthorn.put_aside(v_allow, v_claim, p_lane, p_worker);
+    exit when v_split.kept > 0;
+  end loop;
+  if v_split.kept = 0 then
+    return concat('{', posthorn.when_again(p_subscription, 0), '}');
+  end if;
+  v_wait_ms := posthorn.use_permits(v_allow, v_split.kept, p_limit);
+  if v_wait_ms is null and v_count = v_allow.permits and v_split.kept < v_count then
+    v_wait_ms := 0;
+  end if;
+  return concat('{"claim":"', v_claim ->> 'claim', '","token":"', v_claim ->> 'token', '","slot":', v_claim ->> 'slot', ',"parts":', v_split.parts,
+    ',"aside":', v_count - v_split.kept, ',' || posthorn.when_again(p_subscription, v_wait_ms), ',"messages":[', v_split.items, ']}');
+end $$;
+
+-- when_again: fields of an answer: when to ask again, and when the first waiting delivery is due. Null without a time.
+create or replace function posthorn.when_again(p_subscription int, p_wait_ms int) returns text
+language plpgsql as $$
+begin
+  return format('"waitMs":%s,"dueMs":%s', p_wait_ms, coalesce((
+    select greatest(0, ceil(extract(epoch from d.due_at - clock_timestamp()) * 1000)) from posthorn.deferred d
+      where d.subscription = p_subscription and d.token is null order by d.due_at limit 1)::text, 'null'))
+    where p_wait_ms is not null;
+end $$;
+
+-- key_room(allowance, key, in line): how many messages of a key may begin. Those that arrive stand behind those that are in line.
+create or replace function posthorn.key_room(p_allow posthorn.allowance, p_key text, p_in_line boolean) returns posthorn.key_room
+language plpgsql as $$
+declare
+  v_state posthorn.key_permit;
+  v_room posthorn.key_room;
+begin
+  select * into v_state from posthorn.key_permit where subscription = p_allow.subscription and key = p_key;
+  v_room := row(1000000, greatest(v_state.tat, p_allow.at), greatest(v_state.line_end, '-infinity'))::posthorn.key_room;
+  if p_allow.key_gap_ms is not null then
+    v_room.tat := posthorn.tat_from(v_state.tat, p_allow.at, p_allow.key_gap_ms, p_allow.key_burst);
+    v_room.room := posthorn.room_at(v_room.tat, p_allow.at, p_allow.key_gap_ms, p_allow.key_burst);
+  end if;
+  if p_allow.key_concurrency is not null then
+    v_room.room := least(v_room.room, p_allow.key_concurrency - coalesce((p_allow.open_keys ->> p_key)::int, 0));
+  end if;
+  if not p_in_line and v_state.line_end > '-infinity' and exists (select from posthorn.deferred d
+      where d.subscription = p_allow.subscription and d.key = p_key and d.token is null and d.reason::text = 'throttled') then
+    v_room.room := 0;
+  end if;
+  v_room.room := greatest(v_room.room, 0);
+  return v_room;
+end $$;
+
+-- begin_and_line_up(allowance, key, room, begins, waits): so many messages of a key begin, so many stand in line. Returns the time after which the
+-- first of these is due; the others follow at a distance of line_step_ms.
+create or replace function posthorn.begin_and_line_up(p_allow posthorn.allowance, p_key text, p_room posthorn.key_room, p_begins int, p_waits int)
+returns timestamptz language plpgsql as $$
+declare
+  v_tat timestamptz := p_room.tat + p_begins * coalesce(p_allow.key_gap_ms, 0) * interval '1 ms';
+  v_start timestamptz := greatest(p_room.line_end, p_allow.at, v_tat - coalesce(p_allow.key_burst * p_allow.key_gap_ms, 0) * interval '1 ms');
+begin
+  if p_waits > 0 or p_allow.key_gap_ms is not null then
+    insert into posthorn.key_permit (subscription, key, tat, line_end) values (p_allow.subscription, p_key, v_tat,
+        case when p_waits > 0 then v_start + p_waits * posthorn.line_step_ms(p_allow) * interval '1 ms' else p_room.line_end end)
+      on conflict (subscription, key) do update set tat = excluded.tat, line_end = excluded.line_end;
+  end if;
+  return v_start;
+end $$;
+
+-- line_step_ms: the distance of messages in line. Without a rate the end of a run makes room, of which nobody tells: one of them looks every so often.
+create or replace function posthorn.line_step_ms(p_allow posthorn.allowance) returns float8
+language plpgsql immutable as $$
+begin
+  return coalesce(p_allow.key_gap_ms, 50);
+end $$;
+
+-- put_aside: of a claim that was just made, hands back to \`deferred\` what the limits of the keys do not let through, without burning an
+-- attempt, each due when its key's next permit is. Returns the items that are left, how many, and how many parts of the claim it wrote.
+create or replace function posthorn.put_aside(p_allow posthorn.allowance, p_claim json, p_lane int, p_worker bigint, out items text, out kept int, out parts int)
+language plpgsql as $$
+declare
+  v_aside bigint[];
+  v_slots smallint[];
+  v_due timestamptz[];
+  v_slot smallint := (p_claim ->> 'slot')::smallint;
+  v_claim bigint := (p_claim ->> 'claim')::bigint;
+  v_ends boolean := (select s.idempotency = 'transaction' from posthorn.subscription s where s.id = p_allow.subscription);
+begin
+  with listed as materialized (
+    select i.n, i.item, i.item ->> 4 as key, row_number() over (partition by i.item ->> 4 order by i.n)::int as place
+      from json_array_elements(p_claim -> 'messages') with ordinality i(item, n)
+  ), rooms as materialized (
+    select k.key, k.messages, r.room, posthorn.begin_and_line_up(p_allow, k.key, r, least(k.messages, r.room), greatest(k.messages - r.room, 0)) as start
+      from (select l.key, max(l.place) as messages from listed l where l.key is not null group by 1) k
+      cross join lateral posthorn.key_room(p_allow, k.key, false) r
+  ), judged as (
+    select l.n, l.item, coalesce(l.place > r.room, false) as aside, r.start + (l.place - r.room) * posthorn.line_step_ms(p_allow) * interval '1 ms' as due_at
+      from listed l left join rooms r on r.key = l.key
+  )
+  select string_agg(j.item::text, ',' order by j.n) filter (where not j.aside), count(*) filter (where not j.aside),
+      array_agg((j.item ->> 0)::bigint order by j.n) filter (where j.aside), array_agg((j.item ->> 2)::smallint order by j.n) filter (where j.aside),
+      array_agg(j.due_at order by j.n) filter (where j.aside)
+    into items, kept, v_aside, v_slots, v_due from judged j;
+  parts := 0;
+  if v_aside is null then
+    return;
+  end if;
+  if not v_ends or kept = 0 then
+    perform posthorn.settle_part_of(v_slot, v_claim, (p_claim ->> 'token')::bigint, 1, case when not v_ends then 'released'::posthorn.outcome end, kept = 0,
+      case when v_ends then '{}' else v_aside end);
+    parts := 1;
+  end if;
+  for v_i in 1 .. cardinality(v_aside) loop
+    if v_ends then
+      perform posthorn.end_of(v_slots[v_i], p_allow.subscription, v_aside[v_i], 1, 'released', v_claim, p_worker);
+    end if;
+    perform posthorn.follow(posthorn.delivery_of(p_allow.subscription, p_lane, v_aside[v_i], v_slots[v_i]), 'throttled',
+      json_build_object('defer', json_build_object('delayMs', extract(epoch from v_due[v_i] - clock_timestamp()) * 1000, 'attempts', 0, 'crashes', 0)));
+  end loop;
+end $$;
+
+-- candidates: how many deliveries \`take\` looks at: more than may begin where some of them stand in the way of others.
+create or replace function posthorn.candidates(p_allow posthorn.allowance) returns int
+language plpgsql immutable as $$
+begin
+  return case when p_allow.key_concurrency is null and p_allow.key_gap_ms is null then p_allow.permits else greatest(p_allow.permits, 100) end;
+end $$;
+
+-- wait_after(allowance, taken, wanted): in how many milliseconds it pays to look again, after \`take\` took so many; writes the permits down that
+-- it used. Null when the limits were no obstacle.
+create or replace function posthorn.wait_after(p_allow posthorn.allowance, p_taken int, p_wanted int) returns int
+language plpgsql as $$
+begin
+  if p_allow.permits is null then
+    return 1 + floor(random() * 4);
+  end if;
+  return posthorn.use_permits(p_allow, p_taken, p_wanted);
+end $$;
+
+-- admit(allowance, ids, contracts): of deliveries from \`deferred\` that are due, those that the limits of their keys let through, at most the permits. In the
+-- place of one that was put aside the oldest of its key goes, so that they keep their order. Those that its key keeps back stand in line again.
+create or replace function posthorn.admit(p_allow posthorn.allowance, p_ids bigint[], p_contracts int[]) returns bigint[]
+language plpgsql as $$
+declare
+  v_key record;
+  v_row record;
+  v_older posthorn.deferred;
+  v_begins int;
+  v_waits bigint[];
+  v_start timestamptz;
+  v_admitted bigint[] := array(select d.id from posthorn.deferred d where d.id = any (p_ids) and d.key is null limit p_allow.permits);
+begin
+  if p_allow.key_concurrency is null and p_allow.key_gap_ms is null then
+    return p_ids;
+  end if;
+  for v_key in select k.key, r as room from (select d.key, min(d.due_at) as due_at from posthorn.deferred d
+        where d.id = any (p_ids) and d.key is not null group by 1) k cross join lateral posthorn.key_room(p_allow, k.key, true) r order by k.due_at loop
+    v_begins := 0;
+    v_waits := '{}';
+    for v_row in select d.id, d.message, d.due_at, d.reason from posthorn.deferred d where d.id = any (p_ids) and d.key = v_key.key order by d.due_at, d.id loop
+      continue when v_row.id = any (v_admitted);
+      if v_begins >= (v_key.room).room then
+        v_waits := v_waits || v_row.id;
+        continue;
+      end if;
+      exit when cardinality(v_admitted) >= p_allow.permits;
+      v_begins := v_begins + 1;
+      v_older := null;
+      if v_row.reason::text = 'throttled' then
+        select o.* into v_older from posthorn.deferred o
+          where o.subscription = p_allow.subscription and o.key = v_key.key and o.token is null and o.message < v_row.message
+            and o.reason::text = 'throttled' and o.contract = any (p_contracts) and o.id <> all (v_admitted)
+          order by o.message limit 1 for update skip locked;
+      end if;
+      if v_older.id is not null then
+        update posthorn.deferred set due_at = v_older.due_at where id = v_row.id;
+      end if;
+      v_admitted := v_admitted || coalesce(v_older.id, v_row.id);
+    end loop;
+    v_start := posthorn.begin_and_line_up(p_allow, v_key.key, v_key.room, v_begins, cardinality(v_waits));
+    update posthorn.deferred d set due_at = v_start + w.place * posthorn.line_step_ms(p_allow) * interval '1 ms'
+      from unnest(v_waits) with ordinality w(id, place) where d.id = w.id;
+  end loop;
+  return v_admitted;
+end $$;
+
+-- forget_keys(limit): forgets keys that nothing limits any more. Called by the watch.
+create or replace function posthorn.forget_keys(p_limit int) returns void
+language plpgsql as $$
+begin
+  delete from posthorn.key_permit k using (select subscription, key from posthorn.key_permit
+      where greatest(tat, line_end) < clock_timestamp() - interval '1 minute' order by greatest(tat, line_end) limit p_limit for update skip locked) idle
+    where k.subscription = idle.subscription and k.key = idle.key;
+end $$;
+
+-- limits_now(subscription): the limits of a subscription and how they stand, as JSON { rateLimit, keyRateLimit, fleetConcurrency, keyConcurrency,
+-- backlogLimit, permits, running, putAside, full }: what may begin at once by the rate, what runs, what waits for its key, whether producers are
+-- refused; what is not limited is absent. Null without limits. For people and tools.
+create or replace function posthorn.limits_now(p_subscription text) returns json
+language plpgsql stable as $$
+declare
+  v_subscription posthorn.subscription;
+  v_full posthorn.backlog_limit;
+  v_allow posthorn.allowance;
+  v_state posthorn.permit;
+  v_limit posthorn.run_limit;
+begin
+  select * into v_subscription from posthorn.subscription s where s.name = p_subscription;
+  select * into v_full from posthorn.backlog_limit b where b.subscription = v_subscription.id;
+  if not coalesce(v_subscription.limited, false) and v_full.channel is null then
+    return null;
+  end if;
+  select * into v_limit from posthorn.run_limit where subscription = v_subscription.id;
+  select * into v_state from posthorn.permit where subscription = v_subscription.id order by n desc limit 1;
+  v_allow.subscription := v_subscription.id;
+  v_allow.open_claims := array(select c.id from posthorn.open_claims() c where c.subscription = v_subscription.id);
+  return json_strip_nulls(json_build_object('rateLimit', v_subscription.policy -> 'rateLimit', 'keyRateLimit', v_subscription.policy -> 'keyRateLimit',
+    'fleetConcurrency', v_limit.fleet_concurrency, 'keyConcurrency', v_limit.key_concurrency,
+    'backlogLimit', case when v_full.channel is not null then v_subscription.policy -> 'backlogLimit' end,
+    'permits', case when v_limit.rate_ms is not null then posthorn.room_at(
+      posthorn.tat_from(v_state.tat, clock_timestamp(), v_limit.rate_ms / v_limit.rate_messages, v_limit.rate_burst),
+      clock_timestamp(), v_limit.rate_ms / v_limit.rate_messages, v_limit.rate_burst) end,
+    'running', case when v_limit.fleet_concurrency is not null then (select count(*) from posthorn.open_runs(v_allow, false)) end,
+    'putAside', case when coalesce(v_limit.key_rate_ms, v_limit.key_concurrency) is not null then (
+      select count(*) from (select from posthorn.deferred d where d.subscription = v_subscription.id and d.token is null
+        and d.reason::text = 'throttled' limit 100001) d) end,
+    'full', (posthorn.backlog_known(v_full.channel)).backlog >= v_full.messages));
+end $$;
+` },
   { name: "functions/24_steps.sql", text: `-- Steps of handlers: recorded while the delivery runs, read by the next one, removed when the message has ended.
 
 -- record_step(worker, subscription, message, claim, claim slot, deferred, token, name, result): records that a step is done, in a transaction of the
@@ -3732,7 +4451,7 @@ $$;
 
 create or replace view posthorn.backlog as
   select s.name, c.kind, c.name as channel, g.backlog, g.retrying, g.running, g.age_ms, g.dead_letters, g.invalid, g.workers,
-    g.workers = 0 as unattended
+    g.workers = 0 as unattended, posthorn.limits_now(s.name) as limits
   from posthorn.gauges(1000000) g
   join posthorn.subscription s on s.id = g.subscription
   join posthorn.channel c on c.id = s.channel;

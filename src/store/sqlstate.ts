@@ -21,6 +21,7 @@ export const sqlStates = {
   PH020: "PH_CONTRACT_CONFLICT",
   PH030: "PH_UNKNOWN_MESSAGE",
   PH031: "PH_NOT_ALONE",
+  PH040: "PH_BACKLOG_FULL",
   PH099: "PH_INTERNAL",
 } as const satisfies Record<string, ErrorCode>;
 
@@ -28,7 +29,8 @@ export const sqlStates = {
 const abortedState = "25P02";
 
 const advice: Partial<Record<ErrorCode, string>> = {
-  PH_DATABASE_MOVED: "Do not work on a restored copy: moving between servers needs a rebase, which is not built yet.",
+  PH_DATABASE_MOVED:
+    "Nothing was written. Do not work on a restored copy: moving between servers needs a rebase, which is not built yet.",
   PH_POSITION_LOST: "Restore the tables posthorn.lane and posthorn.tick_*; nothing is delivered until then.",
   PH_TRANSACTION_ABORTED:
     "Nothing of this transaction was stored: a statement before this had failed and its error was swallowed. Let the error out, or use a savepoint around a statement that may fail.",
@@ -65,6 +67,9 @@ export function storeError(error: unknown): unknown {
   // What the server says is kept in the cause where it is not ours to say.
   const message = own === undefined ? `${hint}` : [said, hint].filter((part) => part !== undefined).join(" ");
   const facts = typeof error.detail === "string" ? { detail: error.detail } : {};
+  // Its detail is ours: the facts that a producer decides on.
+  if (code === "PH_BACKLOG_FULL" && facts.detail !== undefined)
+    return errorOf(code, message, JSON.parse(facts.detail), error);
   return errorOf(code, message, facts, error);
 }
 

@@ -53,6 +53,30 @@ export async function messageStatus(executor: Executor, publicId: string): Promi
   return status === null ? null : JSON.parse(status);
 }
 
+/** A rate as the database knows it. */
+export interface KnownRate {
+  readonly messages: number;
+  readonly perMs: number;
+  readonly burst: number;
+}
+
+/** Limits of a queue or subscription and how they stand; what is not limited is absent. */
+export interface LimitsNow {
+  readonly rateLimit?: KnownRate;
+  readonly keyRateLimit?: KnownRate;
+  readonly fleetConcurrency?: number;
+  readonly keyConcurrency?: number;
+  readonly backlogLimit?: { readonly messages: number; readonly whenFull: "reject" | "wait"; readonly waitMs: number };
+  /** Messages that may begin at once by the rate. */
+  readonly permits?: number;
+  /** Messages that run in the whole fleet; counted where that is limited. */
+  readonly running?: number;
+  /** Messages that were put aside because of their keys' limits. */
+  readonly putAside?: number;
+  /** Whether producers are refused. */
+  readonly full?: boolean;
+}
+
 /** A line of posthorn.backlog. Ages in milliseconds. */
 export interface BacklogLine {
   readonly name: string;
@@ -66,6 +90,8 @@ export interface BacklogLine {
   readonly invalid: number;
   readonly workers: number;
   readonly unattended: boolean;
+  /** Null for one without limits. */
+  readonly limits: LimitsNow | null;
   /** Null where the policy declares no breaker. */
   readonly circuit: CircuitFacts | null;
 }
@@ -75,6 +101,7 @@ export async function backlog(executor: Executor): Promise<readonly BacklogLine[
     executor.query<{ lines: string }>(
       `select coalesce(json_agg(json_build_object('name', name, 'kind', kind, 'channel', channel, 'backlog', backlog, 'retrying', retrying,
   'running', running, 'ageMs', age_ms, 'deadLetters', dead_letters, 'invalid', invalid, 'workers', workers, 'unattended', unattended,
+  'limits', limits,
   'circuit', (select posthorn.circuit_of(s.id) from posthorn.subscription s where s.name = b.name and s.has_breaker)) order by name), '[]')::text as lines
 from posthorn.backlog b`,
     ),

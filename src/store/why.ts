@@ -3,6 +3,7 @@ import type { Executor } from "../core/database.js";
 import type { State } from "../core/states.js";
 import type { CircuitFacts } from "./circuit.js";
 import { mapped } from "./sqlstate.js";
+import type { LimitsNow } from "./status.js";
 
 export interface WorkerFacts {
   readonly id: string;
@@ -78,6 +79,7 @@ export interface ReceiverFacts {
   /** Only where the policy declares a breaker. */
   readonly circuit?: CircuitFacts;
   readonly attended: Attendance;
+  readonly limits?: LimitsNow;
 }
 
 export interface MessageFacts {

@@ -95,7 +95,21 @@ export interface End {
   readonly ends: boolean;
 }
 
-export interface Claimed {
+/** What the limits of the fleet said; absent where they were no obstacle. */
+export interface Permitted {
+  /** In how many milliseconds it pays to ask again. */
+  readonly waitMs?: number;
+  /** In how many milliseconds the first waiting delivery is due. */
+  readonly dueMs?: number | null;
+}
+
+export interface Taken extends Permitted {
+  readonly deliveries: readonly Delivery[];
+  /** The circuit is open, and is to be looked at again after so many milliseconds. */
+  readonly openMs?: number;
+}
+
+export interface Claimed extends Taken {
   /** Another session was claiming this lane. */
   readonly missed: boolean;
   /** Where order is kept: the next message must wait for one that runs. */
@@ -104,9 +118,8 @@ export interface Claimed {
   readonly again?: boolean;
   /** Parts of the claim that are written already. */
   readonly parts?: number;
-  readonly deliveries: readonly Delivery[];
-  /** The circuit is open, and is to be looked at again after so many milliseconds. */
-  readonly openMs?: number;
+  /** Messages of the claim that were put aside for the limits of their keys. */
+  readonly aside?: number;
 }
 
 type LogRow = [string, string, number, number, string | null, unknown, Record<string, string> | null, number];
@@ -126,7 +139,16 @@ type DeferredRow = [
   number,
 ];
 
-interface ClaimAnswer {
+/** What a take answers where a breaker is declared or limits hold. */
+interface TakeAnswer {
+  readonly taken?: readonly DeferredRow[];
+  readonly waitMs?: number | null;
+  readonly dueMs?: number | null;
+  readonly openMs?: number;
+  readonly probe?: string | null;
+}
+
+interface ClaimAnswer extends Omit<TakeAnswer, "taken"> {
   readonly missed?: boolean;
   readonly blocked?: boolean;
   readonly again?: boolean;
@@ -134,9 +156,8 @@ interface ClaimAnswer {
   readonly token?: string;
   readonly slot?: number;
   readonly parts?: number;
+  readonly aside?: number;
   readonly messages?: readonly LogRow[];
-  readonly openMs?: number;
-  readonly probe?: string;
 }
 
 /** Settles parts and claims the next messages of a lane, in one transaction. */
@@ -156,22 +177,32 @@ export async function work(
     ]),
   );
   const answer: ClaimAnswer = JSON.parse(rows[0]?.claimed ?? "{}");
-  const { claim, token, slot, parts: written, messages, openMs, probe } = answer;
+  const { claim, token, slot, parts: written, aside, messages, probe } = answer;
   if (claim === undefined || token === undefined || slot === undefined || messages === undefined) {
     const { missed, blocked, again } = answer;
     const nothing = { missed: missed === true, blocked: blocked === true, again: again === true, deliveries: [] };
-    return openMs === undefined ? nothing : { ...nothing, openMs };
+    return { ...nothing, ...refused(answer) };
   }
   const deliveries = messages.map((row) => fromLog(subscription, claim, token, slot, row));
   return {
     missed: false,
     parts: written ?? 0,
-    deliveries: probe === undefined ? deliveries : asProbe(deliveries, probe),
+    aside: aside ?? 0,
+    deliveries: asProbe(deliveries, probe),
+    ...refused(answer),
   };
 }
 
-function asProbe(deliveries: readonly Delivery[], probe: string): readonly Delivery[] {
-  return deliveries.map((delivery) => ({ ...delivery, probe }));
+/** What the database said about later. */
+function refused({ waitMs, dueMs, openMs }: TakeAnswer): Permitted & Pick<Taken, "openMs"> {
+  return {
+    ...(typeof waitMs === "number" && { waitMs, dueMs: dueMs ?? null }),
+    ...(typeof openMs === "number" && { openMs }),
+  };
+}
+
+function asProbe(deliveries: readonly Delivery[], probe: string | null | undefined): readonly Delivery[] {
+  return typeof probe === "string" ? deliveries.map((delivery) => ({ ...delivery, probe })) : deliveries;
 }
 
 function fromLog(subscription: number, claim: string, token: string, claimSlot: number, row: LogRow): Delivery {
@@ -193,15 +224,14 @@ function fromLog(subscription: number, claim: string, token: string, claimSlot: 
   };
 }
 
-/** Takes deliveries that are due: retries, and what was handed back. `onOpen`: the circuit is open, and to be looked at again after so long. */
+/** Takes deliveries that are due: retries, and what was handed back. */
 export async function take(
   executor: Executor,
   subscription: number,
   worker: string,
   contracts: readonly number[],
   limit: number,
-  onOpen: (inMs: number) => void = () => undefined,
-): Promise<readonly Delivery[]> {
+): Promise<Taken> {
   const { rows } = await mapped(
     executor.query<{ taken: string }>("select posthorn.take($1::int, $2::bigint, $3::json, $4::int)::text as taken", [
       subscription,
@@ -210,13 +240,14 @@ export async function take(
       limit,
     ]),
   );
-  const answer: DeferredRow[] | { openMs?: number; probe?: string; taken?: DeferredRow[] } = JSON.parse(
-    rows[0]?.taken ?? "[]",
-  );
-  if (Array.isArray(answer)) return fromDeferred(subscription, answer);
-  const { openMs, probe, taken } = answer;
-  if (openMs !== undefined) onOpen(openMs);
-  return probe === undefined ? [] : asProbe(fromDeferred(subscription, taken ?? []), probe);
+  const parsed: readonly DeferredRow[] | TakeAnswer = JSON.parse(rows[0]?.taken ?? "[]");
+  const answer: TakeAnswer = isRows(parsed) ? { taken: parsed } : parsed;
+  const deliveries = fromDeferred(subscription, answer.taken ?? []);
+  return { deliveries: asProbe(deliveries, answer.probe), ...refused(answer) };
+}
+
+function isRows(answer: readonly DeferredRow[] | TakeAnswer): answer is readonly DeferredRow[] {
+  return Array.isArray(answer);
 }
 
 function fromDeferred(subscription: number, rows: readonly DeferredRow[]): readonly Delivery[] {

@@ -17,6 +17,7 @@ import { watchEveryMs, watchPass } from "../maintenance/watch.js";
 import { type CheckedPolicy, storedPolicy } from "../policies/policy.js";
 import type { Catalog } from "../producer/catalog.js";
 import type { Asking } from "../producer/receipt.js";
+import type { Room } from "../producer/room.js";
 import type { Side } from "../producer/side.js";
 import type { Waker } from "../producer/waker.js";
 import { cancelRequests } from "../store/cancel.js";
@@ -48,6 +49,7 @@ export interface WorkerOptions {
   readonly side: Side;
   readonly waker: Waker;
   readonly asking: Asking;
+  readonly room: Room;
   readonly logger: Logger;
   /** Handler transactions of this process; a run that was dropped may still hold one, so incarnations share them. */
   readonly slots: Slots;
@@ -181,7 +183,7 @@ export class Incarnation {
   }
 
   #readerOptions({ declared, ids, handlers }: Registered): ReaderOptions {
-    const { database, catalog, asking, logger, waker, service, slots } = this.#options;
+    const { database, catalog, asking, room, logger, waker, service, slots } = this.#options;
     const { session } = this.#connections;
     return {
       name: declared.name,
@@ -192,6 +194,7 @@ export class Incarnation {
       database,
       catalog,
       asking,
+      room,
       logger,
       session,
       slots,

@@ -6,7 +6,7 @@
  */
 import { groupBy } from "../core/group.js";
 import type { Batch } from "../producer/buffer.js";
-import type { Delivery, End, Hold, Part, StoredResult } from "../store/work.js";
+import type { Claimed, Delivery, End, Hold, Part, StoredResult } from "../store/work.js";
 
 interface OpenClaim {
   readonly claim: string;
@@ -51,8 +51,11 @@ export class Ledger {
     this.#endsThemselves = endsThemselves;
   }
 
-  /** Takes the deliveries of one claim in, of which so many parts are written already. */
-  opened(deliveries: readonly Delivery[], parts = 0): void {
+  /**
+   * Takes the deliveries of one claim in. `parts` of it are written already; so many messages of it were put `aside`, of which parts tell only where
+   * they name messages.
+   */
+  opened(deliveries: readonly Delivery[], { parts = 0, aside = 0 }: Pick<Claimed, "parts" | "aside"> = {}): void {
     const hold = deliveries[0]?.hold;
     if (hold?.from !== "log") return;
     const id = BigInt(hold.claim);
@@ -61,8 +64,8 @@ export class Ledger {
       claim: hold.claim,
       token: hold.token,
       slot: hold.claimSlot,
-      // Where a part names some already, none stands for all.
-      size: parts === 0 ? deliveries.length : Number.POSITIVE_INFINITY,
+      // Where some of it are not among these, no part stands for all.
+      size: parts + aside === 0 ? deliveries.length : Number.POSITIVE_INFINITY,
       running: deliveries.length,
       openedAt: performance.now(),
       nextPart: 1 + parts,

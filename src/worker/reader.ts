@@ -5,41 +5,28 @@
  * handed back. The next claim is on its way while the messages of the last one run, and it carries the settlements so far: at full speed one
  * statement does both. One settling statement of a reader is under way at a time, so that the parts of a claim are written in order.
  */
-
 import { Changes } from "../core/changes.js";
-import { CancelledError, StoppedError } from "../core/errors.js";
+import { StoppedError } from "../core/errors.js";
 import { Loop } from "../core/loop.js";
 import { Roster } from "../core/roster.js";
-import { publicId } from "../store/publish.js";
-import { begin, type Delivery, take, work } from "../store/work.js";
+import { begin, type Delivery, type Taken, take, work } from "../store/work.js";
 import { Circuit, eventOf } from "./circuit.js";
 import { type Flush, Ledger } from "./ledger.js";
 import { Line } from "./line.js";
-import { claimAgainAfterMs, isOf, Order } from "./order.js";
-import type { ReaderOptions } from "./reading.js";
+import { isOf, Order } from "./order.js";
+import { againAfterMs, Permits } from "./permits.js";
+import { pace, type ReaderOptions } from "./reading.js";
 import { putAside, type Ran, Run, released } from "./run.js";
 import { lostIn, write } from "./settler.js";
 import type { Slots } from "./slots.js";
-import { tell } from "./tell.js";
+import { tell, tellUnhandled } from "./tell.js";
 
-/** How long a settlement waits for company while others run. */
-const settleWithinMs = 20;
-/** And when nothing runs: where messages come one by one, the next claim carries it. */
-const settleAloneMs = 10;
-/** The longest rest of the loop; it is woken for everything that matters. */
-const restMs = 60_000;
-/** How long a few free slots wait for company. */
-const lingerMs = 3;
-/** The longest that a message waits here for a slot; then whoever has one may take it. */
-const patienceMs = 500;
-/** With fewer slots than this, the time of a claim is mostly its round trip, and taking as many as possible pays. */
-const manySlots = 100;
-/** A lane that somebody else was claiming is tried again after a short, uneven pause. */
-const missedMs = (): number => 1 + Math.random() * 4;
+const { settleWithinMs, settleAloneMs, restMs, lingerMs, patienceMs, manySlots } = pace;
 
 export class Reader {
   readonly options: ReaderOptions;
   readonly #ledger: Ledger;
+  readonly #permits: Permits;
   readonly #loop: Loop;
   readonly #runs = new Roster<Run>();
   readonly #line = new Line();
@@ -67,6 +54,7 @@ export class Reader {
   constructor(options: ReaderOptions) {
     this.options = options;
     this.#ledger = new Ledger(options.policy.idempotency === "transaction");
+    this.#permits = new Permits(options.policy);
     this.#order = options.policy.ordering === "none" ? undefined : this.#orderly();
     this.#contracts = [...options.handlers.keys()];
     this.#loop = new Loop({ pass: () => this.#pass(), onError: (error) => this.#break(error) });
@@ -79,13 +67,16 @@ export class Reader {
   }
 
   #guard(): Circuit {
-    const { name, session, logger } = this.options;
     const onLook = (): void => {
       this.due(0);
       this.hint();
     };
-    const onBroken = (error: unknown): void => this.#break(error);
-    return new Circuit({ name, session, logger, subscription: this.subscription, onLook, onBroken });
+    return new Circuit({
+      ...this.options,
+      subscription: this.subscription,
+      onLook,
+      onBroken: (error) => this.#break(error),
+    });
   }
 
   get subscription(): number {
@@ -107,9 +98,14 @@ export class Reader {
     return this.#circuit.blocked;
   }
 
+  /** Neither its circuit nor a limit of the fleet says to wait. */
+  get #mayAsk(): boolean {
+    return !this.blocked && this.#permits.waitMs === 0;
+  }
+
   /** Whether it could take more and has seen nothing to take. */
   get hungry(): boolean {
-    return !this.#hot && !this.#stopping && this.#free > 0 && !this.blocked;
+    return !this.#hot && !this.#stopping && this.#free > 0 && this.#mayAsk;
   }
 
   start(): void {
@@ -206,7 +202,7 @@ export class Reader {
     }
     if (this.#ledger.urgent) await this.#write(this.#ledger.drain());
     await this.#order?.keep();
-    if (this.#isDue && this.#free > 0 && !this.#stopping && !this.blocked) {
+    if (this.#isDue && this.#free > 0 && !this.#stopping && this.#mayAsk) {
       const taken = await this.#take();
       this.#start(taken, taken.length);
     }
@@ -214,9 +210,9 @@ export class Reader {
     return this.#claiming === undefined ? this.#rest() : 0;
   }
 
-  /** How many messages may wait for a slot here. Retries that are due get the next slots that become free. */
+  /** How many messages may wait for a slot here. Retries that are due get the next slots that become free; a permit is for one that begins. */
   get #ahead(): number {
-    return this.#isDue ? 0 : (this.#slots?.ahead(this.#atOnce) ?? 0);
+    return this.#isDue || this.#permits.limited ? 0 : (this.#slots?.ahead(this.#atOnce) ?? 0);
   }
 
   /** How long to wait for more room: while others run, a claim for a few messages costs as much as one for many. */
@@ -255,8 +251,8 @@ export class Reader {
     const own = this.#own;
     const free = Math.min(own, (this.#slots?.free ?? own) + slots) - starting - this.#line.length;
     const limit = Math.min(free, most) + this.#ahead;
-    if (!this.#hot || this.#stopping || limit <= 0 || this.blocked || this.#lingerMs(limit) > 0) return;
-    if (this.#order?.mustWait(limit, this.#atOnce)) return;
+    if (!this.#hot || this.#stopping || limit <= 0 || !this.#mayAsk || this.#lingerMs(limit) > 0) return;
+    if (this.#order?.mustWait(limit, this.#atOnce) || (this.#permits.yields && this.#isDue)) return;
     this.#hot = false;
     this.#freedAt = undefined;
     this.#reserved = Math.min(limit, Math.max(0, free));
@@ -277,13 +273,12 @@ export class Reader {
     try {
       const claimed = await work(session, this.subscription, worker.id, limit, flush.parts);
       const { deliveries } = claimed;
-      if (claimed.missed) setTimeout(() => this.hint(), missedMs()).unref();
-      if (claimed.blocked) setTimeout(() => this.hint(), claimAgainAfterMs).unref();
-      if (claimed.again) this.#hot = true;
-      if (claimed.openMs !== undefined) this.#circuit.block(claimed.openMs);
-      if (deliveries.length > 0 && deliveries.length < limit) this.options.onDry();
-      if (deliveries.length === limit) this.#hot = true;
-      this.#ledger.opened(deliveries, claimed.parts);
+      const limited = this.#told("log", claimed);
+      const againMs = againAfterMs(claimed);
+      if (againMs !== undefined) setTimeout(() => this.hint(), againMs).unref();
+      if (claimed.again || deliveries.length === limit) this.#hot = true;
+      else if (deliveries.length > 0 && !limited) this.options.onDry();
+      this.#ledger.opened(deliveries, claimed);
       return deliveries;
     } catch (error) {
       if (lostIn(error) === null) throw error;
@@ -300,15 +295,26 @@ export class Reader {
     const limit = this.#hot ? Math.min(this.#free, Math.ceil(policy.concurrency / 2)) : this.#free;
     this.#slots?.take(limit);
     let deliveries: readonly Delivery[] = [];
+    let limited = false;
     try {
-      const onOpen = (inMs: number): void => this.#circuit.block(inMs);
-      deliveries = await take(session, this.subscription, worker.id, this.#contracts, limit, onOpen);
+      const taken = await take(session, this.subscription, worker.id, this.#contracts, limit);
+      deliveries = taken.deliveries;
+      limited = this.#told("deferred", taken);
     } finally {
       this.#slots?.give(limit - deliveries.length);
     }
-    // A full answer may have left more; otherwise the next peek tells when there is something.
-    if (deliveries.length < limit) this.#dueAt = undefined;
+    // A full answer may have left more, and so do limits; otherwise the next peek tells when there is something.
+    if (deliveries.length < limit && !limited) this.#dueAt = undefined;
     return deliveries;
+  }
+
+  /** When to ask again. Whether a limit of the fleet left messages for later: then there may be more. */
+  #told(asked: "log" | "deferred", taken: Taken): boolean {
+    if (taken.openMs !== undefined) this.#circuit.block(taken.openMs);
+    if (!this.#permits.told(asked, taken)) return false;
+    this.#hot = true;
+    if (typeof taken.dueMs === "number") this.due(taken.dueMs);
+    return true;
   }
 
   /** At most once: that runs may have begun is on disk before they do. Should that fail, none does. */
@@ -392,6 +398,7 @@ export class Reader {
   #finished(at: number, run: Run, ran: Ran): void {
     this.#runs.remove(at, run);
     if (run.told) this.options.progress.ended(run.delivery);
+    if (this.options.policy.fleetConcurrency !== undefined) this.#permits.freed();
     if (!this.#broken) {
       this.#ran(run.delivery, ran);
       this.#order?.ran(run.delivery, ran);
@@ -427,9 +434,7 @@ export class Reader {
   /** Somebody asked to cancel a message; its run may be here. */
   cancel(message: string): void {
     for (const run of this.#runs) {
-      if (run.delivery.id !== message) continue;
-      const id = publicId(run.delivery);
-      run.cancel(new CancelledError("PH_CANCELLED", `Somebody asked to cancel the message ${id}.`, { id }));
+      if (run.delivery.id === message) run.cancel();
     }
   }
 
@@ -444,11 +449,7 @@ export class Reader {
         this.#ledger.skipped(delivery);
         this.#order?.after(delivery, true);
       } else {
-        const facts = { reader: this.options.name, message: publicId(delivery), contract: delivery.contract };
-        this.options.logger.warn(
-          `a message of "${this.options.name}" has no handler here; it waits for a worker that has one`,
-          facts,
-        );
+        tellUnhandled(this.options, delivery);
         this.#release(delivery);
       }
     } catch (error) {
@@ -472,7 +473,8 @@ export class Reader {
     if (this.#free <= 0 || this.#stopping || this.blocked) return Math.max(0, Math.min(this.#patienceMs, order));
     const linger = this.#hot ? this.#lingerMs(this.#free) : restMs;
     const due = this.#dueAt === undefined ? restMs : this.#dueAt - performance.now();
-    return Math.max(0, Math.min(restMs, linger, due, order));
+    const ask = Math.max(this.#permits.waitMs, Math.min(restMs, linger, due));
+    return Math.max(0, Math.min(ask, order));
   }
 
   async #write(flush: Flush): Promise<void> {

@@ -5,7 +5,13 @@
 import { checkResult, type PreparedResult, type Received, receive } from "../contracts/check.js";
 import type { AnyContract } from "../contracts/contract.js";
 import type { Database, OpenTransaction } from "../core/database.js";
-import { ClaimLostError, DatabaseUnavailableError, DeadlineError, NotCommittedError } from "../core/errors.js";
+import {
+  CancelledError,
+  ClaimLostError,
+  DatabaseUnavailableError,
+  DeadlineError,
+  NotCommittedError,
+} from "../core/errors.js";
 import { limits } from "../core/limits.js";
 import type { Logger } from "../core/logger.js";
 import { type CheckedPolicy, policyFields } from "../policies/policy.js";
@@ -13,9 +19,10 @@ import { type Verdict, verdictOf } from "../policies/verdicts.js";
 import { asSay, type Batch, Buffer, nothingSaid } from "../producer/buffer.js";
 import type { Catalog } from "../producer/catalog.js";
 import type { Asking } from "../producer/receipt.js";
+import type { Room } from "../producer/room.js";
 import { runSealed } from "../producer/transaction.js";
 import type { CircuitEvent } from "../store/circuit.js";
-import type { Place } from "../store/publish.js";
+import { type Place, publicId } from "../store/publish.js";
 import { endWithResultAndCommit } from "../store/results.js";
 import { type Delivery, type End, endAndCommit, type Next, type StoredResult } from "../store/work.js";
 import { type Behind, RunContext } from "./context.js";
@@ -37,6 +44,7 @@ export interface Running {
   readonly database: Database;
   readonly catalog: Catalog;
   readonly asking: Asking;
+  readonly room: Room;
   readonly worker: WorkerIdentity;
   readonly deadlines: Deadlines;
   readonly progress: Progress;
@@ -119,10 +127,11 @@ export class Run implements Behind, Overdue, Stepping {
   }
 
   /** Fires the signal, and lets the handler decide. The database makes the end of it: of a run that fails now, cancelled. */
-  cancel(reason: Error): void {
+  cancel(): void {
     if (this.#aborted !== undefined || this.#cancelled !== undefined) return;
-    this.#cancelled = reason;
-    this.#controller?.abort(reason);
+    const id = publicId(this.delivery);
+    this.#cancelled = new CancelledError("PH_CANCELLED", `Somebody asked to cancel the message ${id}.`, { id });
+    this.#controller?.abort(this.#cancelled);
   }
 
   /** Resolves when it has ended; never rejects. Few promises: this is the path of every message. */
@@ -238,8 +247,8 @@ export class Run implements Behind, Overdue, Stepping {
   get saying(): Buffer {
     this.#steps?.refuseSaying();
     if (this.#buffer === undefined) {
-      const { catalog, asking } = this.#running;
-      this.#buffer = new Buffer(catalog, asking, `the handler of ${this.#handled.contract.name}`);
+      const { catalog, asking, room } = this.#running;
+      this.#buffer = new Buffer(catalog, asking, `the handler of ${this.#handled.contract.name}`, room);
       if (this.#over) this.#buffer.close();
     }
     return this.#buffer;

@@ -61,7 +61,7 @@ describe("checkPolicy", () => {
     expect(error.facts).toEqual({ path: "email.alerts", missing: [alert] });
   });
 
-  it.each(["rateLimit", "backlogLimit", "priority", "batch"])("refuses %s by name as not built", (name) => {
+  it.each(["priority", "batch"])("refuses %s by name as not built", (name) => {
     const error = refuse({ [name]: {} });
     expect([error.code, error.facts.path]).toEqual(["PH_NOT_BUILT", `email.${name}`]);
   });
@@ -227,6 +227,99 @@ describe("the decision about retries", () => {
     for (const options of [undefined, null, 5, "text"]) {
       expect(refuse({ retry: build(options as never) }).code).toMatch(/^PH_OPTION_(MISSING|UNKNOWN)$/);
     }
+  });
+});
+
+describe("limits of the fleet", () => {
+  const rate = { messages: 500, perMs: 1_000 };
+
+  it("are absent where nobody asked for them", () => {
+    const policy = checkPolicy(whole, "email");
+    for (const name of ["rateLimit", "keyRateLimit", "fleetConcurrency", "keyConcurrency", "backlogLimit"])
+      expect(policy).not.toHaveProperty(name);
+  });
+
+  it("are completed: a burst is what begins in a fifth of a second, at least one message, and a wait has a bound", () => {
+    const limited = { rateLimit: rate, keyRateLimit: { messages: 10, perMs: 60_000 } };
+    const backlogLimit = { messages: 10_000, whenFull: "wait" };
+    const policy = checkPolicy({ ...whole, ...limited, backlogLimit }, "email");
+    expect(policy.rateLimit).toEqual({ ...rate, burst: 100 });
+    expect(policy.keyRateLimit).toEqual({ messages: 10, perMs: 60_000, burst: 1 });
+    expect(policy.backlogLimit).toEqual({ ...backlogLimit, waitMs: 30_000 });
+    for (const part of [policy, policy.rateLimit, policy.backlogLimit]) expect(Object.isFrozen(part)).toBe(true);
+    // As it comes back from the registry.
+    expect(checkPolicy(JSON.parse(JSON.stringify(policy)), "email")).toEqual(policy);
+  });
+
+  it.each([
+    ["rateLimit.messages", { rateLimit: { ...rate, messages: 0 } }],
+    ["rateLimit.messages", { rateLimit: { ...rate, messages: 0.5 } }],
+    ["rateLimit.messages", { rateLimit: { ...rate, messages: Number.POSITIVE_INFINITY } }],
+    ["rateLimit.messages", { rateLimit: { ...rate, messages: -1 } }],
+    ["rateLimit.perMs", { rateLimit: { ...rate, perMs: limits.rateMs + 1 } }],
+    ["rateLimit.perMs", { rateLimit: { ...rate, perMs: Number.NaN } }],
+    ["rateLimit.burst", { rateLimit: { ...rate, burst: 501 } }],
+    ["rateLimit.burst", { rateLimit: { ...rate, burst: 0 } }],
+    ["rateLimit", { rateLimit: { messages: 1_000_000, perMs: 1 } }],
+    ["rateLimit", { rateLimit: 500 }],
+    ["keyRateLimit.burst", { keyRateLimit: { ...rate, burst: 1_000_000 } }],
+    ["fleetConcurrency", { fleetConcurrency: 0 }],
+    ["keyConcurrency", { keyConcurrency: limits.concurrency + 1 }],
+    ["backlogLimit.messages", { backlogLimit: { messages: 0, whenFull: "reject" } }],
+    ["backlogLimit.whenFull", { backlogLimit: { messages: 1, whenFull: "drop" } }],
+    ["backlogLimit.waitMs", { backlogLimit: { messages: 1, whenFull: "wait", waitMs: limits.backlogWaitMs + 1 } }],
+  ])("refuses %s: %j", (path, change) => {
+    const error = refuse(change);
+    expect([error.code, error.facts.path]).toEqual(["PH_OPTION_INVALID", `email.${path}`]);
+  });
+
+  it("refuses half a limit, with what is missing", () => {
+    expect(refuse({ rateLimit: { messages: 1 } }).facts.missing).toEqual(["perMs"]);
+    expect(refuse({ backlogLimit: { messages: 1 } }).facts.missing).toEqual(["whenFull"]);
+  });
+
+  it.each([
+    ["keyConcurrency", 2, /one of a key runs at a time there anyway/],
+    ["keyRateLimit", rate, /put aside, past its order.*rateLimit/],
+  ])("refuses %s where order is kept per key, with the reason", (name, value, why) => {
+    const error = refuse({ ordering: { per: "key", whenDead: "park" }, [name]: value });
+    expect([error.code, error.facts.path]).toEqual(["PH_OPTION_INVALID", `email.${name}`]);
+    expect(error.message).toMatch(why);
+  });
+
+  it("takes the limits of the whole fleet where order is kept per key", () => {
+    const ordering = { per: "key", whenDead: "skip" };
+    const policy = checkPolicy({ ...whole, ordering, rateLimit: rate, fleetConcurrency: 2 }, "email");
+    expect(policy).toMatchObject({ ordering, rateLimit: { ...rate, burst: 100 }, fleetConcurrency: 2 });
+  });
+
+  it("refuses a full topic, because a fact cannot be refused", () => {
+    const backlogLimit = { messages: 1, whenFull: "reject" };
+    const error = thrown(() => checkSubscription({ topic: "orders", ...whole, backlogLimit }, "ledger"));
+    expect([error.code, error.facts.path]).toEqual(["PH_OPTION_INVALID", "ledger.backlogLimit"]);
+    expect(error.message).toMatch(/an event has happened and cannot be refused/);
+  });
+
+  it("are read back in words", () => {
+    const limited = {
+      rateLimit: rate,
+      keyRateLimit: { messages: 1, perMs: 2_000 },
+      fleetConcurrency: 20,
+      keyConcurrency: 1,
+    };
+    const reject = checkPolicy(
+      { ...whole, ...limited, backlogLimit: { messages: 10_000, whenFull: "reject" } },
+      "email",
+    );
+    expect(describePolicy(reject).split("; ").slice(4, 9)).toEqual([
+      "up to 20 at once in the whole fleet",
+      "up to 1 at once for each key in the whole fleet",
+      "no faster in the whole fleet than 500 in 1 s, up to 100 at once",
+      "no faster for each key in the whole fleet than 1 in 2 s, one at a time",
+      "full at 10 000 waiting messages, and then send rejects",
+    ]);
+    const waits = checkPolicy({ ...whole, backlogLimit: { messages: 1, whenFull: "wait" } }, "email");
+    expect(describePolicy(waits)).toContain("full at 1 waiting message, and then send waits for up to 30 s");
   });
 });
 

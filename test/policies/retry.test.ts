@@ -202,6 +202,7 @@ describe("describePolicy", () => {
       toldAtDeadLetters: 1,
       toldWithoutWorkerAfterMs: minutes(2),
       atOnce: 10,
+      limits: {},
       circuitBreaker: null,
     });
   });

@@ -111,10 +111,10 @@ describe("a policy", () => {
       /ordering lacks the option whenDead/,
     ],
     [
-      "a rate limit",
+      "a rate limit in other words",
       { ...whole, rateLimit: { perSecond: 1 } },
-      "PH_NOT_BUILT",
-      /rateLimit is planned and not built yet\. Leave it out/,
+      "PH_OPTION_UNKNOWN",
+      /rateLimit has an unknown option "perSecond"/,
     ],
     [
       "a circuit breaker without its numbers",

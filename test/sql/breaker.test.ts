@@ -60,12 +60,8 @@ const due = (reader: Reader) => plant(reader, "probe_at = clock_timestamp() - in
 
 const claim = ({ subscription }: Reader, worker: string, limit = 10): Promise<Claimed> =>
   work(engine.db, subscription, worker, limit, []);
-async function taken({ subscription, contract }: Reader, worker: string) {
-  let openMs: number | undefined;
-  const deliveries = await take(engine.db, subscription, worker, [contract], 10, (inMs) => {
-    openMs = inMs;
-  });
-  return { deliveries, openMs };
+function taken({ subscription, contract }: Reader, worker: string) {
+  return take(engine.db, subscription, worker, [contract], 10);
 }
 
 /** A circuit that has just opened. */

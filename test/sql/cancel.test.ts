@@ -207,7 +207,7 @@ async function deferredOne(next = retryNow) {
 test("a message that waits for its next attempt is removed, and its history stays for as long as a dead letter would", async () => {
   const { reader, place, taking } = await deferredOne();
   expect(await cancel(place, "an operator")).toBe("cancelled");
-  expect(await taking()).toEqual([]);
+  expect(await taking()).toMatchObject({ deliveries: [] });
   expect(await messageStatus(engine.db, publicId(place as Place))).toMatchObject([
     {
       state: "cancelled",
@@ -225,7 +225,7 @@ test("of a take and a cancel that meet on a waiting message one gets it: the oth
   const { reader, worker, place } = await deferredOne();
   const [taker, canceller] = [await engine.session(), await engine.session()];
   await taker.rows("begin");
-  const taken = await take(taker, reader.subscription, worker, [reader.contract], 10);
+  const { deliveries: taken } = await take(taker, reader.subscription, worker, [reader.contract], 10);
   const cancelling = cancel(place, "late", canceller);
   await waitsForLock(engine, canceller);
   await taker.rows("commit");
@@ -233,9 +233,9 @@ test("of a take and a cancel that meet on a waiting message one gets it: the oth
   const other = await deferredOne();
   await canceller.rows("begin");
   expect(await cancel(other.place, "early", canceller)).toBe("cancelled");
-  expect(await other.taking()).toEqual([]);
+  expect((await other.taking()).deliveries).toEqual([]);
   await canceller.rows("commit");
-  expect(await other.taking()).toEqual([]);
+  expect((await other.taking()).deliveries).toEqual([]);
 });
 
 async function running(idempotency: "handler" | "transaction" | "at-most-once" = "handler") {
@@ -290,12 +290,12 @@ test.each([
 
 test("a delivery from the waiting list that was asked to stop and fails is cancelled, and not taken again", async () => {
   const { reader, place, taking } = await deferredOne();
-  const [taken] = await taking();
+  const [taken] = (await taking()).deliveries;
   if (taken === undefined) throw new Error("nothing was taken");
   expect(await cancel(place)).toBe("signalled");
   await settle(engine.db, [], [end(taken, "failed", { defer: { delayMs: 0, attempts: 2, crashes: 0 } })], null);
   expect(await messageStatus(engine.db, publicId(place as Place))).toMatchObject([{ state: "cancelled", attempts: 2 }]);
-  expect([await count("deferred", reader), await count("cancel_request", reader), await taking()]).toEqual([0, 0, []]);
+  expect([await count("deferred", reader), await count("cancel_request", reader), (await taking()).deliveries]).toEqual([0, 0, []]);
   expect((await failure(settle(engine.db, [], [end(taken, "succeeded", null)], null))).code).toBe("PH_CLAIM_LOST");
 });
 
@@ -322,7 +322,7 @@ test("a request that is made while the failed run is being settled is not lost: 
   expect(await cancel(place, "in between")).toBe("signalled");
   await settler.rows("commit");
   expect(await stateOf(place)).toBe("retrying");
-  expect(await take(engine.db, reader.subscription, worker, [reader.contract], 10)).toEqual([]);
+  expect(await take(engine.db, reader.subscription, worker, [reader.contract], 10)).toMatchObject({ deliveries: [] });
   expect([await stateOf(place), await count("cancel_request", reader), await count("deferred", reader)]).toEqual([
     "cancelled",
     0,
@@ -362,7 +362,9 @@ test("what a redrive brings back is not cancelled by a request of its earlier li
     [publicId(place as Place)],
   );
   expect(
-    (await take(engine.db, reader.subscription, worker, [reader.contract], 10)).map(({ id }: Delivery) => id),
+    (await take(engine.db, reader.subscription, worker, [reader.contract], 10)).deliveries.map(
+      ({ id }: Delivery) => id,
+    ),
   ).toEqual([place?.id]);
 });
 

@@ -46,7 +46,8 @@ async function held(idempotency: "handler" | "transaction", count: number) {
 
 /** Another worker takes the only message that is due. */
 async function takeOne({ subscription, contract }: Reader, worker: string): Promise<Delivery> {
-  const [taken, ...more] = await take(engine.db, subscription, worker, [contract], 10);
+  const { deliveries } = await take(engine.db, subscription, worker, [contract], 10);
+  const [taken, ...more] = deliveries;
   if (taken === undefined || more.length > 0) throw new Error("one message should be due");
   return taken;
 }

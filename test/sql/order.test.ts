@@ -77,7 +77,7 @@ async function claimed(reader: Ordered, limit = 100, parts: readonly Part[] = []
 }
 
 const taken = async (reader: Ordered, worker = reader.worker) =>
-  take(engine.db, reader.subscription, worker, [reader.contract], 100);
+  (await take(engine.db, reader.subscription, worker, [reader.contract], 100)).deliveries;
 
 const parkedKeys = ({ subscription }: Reader) =>
   engine.admin.rows("select key from posthorn.parked_key where subscription = $1 order by key", [subscription]);

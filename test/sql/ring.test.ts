@@ -211,7 +211,13 @@ test.each(["handler", "transaction"] as const)(
       null,
     );
     expect(await failure(late)).toMatchObject({ code: "PH_CLAIM_LOST" });
-    const again = await take(engine.db, reader.subscription, await makeWorker(engine, [reader]), [reader.contract], 10);
+    const { deliveries: again } = await take(
+      engine.db,
+      reader.subscription,
+      await makeWorker(engine, [reader]),
+      [reader.contract],
+      10,
+    );
     expect(again.map(numberOf)).toEqual([2]);
   },
 );

@@ -42,7 +42,7 @@ async function held(count = 1) {
 }
 
 async function takeOne({ subscription, contract }: Reader, worker: string): Promise<Delivery> {
-  const [taken] = await take(engine.db, subscription, worker, [contract], 1);
+  const [taken] = (await take(engine.db, subscription, worker, [contract], 1)).deliveries;
   if (taken === undefined) throw new Error("nothing is due");
   return taken;
 }

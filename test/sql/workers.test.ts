@@ -27,8 +27,13 @@ beforeAll(async () => {
 });
 afterAll(() => engine.close());
 
-function takeAll(session: Pick<Session, "query">, { subscription, contract }: Reader, worker: string, limit: number) {
-  return take(session, subscription, worker, [contract], limit);
+async function takeAll(
+  session: Pick<Session, "query">,
+  { subscription, contract }: Reader,
+  worker: string,
+  limit: number,
+) {
+  return (await take(session, subscription, worker, [contract], limit)).deliveries;
 }
 
 /** Messages that wait for their second delivery, after `crashes` of the workers that held them. */
@@ -250,7 +255,7 @@ test("take passes over messages that are not due, and contracts that the worker 
     "update posthorn.deferred set due_at = clock_timestamp() + interval '1 hour' where subscription = $1 and (payload ->> 'm') = '2'",
     [reader.subscription],
   );
-  expect(await take(engine.db, reader.subscription, worker, [reader.contract + 1_000], 10)).toEqual([]);
+  expect((await take(engine.db, reader.subscription, worker, [reader.contract + 1_000], 10)).deliveries).toEqual([]);
   expect((await takeAll(engine.db, reader, worker, 10)).map(numberOf)).toEqual([1, 3]);
 });
 

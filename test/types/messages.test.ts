@@ -71,7 +71,7 @@ const wrong = {
   },
   halfPolicy: {
     line: `post.queue("q", { idempotency: "handler", retry: retry.none });`,
-    says: "missing the following properties from type 'Policy<\"handler\">': ordering, visibilityTimeoutMs, deadLetter, alerts",
+    says: "missing the following properties from type 'QueuePolicy<\"handler\">': ordering, visibilityTimeoutMs, deadLetter, alerts",
   },
 };
 

@@ -4,6 +4,7 @@ import {
   OpenCircuit,
   type Policy,
   policies,
+  type QueuePolicy,
   Reject,
   RetryLater,
   retry,
@@ -110,7 +111,24 @@ export const asked: number | undefined = retryAfterMs(new Headers().get("retry-a
 // @ts-expect-error there is no such decision
 queue("email", { ...whole, concurency: 3 });
 // @ts-expect-error planned, not built yet
+queue("email", { ...whole, circuitBreaker: {} });
+
+// ---- limits --------------------------------------------------------------------------------
+const rate = { messages: 500, perMs: 1_000 };
+queue("email", {
+  ...whole,
+  rateLimit: rate,
+  keyRateLimit: { ...rate, burst: 1 },
+  fleetConcurrency: 3,
+  keyConcurrency: 1,
+});
+const full: QueuePolicy<"handler"> = { ...whole, backlogLimit: { messages: 10, whenFull: "wait", waitMs: 1_000 } };
+// @ts-expect-error a rate is so many in a time
 queue("email", { ...whole, rateLimit: { perSecond: 3 } });
+// @ts-expect-error a subscription cannot be full
+queue("email", { ...whole, backlogLimit: { messages: 10, whenFull: "reject" } });
+// @ts-expect-error what happens then is part of the limit
+full.backlogLimit = { messages: 10 };
 // @ts-expect-error there is no such mode
 queue("email", { ...whole, idempotency: "exactly-once" });
 // @ts-expect-error firstMs is missing

@@ -4,7 +4,7 @@ import type { Batch } from "../../src/producer/buffer.js";
 import type { Delivery, Part } from "../../src/store/work.js";
 import { type Flush, Ledger, without } from "../../src/worker/ledger.js";
 
-const nothing: Batch = { messages: [], channels: new Set(), committed: () => undefined };
+const nothing: Batch = { messages: [], channels: new Set(), commands: new Map(), committed: () => undefined };
 
 function claimed(claim: string, ids: readonly string[]): Delivery[] {
   return ids.map((id) => ({
@@ -168,6 +168,7 @@ test("messages of a claim that was lost end in nothing", () => {
   const spoken: Batch = {
     messages: [{ contract: 1, channel: 1, key: null, json: "{}", headers: null }],
     channels: new Set([1]),
+    commands: new Map(),
     committed: () => dropped.push(1),
   };
   const [one, two, three] = deliveries;

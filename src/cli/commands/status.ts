@@ -3,9 +3,10 @@ import { setTimeout as wait } from "node:timers/promises";
 import type { Executor } from "../../core/database.js";
 import { limits } from "../../core/limits.js";
 import { durationInWords } from "../../core/words.js";
+import { limitsInWords } from "../../policies/describe.js";
 import { type Alert, crossedAlerts, type FleetWorker, fleet } from "../../store/operate.js";
 import { type ListedSchedule, listSchedules } from "../../store/schedules.js";
-import { type BacklogLine, backlog } from "../../store/status.js";
+import { type BacklogLine, backlog, type LimitsNow } from "../../store/status.js";
 import { type Cell, type Io, oneLine, paint, table } from "../io.js";
 import { withDatabase } from "../open.js";
 import { flag, type Line, number } from "../parse.js";
@@ -74,8 +75,24 @@ export function statusText({ lines, workers, alerts, schedules }: Look, io: Io):
       ? paint(io, "green", "No alert is open.\n")
       : `${paint(io, "red", `Open alerts: ${alerts.length}`)}\n${alertTable(alerts, io)}`;
   const planned = schedules.length === 0 ? [] : [scheduleTable(schedules, io)];
-  const beside = [died, circuits].filter((list) => list.length > 0).map((list) => list.join(""));
+  const beside = [limitTexts(lines), died, circuits].filter((list) => list.length > 0).map((list) => list.join(""));
   return [queues, ...planned, ...beside, open].join("\n");
+}
+
+/** "Limits of 'email': no faster than 500 in 1 s …; no permit at the moment". */
+function limitTexts(lines: readonly BacklogLine[]): readonly string[] {
+  return lines.flatMap(({ name, limits }) => (limits === null ? [] : [limitsText(name, limits)]));
+}
+
+function limitsText(name: string, limits: LimitsNow): string {
+  const { permits = 1, putAside = 0, full, fleetConcurrency, running = 0 } = limits;
+  const now = [
+    permits <= 0 && "no permit at the moment",
+    fleetConcurrency !== undefined && `${grouped(running)} running`,
+    putAside > 0 && `${grouped(putAside)} put aside for their keys`,
+    full && "full, producers are refused",
+  ].filter((one) => typeof one === "string");
+  return `Limits of '${name}': ${[...limitsInWords(limits), ...now].join("; ")}.\n`;
 }
 
 function circuitOf({ name, circuit }: BacklogLine): readonly string[] {
