@@ -295,7 +295,9 @@ test("a delivery from the waiting list that was asked to stop and fails is cance
   expect(await cancel(place)).toBe("signalled");
   await settle(engine.db, [], [end(taken, "failed", { defer: { delayMs: 0, attempts: 2, crashes: 0 } })], null);
   expect(await messageStatus(engine.db, publicId(place as Place))).toMatchObject([{ state: "cancelled", attempts: 2 }]);
-  expect([await count("deferred", reader), await count("cancel_request", reader), (await taking()).deliveries]).toEqual([0, 0, []]);
+  expect([await count("deferred", reader), await count("cancel_request", reader), (await taking()).deliveries]).toEqual(
+    [0, 0, []],
+  );
   expect((await failure(settle(engine.db, [], [end(taken, "succeeded", null)], null))).code).toBe("PH_CLAIM_LOST");
 });
 
