@@ -22,6 +22,7 @@ export type { DatabaseInput, Sql, TxOf } from "./databases/open.js";
 export type { Post, StartOptions, StopOptions } from "./instance/post.js";
 export { type PosthornOptions, posthorn } from "./instance/posthorn.js";
 export type { Queue, Subscription } from "./instance/queue.js";
+export type { BatchOptions } from "./policies/batch.js";
 export { describePolicy, describePolicyAsData } from "./policies/describe.js";
 export type { Idempotency, Policy } from "./policies/policy.js";
 export { policies } from "./policies/presets.js";
@@ -39,4 +40,5 @@ export type {
 export type { TransactionContext } from "./producer/transaction.js";
 export type { Schedule, ScheduleOptions } from "./schedules/schedule.js";
 export type { BacklogLine, HistoryEntry, ReceiverStatus } from "./store/status.js";
+export type { BatchContext, Batched } from "./worker/batch-context.js";
 export type { Context, Message } from "./worker/context.js";

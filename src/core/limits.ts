@@ -28,6 +28,10 @@ export const limits = {
   waitMs: 86_400_000,
   /** Runs of one message, the first included. */
   attempts: 1_000,
+  /** Messages that one handler may be given at once. */
+  batchSize: 1_000,
+  /** How long a message may wait in a worker for others: 10 minutes, because it counts as running meanwhile. */
+  batchWaitMs: 600_000,
   /** Handlers that run at once for one queue or subscription in one process. */
   concurrency: 10_000,
   /** The largest number of messages in an option that counts them. */

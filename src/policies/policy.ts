@@ -175,7 +175,6 @@ export const policyFields = {
   backlogLimit: planned("What a producer meets when too much waits"),
   circuitBreaker: planned("Stops and probes when everything fails"),
   priority: planned("Classes of urgency"),
-  batch: planned("Several messages for one run of the handler"),
 } as const satisfies Fields;
 
 /** `topic` beside the six decisions. */

@@ -219,9 +219,9 @@ export async function settle(
 }
 
 /** Writes, on disk when it returns, that runs begin; after it nobody else runs them. */
-export async function begin(executor: Executor, part: Part): Promise<void> {
+export async function begin(executor: Executor, parts: readonly Part[]): Promise<void> {
   await mapped(
-    executor.query("select posthorn.settle($1::json, $2::json, null)", [JSON.stringify([part]), JSON.stringify([])]),
+    executor.query("select posthorn.settle($1::json, $2::json, null)", [JSON.stringify(parts), JSON.stringify([])]),
   );
 }
 
@@ -282,7 +282,7 @@ function numeral(value: string | number | undefined): string {
   throw errorOf("PH_INTERNAL", "A number was expected where a delivery is ended.");
 }
 
-function placesOf(said: string | null): Place[] {
+export function placesOf(said: string | null): Place[] {
   if (said === null) return [];
   const pairs: [string, string][] = JSON.parse(said);
   return pairs.map(([nonce, id]) => ({ nonce, id }));

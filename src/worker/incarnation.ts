@@ -22,7 +22,8 @@ import { registerSubscription } from "../store/registry.js";
 import { channelsOf, wakeChannel } from "../store/wake.js";
 import { Deadlines } from "./deadlines.js";
 import { Poller } from "./poller.js";
-import { Reader, type ReaderOptions } from "./reader.js";
+import { Reader } from "./reader.js";
+import type { ReaderOptions } from "./reader-options.js";
 import type { Handled } from "./run.js";
 import type { Slots } from "./slots.js";
 

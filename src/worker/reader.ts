@@ -5,39 +5,20 @@
  * messages of the last one run, and it carries the settlements so far: at full speed one statement does both. One settling
  * statement of a reader is under way at a time, so that the parts of a claim are written in order.
  */
-import type { Executor } from "../core/database.js";
 import { StoppedError } from "../core/errors.js";
-import type { Logger } from "../core/logger.js";
 import { Loop } from "../core/loop.js";
 import { publicId } from "../store/publish.js";
-import type { SubscriptionIds } from "../store/registry.js";
-import { begin, type Delivery, type End, promote, take, work } from "../store/work.js";
-import { failureOf } from "./failure.js";
+import { begin, type Delivery, promote, take, work } from "../store/work.js";
+import { Batches } from "./batches.js";
+import { Changes } from "./changes.js";
 import { Keys } from "./keys.js";
 import { type Flush, Ledger } from "./ledger.js";
 import { claimAgainAfterMs, goesOn, nextAfter, spillAfterMs, spillFrom } from "./order.js";
-import { type Handled, putAside, type Ran, Run, type Running, released } from "./run.js";
+import type { ReaderOptions } from "./reader-options.js";
+import { putAside, type Ran, Run, released } from "./run.js";
 import { lostIn, write } from "./settler.js";
 import type { Slots } from "./slots.js";
-
-export interface ReaderOptions extends Running {
-  readonly kind: "command" | "event";
-  readonly ids: SubscriptionIds;
-  /** Handlers by the id of their contract in the registry. */
-  readonly handlers: ReadonlyMap<number, Handled>;
-  readonly session: Executor;
-  /** In transaction mode: the transactions that this process may hold open, shared with its other readers. */
-  readonly slots: Slots;
-  readonly logger: Logger;
-  /** These channels got messages that handlers said. */
-  readonly onSaid: (channels: ReadonlySet<number>) => void;
-  /** Whether a live worker somewhere has a handler for this contract. */
-  readonly attended: (contract: number) => Promise<boolean>;
-  /** The log was emptied: more may come soon. */
-  readonly onDry: () => void;
-  /** The reader cannot go on: the connection is gone, or this worker counts as dead. */
-  readonly onBroken: (error: unknown) => void;
-}
+import { tell } from "./tell.js";
 
 /** How long a settlement waits for company while others run. */
 const settleWithinMs = 20;
@@ -56,12 +37,14 @@ export class Reader {
   readonly #loop: Loop;
   readonly #runs = new Set<Run>();
   readonly #contracts: readonly number[];
-  readonly #waiters = new Set<() => void>();
+  readonly #changes = new Changes();
   /** The claim that is under way, and the slots that are kept for it. */
   #claiming: Promise<readonly Delivery[]> | undefined;
   #reserved = 0;
   readonly #slots: Slots | undefined;
   readonly #unlisten: (() => void) | undefined;
+  /** Where some handlers take many messages at once. */
+  readonly #batches: Batches | undefined;
   /** Where order is kept per key. */
   readonly #keys: Keys | undefined;
   /** Keys whose first message has ended, so that the next is to be made due. */
@@ -83,8 +66,30 @@ export class Reader {
     this.#keys = options.policy.ordering === "none" ? undefined : new Keys();
     this.#contracts = [...options.handlers.keys()];
     this.#loop = new Loop({ pass: () => this.#pass(), onError: (error) => this.#break(error) });
-    this.#slots = this.#endsThemselves ? options.slots : undefined;
-    this.#unlisten = this.#slots?.onFreed(() => this.#loop.wake());
+    this.#batches = this.#gather();
+    this.#slots = this.#endsThemselves && this.#batches?.all !== true ? options.slots : undefined;
+    this.#unlisten = this.#endsThemselves ? options.slots.onFreed(() => this.#loop.wake()) : undefined;
+  }
+
+  #gather(): Batches | undefined {
+    const { handlers, logger, slots } = this.options;
+    return Batches.of({
+      running: this.options,
+      handlers,
+      logger,
+      slots: this.#endsThemselves ? slots : undefined,
+      onRan: (delivery, ran, quiet) => {
+        if (!this.#broken) this.#ran(delivery, ran, quiet);
+      },
+      onTogether: (deliveries, batch) => {
+        if (!this.#broken) this.#ledger.succeededTogether(deliveries, batch);
+      },
+      onBroken: (error) => this.#break(error),
+      onEnded: () => {
+        this.#changes.notify();
+        this.#loop.wake();
+      },
+    });
   }
 
   get subscription(): number {
@@ -127,11 +132,14 @@ export class Reader {
   async stop(graceMs: number): Promise<void> {
     this.#stopping = true;
     this.#loop.wake();
+    for (const delivery of this.#batches?.drain() ?? []) this.#handBack(delivery);
     const until = performance.now() + graceMs;
-    while (this.#busy && !this.#broken && performance.now() < until) await this.#changed(until - performance.now());
+    while (this.#busy && !this.#broken && performance.now() < until)
+      await this.#changes.next(until - performance.now());
     const reason = new StoppedError("PH_STOPPED", "The worker stops; this message is handed back.");
     for (const run of this.#runs) run.release(reason);
-    while (this.#busy && !this.#broken) await this.#changed(1_000);
+    this.#batches?.release(reason);
+    while (this.#busy && !this.#broken) await this.#changes.next(1_000);
     await this.#end();
     if (!this.#broken) await this.#write(this.#ledger.drain());
     if (!this.#broken) await this.#promote();
@@ -141,7 +149,8 @@ export class Reader {
   async abandon(reason: Error): Promise<void> {
     this.#broken = true;
     for (const run of this.#runs) run.abort(reason);
-    this.#notify();
+    this.#batches?.abort(reason);
+    this.#changes.notify();
     await this.#end();
   }
 
@@ -156,17 +165,19 @@ export class Reader {
   }
 
   get #busy(): boolean {
-    return this.#runs.size > 0 || this.#deciding > 0 || this.#claiming !== undefined;
+    const runs = this.#runs.size > 0 || this.#batches?.idle === false;
+    return runs || this.#deciding > 0 || this.#claiming !== undefined;
   }
 
   /** Slots of this reader alone. */
   get #own(): number {
-    const waiting = this.#keys?.waiting ?? 0;
-    return this.options.policy.concurrency - this.#runs.size - this.#deciding - this.#reserved - waiting;
+    const waiting = (this.#keys?.waiting ?? 0) + (this.#batches?.taken ?? 0);
+    const reserved = this.#batches?.all ? 0 : this.#reserved;
+    return this.options.policy.concurrency - this.#runs.size - this.#deciding - reserved - waiting;
   }
 
   get #free(): number {
-    return Math.min(this.#own, this.#slots?.free ?? this.#own);
+    return this.#endsThemselves ? Math.min(this.#own, this.options.slots.free) : this.#own;
   }
 
   get #isDue(): boolean {
@@ -177,14 +188,18 @@ export class Reader {
     if (this.#broken) return restMs;
     const arrived = await this.#arrived();
     const once = this.options.policy.idempotency === "at-most-once";
-    if (once) await this.#begin(arrived);
+    if (once) await this.#begin(arrived.filter((delivery) => this.#batches?.takes(delivery) !== true));
     // The next claim goes out before these run, so that the server works while we do.
     else if (!this.#ledger.urgent && this.#keys === undefined) this.#claim(arrived.length);
     this.#start(arrived);
+    if (this.#batches !== undefined) await this.#startBatches(this.#batches);
     if (this.#claiming !== undefined) return 0;
     if (this.#ledger.urgent) await this.#write(this.#ledger.drain());
     if (this.#keys !== undefined) await this.#keepOrder(this.#keys);
-    if (this.#isDue && this.#free > 0 && !this.#stopping) this.#start(await this.#take());
+    if (this.#isDue && this.#free > 0 && !this.#stopping) {
+      this.#start(await this.#take());
+      if (this.#batches !== undefined) await this.#startBatches(this.#batches);
+    }
     this.#claim(0);
     return this.#claiming === undefined ? this.#rest() : 0;
   }
@@ -207,7 +222,7 @@ export class Reader {
       this.#claiming = undefined;
       this.#reserved = 0;
       // Whoever waits for nothing to be under way.
-      this.#notify();
+      this.#changes.notify();
     }
   }
 
@@ -216,7 +231,8 @@ export class Reader {
     const { concurrency } = this.options.policy;
     const most = concurrency > manySlots && this.#keys === undefined ? Math.ceil(concurrency / 2) : concurrency;
     // Those that are starting have taken their shared slots already.
-    const limit = Math.min(this.#own - starting, this.#slots?.free ?? most, most);
+    const single = Math.min(this.#own - starting, this.#slots?.free ?? most, most);
+    const limit = this.#batches?.limit(single, this.#free, starting) ?? single;
     if (!this.#hot || this.#stopping || limit <= 0 || this.#lingerMs(limit) > 0 || this.#mustWait(limit)) return;
     this.#hot = false;
     this.#freedAt = undefined;
@@ -284,8 +300,19 @@ export class Reader {
 
   /** At most once: that runs may have begun is on disk before they do. Should that fail, none does. */
   async #begin(deliveries: readonly Delivery[]): Promise<void> {
-    const part = this.#stopping ? undefined : this.#ledger.begun(deliveries);
-    if (part !== undefined) await begin(this.options.session, part);
+    const parts = this.#stopping ? [] : this.#ledger.begunTogether(deliveries);
+    if (parts.length > 0) await begin(this.options.session, parts);
+  }
+
+  /** Batches that are due go into the slots that they have taken, and those that are free beside them. */
+  async #startBatches(batches: Batches): Promise<void> {
+    if (this.#stopping || this.#broken) return;
+    const due = batches.take(this.#own + batches.due);
+    if (this.options.policy.idempotency === "at-most-once") await this.#begin(due.flatMap((one) => one.deliveries));
+    for (const batch of due) {
+      if (!this.#stopping && !this.#broken) batches.run(batch);
+      else for (const delivery of batches.giveUp(batch)) this.#handBack(delivery);
+    }
   }
 
   #start(deliveries: readonly Delivery[]): void {
@@ -297,6 +324,11 @@ export class Reader {
   #startOne(delivery: Delivery): void {
     const handled = this.options.handlers.get(delivery.contract);
     if (handled !== undefined && !this.#stopping && !this.#broken) {
+      if (handled.many !== undefined) {
+        this.#slots?.give(1);
+        this.#batches?.add(delivery);
+        return;
+      }
       this.#run(new Run(this.options, handled, delivery));
       return;
     }
@@ -306,6 +338,11 @@ export class Reader {
       void this.#decide(delivery);
       return;
     }
+    this.#handBack(delivery);
+  }
+
+  #handBack(delivery: Delivery): void {
+    if (this.#broken) return;
     this.#ledger.ended(released(delivery, this.#endsThemselves));
     this.#after(delivery, false);
   }
@@ -364,11 +401,11 @@ export class Reader {
       this.#ran(run.delivery, ran);
       if (this.#keys !== undefined) this.#after(run.delivery, goesOn(ran, this.options.policy));
     }
-    this.#notify();
+    this.#changes.notify();
     this.#loop.wake();
   }
 
-  #ran(delivery: Delivery, ran: Ran): void {
+  #ran(delivery: Delivery, ran: Ran, quiet = false): void {
     switch (ran.kind) {
       case "succeeded":
         this.#ledger.succeeded(delivery, ran.batch);
@@ -383,25 +420,7 @@ export class Reader {
         return;
       case "ended":
         this.#ledger.ended(ran.end);
-        this.#tell(ran.end, ran.error);
-    }
-  }
-
-  /** An error is never only in the database: it is told when it happens, as it is kept in the history and without the payload. */
-  #tell({ delivery, outcome, next }: End, thrown: unknown): void {
-    const { name, logger, handlers } = this.options;
-    const what = `${handlers.get(delivery.contract)?.contract.name ?? "a message"} in "${name}"`;
-    const facts = { reader: name, message: publicId(delivery), attempt: delivery.attempts + 1 };
-    if (outcome === "invalid") {
-      logger.warn(`${what} does not fit its schema; it is in the invalid list`, { ...facts, ...next });
-    }
-    if (outcome !== "failed" || next === null) return;
-    const error = failureOf(thrown);
-    const why = error.message.slice(0, 200);
-    if ("dead" in next)
-      logger.error(`${what} ${next.dead.reason} and is a dead letter now: ${why}`, { ...facts, error });
-    if ("defer" in next) {
-      logger.warn(`${what} failed and is tried again in ${next.defer.delayMs} ms: ${why}`, { ...facts, error });
+        tell(this.options, ran.end, ran.error, quiet);
     }
   }
 
@@ -420,14 +439,13 @@ export class Reader {
           `a message of "${this.options.name}" has no handler here; it waits for a worker that has one`,
           facts,
         );
-        this.#ledger.ended(released(delivery, this.#endsThemselves));
-        this.#after(delivery, false);
+        this.#handBack(delivery);
       }
     } catch (error) {
       this.#break(error);
     } finally {
       this.#deciding -= 1;
-      this.#notify();
+      this.#changes.notify();
       this.#loop.wake();
     }
   }
@@ -443,7 +461,7 @@ export class Reader {
     if (this.#free <= 0 || this.#stopping) return restMs;
     const linger = this.#hot ? this.#lingerMs(this.#free) : restMs;
     const due = this.#dueAt === undefined ? restMs : this.#dueAt - performance.now();
-    return Math.max(0, Math.min(restMs, linger, due, this.#orderMs()));
+    return Math.max(0, Math.min(restMs, linger, due, this.#orderMs(), this.#batches?.dueInMs ?? restMs));
   }
 
   /** Where order is kept: until the slowest claim lets others go on. */
@@ -474,22 +492,5 @@ export class Reader {
     if (this.#broken) return;
     this.#broken = true;
     this.options.onBroken(error);
-  }
-
-  #notify(): void {
-    for (const waiter of this.#waiters) waiter();
-  }
-
-  /** Settles when a run has ended, at the latest after `ms`. */
-  #changed(ms: number): Promise<void> {
-    return new Promise((resolve) => {
-      const done = (): void => {
-        clearTimeout(timer);
-        this.#waiters.delete(done);
-        resolve();
-      };
-      const timer = setTimeout(done, Math.max(0, ms));
-      this.#waiters.add(done);
-    });
   }
 }

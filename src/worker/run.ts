@@ -15,6 +15,7 @@ import { runSealed } from "../producer/transaction.js";
 import type { Place } from "../store/publish.js";
 import { mapped } from "../store/sqlstate.js";
 import { type Delivery, type End, endInTransaction, endStatement, type Next } from "../store/work.js";
+import type { Many } from "./batch-context.js";
 import { RunContext } from "./context.js";
 import type { Deadlines } from "./deadlines.js";
 import { afterFailure, afterUnknown, entryOf, failureOf, type WorkerIdentity } from "./failure.js";
@@ -22,6 +23,8 @@ import { afterFailure, afterUnknown, entryOf, failureOf, type WorkerIdentity } f
 export interface Handled {
   readonly contract: AnyContract;
   readonly handler: (payload: unknown, context: RunContext) => unknown;
+  /** It takes many messages at once; then `handler` is not called. */
+  readonly many?: Many;
 }
 
 /** What runs of one reader share. */
@@ -51,6 +54,11 @@ const succeeded: Ran = { kind: "succeeded", batch: nothingSaid };
 const graceMs = 5_000;
 /** The server counts in 32 bits. */
 const longestIdleMs = 2_147_483_647;
+
+/** How long a handler's transaction may be silent. */
+export function longestSilenceMs({ visibilityTimeoutMs }: CheckedPolicy): number {
+  return Math.min(visibilityTimeoutMs + graceMs, longestIdleMs);
+}
 
 /** One run. `abort` ends it from outside: its signal fires, and its slot is free at once. */
 export class Run {
@@ -139,8 +147,7 @@ export class Run {
 
   /** Effects, outgoing messages and the end commit together, or not at all. */
   async #inTransaction(payload: unknown): Promise<Ran> {
-    const { visibilityTimeoutMs } = this.#running.policy;
-    const open = await this.#running.database.begin({ idleMs: Math.min(visibilityTimeoutMs + graceMs, longestIdleMs) });
+    const open = await this.#running.database.begin({ idleMs: longestSilenceMs(this.#running.policy) });
     try {
       open.onSavepoints({ mark: () => this.#buffer?.mark() ?? 0, backTo: (mark) => this.#buffer?.backTo(mark) });
       const context = Object.defineProperty(this.#context(), "tx", { value: open.native, enumerable: true });
@@ -224,6 +231,18 @@ export class Run {
   #context(): RunContext {
     const { name, version } = this.#handled.contract;
     return new RunContext(this.delivery, this.#running.name, { name, version }, () => this.#signalling(), this.#saying);
+  }
+
+  /** Of a message of a batch, whose handler is called for several. */
+  context(): RunContext {
+    return this.#context();
+  }
+
+  /** The same: what follows from an error. `blamed`: the handler's; `cut`: while its connection was lost. */
+  failed(error: unknown, blamed: boolean, cut: boolean): Ran {
+    this.#blamed = blamed;
+    this.#cut = cut;
+    return this.#failed(error);
   }
 
   #signalling(): AbortController {

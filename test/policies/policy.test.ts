@@ -54,13 +54,10 @@ describe("checkPolicy", () => {
     expect(error.facts).toEqual({ path: "email.alerts", missing: [alert] });
   });
 
-  it.each(["rateLimit", "backlogLimit", "circuitBreaker", "priority", "batch"])(
-    "refuses %s by name as not built",
-    (name) => {
-      const error = refuse({ [name]: {} });
-      expect([error.code, error.facts.path]).toEqual(["PH_NOT_BUILT", `email.${name}`]);
-    },
-  );
+  it.each(["rateLimit", "backlogLimit", "circuitBreaker", "priority"])("refuses %s by name as not built", (name) => {
+    const error = refuse({ [name]: {} });
+    expect([error.code, error.facts.path]).toEqual(["PH_NOT_BUILT", `email.${name}`]);
+  });
 
   it("takes the order per key with what happens to those behind a dead message, and refuses half of it", () => {
     for (const whenDead of ["park", "skip"] as const) {
