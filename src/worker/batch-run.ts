@@ -36,6 +36,7 @@ export class BatchRun {
   readonly #open = new Set<Run>();
   #call: BatchCall | undefined;
   #stopped: Error | undefined;
+  #told = false;
   /** The end of the deliveries was refused: somebody else ended one of them. */
   #lost: Lost | undefined;
 
@@ -75,13 +76,17 @@ export class BatchRun {
 
   /** A message that does not fit its schema is invalid by itself; the others are handed over. */
   async #received(): Promise<Held[]> {
+    const runs = [...this.#open];
+    const { contract } = this.#options.handled;
+    const all = await Promise.all(
+      runs.map(async (run) => ({ run, got: await receive(contract, run.delivery.payload) })),
+    );
     const held: Held[] = [];
-    for (const run of [...this.#open]) {
+    for (const { run, got } of all) {
       const { delivery } = run;
-      const received = await receive(this.#options.handled.contract, delivery.payload);
-      if (received.ok) held.push({ run, payload: received.payload });
+      if (got.ok) held.push({ run, payload: got.payload });
       else {
-        const next = { invalid: received.issues };
+        const next = { invalid: got.issues };
         this.#ran(run, { kind: "ended", end: { delivery, outcome: "invalid", next, ends: this.#endsThemselves } });
       }
     }
@@ -224,8 +229,10 @@ export class BatchRun {
     this.#options.onRan(run.delivery, ran, quiet);
   }
 
-  /** Once for all of them, and not once for each. */
+  /** Once for all of them, and not once for each of them or of their halves. */
   #tellOfBatch(messages: number, what: string, thrown: unknown): void {
+    if (this.#told) return;
+    this.#told = true;
     const { handled, running, logger } = this.#options;
     const error = failureOf(thrown);
     const why = error.message.slice(0, 200);

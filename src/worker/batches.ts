@@ -33,6 +33,8 @@ export interface Taken {
   readonly handler: Handler;
 }
 
+/** After a claim that found all there was, the next one waits a part of the time that messages wait here anyway. */
+const pauseOf = { maxWait: 1 / 4, longestMs: 20 } as const;
 /** Messages of one claim at most, where batches are smaller: taking as many as possible pays. */
 const claimedAtOnce = 100;
 
@@ -41,6 +43,9 @@ export class Batches {
   readonly #gatherings = new Map<number, Gathering>();
   readonly #handlers = new Map<number, Handler>();
   readonly #largest: number;
+  readonly #now: () => number;
+  readonly #pauseMs: number;
+  #claimsAt = 0;
   /** What has failed or was under a crash: none of them may trouble others. */
   #lonely: Delivery[] = [];
   readonly #runs = new Set<BatchRun>();
@@ -63,6 +68,9 @@ export class Batches {
       this.#gatherings.set(contract, new Gathering(many, now));
       this.#handlers.set(contract, { handled, many });
     }
+    this.#now = now;
+    const waits = [...this.#handlers.values()].map(({ many }) => many.maxWaitMs);
+    this.#pauseMs = Math.min(pauseOf.longestMs, ...waits.map((ms) => ms * pauseOf.maxWait));
     this.#largest = Math.max(...[...this.#gatherings.values()].map(({ size }) => size));
     this.all = this.#gatherings.size === handlers.size;
   }
@@ -108,6 +116,16 @@ export class Batches {
     let room = (free - 1) * this.#largest - this.#waiting;
     for (const { size } of this.#gatherings.values()) room += size;
     return Math.min(room, Math.max(this.#largest, claimedAtOnce));
+  }
+
+  /** How long the next claim waits, so that messages that come one by one are not claimed one by one. */
+  get restMs(): number {
+    return this.all ? this.#claimsAt - this.#now() : 0;
+  }
+
+  /** A claim has brought so many of those that it could. */
+  claimed(count: number, limit: number): void {
+    if (count > 0 && count < limit) this.#claimsAt = this.#now() + this.#pauseMs;
   }
 
   takes({ contract }: Delivery): boolean {

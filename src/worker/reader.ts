@@ -206,6 +206,7 @@ export class Reader {
 
   /** How long to wait for more slots: while others run, a claim for a few slots costs as much as one for many. */
   #lingerMs(free: number): number {
+    if (this.#batches !== undefined && this.#batches.restMs > 0) return this.#batches.restMs;
     if (this.#runs.size === 0 || free >= this.options.policy.concurrency / 2) return 0;
     this.#freedAt ??= performance.now();
     return this.#freedAt + lingerMs - performance.now();
@@ -272,6 +273,7 @@ export class Reader {
       if (deliveries.length > 0 && deliveries.length < limit) this.options.onDry();
       if (deliveries.length === limit) this.#hot = true;
       this.#ledger.opened(deliveries, parts);
+      this.#batches?.claimed(deliveries.length, limit);
       return deliveries;
     } catch (error) {
       if (lostIn(error) === null) throw error;

@@ -91,6 +91,7 @@ test("a worker that was stopped in the middle of a batch and comes back changes 
   await scene.quiet();
   process.kill(first.pid, "SIGCONT");
   first.say("go");
+  await first.line(/drops what it holds/, { withinMs: 60_000 });
   await scene.quiet();
   expect(await scene.rows("select distinct pid, attempt from effect")).toEqual([{ pid: second.pid, attempt: 1 }]);
   expect([...(await effectsOf(scene, "bulk-rows")).values()]).toEqual(upTo(12).map(() => 1));

@@ -3,6 +3,7 @@
  * the worker starts, so that what a batch holds does not depend on time; `maxWaitMs: 0` takes what is there.
  */
 import { PGlite } from "@electric-sql/pglite";
+import pg from "pg";
 import type { DatabaseInput } from "posthorn";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { silentLogger } from "../../src/core/logger.js";
@@ -472,4 +473,78 @@ describe.each(homes)("on $name", ({ make }) => {
       await post.stop();
     }
   }, 60_000);
+
+  test.each(["handler", "transaction"] as const)(
+    "in %s mode a queue with a handler of one and a handler of many never runs more at once than its concurrency, and neither waits for ever",
+    async (idempotency) => {
+      const queue = `mixed-${idempotency}`;
+      const One = command(`DoOne${idempotency}`, { queue, schema: type<Item>() });
+      const Many = command(`DoMany${idempotency}`, { queue, schema: type<Item>() });
+      const post = open();
+      const seen: number[] = [];
+      let running = 0;
+      let most = 0;
+      const run = async (of: readonly number[]) => {
+        running += 1;
+        most = Math.max(most, running);
+        await new Promise((resolve) => setImmediate(resolve));
+        seen.push(...of);
+        running -= 1;
+      };
+      post
+        .queue(queue, { ...outside, idempotency, concurrency: 2 })
+        .handle(One, ({ n }) => run([n]))
+        .handleMany(Many, { size: 10, maxWaitMs: 1 }, (items) => run(numbers(items)));
+      try {
+        for (let i = 0; i < 60; i += 10) {
+          await post.sendMany(
+            One,
+            upTo(10).map(({ n }) => ({ n: i + n })),
+          );
+          await post.sendMany(
+            Many,
+            upTo(3).map(({ n }) => ({ n: 100 + i + n })),
+          );
+        }
+        await post.start();
+        await post.untilIdle();
+        const many = [0, 10, 20, 30, 40, 50].flatMap((i) => [101 + i, 102 + i, 103 + i]);
+        expect(sorted(seen)).toEqual([...upTo(60).map(({ n }) => n), ...many]);
+        expect(most).toBeLessThanOrEqual(2);
+      } finally {
+        await post.stop();
+      }
+    },
+    60_000,
+  );
 });
+
+test("in transaction mode a batch takes one connection, and what is due waits for one without being claimed twice", async () => {
+  const { url, drop } = await createDatabase();
+  const pool = new pg.Pool({ connectionString: url, max: 3 });
+  const post = posthorn({ service: "narrow", database: pool, migrate: "auto", logger: silentLogger });
+  try {
+    const Fill = command("FillItem", { queue: "fill", schema: type<Item>() });
+    const batches: number[][] = [];
+    let running = 0;
+    let most = 0;
+    post
+      .queue("fill", { ...inside, concurrency: 8 })
+      .handleMany(Fill, { size: 4, maxWaitMs: 0 }, async (items, { tx }) => {
+        running += 1;
+        most = Math.max(most, running);
+        await tx.query("select 1");
+        batches.push(numbers(items));
+        running -= 1;
+      });
+    await post.sendMany(Fill, upTo(40));
+    await post.start();
+    await post.untilIdle();
+    expect(sorted(batches.flat())).toEqual(upTo(40).map(({ n }) => n));
+    expect(most).toBeLessThan(3);
+  } finally {
+    await post.stop();
+    await pool.end();
+    await drop();
+  }
+}, 60_000);
