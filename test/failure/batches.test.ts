@@ -8,6 +8,7 @@ import { openScene, type Scene, upTo } from "./scene.js";
 
 const BulkRow = command("BulkRow", { queue: "bulk-rows", schema: type<Work>() });
 const BulkCall = command("BulkCall", { queue: "bulk-calls", schema: type<Work>() });
+const BulkFire = command("BulkFire", { queue: "bulk-once", schema: type<Work>() });
 const numbers = (effects: ReadonlyMap<number, number>) => [...effects.keys()].sort((a, b) => a - b);
 
 let scene: Scene;
@@ -99,3 +100,24 @@ test("a worker that was stopped in the middle of a batch and comes back changes 
   for (const one of [first, second]) one.kill();
   await Promise.all([first.exited, second.exited]);
 }, 120_000);
+
+test("at most once, a killed worker makes dead letters of the batch that it ran, and what waited for company is handled elsewhere", async () => {
+  await scene.post.sendMany(
+    BulkFire,
+    upTo(14).map((n) => (n === 1 ? { n, act: "wait" } : { n })),
+  );
+  const first = await worker({ readers: ["bulk-once"] });
+  await first.line("begins 12", { withinMs: 60_000 });
+  first.kill();
+  await first.exited;
+  const second = await worker({ readers: ["bulk-once"] });
+  await scene.quiet();
+  expect(await deadOf(scene, "bulk-once")).toEqual(new Map(upTo(12).map((n) => [n, "outcome unknown"])));
+  expect(await scene.rows("select n, pid from effect where n > 12 order by n")).toEqual(
+    [13, 14].map((n) => ({ n, pid: second.pid })),
+  );
+  expect([...(await effectsOf(scene, "bulk-once")).values()]).toEqual(upTo(14).map(() => 1));
+  expect(await notEndedOnce(scene)).toEqual([]);
+  second.kill();
+  await second.exited;
+}, 90_000);

@@ -9,6 +9,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { silentLogger } from "../../src/core/logger.js";
 import { type Batched, command, event, type Logger, posthorn, retry, type Sql, type } from "../../src/index.js";
 import { schemaOf } from "../producer/stage.js";
+import { openSession } from "../sql/engine.js";
 import { eventually } from "../support/eventually.js";
 import { createDatabase } from "../support/server.js";
 
@@ -545,6 +546,65 @@ test("in transaction mode a batch takes one connection, and what is due waits fo
   } finally {
     await post.stop();
     await pool.end();
+    await drop();
+  }
+}, 60_000);
+
+test("in transaction mode a message that somebody else has ended is left to them, and the others of its batch run again without it", async () => {
+  const { url, drop } = await createDatabase();
+  const admin = await openSession(url);
+  const post = posthorn({ service: "fenced", database: url, migrate: "auto", logger: silentLogger });
+  try {
+    const Mark = command("MarkItem", { queue: "marks", schema: type<Item>() });
+    await admin.rows("create table mark (n int not null)");
+    const batches: number[][] = [];
+    post.queue("marks", inside).handleMany(Mark, { size: 10, maxWaitMs: 0 }, async (items, { tx, send }) => {
+      batches.push(numbers(items));
+      await tx.query("insert into mark select unnest($1::int[])", [numbers(items)]);
+      if (items.some(({ payload }) => payload.n === 9)) return;
+      send(Mark, { n: 9 });
+      if (batches.length > 1) return;
+      await admin.rows(
+        "select posthorn.end_of(1::smallint, s.id, m.id, 1, 'crashed', null, null) from posthorn.message_1 m, posthorn.subscription s where m.payload ->> 'n' = '2'",
+      );
+    });
+    const receipts = await post.sendMany(Mark, upTo(3));
+    await post.start();
+    await post.untilIdle();
+    expect(batches).toEqual([[1, 2, 3], [1, 3], [9]]);
+    expect(await admin.rows("select n from mark order by n")).toEqual([{ n: 1 }, { n: 3 }, { n: 9 }]);
+    const states = await Promise.all(receipts.map(async ({ id }) => (await post.statusOf(id))[0]?.state));
+    expect([states[0], states[2]]).toEqual(["succeeded", "succeeded"]);
+  } finally {
+    await post.stop();
+    await admin.close();
+    await drop();
+  }
+}, 60_000);
+
+test("in transaction mode a batch whose connection is lost runs again, and no attempt is burnt", async () => {
+  const { url, drop } = await createDatabase();
+  const admin = await openSession(url);
+  const post = posthorn({ service: "cut", database: url, migrate: "auto", logger: silentLogger });
+  try {
+    const Cut = command("CutItem", { queue: "cuts", schema: type<Item>() });
+    await admin.rows("create table cut (n int not null)");
+    const attempts: number[] = [];
+    let calls = 0;
+    post.queue("cuts", inside).handleMany(Cut, { size: 10, maxWaitMs: 0 }, async (items, { tx }) => {
+      calls += 1;
+      attempts.push(...items.map(({ attempt }) => attempt));
+      await tx.query("insert into cut select unnest($1::int[])", [numbers(items)]);
+      if (calls === 1) await tx.query("select pg_terminate_backend(pg_backend_pid())");
+    });
+    await post.sendMany(Cut, upTo(4));
+    await post.start();
+    await post.untilIdle();
+    expect(await admin.rows("select n from cut order by n")).toEqual(upTo(4).map(({ n }) => ({ n })));
+    expect(new Set(attempts)).toEqual(new Set([1]));
+  } finally {
+    await post.stop();
+    await admin.close();
     await drop();
   }
 }, 60_000);
