@@ -86,12 +86,11 @@ export class Batches {
     return count;
   }
 
-  /** Slots that are taken: by what runs, and by what may go as soon as one is free. */
-  get taken(): number {
-    return this.#runs.size + this.#going + this.due;
+  get running(): number {
+    return this.#runs.size + this.#going;
   }
 
-  /** Batches that may go as soon as a slot is free. */
+  /** Batches that may go as soon as a slot is free. They come before what is claimed. */
   get due(): number {
     let count = this.#lonely.length;
     for (const gathering of this.#gatherings.values()) count += gathering.due;
@@ -139,6 +138,11 @@ export class Batches {
 
   get #once(): boolean {
     return this.#options.running.policy.idempotency === "at-most-once";
+  }
+
+  /** Whether one is due and has a slot. */
+  ready(free: number): boolean {
+    return this.due > 0 && free > 0 && (this.#options.slots?.free ?? free) > 0;
   }
 
   /** Takes batches that are due into free slots. Each must be run or given up. */

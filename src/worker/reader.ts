@@ -78,12 +78,8 @@ export class Reader {
       handlers,
       logger,
       slots: this.#endsThemselves ? slots : undefined,
-      onRan: (delivery, ran, quiet) => {
-        if (!this.#broken) this.#ran(delivery, ran, quiet);
-      },
-      onTogether: (deliveries, batch) => {
-        if (!this.#broken) this.#ledger.succeededTogether(deliveries, batch);
-      },
+      onRan: (delivery, ran, quiet) => this.#broken || this.#ran(delivery, ran, quiet),
+      onTogether: (deliveries, batch) => this.#broken || this.#ledger.succeededTogether(deliveries, batch),
       onBroken: (error) => this.#break(error),
       onEnded: () => {
         this.#changes.notify();
@@ -169,11 +165,15 @@ export class Reader {
     return runs || this.#deciding > 0 || this.#claiming !== undefined;
   }
 
-  /** Slots of this reader alone. */
-  get #own(): number {
-    const waiting = (this.#keys?.waiting ?? 0) + (this.#batches?.taken ?? 0);
+  /** Slots of this reader alone, but for batches that are due. */
+  get #unused(): number {
+    const waiting = (this.#keys?.waiting ?? 0) + (this.#batches?.running ?? 0);
     const reserved = this.#batches?.all ? 0 : this.#reserved;
     return this.options.policy.concurrency - this.#runs.size - this.#deciding - reserved - waiting;
+  }
+
+  get #own(): number {
+    return this.#unused - (this.#batches?.due ?? 0);
   }
 
   get #free(): number {
@@ -309,7 +309,7 @@ export class Reader {
   /** Batches that are due go into the slots that they have taken, and those that are free beside them. */
   async #startBatches(batches: Batches): Promise<void> {
     if (this.#stopping || this.#broken) return;
-    const due = batches.take(this.#own + batches.due);
+    const due = batches.take(this.#unused);
     if (this.options.policy.idempotency === "at-most-once") await this.#begin(due.flatMap((one) => one.deliveries));
     for (const batch of due) {
       if (!this.#stopping && !this.#broken) batches.run(batch);
@@ -460,6 +460,8 @@ export class Reader {
       if (this.#runs.size > 0 && left > 0 && !this.#stopping) return left;
       await this.#write(this.#ledger.drain());
     }
+    // One may have come due since this pass looked.
+    if (!this.#stopping && this.#batches?.ready(this.#unused)) return 0;
     if (this.#free <= 0 || this.#stopping) return restMs;
     const linger = this.#hot ? this.#lingerMs(this.#free) : restMs;
     const due = this.#dueAt === undefined ? restMs : this.#dueAt - performance.now();

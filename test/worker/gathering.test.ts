@@ -1,6 +1,10 @@
 import { expect, test } from "vitest";
+import { silentLogger } from "../../src/core/logger.js";
+import { command, type } from "../../src/index.js";
 import type { Delivery } from "../../src/store/work.js";
+import { Batches, type BatchesOptions } from "../../src/worker/batches.js";
 import { Gathering } from "../../src/worker/gathering.js";
+import { type Item, inside } from "./batching.js";
 
 function delivery(id: number): Delivery {
   return {
@@ -75,4 +79,35 @@ test("what is drained waits no more", () => {
   for (const id of [1, 2, 3]) made.add(delivery(id));
   expect(made.drain()).toHaveLength(3);
   expect([made.count, made.due, made.dueInMs]).toEqual([0, 0, undefined]);
+});
+
+test("a batch that comes due between two looks is ready, and takes a slot before anything is claimed for it", () => {
+  const clock = { ms: 0 };
+  const Clock = command("ClockItem", { queue: "clock", schema: type<Item>() });
+  const many = { size: 3, maxWaitMs: 100, handler: () => undefined };
+  const nothing = (): void => undefined;
+  const batches = Batches.of({
+    running: { policy: inside } as unknown as BatchesOptions["running"],
+    handlers: new Map([[1, { contract: Clock, handler: nothing, many }]]),
+    logger: silentLogger,
+    slots: undefined,
+    onRan: nothing,
+    onTogether: nothing,
+    onEnded: nothing,
+    onBroken: nothing,
+    now: () => clock.ms,
+  });
+  if (batches === undefined) throw new Error("no handler of many");
+  batches.add(delivery(1));
+  expect([batches.due, batches.ready(1), batches.dueInMs]).toEqual([0, false, 100]);
+  clock.ms += 100;
+  expect([batches.due, batches.ready(1), batches.ready(0), batches.dueInMs]).toEqual([
+    1,
+    true,
+    false,
+    Number.POSITIVE_INFINITY,
+  ]);
+  expect(batches.take(0)).toEqual([]);
+  expect(batches.take(1)).toHaveLength(1);
+  expect([batches.due, batches.running, batches.idle]).toEqual([0, 1, false]);
 });
