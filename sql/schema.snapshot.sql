@@ -14,11 +14,42 @@ table attendance.contracts integer[] not null
 type batch.ids bigint[]
 type batch.slots smallint[]
 type batch.items text
+table cancel_mark.subscription integer not null
+table cancel_mark.message bigint not null
+table cancel_request.subscription integer not null
+table cancel_request.message bigint not null
+table cancel_request.nonce bigint not null
+table cancel_request.requested_at timestamp with time zone not null
+table cancel_request.requested_by text not null
+table cancelled.subscription integer not null
+table cancelled.message bigint not null
+table cancelled.nonce bigint not null
+table cancelled.contract integer not null
+table cancelled.cancelled_at timestamp with time zone not null
+table cancelled.keep_until timestamp with time zone not null
+table cancelled.cancelled_by text not null
+table cancelled.reason text not null
+table cancelled.delivery integer not null
+table cancelled.attempts integer not null
+table cancelled.published_at timestamp with time zone not null
+table cancelled.history json not null
 table channel.id integer not null identity
 table channel.kind posthorn.kind not null
 table channel.name text not null
 table channel.lanes integer not null default 1
 table channel.created_at timestamp with time zone not null default clock_timestamp()
+table circuit.subscription integer not null
+table circuit.state text not null default 'closed'::text
+table circuit.failed_at timestamp with time zone[] not null default '{}'::timestamp with time zone[]
+table circuit.opened_at timestamp with time zone
+table circuit.failures integer
+table circuit.reason text
+table circuit.open_ms bigint
+table circuit.probe_at timestamp with time zone
+table circuit.probe bigint
+table circuit.probe_worker bigint
+table circuit.probe_since timestamp with time zone
+table circuit.probes integer not null default 0
 table claim_1.id bigint not null
 table claim_1.n bigint not null
 table claim_1.token bigint not null
@@ -401,6 +432,18 @@ type position.ceiling bigint
 type position.last_id bigint
 type position.late boolean
 type position.late_xids xid8[]
+table progress.subscription integer not null
+table progress.message bigint not null
+table progress.delivery integer not null
+table progress.worker bigint not null
+table progress.at timestamp with time zone not null
+table progress.value json not null
+table result.subscription integer not null
+table result.message bigint not null
+table result.nonce bigint not null
+table result.ended_at timestamp with time zone not null
+table result.keep_until timestamp with time zone not null
+table result.result json not null
 table ring.singleton boolean not null default true
 table ring.slots smallint[] not null
 table ring.slot smallint not null
@@ -475,6 +518,13 @@ table settlement_8.outcome posthorn.outcome
 table settlement_8.closes boolean not null
 table settlement_8.at timestamp with time zone not null
 table settlement_8.messages bigint[]
+table step.subscription integer not null
+table step.message bigint not null
+table step.name text not null
+table step.result json
+table step.at timestamp with time zone not null default clock_timestamp()
+table step.claim bigint
+table step.claim_slot smallint
 type stored.id bigint
 type stored.nonce bigint
 type stored.contract integer
@@ -491,6 +541,7 @@ table subscription.policy json
 table subscription.service text
 table subscription.created_at timestamp with time zone not null default clock_timestamp()
 table subscription.declared_at timestamp with time zone
+table subscription.has_breaker boolean not null generated default ((policy ->> 'circuitBreaker'::text) IS NOT NULL)
 table subscription.ordering text
 type tick.id bigint
 type tick.ceiling_id bigint
@@ -528,6 +579,8 @@ table tick_8.ceiling_id bigint not null
 table tick_8.snapshot pg_snapshot not null
 table tick_8.at timestamp with time zone not null
 type turn.taken integer
+type turn.messages bigint[]
+type turn.message_slots smallint[]
 type turn.keys bigint[]
 type turn.open_from bigint
 type turn.ids bigint[]
@@ -555,10 +608,19 @@ constraint alert_subscription_fkey on posthorn.alert FOREIGN KEY (subscription) 
 constraint attendance_pkey on posthorn.attendance PRIMARY KEY (worker, subscription)
 constraint attendance_subscription_fkey on posthorn.attendance FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint attendance_worker_fkey on posthorn.attendance FOREIGN KEY (worker) REFERENCES posthorn.worker(id) ON DELETE CASCADE
+constraint cancel_mark_pkey on posthorn.cancel_mark PRIMARY KEY (subscription, message)
+constraint cancel_mark_subscription_fkey on posthorn.cancel_mark FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
+constraint cancel_request_pkey on posthorn.cancel_request PRIMARY KEY (subscription, message)
+constraint cancel_request_subscription_fkey on posthorn.cancel_request FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
+constraint cancelled_pkey on posthorn.cancelled PRIMARY KEY (subscription, message)
+constraint cancelled_subscription_fkey on posthorn.cancelled FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint channel_kind_name_key on posthorn.channel UNIQUE (kind, name)
 constraint channel_lanes_check on posthorn.channel CHECK (((lanes >= 1) AND (lanes <= 1024)))
 constraint channel_name_check on posthorn.channel CHECK (((length(name) >= 1) AND (length(name) <= 80)))
 constraint channel_pkey on posthorn.channel PRIMARY KEY (id)
+constraint circuit_pkey on posthorn.circuit PRIMARY KEY (subscription)
+constraint circuit_state_check on posthorn.circuit CHECK ((state = ANY (ARRAY['closed'::text, 'open'::text, 'half-open'::text])))
+constraint circuit_subscription_fkey on posthorn.circuit FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint contract_channel_fkey on posthorn.contract FOREIGN KEY (channel) REFERENCES posthorn.channel(id)
 constraint contract_name_check on posthorn.contract CHECK (((length(name) >= 1) AND (length(name) <= 80)))
 constraint contract_name_version_key on posthorn.contract UNIQUE (name, version)
@@ -585,6 +647,10 @@ constraint maintenance_pkey on posthorn.maintenance PRIMARY KEY (name)
 constraint migration_pkey on posthorn.migration PRIMARY KEY (n)
 constraint parked_key_pkey on posthorn.parked_key PRIMARY KEY (subscription, key)
 constraint parked_key_subscription_fkey on posthorn.parked_key FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
+constraint progress_pkey on posthorn.progress PRIMARY KEY (subscription, message)
+constraint progress_subscription_fkey on posthorn.progress FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
+constraint result_pkey on posthorn.result PRIMARY KEY (subscription, message)
+constraint result_subscription_fkey on posthorn.result FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint ring_pkey on posthorn.ring PRIMARY KEY (singleton)
 constraint ring_singleton_check on posthorn.ring CHECK (singleton)
 constraint ring_slot_check on posthorn.ring CHECK (((slot >= 1) AND (slot <= 8)))
@@ -594,6 +660,7 @@ constraint schedule_jitter_ms_check on posthorn.schedule CHECK ((jitter_ms >= 0)
 constraint schedule_missed_check on posthorn.schedule CHECK ((missed = ANY (ARRAY['skip'::text, 'once'::text, 'all'::text])))
 constraint schedule_name_check on posthorn.schedule CHECK (((length(name) >= 1) AND (length(name) <= 80)))
 constraint schedule_pkey on posthorn.schedule PRIMARY KEY (name)
+constraint step_pkey on posthorn.step PRIMARY KEY (subscription, message, name)
 constraint subscription_channel_fkey on posthorn.subscription FOREIGN KEY (channel) REFERENCES posthorn.channel(id)
 constraint subscription_name_check on posthorn.subscription CHECK (((length(name) >= 1) AND (length(name) <= 80)))
 constraint subscription_name_key on posthorn.subscription UNIQUE (name)
@@ -614,8 +681,13 @@ CREATE UNIQUE INDEX alert_open ON posthorn.alert USING btree (subscription, name
 CREATE UNIQUE INDEX alert_pkey ON posthorn.alert USING btree (id)
 CREATE UNIQUE INDEX attendance_pkey ON posthorn.attendance USING btree (worker, subscription)
 CREATE INDEX attendance_subscription ON posthorn.attendance USING btree (subscription)
+CREATE UNIQUE INDEX cancel_mark_pkey ON posthorn.cancel_mark USING btree (subscription, message)
+CREATE UNIQUE INDEX cancel_request_pkey ON posthorn.cancel_request USING btree (subscription, message)
+CREATE INDEX cancelled_kept ON posthorn.cancelled USING btree (keep_until)
+CREATE UNIQUE INDEX cancelled_pkey ON posthorn.cancelled USING btree (subscription, message)
 CREATE UNIQUE INDEX channel_kind_name_key ON posthorn.channel USING btree (kind, name)
 CREATE UNIQUE INDEX channel_pkey ON posthorn.channel USING btree (id)
+CREATE UNIQUE INDEX circuit_pkey ON posthorn.circuit USING btree (subscription)
 CREATE UNIQUE INDEX claim_1_by_id ON posthorn.claim_1 USING btree (id)
 CREATE UNIQUE INDEX claim_1_by_n ON posthorn.claim_1 USING btree (subscription, lane, n)
 CREATE INDEX claim_1_by_reach ON posthorn.claim_1 USING btree (subscription, lane, last_id) WHERE (NOT took_late)
@@ -694,6 +766,9 @@ CREATE INDEX message_8_by_id ON posthorn.message_8 USING btree (channel, lane, i
 CREATE INDEX message_8_by_xid ON posthorn.message_8 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id)
 CREATE UNIQUE INDEX migration_pkey ON posthorn.migration USING btree (n)
 CREATE UNIQUE INDEX parked_key_pkey ON posthorn.parked_key USING btree (subscription, key)
+CREATE UNIQUE INDEX progress_pkey ON posthorn.progress USING btree (subscription, message)
+CREATE INDEX result_kept ON posthorn.result USING btree (keep_until)
+CREATE UNIQUE INDEX result_pkey ON posthorn.result USING btree (subscription, message)
 CREATE UNIQUE INDEX ring_pkey ON posthorn.ring USING btree (singleton)
 CREATE INDEX schedule_due ON posthorn.schedule USING btree (due_at)
 CREATE UNIQUE INDEX schedule_pkey ON posthorn.schedule USING btree (name)
@@ -705,6 +780,7 @@ CREATE UNIQUE INDEX settlement_5_by_part ON posthorn.settlement_5 USING btree (c
 CREATE UNIQUE INDEX settlement_6_by_part ON posthorn.settlement_6 USING btree (claim, part)
 CREATE UNIQUE INDEX settlement_7_by_part ON posthorn.settlement_7 USING btree (claim, part)
 CREATE UNIQUE INDEX settlement_8_by_part ON posthorn.settlement_8 USING btree (claim, part)
+CREATE UNIQUE INDEX step_pkey ON posthorn.step USING btree (subscription, message, name)
 CREATE INDEX subscription_channel ON posthorn.subscription USING btree (channel)
 CREATE UNIQUE INDEX subscription_name_key ON posthorn.subscription USING btree (name)
 CREATE UNIQUE INDEX subscription_pkey ON posthorn.subscription USING btree (id)
@@ -736,21 +812,34 @@ sequence worker_id_seq bigint start 1 increment 1 cache 1
 -- enumerations and domains
 enum idempotency (transaction, handler, at-most-once)
 enum kind (command, event)
-enum outcome (succeeded, failed, crashed, released, rejected, invalid, skipped, begun, unknown, parked)
+enum outcome (succeeded, failed, crashed, released, rejected, invalid, skipped, begun, unknown, postponed, parked)
 
 -- functions
 function after_crash(p_worker posthorn.worker, p_subscription posthorn.subscription, p_begun_at timestamp with time zone, p_row posthorn.deferred, p_unknown boolean, p_blamed boolean) returns void plpgsql volatile body 7ce05a552710bb0d74f68cae24da771b
-function alert_rules() returns TABLE(subscription integer, subscription_name text, name text, value bigint, threshold bigint) sql volatile body 1437911b62d657c6ac0b5a836bf85edc
-function append(p_messages json) returns json plpgsql volatile body c1014b3b2e56fab540df1b5cfa1c231c
+function alert_rules() returns TABLE(subscription integer, subscription_name text, name text, value bigint, threshold bigint) sql volatile body 859a988582da99461cfb5da858b1cc5c
+function append(p_messages json) returns json plpgsql volatile body c57753e3309dc6ad9a54d8e8387f1f6d
 function append_list_of(p_slot smallint, p_messages json) returns json plpgsql volatile body d1f8f8990141588008c2f4c80884ce43
 function append_of(p_slot smallint, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json) returns bigint[] plpgsql volatile body 45c5f06c2abd999e6d4a936ed3757d77
 function append_one_of(p_slot smallint, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json) returns bigint plpgsql volatile body baf52d5a32b83c756a451f771df5db37
 function by_slot(p_signature text, p_returns text, p_body text) returns void plpgsql volatile body 7bc1910ed31bb853ca2410e5b838a4d1
+function cancel(message text, by text DEFAULT NULL::text) returns text sql volatile body 57cff3bfb1c055aa54af69db5ea78c34
+function cancel_instead(p_row posthorn.deferred, p_next json) returns boolean plpgsql volatile body 37cc41302c908f7f3b60a421c38eb6c2
+function cancel_message(p_public text, p_by text) returns text plpgsql volatile body 672b0a547510d307d60bd88769b8fbb1
+function cancel_requests(p_worker bigint) returns json plpgsql volatile body c6b9156db38cdfd2b7dba26bbcbd6294
+function cancel_waiting(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint, p_by text) returns boolean plpgsql volatile body 4aced6172af6075a9858b5df4cf2e94f
 function check_contract(p_name text, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_by text, p_new_kind posthorn.kind, p_new_channel text, p_new_keyed boolean, p_new_owner text, p_new_by text) returns void plpgsql volatile body 5fb3f1c89921a286386337222d33b1e9
-function claim(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body f65234197ae19d86d28f5b067e3aa3cf
+function check_parted(p_end json, p_outcome posthorn.outcome) returns void plpgsql volatile body cbb3a32a1a53b567a3a6a392fcd4ffdc
+function circuit_after(p_row posthorn.circuit, p_event json, p_breaker json, p_now timestamp with time zone) returns posthorn.circuit plpgsql volatile body 55346ec296fbc8058e40a2f014658c06
+function circuit_begin(p_subscription integer, p_worker bigint, p_probe bigint) returns void plpgsql volatile body b59d7666ae0cfde7c7d2eef7b1fb636b
+function circuit_gate(p_subscription integer, OUT wait_ms bigint, OUT probe bigint) returns record plpgsql volatile body 1017b51448cc72933ef2699cd2382d97
+function circuit_hear(p_subscription integer, p_events json) returns json plpgsql volatile body c2c6d6bc6d380daa73e1712683b16646
+function circuit_of(p_subscription integer) returns json sql stable body e057922bc09251405e8829a3586873be
+function circuit_opened(p_row posthorn.circuit, p_open_ms bigint, p_now timestamp with time zone) returns posthorn.circuit plpgsql volatile body 3191439004df3f62ba80901751bf8423
+function claim(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body f6f33e53ea2b71d750bb88c16f6982f9
+function claim_guarded(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body a3a636915d072995b974402aa0c69c5b
 function claim_of(p_slot smallint, p_claim bigint) returns posthorn.claim_1 plpgsql volatile body 22dfaece68090d24c642eb5bf8690ea6
 function conclude(p_parts json, p_ends json DEFAULT NULL::json, p_say json DEFAULT NULL::json) returns json plpgsql volatile body 11196873e66af3dfec56ad3859183180
-function conclude_one(p_end json) returns void plpgsql volatile body 01b2ee5b4defe70530c1e4009f8a6f8c
+function conclude_one(p_end json) returns void plpgsql volatile body d058dc33a59fb0557b5af05b48276d19
 function count_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone) returns record plpgsql volatile body e9b23776fe9e2cb428c82ec39f10bb06
 function count_between(p_channel integer, p_lane integer, p_after bigint, p_before bigint, p_limit integer) returns bigint plpgsql stable body a15af6a5ae30539490e60ad9aa183917
 function crossed_alerts() returns json sql volatile body 179bec7775391ee3cf53ef271498fd0c
@@ -759,32 +848,38 @@ function declare_schedule(p_name text, p_cron text, p_zone text, p_contract inte
 function delivery_of(p_subscription integer, p_lane integer, p_message bigint, p_slot smallint) returns posthorn.deferred plpgsql volatile body 6c8b7255f1e3123fd5d83a254699b6b0
 function discard(p_filter json, p_by text, p_reason text, p_limit integer) returns json plpgsql volatile body 1d7fd369a6c7e2cb7f8fdaf683a23627
 function due_schedules(p_own json, p_limit integer) returns json plpgsql volatile body 87cf53ed6bfedb074b08fb6e3ad5d88b
+function end_by_now(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns text plpgsql stable body 7c5e08c174e196a404ca94daae0bb88f
 function end_deferred(p_deferred bigint, p_token bigint, p_outcome posthorn.outcome) returns posthorn.deferred plpgsql volatile body eb7631176548af3417b31fe776823c22
 function end_held_of(p_slot smallint, p_subscription integer, p_message bigint, p_delivery integer, p_outcome posthorn.outcome, p_claim bigint, p_token bigint) returns boolean plpgsql volatile body c1deef3208507e779c783de406b55b4c
 function end_in_transaction(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_say json) returns json plpgsql volatile body 19221889a4f797c350992dcba629895d
 function end_many(p_ends json, p_started text, p_say json) returns json plpgsql volatile body bb79195cf8e312c5f1c507711580db7e
 function end_of(p_slot smallint, p_subscription integer, p_message bigint, p_delivery integer, p_outcome posthorn.outcome, p_claim bigint, p_worker bigint) returns boolean plpgsql volatile body 809e3d85874fd8bbc3b056ee864b3900
+function end_with_result(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_nonce bigint, p_say json, p_result json) returns json plpgsql volatile body 8114c0a62f0ff2ce779d9140c6259081
 function enter(p_subscription integer) returns void plpgsql volatile body 330a1e762c4902b6f2290025bc3c3341
 function error_groups(p_filter json, p_limit integer, p_read integer) returns json sql stable body 2b3a9c768d9244a9319bff3d08d94c6f
 function fate_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8, OUT state text, OUT at timestamp with time zone, OUT delivery integer, OUT outcome text, OUT worker bigint, OUT lane_at posthorn."position") returns record plpgsql stable body 5207d757b090f7c806e23eec68052566
 function fire_schedule(p_name text, p_revision bigint, p_next timestamp with time zone, p_upcoming timestamp with time zone, p_due timestamp with time zone, p_messages json) returns json plpgsql volatile body 07696299b0ab160dd63ba2e8b48f9a95
 function fire_schedules(p_list json) returns json plpgsql volatile body 17215d2963d7717e5298e2069b075edd
 function fleet() returns json sql volatile body 59e8767873782d9bf37c43105d8f8d83
-function follow(p_row posthorn.deferred, p_outcome posthorn.outcome, p_next json) returns void plpgsql volatile body 929db0aa841e067412e3ed9eb1cdd00a
+function follow(p_row posthorn.deferred, p_outcome posthorn.outcome, p_next json) returns void plpgsql volatile body b26e3830acada427fd02aedfc1e71123
+function forget_steps(p_subscription integer, p_message bigint) returns void plpgsql volatile body 8db20fdb26a563963bed86c433ca16df
 function forget_worker(p_worker bigint) returns void plpgsql volatile body 747f59704892b8f60d61f8f335ab1dbd
-function gauges(p_limit integer) returns TABLE(subscription integer, backlog bigint, age_ms bigint, running bigint, dead_letters bigint, invalid bigint, workers bigint, retrying bigint) sql volatile body 993ec2d00799b1e04c092b28955f4873
+function gauges(p_limit integer) returns TABLE(subscription integer, backlog bigint, age_ms bigint, running bigint, dead_letters bigint, invalid bigint, workers bigint, retrying bigint) sql volatile body e36452fc4aebf2dc44cb29dd915ba04a
 function has_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint) returns boolean plpgsql volatile body f5b4a41f2c2c433cab905a68f2dd999c
 function heartbeat(p_worker bigint, p_oldest bigint) returns boolean plpgsql volatile body ce5493e45a1b35d44e1f59643da0372d
 function hold_worker(p_worker bigint) returns void plpgsql volatile body 94b17904c392ef261e73a15c93e3859c
+function holds_of(p_slot smallint, p_claim bigint, p_token bigint, p_message bigint) returns boolean plpgsql volatile body 86ee36e8177cdb5397a5a246f287fe2a
 function id_of(p_public text) returns bigint sql immutable body 770fd5118467b6fc1be6d872c45b5eac
 function ids(p_list json) returns bigint[] plpgsql immutable body e847aa58930f9f7559e53e27b4ac2556
-function in_order(p_slots smallint[], p_subscription integer, p_channel integer, p_lane integer, p_batch posthorn.batch) returns posthorn.turn plpgsql volatile body 0d8634dc3d5223ad108ea8b6f74af1ce
+function in_order(p_slots smallint[], p_subscription integer, p_channel integer, p_lane integer, p_batch posthorn.batch, p_marked boolean) returns posthorn.turn plpgsql volatile body 40fa2721d8efc4640fb7caf0faf1ba95
 function is_behind(p_subscription integer, p_key text, p_place bigint) returns boolean plpgsql volatile body 6753317ab5fc0eadd91c33788006d039
 function is_here(p_system bigint, p_database oid) returns boolean plpgsql stable body 16a0db71ec3efe97dcc917747ca8029e
 function is_locked(p_key bigint) returns boolean sql volatile body 575a69e2ddf3ae9bcdad10052c30896e
 function is_passed(p_at posthorn."position", p_id bigint, p_xid xid8) returns boolean plpgsql stable body a11bad2d942a77a6eb9abe2f9d9f9115
+function is_probed(p_row posthorn.circuit, p_now timestamp with time zone) returns boolean plpgsql volatile body 816a4eebf351690b3091c6732604271e
 function is_ready(p_ring posthorn.ring, p_subscription integer, p_lane integer, p_channel integer) returns boolean plpgsql volatile body e937849824d67c922bb07baa2a2a2a20
 function item(p_id bigint, p_nonce bigint, p_slot smallint, p_contract integer, p_key text, p_payload json, p_headers json, p_published_at timestamp with time zone) returns text sql stable body dd8de6cf3dfabb19185618a01e21d500
+function keep_result(p_subscription integer, p_message bigint, p_nonce bigint, p_result json) returns void plpgsql volatile body bcbb4590fc547c0198da7a512896c342
 function keys_of(p_slot smallint, p_channel integer, p_lane integer, p_ids bigint[]) returns text[] plpgsql volatile body ad9b016a4327e3efa3bffba35c641bdc
 function late_page(p_slots smallint[], p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer) returns posthorn.batch plpgsql volatile body 6d0980cda440b369328d3a86af22b86b
 function late_page_of(p_slot smallint, p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer) returns posthorn.batch plpgsql volatile body b226441705020635c1d44aafddc7e8ff
@@ -798,7 +893,8 @@ function lock_key(p_purpose text, p_a bigint DEFAULT 0, p_b bigint DEFAULT 0) re
 function log_status(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8) returns json sql stable body f796f0f31001bcbcee77990df04d0ef3
 function merged(p_slots smallint[], p_batches posthorn.batch[], p_limit integer) returns posthorn.batch plpgsql volatile body b8af85c01aab2eb1107aab26a92333f0
 function message_of(p_slot smallint, p_channel integer, p_lane integer, p_id bigint) returns posthorn.stored plpgsql volatile body d19f9afe3b1a061c56c9698e0ae75d33
-function message_status(p_public text) returns json plpgsql stable body ce67b7793311c5a145f723907b57d4d8
+function message_status(p_public text) returns json plpgsql stable body 082515805d888cb8718360e6794b2b72
+function message_statuses(p_publics json) returns json plpgsql stable body 2fe88f18c35623651881fdded4d7ed82
 function ms_of(p_at timestamp with time zone) returns bigint plpgsql immutable body 0ec41b9b70da3ad87eb8514a4adc4081
 function new_lanes(p_subscription integer, p_lanes integer, p_from_start boolean) returns void plpgsql volatile body b3ee72c0b9033442c92664c055dd924b
 function newest_claim_at(p_subscription integer) returns timestamp with time zone plpgsql stable body 012bffa879aa7f8cb639b7b1406060e0
@@ -811,19 +907,19 @@ function open_claims() returns SETOF posthorn.claim_1 sql volatile body 50919d76
 function open_claims_of(p_slot smallint, p_worker bigint, p_from bigint, p_limit integer) returns SETOF posthorn.claim_1 plpgsql volatile body 1456df34dff3056a06e3c2ace1c50831
 function open_keys(p_slots smallint[], p_subscription integer, p_lane integer, OUT keys bigint[], OUT open_from bigint, OUT unknown boolean) returns record plpgsql volatile body e2cddf56f10bc350bbb49b960f4a392a
 function open_keys_of(p_slot smallint, p_subscription integer, p_lane integer, OUT keys bigint[], OUT open_from bigint, OUT unknown boolean) returns record plpgsql volatile body 197979e639a5d2b648fdbef3c5d4f51c
-function open_slot(p_home text) returns smallint plpgsql volatile body f867a3a73aa9bb3936a25c9888b94918
+function open_slot(p_home text) returns smallint plpgsql volatile body e22bd2fb474175c0b6fcaa6611f53067
 function order_ends(p_subscription integer) returns void plpgsql volatile body 575c8f1e753c0ed1c948e18eb9256c7a
-function own_slot() returns smallint plpgsql volatile body 61166e3fdff6ea732d9122c5541d998c
 function own_transaction(p_durable boolean) returns posthorn.ring plpgsql volatile body f2d650fde71f3f03d81f8cac7c96c375
 function page(p_slots smallint[], p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer) returns posthorn.batch plpgsql volatile body cd078dd8b1a079a87e640dfd4148d3f4
 function page_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer) returns posthorn.batch plpgsql volatile body 309bcfb1c0365dc6a3b7dac15d937872
 function park(p_subscription integer, p_key text) returns void plpgsql volatile body ad5be391eb8805b81f00153665bb1b82
 function parts_of(p_slot smallint, p_claim bigint) returns SETOF posthorn.settlement_1 plpgsql volatile body 874862cacd05d8e4ec18694dbe1c6ebc
-function peek(p_worker bigint, p_subscriptions json, p_seen text, p_watch boolean DEFAULT false) returns json plpgsql volatile body 51be2808e3ddb617e47e1236071380b7
+function peek(p_worker bigint, p_subscriptions json, p_seen text, p_watch boolean DEFAULT false) returns json plpgsql volatile body 3d834fbdec483944f63876027e4a185f
 function plain_plans() returns void plpgsql volatile body 7724d5677658961553186027baf5bcb3
 function position_of(p_subscription integer, p_lane integer) returns posthorn."position" plpgsql volatile body a051c73d3ac550fde4f011b7e2058d52
 function promote(p_subscription integer, p_keys json) returns integer plpgsql volatile body 3fecd0329359ef5c412ae7ed8f140a1a
 function promote_key(p_subscription integer, p_key text) returns integer plpgsql volatile body 3cc9005b7f477bb995c038988edda39d
+function prune(p_every_ms integer, p_limit integer) returns integer plpgsql volatile body 12b5c5380f848d3f43a1c5743f8694e6
 function public_id(p_id bigint, p_nonce bigint) returns text sql immutable body 5069506832cd976835edb476b9c2a329
 function publish(name text, payload json, key text DEFAULT NULL::text, headers json DEFAULT NULL::json) returns text sql volatile body 1210d20fcb52b02a93c3a83baffb2c27
 function put_aside_of(p_slot smallint, p_subscription integer, p_channel integer, p_lane integer, p_ids bigint[]) returns void plpgsql volatile body fb61307a136399d6e8bf26725d1d82b3
@@ -831,6 +927,7 @@ function raise_lost(p_what json) returns void plpgsql volatile body 6a8b885b7b2c
 function random_bigint() returns bigint sql volatile body dd887409346f69fbc8358359170ee317
 function recent_alerts(p_limit integer) returns json sql stable body 4746f1d811af5909142052090f83bca7
 function recent_rate(p_subscription integer, p_lane integer, p_slot smallint) returns double precision plpgsql stable body 7f39db05a3858bcc42f078d344ab47a8
+function record_step(p_worker bigint, p_subscription integer, p_message bigint, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_name text, p_result json) returns json plpgsql volatile body e5a8fb0c20fdd845f6366e1bd720f54f
 function redrive(p_filter json, p_by text, p_limit integer) returns json plpgsql volatile body 3dfc68e55a139a028702683d764c7239
 function register_channel(p_kind posthorn.kind, p_name text) returns integer plpgsql volatile body 0319587c3f81922c5657b5b5f21e149c
 function register_contract(p_name text, p_version integer, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_service text, p_publishes boolean) returns json plpgsql volatile body b6a5f33551dff4ab902598a08015c2e0
@@ -838,11 +935,12 @@ function register_subscription(p_name text, p_kind posthorn.kind, p_channel text
 function register_worker(p_service text, p_host text, p_pid integer, p_timeout_ms integer, p_session_key bigint, p_backends json, p_attends json) returns bigint plpgsql volatile body e20427705b40fe72689b36e5d395d9d5
 function registered() returns json sql stable body 2baa93f8e03181b2d9b274ca1fff9ae9
 function remove_schedule(p_name text) returns boolean plpgsql volatile body f4fbdba0b5b9ba91dd0cbd679cda37f1
+function request_cancel(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint, p_by text) returns text plpgsql volatile body e5df623da1c7350da988b566e2a4d19c
 function rescue(p_limit integer) returns json plpgsql volatile body f4a19a9c23444efc1ee50ac4c6a6cd25
 function rescue_claim(p_worker posthorn.worker, p_claim posthorn.claim_1) returns integer plpgsql volatile body f9d59dcb247e38fa198b540e1c4d50c8
 function rescue_deferred(p_worker posthorn.worker) returns integer plpgsql volatile body 262890839660fbdb57cf36548a205527
 function rescue_worker(p_worker posthorn.worker, p_limit integer, OUT claims integer, OUT messages integer, OUT done boolean) returns record plpgsql volatile body 34b0942bda0770e461824a4ab0ad1563
-function said(p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json) returns text plpgsql volatile body 457609d0a33d474c14f76230e0447ad7
+function said(p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json) returns text plpgsql volatile body 7134bef6267f35fea8229ccf8307a44e
 function schedule_now(p_name text) returns json plpgsql volatile body 52d0474314c408a708ecc05ae41fe636
 function send(name text, payload json, key text DEFAULT NULL::text, headers json DEFAULT NULL::json) returns text sql volatile body 0f70605f72183790da1af265d424c753
 function settle(p_parts json, p_ends json, p_say json) returns json plpgsql volatile body 8d7329b8371c7c98220ba03f3305d393
@@ -850,31 +948,42 @@ function settle_part_of(p_slot smallint, p_claim bigint, p_token bigint, p_part 
 function slot_for_end(p_row posthorn.deferred) returns smallint plpgsql volatile body e0c2979b3aa1aa7510addbbea338e419
 function slot_of_claim(p_claim bigint) returns smallint sql volatile body a7963bf32941e58ea1c9ba97da58ebbf
 function spill(p_parts json, p_spill json) returns json plpgsql volatile body 94a0e1d99beda0caf032e02671956630
+function steps_of(p_subscription integer, p_message bigint) returns json plpgsql volatile body 94d87ed8a13b77ba49a71698c092be19
+function sweep_cancel_requests(p_limit integer) returns void plpgsql volatile body cc4606c1a394ea861a07a3d4519bd47b
 function sweep_keys(p_limit integer) returns json plpgsql volatile body a97b6596d42ac882c2cf0423144be82f
-function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body 84c61285154b1c39f17ca4aa79d357b0
+function sweep_steps(p_limit integer, p_every_ms integer) returns json plpgsql volatile body 1e77009cc4664370f8d6f7dbec69f072
+function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body bfc96934d0feaf4563821934005bc94f
 function take_letters(p_filter json, p_limit integer) returns SETOF posthorn.deferred plpgsql volatile body 636a382421d37862fef275f6d32a2948
 function tick_of(p_slot smallint, p_id bigint) returns posthorn.tick plpgsql volatile body b42d63568f4791a19b26e8ab22275e79
 function turn_of(p_row posthorn.deferred) returns posthorn.deferred plpgsql volatile body 862054950605c5682e75a84e6c26f272
 function waiting_in_log(p_subscription integer, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone) returns record plpgsql volatile body df1821e18d93c3ac2ed8e225a0bf1fa6
 function waiting_state(p_token bigint, p_place bigint, p_due_at timestamp with time zone, p_reason posthorn.outcome) returns text sql immutable body 7bf162cf97e609f2b62bce790cdfd1da
-function waiting_status(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json sql stable body 5eced872db3fb1c312cf2f0e7572c19b
+function waiting_status(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json sql stable body 9b333999d517569ad3762529b8e01ae4
+function wake(p_channel text, p_payload text) returns boolean plpgsql volatile body 0aa42ba38e1b9e3f527d3577f66d8750
 function watch(p_every_ms integer) returns json plpgsql volatile body 5a223c70f7fd0a68d2c6ae815dead3a0
 function where_in_log(p_id bigint, p_nonce bigint, OUT slot smallint, OUT lane integer, OUT contract integer, OUT published_at timestamp with time zone, OUT xid xid8) returns record plpgsql stable body 7ee6ca48698cb0ecdeafc6098648ed19
-function why(p_public text) returns json plpgsql stable body 903653eb0a45d8f991a21efab35e1372
+function why(p_public text) returns json plpgsql stable body 66c26113f9e00dff2230baa2be464e22
 function why_attended(p_subscription text, p_contract text) returns jsonb sql stable body da97fb08f204a252c79ed6be3d38a031
-function why_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8) returns json plpgsql stable body 7508c628df1513acbd7abc378577d64c
+function why_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8) returns json plpgsql stable body 9222ee6f1511dc3370eff84137a31aa8
 function why_order(p_subscription integer, p_key text, p_place bigint) returns json sql stable body fa9fa205af407539f7ea5e6acdce794d
 function why_position(p_subscription integer, p_lane integer) returns posthorn."position" plpgsql stable body 6bbd03a374c34d93f598398d1dbc5053
-function why_waiting(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json sql stable body f303deac343348aacb1354235c37629f
+function why_steps(p_subscription integer, p_message bigint) returns json sql stable body 5fdbd85458184410c08d5f15d33182e6
+function why_told(p_receiver json, p_id bigint, p_nonce bigint) returns jsonb plpgsql stable body ee93a8b0ebdf5cd68af6148fd37277f7
+function why_waiting(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json sql stable body 288fc4d661e6464da527c673cb9d9ba6
 function why_worker(p_worker bigint) returns json sql stable body 9ddabcf5afb83430c7aeea7a6ef57a7b
-function with_entry(p_history json, p_entry json) returns json sql immutable body a15cccef8df84c92960291c9ddaab65b
-function work(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_parts json) returns text plpgsql volatile body 2c9b2a03ad1b30441d7aa441395a4f10
+function with_entry(p_history json, p_entry json) returns json sql immutable body 43c9fd4d0778cde38d025d744f8569df
+function with_outcome(p_subscription integer, p_message bigint, p_nonce bigint, p_contract integer, p_status json) returns json plpgsql stable body d5e8d3ea894443ff25906d391e6218fc
+function without_marked(p_subscription integer, p_batch posthorn.batch) returns posthorn.batch plpgsql volatile body 040541ff6cc012a875e1ee1613c82971
+function without_requested(p_subscription integer, p_ids bigint[]) returns bigint[] plpgsql volatile body 736453bffd619a228085ea720df2123e
+function work(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_parts json) returns text plpgsql volatile body faaaf8d19fc58dd3537c9cecba747e1c
+function write_cancelled(p_row posthorn.deferred, p_reason text, p_by text) returns void plpgsql volatile body d11b5a752f057ad816510a72e20824fe
 function write_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_messages bigint[], p_message_slots smallint[]) returns void plpgsql volatile body 6fd3d8191dc088e22f07e731fcb18676
 function write_many(p_home text, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json) returns text plpgsql volatile body 567c2c9c54ef024ae065b6a06b3220e4
 function write_one(p_home text, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json) returns text plpgsql volatile body 393cae2f31429241c29c7b4ba74f115a
 function write_ordered_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_messages bigint[], p_message_slots smallint[], p_keys bigint[], p_open_from bigint) returns void plpgsql volatile body 1abf462fe8ae34a27c61406cfcec9baa
+function write_progress(p_worker bigint, p_values json, p_ended json) returns void plpgsql volatile body bf9822207ac3685cf6c6f309017dbd03
 function write_tick(p_slot smallint, p_id bigint, p_ceiling_id bigint, p_snapshot pg_snapshot) returns void plpgsql volatile body 4fa474e87c84bd27cc61a474937c9b24
-function write_turn(p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_channel integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_ring posthorn.ring, p_turn posthorn.turn, p_ids bigint[], p_slots smallint[]) returns void plpgsql volatile body 48e3dd76dd71d80e1819377aece58f36
+function write_turn(p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_channel integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_ring posthorn.ring, p_turn posthorn.turn) returns void plpgsql volatile body 3a55489eb3899dfd48f428988ee0158d
 
 -- triggers
 
@@ -903,6 +1012,17 @@ view backlog as
    FROM posthorn.gauges(1000000) g(subscription, backlog, age_ms, running, dead_letters, invalid, workers, retrying)
      JOIN posthorn.subscription s ON s.id = g.subscription
      JOIN posthorn.channel c ON c.id = s.channel;
+view circuits as
+ SELECT s.name AS subscription,
+    COALESCE(c.state, 'closed'::text) AS state,
+    c.opened_at,
+    c.failures,
+    c.reason,
+    c.probe_at,
+    c.probes
+   FROM posthorn.subscription s
+     LEFT JOIN posthorn.circuit c ON c.subscription = s.id
+  WHERE s.has_breaker;
 view dead_letters as
  SELECT posthorn.public_id(d.message, d.nonce) AS message,
     s.name AS subscription,
@@ -969,8 +1089,13 @@ sequence alert_id_seq: nobody
 view alerts: nobody
 table attendance: nobody
 view backlog: nobody
+table cancel_mark: nobody
+table cancel_request: nobody
+table cancelled: nobody
 table channel: nobody
 sequence channel_id_seq: nobody
+table circuit: nobody
+view circuits: nobody
 table claim_1: nobody
 table claim_2: nobody
 table claim_3: nobody
@@ -1015,6 +1140,8 @@ sequence message_id: nobody
 table migration: nobody
 table parked_key: nobody
 sequence place: nobody
+table progress: nobody
+table result: nobody
 table ring: nobody
 table schedule: nobody
 sequence schedule_revision: nobody
@@ -1027,6 +1154,7 @@ table settlement_5: nobody
 table settlement_6: nobody
 table settlement_7: nobody
 table settlement_8: nobody
+table step: nobody
 table subscription: nobody
 sequence subscription_id_seq: nobody
 table tick_1: nobody
@@ -1048,8 +1176,21 @@ function append_list_of(p_slot smallint, p_messages json): nobody
 function append_of(p_slot smallint, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json): nobody
 function append_one_of(p_slot smallint, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json): nobody
 function by_slot(p_signature text, p_returns text, p_body text): nobody
+function cancel(message text, by text): nobody
+function cancel_instead(p_row posthorn.deferred, p_next json): nobody
+function cancel_message(p_public text, p_by text): nobody
+function cancel_requests(p_worker bigint): nobody
+function cancel_waiting(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint, p_by text): nobody
 function check_contract(p_name text, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_by text, p_new_kind posthorn.kind, p_new_channel text, p_new_keyed boolean, p_new_owner text, p_new_by text): nobody
+function check_parted(p_end json, p_outcome posthorn.outcome): nobody
+function circuit_after(p_row posthorn.circuit, p_event json, p_breaker json, p_now timestamp with time zone): nobody
+function circuit_begin(p_subscription integer, p_worker bigint, p_probe bigint): nobody
+function circuit_gate(p_subscription integer, OUT wait_ms bigint, OUT probe bigint): nobody
+function circuit_hear(p_subscription integer, p_events json): nobody
+function circuit_of(p_subscription integer): nobody
+function circuit_opened(p_row posthorn.circuit, p_open_ms bigint, p_now timestamp with time zone): nobody
 function claim(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer): nobody
+function claim_guarded(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer): nobody
 function claim_of(p_slot smallint, p_claim bigint): nobody
 function conclude(p_parts json, p_ends json, p_say json): nobody
 function conclude_one(p_end json): nobody
@@ -1061,11 +1202,13 @@ function declare_schedule(p_name text, p_cron text, p_zone text, p_contract inte
 function delivery_of(p_subscription integer, p_lane integer, p_message bigint, p_slot smallint): nobody
 function discard(p_filter json, p_by text, p_reason text, p_limit integer): nobody
 function due_schedules(p_own json, p_limit integer): nobody
+function end_by_now(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint): nobody
 function end_deferred(p_deferred bigint, p_token bigint, p_outcome posthorn.outcome): nobody
 function end_held_of(p_slot smallint, p_subscription integer, p_message bigint, p_delivery integer, p_outcome posthorn.outcome, p_claim bigint, p_token bigint): nobody
 function end_in_transaction(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_say json): nobody
 function end_many(p_ends json, p_started text, p_say json): nobody
 function end_of(p_slot smallint, p_subscription integer, p_message bigint, p_delivery integer, p_outcome posthorn.outcome, p_claim bigint, p_worker bigint): nobody
+function end_with_result(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_nonce bigint, p_say json, p_result json): nobody
 function enter(p_subscription integer): nobody
 function error_groups(p_filter json, p_limit integer, p_read integer): nobody
 function fate_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8, OUT state text, OUT at timestamp with time zone, OUT delivery integer, OUT outcome text, OUT worker bigint, OUT lane_at posthorn."position"): nobody
@@ -1073,20 +1216,24 @@ function fire_schedule(p_name text, p_revision bigint, p_next timestamp with tim
 function fire_schedules(p_list json): nobody
 function fleet(): nobody
 function follow(p_row posthorn.deferred, p_outcome posthorn.outcome, p_next json): nobody
+function forget_steps(p_subscription integer, p_message bigint): nobody
 function forget_worker(p_worker bigint): nobody
 function gauges(p_limit integer): nobody
 function has_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint): nobody
 function heartbeat(p_worker bigint, p_oldest bigint): nobody
 function hold_worker(p_worker bigint): nobody
+function holds_of(p_slot smallint, p_claim bigint, p_token bigint, p_message bigint): nobody
 function id_of(p_public text): nobody
 function ids(p_list json): nobody
-function in_order(p_slots smallint[], p_subscription integer, p_channel integer, p_lane integer, p_batch posthorn.batch): nobody
+function in_order(p_slots smallint[], p_subscription integer, p_channel integer, p_lane integer, p_batch posthorn.batch, p_marked boolean): nobody
 function is_behind(p_subscription integer, p_key text, p_place bigint): nobody
 function is_here(p_system bigint, p_database oid): nobody
 function is_locked(p_key bigint): nobody
 function is_passed(p_at posthorn."position", p_id bigint, p_xid xid8): nobody
+function is_probed(p_row posthorn.circuit, p_now timestamp with time zone): nobody
 function is_ready(p_ring posthorn.ring, p_subscription integer, p_lane integer, p_channel integer): nobody
 function item(p_id bigint, p_nonce bigint, p_slot smallint, p_contract integer, p_key text, p_payload json, p_headers json, p_published_at timestamp with time zone): nobody
+function keep_result(p_subscription integer, p_message bigint, p_nonce bigint, p_result json): nobody
 function keys_of(p_slot smallint, p_channel integer, p_lane integer, p_ids bigint[]): nobody
 function late_page(p_slots smallint[], p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer): nobody
 function late_page_of(p_slot smallint, p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer): nobody
@@ -1101,6 +1248,7 @@ function log_status(p_subscription posthorn.subscription, p_lane integer, p_id b
 function merged(p_slots smallint[], p_batches posthorn.batch[], p_limit integer): nobody
 function message_of(p_slot smallint, p_channel integer, p_lane integer, p_id bigint): nobody
 function message_status(p_public text): nobody
+function message_statuses(p_publics json): nobody
 function ms_of(p_at timestamp with time zone): nobody
 function new_lanes(p_subscription integer, p_lanes integer, p_from_start boolean): nobody
 function newest_claim_at(p_subscription integer): nobody
@@ -1115,7 +1263,6 @@ function open_keys(p_slots smallint[], p_subscription integer, p_lane integer, O
 function open_keys_of(p_slot smallint, p_subscription integer, p_lane integer, OUT keys bigint[], OUT open_from bigint, OUT unknown boolean): nobody
 function open_slot(p_home text): nobody
 function order_ends(p_subscription integer): nobody
-function own_slot(): nobody
 function own_transaction(p_durable boolean): nobody
 function page(p_slots smallint[], p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer): nobody
 function page_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer): nobody
@@ -1126,6 +1273,7 @@ function plain_plans(): nobody
 function position_of(p_subscription integer, p_lane integer): nobody
 function promote(p_subscription integer, p_keys json): nobody
 function promote_key(p_subscription integer, p_key text): nobody
+function prune(p_every_ms integer, p_limit integer): nobody
 function public_id(p_id bigint, p_nonce bigint): nobody
 function publish(name text, payload json, key text, headers json): nobody
 function put_aside_of(p_slot smallint, p_subscription integer, p_channel integer, p_lane integer, p_ids bigint[]): nobody
@@ -1133,6 +1281,7 @@ function raise_lost(p_what json): nobody
 function random_bigint(): nobody
 function recent_alerts(p_limit integer): nobody
 function recent_rate(p_subscription integer, p_lane integer, p_slot smallint): nobody
+function record_step(p_worker bigint, p_subscription integer, p_message bigint, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_name text, p_result json): nobody
 function redrive(p_filter json, p_by text, p_limit integer): nobody
 function register_channel(p_kind posthorn.kind, p_name text): nobody
 function register_contract(p_name text, p_version integer, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_service text, p_publishes boolean): nobody
@@ -1140,6 +1289,7 @@ function register_subscription(p_name text, p_kind posthorn.kind, p_channel text
 function register_worker(p_service text, p_host text, p_pid integer, p_timeout_ms integer, p_session_key bigint, p_backends json, p_attends json): nobody
 function registered(): nobody
 function remove_schedule(p_name text): nobody
+function request_cancel(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint, p_by text): nobody
 function rescue(p_limit integer): nobody
 function rescue_claim(p_worker posthorn.worker, p_claim posthorn.claim_1): nobody
 function rescue_deferred(p_worker posthorn.worker): nobody
@@ -1152,7 +1302,10 @@ function settle_part_of(p_slot smallint, p_claim bigint, p_token bigint, p_part 
 function slot_for_end(p_row posthorn.deferred): nobody
 function slot_of_claim(p_claim bigint): nobody
 function spill(p_parts json, p_spill json): nobody
+function steps_of(p_subscription integer, p_message bigint): nobody
+function sweep_cancel_requests(p_limit integer): nobody
 function sweep_keys(p_limit integer): nobody
+function sweep_steps(p_limit integer, p_every_ms integer): nobody
 function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer): nobody
 function take_letters(p_filter json, p_limit integer): nobody
 function tick_of(p_slot smallint, p_id bigint): nobody
@@ -1160,6 +1313,7 @@ function turn_of(p_row posthorn.deferred): nobody
 function waiting_in_log(p_subscription integer, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone): nobody
 function waiting_state(p_token bigint, p_place bigint, p_due_at timestamp with time zone, p_reason posthorn.outcome): nobody
 function waiting_status(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint): nobody
+function wake(p_channel text, p_payload text): nobody
 function watch(p_every_ms integer): nobody
 function where_in_log(p_id bigint, p_nonce bigint, OUT slot smallint, OUT lane integer, OUT contract integer, OUT published_at timestamp with time zone, OUT xid xid8): nobody
 function why(p_public text): nobody
@@ -1167,13 +1321,20 @@ function why_attended(p_subscription text, p_contract text): nobody
 function why_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8): nobody
 function why_order(p_subscription integer, p_key text, p_place bigint): nobody
 function why_position(p_subscription integer, p_lane integer): nobody
+function why_steps(p_subscription integer, p_message bigint): nobody
+function why_told(p_receiver json, p_id bigint, p_nonce bigint): nobody
 function why_waiting(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint): nobody
 function why_worker(p_worker bigint): nobody
 function with_entry(p_history json, p_entry json): nobody
+function with_outcome(p_subscription integer, p_message bigint, p_nonce bigint, p_contract integer, p_status json): nobody
+function without_marked(p_subscription integer, p_batch posthorn.batch): nobody
+function without_requested(p_subscription integer, p_ids bigint[]): nobody
 function work(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_parts json): nobody
+function write_cancelled(p_row posthorn.deferred, p_reason text, p_by text): nobody
 function write_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_messages bigint[], p_message_slots smallint[]): nobody
 function write_many(p_home text, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json): nobody
 function write_one(p_home text, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json): nobody
 function write_ordered_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_messages bigint[], p_message_slots smallint[], p_keys bigint[], p_open_from bigint): nobody
+function write_progress(p_worker bigint, p_values json, p_ended json): nobody
 function write_tick(p_slot smallint, p_id bigint, p_ceiling_id bigint, p_snapshot pg_snapshot): nobody
-function write_turn(p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_channel integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_ring posthorn.ring, p_turn posthorn.turn, p_ids bigint[], p_slots smallint[]): nobody
+function write_turn(p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_channel integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_ring posthorn.ring, p_turn posthorn.turn): nobody

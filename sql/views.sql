@@ -34,3 +34,7 @@ create or replace view posthorn.workers as
 create or replace view posthorn.alerts as
   select s.name as subscription, a.name as alert, a.value, a.threshold, a.raised_at, a.resolved_at
   from posthorn.alert a join posthorn.subscription s on s.id = a.subscription;
+
+create or replace view posthorn.circuits as
+  select s.name as subscription, coalesce(c.state, 'closed') as state, c.opened_at, c.failures, c.reason, c.probe_at, c.probes
+  from posthorn.subscription s left join posthorn.circuit c on c.subscription = s.id where s.has_breaker;

@@ -161,18 +161,26 @@ end $$;
 -- at-most-once subscription are on disk when it returns. Raises what own_transaction, conclude and claim raise.
 create or replace function posthorn.work(p_subscription int, p_lane int, p_worker bigint, p_limit int, p_parts json) returns text
 language plpgsql as $$
+declare
+  v_guarded boolean;
+  v_slot smallint;
 begin
-  perform posthorn.own_transaction((select idempotency = 'at-most-once' from posthorn.subscription where id = p_subscription));
+  select s.has_breaker, (posthorn.own_transaction(s.idempotency = 'at-most-once')).slot into v_guarded, v_slot
+    from posthorn.subscription s where s.id = p_subscription;
   if p_parts is not null then
     perform posthorn.conclude(p_parts);
+  end if;
+  if v_guarded then
+    return posthorn.claim_guarded(p_subscription, p_lane, p_worker, p_limit);
   end if;
   return posthorn.claim(p_subscription, p_lane, p_worker, p_limit);
 end $$;
 
 -- conclude_one(end): one delivery's end and its consequence:
 --   { subscription, message, nonce, messageSlot, delivery, outcome, entry, ends?, deferred?, token?, claim?, claimSlot?,
---     next: { defer: { delayMs, attempts, crashes } } | { dead: { reason, keepMs, attempts, crashes } } | { invalid: issues } | null }
+--     next: { defer: { delayMs, attempts, crashes } } | { dead: { reason, keepMs, attempts, crashes } } | { invalid: issues } | { result: { text, keepMs } } | null }
 -- `ends` true writes an ending for a delivery from the log (transaction mode); otherwise a part in the same call has ended it.
+-- `stepped`: it succeeded in a run with steps, which are not needed any more.
 create or replace function posthorn.conclude_one(p_end json) returns void
 language plpgsql as $$
 declare
@@ -180,6 +188,16 @@ declare
   v_row posthorn.deferred;
   v_outcome posthorn.outcome := (p_end ->> 'outcome')::posthorn.outcome;
 begin
+  if p_end ->> 'deferred' is null and not coalesce((p_end ->> 'ends')::boolean, false) then
+    perform posthorn.check_parted(p_end, v_outcome);
+  end if;
+  if p_end #> '{next,result}' is not null and p_end ->> 'deferred' is null then
+    perform posthorn.keep_result((p_end ->> 'subscription')::int, (p_end ->> 'message')::bigint, (p_end ->> 'nonce')::bigint, p_end #> '{next,result}');
+    if p_end -> 'stepped' is not null then
+      perform posthorn.forget_steps((p_end ->> 'subscription')::int, (p_end ->> 'message')::bigint);
+    end if;
+    return;
+  end if;
   if p_end ->> 'deferred' is not null then
     if p_end #>> '{next,defer}' is not null then
       select * into v_row from posthorn.deferred d where d.id = (p_end ->> 'deferred')::bigint and d.token = (p_end ->> 'token')::bigint for update;
@@ -197,12 +215,31 @@ begin
         (p_end ->> 'message')::bigint, 1, v_outcome, v_claim.id, v_claim.worker) then
       perform posthorn.raise_lost(json_build_object('ended', p_end ->> 'message'));
     end if;
+    if p_end -> 'stepped' is not null then
+      -- It succeeded, and a part has ended it.
+      perform posthorn.forget_steps(v_claim.subscription, (p_end ->> 'message')::bigint);
+      return;
+    end if;
     v_row := posthorn.delivery_of(v_claim.subscription, v_claim.lane, (p_end ->> 'message')::bigint, (p_end ->> 'messageSlot')::smallint);
+  end if;
+  if p_end -> 'stepped' is not null then
+    perform posthorn.forget_steps(v_row.subscription, v_row.message);
   end if;
   if p_end ->> 'entry' is not null then
     v_row.history := posthorn.with_entry(v_row.history, p_end -> 'entry');
   end if;
   perform posthorn.follow(v_row, v_outcome, p_end -> 'next');
+end $$;
+
+-- check_parted: that a part of its claim has ended a delivery so: the part was fenced, and the claim's row and token outlive a rescue, whose part says
+-- otherwise. Raises PH005.
+create or replace function posthorn.check_parted(p_end json, p_outcome posthorn.outcome) returns void
+language plpgsql as $$
+begin
+  if not exists (select from posthorn.parts_of((p_end ->> 'claimSlot')::smallint, (p_end ->> 'claim')::bigint) t
+      where t.outcome = p_outcome and (t.messages is null or (p_end ->> 'message')::bigint = any (t.messages))) then
+    perform posthorn.raise_lost(json_build_object('claims', json_build_array(p_end ->> 'claim')));
+  end if;
 end $$;
 
 -- delivery_of: the first delivery of a message of the log, as a row that can wait.
@@ -233,10 +270,15 @@ begin
   return v_row;
 end $$;
 
--- with_entry: the history with one more attempt; of a long one the first and the newest stay.
+-- with_entry: the history with one more attempt; of a long one the first and the newest stay. A handler that puts its message off again and
+-- again has one entry for all of it, which counts the times: it does not push the failures out.
 create or replace function posthorn.with_entry(p_history json, p_entry json) returns json
 language sql immutable as $$
-  select case when json_array_length(p_history) >= 50
+  select case when p_entry ->> 'outcome' = 'postponed' and p_history -> -1 ->> 'outcome' = 'postponed'
+    then ((p_history::jsonb - -1) || jsonb_build_array(p_entry::jsonb || jsonb_build_object(
+      'times', coalesce((p_history -> -1 ->> 'times')::int, 1) + 1,
+      'firstAt', coalesce(p_history -> -1 ->> 'firstAt', p_history -> -1 ->> 'endedAt'))))::json
+    when json_array_length(p_history) >= 50
     then ((p_history::jsonb - 1) || jsonb_build_array(p_entry::jsonb))::json
     else (p_history::jsonb || jsonb_build_array(p_entry::jsonb))::json end
 $$;
@@ -249,6 +291,9 @@ declare
   v_dead json := p_next -> 'dead';
   v_ordering text := case when p_row.key is not null then (select s.ordering from posthorn.subscription s where s.id = p_row.subscription) end;
 begin
+  if posthorn.cancel_instead(p_row, p_next) then
+    return;
+  end if;
   if v_defer is not null then
     p_row.due_at := clock_timestamp() + (v_defer ->> 'delayMs')::float8 * interval '1 ms';
     -- What comes from outside of its key's order enters it when it is due.
@@ -262,6 +307,10 @@ begin
         p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history, p_row.place)
       on conflict (subscription, message) do update set due_at = excluded.due_at, delivery = excluded.delivery, attempts = excluded.attempts,
         crashes = excluded.crashes, reason = excluded.reason, history = excluded.history, place = excluded.place, token = null, worker = null, taken_at = null;
+    return;
+  end if;
+  if p_next -> 'result' is not null then
+    perform posthorn.keep_result(p_row.subscription, p_row.message, p_row.nonce, p_next -> 'result');
     return;
   end if;
   -- One that ended badly lies in the way of those behind it, or does not.

@@ -4,6 +4,7 @@
 -- has been under two crashed workers is a suspect: a worker holds one of them at a time, and beside it none that has been under one
 -- crash, so that of several killers none makes the others' neighbours pay: both would be blamed for the next crash.
 -- Order: by due time. Rows that others are taking are passed over. Where order is kept, only the first of each key is due.
+-- Where a breaker is declared: { openMs } while the circuit is open; { probe, taken: [one] } for one message that is tried.
 create or replace function posthorn.take(p_subscription int, p_worker bigint, p_contracts json, p_limit int) returns json
 language plpgsql as $$
 declare
@@ -14,8 +15,21 @@ declare
   v_ids bigint[];
   v_taken json;
   v_ordered boolean;
+  v_guarded boolean;
+  v_slot smallint;
+  v_limit int := p_limit;
+  v_open_ms bigint;
+  v_probe bigint;
 begin
-  perform posthorn.own_transaction((select idempotency = 'at-most-once' from posthorn.subscription where id = p_subscription));
+  select s.has_breaker, (posthorn.own_transaction(s.idempotency = 'at-most-once')).slot into v_guarded, v_slot
+    from posthorn.subscription s where s.id = p_subscription;
+  if v_guarded then
+    select g.wait_ms, g.probe into v_open_ms, v_probe from posthorn.circuit_gate(p_subscription) g;
+    if v_open_ms is not null then
+      return json_build_object('openMs', v_open_ms);
+    end if;
+    v_limit := case when v_probe is null then p_limit else 1 end;
+  end if;
   perform posthorn.hold_worker(p_worker);
   select s.ordering is not null into v_ordered from posthorn.subscription s where s.id = p_subscription;
   if v_ordered then
@@ -31,14 +45,17 @@ begin
     where d.subscription = p_subscription and d.token is null and d.due_at <= clock_timestamp()
       and d.contract = any (v_contracts) and d.crashes < v_below
       and (not v_ordered or d.place is not null or d.key is null)
-    order by d.due_at limit p_limit for update skip locked);
-  if coalesce(array_length(v_ids, 1), 0) < p_limit and v_suspects
+    order by d.due_at limit v_limit for update skip locked);
+  if coalesce(array_length(v_ids, 1), 0) < v_limit and v_suspects
       and not exists (select from posthorn.deferred d where d.id = any (v_ids) and d.crashes = 1) then
     v_ids := v_ids || array(select d.id from posthorn.deferred d
       where d.subscription = p_subscription and d.token is null and d.due_at <= clock_timestamp()
         and d.contract = any (v_contracts) and d.crashes >= 2
         and (not v_ordered or d.place is not null or d.key is null)
       order by d.due_at limit 1 for update skip locked);
+  end if;
+  if v_ids <> '{}' and exists (select from posthorn.cancel_request c where c.subscription = p_subscription) then
+    v_ids := posthorn.without_requested(p_subscription, v_ids);
   end if;
   if v_ids = '{}' then
     return '[]';
@@ -49,5 +66,9 @@ begin
     select json_agg(json_build_array(t.message::text, t.nonce::text, null, t.contract, t.key, t.payload, t.headers,
       floor(extract(epoch from t.published_at) * 1000), t.id::text, t.token::text, t.delivery, t.attempts, t.crashes) order by t.due_at)
       into v_taken from taken t;
+  if v_probe is not null then
+    perform posthorn.circuit_begin(p_subscription, p_worker, v_probe);
+    return json_build_object('probe', v_probe::text, 'taken', v_taken);
+  end if;
   return v_taken;
 end $$;

@@ -22,7 +22,8 @@ begin
       select w.contract, w.published_at from posthorn.subscription s join posthorn.deferred w on w.subscription = s.id and w.message = v_id and w.nonce = v_nonce
       union all select w.contract, w.published_at from posthorn.subscription s join posthorn.dead_letter w on w.subscription = s.id and w.message = v_id and w.nonce = v_nonce
       union all select w.contract, w.published_at from posthorn.subscription s join posthorn.invalid w on w.subscription = s.id and w.message = v_id and w.nonce = v_nonce
-      union all select w.contract, w.published_at from posthorn.subscription s join posthorn.discarded w on w.subscription = s.id and w.message = v_id and w.nonce = v_nonce) w limit 1;
+      union all select w.contract, w.published_at from posthorn.subscription s join posthorn.discarded w on w.subscription = s.id and w.message = v_id and w.nonce = v_nonce
+      union all select w.contract, w.published_at from posthorn.subscription s join posthorn.cancelled w on w.subscription = s.id and w.message = v_id and w.nonce = v_nonce) w limit 1;
   end if;
   if v_contract is null then
     return null;
@@ -34,7 +35,9 @@ begin
     where c.id = v_contract and f.facts is not null;
   return (select json_build_object('message', p_public, 'kind', c.kind, 'contract', c.name, 'version', c.version, 'channel', h.name,
       'publishedAt', v_published_at, 'now', clock_timestamp(), 'receivers', (
-        select coalesce(json_agg(r::jsonb || posthorn.why_attended(r ->> 'subscription', c.name)), '[]') from json_array_elements(v_receivers) r))
+        select coalesce(json_agg(r::jsonb || posthorn.why_attended(r ->> 'subscription', c.name) || posthorn.why_told(r, v_id, v_nonce) || coalesce((
+          select jsonb_build_object('circuit', posthorn.circuit_of(s.id)) from posthorn.subscription s where s.name = r ->> 'subscription'
+            and s.has_breaker), '{}')), '[]') from json_array_elements(v_receivers) r))
     from posthorn.contract c join posthorn.channel h on h.id = c.channel where c.id = v_contract);
 end $$;
 
@@ -64,10 +67,12 @@ language sql stable as $$
       'keptUntil', w.keep_until, 'before', case when w.state in ('queued', 'retrying') then (
         select count(*) from (select from posthorn.deferred d where d.subscription = p_subscription.id and d.token is null and d.due_at < w.due_at
           limit 100001) d) end,
+      'steps', posthorn.why_steps(p_subscription.id, p_id),
       'order', case when w.place is not null then posthorn.why_order(p_subscription.id, w.key, w.place) end,
       'error', (select e.entry -> 'error' from json_array_elements(w.history) with ordinality e(entry, n)
         where e.entry ->> 'error' is not null order by e.n desc limit 1),
-      'lastEntry', (select json_build_object('outcome', e.entry -> 'outcome', 'endedAt', e.entry -> 'endedAt', 'by', e.entry -> 'by')
+      'lastEntry', (select json_build_object('outcome', e.entry -> 'outcome', 'endedAt', e.entry -> 'endedAt', 'by', e.entry -> 'by',
+          'note', e.entry -> 'note', 'times', e.entry -> 'times')
         from json_array_elements(w.history) with ordinality e(entry, n) order by e.n desc limit 1)))
   from (
     select posthorn.waiting_state(token, place, due_at, reason) as state, delivery, attempts,
@@ -82,6 +87,9 @@ language sql stable as $$
     union all
     select 'discarded', delivery, attempts, null, discarded_at, null, reason, discarded_by, null, null, keep_until, history, null, null
       from posthorn.discarded where subscription = p_subscription.id and message = p_id and nonce = p_nonce
+    union all
+    select 'cancelled', delivery, attempts, null, cancelled_at, null, reason, cancelled_by, null, null, keep_until, history, null, null
+      from posthorn.cancelled where subscription = p_subscription.id and message = p_id and nonce = p_nonce
   ) w
 $$;
 
@@ -121,7 +129,7 @@ begin
   return case
     when v_fate.state is null then json_build_object('subscription', p_subscription.name, 'state', null, 'at', p_subscription.created_at)
     when v_fate.state = 'running' then json_build_object('subscription', p_subscription.name, 'state', 'running', 'at', v_fate.at, 'delivery', 1,
-      'attempts', 0, 'worker', posthorn.why_worker(v_fate.worker))
+      'attempts', 0, 'worker', posthorn.why_worker(v_fate.worker), 'steps', posthorn.why_steps(p_subscription.id, p_id))
     when v_fate.state = 'queued' then json_build_object('subscription', p_subscription.name, 'state', 'queued', 'delivery', 1, 'attempts', 0,
       'before', posthorn.count_between(p_subscription.channel, p_lane, (v_fate.lane_at).last_id, p_id, 100001),
       'perSecond', posthorn.recent_rate(p_subscription.id, p_lane, (v_fate.lane_at).slot))

@@ -5,9 +5,11 @@
 -- A claim looks at open claims in an earlier statement than at parked keys: a failing holder closes its part and parks the key in one transaction,
 -- so whoever sees the part sees the key.
 
--- in_order(slots, subscription, channel, lane, batch): what may be taken of a page; `taken` 0 when its first message must wait.
-create or replace function posthorn.in_order(p_slots smallint[], p_subscription int, p_channel int, p_lane int, p_batch posthorn.batch)
-returns posthorn.turn language plpgsql as $$
+-- in_order(slots, subscription, channel, lane, batch, marked): what may be taken of a page; `taken` 0 when its first message must wait. `marked`:
+-- somebody has cancelled messages of this reader; their marks are used up for what is taken, and for nothing else.
+create or replace function posthorn.in_order(
+  p_slots smallint[], p_subscription int, p_channel int, p_lane int, p_batch posthorn.batch, p_marked boolean
+) returns posthorn.turn language plpgsql as $$
 declare
   v_turn posthorn.turn;
   v_slots smallint[] := coalesce(p_batch.slots, array_fill(p_slots[1], array[cardinality(p_batch.ids)]));
@@ -16,6 +18,7 @@ declare
   v_unknown boolean;
   v_waiting text[];
   v_ours text[];
+  v_cancelled bigint[] := '{}';
 begin
   select o.keys, o.open_from, o.unknown into v_open, v_turn.open_from, v_unknown from posthorn.open_keys(p_slots, p_subscription, p_lane) o;
   v_keys := case when p_batch.slots is null then posthorn.keys_of(p_slots[1], p_channel, p_lane, p_batch.ids)
@@ -33,19 +36,27 @@ begin
     v_turn.taken := coalesce((select k.n - 1 from unnest(v_keys, v_turn.keys) with ordinality k(key, hash, n)
       where k.hash = any (v_open) or (k.key = any (v_waiting) and k.key <> all (v_ours)) limit 1), v_turn.taken);
   end if;
-  if v_turn.taken = cardinality(v_keys) and v_waiting = '{}' then
+  if p_marked and v_turn.taken > 0 then
+    with used as (
+      delete from posthorn.cancel_mark k where k.subscription = p_subscription and k.message = any (p_batch.ids[1 : v_turn.taken]) returning k.message)
+      select coalesce(array_agg(u.message), '{}') into v_cancelled from used u;
+  end if;
+  if v_turn.taken = cardinality(v_keys) and v_waiting = '{}' and v_cancelled = '{}' then
+    v_turn.messages := p_batch.ids;
+    v_turn.message_slots := p_batch.slots;
     v_turn.ids := p_batch.ids;
     v_turn.slots := p_batch.slots;
     v_turn.items := p_batch.items;
     return v_turn;
   end if;
-  v_turn.keys := v_turn.keys[1 : v_turn.taken];
-  select array_agg(m.id) filter (where not m.waits), array_agg(m.slot) filter (where not m.waits), string_agg(m.item::text, ',') filter (where not m.waits),
+  select coalesce(array_agg(m.id), '{}'), coalesce(array_agg(m.hash), '{}'), case when p_batch.slots is not null then coalesce(array_agg(m.slot), '{}') end,
+      array_agg(m.id) filter (where not m.waits), array_agg(m.slot) filter (where not m.waits), string_agg(m.item::text, ',') filter (where not m.waits),
       array_agg(m.id) filter (where m.waits), array_agg(m.slot) filter (where m.waits)
-    into v_turn.ids, v_turn.slots, v_turn.items, v_turn.parked, v_turn.parked_slots
-    from (select i.id, i.slot, i.item, coalesce(i.key = any (v_waiting), false) as waits
-      from rows from (unnest(p_batch.ids), unnest(v_slots), unnest(v_keys), json_array_elements(('[' || p_batch.items || ']')::json))
-        with ordinality i(id, slot, key, item, n) where i.n <= v_turn.taken) m;
+    into v_turn.messages, v_turn.keys, v_turn.message_slots, v_turn.ids, v_turn.slots, v_turn.items, v_turn.parked, v_turn.parked_slots
+    from (select i.id, i.slot, i.item, i.hash, coalesce(i.key = any (v_waiting), false) as waits
+      from rows from (unnest(p_batch.ids), unnest(v_slots), unnest(v_keys), unnest(v_turn.keys),
+          json_array_elements(('[' || p_batch.items || ']')::json)) with ordinality i(id, slot, key, hash, item, n)
+      where i.n <= v_turn.taken and i.id <> all (v_cancelled)) m;
   return v_turn;
 end $$;
 
@@ -94,26 +105,27 @@ select posthorn.by_slot('keys_of(p_slot smallint, p_channel int, p_lane int, p_i
     cross join lateral (select m.key from posthorn.message_{slot} m where m.channel = p_channel and m.lane = p_lane and m.id = i.id offset 0) m);
 $body$);
 
--- write_turn: the claim row of an ordered claim, and what it puts aside.
+-- write_turn: the claim row of an ordered claim, and what it puts aside. Where nothing of it is to run, it is closed at once.
 create or replace function posthorn.write_turn(
   p_claim bigint, p_token bigint, p_worker bigint, p_subscription int, p_channel int, p_lane int, p_at posthorn.position, p_took_late boolean,
-  p_ring posthorn.ring, p_turn posthorn.turn, p_ids bigint[], p_slots smallint[]
+  p_ring posthorn.ring, p_turn posthorn.turn
 ) returns void
 language plpgsql as $$
 declare
   v_slot smallint;
 begin
-  perform posthorn.write_ordered_claim(p_at.slot, p_claim, p_token, p_worker, p_subscription, p_lane, p_at, p_took_late, p_ids[1 : p_turn.taken],
-    p_slots[1 : p_turn.taken], p_turn.keys, coalesce(p_turn.open_from, p_at.n));
-  if p_turn.parked is null then
-    return;
+  perform posthorn.write_ordered_claim(p_at.slot, p_claim, p_token, p_worker, p_subscription, p_lane, p_at, p_took_late, p_turn.messages,
+    p_turn.message_slots, p_turn.keys, coalesce(p_turn.open_from, p_at.n));
+  if p_turn.parked is not null then
+    -- By slot of the ring, the oldest first: within a slot in the order of the page.
+    foreach v_slot in array p_ring.slots loop
+      perform posthorn.put_aside_of(v_slot, p_subscription, p_channel, p_lane,
+        array(select m.id from unnest(p_turn.parked, p_turn.parked_slots) m(id, slot) where m.slot = v_slot));
+    end loop;
+    perform posthorn.settle_part_of(p_at.slot, p_claim, p_token, 1, 'parked', p_turn.ids is null, p_turn.parked);
+  elsif p_turn.ids is null then
+    perform posthorn.settle_part_of(p_at.slot, p_claim, p_token, 1, null, true, '{}');
   end if;
-  -- By slot of the ring, the oldest first: within a slot in the order of the page.
-  foreach v_slot in array p_ring.slots loop
-    perform posthorn.put_aside_of(v_slot, p_subscription, p_channel, p_lane,
-      array(select m.id from unnest(p_turn.parked, p_turn.parked_slots) m(id, slot) where m.slot = v_slot));
-  end loop;
-  perform posthorn.settle_part_of(p_at.slot, p_claim, p_token, 1, 'parked', p_turn.ids is null, p_turn.parked);
 end $$;
 
 select posthorn.by_slot(

@@ -32,7 +32,9 @@ begin
   end loop;
 end $do$;
 
--- What an ordered claim may take of a page: the first `taken` messages; of them those to run, and those whose key is parked.
+-- What an ordered claim may take of a page: the first `taken` messages. `messages`, with hashes of their keys, are those that are not cancelled: of
+-- them `ids` are to run, and the key of those in `parked` is parked.
 create type posthorn.turn as (
-  taken int, keys bigint[], open_from bigint, ids bigint[], slots smallint[], items text, parked bigint[], parked_slots smallint[]
+  taken int, messages bigint[], message_slots smallint[], keys bigint[], open_from bigint,
+  ids bigint[], slots smallint[], items text, parked bigint[], parked_slots smallint[]
 );

@@ -3,6 +3,7 @@
 import { readFile } from "node:fs/promises";
 import { ConfigurationError, NotBuiltError, PosthornError } from "../core/errors.js";
 import { alerts } from "./commands/alerts.js";
+import { cancel } from "./commands/cancel.js";
 import { check } from "./commands/check.js";
 import { errors } from "./commands/errors.js";
 import { discardLetters, listLetters, redriveLetters, showLetter } from "./commands/letters.js";
@@ -23,6 +24,7 @@ export type Run = (line: Line, io: Io) => Promise<number>;
 const runs: Readonly<Record<string, Run>> = {
   status,
   why,
+  cancel,
   "dead-letters list": (line, io) => listLetters("dead-letters", line, io),
   "dead-letters show": (line, io) => showLetter("dead-letters", line, io),
   "dead-letters redrive": (line, io) => redriveLetters("dead-letters", line, io),

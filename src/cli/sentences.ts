@@ -18,19 +18,21 @@ export function sentenceOf(message: MessageFacts, receiver: ReceiverFacts): stri
     case null:
       return `'${receiver.subscription}' began ${on(message, receiver.at)}, after this event was published, and does not get it`;
     case "queued":
-      return queued(message, receiver);
+      return `${queued(message, receiver)}${stepsDone(receiver)}`;
     case "retrying":
-      return `${retrying(message, receiver)}${othersWait(receiver)}`;
+      return `${retrying(message, receiver)}${stepsDone(receiver)}${othersWait(receiver)}`;
     case "parked":
       return parked(message, receiver);
     case "running":
-      return running(message, receiver);
+      return `${running(message, receiver)}${stepsDone(receiver)}`;
     case "succeeded":
       return succeeded(message, receiver);
     case "dead":
-      return `${dead(message, receiver)}${othersWait(receiver)}`;
+      return `${dead(message, receiver)}${stepsDone(receiver)}${othersWait(receiver)}`;
     case "invalid":
       return `${invalid(message, receiver)}${othersWait(receiver)}`;
+    case "cancelled":
+      return `cancelled ${on(message, receiver.at)} by ${oneLine(receiver.by ?? "nobody known")}, ${oneLine(receiver.reason ?? "")}`;
     case "discarded":
       return `discarded ${on(message, receiver.at)} by ${oneLine(receiver.by ?? "nobody known")}: ${oneLine(receiver.reason ?? "")}`;
     default:
@@ -73,7 +75,7 @@ function obstacleOf(message: MessageFacts, receiver: ReceiverFacts): string | un
     return `no worker works on '${subscription}'; the last was seen ${on(message, lastSign)}`;
   }
   const able = attended.versions.some(({ version }) => version === message.version);
-  if (able || (message.kind === "event" && delivery === 1)) return undefined;
+  if (able || (message.kind === "event" && delivery === 1)) return circuitOf(message, receiver);
   const others = attended.versions.map(({ version, workers }) => `${workersHave(workers)} version ${version}`);
   const rest =
     others.length > 0
@@ -82,10 +84,39 @@ function obstacleOf(message: MessageFacts, receiver: ReceiverFacts): string | un
   return `no worker has a handler for ${message.contract} version ${message.version}; ${rest}`;
 }
 
+/** "the circuit of 'email' is open since 14:02:10 after 5 failures; next probe at 14:03:10"; undefined while it is closed. */
+function circuitOf(message: MessageFacts, { circuit, subscription }: ReceiverFacts): string | undefined {
+  if (circuit === undefined || circuit.state === "closed") return undefined;
+  const { openedAt, failures, reason, probeAt, probes = 0, state } = circuit;
+  const since = openedAt === undefined ? "now" : clock(openedAt, message.now);
+  const said = reason === undefined ? "" : `, as a handler said: ${oneLine(reason, 160)}`;
+  const cause = failures === undefined ? said : ` after ${plural(failures, "failure")}${said}`;
+  const tried = probes === 0 ? "" : `, ${plural(probes, "probe")} failed since`;
+  const next = state === "half-open" ? `one message is tried since ${on(message, probeAt).slice(3)}` : nextProbe();
+  return `the circuit of '${subscription}' is open since ${since}${cause}${tried}; ${next}`;
+
+  function nextProbe(): string {
+    const due = probeAt !== undefined && Date.parse(probeAt) <= Date.parse(message.now);
+    return due ? "the next message that a worker takes is tried" : `next probe ${on(message, probeAt)}`;
+  }
+}
+
+/** "put off by the handler until 14:05:10, for the third time: the answer 429 …". */
+function postponed(message: MessageFacts, receiver: ReceiverFacts, due: boolean): string {
+  const { dueAt, lastEntry, subscription } = receiver;
+  const { note, times = 1 } = lastEntry ?? {};
+  const often = times === 1 ? "" : `, for the ${ordinal(times)} time`;
+  const why = note === undefined ? "" : `: ${oneLine(note, 160)}`;
+  if (!due) return `put off by the handler until ${on(message, dueAt).slice(3)}${often}${why}`;
+  const waits = obstacleOf(message, receiver) ?? `waits for a free slot in '${subscription}': ${turn(receiver)}`;
+  return `was put off by the handler until ${on(message, dueAt).slice(3)}${often}${why}; ${waits}`;
+}
+
 function retrying(message: MessageFacts, receiver: ReceiverFacts): string {
   const { attempts = 0, dueAt, reason, error, crashes = 0 } = receiver;
   const which = ordinal(attempts + 1);
   const due = dueAt !== undefined && Date.parse(dueAt) <= Date.parse(message.now);
+  if (reason === "postponed") return postponed(message, receiver, due);
   const cause =
     reason === "crashed"
       ? `because ${crashes > 1 ? `${numberInWords(crashes)} workers` : "a worker"} died under it`
@@ -94,6 +125,12 @@ function retrying(message: MessageFacts, receiver: ReceiverFacts): string {
   const waits =
     obstacleOf(message, receiver) ?? `waits for a free slot in '${receiver.subscription}': ${turn(receiver)}`;
   return `${which} attempt is due since ${dueAt === undefined ? "now" : clock(dueAt, message.now)}, ${cause}; ${waits}`;
+}
+
+/** "; 2 steps are done, the last 'charge'" */
+function stepsDone({ steps }: ReceiverFacts): string {
+  if (steps === undefined || steps === null) return "";
+  return `; ${plural(steps.done, "step")} ${steps.done === 1 ? "is" : "are"} done, the last '${oneLine(steps.last)}'`;
 }
 
 /** "; 37 others of key 'A1' wait behind it" */
@@ -129,7 +166,15 @@ function running(message: MessageFacts, receiver: ReceiverFacts): string {
   if (worker.dead) {
     return `its worker died in the ${which}, which began ${on(message, at)}: ${nameOf(worker)}, ${worker.dead}; the next worker that looks frees it`;
   }
-  return `runs since ${at === undefined ? "now" : clock(at, message.now)} on ${nameOf(worker)}, ${which}`;
+  return `runs since ${at === undefined ? "now" : clock(at, message.now)} on ${nameOf(worker)}, ${which}${told(message, receiver)}`;
+}
+
+/** ", 40 % done; asked to stop at 14:05:10 by shop". */
+function told(message: MessageFacts, { progress, cancelRequestedAt, cancelRequestedBy }: ReceiverFacts): string {
+  const far = typeof progress === "number" ? `, ${Math.floor(progress * 100)} % done` : "";
+  const said = progress === undefined || far !== "" ? far : `, says ${oneLine(JSON.stringify(progress), 120)}`;
+  if (cancelRequestedAt === undefined) return said;
+  return `${said}; asked to stop ${on(message, cancelRequestedAt)} by ${oneLine(cancelRequestedBy ?? "somebody")}`;
 }
 
 function nameOf({ id, service, host, pid }: WorkerFacts): string {
@@ -153,6 +198,7 @@ function dead(message: MessageFacts, receiver: ReceiverFacts): string {
   if (reason === "outcome unknown") {
     return `${since}: its worker died in the only attempt, and whether it took effect is unknown; if it did not, ${again}`;
   }
+  if (reason?.startsWith("rejected: ")) return `${since}, ${oneLine(reason, 160)}; ${again}`;
   if (reason === "killed its workers") return `${since}: ${plural(crashes, "worker")} died under it; ${again}`;
   const last = error === undefined ? "" : `: ${errorInWords(error)}`;
   return `${since} after ${plural(attempts, "attempt")}${last}; ${again}`;

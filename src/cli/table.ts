@@ -124,6 +124,13 @@ export const commands: Readonly<Record<string, Command>> = {
     options: looks,
     wrong: "No message has this id",
   },
+  cancel: {
+    summary: "Take a command back: one that waits will not run, and the signal of one that runs fires",
+    more: "A run that fails then is cancelled and not tried again; one that succeeds all the same has succeeded. Who cancelled it and when is kept for as long as a dead letter would be.",
+    argument: oneId,
+    options: looks,
+    wrong: "It has ended already, or no command has this id",
+  },
   ...letters("dead-letters", dead),
   ...letters("invalid", invalid),
   errors: {

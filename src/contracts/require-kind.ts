@@ -8,6 +8,7 @@ const verbs = {
   say: { query: "ask", command: "send", event: "publish" },
   sayMany: { query: "ask", command: "sendMany", event: "publishMany" },
   plan: { query: "ask", command: "schedule", event: "publish" },
+  lookAt: { query: "ask", command: "receipt", event: "statusOf" },
   work: { query: "answer", command: "handle", event: "on" },
   workMany: { query: "answer", command: "handleMany", event: "onMany" },
 } as const satisfies Record<string, Record<Kind, string>>;

@@ -8,6 +8,8 @@ export const limits = {
   payloadBytes: 1_048_576,
   /** Bytes of the headers of one message as JSON in UTF-8. */
   headersBytes: 8_192,
+  /** Bytes of what a handler tells of its progress, as JSON in UTF-8. */
+  progressBytes: 2_048,
   /** Nesting of a payload. */
   payloadDepth: 64,
   /** Messages in one `sendMany` or `publishMany` statement; longer lists are written in several, in one transaction. */
@@ -32,6 +34,14 @@ export const limits = {
   batchSize: 1_000,
   /** How long a message may wait in a worker for others: 10 minutes, because it counts as running meanwhile. */
   batchWaitMs: 600_000,
+  /** The wait when the function of a `retry.custom` throws, or returns no usable number of milliseconds. */
+  retryFallbackMs: 60_000,
+  /** The shortest wait that `RetryLater.fromResponse` takes from an answer. */
+  retryAfterLeastMs: 1_000,
+  /** The longest wait that is taken from a Retry-After header: a day. Another server does not decide about more. */
+  retryAfterMostMs: 86_400_000,
+  /** Failed runs after which a circuit opens; so many times of failures are kept in one row. */
+  circuitFailures: 1_000,
   /** Handlers that run at once for one queue or subscription in one process. */
   concurrency: 10_000,
   /** The largest number of messages in an option that counts them. */
@@ -52,6 +62,12 @@ export const limits = {
   scheduleLateMs: 60_000,
   /** Missed times of one schedule that are made up for at once, where its decision is to send all: the newest. */
   missedTimes: 1_000,
+  /** Letters of the name of a step. */
+  stepNameLength: 200,
+  /** Bytes of the result of one step as JSON in UTF-8. */
+  stepResultBytes: 65_536,
+  /** Steps of one message that are recorded. */
+  steps: 1_000,
   /** Crashes of a worker under one message before it is quarantined as a dead letter. */
   crashes: 5,
 } as const;

@@ -4,6 +4,7 @@
  * The instance owns no rule; it wires the layers. Opening, migrating and starting happen once, however many calls come first.
  */
 
+import { isContract } from "../contracts/contract.js";
 import { requireKind } from "../contracts/require-kind.js";
 import { ConfigurationError, StoppedError, UnknownMessageError, WouldDeadlockError } from "../core/errors.js";
 import { limits } from "../core/limits.js";
@@ -18,6 +19,7 @@ import { isPgliteTransaction } from "../databases/shapes.js";
 import { checkPolicy, checkSubscription } from "../policies/policy.js";
 import { Answers } from "../producer/ask.js";
 import { sayIn } from "../producer/producer.js";
+import { SentReceipt } from "../producer/receipt.js";
 import type { Say } from "../producer/say.js";
 import { runTransaction } from "../producer/transaction.js";
 import { ScheduleDeclaration } from "../schedules/schedule.js";
@@ -199,16 +201,19 @@ class Instance {
     };
   }
 
+  receipt(first: unknown, second?: unknown): SentReceipt {
+    const bare = second === undefined && !isContract(first);
+    const [contract, id] = bare ? [undefined, first] : [requireKind(first, "command", "receipt"), second];
+    if (!isPublicId(id)) throw unknownMessage(id);
+    return new SentReceipt(async () => (await this.#open()).producing.asking, contract, id);
+  }
+
   async statusOf(id: unknown) {
     const { producing } = await this.#open();
     producing.asking.check("statusOf()");
     const status = isPublicId(id) ? await messageStatus(producing.database, id) : null;
     if (status !== null) return status;
-    throw new UnknownMessageError(
-      "PH_UNKNOWN_MESSAGE",
-      `No message has this id: ${show(id)}. Is it whole, and is this the database that it was said in?`,
-      typeof id === "string" ? { id: id.slice(0, limits.nameLength) } : {},
-    );
+    throw unknownMessage(id);
   }
 
   async backlog() {
@@ -389,6 +394,14 @@ function refuseDeclared(what: string, name: string, twice: boolean, late: boolea
   if (!late) return;
   const message = `"${name}" was declared after start(). Declare it before.`;
   throw new ConfigurationError("PH_DECLARED_LATE", message, { name });
+}
+
+function unknownMessage(id: unknown): UnknownMessageError {
+  return new UnknownMessageError(
+    "PH_UNKNOWN_MESSAGE",
+    `No message has this id: ${show(id)}. Is it whole, and is this the database that it was said in?`,
+    typeof id === "string" ? { id: id.slice(0, limits.nameLength) } : {},
+  );
 }
 
 /** The list as it is at the call: a caller may go on filling it, or empty it, while the call waits for the database. */

@@ -12,7 +12,7 @@ import { asList, nonces, type Outgoing, type Place } from "../store/publish.js";
 import type { Catalog } from "./catalog.js";
 import { type Said, say } from "./prepare.js";
 import { type Asking, SentReceipt } from "./receipt.js";
-import type { PublishOptions, ReceiptOf, SayBuffered, SendOptions } from "./say.js";
+import type { PublishOptions, Receipt, ReceiptOf, SayBuffered, SendOptions } from "./say.js";
 
 interface Pending {
   said: Said | Promise<Said>;
@@ -48,9 +48,9 @@ export class Buffer implements SayBuffered {
     payload: unknown,
     options?: SendOptions,
   ): ReceiptOf<C> => {
-    const receipt = new SentReceipt(this.#asking);
+    const receipt = new SentReceipt(this.#asking, command);
     this.#take({ said: this.#check("command", command, payload, options), receipt });
-    return receipt as ReceiptOf<C>;
+    return receipt as Receipt as ReceiptOf<C>;
   };
 
   readonly publish = (event: AnyContract<"event">, payload: unknown, options?: PublishOptions): void => {
@@ -120,7 +120,7 @@ export class Buffer implements SayBuffered {
       committed: (places) => {
         events.remember();
         commands.remember();
-        for (const [i, place] of places.entries()) receipts[i]?.written(place);
+        for (const [i, receipt] of receipts.entries()) receipt?.written(places, i);
       },
     };
   }
@@ -151,7 +151,7 @@ export function asSay(batch: Batch): {
     list: asList(batch.messages, own),
     committed: (places) => {
       const byNonce = new Map(places.map((place) => [place.nonce, place]));
-      const ordered = own.map((nonce) => byNonce.get(nonce)).filter((place) => place !== undefined);
+      const ordered = Array.from(own, (nonce) => byNonce.get(String(nonce))).filter((place) => place !== undefined);
       batch.committed(ordered);
     },
   };

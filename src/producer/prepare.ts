@@ -57,7 +57,8 @@ function asSaid(contract: AnyContract, { json, key }: Prepared, headers: string 
   return { contract, json, key, headers };
 }
 
-function encodeHeaders(kind: "command" | "event", verb: Verb, options: unknown): string | null {
+/** The options of a call: its headers as JSON, null where there are none. */
+export function encodeHeaders(kind: "command" | "event", verb: Verb, options: unknown): string | null {
   if (options === undefined) return null;
   const fields = kind === "command" ? sayFields.send : sayFields.publish;
   const { headers } = checkOptions(options, fields, `${verb}()`);

@@ -1,18 +1,17 @@
 /** How the messages of one batch end in the transaction of their handler. */
-import type { Executor } from "../core/database.js";
+import type { OpenTransaction } from "../core/database.js";
 import type { Place } from "./publish.js";
 import { mapped } from "./sqlstate.js";
 import { type Delivery, placesOf } from "./work.js";
 
 /**
- * The last statement of the transaction of a handler of many. `startedAt` is now() at its BEGIN.
+ * Ends the deliveries of a batch, as the last statement of the transaction of its handler, and commits. `open.startedAt` is needed.
  *
  * Errors: `ClaimLostError`, whose facts name the delivery that somebody else ended; then none has ended.
  */
-export async function endManyInTransaction(
-  executor: Executor,
+export async function endManyAndCommit(
+  open: OpenTransaction,
   deliveries: readonly Delivery[],
-  startedAt: string,
   say: string | null,
 ): Promise<readonly Place[]> {
   const ends = [...deliveries].sort(asRescued).map(({ subscription, id, delivery, hold }) => {
@@ -21,14 +20,10 @@ export async function endManyInTransaction(
     const { messageSlot = null, claim = null, claimSlot = null } = log ?? {};
     return [subscription, id, messageSlot, delivery, claim, claimSlot, deferred, hold.token];
   });
-  const { rows } = await mapped(
-    executor.query<{ said: string | null }>("select posthorn.end_many($1::json, $2::text, $3::json)::text as said", [
-      JSON.stringify(ends),
-      startedAt,
-      say,
-    ]),
-  );
-  return placesOf(rows[0]?.said ?? null);
+  const text = "select posthorn.end_many($1::json, $2::text, $3::json)::text as said";
+  const params = [JSON.stringify(ends), open.startedAt, say];
+  const [row] = await mapped(open.commit<{ said: string | null }>({ text, params }));
+  return placesOf(row?.said ?? null);
 }
 
 /** Claims in their order, each with its messages in theirs, then what was taken from `deferred`. */

@@ -341,6 +341,35 @@ create table posthorn.discarded (
 );
 create index discarded_kept on posthorn.discarded (keep_until);
 ` },
+  { name: "migrations/0007_circuit.sql", text: `-- A run that its handler put off, and the circuit breaker of a queue or subscription.
+
+alter type posthorn.outcome add value 'postponed';
+
+-- Read together with the rest of the row in every claim, so that where no breaker is declared nothing more is looked at.
+alter table posthorn.subscription
+  add column has_breaker boolean not null generated always as ((policy ->> 'circuitBreaker') is not null) stored;
+
+-- One row for each subscription whose circuit was ever needed; none means closed. What the breaker allows stands in the policy.
+create table posthorn.circuit (
+  subscription int primary key references posthorn.subscription (id),
+  state text not null default 'closed' check (state in ('closed', 'open', 'half-open')),
+  -- While closed: when runs failed within the window, the newest last, at most as many as open it.
+  failed_at timestamptz[] not null default '{}',
+  -- Since it was last closed: when it opened, after how many failed runs (null: a handler said so), and what was said.
+  opened_at timestamptz,
+  failures int,
+  reason text,
+  -- While open: how long this time, and when one message may be tried.
+  open_ms bigint,
+  probe_at timestamptz,
+  -- While half-open: who tries one, proved by the token.
+  probe bigint,
+  probe_worker bigint,
+  probe_since timestamptz,
+  -- Probes that failed since it opened.
+  probes int not null default 0
+);
+` },
   { name: "migrations/0008_schedule.sql", text: `-- Schedules: a command that is sent at the times of a cron line, once for each in the whole fleet.
 --
 -- A row says all that is needed to send, so that any worker can, also after the process that declared it is gone. The times themselves are
@@ -379,6 +408,68 @@ create table posthorn.schedule (
 );
 create index schedule_due on posthorn.schedule (due_at);
 ` },
+  { name: "migrations/0009_results.sql", text: `-- Results, progress, and what was cancelled.
+
+-- What handlers returned, where the contract has a result: written with the end of the delivery, kept for the time that the policy says.
+create table posthorn.result (
+  subscription int not null references posthorn.subscription (id),
+  message bigint not null,
+  nonce bigint not null,
+  ended_at timestamptz not null,
+  keep_until timestamptz not null,
+  -- As the handler returned it.
+  result json not null,
+  primary key (subscription, message)
+);
+create index result_kept on posthorn.result (keep_until);
+
+-- The last progress of deliveries that run. A row means nothing once its delivery has ended.
+create table posthorn.progress (
+  subscription int not null references posthorn.subscription (id),
+  message bigint not null,
+  delivery int not null,
+  worker bigint not null,
+  at timestamptz not null,
+  value json not null,
+  primary key (subscription, message)
+);
+
+-- Messages that were cancelled while they waited in the log: a claim that comes to them leaves them out, and removes the row.
+create table posthorn.cancel_mark (
+  subscription int not null references posthorn.subscription (id),
+  message bigint not null,
+  primary key (subscription, message)
+);
+
+-- Running messages that are to be cancelled: the signal of the run fires, and whatever would have it run again ends it.
+create table posthorn.cancel_request (
+  subscription int not null references posthorn.subscription (id),
+  message bigint not null,
+  nonce bigint not null,
+  requested_at timestamptz not null,
+  requested_by text not null,
+  primary key (subscription, message)
+);
+
+-- What was cancelled: kept without its payload for as long as a dead letter would be, so that the question what became of a message has an
+-- answer.
+create table posthorn.cancelled (
+  subscription int not null references posthorn.subscription (id),
+  message bigint not null,
+  nonce bigint not null,
+  contract int not null,
+  cancelled_at timestamptz not null,
+  keep_until timestamptz not null,
+  cancelled_by text not null,
+  reason text not null,
+  delivery int not null,
+  attempts int not null,
+  published_at timestamptz not null,
+  history json not null,
+  primary key (subscription, message)
+);
+create index cancelled_kept on posthorn.cancelled (keep_until);
+` },
   { name: "migrations/0010_order.sql", text: `-- Order per key: which readers keep it, whose turn it is, and what waits behind what.
 
 alter type posthorn.outcome add value 'parked';
@@ -413,9 +504,26 @@ begin
   end loop;
 end $do$;
 
--- What an ordered claim may take of a page: the first \`taken\` messages; of them those to run, and those whose key is parked.
+-- What an ordered claim may take of a page: the first \`taken\` messages. \`messages\`, with hashes of their keys, are those that are not cancelled: of
+-- them \`ids\` are to run, and the key of those in \`parked\` is parked.
 create type posthorn.turn as (
-  taken int, keys bigint[], open_from bigint, ids bigint[], slots smallint[], items text, parked bigint[], parked_slots smallint[]
+  taken int, messages bigint[], message_slots smallint[], keys bigint[], open_from bigint,
+  ids bigint[], slots smallint[], items text, parked bigint[], parked_slots smallint[]
+);
+` },
+  { name: "migrations/0012_steps.sql", text: `-- Steps: what a handler has done so far of one message, so that a run after this one does not do it again.
+
+create table posthorn.step (
+  subscription int not null,
+  message bigint not null,
+  name text not null,
+  -- Null: the step returned undefined. JSON's null is a value.
+  result json,
+  at timestamptz not null default clock_timestamp(),
+  -- The claim that it was recorded under; null for a delivery from \`deferred\`. A message whose claim is open has not ended.
+  claim bigint,
+  claim_slot smallint,
+  primary key (subscription, message, name)
 );
 ` },
   { name: "functions/01_slots.sql", text: `-- by_slot(signature, returns, body): makes posthorn.<signature> from one body for all slots of the ring: {slot} in the body is
@@ -638,6 +746,8 @@ declare
   v_floor posthorn.tick;
   v_ceiling posthorn.tick;
   v_opened boolean := false;
+  v_marked boolean;
+  v_left_out boolean := false;
   v_took_late boolean;
   v_batch posthorn.batch;
   v_taken int := 0;
@@ -652,6 +762,7 @@ begin
   -- From here each statement sees what the previous holder of the lock committed. The ring is read only now: the previous holder may
   -- have opened a window that holds messages of a slot which was not there before.
   select * into v_ring from posthorn.ring;
+  v_marked := exists (select from posthorn.cancel_mark k where k.subscription = p_subscription);
   v_at := posthorn.position_of(p_subscription, p_lane);
   v_ceiling := posthorn.tick_of(v_at.slot, v_at.ceiling);
   v_floor := posthorn.tick_of(v_at.slot, v_at.floor);
@@ -677,6 +788,8 @@ begin
       v_taken := coalesce(cardinality(v_batch.ids), 0);
       v_at.last_id := case when v_taken < p_limit then v_ceiling.ceiling_id else v_batch.ids[p_limit] end;
     elsif v_opened then
+      -- Where all that was found had been cancelled, the position moves on all the same.
+      exit when v_left_out;
       return '{}';
     else
       -- The window is done. Its ceiling is the floor of the next, whose id is read before its snapshot is taken, in an earlier
@@ -691,11 +804,16 @@ begin
       v_at.late := v_at.late_xids is not null;
       v_at.last_id := case when v_at.late then v_ring.first_id - 1 else v_floor.ceiling_id end;
     end if;
+    if v_marked and v_taken > 0 and v_ordering is null then
+      v_batch := posthorn.without_marked(p_subscription, v_batch);
+      v_left_out := v_left_out or cardinality(v_batch.ids) < v_taken;
+      v_taken := cardinality(v_batch.ids);
+    end if;
     exit when v_taken > 0;
   end loop;
 
   if v_ordering is not null then
-    v_turn := posthorn.in_order(v_ring.slots, p_subscription, v_channel, p_lane, v_batch);
+    v_turn := posthorn.in_order(v_ring.slots, p_subscription, v_channel, p_lane, v_batch, v_marked);
     if v_turn.taken = 0 then
       return '{"blocked":true}';
     elsif v_turn.taken < v_taken then
@@ -713,13 +831,18 @@ begin
   v_at.ceiling := v_ceiling.id;
   if v_batch.slots is null and v_ring.slots[1] <> v_at.slot then
     v_batch.slots := array_fill(v_ring.slots[1], array[v_taken]);
+    v_turn.message_slots := v_batch.slots[1 : cardinality(v_turn.messages)];
   end if;
   if v_ordering is not null then
-    perform posthorn.write_turn(v_claim, v_token, p_worker, p_subscription, v_channel, p_lane, v_at, v_took_late, v_ring, v_turn, v_batch.ids, v_batch.slots);
+    perform posthorn.write_turn(v_claim, v_token, p_worker, p_subscription, v_channel, p_lane, v_at, v_took_late, v_ring, v_turn);
     return case when v_turn.ids is null then '{"again":true}' else concat('{"claim":"', v_claim, '","token":"', v_token, '","slot":', v_at.slot,
       ',"parts":', case when v_turn.parked is null then 0 else 1 end, ',"messages":[', v_turn.items, ']}') end;
   end if;
-  perform posthorn.write_claim(v_at.slot, v_claim, v_token, p_worker, p_subscription, p_lane, v_at, v_took_late, v_batch.ids, v_batch.slots);
+  perform posthorn.write_claim(v_at.slot, v_claim, v_token, p_worker, p_subscription, p_lane, v_at, v_took_late, coalesce(v_batch.ids, '{}'), v_batch.slots);
+  if v_taken = 0 then
+    perform posthorn.settle_part_of(v_at.slot, v_claim, v_token, 1, null, true, '{}');
+    return '{}';
+  end if;
   return concat('{"claim":"', v_claim, '","token":"', v_token, '","slot":', v_at.slot, ',"messages":[', v_batch.items, ']}');
 end $$;
 
@@ -769,8 +892,9 @@ $body$);
   { name: "functions/05_append.sql", text: `-- Writing messages into the slot of the ring that is open, in the caller's transaction. In PL/pgSQL, whose plans are kept: an insert that a client
 -- sends as text is planned each time, which costs several times the insert.
 
--- open_slot(home): the slot that is written to; or, below zero, why nothing may be: -1 a restored copy, -2 another database. \`home\` names the
--- database that the ids of contracts are from, where somebody else brought the transaction; null for the library's own.
+-- open_slot(home): the slot that is written to. \`home\` names the database that the ids of contracts are from, where somebody else brought the
+-- transaction; then a number below zero says why nothing may be written: -1 a restored copy, -2 another database. Null in transactions of the
+-- library's own, which must fail as a whole: raises PH003 (moved).
 -- A session never changes its server and database, and asking reads a file: the answer is kept in a variable of ours, which is the one thing
 -- that is set in a caller's session.
 create or replace function posthorn.open_slot(p_home text) returns smallint
@@ -782,23 +906,14 @@ begin
   select r.slot, concat(r.system_identifier, '/', r.database) into v_slot, v_home from posthorn.ring r;
   if current_setting('posthorn.home', true) is distinct from v_home then
     if not posthorn.is_here(split_part(v_home, '/', 1)::bigint, split_part(v_home, '/', 2)::oid) then
+      if p_home is null then
+        raise exception 'this database was restored or moved: its transaction ids belong to another server' using errcode = 'PH003';
+      end if;
       return -1;
     end if;
     perform set_config('posthorn.home', v_home, false);
   end if;
   return case when p_home <> v_home then -2 else v_slot end;
-end $$;
-
--- own_slot(): the slot that is written to, for statements that fail as a whole. Raises PH003 (moved).
-create or replace function posthorn.own_slot() returns smallint
-language plpgsql as $$
-declare
-  v_slot smallint := posthorn.open_slot(null);
-begin
-  if v_slot < 0 then
-    raise exception 'this database was restored or moved: its transaction ids belong to another server' using errcode = 'PH003';
-  end if;
-  return v_slot;
 end $$;
 
 -- append_one_of: writes one message and returns its id.
@@ -841,7 +956,8 @@ select posthorn.by_slot(
 $body$);
 
 -- write_one(home, nonce, channel, contract, key, payload, headers): appends one message, as a producer does. Returns its id and the id of the
--- transaction as text, separated by a blank; or why nothing was written: a refusal fails no transaction of the caller.
+-- transaction as text, separated by a blank; or why nothing was written: a refusal fails no
+-- transaction of a caller who named a home.
 create or replace function posthorn.write_one(
   p_home text, p_nonce bigint, p_channel int, p_contract int, p_key text, p_payload json, p_headers json
 ) returns text
@@ -882,7 +998,7 @@ end $$;
 create or replace function posthorn.append(p_messages json) returns json
 language plpgsql as $$
 declare
-  v_slot smallint := posthorn.own_slot();
+  v_slot smallint := posthorn.open_slot(null);
   v_first json := p_messages -> 0;
 begin
   if json_array_length(p_messages) = 1 then
@@ -945,7 +1061,7 @@ begin
       select from json_each(case when json_typeof(p_headers) = 'object' then p_headers else '{}' end) h where json_typeof(h.value) <> 'string')) then
     raise exception 'the headers of "%" are not an object of strings', p_name using errcode = 'PH013';
   end if;
-  return posthorn.public_id(posthorn.append_one_of(posthorn.own_slot(), v_nonce, v_contract.channel, v_contract.id, p_key, p_payload, p_headers), v_nonce);
+  return posthorn.public_id(posthorn.append_one_of(posthorn.open_slot(null), v_nonce, v_contract.channel, v_contract.id, p_key, p_payload, p_headers), v_nonce);
 end $$;
 
 -- publish(name, payload, key, headers): states a fact in the caller's transaction; returns the message's id. Visible after COMMIT.
@@ -1119,18 +1235,26 @@ end $$;
 -- at-most-once subscription are on disk when it returns. Raises what own_transaction, conclude and claim raise.
 create or replace function posthorn.work(p_subscription int, p_lane int, p_worker bigint, p_limit int, p_parts json) returns text
 language plpgsql as $$
+declare
+  v_guarded boolean;
+  v_slot smallint;
 begin
-  perform posthorn.own_transaction((select idempotency = 'at-most-once' from posthorn.subscription where id = p_subscription));
+  select s.has_breaker, (posthorn.own_transaction(s.idempotency = 'at-most-once')).slot into v_guarded, v_slot
+    from posthorn.subscription s where s.id = p_subscription;
   if p_parts is not null then
     perform posthorn.conclude(p_parts);
+  end if;
+  if v_guarded then
+    return posthorn.claim_guarded(p_subscription, p_lane, p_worker, p_limit);
   end if;
   return posthorn.claim(p_subscription, p_lane, p_worker, p_limit);
 end $$;
 
 -- conclude_one(end): one delivery's end and its consequence:
 --   { subscription, message, nonce, messageSlot, delivery, outcome, entry, ends?, deferred?, token?, claim?, claimSlot?,
---     next: { defer: { delayMs, attempts, crashes } } | { dead: { reason, keepMs, attempts, crashes } } | { invalid: issues } | null }
+--     next: { defer: { delayMs, attempts, crashes } } | { dead: { reason, keepMs, attempts, crashes } } | { invalid: issues } | { result: { text, keepMs } } | null }
 -- \`ends\` true writes an ending for a delivery from the log (transaction mode); otherwise a part in the same call has ended it.
+-- \`stepped\`: it succeeded in a run with steps, which are not needed any more.
 create or replace function posthorn.conclude_one(p_end json) returns void
 language plpgsql as $$
 declare
@@ -1138,6 +1262,16 @@ declare
   v_row posthorn.deferred;
   v_outcome posthorn.outcome := (p_end ->> 'outcome')::posthorn.outcome;
 begin
+  if p_end ->> 'deferred' is null and not coalesce((p_end ->> 'ends')::boolean, false) then
+    perform posthorn.check_parted(p_end, v_outcome);
+  end if;
+  if p_end #> '{next,result}' is not null and p_end ->> 'deferred' is null then
+    perform posthorn.keep_result((p_end ->> 'subscription')::int, (p_end ->> 'message')::bigint, (p_end ->> 'nonce')::bigint, p_end #> '{next,result}');
+    if p_end -> 'stepped' is not null then
+      perform posthorn.forget_steps((p_end ->> 'subscription')::int, (p_end ->> 'message')::bigint);
+    end if;
+    return;
+  end if;
   if p_end ->> 'deferred' is not null then
     if p_end #>> '{next,defer}' is not null then
       select * into v_row from posthorn.deferred d where d.id = (p_end ->> 'deferred')::bigint and d.token = (p_end ->> 'token')::bigint for update;
@@ -1155,12 +1289,31 @@ begin
         (p_end ->> 'message')::bigint, 1, v_outcome, v_claim.id, v_claim.worker) then
       perform posthorn.raise_lost(json_build_object('ended', p_end ->> 'message'));
     end if;
+    if p_end -> 'stepped' is not null then
+      -- It succeeded, and a part has ended it.
+      perform posthorn.forget_steps(v_claim.subscription, (p_end ->> 'message')::bigint);
+      return;
+    end if;
     v_row := posthorn.delivery_of(v_claim.subscription, v_claim.lane, (p_end ->> 'message')::bigint, (p_end ->> 'messageSlot')::smallint);
+  end if;
+  if p_end -> 'stepped' is not null then
+    perform posthorn.forget_steps(v_row.subscription, v_row.message);
   end if;
   if p_end ->> 'entry' is not null then
     v_row.history := posthorn.with_entry(v_row.history, p_end -> 'entry');
   end if;
   perform posthorn.follow(v_row, v_outcome, p_end -> 'next');
+end $$;
+
+-- check_parted: that a part of its claim has ended a delivery so: the part was fenced, and the claim's row and token outlive a rescue, whose part says
+-- otherwise. Raises PH005.
+create or replace function posthorn.check_parted(p_end json, p_outcome posthorn.outcome) returns void
+language plpgsql as $$
+begin
+  if not exists (select from posthorn.parts_of((p_end ->> 'claimSlot')::smallint, (p_end ->> 'claim')::bigint) t
+      where t.outcome = p_outcome and (t.messages is null or (p_end ->> 'message')::bigint = any (t.messages))) then
+    perform posthorn.raise_lost(json_build_object('claims', json_build_array(p_end ->> 'claim')));
+  end if;
 end $$;
 
 -- delivery_of: the first delivery of a message of the log, as a row that can wait.
@@ -1191,10 +1344,15 @@ begin
   return v_row;
 end $$;
 
--- with_entry: the history with one more attempt; of a long one the first and the newest stay.
+-- with_entry: the history with one more attempt; of a long one the first and the newest stay. A handler that puts its message off again and
+-- again has one entry for all of it, which counts the times: it does not push the failures out.
 create or replace function posthorn.with_entry(p_history json, p_entry json) returns json
 language sql immutable as $$
-  select case when json_array_length(p_history) >= 50
+  select case when p_entry ->> 'outcome' = 'postponed' and p_history -> -1 ->> 'outcome' = 'postponed'
+    then ((p_history::jsonb - -1) || jsonb_build_array(p_entry::jsonb || jsonb_build_object(
+      'times', coalesce((p_history -> -1 ->> 'times')::int, 1) + 1,
+      'firstAt', coalesce(p_history -> -1 ->> 'firstAt', p_history -> -1 ->> 'endedAt'))))::json
+    when json_array_length(p_history) >= 50
     then ((p_history::jsonb - 1) || jsonb_build_array(p_entry::jsonb))::json
     else (p_history::jsonb || jsonb_build_array(p_entry::jsonb))::json end
 $$;
@@ -1207,6 +1365,9 @@ declare
   v_dead json := p_next -> 'dead';
   v_ordering text := case when p_row.key is not null then (select s.ordering from posthorn.subscription s where s.id = p_row.subscription) end;
 begin
+  if posthorn.cancel_instead(p_row, p_next) then
+    return;
+  end if;
   if v_defer is not null then
     p_row.due_at := clock_timestamp() + (v_defer ->> 'delayMs')::float8 * interval '1 ms';
     -- What comes from outside of its key's order enters it when it is due.
@@ -1220,6 +1381,10 @@ begin
         p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history, p_row.place)
       on conflict (subscription, message) do update set due_at = excluded.due_at, delivery = excluded.delivery, attempts = excluded.attempts,
         crashes = excluded.crashes, reason = excluded.reason, history = excluded.history, place = excluded.place, token = null, worker = null, taken_at = null;
+    return;
+  end if;
+  if p_next -> 'result' is not null then
+    perform posthorn.keep_result(p_row.subscription, p_row.message, p_row.nonce, p_next -> 'result');
     return;
   end if;
   -- One that ended badly lies in the way of those behind it, or does not.
@@ -1247,6 +1412,7 @@ end $$;
 -- has been under two crashed workers is a suspect: a worker holds one of them at a time, and beside it none that has been under one
 -- crash, so that of several killers none makes the others' neighbours pay: both would be blamed for the next crash.
 -- Order: by due time. Rows that others are taking are passed over. Where order is kept, only the first of each key is due.
+-- Where a breaker is declared: { openMs } while the circuit is open; { probe, taken: [one] } for one message that is tried.
 create or replace function posthorn.take(p_subscription int, p_worker bigint, p_contracts json, p_limit int) returns json
 language plpgsql as $$
 declare
@@ -1257,8 +1423,21 @@ declare
   v_ids bigint[];
   v_taken json;
   v_ordered boolean;
+  v_guarded boolean;
+  v_slot smallint;
+  v_limit int := p_limit;
+  v_open_ms bigint;
+  v_probe bigint;
 begin
-  perform posthorn.own_transaction((select idempotency = 'at-most-once' from posthorn.subscription where id = p_subscription));
+  select s.has_breaker, (posthorn.own_transaction(s.idempotency = 'at-most-once')).slot into v_guarded, v_slot
+    from posthorn.subscription s where s.id = p_subscription;
+  if v_guarded then
+    select g.wait_ms, g.probe into v_open_ms, v_probe from posthorn.circuit_gate(p_subscription) g;
+    if v_open_ms is not null then
+      return json_build_object('openMs', v_open_ms);
+    end if;
+    v_limit := case when v_probe is null then p_limit else 1 end;
+  end if;
   perform posthorn.hold_worker(p_worker);
   select s.ordering is not null into v_ordered from posthorn.subscription s where s.id = p_subscription;
   if v_ordered then
@@ -1274,14 +1453,17 @@ begin
     where d.subscription = p_subscription and d.token is null and d.due_at <= clock_timestamp()
       and d.contract = any (v_contracts) and d.crashes < v_below
       and (not v_ordered or d.place is not null or d.key is null)
-    order by d.due_at limit p_limit for update skip locked);
-  if coalesce(array_length(v_ids, 1), 0) < p_limit and v_suspects
+    order by d.due_at limit v_limit for update skip locked);
+  if coalesce(array_length(v_ids, 1), 0) < v_limit and v_suspects
       and not exists (select from posthorn.deferred d where d.id = any (v_ids) and d.crashes = 1) then
     v_ids := v_ids || array(select d.id from posthorn.deferred d
       where d.subscription = p_subscription and d.token is null and d.due_at <= clock_timestamp()
         and d.contract = any (v_contracts) and d.crashes >= 2
         and (not v_ordered or d.place is not null or d.key is null)
       order by d.due_at limit 1 for update skip locked);
+  end if;
+  if v_ids <> '{}' and exists (select from posthorn.cancel_request c where c.subscription = p_subscription) then
+    v_ids := posthorn.without_requested(p_subscription, v_ids);
   end if;
   if v_ids = '{}' then
     return '[]';
@@ -1292,6 +1474,10 @@ begin
     select json_agg(json_build_array(t.message::text, t.nonce::text, null, t.contract, t.key, t.payload, t.headers,
       floor(extract(epoch from t.published_at) * 1000), t.id::text, t.token::text, t.delivery, t.attempts, t.crashes) order by t.due_at)
       into v_taken from taken t;
+  if v_probe is not null then
+    perform posthorn.circuit_begin(p_subscription, p_worker, v_probe);
+    return json_build_object('probe', v_probe::text, 'taken', v_taken);
+  end if;
   return v_taken;
 end $$;
 ` },
@@ -1440,9 +1626,10 @@ begin
 end $$;
 ` },
   { name: "functions/09_peek.sql", text: `-- peek(worker, subscriptions, seen, watch): whether there is anything to claim or take, in one statement for a whole process, as JSON
---   { snapshot, ready: [subscription …], due: [[subscription, ms] …], dead }.
+--   { snapshot, ready: [subscription …], due: [[subscription, ms] …], dead, cancels }.
 -- \`seen\` is the snapshot of an earlier peek that found nothing: while no transaction has ended since, nothing can have appeared,
--- and only the clock is looked at (ready is then empty). \`watch\` asks as well whether any worker counts as dead. Takes nothing and locks nothing; never a proof that a claim will succeed.
+-- and only the clock is looked at (ready is then empty). \`watch\` asks as well whether any worker counts as dead, and whether somebody asked
+-- to cancel what runs in one of the worker's readers. Takes nothing and locks nothing; never a proof that a claim will succeed.
 create or replace function posthorn.peek(p_worker bigint, p_subscriptions json, p_seen text, p_watch boolean default false) returns json
 language plpgsql as $$
 declare
@@ -1463,7 +1650,8 @@ begin
     end loop;
   end if;
   return json_build_object('snapshot', v_snapshot::text, 'ready', to_json(v_ready), 'dead',
-    p_watch and exists (select from posthorn.dead_workers()), 'due', coalesce((
+    p_watch and exists (select from posthorn.dead_workers()), 'cancels', p_watch and exists (select from posthorn.cancel_request c
+      where c.subscription in (select a.subscription from posthorn.attendance a where a.worker = p_worker)), 'due', coalesce((
     select json_agg(json_build_array(s.id, ceil(extract(epoch from first.due_at - clock_timestamp()) * 1000)))
     from unnest(v_subscriptions) s(id)
     cross join lateral (select d.due_at from posthorn.deferred d
@@ -1497,6 +1685,18 @@ end $$;
 select posthorn.by_slot('has_after_of(p_slot smallint, p_channel int, p_lane int, p_after bigint)', 'boolean', $body$
   return exists (select from posthorn.message_{slot} m where m.channel = p_channel and m.lane = p_lane and m.id > p_after);
 $body$);
+
+-- wake(channel, payload): notifies, in a transaction of its own; false when no worker is there to listen. A notification commits with a
+-- transaction id; nobody waits for the disk for its sake.
+create or replace function posthorn.wake(p_channel text, p_payload text) returns boolean
+language plpgsql as $$
+begin
+  if not exists (select from posthorn.worker) then
+    return false;
+  end if;
+  perform set_config('synchronous_commit', 'off', true), pg_notify(p_channel, p_payload);
+  return true;
+end $$;
 ` },
   { name: "functions/10_rescue.sql", text: `-- Dead workers and what they held.
 
@@ -1731,7 +1931,7 @@ begin
 end $$;
 ` },
   { name: "functions/11_status.sql", text: `-- message_status(public id): what became of a message, for each of its receivers, as JSON
---   [{ subscription, state, delivery, attempts, crashes, dueAt, reason, history }]; null when no message has this id. A reader that began
+--   [{ subscription, state, delivery, attempts, crashes, dueAt, reason, history, contract, kind, progress, cancelRequestedAt, result }]; null when no message has this id. A reader that began
 --   after the message is none of its receivers.
 -- One snapshot for all it reads, so it never sees a message between two states. For people and receipts, not for the hot path.
 create or replace function posthorn.message_status(p_public text) returns json
@@ -1743,15 +1943,15 @@ declare
 begin
   select w.*, c.channel into v_found from posthorn.where_in_log(v_id, v_nonce) w join posthorn.contract c on c.id = w.contract;
   if v_found.contract is null then
-    return (select json_agg(posthorn.waiting_status(s, v_id, v_nonce)) from posthorn.subscription s
+    return (select json_agg(posthorn.with_outcome(s.id, v_id, v_nonce, null, posthorn.waiting_status(s, v_id, v_nonce))) from posthorn.subscription s
       where posthorn.waiting_status(s, v_id, v_nonce) is not null);
   end if;
-  return (select coalesce(json_agg(f.status order by s.name), '[]') from posthorn.subscription s
+  return (select coalesce(json_agg(posthorn.with_outcome(s.id, v_id, v_nonce, v_found.contract, f.status) order by s.name), '[]') from posthorn.subscription s
     cross join lateral (select coalesce(posthorn.waiting_status(s, v_id, v_nonce), posthorn.log_status(s, v_found.lane, v_id, v_found.xid))) f(status)
     where s.channel = v_found.channel and f.status is not null);
 end $$;
 
--- waiting_status: the state of a message that waits or ended outside the log; null when it is in none of the four tables.
+-- waiting_status: the state of a message that waits or ended outside the log; null when it is in none of the five tables.
 create or replace function posthorn.waiting_status(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json
 language sql stable as $$
   select json_build_object('subscription', p_subscription.name, 'state', w.state, 'delivery', w.delivery, 'attempts', w.attempts,
@@ -1769,6 +1969,9 @@ language sql stable as $$
     union all
     select 'discarded', delivery, attempts, null, null, reason, history
       from posthorn.discarded where subscription = p_subscription.id and message = p_id and nonce = p_nonce
+    union all
+    select 'cancelled', delivery, attempts, null, null, reason || ', by ' || cancelled_by, history
+      from posthorn.cancelled where subscription = p_subscription.id and message = p_id and nonce = p_nonce
   ) w
 $$;
 
@@ -1835,11 +2038,12 @@ language sql volatile as $$
   ), dead as materialized (
     select d.worker from posthorn.dead_workers() d
   )
-  select s.id, log.messages + d.waiting,
+  select s.id, greatest(log.messages - k.messages, 0) + d.waiting,
       coalesce(extract(epoch from clock_timestamp() - least(log.oldest, d.oldest, h.since)) * 1000, 0)::bigint,
       coalesce(h.messages, 0)::bigint + d.taken, l.letters, i.messages, a.workers, d.waiting
     from posthorn.subscription s
     cross join lateral posthorn.waiting_in_log(s.id, p_limit) log
+    cross join lateral (select count(*) as messages from posthorn.cancel_mark k where k.subscription = s.id) k
     cross join lateral (
       select count(*) filter (where d.token is null) as waiting, count(*) filter (where d.token is not null) as taken, min(d.published_at) as oldest
       from (select * from posthorn.deferred d where d.subscription = s.id limit p_limit) d) d
@@ -1892,7 +2096,10 @@ language sql volatile as $$
       ('oldestAgeMs', g.age_ms, (s.policy #>> '{alerts,oldestAgeMs}')::bigint),
       ('backlog', g.backlog, (s.policy #>> '{alerts,backlog}')::bigint),
       ('deadLetters', g.dead_letters, (s.policy #>> '{alerts,deadLetters}')::bigint),
-      ('noWorkerMs', case when g.workers = 0 then g.age_ms else 0 end, (s.policy #>> '{alerts,noWorkerMs}')::bigint)
+      ('noWorkerMs', case when g.workers = 0 then g.age_ms else 0 end, (s.policy #>> '{alerts,noWorkerMs}')::bigint),
+      -- From the moment it opens until it is closed. A handler that opened it counts as all the failures it takes.
+      ('circuitOpen', (select coalesce(max(greatest(c.failures, (s.policy #>> '{circuitBreaker,failures}')::int)), 0) from posthorn.circuit c
+        where c.subscription = s.id and c.state <> 'closed'), (s.policy #>> '{circuitBreaker,failures}')::bigint)
     ) r(name, value, threshold) where r.threshold is not null
 $$;
 ` },
@@ -1920,7 +2127,8 @@ begin
       select w.contract, w.published_at from posthorn.subscription s join posthorn.deferred w on w.subscription = s.id and w.message = v_id and w.nonce = v_nonce
       union all select w.contract, w.published_at from posthorn.subscription s join posthorn.dead_letter w on w.subscription = s.id and w.message = v_id and w.nonce = v_nonce
       union all select w.contract, w.published_at from posthorn.subscription s join posthorn.invalid w on w.subscription = s.id and w.message = v_id and w.nonce = v_nonce
-      union all select w.contract, w.published_at from posthorn.subscription s join posthorn.discarded w on w.subscription = s.id and w.message = v_id and w.nonce = v_nonce) w limit 1;
+      union all select w.contract, w.published_at from posthorn.subscription s join posthorn.discarded w on w.subscription = s.id and w.message = v_id and w.nonce = v_nonce
+      union all select w.contract, w.published_at from posthorn.subscription s join posthorn.cancelled w on w.subscription = s.id and w.message = v_id and w.nonce = v_nonce) w limit 1;
   end if;
   if v_contract is null then
     return null;
@@ -1932,7 +2140,9 @@ begin
     where c.id = v_contract and f.facts is not null;
   return (select json_build_object('message', p_public, 'kind', c.kind, 'contract', c.name, 'version', c.version, 'channel', h.name,
       'publishedAt', v_published_at, 'now', clock_timestamp(), 'receivers', (
-        select coalesce(json_agg(r::jsonb || posthorn.why_attended(r ->> 'subscription', c.name)), '[]') from json_array_elements(v_receivers) r))
+        select coalesce(json_agg(r::jsonb || posthorn.why_attended(r ->> 'subscription', c.name) || posthorn.why_told(r, v_id, v_nonce) || coalesce((
+          select jsonb_build_object('circuit', posthorn.circuit_of(s.id)) from posthorn.subscription s where s.name = r ->> 'subscription'
+            and s.has_breaker), '{}')), '[]') from json_array_elements(v_receivers) r))
     from posthorn.contract c join posthorn.channel h on h.id = c.channel where c.id = v_contract);
 end $$;
 
@@ -1962,10 +2172,12 @@ language sql stable as $$
       'keptUntil', w.keep_until, 'before', case when w.state in ('queued', 'retrying') then (
         select count(*) from (select from posthorn.deferred d where d.subscription = p_subscription.id and d.token is null and d.due_at < w.due_at
           limit 100001) d) end,
+      'steps', posthorn.why_steps(p_subscription.id, p_id),
       'order', case when w.place is not null then posthorn.why_order(p_subscription.id, w.key, w.place) end,
       'error', (select e.entry -> 'error' from json_array_elements(w.history) with ordinality e(entry, n)
         where e.entry ->> 'error' is not null order by e.n desc limit 1),
-      'lastEntry', (select json_build_object('outcome', e.entry -> 'outcome', 'endedAt', e.entry -> 'endedAt', 'by', e.entry -> 'by')
+      'lastEntry', (select json_build_object('outcome', e.entry -> 'outcome', 'endedAt', e.entry -> 'endedAt', 'by', e.entry -> 'by',
+          'note', e.entry -> 'note', 'times', e.entry -> 'times')
         from json_array_elements(w.history) with ordinality e(entry, n) order by e.n desc limit 1)))
   from (
     select posthorn.waiting_state(token, place, due_at, reason) as state, delivery, attempts,
@@ -1980,6 +2192,9 @@ language sql stable as $$
     union all
     select 'discarded', delivery, attempts, null, discarded_at, null, reason, discarded_by, null, null, keep_until, history, null, null
       from posthorn.discarded where subscription = p_subscription.id and message = p_id and nonce = p_nonce
+    union all
+    select 'cancelled', delivery, attempts, null, cancelled_at, null, reason, cancelled_by, null, null, keep_until, history, null, null
+      from posthorn.cancelled where subscription = p_subscription.id and message = p_id and nonce = p_nonce
   ) w
 $$;
 
@@ -2019,7 +2234,7 @@ begin
   return case
     when v_fate.state is null then json_build_object('subscription', p_subscription.name, 'state', null, 'at', p_subscription.created_at)
     when v_fate.state = 'running' then json_build_object('subscription', p_subscription.name, 'state', 'running', 'at', v_fate.at, 'delivery', 1,
-      'attempts', 0, 'worker', posthorn.why_worker(v_fate.worker))
+      'attempts', 0, 'worker', posthorn.why_worker(v_fate.worker), 'steps', posthorn.why_steps(p_subscription.id, p_id))
     when v_fate.state = 'queued' then json_build_object('subscription', p_subscription.name, 'state', 'queued', 'delivery', 1, 'attempts', 0,
       'before', posthorn.count_between(p_subscription.channel, p_lane, (v_fate.lane_at).last_id, p_id, 100001),
       'perSecond', posthorn.recent_rate(p_subscription.id, p_lane, (v_fate.lane_at).slot))
@@ -2386,6 +2601,184 @@ language sql stable as $$
         from posthorn.contract t join posthorn.channel c on c.id = t.channel))
 $$;
 ` },
+  { name: "functions/15_breaker.sql", text: `-- The circuit breaker of a queue or subscription: one row in the fleet. Closed: runs go on and failures are counted. Open: nobody takes
+-- anything. Half-open: one worker tries one message. Only a success of that one closes it, only its failure opens it again; a probe that ends
+-- otherwise, or dies with its worker, is given to the next message.
+
+-- circuit_gate(subscription): whether this transaction may take messages now: \`wait_ms\` to look again, or null; \`probe\` is a token when it may take
+-- exactly one, and must then say so with circuit_begin, in this transaction. A circuit that may be tried is locked until then, and whoever
+-- finds it locked looks again soon. The clock may have jumped back: no circuit stays open longer than it was opened for.
+create or replace function posthorn.circuit_gate(p_subscription int, out wait_ms bigint, out probe bigint)
+language plpgsql as $$
+declare
+  v_row posthorn.circuit;
+  v_now timestamptz;
+begin
+  select * into v_row from posthorn.circuit c where c.subscription = p_subscription;
+  v_now := clock_timestamp();
+  if v_row.state is null or v_row.state = 'closed' then
+    return;
+  elsif v_row.state = 'open' and v_row.probe_at > v_now and v_row.probe_at <= v_now + v_row.open_ms * interval '1 ms' then
+    wait_ms := ceil(extract(epoch from v_row.probe_at - v_now) * 1000);
+    return;
+  end if;
+  select * into v_row from posthorn.circuit c where c.subscription = p_subscription for update skip locked;
+  v_now := clock_timestamp();
+  if v_row.subscription is null then
+    wait_ms := 50;
+  elsif v_row.state = 'closed' then
+    return;
+  elsif v_row.state = 'open' then
+    if v_row.probe_at > v_now + v_row.open_ms * interval '1 ms' then
+      v_row.probe_at := v_now + v_row.open_ms * interval '1 ms';
+      update posthorn.circuit c set probe_at = v_row.probe_at where c.subscription = p_subscription;
+    end if;
+    wait_ms := nullif(greatest(0, ceil(extract(epoch from v_row.probe_at - v_now) * 1000)), 0)::bigint;
+  elsif posthorn.is_probed(v_row, v_now) then
+    wait_ms := 1000;
+  end if;
+  if wait_ms is null then
+    probe := (random() * 9e18)::bigint;
+  end if;
+end $$;
+
+-- is_probed: whether the one message of a half-open circuit is still tried. Its worker is forgotten when it dies; a run that nobody ended for far
+-- longer than a run may take is not waited for.
+create or replace function posthorn.is_probed(p_row posthorn.circuit, p_now timestamptz) returns boolean
+language plpgsql as $$
+begin
+  return exists (select from posthorn.worker w where w.id = p_row.probe_worker)
+    and p_row.probe_since > p_now - (select coalesce((s.policy ->> 'visibilityTimeoutMs')::float8, 0) + 60000 from posthorn.subscription s
+      where s.id = p_row.subscription) * interval '1 ms';
+end $$;
+
+-- circuit_begin: the message that was taken under this token is the one that is tried.
+create or replace function posthorn.circuit_begin(p_subscription int, p_worker bigint, p_probe bigint) returns void
+language plpgsql as $$
+begin
+  update posthorn.circuit c set state = 'half-open', probe = p_probe, probe_worker = p_worker, probe_since = clock_timestamp()
+    where c.subscription = p_subscription;
+end $$;
+
+-- claim_guarded: as claim, where a breaker is declared: { openMs } while the circuit is open; with \`probe\` beside a claim of one message that is tried.
+create or replace function posthorn.claim_guarded(p_subscription int, p_lane int, p_worker bigint, p_limit int) returns text
+language plpgsql as $$
+declare
+  v_gate record;
+  v_claimed text;
+begin
+  v_gate := posthorn.circuit_gate(p_subscription);
+  if v_gate.wait_ms is not null then
+    return concat('{"openMs":', v_gate.wait_ms, '}');
+  elsif v_gate.probe is null then
+    return posthorn.claim(p_subscription, p_lane, p_worker, p_limit);
+  end if;
+  v_claimed := posthorn.claim(p_subscription, p_lane, p_worker, 1);
+  if v_claimed not like '{"claim":%' then
+    return v_claimed;
+  end if;
+  perform posthorn.circuit_begin(p_subscription, p_worker, v_gate.probe);
+  return concat('{"probe":"', v_gate.probe, '",', substr(v_claimed, 2));
+end $$;
+
+-- circuit_hear(subscription, events): what a worker tells of runs that ended, in a transaction of its own. Events, in their order:
+--   { failed: n }            runs failed
+--   { open: ms | null, reason } a handler says so; null: for as long as the policy says
+--   { succeeded: true } | { passed: true }   only together with \`probe\`, the token of the message that was tried, which \`failed\` may have as well
+-- Returns { changed: 'opened' | 'closed' | null, openMs, windowMs, failures, probes, reason }: whether the last of them that changed it opened or closed it.
+create or replace function posthorn.circuit_hear(p_subscription int, p_events json) returns json
+language plpgsql as $$
+declare
+  v_breaker json;
+  v_row posthorn.circuit;
+  v_was text;
+  v_event json;
+  v_now timestamptz;
+begin
+  perform posthorn.own_transaction(false);
+  select s.policy -> 'circuitBreaker' into v_breaker from posthorn.subscription s where s.id = p_subscription and s.has_breaker;
+  if v_breaker is null then
+    return '{"changed":null}';
+  end if;
+  insert into posthorn.circuit (subscription) values (p_subscription) on conflict do nothing;
+  select * into v_row from posthorn.circuit c where c.subscription = p_subscription for update;
+  v_was := v_row.state;
+  v_now := clock_timestamp();
+  for v_event in select * from json_array_elements(p_events) loop
+    v_row := posthorn.circuit_after(v_row, v_event, v_breaker, v_now);
+  end loop;
+  update posthorn.circuit c set state = v_row.state, failed_at = v_row.failed_at, opened_at = v_row.opened_at, failures = v_row.failures,
+      reason = v_row.reason, open_ms = v_row.open_ms, probe_at = v_row.probe_at, probe = v_row.probe, probe_worker = v_row.probe_worker,
+      probe_since = v_row.probe_since, probes = v_row.probes
+    where c.subscription = p_subscription and c is distinct from v_row;
+  return json_build_object('changed', case
+      when v_row.state = 'closed' and v_was <> 'closed' then 'closed'
+      when v_row.state = 'open' and (v_was = 'closed' or v_row.probe_at > v_now and v_was = 'half-open') then 'opened' end,
+    'openMs', v_row.open_ms, 'windowMs', v_breaker -> 'windowMs', 'failures', v_row.failures, 'probes', v_row.probes, 'reason', v_row.reason);
+end $$;
+
+-- circuit_after: the circuit after one event. Failures from the future are none: the clock has jumped back since.
+create or replace function posthorn.circuit_after(p_row posthorn.circuit, p_event json, p_breaker json, p_now timestamptz) returns posthorn.circuit
+language plpgsql as $$
+declare
+  v_row posthorn.circuit := p_row;
+  v_most int := (p_breaker ->> 'failures')::int;
+  v_tried boolean := p_row.state = 'half-open' and p_row.probe = (p_event ->> 'probe')::bigint;
+begin
+  if p_event ->> 'open' is not null or p_event ->> 'reason' is not null then
+    v_row := posthorn.circuit_opened(v_row, coalesce((p_event ->> 'open')::bigint, (p_breaker ->> 'openMs')::bigint), p_now);
+    v_row.reason := p_event ->> 'reason';
+  elsif v_tried and p_event ->> 'succeeded' is not null then
+    v_row := row(p_row.subscription, 'closed', '{}', null, null, null, null, null, null, null, null, 0)::posthorn.circuit;
+  elsif v_tried and p_event ->> 'failed' is not null then
+    v_row := posthorn.circuit_opened(v_row, (p_breaker ->> 'openMs')::bigint, p_now);
+    v_row.probes := v_row.probes + 1;
+  elsif v_tried then
+    v_row := posthorn.circuit_opened(v_row, v_row.open_ms, p_now);
+    v_row.probe_at := p_now;
+  elsif p_event ->> 'failed' is not null and p_row.state = 'closed' then
+    v_row.failed_at := array(select f.at from (
+        select u.at from unnest(p_row.failed_at) u(at)
+          where u.at > p_now - (p_breaker ->> 'windowMs')::float8 * interval '1 ms' and u.at <= p_now
+        union all select p_now from generate_series(1, least((p_event ->> 'failed')::int, v_most))
+        order by 1 desc limit v_most) f order by 1);
+    if cardinality(v_row.failed_at) >= v_most then
+      v_row := posthorn.circuit_opened(v_row, (p_breaker ->> 'openMs')::bigint, p_now);
+      v_row.failures := cardinality(v_row.failed_at);
+      v_row.failed_at := '{}';
+    end if;
+  end if;
+  return v_row;
+end $$;
+
+-- circuit_opened: the circuit open for so long from now on. One that is open already is not opened for less.
+create or replace function posthorn.circuit_opened(p_row posthorn.circuit, p_open_ms bigint, p_now timestamptz) returns posthorn.circuit
+language plpgsql as $$
+declare
+  v_row posthorn.circuit := p_row;
+begin
+  if p_row.state = 'open' and p_row.probe_at > p_now + p_open_ms * interval '1 ms' and p_row.open_ms >= p_open_ms then
+    return v_row;
+  end if;
+  v_row.state := 'open';
+  v_row.opened_at := coalesce(p_row.opened_at, p_now);
+  v_row.open_ms := p_open_ms;
+  v_row.probe_at := p_now + p_open_ms * interval '1 ms';
+  v_row.probe := null;
+  v_row.probe_worker := null;
+  v_row.probe_since := null;
+  return v_row;
+end $$;
+
+-- circuit_of(subscription): what people see of a circuit, as JSON { state, openedAt, failures, reason, probeAt, probes }; null where no breaker is declared.
+create or replace function posthorn.circuit_of(p_subscription int) returns json
+language sql stable as $$
+  select json_strip_nulls(json_build_object('state', coalesce(c.state, 'closed'), 'openedAt', c.opened_at, 'failures', c.failures, 'reason', c.reason,
+      'probeAt', case c.state when 'open' then c.probe_at when 'half-open' then c.probe_since end,
+      'probes', case when c.state <> 'closed' then c.probes end))
+    from posthorn.subscription s left join posthorn.circuit c on c.subscription = s.id where s.id = p_subscription and s.has_breaker
+$$;
+` },
   { name: "functions/16_schedule.sql", text: `-- Schedules. The workers compute times, because cron lines and time zones are theirs to read; whether a time is sent is decided here.
 
 -- schedule_now(name): the clock that decides, and what is known of a schedule: { now, cron, timeZone, nextAt, lastAt } as JSON, times in ms.
@@ -2555,6 +2948,344 @@ begin
     from posthorn.schedule s join posthorn.contract c on c.id = s.contract);
 end $$;
 ` },
+  { name: "functions/17_results.sql", text: `-- What handlers return and tell: results and progress. And what receipts ask for.
+
+-- keep_result(subscription, message, nonce, result): keeps a result, in the transaction that ends the delivery, which fences it. The result is
+-- JSON { text, keepMs }: its own JSON as text, so that it is stored as it was returned.
+create or replace function posthorn.keep_result(p_subscription int, p_message bigint, p_nonce bigint, p_result json) returns void
+language plpgsql as $$
+begin
+  insert into posthorn.result (subscription, message, nonce, ended_at, keep_until, result)
+    values (p_subscription, p_message, p_nonce, clock_timestamp(), clock_timestamp() + (p_result ->> 'keepMs')::float8 * interval '1 ms',
+      (p_result ->> 'text')::json)
+    on conflict (subscription, message) do update set nonce = excluded.nonce, ended_at = excluded.ended_at, keep_until = excluded.keep_until,
+      result = excluded.result;
+end $$;
+
+-- end_with_result(…, as end_in_transaction but for nonce before say, result): the last statement of a handler's transaction whose message has a result.
+create or replace function posthorn.end_with_result(
+  p_subscription int, p_message bigint, p_message_slot smallint, p_delivery int, p_claim bigint, p_claim_slot smallint, p_deferred bigint,
+  p_token bigint, p_started text, p_nonce bigint, p_say json, p_result json
+) returns json
+language plpgsql as $$
+declare
+  v_said json := posthorn.end_in_transaction(p_subscription, p_message, p_message_slot, p_delivery, p_claim, p_claim_slot, p_deferred, p_token,
+    p_started, p_say);
+begin
+  perform posthorn.keep_result(p_subscription, p_message, p_nonce, p_result);
+  return v_said;
+end $$;
+
+-- write_progress(worker, values, ended): keeps the last value of each run, [{ subscription, message, delivery, value }], and forgets those that
+-- ended, [{ subscription, message, delivery }]. A stale holder changes nothing: the higher delivery wins. Nobody waits for the disk.
+create or replace function posthorn.write_progress(p_worker bigint, p_values json, p_ended json) returns void
+language plpgsql as $$
+begin
+  perform posthorn.own_transaction(false);
+  insert into posthorn.progress (subscription, message, delivery, worker, at, value)
+    select v.subscription, v.message, v.delivery, p_worker, clock_timestamp(), v.value
+    from json_to_recordset(p_values) as v(subscription int, message bigint, delivery int, value json)
+    -- In one order for everybody: two processes that write the same rows must not wait for each other.
+    order by v.subscription, v.message
+    on conflict (subscription, message) do update set delivery = excluded.delivery, worker = excluded.worker, at = excluded.at,
+      value = excluded.value where posthorn.progress.delivery <= excluded.delivery;
+  delete from posthorn.progress p using json_to_recordset(p_ended) as e(subscription int, message bigint, delivery int)
+    where p.subscription = e.subscription and p.message = e.message and p.delivery = e.delivery;
+end $$;
+
+-- with_outcome(subscription, message, nonce, contract, status): a status of message_status with what receipts want beside it: the progress
+-- of a running message and whether somebody asked to cancel it; the result of one that succeeded, for as long as it is kept; and kind and name of
+-- the contract, where it is known.
+create or replace function posthorn.with_outcome(p_subscription int, p_message bigint, p_nonce bigint, p_contract int, p_status json) returns json
+language plpgsql stable as $$
+declare
+  v_more jsonb := coalesce((select jsonb_build_object('contract', c.name, 'kind', c.kind) from posthorn.contract c where c.id = p_contract), '{}');
+  v_result json;
+begin
+  if p_status ->> 'state' = 'running' then
+    v_more := v_more
+      || coalesce((select jsonb_build_object('progress', p.value) from posthorn.progress p
+        where p.subscription = p_subscription and p.message = p_message and p.delivery = (p_status ->> 'delivery')::int), '{}')
+      || coalesce((select jsonb_build_object('cancelRequestedAt', c.requested_at) from posthorn.cancel_request c
+        where c.subscription = p_subscription and c.message = p_message and c.nonce = p_nonce), '{}');
+  elsif p_status ->> 'state' = 'succeeded' then
+    select r.result into v_result from posthorn.result r
+      where r.subscription = p_subscription and r.message = p_message and r.nonce = p_nonce and r.keep_until > clock_timestamp();
+  end if;
+  if v_result is null and v_more = '{}' then
+    return p_status;
+  end if;
+  -- Put together as text: a result comes back as it was stored.
+  return concat(left(p_status::text, -1), case when v_more <> '{}' then ',' || substr(left(v_more::text, -1), 2) end,
+    case when v_result is not null then ',"result":' || v_result end, '}')::json;
+end $$;
+
+-- message_statuses(public ids): message_status of many messages in one snapshot, as JSON { id: status or null }.
+create or replace function posthorn.message_statuses(p_publics json) returns json
+language plpgsql stable as $$
+begin
+  return (select json_object_agg(i.id, posthorn.message_status(i.id)) from json_array_elements_text(p_publics) i(id));
+end $$;
+
+-- prune(every, limit): removes what has been kept for its time, at most \`limit\` rows of each kind, once in the fleet within \`every\` ms. Returns how
+-- many rows the fullest kind lost; null when it was not our turn.
+create or replace function posthorn.prune(p_every_ms int, p_limit int) returns int
+language plpgsql as $$
+declare
+  v_rows int;
+  v_most int := 0;
+begin
+  perform posthorn.own_transaction(false);
+  if not pg_try_advisory_xact_lock(posthorn.lock_key('prune')) then
+    return null;
+  end if;
+  insert into posthorn.maintenance (name, ran_at) values ('prune', clock_timestamp())
+    on conflict (name) do update set ran_at = excluded.ran_at where posthorn.maintenance.ran_at <= clock_timestamp() - p_every_ms * interval '1 ms';
+  if not found then
+    return null;
+  end if;
+  delete from posthorn.result r using (
+    select k.subscription, k.message from posthorn.result k where k.keep_until < clock_timestamp() order by k.keep_until limit p_limit) old
+    where r.subscription = old.subscription and r.message = old.message;
+  get diagnostics v_rows = row_count;
+  v_most := greatest(v_most, v_rows);
+  delete from posthorn.cancelled c using (
+    select k.subscription, k.message from posthorn.cancelled k where k.keep_until < clock_timestamp() order by k.keep_until limit p_limit) old
+    where c.subscription = old.subscription and c.message = old.message;
+  get diagnostics v_rows = row_count;
+  v_most := greatest(v_most, v_rows);
+  -- A live worker removes its own; those of a worker that is gone are nobody's.
+  delete from posthorn.progress p where not exists (select from posthorn.worker w where w.id = p.worker);
+  perform posthorn.sweep_cancel_requests(p_limit);
+  return v_most;
+end $$;
+` },
+  { name: "functions/18_cancel.sql", text: `-- Cancelling commands.
+--
+-- A message that waits in the log is cancelled under its lane's lock, by a mark that the claim of its window leaves out: whether a claim has
+-- come to it is looked at in a later statement than the lock is taken in, so no claim and no mark both get it. One that waits in \`deferred\`
+-- is removed, under the lock of its row. One that runs is asked to stop: its request is a row that the worker looks for, and that stays until the
+-- message has ended; whatever would have it run again (a failure, a crash, a hand-back, a take) finds the row and ends it instead.
+
+-- cancel(message, by): cancels a command by its public id, in a transaction of its own: it holds the lock of the message's lane until COMMIT. Returns
+--   cancelled  it waited, and will not run; or it was cancelled before
+--   signalled  it runs, and its signal fires; if it fails now, it is cancelled, and if it succeeds all the same, it has succeeded
+--   too-late   it has ended
+-- Raises PH030 (no such message), PH011 (an event), PH031 (the transaction has written something before).
+create or replace function posthorn.cancel(message text, by text default null) returns text
+language sql volatile as $$ select posthorn.cancel_message($1, coalesce($2, current_user::text)) $$;
+
+create or replace function posthorn.cancel_message(p_public text, p_by text) returns text
+language plpgsql as $$
+declare
+  v_id bigint := posthorn.id_of(p_public);
+  v_nonce bigint := posthorn.nonce_of(p_public);
+  v_log record;
+  v_subscription posthorn.subscription;
+  v_fate record;
+begin
+  if pg_current_xact_id_if_assigned() is not null then
+    raise exception 'cancel was called in a transaction that has written something: others would wait for its end' using errcode = 'PH031',
+      hint = 'Call it alone, after your transaction.';
+  end if;
+  perform posthorn.own_transaction(true), set_config('lock_timeout', '5s', true);
+  select w.*, c.channel, c.kind, c.name into v_log from posthorn.where_in_log(v_id, v_nonce) w join posthorn.contract c on c.id = w.contract;
+  if v_log.kind = 'event' then
+    raise exception '"%" is an event and cannot be cancelled: it has happened', v_log.name using errcode = 'PH011';
+  elsif v_log.contract is null then
+    select s.* into v_subscription from posthorn.subscription s join posthorn.channel c on c.id = s.channel
+      where c.kind = 'command' and posthorn.waiting_status(s, v_id, v_nonce) is not null limit 1;
+  else
+    -- A queue has one reader.
+    select s.* into v_subscription from posthorn.subscription s where s.channel = v_log.channel;
+  end if;
+  if v_subscription.id is null then
+    raise exception 'no command has the id %', left(p_public, 80) using errcode = 'PH030',
+      hint = 'Is it whole, and is this the database that it was sent in?';
+  end if;
+  if posthorn.cancel_waiting(v_subscription, v_id, v_nonce, p_by) then
+    return 'cancelled';
+  end if;
+  if v_log.contract is not null and posthorn.waiting_status(v_subscription, v_id, v_nonce) is null then
+    perform pg_advisory_xact_lock(posthorn.lock_key('lane', v_subscription.id, v_log.lane));
+    select f.* into v_fate from posthorn.fate_in_log(v_subscription, v_log.lane, v_id, v_log.xid) f;
+    if v_fate.state = 'queued' and posthorn.waiting_status(v_subscription, v_id, v_nonce) is null then
+      insert into posthorn.cancel_mark (subscription, message) values (v_subscription.id, v_id);
+      perform posthorn.write_cancelled(posthorn.delivery_of(v_subscription.id, v_log.lane, v_id, v_log.slot), 'before it began', p_by);
+      return 'cancelled';
+    end if;
+  end if;
+  return posthorn.request_cancel(v_subscription, v_id, v_nonce, p_by);
+end $$;
+
+-- cancel_waiting: ends a delivery that waits in \`deferred\`; false when none does. Waits for whoever is taking it just now.
+create or replace function posthorn.cancel_waiting(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint, p_by text) returns boolean
+language plpgsql as $$
+declare
+  v_row posthorn.deferred;
+begin
+  delete from posthorn.deferred d where d.subscription = p_subscription.id and d.message = p_id and d.nonce = p_nonce and d.token is null
+    returning d.* into v_row;
+  if v_row.id is null then
+    return false;
+  end if;
+  delete from posthorn.cancel_request c where c.subscription = p_subscription.id and c.message = p_id and c.nonce = p_nonce;
+  perform posthorn.write_cancelled(v_row, case when v_row.attempts = 0 and v_row.crashes = 0 then 'before it began' else 'between two attempts' end, p_by);
+  -- Where order is kept, those of its key that waited behind it go on.
+  if v_row.place is not null then
+    perform posthorn.promote_key(v_row.subscription, v_row.key);
+  end if;
+  return true;
+end $$;
+
+-- request_cancel: asks a message that runs to stop; if it has come to wait meanwhile, ends it.
+create or replace function posthorn.request_cancel(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint, p_by text) returns text
+language plpgsql as $$
+declare
+  v_end text := posthorn.end_by_now(p_subscription, p_id, p_nonce);
+begin
+  if v_end is not null then
+    return case when v_end = 'cancelled' then 'cancelled' else 'too-late' end;
+  end if;
+  insert into posthorn.cancel_request (subscription, message, nonce, requested_at, requested_by)
+    values (p_subscription.id, p_id, p_nonce, clock_timestamp(), p_by) on conflict do nothing;
+  if posthorn.cancel_waiting(p_subscription, p_id, p_nonce, p_by) then
+    return 'cancelled';
+  end if;
+  perform pg_notify('posthorn_wake', 'cancel');
+  return 'signalled';
+end $$;
+
+-- end_by_now: the state in which a message has ended, 'unknown' when nothing is left of it; null while it has not ended.
+create or replace function posthorn.end_by_now(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns text
+language plpgsql stable as $$
+declare
+  v_state text;
+begin
+  select r.status ->> 'state' into v_state from json_array_elements(posthorn.message_status(posthorn.public_id(p_id, p_nonce))) r(status)
+    where r.status ->> 'subscription' = p_subscription.name;
+  return case when v_state is null then 'unknown' when v_state in ('succeeded', 'dead', 'invalid', 'cancelled', 'expired', 'discarded') then v_state end;
+end $$;
+
+-- write_cancelled: the end of a message that was cancelled.
+create or replace function posthorn.write_cancelled(p_row posthorn.deferred, p_reason text, p_by text) returns void
+language plpgsql as $$
+begin
+  insert into posthorn.cancelled (subscription, message, nonce, contract, cancelled_at, keep_until, cancelled_by, reason, delivery, attempts,
+      published_at, history)
+    select p_row.subscription, p_row.message, p_row.nonce, p_row.contract, clock_timestamp(), clock_timestamp()
+      + coalesce((s.policy #>> '{deadLetter,keepMs}')::float8, 2592000000) * interval '1 ms', left(p_by, 200), p_reason, p_row.delivery, p_row.attempts,
+      p_row.published_at, p_row.history
+    from posthorn.subscription s where s.id = p_row.subscription;
+end $$;
+
+-- without_marked(subscription, batch): what a claim found without what was cancelled, whose marks are used up. For the holder of the lane's lock.
+create or replace function posthorn.without_marked(p_subscription int, p_batch posthorn.batch) returns posthorn.batch
+language plpgsql as $$
+declare
+  v_marked bigint[];
+begin
+  with used as (
+    delete from posthorn.cancel_mark k where k.subscription = p_subscription and k.message = any (p_batch.ids) returning k.message)
+    select array_agg(u.message) into v_marked from used u;
+  if v_marked is null then
+    return p_batch;
+  end if;
+  return (select row(coalesce(array_agg(i.id order by i.n), '{}'),
+      case when p_batch.slots is not null then coalesce(array_agg(i.slot order by i.n), '{}') end,
+      string_agg(i.item::text, ',' order by i.n))::posthorn.batch
+    from rows from (unnest(p_batch.ids), unnest(p_batch.slots), json_array_elements(('[' || p_batch.items || ']')::json))
+      with ordinality i(id, slot, item, n)
+    where i.id <> all (v_marked));
+end $$;
+
+-- cancel_instead(row, next): ends a message for good that somebody asked to cancel and that would otherwise run again or be a dead letter; true if it
+-- did. An outcome that is unknown stays so: a person has to look. Whatever the end is, the request has done its work.
+create or replace function posthorn.cancel_instead(p_row posthorn.deferred, p_next json) returns boolean
+language plpgsql as $$
+declare
+  v_by text;
+begin
+  delete from posthorn.cancel_request c where c.subscription = p_row.subscription and c.message = p_row.message and c.nonce = p_row.nonce
+    returning c.requested_by into v_by;
+  if v_by is null or (p_next -> 'defer' is null and p_next -> 'dead' is null) or p_next #>> '{dead,reason}' = 'outcome unknown' then
+    return false;
+  end if;
+  delete from posthorn.deferred d where d.subscription = p_row.subscription and d.message = p_row.message;
+  p_row.attempts := coalesce((p_next #>> '{defer,attempts}')::int, (p_next #>> '{dead,attempts}')::int, p_row.attempts);
+  perform posthorn.write_cancelled(p_row, 'while it ran', v_by);
+  return true;
+end $$;
+
+-- without_requested(subscription, ids): deliveries that a take has locked, without those that somebody asked to cancel, which end here.
+create or replace function posthorn.without_requested(p_subscription int, p_ids bigint[]) returns bigint[]
+language plpgsql as $$
+declare
+  v_row posthorn.deferred;
+  v_by text;
+  v_keys text[] := '{}';
+begin
+  for v_row in delete from posthorn.deferred d using posthorn.cancel_request c
+      where d.id = any (p_ids) and c.subscription = d.subscription and c.message = d.message and c.nonce = d.nonce returning d.* loop
+    p_ids := array_remove(p_ids, v_row.id);
+    delete from posthorn.cancel_request c where c.subscription = v_row.subscription and c.message = v_row.message returning c.requested_by into v_by;
+    perform posthorn.write_cancelled(v_row, 'between two attempts', v_by);
+    if v_row.place is not null then
+      v_keys := v_keys || v_row.key;
+    end if;
+  end loop;
+  -- In one order for everybody, as promote does it.
+  perform posthorn.promote_key(p_subscription, k.key) from (select distinct u.key from unnest(v_keys) u(key) order by u.key) k;
+  return p_ids;
+end $$;
+
+-- cancel_requests(worker): messages that somebody asked to cancel, of all that a worker works on: [[subscription, message]]. Another worker may hold
+-- them.
+create or replace function posthorn.cancel_requests(p_worker bigint) returns json
+language plpgsql as $$
+begin
+  perform posthorn.own_transaction(false);
+  return (select coalesce(json_agg(json_build_array(c.subscription, c.message::text)), '[]') from posthorn.cancel_request c
+    where c.subscription in (select a.subscription from posthorn.attendance a where a.worker = p_worker));
+end $$;
+
+-- sweep_cancel_requests(limit): forgets requests whose messages have ended, and ends messages that wait: their run ended in the moment of the
+-- request.
+create or replace function posthorn.sweep_cancel_requests(p_limit int) returns void
+language plpgsql as $$
+declare
+  v_request posthorn.cancel_request;
+  v_subscription posthorn.subscription;
+begin
+  -- Never waits for a row: a settlement that holds one may want another that is held here.
+  for v_request in select * from posthorn.cancel_request order by subscription, message limit p_limit for update skip locked loop
+    select * into v_subscription from posthorn.subscription where id = v_request.subscription;
+    perform d.id from posthorn.deferred d where d.subscription = v_request.subscription and d.message = v_request.message
+      and d.nonce = v_request.nonce and d.token is null for update skip locked;
+    if found then
+      perform posthorn.cancel_waiting(v_subscription, v_request.message, v_request.nonce, v_request.requested_by);
+    elsif posthorn.end_by_now(v_subscription, v_request.message, v_request.nonce) is not null then
+      delete from posthorn.cancel_request c where c.subscription = v_request.subscription and c.message = v_request.message;
+    end if;
+  end loop;
+end $$;
+
+-- why_told: what is known about a running message beside its place: { progress, cancelRequestedAt, cancelRequestedBy }.
+create or replace function posthorn.why_told(p_receiver json, p_id bigint, p_nonce bigint) returns jsonb
+language plpgsql stable as $$
+declare
+  v_subscription int;
+begin
+  if p_receiver ->> 'state' is distinct from 'running' then
+    return '{}';
+  end if;
+  select s.id into v_subscription from posthorn.subscription s where s.name = p_receiver ->> 'subscription';
+  return coalesce((select jsonb_build_object('progress', p.value) from posthorn.progress p
+      where p.subscription = v_subscription and p.message = p_id and p.delivery = (p_receiver ->> 'delivery')::int), '{}')
+    || coalesce((select jsonb_build_object('cancelRequestedAt', c.requested_at, 'cancelRequestedBy', c.requested_by) from posthorn.cancel_request c
+      where c.subscription = v_subscription and c.message = p_id and c.nonce = p_nonce), '{}');
+end $$;
+` },
   { name: "functions/19_order.sql", text: `-- Order per key. Of a reader that keeps it, these hold for each key:
 --   a message runs only when all before it have ended for good, were put aside before it, or were skipped over as dead;
 --   while a claim is open, no other claim takes a message whose key it holds: the page is cut before it;
@@ -2562,9 +3293,11 @@ end $$;
 -- A claim looks at open claims in an earlier statement than at parked keys: a failing holder closes its part and parks the key in one transaction,
 -- so whoever sees the part sees the key.
 
--- in_order(slots, subscription, channel, lane, batch): what may be taken of a page; \`taken\` 0 when its first message must wait.
-create or replace function posthorn.in_order(p_slots smallint[], p_subscription int, p_channel int, p_lane int, p_batch posthorn.batch)
-returns posthorn.turn language plpgsql as $$
+-- in_order(slots, subscription, channel, lane, batch, marked): what may be taken of a page; \`taken\` 0 when its first message must wait. \`marked\`:
+-- somebody has cancelled messages of this reader; their marks are used up for what is taken, and for nothing else.
+create or replace function posthorn.in_order(
+  p_slots smallint[], p_subscription int, p_channel int, p_lane int, p_batch posthorn.batch, p_marked boolean
+) returns posthorn.turn language plpgsql as $$
 declare
   v_turn posthorn.turn;
   v_slots smallint[] := coalesce(p_batch.slots, array_fill(p_slots[1], array[cardinality(p_batch.ids)]));
@@ -2573,6 +3306,7 @@ declare
   v_unknown boolean;
   v_waiting text[];
   v_ours text[];
+  v_cancelled bigint[] := '{}';
 begin
   select o.keys, o.open_from, o.unknown into v_open, v_turn.open_from, v_unknown from posthorn.open_keys(p_slots, p_subscription, p_lane) o;
   v_keys := case when p_batch.slots is null then posthorn.keys_of(p_slots[1], p_channel, p_lane, p_batch.ids)
@@ -2590,19 +3324,27 @@ begin
     v_turn.taken := coalesce((select k.n - 1 from unnest(v_keys, v_turn.keys) with ordinality k(key, hash, n)
       where k.hash = any (v_open) or (k.key = any (v_waiting) and k.key <> all (v_ours)) limit 1), v_turn.taken);
   end if;
-  if v_turn.taken = cardinality(v_keys) and v_waiting = '{}' then
+  if p_marked and v_turn.taken > 0 then
+    with used as (
+      delete from posthorn.cancel_mark k where k.subscription = p_subscription and k.message = any (p_batch.ids[1 : v_turn.taken]) returning k.message)
+      select coalesce(array_agg(u.message), '{}') into v_cancelled from used u;
+  end if;
+  if v_turn.taken = cardinality(v_keys) and v_waiting = '{}' and v_cancelled = '{}' then
+    v_turn.messages := p_batch.ids;
+    v_turn.message_slots := p_batch.slots;
     v_turn.ids := p_batch.ids;
     v_turn.slots := p_batch.slots;
     v_turn.items := p_batch.items;
     return v_turn;
   end if;
-  v_turn.keys := v_turn.keys[1 : v_turn.taken];
-  select array_agg(m.id) filter (where not m.waits), array_agg(m.slot) filter (where not m.waits), string_agg(m.item::text, ',') filter (where not m.waits),
+  select coalesce(array_agg(m.id), '{}'), coalesce(array_agg(m.hash), '{}'), case when p_batch.slots is not null then coalesce(array_agg(m.slot), '{}') end,
+      array_agg(m.id) filter (where not m.waits), array_agg(m.slot) filter (where not m.waits), string_agg(m.item::text, ',') filter (where not m.waits),
       array_agg(m.id) filter (where m.waits), array_agg(m.slot) filter (where m.waits)
-    into v_turn.ids, v_turn.slots, v_turn.items, v_turn.parked, v_turn.parked_slots
-    from (select i.id, i.slot, i.item, coalesce(i.key = any (v_waiting), false) as waits
-      from rows from (unnest(p_batch.ids), unnest(v_slots), unnest(v_keys), json_array_elements(('[' || p_batch.items || ']')::json))
-        with ordinality i(id, slot, key, item, n) where i.n <= v_turn.taken) m;
+    into v_turn.messages, v_turn.keys, v_turn.message_slots, v_turn.ids, v_turn.slots, v_turn.items, v_turn.parked, v_turn.parked_slots
+    from (select i.id, i.slot, i.item, i.hash, coalesce(i.key = any (v_waiting), false) as waits
+      from rows from (unnest(p_batch.ids), unnest(v_slots), unnest(v_keys), unnest(v_turn.keys),
+          json_array_elements(('[' || p_batch.items || ']')::json)) with ordinality i(id, slot, key, hash, item, n)
+      where i.n <= v_turn.taken and i.id <> all (v_cancelled)) m;
   return v_turn;
 end $$;
 
@@ -2651,26 +3393,27 @@ select posthorn.by_slot('keys_of(p_slot smallint, p_channel int, p_lane int, p_i
     cross join lateral (select m.key from posthorn.message_{slot} m where m.channel = p_channel and m.lane = p_lane and m.id = i.id offset 0) m);
 $body$);
 
--- write_turn: the claim row of an ordered claim, and what it puts aside.
+-- write_turn: the claim row of an ordered claim, and what it puts aside. Where nothing of it is to run, it is closed at once.
 create or replace function posthorn.write_turn(
   p_claim bigint, p_token bigint, p_worker bigint, p_subscription int, p_channel int, p_lane int, p_at posthorn.position, p_took_late boolean,
-  p_ring posthorn.ring, p_turn posthorn.turn, p_ids bigint[], p_slots smallint[]
+  p_ring posthorn.ring, p_turn posthorn.turn
 ) returns void
 language plpgsql as $$
 declare
   v_slot smallint;
 begin
-  perform posthorn.write_ordered_claim(p_at.slot, p_claim, p_token, p_worker, p_subscription, p_lane, p_at, p_took_late, p_ids[1 : p_turn.taken],
-    p_slots[1 : p_turn.taken], p_turn.keys, coalesce(p_turn.open_from, p_at.n));
-  if p_turn.parked is null then
-    return;
+  perform posthorn.write_ordered_claim(p_at.slot, p_claim, p_token, p_worker, p_subscription, p_lane, p_at, p_took_late, p_turn.messages,
+    p_turn.message_slots, p_turn.keys, coalesce(p_turn.open_from, p_at.n));
+  if p_turn.parked is not null then
+    -- By slot of the ring, the oldest first: within a slot in the order of the page.
+    foreach v_slot in array p_ring.slots loop
+      perform posthorn.put_aside_of(v_slot, p_subscription, p_channel, p_lane,
+        array(select m.id from unnest(p_turn.parked, p_turn.parked_slots) m(id, slot) where m.slot = v_slot));
+    end loop;
+    perform posthorn.settle_part_of(p_at.slot, p_claim, p_token, 1, 'parked', p_turn.ids is null, p_turn.parked);
+  elsif p_turn.ids is null then
+    perform posthorn.settle_part_of(p_at.slot, p_claim, p_token, 1, null, true, '{}');
   end if;
-  -- By slot of the ring, the oldest first: within a slot in the order of the page.
-  foreach v_slot in array p_ring.slots loop
-    perform posthorn.put_aside_of(v_slot, p_subscription, p_channel, p_lane,
-      array(select m.id from unnest(p_turn.parked, p_turn.parked_slots) m(id, slot) where m.slot = v_slot));
-  end loop;
-  perform posthorn.settle_part_of(p_at.slot, p_claim, p_token, 1, 'parked', p_turn.ids is null, p_turn.parked);
 end $$;
 
 select posthorn.by_slot(
@@ -2872,6 +3615,119 @@ begin
   delete from posthorn.parked_key where subscription = p_subscription;
 end $$;
 ` },
+  { name: "functions/24_steps.sql", text: `-- Steps of handlers: recorded while the delivery runs, read by the next one, removed when the message has ended.
+
+-- record_step(worker, subscription, message, claim, claim slot, deferred, token, name, result): records that a step is done, in a transaction of the
+-- library's own, on disk when it returns. \`p_deferred\` is null for a delivery from the log. Returns null; or what was recorded under this name
+-- before, as JSON { result? }: the first one stands. Raises PH005 or PH007 when the worker no longer holds the delivery: nothing is recorded.
+create or replace function posthorn.record_step(
+  p_worker bigint, p_subscription int, p_message bigint, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint,
+  p_name text, p_result json
+) returns json
+language plpgsql as $$
+declare
+  v_found json;
+begin
+  perform posthorn.own_transaction(true);
+  -- Until COMMIT nobody rescues what this worker holds; what is looked at from here on is what the last rescuer left.
+  perform posthorn.hold_worker(p_worker);
+  if p_deferred is null then
+    if not posthorn.holds_of(p_claim_slot, p_claim, p_token, p_message) then
+      perform posthorn.raise_lost(json_build_object('claims', json_build_array(p_claim::text)));
+    end if;
+  elsif not exists (select from posthorn.deferred d where d.id = p_deferred and d.token = p_token) then
+    perform posthorn.raise_lost(json_build_object('deferred', p_deferred::text));
+  end if;
+  insert into posthorn.step (subscription, message, name, result, claim, claim_slot)
+    values (p_subscription, p_message, p_name, p_result, p_claim, p_claim_slot) on conflict do nothing;
+  if found then
+    return null;
+  end if;
+  select case when s.result is null then '{}' else json_build_object('result', s.result) end into v_found
+    from posthorn.step s where s.subscription = p_subscription and s.message = p_message and s.name = p_name;
+  if v_found is null then
+    -- Removed in this moment: the message has ended.
+    perform posthorn.raise_lost(json_build_object('ended', p_message::text));
+  end if;
+  return v_found;
+end $$;
+
+-- holds_of: whether a message of a claim has no end so far, and the claim has this token; a null token is any.
+-- Plan: probes of claim_N_by_id and settlement_N_by_part.
+select posthorn.by_slot('holds_of(p_slot smallint, p_claim bigint, p_token bigint, p_message bigint)', 'boolean', $body$
+  return exists (select from posthorn.claim_{slot} c where c.id = p_claim and (p_token is null or c.token = p_token) offset 0)
+    and not exists (select from posthorn.settlement_{slot} t where t.claim = p_claim
+      and (t.closes or t.outcome is not null and t.outcome <> 'begun' and (t.messages is null or p_message = any (t.messages))) offset 0);
+$body$);
+
+-- steps_of(subscription, message): what is recorded, as JSON [[name, result?]]; without a result it was undefined.
+create or replace function posthorn.steps_of(p_subscription int, p_message bigint) returns json
+language plpgsql as $$
+begin
+  perform posthorn.own_transaction(false);
+  return coalesce((select json_agg(case when s.result is null then json_build_array(s.name) else json_build_array(s.name, s.result) end)
+    from posthorn.step s where s.subscription = p_subscription and s.message = p_message), '[]');
+end $$;
+
+-- forget_steps(subscription, message): in the transaction that ends the message for good.
+create or replace function posthorn.forget_steps(p_subscription int, p_message bigint) returns void
+language plpgsql as $$
+begin
+  delete from posthorn.step s where s.subscription = p_subscription and s.message = p_message;
+end $$;
+
+-- sweep_steps(limit, every): removes steps of messages that have ended in another way than by a run that used steps: discarded, no longer kept as
+-- dead letters, or handled by code without steps. Looks at some rows a call, where the last call stopped; once in \`every\` ms in the fleet.
+-- Steps of what waits, runs, is dead or invalid stay. Returns { removed, more }.
+create or replace function posthorn.sweep_steps(p_limit int, p_every_ms int) returns json
+language plpgsql as $$
+declare
+  v_pass posthorn.maintenance;
+  v_message record;
+  v_last record;
+  v_seen int := 0;
+  v_subscriptions int[] := '{}';
+  v_messages bigint[] := '{}';
+  v_removed int;
+begin
+  perform posthorn.own_transaction(false);
+  if not exists (select from posthorn.step) or not pg_try_advisory_xact_lock(posthorn.lock_key('steps')) then
+    return '{"removed":0,"more":false}';
+  end if;
+  select * into v_pass from posthorn.maintenance m where m.name = 'steps';
+  if v_pass.ran_at > clock_timestamp() - p_every_ms * interval '1 ms' then
+    return '{"removed":0,"more":false}';
+  end if;
+  for v_message in select s.subscription, s.message, count(*) as steps, max(s.claim) as claim, max(s.claim_slot) as claim_slot from (
+      select * from posthorn.step p where (p.subscription, p.message) > (coalesce((v_pass.notes ->> 'subscription')::int, 0), coalesce((v_pass.notes ->> 'message')::bigint, 0))
+      order by p.subscription, p.message, p.name limit p_limit) s group by s.subscription, s.message order by s.subscription, s.message loop
+    v_last := v_message;
+    v_seen := v_seen + v_message.steps;
+    continue when v_message.claim is not null and posthorn.holds_of(v_message.claim_slot, v_message.claim, null, v_message.message);
+    v_subscriptions := v_subscriptions || v_message.subscription;
+    v_messages := v_messages || v_message.message;
+  end loop;
+  -- A later statement than the look at the claims, and one for all lists: a message that has left its claim never comes back to it, and goes from list
+  -- to list in one transaction.
+  delete from posthorn.step s using unnest(v_subscriptions, v_messages) e(subscription, message)
+    where s.subscription = e.subscription and s.message = e.message
+      and not exists (select from posthorn.deferred d where d.subscription = e.subscription and d.message = e.message)
+      and not exists (select from posthorn.dead_letter d where d.subscription = e.subscription and d.message = e.message)
+      and not exists (select from posthorn.invalid d where d.subscription = e.subscription and d.message = e.message);
+  get diagnostics v_removed = row_count;
+  insert into posthorn.maintenance (name, ran_at, notes) values ('steps', clock_timestamp(),
+      case when v_seen = p_limit then json_build_object('subscription', v_last.subscription, 'message', v_last.message) end)
+    on conflict (name) do update set ran_at = excluded.ran_at, notes = excluded.notes;
+  return json_build_object('removed', v_removed, 'more', v_seen = p_limit);
+end $$;
+
+-- why_steps: how many steps of a message are done and which was the last, as JSON { done, last }; null when none is.
+create or replace function posthorn.why_steps(p_subscription int, p_message bigint) returns json
+language sql stable as $$
+  select case when count(*) > 0 then json_build_object('done', count(*), 'last', (array_agg(s.name order by s.at desc))[1]) end
+    from posthorn.step s where s.subscription = p_subscription and s.message = p_message
+$$;
+` },
   { name: "functions/25_batch.sql", text: `-- end_many(ends, started, say): the last statement of a transaction whose handler was given several messages: ends each delivery as
 -- end_in_transaction does, and writes what the handler said. All or nothing: effects of one message cannot be undone alone.
 --   ends: [[subscription, message, message slot, delivery, claim, claim slot, deferred, token]], in the order in which a rescuer would end them,
@@ -2925,6 +3781,10 @@ create or replace view posthorn.workers as
 create or replace view posthorn.alerts as
   select s.name as subscription, a.name as alert, a.value, a.threshold, a.raised_at, a.resolved_at
   from posthorn.alert a join posthorn.subscription s on s.id = a.subscription;
+
+create or replace view posthorn.circuits as
+  select s.name as subscription, coalesce(c.state, 'closed') as state, c.opened_at, c.failures, c.reason, c.probe_at, c.probes
+  from posthorn.subscription s left join posthorn.circuit c on c.subscription = s.id where s.has_breaker;
 ` },
   { name: "grants.sql", text: `-- Nothing is granted to public: not the schema, and no function in it.
 revoke all on schema posthorn from public;

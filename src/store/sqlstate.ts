@@ -19,6 +19,8 @@ export const sqlStates = {
   PH013: "PH_PAYLOAD_NOT_JSON",
   PH014: "PH_PAYLOAD_TOO_LARGE",
   PH020: "PH_CONTRACT_CONFLICT",
+  PH030: "PH_UNKNOWN_MESSAGE",
+  PH031: "PH_NOT_ALONE",
   PH099: "PH_INTERNAL",
 } as const satisfies Record<string, ErrorCode>;
 

@@ -2,7 +2,7 @@
  * What a worker says to the database: claim, take, settle, end. Every call is one statement and one transaction of its own, except
  * `endInTransaction`, which is the last statement of a handler's transaction.
  */
-import type { Executor } from "../core/database.js";
+import type { Executor, OpenTransaction, Statement } from "../core/database.js";
 import { errorOf } from "../core/errors.js";
 import type { Place } from "./publish.js";
 import { mapped } from "./sqlstate.js";
@@ -25,6 +25,10 @@ export interface Delivery {
   readonly crashes: number;
   /** Changes when a message that runs is moved out of its claim. */
   hold: Hold;
+  /** Of the one message that is tried while its circuit is half-open: the token under which its outcome is told. */
+  readonly probe?: string;
+  /** Set by a run that has steps recorded: they are removed when the message succeeds. */
+  stepped?: true;
 }
 
 /** What proves that the holder holds it. */
@@ -38,7 +42,16 @@ export type Hold =
     }
   | { readonly from: "deferred"; readonly deferred: string; readonly token: string };
 
-export type Outcome = "succeeded" | "failed" | "released" | "rejected" | "invalid" | "skipped" | "begun" | "parked";
+export type Outcome =
+  | "succeeded"
+  | "failed"
+  | "postponed"
+  | "released"
+  | "rejected"
+  | "invalid"
+  | "skipped"
+  | "begun"
+  | "parked";
 
 /** A part of a claim that has ended, or begun. `messages` absent: all of the claim. */
 export interface Part {
@@ -63,7 +76,14 @@ export type Next =
       };
     }
   | { readonly invalid: readonly unknown[] }
+  | { readonly result: StoredResult }
   | null;
+
+/** What a handler returned, as JSON text, and how long it is kept. */
+export interface StoredResult {
+  readonly text: string;
+  readonly keepMs: number;
+}
 
 export interface End {
   readonly delivery: Delivery;
@@ -85,6 +105,8 @@ export interface Claimed {
   /** Parts of the claim that are written already. */
   readonly parts?: number;
   readonly deliveries: readonly Delivery[];
+  /** The circuit is open, and is to be looked at again after so many milliseconds. */
+  readonly openMs?: number;
 }
 
 type LogRow = [string, string, number, number, string | null, unknown, Record<string, string> | null, number];
@@ -113,6 +135,8 @@ interface ClaimAnswer {
   readonly slot?: number;
   readonly parts?: number;
   readonly messages?: readonly LogRow[];
+  readonly openMs?: number;
+  readonly probe?: string;
 }
 
 /** Settles parts and claims the next messages of a lane, in one transaction. */
@@ -132,16 +156,22 @@ export async function work(
     ]),
   );
   const answer: ClaimAnswer = JSON.parse(rows[0]?.claimed ?? "{}");
-  const { claim, token, slot, parts: written, messages } = answer;
+  const { claim, token, slot, parts: written, messages, openMs, probe } = answer;
   if (claim === undefined || token === undefined || slot === undefined || messages === undefined) {
     const { missed, blocked, again } = answer;
-    return { missed: missed === true, blocked: blocked === true, again: again === true, deliveries: [] };
+    const nothing = { missed: missed === true, blocked: blocked === true, again: again === true, deliveries: [] };
+    return openMs === undefined ? nothing : { ...nothing, openMs };
   }
+  const deliveries = messages.map((row) => fromLog(subscription, claim, token, slot, row));
   return {
     missed: false,
     parts: written ?? 0,
-    deliveries: messages.map((row) => fromLog(subscription, claim, token, slot, row)),
+    deliveries: probe === undefined ? deliveries : asProbe(deliveries, probe),
   };
+}
+
+function asProbe(deliveries: readonly Delivery[], probe: string): readonly Delivery[] {
+  return deliveries.map((delivery) => ({ ...delivery, probe }));
 }
 
 function fromLog(subscription: number, claim: string, token: string, claimSlot: number, row: LogRow): Delivery {
@@ -163,13 +193,14 @@ function fromLog(subscription: number, claim: string, token: string, claimSlot: 
   };
 }
 
-/** Takes deliveries that are due: retries, and what was handed back. */
+/** Takes deliveries that are due: retries, and what was handed back. `onOpen`: the circuit is open, and to be looked at again after so long. */
 export async function take(
   executor: Executor,
   subscription: number,
   worker: string,
   contracts: readonly number[],
   limit: number,
+  onOpen: (inMs: number) => void = () => undefined,
 ): Promise<readonly Delivery[]> {
   const { rows } = await mapped(
     executor.query<{ taken: string }>("select posthorn.take($1::int, $2::bigint, $3::json, $4::int)::text as taken", [
@@ -179,8 +210,17 @@ export async function take(
       limit,
     ]),
   );
-  const taken: DeferredRow[] = JSON.parse(rows[0]?.taken ?? "[]");
-  return taken.map(
+  const answer: DeferredRow[] | { openMs?: number; probe?: string; taken?: DeferredRow[] } = JSON.parse(
+    rows[0]?.taken ?? "[]",
+  );
+  if (Array.isArray(answer)) return fromDeferred(subscription, answer);
+  const { openMs, probe, taken } = answer;
+  if (openMs !== undefined) onOpen(openMs);
+  return probe === undefined ? [] : asProbe(fromDeferred(subscription, taken ?? []), probe);
+}
+
+function fromDeferred(subscription: number, rows: readonly DeferredRow[]): readonly Delivery[] {
+  return rows.map(
     ([id, nonce, , contract, key, payload, headers, publishedAt, deferred, token, delivery, attempts, crashes]) => ({
       subscription,
       id,
@@ -225,40 +265,31 @@ export async function begin(executor: Executor, parts: readonly Part[]): Promise
   );
 }
 
-/** The last statement of a handler's transaction. `startedAt` is now() at its BEGIN. */
-export async function endInTransaction(
-  executor: Executor,
+/** Ends a delivery, as the last statement of its handler's transaction, and commits. `open.startedAt` is needed. */
+export async function endAndCommit(
+  open: OpenTransaction,
   delivery: Delivery,
-  startedAt: string,
   say: string | null,
 ): Promise<readonly Place[]> {
-  const { hold } = delivery;
-  const log = hold.from === "log" ? hold : undefined;
-  const { rows } = await mapped(
-    executor.query<{ said: string | null }>(
-      "select posthorn.end_in_transaction($1::int, $2::bigint, $3::smallint, $4::int, $5::bigint, $6::smallint, $7::bigint, $8::bigint, $9::text, $10::json)::text as said",
-      [
-        delivery.subscription,
-        delivery.id,
-        log?.messageSlot ?? null,
-        delivery.delivery,
-        log?.claim ?? null,
-        log?.claimSlot ?? null,
-        hold.from === "deferred" ? hold.deferred : null,
-        hold.token,
-        startedAt,
-        say,
-      ],
-    ),
-  );
-  return placesOf(rows[0]?.said ?? null);
+  const [row] = await mapped(open.commit<{ said: string | null }>(endStatement(delivery, open.startedAt, say)));
+  return placesOf(row?.said ?? null);
 }
 
 /**
- * The same for a handler that said nothing, as SQL without parameters: it goes out with COMMIT in one round trip. All of it is numbers, which
- * the database gave us; anything else is refused, so no text of anybody gets into the statement.
+ * The last statement of a handler's transaction. `startedAt` is now() at its BEGIN.
+ *
+ * Where the handler said nothing it has no parameters, which costs less. All of it is numbers then, which the database gave us; anything else
+ * is refused, so no text of anybody gets into the statement.
  */
-export function endStatement(delivery: Delivery, startedAt: string): string {
+export function endStatement(delivery: Delivery, startedAt: string, say: string | null): Statement {
+  const ended = endValues(delivery, startedAt).join(", ");
+  return say === null
+    ? { text: `select posthorn.end_in_transaction(${ended}, null)` }
+    : { text: `select posthorn.end_in_transaction(${ended}, $1::json)::text as said`, params: [say] };
+}
+
+/** What names a delivery and its hold where it is ended, as literals. */
+export function endValues(delivery: Delivery, startedAt: string): readonly string[] {
   const { hold } = delivery;
   const log = hold.from === "log" ? hold : undefined;
   const values = [
@@ -271,10 +302,10 @@ export function endStatement(delivery: Delivery, startedAt: string): string {
     hold.from === "deferred" ? hold.deferred : undefined,
     hold.token,
   ];
-  return `select posthorn.end_in_transaction(${[...values, startedAt].map(numeral).join(", ")}, null)`;
+  return [...values, startedAt].map(numeral);
 }
 
-function numeral(value: string | number | undefined): string {
+export function numeral(value: string | number | undefined): string {
   if (value === undefined) return "null";
   const text = String(value);
   // In quotes, so that the function's parameter gives the type.
@@ -290,10 +321,13 @@ export function placesOf(said: string | null): Place[] {
 
 function endAsJson({ delivery, outcome, entry, next, ends }: End): Record<string, unknown> {
   const { hold } = delivery;
-  const common = { outcome, message: delivery.id, entry, next, token: hold.token };
-  return hold.from === "deferred"
-    ? { ...common, deferred: hold.deferred }
-    : { ...common, claim: hold.claim, claimSlot: hold.claimSlot, messageSlot: hold.messageSlot, ends };
+  const stepped = outcome === "succeeded" ? delivery.stepped : undefined;
+  const common = { outcome, message: delivery.id, entry, next, token: hold.token, stepped };
+  if (hold.from === "deferred") return { ...common, deferred: hold.deferred };
+  // A result of a delivery from the log goes straight to its table.
+  const { subscription, nonce } = delivery;
+  const place = next !== null && "result" in next ? { subscription, nonce } : {};
+  return { ...common, ...place, claim: hold.claim, claimSlot: hold.claimSlot, messageSlot: hold.messageSlot, ends };
 }
 
 /** What a peek found: subscriptions with something in the log, and when waiting deliveries of a subscription are due. */
@@ -303,6 +337,8 @@ export interface Peeked {
   readonly due: readonly (readonly [subscription: number, inMs: number])[];
   /** Some worker counts as dead; false as well when nobody asked. */
   readonly dead: boolean;
+  /** Somebody asked to cancel what may run here; false as well when nobody asked. */
+  readonly cancels: boolean;
 }
 
 /** Looks whether there is anything to do, in one statement for all subscriptions. `seen`: the snapshot of an earlier empty peek of the same. */

@@ -2,7 +2,7 @@
  * One call of a handler of many: its signal, its deadline, what it says, and of which messages it says that they failed. Whatever the handler
  * does after its end is nobody's: a stray `send`, `publish` or `fail` is refused.
  */
-import { DeadlineError, NotCommittedError } from "../core/errors.js";
+import { ConfigurationError, DeadlineError, NotCommittedError } from "../core/errors.js";
 import { Buffer } from "../producer/buffer.js";
 import type { SayBuffered } from "../producer/say.js";
 import type { BaseBatchContext, Batched, Many } from "./batch-context.js";
@@ -15,7 +15,14 @@ export interface Held {
   readonly payload: unknown;
 }
 
+/** What a handler of one has for its message. Not to be seen; who calls it all the same is told why it is not there. */
+const ofOneMessage: PropertyDescriptorMap = {
+  step: { value: refusing("PH_STEP_REFUSED", "step() records what was done for one message") },
+  progress: { value: refusing("PH_OPTION_INVALID", "progress() tells how far the run of one message is") },
+};
+
 export class BatchCall implements Overdue {
+  dueAt = Number.POSITIVE_INFINITY;
   readonly #running: Running;
   readonly #contract: Handled["contract"];
   readonly #controller = new AbortController();
@@ -50,8 +57,10 @@ export class BatchCall implements Overdue {
     if (this.aborted !== undefined) return Promise.reject(this.aborted);
     return new Promise((resolve, reject) => {
       const { deadlines } = this.#running;
+      this.dueAt = performance.now() + deadlines.limitMs;
+      const at = deadlines.begin(this);
       const end = (): void => {
-        deadlines.end(this);
+        deadlines.end(at, this);
         // An abort from here on is none of the handler's: its outcome stands.
         this.#abort = undefined;
       };
@@ -60,7 +69,6 @@ export class BatchCall implements Overdue {
         reject(error);
       };
       this.#abort = fail;
-      deadlines.begin(this);
       work().then(() => {
         end();
         resolve();
@@ -121,7 +129,7 @@ export class BatchCall implements Overdue {
     const send: SayBuffered["send"] = (command, payload, options) => this.#saying().send(command, payload, options);
     const publish: SayBuffered["publish"] = (event, payload, options) =>
       this.#saying().publish(event, payload, options);
-    return { signal: this.#controller.signal, send, publish };
+    return Object.defineProperties({ signal: this.#controller.signal, send, publish }, ofOneMessage);
   }
 
   /** Made when the handler first says something. */
@@ -133,4 +141,10 @@ export class BatchCall implements Overdue {
     }
     return this.#buffer;
   }
+}
+
+function refusing(code: "PH_STEP_REFUSED" | "PH_OPTION_INVALID", what: string): () => never {
+  return () => {
+    throw new ConfigurationError(code, `${what}, and this handler was given many. Use handle() or on().`);
+  };
 }

@@ -8,9 +8,10 @@ import { receive } from "../contracts/check.js";
 import type { OpenTransaction } from "../core/database.js";
 import { DatabaseUnavailableError } from "../core/errors.js";
 import type { Logger } from "../core/logger.js";
+import { verdictOf } from "../policies/verdicts.js";
 import { asSay, type Batch, nothingSaid } from "../producer/buffer.js";
 import { runSealed } from "../producer/transaction.js";
-import { endManyInTransaction } from "../store/batch.js";
+import { endManyAndCommit } from "../store/batch.js";
 import type { Delivery } from "../store/work.js";
 import { BatchCall, type Held } from "./batch-call.js";
 import type { Many } from "./batch-context.js";
@@ -18,6 +19,8 @@ import { failureOf } from "./failure.js";
 import type { Lost } from "./ledger.js";
 import { type Handled, longestSilenceMs, type Ran, Run, type Running } from "./run.js";
 import { lostIn } from "./settler.js";
+
+const putOff = "is put off by its handler";
 
 export interface BatchRunOptions {
   readonly running: Running;
@@ -56,6 +59,11 @@ export class BatchRun {
     this.#stopped ??= reason;
     for (const run of this.#open) run.release(reason);
     this.#call?.abort(reason);
+  }
+
+  /** Somebody asked to cancel a message. It has no signal of its own: when it fails, it ends as cancelled. */
+  cancel(message: string): void {
+    for (const run of this.#open) if (run.delivery.id === message) run.cancel();
   }
 
   /** Resolves when all have ended; never rejects. */
@@ -154,12 +162,11 @@ export class BatchRun {
   async #commit(call: BatchCall, open: OpenTransaction, piece: readonly Held[], batch: Batch): Promise<void> {
     const { list, committed } = asSay(batch);
     const deliveries = piece.map(({ run }) => run.delivery);
-    const places = await endManyInTransaction(open, deliveries, open.startedAt, list).catch((error) => {
+    if (call.aborted !== undefined) throw call.aborted;
+    const places = await endManyAndCommit(open, deliveries, list).catch((error) => {
       this.#lost = lostIn(error) ?? undefined;
       throw error;
     });
-    if (call.aborted !== undefined) throw call.aborted;
-    await open.commit();
     committed(places);
     for (const [i, { run }] of piece.entries()) {
       this.#ran(run, { kind: "committed", channels: i === 0 ? batch.channels : new Set() });
@@ -187,6 +194,11 @@ export class BatchRun {
     if (!blamed && error instanceof DatabaseUnavailableError) throw error;
     this.#failedOnes(call);
     const left = piece.filter(({ run }) => this.#open.has(run));
+    if (blamed && this.#putsOff(error)) {
+      const runs = left.map(({ run }) => run);
+      this.#failedTogether(runs, error, true, putOff);
+      return [];
+    }
     if (piece.length > 1) {
       this.#tellOfBatch(piece.length, "failed and was rolled back; its messages run again in smaller batches", error);
       const half = Math.ceil(left.length / 2);
@@ -216,12 +228,26 @@ export class BatchRun {
     for (const [run, error] of call.failed) if (this.#open.has(run)) this.#ran(run, run.failed(error, true, false));
   }
 
+  /** Whether it is a wish to come back later, which smaller batches would only repeat. */
+  #putsOff(error: unknown): boolean {
+    const kind = verdictOf(error)?.kind;
+    return kind === "later" || (kind === "open" && this.#options.running.policy.circuitBreaker !== undefined);
+  }
+
   /** All that have no outcome yet. */
   #failedAll(error: unknown, what: string): void {
     const blamed = !(error instanceof DatabaseUnavailableError);
-    const many = this.#open.size > 1;
-    if (many && error !== this.#stopped) this.#tellOfBatch(this.#open.size, what, error);
-    for (const run of [...this.#open]) this.#ran(run, run.failed(error, blamed, false), many);
+    this.#failedTogether([...this.#open], error, blamed, blamed && this.#putsOff(error) ? putOff : what);
+  }
+
+  /** For the circuit it was one run, whose handler failed once. */
+  #failedTogether(runs: readonly Run[], error: unknown, blamed: boolean, what: string): void {
+    const many = runs.length > 1;
+    if (many && error !== this.#stopped) this.#tellOfBatch(runs.length, what, error);
+    for (const [i, run] of runs.entries()) {
+      const ran = run.failed(error, blamed, false);
+      this.#ran(run, i === 0 ? ran : withoutCircuit(ran), many);
+    }
   }
 
   #ran(run: Run, ran: Ran, quiet = false): void {
@@ -239,6 +265,12 @@ export class BatchRun {
     const facts = { reader: running.name, messages, error };
     logger.warn(`a batch of ${messages} × ${handled.contract.name} in "${running.name}" ${what}: ${why}`, facts);
   }
+}
+
+function withoutCircuit(ran: Ran): Ran {
+  if (ran.kind !== "ended") return ran;
+  const { circuit, ...rest } = ran;
+  return rest;
 }
 
 async function rollback(open: OpenTransaction): Promise<void> {

@@ -5,19 +5,25 @@
  * What waits here is claimed: the database is asked for messages, not for how many there are. It is bounded by `limit`, and handed back at a stop.
  */
 import type { Logger } from "../core/logger.js";
+import { Roster } from "../core/roster.js";
+import type { Batch } from "../producer/buffer.js";
 import type { Delivery } from "../store/work.js";
 import { BatchRun, type BatchRunOptions } from "./batch-run.js";
 import { Gathering } from "./gathering.js";
-import type { Handled, Running } from "./run.js";
+import type { Outcomes } from "./outcomes.js";
+import type { Handled, Ran, Running } from "./run.js";
 import type { Slots } from "./slots.js";
 
-export interface BatchesOptions extends Pick<BatchRunOptions, "onRan" | "onTogether"> {
+export interface BatchesOptions {
   readonly running: Running;
   readonly handlers: ReadonlyMap<number, Handled>;
   readonly logger: Logger;
   /** In transaction mode: the transactions that this process may hold open. */
   readonly slots: Slots | undefined;
-  /** A batch has ended. */
+  readonly outcomes: Outcomes;
+  /** Nothing is to be written any more. */
+  readonly broken: () => boolean;
+  /** A batch has ended. Its slot is not given back yet. */
   readonly onEnded: () => void;
   /** Outcomes could not be taken. */
   readonly onBroken: (error: unknown) => void;
@@ -48,7 +54,7 @@ export class Batches {
   #claimsAt = 0;
   /** What has failed or was under a crash: none of them may trouble others. */
   #lonely: Delivery[] = [];
-  readonly #runs = new Set<BatchRun>();
+  readonly #runs = new Roster<BatchRun>();
   /** Batches that were taken and do not run yet. */
   #going = 0;
   /** All handlers of the reader take many at once. */
@@ -97,8 +103,9 @@ export class Batches {
     return count;
   }
 
-  /** When the next batch is due that is not yet. */
-  get dueInMs(): number {
+  /** In so many milliseconds a batch may go, with so many slots that are free. */
+  goesInMs(free: number): number {
+    if (this.#ready(free)) return 0;
     let inMs = Number.POSITIVE_INFINITY;
     for (const gathering of this.#gatherings.values()) inMs = Math.min(inMs, gathering.dueInMs ?? inMs);
     return inMs;
@@ -141,7 +148,7 @@ export class Batches {
   }
 
   /** Whether one is due and has a slot. */
-  ready(free: number): boolean {
+  #ready(free: number): boolean {
     return this.due > 0 && free > 0 && (this.#options.slots?.free ?? free) > 0;
   }
 
@@ -163,22 +170,32 @@ export class Batches {
   }
 
   run({ deliveries, handler }: Taken): void {
-    const { running, logger, onRan, onTogether, onBroken } = this.#options;
-    const together: BatchRunOptions["onTogether"] = (...succeeded) => {
-      try {
-        onTogether(...succeeded);
-      } catch (error) {
-        onBroken(error);
-      }
-    };
-    const run = new BatchRun({ ...handler, running, logger, onRan, onTogether: together }, deliveries);
+    const { running, logger } = this.#options;
+    const onRan: BatchRunOptions["onRan"] = (...ran) => this.#ran(...ran);
+    const onTogether: BatchRunOptions["onTogether"] = (...succeeded) => this.#together(...succeeded);
+    const run = new BatchRun({ ...handler, running, logger, onRan, onTogether }, deliveries);
     this.#going -= 1;
-    this.#runs.add(run);
+    const at = this.#runs.add(run);
     void run.execute().then(() => {
-      this.#runs.delete(run);
-      this.#options.slots?.give(1);
+      this.#runs.remove(at, run);
       this.#options.onEnded();
     });
+  }
+
+  #ran(delivery: Delivery, ran: Ran, quiet: boolean): void {
+    const { broken, outcomes } = this.#options;
+    if (!broken()) outcomes.ran(delivery, ran, quiet);
+    outcomes.near(delivery, ran.kind);
+  }
+
+  #together(deliveries: readonly Delivery[], batch: Batch): void {
+    const { broken, outcomes, onBroken } = this.#options;
+    try {
+      if (!broken()) outcomes.together(deliveries, batch);
+    } catch (error) {
+      onBroken(error);
+    }
+    for (const delivery of deliveries) outcomes.near(delivery, "succeeded");
   }
 
   #next(contract: number): readonly Delivery[] | undefined {
@@ -193,6 +210,21 @@ export class Batches {
     this.#going -= 1;
     this.#options.slots?.give(1);
     return deliveries;
+  }
+
+  /** Starts what is due and has a slot. */
+  start(free: number): void {
+    if (this.due > 0) for (const taken of this.take(free)) this.run(taken);
+  }
+
+  /** Somebody asked to cancel a message. Returns it where it only waits here, and waits no more. */
+  cancel(message: string): readonly Delivery[] {
+    for (const run of this.#runs) run.cancel(message);
+    const is = ({ id }: Delivery): boolean => id === message;
+    const waiting = this.#lonely.filter(is);
+    this.#lonely = this.#lonely.filter((delivery) => !is(delivery));
+    for (const gathering of this.#gatherings.values()) waiting.push(...gathering.takeThose(is));
+    return waiting;
   }
 
   /** Everything that waits, for nobody is to wait any more. */
@@ -212,7 +244,10 @@ export class Batches {
   }
 }
 
-/** At most once, what comes back is of unknown outcome from the moment it is taken: it does not wait. */
-function runsAlone({ attempts, crashes, hold }: Delivery, once: boolean): boolean {
-  return attempts > 0 || crashes > 0 || (once && hold.from === "deferred");
+/**
+ * At most once, what comes back is of unknown outcome from the moment it is taken: it does not wait. Nor does the one message that is tried while
+ * a circuit is half open: everybody waits for what becomes of it.
+ */
+function runsAlone({ attempts, crashes, hold, probe }: Delivery, once: boolean): boolean {
+  return attempts > 0 || crashes > 0 || probe !== undefined || (once && hold.from === "deferred");
 }

@@ -53,6 +53,13 @@ export class Gathering {
     return this.#waiting.splice(0, this.size).map(({ delivery }) => delivery);
   }
 
+  /** Those that fit. */
+  takeThose(fits: (delivery: Delivery) => boolean): Delivery[] {
+    const those = this.#waiting.map(({ delivery }) => delivery).filter(fits);
+    if (those.length > 0) this.#waiting = this.#waiting.filter(({ delivery }) => !fits(delivery));
+    return those;
+  }
+
   /** Everything, for nobody is to wait any more. */
   drain(): Delivery[] {
     const all = this.#waiting.map(({ delivery }) => delivery);

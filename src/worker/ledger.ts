@@ -7,7 +7,7 @@
 import { ClaimLostError } from "../core/errors.js";
 import { groupBy } from "../core/group.js";
 import { type Batch, nothingSaid } from "../producer/buffer.js";
-import type { Delivery, End, Hold, Part } from "../store/work.js";
+import type { Delivery, End, Hold, Part, StoredResult } from "../store/work.js";
 
 interface OpenClaim {
   readonly claim: string;
@@ -91,11 +91,14 @@ export class Ledger {
     return [...claims.values()].map((some) => this.begun(some)).filter((part) => part !== undefined);
   }
 
-  /** Succeeded in a claim-settling mode, with what the handler said. */
-  succeeded(delivery: Delivery, batch: Batch): void {
+  /** Succeeded in a claim-settling mode, with what the handler said and returned. */
+  succeeded(delivery: Delivery, batch: Batch, result?: StoredResult): void {
+    if (this.#isLost(delivery)) return;
     if (batch.messages.length > 0) this.#says.push({ deliveries: [delivery], batch });
     else batch.committed([]);
-    if (delivery.hold.from === "log") this.#change(delivery.hold, (claim) => claim.succeeded.push(delivery.id));
+    const plain = delivery.hold.from === "log" && delivery.stepped === undefined ? delivery.hold : undefined;
+    if (result !== undefined) this.ended({ delivery, outcome: "succeeded", next: { result }, ends: false });
+    else if (plain !== undefined) this.#change(plain, (claim) => claim.succeeded.push(delivery.id));
     else this.ended({ delivery, outcome: "succeeded", next: null, ends: false });
   }
 
@@ -104,7 +107,7 @@ export class Ledger {
    * there; then it throws, since this worker counts as dead and the rest will be rescued as well.
    */
   succeededTogether(deliveries: readonly Delivery[], batch: Batch): void {
-    const held = deliveries.filter(({ hold }) => hold.from === "deferred" || this.#open.has(hold.claim));
+    const held = deliveries.filter((delivery) => !this.#isLost(delivery));
     if (batch.messages.length === 0) batch.committed([]);
     else if (held.length < deliveries.length) throw torn();
     else this.#says.push({ deliveries, batch });
@@ -127,9 +130,15 @@ export class Ledger {
 
   /** An end with a consequence. */
   ended(end: End): void {
+    if (this.#isLost(end.delivery)) return;
     this.#since ??= performance.now();
     this.#ends.push(end);
     if (end.delivery.hold.from === "log") this.#change(end.delivery.hold, () => undefined);
+  }
+
+  /** Its claim was ended by others. Without a part of the claim beside it, nothing would fence what is written for it. */
+  #isLost({ hold }: Delivery): boolean {
+    return hold.from === "log" && !this.#open.has(hold.claim);
   }
 
   #change(hold: LogHold, change: (claim: OpenClaim) => void): void {

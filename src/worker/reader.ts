@@ -1,41 +1,34 @@
 /**
  * Works on one queue or subscription: claims into free slots, runs handlers, settles what ended.
  *
- * Never claims more than the free slots, so nothing that is claimed waits in memory. The next claim is on its way while the
- * messages of the last one run, and it carries the settlements so far: at full speed one statement does both. One settling
- * statement of a reader is under way at a time, so that the parts of a claim are written in order.
+ * Claims for the free slots; in transaction mode also a few messages ahead while runs are short. What still waits in memory after a moment is
+ * handed back; only messages for a handler of many wait longer, for company. The next claim is on its way while the messages of the last one
+ * run, and it carries the settlements so far: at full speed one statement does both. One settling statement of a reader is under way at a time,
+ * so that the parts of a claim are written in order.
  */
+import { Changes } from "../core/changes.js";
 import { StoppedError } from "../core/errors.js";
 import { Loop } from "../core/loop.js";
-import { publicId } from "../store/publish.js";
-import { begin, type Delivery, promote, take, work } from "../store/work.js";
+import { Roster } from "../core/roster.js";
+import { begin, type Delivery, take, work } from "../store/work.js";
 import { Batches } from "./batches.js";
-import { Changes } from "./changes.js";
-import { Keys } from "./keys.js";
+import { Circuit } from "./circuit.js";
 import { type Flush, Ledger } from "./ledger.js";
-import { claimAgainAfterMs, goesOn, nextAfter, spillAfterMs, spillFrom } from "./order.js";
-import type { ReaderOptions } from "./reader-options.js";
-import { putAside, type Ran, Run, released } from "./run.js";
+import { Line } from "./line.js";
+import { claimAgainAfterMs, isOf, Order } from "./order.js";
+import { Outcomes } from "./outcomes.js";
+import type { ReaderOptions } from "./reading.js";
+import { type Ran, Run } from "./run.js";
 import { lostIn, write } from "./settler.js";
 import type { Slots } from "./slots.js";
-import { tell } from "./tell.js";
-
-/** How long a settlement waits for company while others run. */
-const settleWithinMs = 20;
-/** The longest rest of the loop; it is woken for everything that matters. */
-const restMs = 60_000;
-/** How long a few free slots wait for company. */
-const lingerMs = 3;
-/** With fewer slots than this, the time of a claim is mostly its round trip, and taking as many as possible pays. */
-const manySlots = 100;
-/** A lane that somebody else was claiming is tried again after a short, uneven pause. */
-const missedMs = (): number => 1 + Math.random() * 4;
+import { lingerMs, manySlots, missedMs, patienceMs, restMs, settleAloneMs, settleWithinMs } from "./times.js";
 
 export class Reader {
   readonly options: ReaderOptions;
   readonly #ledger: Ledger;
   readonly #loop: Loop;
-  readonly #runs = new Set<Run>();
+  readonly #runs = new Roster<Run>();
+  readonly #line = new Line();
   readonly #contracts: readonly number[];
   readonly #changes = new Changes();
   /** The claim that is under way, and the slots that are kept for it. */
@@ -43,12 +36,12 @@ export class Reader {
   #reserved = 0;
   readonly #slots: Slots | undefined;
   readonly #unlisten: (() => void) | undefined;
+  /** Where order is kept per key. */
+  readonly #order: Order | undefined;
+  readonly #circuit: Circuit;
+  readonly #outcomes: Outcomes;
   /** Where some handlers take many messages at once. */
   readonly #batches: Batches | undefined;
-  /** Where order is kept per key. */
-  readonly #keys: Keys | undefined;
-  /** Keys whose first message has ended, so that the next is to be made due. */
-  readonly #ended = new Set<string>();
   /** Messages without a handler that are being decided about. */
   #deciding = 0;
   /** There may be more in the log. */
@@ -63,12 +56,18 @@ export class Reader {
   constructor(options: ReaderOptions) {
     this.options = options;
     this.#ledger = new Ledger(options.policy.idempotency === "transaction");
-    this.#keys = options.policy.ordering === "none" ? undefined : new Keys();
+    this.#circuit = this.#guard();
+    const order = (): Order | undefined => this.#order;
+    this.#outcomes = new Outcomes(options, { ledger: this.#ledger, circuit: this.#circuit, order });
+    this.#order = options.policy.ordering === "none" ? undefined : this.#orderly();
+    this.#batches = this.#gather();
     this.#contracts = [...options.handlers.keys()];
     this.#loop = new Loop({ pass: () => this.#pass(), onError: (error) => this.#break(error) });
-    this.#batches = this.#gather();
-    this.#slots = this.#endsThemselves && this.#batches?.all !== true ? options.slots : undefined;
-    this.#unlisten = this.#endsThemselves ? options.slots.onFreed(() => this.#loop.wake()) : undefined;
+    this.#slots = this.#endsThemselves ? options.slots : undefined;
+    this.#unlisten = this.#slots?.onFreed(() => {
+      this.#startWaiting();
+      this.#loop.wake();
+    });
   }
 
   #gather(): Batches | undefined {
@@ -78,14 +77,21 @@ export class Reader {
       handlers,
       logger,
       slots: this.#endsThemselves ? slots : undefined,
-      onRan: (delivery, ran, quiet) => this.#broken || this.#ran(delivery, ran, quiet),
-      onTogether: (deliveries, batch) => this.#broken || this.#ledger.succeededTogether(deliveries, batch),
+      outcomes: this.#outcomes,
+      broken: () => this.#broken,
       onBroken: (error) => this.#break(error),
-      onEnded: () => {
-        this.#changes.notify();
-        this.#loop.wake();
-      },
+      onEnded: () => this.#next(),
     });
+  }
+
+  #guard(): Circuit {
+    const { name, session, logger } = this.options;
+    const onLook = (): void => {
+      this.due(0);
+      this.hint();
+    };
+    const onBroken = (error: unknown): void => this.#break(error);
+    return new Circuit({ name, session, logger, subscription: this.subscription, onLook, onBroken });
   }
 
   get subscription(): number {
@@ -98,12 +104,18 @@ export class Reader {
 
   /** Nothing runs, nothing is to be settled, and nothing was found at the last look. */
   get idle(): boolean {
-    return !this.#busy && this.#ledger.idle && !this.#hot && !this.#isDue;
+    if (this.#busy || !this.#ledger.idle || !this.#circuit.idle) return false;
+    return this.blocked || (!this.#hot && !this.#isDue);
+  }
+
+  /** Its circuit is open: it takes nothing, whatever there is. */
+  get blocked(): boolean {
+    return this.#circuit.blocked;
   }
 
   /** Whether it could take more and has seen nothing to take. */
   get hungry(): boolean {
-    return !this.#hot && !this.#stopping && this.#free > 0;
+    return !this.#hot && !this.#stopping && this.#free > 0 && !this.blocked;
   }
 
   start(): void {
@@ -127,25 +139,29 @@ export class Reader {
   /** Lets runs finish for `graceMs`, then hands the rest back, settles everything and ends. */
   async stop(graceMs: number): Promise<void> {
     this.#stopping = true;
+    this.#handBack();
+    for (const delivery of this.#batches?.drain() ?? []) this.#release(delivery);
     this.#loop.wake();
-    for (const delivery of this.#batches?.drain() ?? []) this.#handBack(delivery);
     const until = performance.now() + graceMs;
     while (this.#busy && !this.#broken && performance.now() < until)
-      await this.#changes.next(until - performance.now());
+      await this.#changes.within(until - performance.now());
     const reason = new StoppedError("PH_STOPPED", "The worker stops; this message is handed back.");
     for (const run of this.#runs) run.release(reason);
     this.#batches?.release(reason);
-    while (this.#busy && !this.#broken) await this.#changes.next(1_000);
+    while (this.#busy && !this.#broken) await this.#changes.within(1_000);
     await this.#end();
     if (!this.#broken) await this.#write(this.#ledger.drain());
-    if (!this.#broken) await this.#promote();
+    if (!this.#broken) await this.#order?.promote();
+    await this.#circuit.stop();
   }
 
   /** Drops everything unsettled: the connection is gone, or others have rescued it. */
   async abandon(reason: Error): Promise<void> {
     this.#broken = true;
+    this.#line.take(this.#line.length);
     for (const run of this.#runs) run.abort(reason);
     this.#batches?.abort(reason);
+    void this.#circuit.stop();
     this.#changes.notify();
     await this.#end();
   }
@@ -154,7 +170,7 @@ export class Reader {
     await this.#loop.stop();
     // What a claim brings now is nobody's; its slots are given back.
     await this.#arrived().then(
-      (late) => this.#slots?.give(late.length),
+      ({ slots }) => this.#slots?.give(slots),
       () => undefined,
     );
     this.#unlisten?.();
@@ -162,22 +178,24 @@ export class Reader {
 
   get #busy(): boolean {
     const runs = this.#runs.size > 0 || this.#batches?.idle === false;
-    return runs || this.#deciding > 0 || this.#claiming !== undefined;
+    return runs || this.#line.length > 0 || this.#deciding > 0 || this.#claiming !== undefined;
   }
 
-  /** Slots of this reader alone, but for batches that are due. */
-  get #unused(): number {
-    const waiting = (this.#keys?.waiting ?? 0) + (this.#batches?.running ?? 0);
-    const reserved = this.#batches?.all ? 0 : this.#reserved;
-    return this.options.policy.concurrency - this.#runs.size - this.#deciding - reserved - waiting;
-  }
-
+  /** Slots of this reader alone. */
   get #own(): number {
-    return this.#unused - (this.#batches?.due ?? 0);
+    const behind = (this.#order?.behind ?? 0) + (this.#batches?.running ?? 0);
+    return this.options.policy.concurrency - this.#runs.size - this.#deciding - this.#reserved - behind;
   }
 
+  /** How many can run at once. */
+  get #atOnce(): number {
+    const { concurrency } = this.options.policy;
+    return Math.min(concurrency, this.#slots?.size ?? concurrency);
+  }
+
+  /** Without those that batches are about to take. */
   get #free(): number {
-    return this.#endsThemselves ? Math.min(this.#own, this.options.slots.free) : this.#own;
+    return Math.min(this.#own, this.#slots?.free ?? this.#own) - (this.#batches?.due ?? 0);
   }
 
   get #isDue(): boolean {
@@ -186,40 +204,53 @@ export class Reader {
 
   async #pass(): Promise<number> {
     if (this.#broken) return restMs;
-    const arrived = await this.#arrived();
-    const once = this.options.policy.idempotency === "at-most-once";
-    if (once) await this.#begin(arrived.filter((delivery) => this.#batches?.takes(delivery) !== true));
+    const { arrived, slots } = await this.#arrived();
+    if (this.#once) await this.#begin(arrived.filter((delivery) => this.#batches?.takes(delivery) !== true));
     // The next claim goes out before these run, so that the server works while we do.
-    else if (!this.#ledger.urgent && this.#keys === undefined) this.#claim(arrived.length);
-    this.#start(arrived);
-    if (this.#batches !== undefined) await this.#startBatches(this.#batches);
+    else if (!this.#ledger.urgent && this.#order === undefined) this.#claim(arrived.length, slots);
+    this.#start(arrived, slots);
+    if (this.#once) await this.#beginBatches();
     if (this.#claiming !== undefined) return 0;
-    if (this.#ledger.urgent) await this.#write(this.#ledger.drain());
-    if (this.#keys !== undefined) await this.#keepOrder(this.#keys);
-    if (this.#isDue && this.#free > 0 && !this.#stopping) {
-      this.#start(await this.#take());
-      if (this.#batches !== undefined) await this.#startBatches(this.#batches);
+    if (this.#patienceMs <= 0) {
+      this.#slots?.stalled();
+      this.#handBack();
     }
-    this.#claim(0);
+    if (this.#ledger.urgent) await this.#write(this.#ledger.drain());
+    await this.#order?.keep();
+    if (this.#isDue && this.#free > 0 && !this.#stopping && !this.blocked) {
+      const taken = await this.#take();
+      this.#start(taken, taken.length);
+      if (this.#once) await this.#beginBatches();
+    }
+    this.#claim(0, 0);
     return this.#claiming === undefined ? this.#rest() : 0;
   }
 
-  /** How long to wait for more slots: while others run, a claim for a few slots costs as much as one for many. */
-  #lingerMs(free: number): number {
+  /** How many messages may wait for a slot here. Retries that are due get the next slots that become free. */
+  get #ahead(): number {
+    return this.#isDue || this.#batches?.all ? 0 : (this.#slots?.ahead(this.#atOnce) ?? 0);
+  }
+
+  /** How long to wait for more room: while others run, a claim for a few messages costs as much as one for many. */
+  #lingerMs(room: number): number {
     if (this.#batches !== undefined && this.#batches.restMs > 0) return this.#batches.restMs;
-    if (this.#runs.size === 0 || free >= this.options.policy.concurrency / 2) return 0;
+    const plenty = Math.max(this.#atOnce, this.#ahead) / 2;
+    if (this.#runs.size === 0 || room >= plenty) return 0;
+    if (this.#line.length > 0) return restMs;
     this.#freedAt ??= performance.now();
     return this.#freedAt + lingerMs - performance.now();
   }
 
-  /** What the claim under way has brought. */
-  async #arrived(): Promise<readonly Delivery[]> {
-    let deliveries: readonly Delivery[] = [];
+  /** What the claim under way has brought, and for how many of them shared slots are kept. */
+  async #arrived(): Promise<{ readonly arrived: readonly Delivery[]; readonly slots: number }> {
+    let arrived: readonly Delivery[] = [];
+    let slots = 0;
     try {
-      deliveries = (await this.#claiming) ?? [];
-      return deliveries;
+      arrived = (await this.#claiming) ?? [];
+      slots = Math.min(this.#reserved, arrived.length);
+      return { arrived, slots };
     } finally {
-      this.#slots?.give(this.#reserved - deliveries.length);
+      this.#slots?.give(this.#reserved - slots);
       this.#claiming = undefined;
       this.#reserved = 0;
       // Whoever waits for nothing to be under way.
@@ -227,28 +258,28 @@ export class Reader {
     }
   }
 
-  /** Sends a claim. With many slots for at most half of them, so that some are left for the next one while its messages run. */
-  #claim(starting: number): void {
+  /**
+   * Sends a claim. With many slots for at most half of them, so that some are left for the next one while its messages run. `starting` have
+   * come and are about to start, with so many `slots` kept for them.
+   */
+  #claim(starting: number, slots: number): void {
     const { concurrency } = this.options.policy;
-    const most = concurrency > manySlots && this.#keys === undefined ? Math.ceil(concurrency / 2) : concurrency;
-    // Those that are starting have taken their shared slots already.
-    const single = Math.min(this.#own - starting, this.#slots?.free ?? most, most);
-    const limit = this.#batches?.limit(single, this.#free, starting) ?? single;
-    if (!this.#hot || this.#stopping || limit <= 0 || this.#lingerMs(limit) > 0 || this.#mustWait(limit)) return;
+    const most = concurrency > manySlots && this.#order === undefined ? Math.ceil(concurrency / 2) : concurrency;
+    const own = this.#own;
+    const open = Math.min(own, (this.#slots?.free ?? own) + slots) - (this.#batches?.due ?? 0) - this.#line.length;
+    const free = open - starting;
+    const single = Math.min(free, most) + this.#ahead;
+    const limit = this.#batches?.limit(single, open, starting) ?? single;
+    if (!this.#hot || this.#stopping || limit <= 0 || this.blocked || this.#lingerMs(limit) > 0) return;
+    if (this.#order?.mustWait(limit, this.#atOnce)) return;
     this.#hot = false;
     this.#freedAt = undefined;
-    this.#reserved = limit;
-    this.#slots?.take(limit);
+    // Messages that are gathered have no slots of their own.
+    this.#reserved = this.#batches?.all ? 0 : Math.min(limit, Math.max(0, free));
+    this.#slots?.take(this.#reserved);
     this.#claiming = this.#work(limit);
     // It is awaited in the next pass; until then a rejection must not count as unhandled.
     this.#claiming.catch(() => undefined);
-  }
-
-  /** Where order is kept, the next claim would stop at the first key that runs: it waits until little does, or the last one has had its time. */
-  #mustWait(free: number): boolean {
-    const slowest = this.#keys === undefined ? undefined : this.#ledger.slowest;
-    if (slowest === undefined) return false;
-    return free < this.options.policy.concurrency / 2 || slowest.forMs < claimAgainAfterMs;
   }
 
   async #work(limit: number): Promise<readonly Delivery[]> {
@@ -260,19 +291,15 @@ export class Reader {
       return this.#work(limit);
     }
     try {
-      const { missed, blocked, again, parts, deliveries } = await work(
-        session,
-        this.subscription,
-        worker.id,
-        limit,
-        flush.parts,
-      );
-      if (missed) setTimeout(() => this.hint(), missedMs()).unref();
-      if (blocked) setTimeout(() => this.hint(), claimAgainAfterMs).unref();
-      if (again) this.#hot = true;
+      const claimed = await work(session, this.subscription, worker.id, limit, flush.parts);
+      const { deliveries } = claimed;
+      if (claimed.missed) setTimeout(() => this.hint(), missedMs()).unref();
+      if (claimed.blocked) setTimeout(() => this.hint(), claimAgainAfterMs).unref();
+      if (claimed.again) this.#hot = true;
+      if (claimed.openMs !== undefined) this.#circuit.block(claimed.openMs);
       if (deliveries.length > 0 && deliveries.length < limit) this.options.onDry();
       if (deliveries.length === limit) this.#hot = true;
-      this.#ledger.opened(deliveries, parts);
+      this.#ledger.opened(deliveries, claimed.parts);
       this.#batches?.claimed(deliveries.length, limit);
       return deliveries;
     } catch (error) {
@@ -291,7 +318,8 @@ export class Reader {
     this.#slots?.take(limit);
     let deliveries: readonly Delivery[] = [];
     try {
-      deliveries = await take(session, this.subscription, worker.id, this.#contracts, limit);
+      const onOpen = (inMs: number): void => this.#circuit.block(inMs);
+      deliveries = await take(session, this.subscription, worker.id, this.#contracts, limit, onOpen);
     } finally {
       this.#slots?.give(limit - deliveries.length);
     }
@@ -306,143 +334,128 @@ export class Reader {
     if (parts.length > 0) await begin(this.options.session, parts);
   }
 
-  /** Batches that are due go into the slots that they have taken, and those that are free beside them. */
-  async #startBatches(batches: Batches): Promise<void> {
-    if (this.#stopping || this.#broken) return;
-    const due = batches.take(this.#unused);
-    if (this.options.policy.idempotency === "at-most-once") await this.#begin(due.flatMap((one) => one.deliveries));
+  /** The same for batches that are due. */
+  async #beginBatches(): Promise<void> {
+    const batches = this.#batches;
+    if (batches === undefined || this.#stopping || this.#broken) return;
+    const due = batches.take(this.#own);
+    await this.#begin(due.flatMap(({ deliveries }) => deliveries));
     for (const batch of due) {
       if (!this.#stopping && !this.#broken) batches.run(batch);
-      else for (const delivery of batches.giveUp(batch)) this.#handBack(delivery);
+      else for (const delivery of batches.giveUp(batch)) this.#release(delivery);
     }
   }
 
-  #start(deliveries: readonly Delivery[]): void {
-    for (const delivery of deliveries) {
-      if (this.#keys === undefined || this.#keys.arrived(delivery)) this.#startOne(delivery);
-    }
+  /** Starts them as far as there are slots; `slots` are kept for them already. */
+  #start(deliveries: readonly Delivery[], slots: number): void {
+    for (const delivery of deliveries) if (this.#order?.arrived(delivery) ?? true) this.#ready(delivery);
+    if (this.#slots === undefined) this.#startWaiting();
+    else this.#slots.give(slots, () => this.#startWaiting());
   }
 
-  #startOne(delivery: Delivery): void {
+  /** It runs as soon as there is a slot. */
+  #ready(delivery: Delivery): void {
     const handled = this.options.handlers.get(delivery.contract);
-    if (handled !== undefined && !this.#stopping && !this.#broken) {
-      if (handled.many !== undefined) {
-        this.#slots?.give(1);
-        this.#batches?.add(delivery);
-        return;
-      }
-      this.#run(new Run(this.options, handled, delivery));
-      return;
-    }
-    this.#slots?.give(1);
     if (this.#broken) return;
-    if (!this.#stopping) {
-      void this.#decide(delivery);
-      return;
-    }
-    this.#handBack(delivery);
+    if (this.#stopping) this.#release(delivery);
+    else if (handled === undefined) void this.#decide(delivery);
+    else if (handled.many !== undefined) this.#batches?.add(delivery);
+    else this.#line.add(handled, delivery);
   }
 
-  #handBack(delivery: Delivery): void {
+  /** Hands back what was not begun, and what waits behind it. */
+  #release(delivery: Delivery): void {
+    if (!this.#broken) this.#outcomes.release(delivery);
+  }
+
+  #orderly(): Order {
+    const { policy, session, worker } = this.options;
+    return new Order({
+      policy,
+      session,
+      worker: worker.id,
+      subscription: this.subscription,
+      ledger: this.#ledger,
+      runs: this.#runs,
+      write: (flush) => this.#write(flush),
+      ready: (delivery) => this.#ready(delivery),
+      putAside: (delivery) => this.#outcomes.putAside(delivery),
+      unstarted: (claim) => this.#line.takeThose((delivery) => isOf(delivery, claim)),
+      due: () => this.due(0),
+    });
+  }
+
+  #startWaiting(): void {
     if (this.#broken) return;
-    this.#ledger.ended(released(delivery, this.#endsThemselves));
-    this.#after(delivery, false);
+    if (!this.#once && !this.#stopping) this.#batches?.start(this.#own);
+    const count = Math.max(0, Math.min(this.#line.length, this.#free));
+    for (const { handled, delivery } of this.#line.take(count)) this.#run(new Run(this.options, handled, delivery));
   }
 
-  /** The next of its key, or those behind it are put aside. */
-  #after(delivery: Delivery, on: boolean): void {
-    const next = on && !this.#stopping ? this.#keys?.next(delivery) : undefined;
-    if (next !== undefined) {
-      this.#startOne(next);
-      return;
-    }
-    for (const behind of this.#keys?.takeBehind(delivery) ?? []) {
-      this.#slots?.give(1);
-      this.#ledger.ended(putAside(behind, this.#endsThemselves));
-    }
+  /** How long the first that waits may still wait. */
+  get #patienceMs(): number {
+    const { forMs } = this.#line;
+    return forMs === undefined ? restMs : patienceMs - forMs;
   }
 
-  /** Makes the next of ended keys due, and moves what runs for long out of its claim, so that the lane goes on. */
-  async #keepOrder(keys: Keys): Promise<void> {
-    await this.#promote();
-    const slowest = this.#ledger.slowest;
-    if (slowest === undefined || slowest.forMs < spillAfterMs) return;
-    while (this.#ledger.urgent) await this.#write(this.#ledger.drain());
-    const { session, worker } = this.options;
-    const left = await spillFrom(
-      { session, worker: worker.id, ledger: this.#ledger, keys, write: (flush) => this.#write(flush) },
-      slowest.claim,
-      this.#runs,
-    );
-    this.#slots?.give(left);
+  /** Until a batch may go; now where one has come due since the pass looked. */
+  get #batchMs(): number {
+    return this.#stopping ? restMs : (this.#batches?.goesInMs(this.#own) ?? restMs);
   }
 
-  async #promote(): Promise<void> {
-    if (this.#ended.size === 0) return;
-    const ended = [...this.#ended];
-    this.#ended.clear();
-    if ((await promote(this.options.session, this.subscription, ended)) > 0) this.due(0);
+  /** What waits here for a slot is for others. */
+  #handBack(): void {
+    for (const { delivery } of this.#line.take(this.#line.length)) this.#release(delivery);
   }
 
   get #endsThemselves(): boolean {
     return this.options.policy.idempotency === "transaction";
   }
 
+  get #once(): boolean {
+    return this.options.policy.idempotency === "at-most-once";
+  }
+
   #run(run: Run): void {
-    this.#runs.add(run);
+    const at = this.#runs.add(run);
+    this.#slots?.take(1);
+    const begun = performance.now();
     void run.execute().then((ran) => {
-      if (run.moving === undefined) this.#finished(run, ran);
-      else void run.moving.then(() => this.#finished(run, ran));
+      this.#slots?.took(performance.now() - begun);
+      if (run.moving === undefined) this.#finished(at, run, ran);
+      else void run.moving.then(() => this.#finished(at, run, ran));
     });
   }
 
-  #finished(run: Run, ran: Ran): void {
-    this.#runs.delete(run);
-    this.#slots?.give(1);
-    if (!this.#broken) {
-      this.#ran(run.delivery, ran);
-      if (this.#keys !== undefined) this.#after(run.delivery, goesOn(ran, this.options.policy));
-    }
+  #finished(at: number, run: Run, ran: Ran): void {
+    this.#runs.remove(at, run);
+    if (run.told) this.options.progress.ended(run.delivery);
+    if (!this.#broken) this.#outcomes.ran(run.delivery, ran);
+    this.#outcomes.near(run.delivery, ran.kind);
+    this.#next();
+  }
+
+  /** A slot is free: for whoever waits. */
+  #next(): void {
+    if (this.#slots === undefined) this.#startWaiting();
+    else this.#slots.give(1);
     this.#changes.notify();
     this.#loop.wake();
   }
 
-  #ran(delivery: Delivery, ran: Ran, quiet = false): void {
-    switch (ran.kind) {
-      case "succeeded":
-        this.#ledger.succeeded(delivery, ran.batch);
-        return;
-      case "committed":
-        this.#ledger.endedElsewhere(delivery);
-        this.#endedFor(delivery);
-        this.options.onSaid(ran.channels);
-        return;
-      case "lost":
-        this.#ledger.endedElsewhere(delivery);
-        return;
-      case "ended":
-        this.#ledger.ended(ran.end);
-        tell(this.options, ran.end, ran.error, quiet);
-    }
+  /** Somebody asked to cancel a message; its run may be here. */
+  cancel(message: string): void {
+    for (const run of this.#runs) if (run.delivery.id === message) run.cancel();
+    // Handed back with the request, it ends as cancelled.
+    for (const delivery of this.#batches?.cancel(message) ?? []) this.#release(delivery);
+    this.#loop.wake();
   }
 
-  /** No handler here. A command is handed back for a worker that has one; an event that no live worker listens to is skipped. */
+  /** No handler here. */
   async #decide(delivery: Delivery): Promise<void> {
     this.#deciding += 1;
     try {
-      const skip = this.options.kind === "event" && !(await this.options.attended(delivery.contract));
-      if (this.#broken) return;
-      if (skip) {
-        this.#ledger.skipped(delivery);
-        this.#after(delivery, true);
-      } else {
-        const facts = { reader: this.options.name, message: publicId(delivery), contract: delivery.contract };
-        this.options.logger.warn(
-          `a message of "${this.options.name}" has no handler here; it waits for a worker that has one`,
-          facts,
-        );
-        this.#handBack(delivery);
-      }
+      await this.#outcomes.unhandled(delivery, () => this.#broken);
     } catch (error) {
       this.#break(error);
     } finally {
@@ -456,39 +469,24 @@ export class Reader {
   async #rest(): Promise<number> {
     const { waitingMs } = this.#ledger;
     if (waitingMs !== undefined) {
-      const left = settleWithinMs - waitingMs;
-      if (this.#runs.size > 0 && left > 0 && !this.#stopping) return left;
+      const left = (this.#runs.size > 0 ? settleWithinMs : settleAloneMs) - waitingMs;
+      if (left > 0 && !this.#stopping) return Math.min(left, this.#batchMs);
       await this.#write(this.#ledger.drain());
     }
-    // One may have come due since this pass looked.
-    if (!this.#stopping && this.#batches?.ready(this.#unused)) return 0;
-    if (this.#free <= 0 || this.#stopping) return restMs;
+    const order = Math.min(this.#order?.restMs(this.#hot) ?? restMs, this.#batchMs);
+    if (this.#free <= 0 || this.#stopping || this.blocked) return Math.max(0, Math.min(this.#patienceMs, order));
     const linger = this.#hot ? this.#lingerMs(this.#free) : restMs;
     const due = this.#dueAt === undefined ? restMs : this.#dueAt - performance.now();
-    return Math.max(0, Math.min(restMs, linger, due, this.#orderMs(), this.#batches?.dueInMs ?? restMs));
-  }
-
-  /** Where order is kept: until the slowest claim lets others go on. */
-  #orderMs(): number {
-    const slowest = this.#keys === undefined ? undefined : this.#ledger.slowest;
-    if (slowest === undefined) return restMs;
-    const { forMs } = slowest;
-    if (this.#hot && forMs < claimAgainAfterMs) return claimAgainAfterMs - forMs;
-    return forMs < spillAfterMs ? spillAfterMs - forMs : claimAgainAfterMs;
-  }
-
-  /** Of a delivery that is not the log's: the next of its key is to be made due. */
-  #endedFor({ key, hold }: Delivery): void {
-    if (this.#keys !== undefined && key !== null && hold.from === "deferred") this.#ended.add(key);
+    return Math.max(0, Math.min(restMs, linger, due, order));
   }
 
   async #write(flush: Flush): Promise<void> {
     const { session, logger, onSaid } = this.options;
     const written = await write({ session, logger, onSaid, ledger: this.#ledger }, flush);
-    for (const { delivery, next } of written.ends) {
+    this.#order?.wrote(written);
+    for (const { next } of written.ends) {
       // Looked at when it is due, without waiting for a peek.
       if (next !== null && "defer" in next) this.due(next.defer.delayMs);
-      else if (nextAfter(next, this.options.policy)) this.#endedFor(delivery);
     }
   }
 

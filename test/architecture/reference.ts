@@ -10,10 +10,11 @@ import { states } from "../../src/core/states.js";
 import { durationInWords } from "../../src/core/words.js";
 import { instanceFields, startFields, stopFields } from "../../src/instance/options.js";
 import { batchFields } from "../../src/policies/batch.js";
-import { policyFields, retryFields, subscriptionFields } from "../../src/policies/policy.js";
+import { policyFields, subscriptionFields } from "../../src/policies/policy.js";
+import { retryFields } from "../../src/policies/retry-fields.js";
 import { askFields } from "../../src/producer/ask.js";
 import { sayFields } from "../../src/producer/prepare.js";
-import { settledFields } from "../../src/producer/receipt.js";
+import { resultFields, settledFields } from "../../src/producer/receipt.js";
 import { scheduleFields } from "../../src/schedules/schedule.js";
 import { root } from "./sources.js";
 
@@ -41,10 +42,13 @@ export const optionTables: readonly OptionTable[] = [
     title: "`queue.handleMany(command, { … }, handler)` and `subscription.onMany(event, { … }, handler)`",
     fields: batchFields,
   },
+  { source: "retryFields", title: "`retry.delays([…])`", fields: retryFields.delays },
+  { source: "retryFields", title: "`retry.custom({ … })`", fields: retryFields.custom },
   { source: "sayFields", title: "`send(command, payload, { … })`", fields: sayFields.send },
   { source: "sayFields", title: "`publish(event, payload, { … })`", fields: sayFields.publish },
   { source: "scheduleFields", title: "`post.schedule(name, { … })`", fields: scheduleFields },
   { source: "settledFields", title: "`receipt.settled({ … })`", fields: settledFields },
+  { source: "resultFields", title: "`receipt.result({ … })`", fields: resultFields },
   { source: "startFields", title: "`post.start({ … })`", fields: startFields },
   { source: "stopFields", title: "`post.stop({ … })`", fields: stopFields },
   { source: "askFields", title: "`ask(query, request, { … })`", fields: askFields },

@@ -67,7 +67,7 @@ function spoil(value: unknown): unknown {
 }
 
 /** The context of all modes: `tx` is there in transaction mode. */
-export type Given = Context<"handler", unknown> & { readonly tx?: Sql };
+export type Given = Context<"at-most-once", unknown> & { readonly tx?: Sql };
 export interface Delivery {
   readonly receiver: string;
   readonly payload: unknown;

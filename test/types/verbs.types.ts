@@ -77,6 +77,33 @@ once.handle(CloseAccount, (_payload, { tx }) => void tx);
 // @ts-expect-error nor has a subscription in handler mode
 orders.on(OrderPlaced, (_order, { tx }) => void tx);
 
+// ---- step is there in handler mode alone, and returns what comes back from JSON --------
+email.handle(SendEmail, async (_payload, { step }) => {
+  const paid = await step("pay", async () => ({
+    id: "1",
+    at: new Date(),
+    lines: [{ sku: 1, by: undefined as Date | undefined }],
+  }));
+  same<typeof paid, { id: string; at: string; lines: { sku: number; by: string | undefined }[] }>();
+  const none = await step("none", () => undefined);
+  same<typeof none, undefined>();
+  const kind = await step("kind", () => "a" as "a" | "b" | null);
+  same<typeof kind, "a" | "b" | null>();
+  const free = await step("free", (): unknown => 1);
+  same<typeof free, unknown>();
+  await step("nothing", async () => {});
+  // @ts-expect-error a step has a name
+  await step(() => 1);
+  // @ts-expect-error a step is a function
+  await step("late", Promise.resolve(1));
+  return { messageId: paid.id };
+});
+orders.on(OrderPlaced, async (_order, { step }) => void (await step("index", () => 1)));
+// @ts-expect-error in transaction mode the effects commit with the end of the message
+accounts.handle(CloseAccount, (_payload, { step }) => void step);
+// @ts-expect-error at most once is never delivered again
+once.handle(CloseAccount, (_payload, { step }) => void step);
+
 // ---- row "receivers": its own queue, its own topic ----------------------------------
 // @ts-expect-error CloseAccount belongs to the queue "accounts"
 email.handle(CloseAccount, () => {});

@@ -91,22 +91,18 @@ test("a batch that comes due between two looks is ready, and takes a slot before
     handlers: new Map([[1, { contract: Clock, handler: nothing, many }]]),
     logger: silentLogger,
     slots: undefined,
-    onRan: nothing,
-    onTogether: nothing,
+    outcomes: {} as BatchesOptions["outcomes"],
+    broken: () => false,
     onEnded: nothing,
     onBroken: nothing,
     now: () => clock.ms,
   });
   if (batches === undefined) throw new Error("no handler of many");
   batches.add(delivery(1));
-  expect([batches.due, batches.ready(1), batches.dueInMs]).toEqual([0, false, 100]);
+  expect([batches.due, batches.goesInMs(1)]).toEqual([0, 100]);
   clock.ms += 100;
-  expect([batches.due, batches.ready(1), batches.ready(0), batches.dueInMs]).toEqual([
-    1,
-    true,
-    false,
-    Number.POSITIVE_INFINITY,
-  ]);
+  // Without a slot it waits for one, and not for a time.
+  expect([batches.due, batches.goesInMs(1), batches.goesInMs(0)]).toEqual([1, 0, Number.POSITIVE_INFINITY]);
   expect(batches.take(0)).toEqual([]);
   expect(batches.take(1)).toHaveLength(1);
   expect([batches.due, batches.running, batches.idle]).toEqual([0, 1, false]);

@@ -9,7 +9,7 @@ import { type BacklogLine, backlog } from "../../store/status.js";
 import { type Cell, type Io, oneLine, paint, table } from "../io.js";
 import { withDatabase } from "../open.js";
 import { flag, type Line, number } from "../parse.js";
-import { grouped } from "../words.js";
+import { clock, grouped, plural } from "../words.js";
 import { alertTable } from "./alerts.js";
 import { scheduleTable } from "./schedules.js";
 
@@ -68,12 +68,25 @@ export function statusText({ lines, workers, alerts, schedules }: Look, io: Io):
     ({ id, service, host, pid, dead: reason }) =>
       `Worker ${id} (${service}, pid ${pid} on ${oneLine(host, 60)}) is dead: ${reason}. The next worker that looks frees what it held.\n`,
   );
+  const circuits = lines.flatMap(circuitOf);
   const open =
     alerts.length === 0
       ? paint(io, "green", "No alert is open.\n")
       : `${paint(io, "red", `Open alerts: ${alerts.length}`)}\n${alertTable(alerts, io)}`;
   const planned = schedules.length === 0 ? [] : [scheduleTable(schedules, io)];
-  return [queues, ...planned, ...(died.length > 0 ? [died.join("")] : []), open].join("\n");
+  const beside = [died, circuits].filter((list) => list.length > 0).map((list) => list.join(""));
+  return [queues, ...planned, ...beside, open].join("\n");
+}
+
+function circuitOf({ name, circuit }: BacklogLine): readonly string[] {
+  if (circuit === null || circuit.state === "closed") return [];
+  const { openedAt, probeAt, failures, state } = circuit;
+  const now = new Date().toISOString();
+  const since = openedAt === undefined ? "" : ` since ${clock(openedAt, now)}`;
+  const cause = failures === undefined ? "by its handler" : `after ${plural(failures, "failure")}`;
+  const at = probeAt === undefined ? "" : clock(probeAt, now);
+  const next = state === "open" ? `Nobody takes a message before ${at}.` : `One message is tried since ${at}.`;
+  return [`The circuit of ${name} is open${since} ${cause}. ${next}\n`];
 }
 
 function rowOf(line: BacklogLine): readonly (Cell | string)[] {

@@ -1,4 +1,4 @@
-/** What a reader is given: the queue or subscription that it works on, and what it shares with the others of its process. */
+/** What a reader is given: a queue or subscription, its handlers, and what the process shares. */
 import type { Executor } from "../core/database.js";
 import type { Logger } from "../core/logger.js";
 import type { SubscriptionIds } from "../store/registry.js";

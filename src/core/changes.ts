@@ -1,4 +1,4 @@
-/** Lets somebody wait until something has changed. */
+/** Tells those who wait that something has changed. */
 export class Changes {
   readonly #waiters = new Set<() => void>();
 
@@ -7,7 +7,7 @@ export class Changes {
   }
 
   /** Settles at the next change, at the latest after `ms`. */
-  next(ms: number): Promise<void> {
+  within(ms: number): Promise<void> {
     return new Promise((resolve) => {
       const done = (): void => {
         clearTimeout(timer);
