@@ -928,6 +928,7 @@ function end_by_now(p_subscription posthorn.subscription, p_id bigint, p_nonce b
 function end_deferred(p_deferred bigint, p_token bigint, p_outcome posthorn.outcome) returns posthorn.deferred plpgsql volatile body eb7631176548af3417b31fe776823c22
 function end_held_of(p_slot smallint, p_subscription integer, p_message bigint, p_delivery integer, p_outcome posthorn.outcome, p_claim bigint, p_token bigint) returns boolean plpgsql volatile body c1deef3208507e779c783de406b55b4c
 function end_in_transaction(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_say json) returns json plpgsql volatile body 19221889a4f797c350992dcba629895d
+function end_many(p_ends json, p_started text, p_say json) returns json plpgsql volatile body bb79195cf8e312c5f1c507711580db7e
 function end_of(p_slot smallint, p_subscription integer, p_message bigint, p_delivery integer, p_outcome posthorn.outcome, p_claim bigint, p_worker bigint) returns boolean plpgsql volatile body 809e3d85874fd8bbc3b056ee864b3900
 function end_with_result(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_nonce bigint, p_say json, p_result json) returns json plpgsql volatile body 8114c0a62f0ff2ce779d9140c6259081
 function enter(p_subscription integer) returns void plpgsql volatile body 330a1e762c4902b6f2290025bc3c3341
@@ -1322,6 +1323,7 @@ function end_by_now(p_subscription posthorn.subscription, p_id bigint, p_nonce b
 function end_deferred(p_deferred bigint, p_token bigint, p_outcome posthorn.outcome): nobody
 function end_held_of(p_slot smallint, p_subscription integer, p_message bigint, p_delivery integer, p_outcome posthorn.outcome, p_claim bigint, p_token bigint): nobody
 function end_in_transaction(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_say json): nobody
+function end_many(p_ends json, p_started text, p_say json): nobody
 function end_of(p_slot smallint, p_subscription integer, p_message bigint, p_delivery integer, p_outcome posthorn.outcome, p_claim bigint, p_worker bigint): nobody
 function end_with_result(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_nonce bigint, p_say json, p_result json): nobody
 function enter(p_subscription integer): nobody

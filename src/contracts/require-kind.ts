@@ -10,11 +10,17 @@ const verbs = {
   plan: { query: "ask", command: "schedule", event: "publish" },
   lookAt: { query: "ask", command: "receipt", event: "statusOf" },
   work: { query: "answer", command: "handle", event: "on" },
+  workMany: { query: "answer", command: "handleMany", event: "onMany" },
 } as const satisfies Record<string, Record<Kind, string>>;
 
 export type Verb = (typeof verbs)[keyof typeof verbs][Kind];
 
-const owners: Partial<Record<Verb, string>> = { handle: "of its queue", on: "of a subscription to its topic" };
+const owners: Partial<Record<Verb, string>> = {
+  handle: "of its queue",
+  handleMany: "of its queue",
+  on: "of a subscription to its topic",
+  onMany: "of a subscription to its topic",
+};
 const article = (kind: Kind): string => (kind === "event" ? "an event" : `a ${kind}`);
 
 /**

@@ -30,6 +30,10 @@ export const limits = {
   waitMs: 86_400_000,
   /** Runs of one message, the first included. */
   attempts: 1_000,
+  /** Messages that one handler may be given at once. */
+  batchSize: 1_000,
+  /** How long a message may wait in a worker for others: 10 minutes, because it counts as running meanwhile. */
+  batchWaitMs: 600_000,
   /** The wait when the function of a `retry.custom` throws, or returns no usable number of milliseconds. */
   retryFallbackMs: 60_000,
   /** The shortest wait that `RetryLater.fromResponse` takes from an answer. */

@@ -2,9 +2,12 @@
 import { type AnyContract, describe, type OutputOf, type ResultInputOf } from "../contracts/contract.js";
 import { requireKind } from "../contracts/require-kind.js";
 import { ConfigurationError, WrongKindError } from "../core/errors.js";
+import { checkOptions } from "../core/options.js";
 import { show } from "../core/show.js";
+import { type BatchOptions, batchFields } from "../policies/batch.js";
 import { limitsKeys } from "../policies/flow.js";
 import type { CheckedPolicy, Idempotency } from "../policies/policy.js";
+import type { BatchContext, Batched, Many } from "../worker/batch-context.js";
 import type { Context, RunContext } from "../worker/context.js";
 import type { Declared } from "../worker/incarnation.js";
 import type { Handled } from "../worker/run.js";
@@ -26,7 +29,26 @@ export interface Queue<Q extends string, I extends Idempotency, Tx> {
     command: C,
     handler: (payload: OutputOf<C>, context: Context<I, Tx>) => Returns<C>,
   ): this;
+  /**
+   * Sets a handler that takes many messages of a command at once: as many as are there, up to `size`, none of which waits for others longer than
+   * `maxWaitMs`. Each message has its own outcome: `message.fail(error)`; a handler that throws fails all of them.
+   *
+   * Transaction: in transaction mode one for the whole batch; a failed batch is rolled back and runs again in smaller ones.
+   * Delivery: a message that has failed, or was under a worker that died, runs alone, as a batch of one.
+   * Concurrency: a batch takes one slot of the policy's concurrency.
+   * Errors: as `handle`; also for a queue that keeps order per key, and a command with a result.
+   */
+  handleMany<C extends AnyContract<"command", Q>>(
+    command: C & WithoutResult<C>,
+    options: BatchOptions,
+    handler: (messages: readonly Batched<OutputOf<C>>[], context: BatchContext<I, Tx>) => void | Promise<void>,
+  ): this;
 }
+
+/** A result belongs to one message, so a handler of many cannot return it. */
+type WithoutResult<C extends AnyContract> = [ResultInputOf<C>] extends [never]
+  ? unknown
+  : "a command with a result cannot be handled by handleMany()";
 
 /** A subscription to a topic, with its own position and policy. */
 export interface Subscription<T extends string, I extends Idempotency, Tx> {
@@ -42,7 +64,23 @@ export interface Subscription<T extends string, I extends Idempotency, Tx> {
     event: C,
     handler: (payload: OutputOf<C>, context: Context<I, Tx>) => void | Promise<void>,
   ): this;
+  /**
+   * Sets a handler that takes many messages of an event at once.
+   *
+   * Everything else: as `Queue.handleMany`.
+   */
+  onMany<C extends AnyContract<"event", T>>(
+    event: C,
+    options: BatchOptions,
+    handler: (messages: readonly Batched<OutputOf<C>>[], context: BatchContext<I, Tx>) => void | Promise<void>,
+  ): this;
 }
+
+type Working = "handle" | "handleMany" | "on" | "onMany";
+const one = { command: "handle", event: "on" } as const;
+const many = { command: "handleMany", event: "onMany" } as const;
+/** The verb of each kind that does the same. */
+const workings = { handle: one, on: one, handleMany: many, onMany: many } as const;
 
 /** Both, at run time: the types above are what users see of it. */
 export class Declaration implements Declared {
@@ -73,9 +111,54 @@ export class Declaration implements Declared {
     return this.#add(requireKind(event, "event", "on"), "on", handler);
   }
 
-  #add(contract: AnyContract, verb: "handle" | "on", handler: unknown): this {
+  handleMany(command: unknown, options: unknown, handler: unknown): this {
+    return this.#addMany(requireKind(command, "command", "handleMany"), "handleMany", options, handler);
+  }
+
+  onMany(event: unknown, options: unknown, handler: unknown): this {
+    return this.#addMany(requireKind(event, "event", "onMany"), "onMany", options, handler);
+  }
+
+  #add(contract: AnyContract, verb: Working, handler: unknown): this {
+    const call = this.#check(contract, verb, handler);
+    const handle = (payload: unknown, context: RunContext): unknown => call(payload, context);
+    this.handlers.set(contract, { contract, handler: handle });
+    return this;
+  }
+
+  #addMany(contract: AnyContract, verb: Working, options: unknown, handler: unknown): this {
+    const { size, maxWaitMs } = checkOptions(options, batchFields, `${verb}(${contract.name})`);
+    const call = this.#check(contract, verb, handler);
+    this.#refuseMany(contract, verb);
+    const many: Many = { size, maxWaitMs, handler: (messages, context) => call(messages, context) };
+    this.handlers.set(contract, { contract, handler: () => undefined, many });
+    return this;
+  }
+
+  /** What a handler of many cannot keep is refused, with the reason. */
+  #refuseMany(contract: AnyContract, verb: Working): void {
+    const facts = { name: this.name, contract: contract.name };
+    const instead = one[this.kind];
+    if (this.policy.ordering !== "none") {
+      throw new ConfigurationError(
+        "PH_OPTION_INVALID",
+        `"${this.name}" keeps order per key, and ${verb}() cannot: when one message of a batch fails, those behind it of its key have run already. Use ${instead}(), or say ordering: "none".`,
+        facts,
+      );
+    }
+    if (contract["~posthorn"].inside.result !== undefined) {
+      throw new ConfigurationError(
+        "PH_OPTION_INVALID",
+        `${contract.name} has a result, which belongs to one message, and ${verb}() takes many. Use ${instead}(), or leave the result out of the contract.`,
+        facts,
+      );
+    }
+  }
+
+  /** Whether a handler may be added; returns it. */
+  #check(contract: AnyContract, verb: Working, handler: unknown): (...given: unknown[]) => unknown {
     if (this.kind !== contract.kind) {
-      const is = this.kind === "command" ? "a queue: use handle()" : "a subscription: use on()";
+      const is = `${this.kind === "command" ? "a queue" : "a subscription"}: use ${workings[verb][this.kind]}()`;
       throw new WrongKindError("PH_WRONG_KIND", `"${this.name}" is ${is}.`, { name: this.name });
     }
     if (contract.channel !== this.channel) {
@@ -93,10 +176,11 @@ export class Declaration implements Declared {
         { name: this.name, contract: contract.name },
       );
     }
-    if (typeof handler !== "function") {
+    if (!isFunction(handler)) {
+      const place = verb === "handle" || verb === "on" ? "second" : "third";
       throw new ConfigurationError(
         "PH_OPTION_INVALID",
-        `${verb}(${contract.name}, …) takes a function as its second argument, got ${show(handler)}.`,
+        `${verb}(${contract.name}, …) takes a function as its ${place} argument, got ${show(handler)}.`,
       );
     }
     if ([...this.handlers.keys()].some(({ name, version }) => name === contract.name && version === contract.version)) {
@@ -123,10 +207,10 @@ export class Declaration implements Declared {
         { contract: contract.name },
       );
     }
-    this.handlers.set(contract, {
-      contract,
-      handler: (payload: unknown, context: RunContext) => handler(payload, context),
-    });
-    return this;
+    return handler;
   }
+}
+
+function isFunction(value: unknown): value is (...given: unknown[]) => unknown {
+  return typeof value === "function";
 }

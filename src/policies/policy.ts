@@ -196,7 +196,6 @@ export const policyFields = {
     },
   },
   priority: planned("Classes of urgency"),
-  batch: planned("Several messages for one run of the handler"),
 } as const satisfies Fields;
 
 const { results: _ofCommands, ...fieldsOfEvents } = policyFields;

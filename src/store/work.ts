@@ -290,9 +290,9 @@ export async function settle(
 }
 
 /** Writes, on disk when it returns, that runs begin; after it nobody else runs them. */
-export async function begin(executor: Executor, part: Part): Promise<void> {
+export async function begin(executor: Executor, parts: readonly Part[]): Promise<void> {
   await mapped(
-    executor.query("select posthorn.settle($1::json, $2::json, null)", [JSON.stringify([part]), JSON.stringify([])]),
+    executor.query("select posthorn.settle($1::json, $2::json, null)", [JSON.stringify(parts), JSON.stringify([])]),
   );
 }
 

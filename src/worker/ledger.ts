@@ -4,8 +4,9 @@
  * A claim is settled in numbered parts without gaps: a rescuer writes the next number, and a holder that wakes up meets it. So at
  * most one flush is on its way at any time, and it is written as a whole or not at all.
  */
+import { ClaimLostError } from "../core/errors.js";
 import { groupBy } from "../core/group.js";
-import type { Batch } from "../producer/buffer.js";
+import { type Batch, nothingSaid } from "../producer/buffer.js";
 import type { Claimed, Delivery, End, Hold, Part, StoredResult } from "../store/work.js";
 
 interface OpenClaim {
@@ -21,9 +22,9 @@ interface OpenClaim {
   skipped: string[];
 }
 
-/** What a handler said, with the delivery that it is settled with. */
+/** What a handler said, with the deliveries that it is settled with: one, or those of a batch. */
 export interface SaidBy {
-  readonly delivery: Delivery;
+  readonly deliveries: readonly Delivery[];
   readonly batch: Batch;
 }
 
@@ -87,15 +88,33 @@ export class Ledger {
     );
   }
 
+  /** The same for a batch, whose messages may be of several claims. */
+  begunTogether(deliveries: readonly Delivery[]): Part[] {
+    const claims = groupBy(deliveries, ({ hold }) => (hold.from === "log" ? hold.claim : ""));
+    return [...claims.values()].map((some) => this.begun(some)).filter((part) => part !== undefined);
+  }
+
   /** Succeeded in a claim-settling mode, with what the handler said and returned. */
   succeeded(delivery: Delivery, batch: Batch, result?: StoredResult): void {
     if (this.#isLost(delivery)) return;
-    if (batch.messages.length > 0) this.#says.push({ delivery, batch });
+    if (batch.messages.length > 0) this.#says.push({ deliveries: [delivery], batch });
     else batch.committed([]);
     const plain = delivery.hold.from === "log" && delivery.stepped === undefined ? delivery.hold : undefined;
     if (result !== undefined) this.ended({ delivery, outcome: "succeeded", next: { result }, ends: false });
     else if (plain !== undefined) this.#change(plain, (claim) => claim.succeeded.push(delivery.id));
     else this.ended({ delivery, outcome: "succeeded", next: null, ends: false });
+  }
+
+  /**
+   * Succeeded together: what their handler said goes out with all of them. Where others hold some of it already, it would go out and be said again
+   * there; then it throws, since this worker counts as dead and the rest will be rescued as well.
+   */
+  succeededTogether(deliveries: readonly Delivery[], batch: Batch): void {
+    const held = deliveries.filter((delivery) => !this.#isLost(delivery));
+    if (batch.messages.length === 0) batch.committed([]);
+    else if (held.length < deliveries.length) throw torn();
+    else this.#says.push({ deliveries, batch });
+    for (const delivery of held) this.succeeded(delivery, nothingSaid);
   }
 
   /** Nobody listens to it. */
@@ -227,6 +246,13 @@ function nextPart(claim: OpenClaim, outcome: Part["outcome"], closes: boolean, m
   return { claim: claim.claim, token, slot, part, outcome, closes, ...(whole ? {} : { messages }) };
 }
 
+function torn(): ClaimLostError {
+  return new ClaimLostError(
+    "PH_CLAIM_LOST",
+    "A part of a batch was rescued; nothing of what its handler said goes out.",
+  );
+}
+
 /** What a refused flush named as lost. */
 export interface Lost {
   readonly claims?: readonly string[];
@@ -234,14 +260,19 @@ export interface Lost {
   readonly ended?: string;
 }
 
-/** The flush without what is lost; null when nothing was taken away, so that nobody tries the same again. */
+/**
+ * The flush without what is lost; null when nothing was taken away, so that nobody tries the same again. Throws when it is a part of a batch that
+ * said something: what it said would go out, and be said again by whoever runs that part.
+ */
 export function without(flush: Flush, lost: Lost): Flush | null {
   const claims = new Set(lost.claims ?? []);
   const isLost = ({ hold, id }: Delivery): boolean =>
     hold.from === "log" ? claims.has(hold.claim) || lost.ended === id : lost.deferred === hold.deferred;
   const parts = flush.parts.filter(({ claim }) => !claims.has(claim));
   const ends = flush.ends.filter(({ delivery }) => !isLost(delivery));
-  const says = flush.says.filter(({ delivery }) => !isLost(delivery));
+  const says = flush.says.filter(({ deliveries }) => !deliveries.every(isLost));
+  // One that was taken away from `deferred` alone was cancelled or discarded: nobody runs it again.
+  if (claims.size > 0 && says.some(({ deliveries }) => deliveries.some(isLost))) throw torn();
   const same = parts.length === flush.parts.length && ends.length === flush.ends.length;
   return same ? null : { parts, ends, says };
 }

@@ -2,11 +2,10 @@
  * What order per key adds to a reader: messages of a claim wait behind those of their key, the next of a key is made due when the first has
  * ended, and a slow claim lets its lane go on without what still runs.
  */
-import type { Executor } from "../core/database.js";
-import type { CheckedPolicy } from "../policies/policy.js";
 import { type Delivery, type Hold, type Next, type Part, promote, type Spill, spill } from "../store/work.js";
 import { Keys } from "./keys.js";
 import type { Flush, Ledger } from "./ledger.js";
+import type { ReaderOptions } from "./reading.js";
 import type { Ran, Run } from "./run.js";
 import { lostIn } from "./settler.js";
 
@@ -17,10 +16,6 @@ export const claimAgainAfterMs = 10;
 
 /** What it needs of its reader. */
 export interface Ordering {
-  readonly policy: CheckedPolicy;
-  readonly session: Executor;
-  readonly worker: string;
-  readonly subscription: number;
   readonly ledger: Ledger;
   readonly runs: Iterable<Run>;
   readonly write: (flush: Flush) => Promise<void>;
@@ -35,13 +30,18 @@ export interface Ordering {
 }
 
 export class Order {
-  readonly #reader: Ordering;
+  readonly #reader: Ordering & Pick<ReaderOptions, "policy" | "session" | "worker" | "ids">;
   readonly #keys = new Keys();
   /** Keys whose first message has ended, so that the next is to be made due. */
   readonly #ended = new Set<string>();
 
-  constructor(reader: Ordering) {
-    this.#reader = reader;
+  constructor({ policy, session, worker, ids }: ReaderOptions, reader: Ordering) {
+    this.#reader = { ...reader, policy, session, worker, ids };
+  }
+
+  /** Nothing where no order is kept. */
+  static of(options: ReaderOptions, reader: Ordering): Order | undefined {
+    return options.policy.ordering === "none" ? undefined : new Order(options, reader);
   }
 
   /** Messages that are held and wait behind others of their key. */
@@ -115,8 +115,8 @@ export class Order {
     if (this.#ended.size === 0) return;
     const ended = [...this.#ended];
     this.#ended.clear();
-    const { session, subscription, due } = this.#reader;
-    if ((await promote(session, subscription, ended)) > 0) due();
+    const { session, ids, due } = this.#reader;
+    if ((await promote(session, ids.subscription, ended)) > 0) due();
   }
 
   /**
@@ -133,7 +133,12 @@ export class Order {
     const head =
       running.length + waiting.length === 0 ? undefined : ledger.spilled(claim, running.length + waiting.length);
     if (head === undefined) return write({ parts, ends: [], says: [] });
-    const what = { ...head, worker, running: running.map(({ delivery }) => delivery.id), waiting: waiting.map(idOf) };
+    const what = {
+      ...head,
+      worker: worker.id,
+      running: running.map(({ delivery }) => delivery.id),
+      waiting: waiting.map(idOf),
+    };
     const moved = this.#move(parts, what).then((holds) => {
       for (const { delivery } of running) delivery.hold = holds.get(delivery.id) ?? delivery.hold;
     });

@@ -2,26 +2,27 @@
  * Works on one queue or subscription: claims into free slots, runs handlers, settles what ended.
  *
  * Claims for the free slots; in transaction mode also a few messages ahead while runs are short. What still waits in memory after a moment is
- * handed back. The next claim is on its way while the messages of the last one run, and it carries the settlements so far: at full speed one
- * statement does both. One settling statement of a reader is under way at a time, so that the parts of a claim are written in order.
+ * handed back; only messages for a handler of many wait longer, for company. The next claim is on its way while the messages of the last one
+ * run, and it carries the settlements so far: at full speed one statement does both. One settling statement of a reader is under way at a time,
+ * so that the parts of a claim are written in order.
  */
 import { Changes } from "../core/changes.js";
 import { StoppedError } from "../core/errors.js";
 import { Loop } from "../core/loop.js";
 import { Roster } from "../core/roster.js";
 import { begin, type Delivery, type Taken, take, work } from "../store/work.js";
-import { Circuit, eventOf } from "./circuit.js";
+import { Batches } from "./batches.js";
+import { Circuit } from "./circuit.js";
 import { type Flush, Ledger } from "./ledger.js";
 import { Line } from "./line.js";
 import { isOf, Order } from "./order.js";
+import { Outcomes } from "./outcomes.js";
 import { againAfterMs, Permits } from "./permits.js";
-import { pace, type ReaderOptions } from "./reading.js";
-import { putAside, type Ran, Run, released } from "./run.js";
+import type { ReaderOptions } from "./reading.js";
+import { type Ran, Run } from "./run.js";
 import { lostIn, write } from "./settler.js";
 import type { Slots } from "./slots.js";
-import { tell, tellUnhandled } from "./tell.js";
-
-const { settleWithinMs, settleAloneMs, restMs, lingerMs, patienceMs, manySlots } = pace;
+import { lingerMs, manySlots, patienceMs, restMs, settleAloneMs, settleWithinMs } from "./times.js";
 
 export class Reader {
   readonly options: ReaderOptions;
@@ -40,6 +41,9 @@ export class Reader {
   /** Where order is kept per key. */
   readonly #order: Order | undefined;
   readonly #circuit: Circuit;
+  readonly #outcomes: Outcomes;
+  /** Where some handlers take many messages at once. */
+  readonly #batches: Batches | undefined;
   /** Messages without a handler that are being decided about. */
   #deciding = 0;
   /** There may be more in the log. */
@@ -55,27 +59,38 @@ export class Reader {
     this.options = options;
     this.#ledger = new Ledger(options.policy.idempotency === "transaction");
     this.#permits = new Permits(options.policy);
-    this.#order = options.policy.ordering === "none" ? undefined : this.#orderly();
-    this.#contracts = [...options.handlers.keys()];
-    this.#loop = new Loop({ pass: () => this.#pass(), onError: (error) => this.#break(error) });
-    this.#slots = this.#endsThemselves ? options.slots : undefined;
-    this.#unlisten = this.#slots?.onFreed(() => {
-      this.#startWaiting();
-      this.#loop.wake();
-    });
-    this.#circuit = this.#guard();
-  }
-
-  #guard(): Circuit {
     const onLook = (): void => {
       this.due(0);
       this.hint();
     };
-    return new Circuit({
-      ...this.options,
-      subscription: this.subscription,
-      onLook,
-      onBroken: (error) => this.#break(error),
+    this.#circuit = new Circuit({ ...options, subscription: this.subscription, onLook, onBroken: this.#onBroken });
+    const order = (): Order | undefined => this.#order;
+    this.#outcomes = new Outcomes(options, { ledger: this.#ledger, circuit: this.#circuit, order });
+    this.#order = Order.of(options, {
+      ledger: this.#ledger,
+      runs: this.#runs,
+      write: (flush) => this.#write(flush),
+      ready: (delivery) => this.#ready(delivery),
+      putAside: (delivery) => this.#outcomes.putAside(delivery),
+      unstarted: (claim) => this.#line.takeThose((delivery) => isOf(delivery, claim)),
+      due: () => this.due(0),
+    });
+    this.#batches = Batches.of({
+      running: options,
+      handlers: options.handlers,
+      logger: options.logger,
+      slots: this.#endsThemselves ? options.slots : undefined,
+      outcomes: this.#outcomes,
+      broken: () => this.#broken,
+      onBroken: this.#onBroken,
+      onEnded: () => this.#next(),
+    });
+    this.#contracts = [...options.handlers.keys()];
+    this.#loop = new Loop({ pass: () => this.#pass(), onError: this.#onBroken });
+    this.#slots = this.#endsThemselves ? options.slots : undefined;
+    this.#unlisten = this.#slots?.onFreed(() => {
+      this.#startWaiting();
+      this.#loop.wake();
     });
   }
 
@@ -130,12 +145,14 @@ export class Reader {
   async stop(graceMs: number): Promise<void> {
     this.#stopping = true;
     this.#handBack();
+    for (const delivery of this.#batches?.drain() ?? []) this.#release(delivery);
     this.#loop.wake();
     const until = performance.now() + graceMs;
     while (this.#busy && !this.#broken && performance.now() < until)
       await this.#changes.within(until - performance.now());
     const reason = new StoppedError("PH_STOPPED", "The worker stops; this message is handed back.");
     for (const run of this.#runs) run.release(reason);
+    this.#batches?.release(reason);
     while (this.#busy && !this.#broken) await this.#changes.within(1_000);
     await this.#end();
     if (!this.#broken) await this.#write(this.#ledger.drain());
@@ -148,6 +165,7 @@ export class Reader {
     this.#broken = true;
     this.#line.take(this.#line.length);
     for (const run of this.#runs) run.abort(reason);
+    this.#batches?.abort(reason);
     void this.#circuit.stop();
     this.#changes.notify();
     await this.#end();
@@ -164,12 +182,13 @@ export class Reader {
   }
 
   get #busy(): boolean {
-    return this.#runs.size > 0 || this.#line.length > 0 || this.#deciding > 0 || this.#claiming !== undefined;
+    const runs = this.#runs.size > 0 || this.#batches?.idle === false;
+    return runs || this.#line.length > 0 || this.#deciding > 0 || this.#claiming !== undefined;
   }
 
   /** Slots of this reader alone. */
   get #own(): number {
-    const behind = this.#order?.behind ?? 0;
+    const behind = (this.#order?.behind ?? 0) + (this.#batches?.running ?? 0);
     return this.options.policy.concurrency - this.#runs.size - this.#deciding - this.#reserved - behind;
   }
 
@@ -179,8 +198,9 @@ export class Reader {
     return Math.min(concurrency, this.#slots?.size ?? concurrency);
   }
 
+  /** Without those that batches are about to take. */
   get #free(): number {
-    return Math.min(this.#own, this.#slots?.free ?? this.#own);
+    return Math.min(this.#own, this.#slots?.free ?? this.#own) - (this.#batches?.due ?? 0);
   }
 
   get #isDue(): boolean {
@@ -190,11 +210,11 @@ export class Reader {
   async #pass(): Promise<number> {
     if (this.#broken) return restMs;
     const { arrived, slots } = await this.#arrived();
-    const once = this.options.policy.idempotency === "at-most-once";
-    if (once) await this.#begin(arrived);
+    if (this.#once) await this.#begin(arrived.filter((delivery) => this.#batches?.takes(delivery) !== true));
     // The next claim goes out before these run, so that the server works while we do.
     else if (!this.#ledger.urgent && this.#order === undefined) this.#claim(arrived.length, slots);
     this.#start(arrived, slots);
+    if (this.#once) await this.#beginBatches();
     if (this.#claiming !== undefined) return 0;
     if (this.#patienceMs <= 0) {
       this.#slots?.stalled();
@@ -205,6 +225,7 @@ export class Reader {
     if (this.#isDue && this.#free > 0 && !this.#stopping && this.#mayAsk) {
       const taken = await this.#take();
       this.#start(taken, taken.length);
+      if (this.#once) await this.#beginBatches();
     }
     this.#claim(0, 0);
     return this.#claiming === undefined ? this.#rest() : 0;
@@ -212,11 +233,14 @@ export class Reader {
 
   /** How many messages may wait for a slot here. Retries that are due get the next slots that become free; a permit is for one that begins. */
   get #ahead(): number {
-    return this.#isDue || this.#permits.limited ? 0 : (this.#slots?.ahead(this.#atOnce) ?? 0);
+    // What waits here would run although a circuit has opened.
+    const none = this.#permits.limited || this.#batches?.all || this.options.policy.circuitBreaker !== undefined;
+    return this.#isDue || none ? 0 : (this.#slots?.ahead(this.#atOnce) ?? 0);
   }
 
   /** How long to wait for more room: while others run, a claim for a few messages costs as much as one for many. */
   #lingerMs(room: number): number {
+    if (this.#batches !== undefined && this.#batches.restMs > 0) return this.#batches.restMs;
     const plenty = Math.max(this.#atOnce, this.#ahead) / 2;
     if (this.#runs.size === 0 || room >= plenty) return 0;
     if (this.#line.length > 0) return restMs;
@@ -249,13 +273,16 @@ export class Reader {
     const { concurrency } = this.options.policy;
     const most = concurrency > manySlots && this.#order === undefined ? Math.ceil(concurrency / 2) : concurrency;
     const own = this.#own;
-    const free = Math.min(own, (this.#slots?.free ?? own) + slots) - starting - this.#line.length;
-    const limit = Math.min(free, most) + this.#ahead;
+    const open = Math.min(own, (this.#slots?.free ?? own) + slots) - (this.#batches?.due ?? 0) - this.#line.length;
+    const free = open - starting;
+    const single = Math.min(free, most) + this.#ahead;
+    const limit = this.#batches?.limit(single, open, starting) ?? single;
     if (!this.#hot || this.#stopping || limit <= 0 || !this.#mayAsk || this.#lingerMs(limit) > 0) return;
     if (this.#order?.mustWait(limit, this.#atOnce) || (this.#permits.yields && this.#isDue)) return;
     this.#hot = false;
     this.#freedAt = undefined;
-    this.#reserved = Math.min(limit, Math.max(0, free));
+    // Messages that are gathered have no slots of their own.
+    this.#reserved = this.#batches?.all ? 0 : Math.min(limit, Math.max(0, free));
     this.#slots?.take(this.#reserved);
     this.#claiming = this.#work(limit);
     // It is awaited in the next pass; until then a rejection must not count as unhandled.
@@ -279,6 +306,7 @@ export class Reader {
       if (claimed.again || deliveries.length === limit) this.#hot = true;
       else if (deliveries.length > 0 && !limited) this.options.onDry();
       this.#ledger.opened(deliveries, claimed);
+      this.#batches?.claimed(deliveries.length, limit);
       return deliveries;
     } catch (error) {
       if (lostIn(error) === null) throw error;
@@ -319,8 +347,20 @@ export class Reader {
 
   /** At most once: that runs may have begun is on disk before they do. Should that fail, none does. */
   async #begin(deliveries: readonly Delivery[]): Promise<void> {
-    const part = this.#stopping ? undefined : this.#ledger.begun(deliveries);
-    if (part !== undefined) await begin(this.options.session, part);
+    const parts = this.#stopping ? [] : this.#ledger.begunTogether(deliveries);
+    if (parts.length > 0) await begin(this.options.session, parts);
+  }
+
+  /** The same for batches that are due. */
+  async #beginBatches(): Promise<void> {
+    const batches = this.#batches;
+    if (batches === undefined || this.#stopping || this.#broken) return;
+    const due = batches.take(this.#own);
+    await this.#begin(due.flatMap(({ deliveries }) => deliveries));
+    for (const batch of due) {
+      if (!this.#stopping && !this.#broken) batches.run(batch);
+      else for (const delivery of batches.giveUp(batch)) this.#release(delivery);
+    }
   }
 
   /** Starts them as far as there are slots; `slots` are kept for them already. */
@@ -336,35 +376,18 @@ export class Reader {
     if (this.#broken) return;
     if (this.#stopping) this.#release(delivery);
     else if (handled === undefined) void this.#decide(delivery);
+    else if (handled.many !== undefined) this.#batches?.add(delivery);
     else this.#line.add(handled, delivery);
   }
 
   /** Hands back what was not begun, and what waits behind it. */
   #release(delivery: Delivery): void {
-    this.#circuit.ended(delivery);
-    this.#ledger.ended(released(delivery, this.#endsThemselves));
-    this.#order?.after(delivery, false);
-  }
-
-  #orderly(): Order {
-    const { policy, session, worker } = this.options;
-    return new Order({
-      policy,
-      session,
-      worker: worker.id,
-      subscription: this.subscription,
-      ledger: this.#ledger,
-      runs: this.#runs,
-      write: (flush) => this.#write(flush),
-      ready: (delivery) => this.#ready(delivery),
-      putAside: (delivery) => this.#ledger.ended(putAside(delivery, this.#endsThemselves)),
-      unstarted: (claim) => this.#line.takeThose((delivery) => isOf(delivery, claim)),
-      due: () => this.due(0),
-    });
+    if (!this.#broken) this.#outcomes.release(delivery);
   }
 
   #startWaiting(): void {
     if (this.#broken) return;
+    if (!this.#once && !this.#stopping) this.#batches?.start(this.#own);
     const count = Math.max(0, Math.min(this.#line.length, this.#free));
     for (const { handled, delivery } of this.#line.take(count)) this.#run(new Run(this.options, handled, delivery));
   }
@@ -375,6 +398,11 @@ export class Reader {
     return forMs === undefined ? restMs : patienceMs - forMs;
   }
 
+  /** Until a batch may go; now where one has come due since the pass looked. */
+  get #batchMs(): number {
+    return this.#stopping ? restMs : (this.#batches?.goesInMs(this.#own) ?? restMs);
+  }
+
   /** What waits here for a slot is for others. */
   #handBack(): void {
     for (const { delivery } of this.#line.take(this.#line.length)) this.#release(delivery);
@@ -382,6 +410,10 @@ export class Reader {
 
   get #endsThemselves(): boolean {
     return this.options.policy.idempotency === "transaction";
+  }
+
+  get #once(): boolean {
+    return this.options.policy.idempotency === "at-most-once";
   }
 
   #run(run: Run): void {
@@ -399,61 +431,34 @@ export class Reader {
     this.#runs.remove(at, run);
     if (run.told) this.options.progress.ended(run.delivery);
     if (this.options.policy.fleetConcurrency !== undefined) this.#permits.freed();
-    if (!this.#broken) {
-      this.#ran(run.delivery, ran);
-      this.#order?.ran(run.delivery, ran);
-    }
-    this.options.asking.settlements.near(run.delivery, ran.kind === "committed");
+    if (!this.#broken) this.#outcomes.ran(run.delivery, ran);
+    this.#outcomes.near(run.delivery, ran.kind);
+    this.#next();
+  }
+
+  /** A slot is free: for whoever waits. */
+  #next(): void {
     if (this.#slots === undefined) this.#startWaiting();
     else this.#slots.give(1);
     this.#changes.notify();
     this.#loop.wake();
   }
 
-  #ran(delivery: Delivery, ran: Ran): void {
-    if (this.options.policy.circuitBreaker !== undefined || delivery.probe !== undefined) {
-      this.#circuit.ended(delivery, eventOf(ran));
-    }
-    switch (ran.kind) {
-      case "succeeded":
-        this.#ledger.succeeded(delivery, ran.batch, ran.result);
-        return;
-      case "committed":
-        this.#ledger.endedElsewhere(delivery);
-        this.options.onSaid(ran.channels);
-        return;
-      case "lost":
-        this.#ledger.endedElsewhere(delivery);
-        return;
-      case "ended":
-        this.#ledger.ended(ran.end);
-        tell(this.options, ran);
-    }
-  }
-
   /** Somebody asked to cancel a message; its run may be here. */
   cancel(message: string): void {
-    for (const run of this.#runs) {
-      if (run.delivery.id === message) run.cancel();
-    }
+    for (const run of this.#runs) if (run.delivery.id === message) run.cancel();
+    // Handed back with the request, it ends as cancelled.
+    for (const delivery of this.#batches?.cancel(message) ?? []) this.#release(delivery);
+    this.#loop.wake();
   }
 
-  /** No handler here. A command is handed back for a worker that has one; an event that no live worker listens to is skipped. */
+  /** No handler here. */
   async #decide(delivery: Delivery): Promise<void> {
     this.#deciding += 1;
     try {
-      const skip = this.options.kind === "event" && !(await this.options.attended(delivery.contract));
-      if (this.#broken) return;
-      if (skip) {
-        this.#circuit.ended(delivery);
-        this.#ledger.skipped(delivery);
-        this.#order?.after(delivery, true);
-      } else {
-        tellUnhandled(this.options, delivery);
-        this.#release(delivery);
-      }
+      await this.#outcomes.unhandled(delivery, () => this.#broken);
     } catch (error) {
-      this.#break(error);
+      this.#onBroken(error);
     } finally {
       this.#deciding -= 1;
       this.#changes.notify();
@@ -466,10 +471,10 @@ export class Reader {
     const { waitingMs } = this.#ledger;
     if (waitingMs !== undefined) {
       const left = (this.#runs.size > 0 ? settleWithinMs : settleAloneMs) - waitingMs;
-      if (left > 0 && !this.#stopping) return left;
+      if (left > 0 && !this.#stopping) return Math.min(left, this.#batchMs);
       await this.#write(this.#ledger.drain());
     }
-    const order = this.#order?.restMs(this.#hot) ?? restMs;
+    const order = Math.min(this.#order?.restMs(this.#hot) ?? restMs, this.#batchMs);
     if (this.#free <= 0 || this.#stopping || this.blocked) return Math.max(0, Math.min(this.#patienceMs, order));
     const linger = this.#hot ? this.#lingerMs(this.#free) : restMs;
     const due = this.#dueAt === undefined ? restMs : this.#dueAt - performance.now();
@@ -487,9 +492,9 @@ export class Reader {
     }
   }
 
-  #break(error: unknown): void {
+  readonly #onBroken = (error: unknown): void => {
     if (this.#broken) return;
     this.#broken = true;
     this.options.onBroken(error);
-  }
+  };
 }

@@ -23,19 +23,3 @@ export interface ReaderOptions extends Running {
   /** The reader cannot go on: the connection is gone, or this worker counts as dead. */
   readonly onBroken: (error: unknown) => void;
 }
-
-/** How a reader paces itself. */
-export const pace = {
-  /** How long a settlement waits for company while others run. */
-  settleWithinMs: 20,
-  /** And when nothing runs: where messages come one by one, the next claim carries it. */
-  settleAloneMs: 10,
-  /** The longest rest of the loop; it is woken for everything that matters. */
-  restMs: 60_000,
-  /** How long a few free slots wait for company. */
-  lingerMs: 3,
-  /** The longest that a message waits here for a slot; then whoever has one may take it. */
-  patienceMs: 500,
-  /** With fewer slots than this, the time of a claim is mostly its round trip, and taking as many as possible pays. */
-  manySlots: 100,
-} as const;

@@ -25,6 +25,7 @@ import type { CircuitEvent } from "../store/circuit.js";
 import { type Place, publicId } from "../store/publish.js";
 import { endWithResultAndCommit } from "../store/results.js";
 import { type Delivery, type End, endAndCommit, type Next, type StoredResult } from "../store/work.js";
+import type { Many } from "./batch-context.js";
 import { type Behind, RunContext } from "./context.js";
 import type { Deadlines, Overdue } from "./deadlines.js";
 import { afterFailure, afterUnknown, entryOf, type Failure, failureOf, type WorkerIdentity } from "./failure.js";
@@ -35,6 +36,8 @@ import { decide, withoutBreaker } from "./verdict.js";
 export interface Handled {
   readonly contract: AnyContract;
   readonly handler: (payload: unknown, context: RunContext) => unknown;
+  /** It takes many messages at once; then `handler` is not called. */
+  readonly many?: Many;
 }
 
 /** What runs of one reader share. */
@@ -77,6 +80,11 @@ const succeeded: Ran = { kind: "succeeded", batch: nothingSaid };
 const graceMs = 5_000;
 /** The server counts in 32 bits. */
 const longestIdleMs = 2_147_483_647;
+
+/** How long a handler's transaction may be silent. */
+export function longestSilenceMs({ visibilityTimeoutMs }: CheckedPolicy): number {
+  return Math.min(visibilityTimeoutMs + graceMs, longestIdleMs);
+}
 
 /** One run. `abort` ends it from outside: its signal fires, and its slot is free at once. */
 export class Run implements Behind, Overdue, Stepping {
@@ -185,8 +193,7 @@ export class Run implements Behind, Overdue, Stepping {
 
   /** Effects, outgoing messages and the end commit together, or not at all. */
   async #inTransaction(payload: unknown): Promise<Ran> {
-    const { visibilityTimeoutMs } = this.#running.policy;
-    const open = await this.#running.database.begin({ idleMs: Math.min(visibilityTimeoutMs + graceMs, longestIdleMs) });
+    const open = await this.#running.database.begin({ idleMs: longestSilenceMs(this.#running.policy) });
     try {
       open.onSavepoints({ mark: () => this.#buffer?.mark() ?? 0, backTo: (mark) => this.#buffer?.backTo(mark) });
       const context = Object.defineProperty(new RunContext(this), "tx", { value: open.native, enumerable: true });
@@ -284,6 +291,18 @@ export class Run implements Behind, Overdue, Stepping {
       "PH_STEP_AFTER_END",
       `step() was called after the handler of ${this.#handled.contract.name} had ended; nothing was done. Await whatever calls it inside.`,
     );
+  }
+
+  /** Of a message of a batch, whose handler is called for several. */
+  context(): RunContext {
+    return new RunContext(this);
+  }
+
+  /** The same: what follows from an error. `blamed`: the handler's; `cut`: while its connection was lost. */
+  failed(error: unknown, blamed: boolean, cut: boolean): Ran {
+    this.#blamed = blamed;
+    this.#cut = cut;
+    return this.#failed(error);
   }
 
   /** Of a handler in transaction mode that holds the only connection, nothing could be written before it ends. */

@@ -13,7 +13,8 @@ interface Telling {
   readonly handlers: ReadonlyMap<number, Handled>;
 }
 
-export function tell({ name, logger, handlers }: Telling, ended: Ended): void {
+/** `quiet`: that it is tried again was told already, with others. */
+export function tell({ name, logger, handlers }: Telling, ended: Ended, quiet = false): void {
   const { end, error: thrown, note, cancelled } = ended;
   const { delivery, outcome, next } = end;
   const what = `${handlers.get(delivery.contract)?.contract.name ?? "a message"} in "${name}"`;
@@ -27,13 +28,14 @@ export function tell({ name, logger, handlers }: Telling, ended: Ended): void {
   }
   if (next === null || "invalid" in next || outcome === "released") return;
   if (outcome === "postponed") {
-    if ("defer" in next) logger.info(`${what} is put off by its handler for ${next.defer.delayMs} ms: ${note}`, facts);
+    if ("defer" in next && !quiet)
+      logger.info(`${what} is put off by its handler for ${next.defer.delayMs} ms: ${note}`, facts);
     return;
   }
   const error = failureOf(thrown);
   const why = error.message.slice(0, 200);
   if ("dead" in next) logger.error(`${what} ${next.dead.reason} and is a dead letter now: ${why}`, { ...facts, error });
-  if ("defer" in next) {
+  if ("defer" in next && !quiet) {
     logger.warn(`${what} failed and is tried again in ${next.defer.delayMs} ms: ${why}`, { ...facts, error });
     if (note !== undefined) logger.warn(`${what}: ${note}`, facts);
   }

@@ -9,6 +9,7 @@ import { type Field, type Fields, typeInWords } from "../../src/core/options.js"
 import { states } from "../../src/core/states.js";
 import { durationInWords } from "../../src/core/words.js";
 import { instanceFields, startFields, stopFields } from "../../src/instance/options.js";
+import { batchFields } from "../../src/policies/batch.js";
 import { policyFields, subscriptionFields } from "../../src/policies/policy.js";
 import { retryFields } from "../../src/policies/retry-fields.js";
 import { askFields } from "../../src/producer/ask.js";
@@ -36,6 +37,11 @@ export const optionTables: readonly OptionTable[] = [
   // `retry.none` is a constant and takes no options.
   { source: "retryFields", title: "`retry.exponential({ … })`", fields: retryFields.exponential },
   { source: "retryFields", title: "`retry.fixed({ … })`", fields: retryFields.fixed },
+  {
+    source: "batchFields",
+    title: "`queue.handleMany(command, { … }, handler)` and `subscription.onMany(event, { … }, handler)`",
+    fields: batchFields,
+  },
   { source: "retryFields", title: "`retry.delays([…])`", fields: retryFields.delays },
   { source: "retryFields", title: "`retry.custom({ … })`", fields: retryFields.custom },
   { source: "sayFields", title: "`send(command, payload, { … })`", fields: sayFields.send },

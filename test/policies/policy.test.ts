@@ -61,7 +61,7 @@ describe("checkPolicy", () => {
     expect(error.facts).toEqual({ path: "email.alerts", missing: [alert] });
   });
 
-  it.each(["priority", "batch"])("refuses %s by name as not built", (name) => {
+  it.each(["priority"])("refuses %s by name as not built", (name) => {
     const error = refuse({ [name]: {} });
     expect([error.code, error.facts.path]).toEqual(["PH_NOT_BUILT", `email.${name}`]);
   });

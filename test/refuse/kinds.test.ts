@@ -21,12 +21,15 @@ const own = {
   ask: "query",
   handle: "command",
   on: "event",
+  handleMany: "command",
+  onMany: "event",
   answer: "query",
 } as const;
 const uses: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   say: { query: "ask", command: "send", event: "publish" },
   sayMany: { query: "ask", command: "sendMany", event: "publishMany" },
   work: { query: "answer", command: "handle", event: "on" },
+  workMany: { query: "answer", command: "handleMany", event: "onMany" },
 };
 const rowOf = (verb: string) => Object.values(uses).find((row) => Object.values(row).includes(verb)) ?? {};
 
@@ -40,6 +43,7 @@ beforeAll(async () => {
   const queue = post.queue("work", decisions);
   const reader = post.subscription("reader", { topic: "facts", ...decisions });
   const handler = () => undefined;
+  const batch = { size: 10, maxWaitMs: 0 };
   const buffered = (say: "send" | "publish") => (contract: never) =>
     post.transaction(
       async (context) => void (context[say] as (contract: never, payload: never) => unknown)(contract, {} as never),
@@ -56,6 +60,8 @@ beforeAll(async () => {
     ask: (contract) => post.ask(contract, {} as never),
     handle: (contract) => queue.handle(contract, handler as never),
     on: (contract) => reader.on(contract, handler),
+    handleMany: (contract) => queue.handleMany(contract as never, batch, handler),
+    onMany: (contract) => reader.onMany(contract, batch, handler),
     answer: (contract) => post.answer(contract, handler as never),
     "send of a transaction": buffered("send"),
     "publish of a transaction": buffered("publish"),

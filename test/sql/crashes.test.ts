@@ -224,7 +224,7 @@ test("at most once: that a run begins, and the claim before it, are on disk befo
   const worker = await makeWorker(engine, [reader]);
   await say(engine.db, reader, [1, 2]);
   const deliveries = await claim(engine.db, reader, worker);
-  await begin(engine.db, part(deliveries.slice(0, 1), 1, "begun", false));
+  await begin(engine.db, [part(deliveries.slice(0, 1), 1, "begun", false)]);
   // The server is gone before anything else could have pushed them there.
   await server.kill();
   await server.start();

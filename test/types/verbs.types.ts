@@ -5,6 +5,7 @@
 import type { PGlite, Transaction } from "@electric-sql/pglite";
 import type { Pool, PoolClient } from "pg";
 import {
+  type Batched,
   command,
   event,
   policies,
@@ -226,3 +227,39 @@ posthorn({ service: "shop", database: Promise.resolve(pglite) });
 posthorn({ service: "shop", database: process.env.DATABASE_URL });
 // @ts-expect-error there is no such option
 posthorn({ service: "shop", database: pool, migrations: "auto" });
+
+// ---- handlers of many ------------------------------------------------------------
+const batch = { size: 100, maxWaitMs: 1_000 };
+onPool
+  .queue("accounts", policies.rollUp)
+  .handleMany(CloseAccount, batch, async (messages, { tx, signal, send, publish }) => {
+    same<typeof messages, readonly Batched<{ id: string }>[]>();
+    same<typeof tx, PoolClient>();
+    same<typeof signal, AbortSignal>();
+    publish(OrderPlaced, { orderId: "1" });
+    same<ReturnType<typeof send<typeof CloseAccount>>, Receipt>();
+    for (const { payload, message, attempt, idempotencyKey, fail } of messages) {
+      same<typeof payload.id, string>();
+      same<typeof message.headers.a, string | undefined>();
+      same<typeof attempt, number>();
+      if (idempotencyKey("close") === message.id) fail(new Error("closed already"));
+    }
+  });
+const many = onPglite
+  .subscription("confirmations", { topic: "orders", ...policies.notify })
+  .onMany(OrderPlaced, batch, (messages) => {
+    for (const { payload } of messages) same<typeof payload, { orderId: string }>();
+  });
+same<typeof many.topic, "orders">();
+// @ts-expect-error tx exists in transaction mode only
+onPool.queue("accounts", policies.email).handleMany(CloseAccount, batch, (_messages, { tx }) => void tx);
+// @ts-expect-error a result belongs to one message
+onPool.queue("email", policies.email).handleMany(SendEmail, batch, () => undefined);
+// @ts-expect-error a handler of many returns nothing
+onPool.queue("accounts", policies.email).handleMany(CloseAccount, batch, () => [1]);
+// @ts-expect-error the size is missing
+onPool.queue("accounts", policies.email).handleMany(CloseAccount, { maxWaitMs: 0 }, () => undefined);
+// @ts-expect-error not a command of this queue
+onPool.queue("email", policies.email).handleMany(CloseAccount, batch, () => undefined);
+// @ts-expect-error an event has no handleMany
+onPool.queue("email", policies.email).handleMany(OrderPlaced, batch, () => undefined);

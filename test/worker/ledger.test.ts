@@ -180,3 +180,61 @@ test("messages of a claim that was lost end in nothing", () => {
   expect(ledger.drain()).toEqual({ parts: [], ends: [], says: [] });
   expect([dropped, ledger.idle]).toEqual([[], true]);
 });
+
+const said: Batch = {
+  messages: [{ contract: 1, channel: 1, key: null, json: "{}", headers: null }],
+  channels: new Set([1]),
+  commands: new Map(),
+  committed: () => undefined,
+};
+
+test("what a batch said goes out with all of its messages, whatever claims they are of, and a part of it that was rescued stops everything", () => {
+  const ledger = new Ledger(false);
+  const first = claimed("1", ["10", "11"]);
+  const second = claimed("2", ["20"]);
+  ledger.opened(first);
+  ledger.opened(second);
+  ledger.succeededTogether([...first, ...second], said);
+  const flush = ledger.drain();
+  expect(flush.parts.map(({ claim, closes }) => [claim, closes])).toEqual([
+    ["1", true],
+    ["2", true],
+  ]);
+  expect(flush.says).toHaveLength(1);
+  expect(without(flush, { claims: ["1", "2"] })).toEqual({ parts: [], ends: [], says: [] });
+  expect(() => without(flush, { claims: ["1"] })).toThrow(/A part of a batch was rescued/);
+});
+
+test("a batch that said something ends in nothing when a part of its messages is held by others already", () => {
+  const ledger = new Ledger(false);
+  const first = claimed("1", ["10"]);
+  const second = claimed("2", ["20"]);
+  ledger.opened(first);
+  ledger.opened(second);
+  ledger.lost(["1"]);
+  expect(() => ledger.succeededTogether([...first, ...second], said)).toThrow(/A part of a batch was rescued/);
+  expect(ledger.drain()).toEqual({ parts: [], ends: [], says: [] });
+});
+
+test("what a batch said goes out without a message of it that was taken away for good", () => {
+  const ledger = new Ledger(false);
+  const first = claimed("1", ["10"]);
+  ledger.opened(first);
+  ledger.succeededTogether([...first, taken("5", "50")], said);
+  const left = without(ledger.drain(), { deferred: "5" });
+  expect(left?.ends).toEqual([]);
+  expect(left?.says).toHaveLength(1);
+  expect(left?.parts).toHaveLength(1);
+});
+
+test("runs of a batch begin with one part for each of their claims", () => {
+  const ledger = new Ledger(false);
+  const first = claimed("1", ["10", "11"]);
+  const second = claimed("2", ["20"]);
+  ledger.opened(first);
+  ledger.opened(second);
+  expect(ledger.begunTogether([...first.slice(1), ...second, taken("5", "50")])).toMatchObject([
+    { claim: "1", part: 1, outcome: "begun", messages: ["11"] },
+    { claim: "2", part: 1, outcome: "begun" },
+  ]);
+});
