@@ -95,6 +95,9 @@ begin
   if v_row.id is null then
     perform posthorn.raise_lost(json_build_object('deferred', p_deferred::text));
   end if;
+  if v_row.once_more then
+    perform posthorn.let_go(v_row.id);
+  end if;
   -- The fence was the row; the ending is for the history, and lies where the log is open now.
   perform posthorn.end_of((select slot from posthorn.ring), v_row.subscription, v_row.message, v_row.delivery, p_outcome, null, v_row.worker);
   return v_row;
@@ -150,13 +153,22 @@ begin
 end $$;
 
 -- work(subscription, lane, worker, limit, parts): settles what succeeded and claims the next, in one transaction. Claims of an
--- at-most-once subscription are on disk when it returns. Raises what own_transaction, conclude and claim raise.
+-- at-most-once subscription are on disk when it returns. Where a queue has lanes for priorities, the most urgent one is claimed from.
+-- Raises what own_transaction, conclude and claim raise.
 create or replace function posthorn.work(p_subscription int, p_lane int, p_worker bigint, p_limit int, p_parts json) returns text
 language plpgsql as $$
+declare
+  v_once boolean;
+  v_classes boolean;
 begin
-  perform posthorn.own_transaction((select idempotency = 'at-most-once' from posthorn.subscription where id = p_subscription));
+  select s.idempotency = 'at-most-once', exists (select from posthorn.lane l where l.subscription = s.id and l.lane > 1024) into v_once, v_classes
+    from posthorn.subscription s where s.id = p_subscription;
+  perform posthorn.own_transaction(v_once);
   if p_parts is not null then
     perform posthorn.conclude(p_parts);
+  end if;
+  if v_classes then
+    return posthorn.claim_by_priority(p_subscription, p_worker, p_limit);
   end if;
   return posthorn.claim(p_subscription, p_lane, p_worker, p_limit);
 end $$;
@@ -222,6 +234,9 @@ begin
   v_row.headers := v_message.headers;
   v_row.published_at := v_message.published_at;
   v_row.history := '[]';
+  v_row.expires_at := v_message.expires_at;
+  v_row.priority := posthorn.priority_of(p_lane);
+  v_row.once_more := false;
   return v_row;
 end $$;
 
@@ -240,12 +255,16 @@ declare
   v_defer json := p_next -> 'defer';
   v_dead json := p_next -> 'dead';
 begin
+  if p_row.once_more and p_row.id is not null then
+    perform posthorn.let_go(p_row.id);
+  end if;
   if v_defer is not null then
     insert into posthorn.deferred (subscription, due_at, delivery, attempts, crashes, reason, message, nonce, channel, lane, contract, key, payload,
-        headers, published_at, history)
-      values (p_row.subscription, clock_timestamp() + (v_defer ->> 'delayMs')::float8 * interval '1 ms', p_row.delivery + 1,
+        headers, published_at, history, expires_at, priority, once_more)
+      values (p_row.subscription, least(clock_timestamp() + (v_defer ->> 'delayMs')::float8 * interval '1 ms', p_row.expires_at), p_row.delivery + 1,
         (v_defer ->> 'attempts')::int, (v_defer ->> 'crashes')::int, p_outcome, p_row.message, p_row.nonce, p_row.channel, p_row.lane,
-        p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history)
+        p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history, p_row.expires_at, coalesce(p_row.priority, 0),
+        coalesce(p_row.once_more, false))
       on conflict (subscription, message) do update set due_at = excluded.due_at, delivery = excluded.delivery, attempts = excluded.attempts,
         crashes = excluded.crashes, reason = excluded.reason, history = excluded.history, token = null, worker = null, taken_at = null;
   elsif v_dead is not null then

@@ -133,7 +133,8 @@ begin
   if v_new then
     perform posthorn.new_lanes(v_row.id, (select lanes from posthorn.channel where id = v_channel), false);
   end if;
-  update posthorn.subscription set idempotency = p_idempotency, policy = p_policy, service = p_service, declared_at = clock_timestamp()
+  update posthorn.subscription set idempotency = p_idempotency, policy = p_policy, service = p_service, declared_at = clock_timestamp(),
+      redelivery_ms = posthorn.longest_redelivery(p_policy)
     where id = v_row.id;
   return json_build_object('subscription', v_row.id, 'channel', v_channel);
 end $$;

@@ -23,9 +23,10 @@ end $$;
 create or replace function posthorn.waiting_status(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json
 language sql stable as $$
   select json_build_object('subscription', p_subscription.name, 'state', w.state, 'delivery', w.delivery, 'attempts', w.attempts,
-      'crashes', w.crashes, 'dueAt', w.due_at, 'reason', w.reason, 'history', w.history)
+      'crashes', w.crashes, 'dueAt', nullif(w.due_at, 'infinity'), 'reason', w.reason, 'history', w.history)
   from (
-    select case when token is not null then 'running' when reason = 'released' then 'queued' else 'retrying' end as state,
+    select case when token is not null then 'running' when reason::text = 'scheduled' then 'scheduled' when reason = 'released' then 'queued'
+          else 'retrying' end as state,
         delivery, attempts, crashes, due_at, reason::text, history
       from posthorn.deferred where subscription = p_subscription.id and message = p_id and nonce = p_nonce
     union all

@@ -16,7 +16,8 @@ $$;
 
 -- take_letters(filter, limit): removes entries from a list and returns them as deliveries that can wait. Of several sessions that want an entry
 -- one gets it; those that others are taking are passed over. The filter is JSON { list, message?, subscription?, contract?, upto? }: a public id,
--- names, and the highest id in the list, so that what dies again meanwhile is not taken again. Order: by id in the list, which is in `id`.
+-- names, and the highest id in the list, so that what dies again meanwhile is not taken again. Order: by id in the list, which is in `id`. Who orders
+-- that it runs again means it to run: it has no expiry any more.
 create or replace function posthorn.take_letters(p_filter json, p_limit int) returns setof posthorn.deferred
 language plpgsql as $$
 begin
@@ -26,7 +27,8 @@ begin
     )
     delete from posthorn.%1$I l using picked where l.id = picked.id
       returning l.id, l.subscription, null::timestamptz, l.delivery, %2$s, %3$s, 'released'::posthorn.outcome, null::bigint, null::bigint,
-        null::timestamptz, l.message, l.nonce, l.channel, l.lane, l.contract, l.key, l.payload, l.headers, l.published_at, l.history $sql$,
+        null::timestamptz, l.message, l.nonce, l.channel, l.lane, l.contract, l.key, l.payload, l.headers, l.published_at, l.history,
+        null::timestamptz, posthorn.priority_of(l.lane), false, null::bigint $sql$,
     case p_filter ->> 'list' when 'invalid' then 'invalid' else 'dead_letter' end,
     case p_filter ->> 'list' when 'invalid' then '0' else 'l.attempts' end,
     case p_filter ->> 'list' when 'invalid' then '0' else 'l.crashes' end,

@@ -7,6 +7,8 @@ import { toJson } from "../core/json.js";
 import { limits } from "../core/limits.js";
 import { checkOptions, type Fields } from "../core/options.js";
 import { isPlain, quote, show } from "../core/show.js";
+import type { Extras } from "../store/publish.js";
+import { encodeExtras, extraFields } from "./extras.js";
 
 /** A checked message that does not know its contract's ids yet. */
 export interface Said {
@@ -14,6 +16,8 @@ export interface Said {
   readonly json: string;
   readonly key: string | null;
   readonly headers: string | null;
+  /** What was said beside the payload; undefined for most. */
+  readonly extras: Extras | undefined;
 }
 
 const headersField = {
@@ -22,18 +26,10 @@ const headersField = {
   words: "an object of strings",
   check: checkHeaders,
 } as const;
-const planned = (doc: string) => ({ type: "planned", doc }) as const;
 
 /** The options of `send` and `publish`, as data. */
 export const sayFields = {
-  send: {
-    headers: headersField,
-    delayMs: planned("Begin no earlier than after this time"),
-    runAt: planned("Begin no earlier than at this time"),
-    priority: planned("The class of urgency"),
-    dedupe: planned("Recognise the same request by a key"),
-    expiresInMs: planned("Do not begin after this time"),
-  },
+  send: { headers: headersField, ...extraFields },
   publish: { headers: headersField },
 } as const satisfies Record<string, Fields>;
 
@@ -46,21 +42,36 @@ export function say(
   options: unknown,
 ): Said | Promise<Said> {
   const checked = requireKind(contract, kind, verb);
-  const headers = encodeHeaders(kind, verb, options);
+  const beside = options === undefined ? nothing : encodeOptions(kind, verb, checked, payload, options);
   const prepared = prepare(checked, payload);
   return prepared instanceof Promise
-    ? prepared.then((late) => asSaid(checked, late, headers))
-    : asSaid(checked, prepared, headers);
+    ? prepared.then((late) => asSaid(checked, late, beside))
+    : asSaid(checked, prepared, beside);
 }
 
-function asSaid(contract: AnyContract, { json, key }: Prepared, headers: string | null): Said {
-  return { contract, json, key, headers };
+type Beside = Pick<Said, "headers" | "extras">;
+const nothing: Beside = { headers: null, extras: undefined };
+
+function asSaid(contract: AnyContract, { json, key }: Prepared, { headers, extras }: Beside): Said {
+  return { contract, json, key, headers, extras };
 }
 
-function encodeHeaders(kind: "command" | "event", verb: Verb, options: unknown): string | null {
-  if (options === undefined) return null;
-  const fields = kind === "command" ? sayFields.send : sayFields.publish;
-  const { headers } = checkOptions(options, fields, `${verb}()`);
+function encodeOptions(
+  kind: "command" | "event",
+  verb: Verb,
+  { name }: AnyContract,
+  payload: unknown,
+  options: unknown,
+): Beside {
+  const path = `${verb}()`;
+  if (kind === "event") {
+    return { headers: encodeHeaders(checkOptions(options, sayFields.publish, path).headers), extras: undefined };
+  }
+  const { headers, ...extras } = checkOptions(options, sayFields.send, path);
+  return { headers: encodeHeaders(headers), extras: encodeExtras(extras, name, payload, path) };
+}
+
+function encodeHeaders(headers: Readonly<Record<string, string>> | undefined): string | null {
   if (headers === undefined || Object.keys(headers).length === 0) return null;
   const { json } = toJson(headers, "headers");
   const bytes = Buffer.byteLength(json);

@@ -5,7 +5,7 @@ import type { Database, Executor } from "../core/database.js";
 import { errorOf, WouldDeadlockError } from "../core/errors.js";
 import { limits } from "../core/limits.js";
 import { show } from "../core/show.js";
-import { type Written, writeMessages } from "../store/publish.js";
+import { channelsOf, type Written, writeMessages } from "../store/publish.js";
 import { asOutgoing } from "./buffer.js";
 import type { Catalog } from "./catalog.js";
 import { type Said, say } from "./prepare.js";
@@ -141,13 +141,18 @@ export function sayNow(producing: Producing): Say {
     if (first.said.length === 0) return [];
     if (database.single && database.insideTransaction()) throw wouldDeadlock(first.said);
     const { written, channels } =
-      first.more && !first.late && !database.single && !database.insideTransaction()
+      first.more && !first.late && !database.single && !database.insideTransaction() && !isOnce(first.said)
         ? await writeWhileChecking(producing, first.said, checking)
         : await writeAtOnce(producing, first.said, checking);
     waker.wake(channels);
     return written;
   });
   return new Sayer(write, asking);
+}
+
+/** Keys of dedupe are locked in their order over the whole list, so all of it must be known first. */
+function isOnce(said: readonly Said[]): boolean {
+  return said.some(({ extras }) => extras?.once !== undefined);
 }
 
 /** Checks all before any is written. */
@@ -212,7 +217,8 @@ async function outgoing(catalog: Catalog, said: readonly Said[], inside?: Execut
     inside,
   );
   const messages = said.map((one) => asOutgoing(one, ids.get(one.contract)));
-  return { messages, channels: new Set(messages.map(({ channel }) => channel)) };
+  await catalog.lanes(messages);
+  return { messages, channels: channelsOf(messages) };
 }
 
 async function inOneTransaction<T>(database: Database, work: (tx: Executor) => Promise<T>): Promise<T> {

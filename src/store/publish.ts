@@ -17,6 +17,19 @@ export interface Outgoing {
   readonly key: string | null;
   readonly json: string;
   readonly headers: string | null;
+  /** What was said beside the payload; undefined for most. */
+  readonly extras?: Extras | undefined;
+}
+
+/** What a producer says beside the payload, checked. */
+export interface Extras {
+  /** As posthorn.options_of reads it, as JSON text. */
+  readonly json: string;
+  readonly priority: number;
+  /** It may have to wait outside the log. */
+  readonly waits: boolean;
+  /** Contract and key of what counts as the same request. */
+  readonly once: string | undefined;
 }
 
 /** Sequence number and nonce as text. */
@@ -36,7 +49,8 @@ export function asList(messages: readonly Outgoing[], nonces: readonly string[])
   messages.forEach((message, i) => {
     const key = message.key === null ? "null" : JSON.stringify(message.key);
     const headers = message.headers === null ? "" : `,"h":${message.headers}`;
-    list += `${i === 0 ? "" : ","}{"n":"${nonces[i]}","ch":${message.channel},"c":${message.contract},"k":${key},"p":${message.json}${headers}}`;
+    const extras = message.extras === undefined ? "" : `,"o":${message.extras.json}`;
+    list += `${i === 0 ? "" : ","}{"n":"${nonces[i]}","ch":${message.channel},"c":${message.contract},"k":${key},"p":${message.json}${headers}${extras}}`;
   });
   return `${list}]`;
 }
@@ -80,6 +94,7 @@ export async function writeMessages(
   messages: readonly Outgoing[],
   home: string | null = null,
 ): Promise<Written[]> {
+  if (messages.some(({ extras }) => extras !== undefined)) return writeSaid(executor, messages, home);
   if (messages.length <= limits.batchMessages) return writeBatch(executor, messages, home);
   const places: Written[] = [];
   for (let from = 0; from < messages.length; from += limits.batchMessages) {
@@ -105,6 +120,70 @@ async function writeBatch(executor: Executor, messages: readonly Outgoing[], hom
   } catch (error) {
     throw home !== null && isUndefined(error) ? elsewhere(error) : error;
   }
+}
+
+const writeSaidAll = "select posthorn.write_said($1::text, $2::json) as written";
+
+/**
+ * The same for messages of which some have options. Those that count as the same as others come last and in the order of their keys, over all
+ * statements: two calls with the same keys wait for each other and never in a ring.
+ */
+async function writeSaid(executor: Executor, messages: readonly Outgoing[], home: string | null): Promise<Written[]> {
+  const order = messages.map(({ extras }, i) => ({ i, once: Buffer.from(extras?.once ?? "") }));
+  order.sort((a, b) => Buffer.compare(a.once, b.once) || a.i - b.i);
+  const written: Written[] = [];
+  for (let from = 0; from < order.length; from += limits.batchMessages) {
+    const piece = order.slice(from, from + limits.batchMessages).map(({ i }) => i);
+    const sent = piece.flatMap((i) => messages[i] ?? []);
+    const places = await writeSaidBatch(executor, sent, home);
+    for (const [k, place] of places.entries()) {
+      const i = piece[k];
+      if (i !== undefined) written[i] = place;
+    }
+  }
+  return written;
+}
+
+async function writeSaidBatch(
+  executor: Executor,
+  messages: readonly Outgoing[],
+  home: string | null,
+): Promise<readonly Written[]> {
+  const own = nonces(messages.length);
+  try {
+    const { rows } = await mapped(executor.query<{ written: string }>(writeSaidAll, [home, asList(messages, own)]));
+    const written = rows[0]?.written ?? "";
+    if (written === "moved") throw moved();
+    if (written === "elsewhere") throw elsewhere();
+    const { places, xid }: { readonly places: readonly SaidPlace[]; readonly xid: string } = JSON.parse(written);
+    const byNonce = placesByNonce(places);
+    return own.map((nonce) => {
+      const place = byNonce.get(nonce);
+      if (place === undefined)
+        throw errorOf("PH_INTERNAL", "A written message is missing from the answer of the insert.");
+      return { ...place, xid };
+    });
+  } catch (error) {
+    throw home !== null && isUndefined(error) ? elsewhere(error) : error;
+  }
+}
+
+/** What posthorn.append returns for a message: its nonce, the id, and the nonce of the id where another message may stand for this one. */
+export type SaidPlace = readonly [said: string, id: string, nonce?: string];
+
+/** Places by the nonces that messages were said with. */
+export function placesByNonce(places: readonly SaidPlace[]): ReadonlyMap<string, Place> {
+  return new Map(places.map(([said, id, nonce]) => [said, { id, nonce: nonce ?? said }]));
+}
+
+/** The channels to be told. Below zero where something may wait outside the log: its reader looks there, too. */
+export function channelsOf(messages: readonly Outgoing[]): Set<number> {
+  const channels = new Set<number>();
+  for (const { channel, extras } of messages) {
+    channels.add(channel);
+    if (extras?.waits) channels.add(-channel);
+  }
+  return channels;
 }
 
 function columnsOfOne({ channel, contract, key, json, headers }: Outgoing): readonly unknown[] {

@@ -341,6 +341,56 @@ create table posthorn.discarded (
 );
 create index discarded_kept on posthorn.discarded (keep_until);
 ` },
+  { name: "migrations/0006_said.sql", text: `-- What a producer may say beside the payload: a time, an expiry, a priority, and what counts as the same request.
+
+-- Not used by a function in SQL: the value of an enum cannot be named before the transaction that adds it has committed.
+alter type posthorn.outcome add value 'scheduled';
+alter type posthorn.outcome add value 'expired';
+
+do $do$
+begin
+  for slot in 1..8 loop
+    execute format('alter table posthorn.message_%s add column expires_at timestamptz', slot);
+  end loop;
+end $do$;
+alter type posthorn.stored add attribute expires_at timestamptz;
+
+alter table posthorn.deferred
+  -- A run that would begin after it does not.
+  add column expires_at timestamptz,
+  add column priority smallint not null default 0,
+  -- Another may wait behind it, which its end lets go.
+  add column once_more boolean not null default false,
+  -- The waiting delivery that this one waits for, with due_at at infinity.
+  add column behind bigint,
+  -- Producers write here now, and their transactions must not lock a row of the registry.
+  drop constraint deferred_subscription_fkey;
+drop index posthorn.deferred_due;
+create index deferred_due on posthorn.deferred (subscription, priority, due_at) where token is null;
+create index deferred_behind on posthorn.deferred (behind) where behind is not null;
+-- What has been delivered before, apart from any number that is only scheduled.
+create index deferred_again on posthorn.deferred (subscription) where delivery > 1;
+
+-- The longest time between the first and the last run of a message by the declared policy; null when it is not known.
+alter table posthorn.subscription add column redelivery_ms float8;
+
+-- The newest message of each key that a producer asked to be recognised. The primary key is what lets one of two at once through.
+create table posthorn.dedupe (
+  name text not null,
+  key text not null,
+  subscription int not null,
+  message bigint not null,
+  nonce bigint not null,
+  -- The end of the window of drop and throttle.
+  until timestamptz not null,
+  -- When the message that waits was first asked for.
+  since timestamptz not null,
+  -- When to ask whether the row may be forgotten; never before \`until\`.
+  look_at timestamptz not null,
+  primary key (name, key)
+);
+create index dedupe_looks on posthorn.dedupe (look_at);
+` },
   { name: "functions/01_slots.sql", text: `-- by_slot(signature, returns, body): makes posthorn.<signature> from one body for all slots of the ring: {slot} in the body is
 -- the number of a slot, and the first argument, p_slot, chooses. The statements inside name their tables directly, so each has a
 -- cached plan over one plain table. Not for use at run time.
@@ -429,14 +479,16 @@ $$;
 ` },
   { name: "functions/03_read.sql", text: `-- Reading the log. Every function reads one slot; the functions without "_of" merge several, which happens only around a rotation.
 
--- item(…): one message as a claim returns it: [id, nonce, slot, contract, key, payload, headers, published_at in ms]. One expression that is
--- inlined where it is called; building it with json_build_array costs half as much again.
+-- item(…): one message as a claim returns it: [id, nonce, slot, contract, key, payload, headers, published_at in ms], and where it
+-- expires, in how many ms. One expression that is inlined where it is called; building it with json_build_array costs half as much again.
 create or replace function posthorn.item(
-  p_id bigint, p_nonce bigint, p_slot smallint, p_contract int, p_key text, p_payload json, p_headers json, p_published_at timestamptz
+  p_id bigint, p_nonce bigint, p_slot smallint, p_contract int, p_key text, p_payload json, p_headers json, p_published_at timestamptz,
+  p_expires_at timestamptz
 ) returns text
 language sql stable as $$
   select concat('["', p_id, '","', p_nonce, '",', p_slot, ',', p_contract, ',', coalesce(to_json(p_key)::text, 'null'), ',', p_payload, ',',
-    coalesce(p_headers::text, 'null'), ',', (date_part('epoch', p_published_at) * 1000)::bigint, ']')
+    coalesce(p_headers::text, 'null'), ',', (date_part('epoch', p_published_at) * 1000)::bigint,
+    ',' || ceil(date_part('epoch', p_expires_at - statement_timestamp()) * 1000)::bigint, ']')
 $$;
 
 -- page_of: committed messages of a lane after an id and up to a ceiling that the ceiling's snapshot sees, by id, as one batch.
@@ -445,7 +497,7 @@ select posthorn.by_slot(
   'page_of(p_slot smallint, p_channel int, p_lane int, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit int)',
   'posthorn.batch', $body$
   return (select row(array_agg(m.id), null, string_agg(
-      posthorn.item(m.id, m.nonce, {slot}::smallint, m.contract, m.key, m.payload, m.headers, m.published_at), ','))::posthorn.batch
+      posthorn.item(m.id, m.nonce, {slot}::smallint, m.contract, m.key, m.payload, m.headers, m.published_at, m.expires_at), ','))::posthorn.batch
     from (select * from posthorn.message_{slot} m
       where m.channel = p_channel and m.lane = p_lane and m.id > p_after and m.id <= p_upto and pg_visible_in_snapshot(m.xid, p_snapshot)
       order by m.id limit p_limit) m);
@@ -476,7 +528,7 @@ select posthorn.by_slot(
   'late_page_of(p_slot smallint, p_channel int, p_lane int, p_xids xid8[], p_after bigint, p_upto bigint, p_limit int)',
   'posthorn.batch', $body$
   return (select row(array_agg(m.id), null, string_agg(
-      posthorn.item(m.id, m.nonce, {slot}::smallint, m.contract, m.key, m.payload, m.headers, m.published_at), ','))::posthorn.batch
+      posthorn.item(m.id, m.nonce, {slot}::smallint, m.contract, m.key, m.payload, m.headers, m.published_at, m.expires_at), ','))::posthorn.batch
     from (select late.* from unnest(p_xids) listed(xid)
       cross join lateral (select * from posthorn.message_{slot} m
         where ((m.channel::bigint << 32) | m.lane) = ((p_channel::bigint << 32) | p_lane)
@@ -497,7 +549,7 @@ $body$);
 
 -- message_of: one message by its place; the caller compares the nonce.
 select posthorn.by_slot('message_of(p_slot smallint, p_channel int, p_lane int, p_id bigint)', 'posthorn.stored', $body$
-  return (select row(m.id, m.nonce, m.contract, m.key, m.payload, m.headers, m.published_at, {slot}::smallint)::posthorn.stored
+  return (select row(m.id, m.nonce, m.contract, m.key, m.payload, m.headers, m.published_at, {slot}::smallint, m.expires_at)::posthorn.stored
     from posthorn.message_{slot} m where m.channel = p_channel and m.lane = p_lane and m.id = p_id);
 $body$);
 
@@ -781,13 +833,16 @@ begin
 end $$;
 
 -- append(messages): what handlers said, as one JSON list [{ n: nonce, ch: channel, c: contract, k: key, p: payload, h: headers }]; returns
--- [[nonce, id]] as JSON.
+-- [[nonce, id]] as JSON. Where some have options, the list comes as { said: list }, and a third element names the nonce that the id has.
 create or replace function posthorn.append(p_messages json) returns json
 language plpgsql as $$
 declare
   v_slot smallint := posthorn.own_slot();
   v_first json := p_messages -> 0;
 begin
+  if v_first is null then
+    return posthorn.append_said(v_slot, p_messages -> 'said');
+  end if;
   if json_array_length(p_messages) = 1 then
     return json_build_array(json_build_array(v_first ->> 'n', posthorn.append_one_of(v_slot, (v_first ->> 'n')::bigint, (v_first ->> 'ch')::int,
       (v_first ->> 'c')::int, v_first ->> 'k', v_first -> 'p', v_first -> 'h')::text));
@@ -808,13 +863,16 @@ select posthorn.by_slot('append_list_of(p_slot smallint, p_messages json)', 'jso
   end;
 $body$);
 
--- said(name, kind, payload, key, headers): what send and publish share. Looks the newest version of the contract up and holds the
--- caller to it. Raises PH010 (unknown contract), PH011 (wrong kind), PH012 (key), PH013 (payload is no JSON for us), PH014 (too large).
-create or replace function posthorn.said(p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json) returns text
+-- said(name, kind, payload, key, headers, options): what send and publish share. Looks the newest version of the contract up and holds the
+-- caller to it. Raises PH010 (unknown contract), PH011 (wrong kind), PH012 (key), PH013 (payload is no JSON for us), PH014 (too large), PH015 (options).
+create or replace function posthorn.said(
+  p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json, p_options json default null
+) returns text
 language plpgsql as $$
 declare
   v_contract posthorn.contract;
   v_nonce bigint := posthorn.random_bigint();
+  v_place json;
 begin
   select * into v_contract from posthorn.contract where name = p_name order by version desc limit 1;
   if v_contract.id is null then
@@ -848,6 +906,11 @@ begin
       select from json_each(case when json_typeof(p_headers) = 'object' then p_headers else '{}' end) h where json_typeof(h.value) <> 'string')) then
     raise exception 'the headers of "%" are not an object of strings', p_name using errcode = 'PH013';
   end if;
+  if p_options is not null then
+    v_place := posthorn.say_one(posthorn.own_slot(), json_build_object('n', v_nonce::text, 'ch', v_contract.channel, 'c', v_contract.id, 'k', p_key,
+      'p', p_payload, 'h', p_headers, 'o', p_options));
+    return posthorn.public_id((v_place ->> 1)::bigint, (v_place ->> 2)::bigint);
+  end if;
   return posthorn.public_id(posthorn.append_one_of(posthorn.own_slot(), v_nonce, v_contract.channel, v_contract.id, p_key, p_payload, p_headers), v_nonce);
 end $$;
 
@@ -855,9 +918,24 @@ end $$;
 create or replace function posthorn.publish(name text, payload json, key text default null, headers json default null) returns text
 language sql volatile as $$ select posthorn.said($1, 'event', $2, $3, $4) $$;
 
--- send(name, payload, key, headers): asks for something in the caller's transaction; returns the message's id.
-create or replace function posthorn.send(name text, payload json, key text default null, headers json default null) returns text
-language sql volatile as $$ select posthorn.said($1, 'command', $2, $3, $4) $$;
+-- send(name, payload, key, headers, options): asks for something in the caller's transaction; returns the message's id, or that of the message that
+-- stands for it. Options are JSON { delayMs, runAt, expiresInMs, priority, dedupe: { key, mode, windowMs, maxWaitMs } }; see options_of.
+create or replace function posthorn.send(name text, payload json, key text default null, headers json default null, options json default null) returns text
+language sql volatile as $$ select posthorn.said($1, 'command', $2, $3, $4, $5) $$;
+
+-- The one without options would make every short call ambiguous. Who had been granted it gets the new one.
+do $do$
+declare
+  v_role name;
+begin
+  if to_regprocedure('posthorn.send(text,json,text,json)') is not null then
+    for v_role in select r.rolname from pg_proc p cross join lateral aclexplode(p.proacl) a join pg_roles r on r.oid = a.grantee
+        where p.oid = to_regprocedure('posthorn.send(text,json,text,json)') and a.privilege_type = 'EXECUTE' and a.grantee <> p.proowner loop
+      execute format('grant execute on function posthorn.send(text, json, text, json, json) to %I', v_role);
+    end loop;
+    drop function posthorn.send(text, json, text, json);
+  end if;
+end $do$;
 ` },
   { name: "functions/06_conclude.sql", text: `-- How deliveries end. Each delivery ends at most once, whatever the end, in one transaction with its consequence:
 --   a delivery from the log in a claim-settling mode: a numbered part of its claim, unique (claim, part), fenced by the claim's token;
@@ -956,6 +1034,9 @@ begin
   if v_row.id is null then
     perform posthorn.raise_lost(json_build_object('deferred', p_deferred::text));
   end if;
+  if v_row.once_more then
+    perform posthorn.let_go(v_row.id);
+  end if;
   -- The fence was the row; the ending is for the history, and lies where the log is open now.
   perform posthorn.end_of((select slot from posthorn.ring), v_row.subscription, v_row.message, v_row.delivery, p_outcome, null, v_row.worker);
   return v_row;
@@ -1011,13 +1092,22 @@ begin
 end $$;
 
 -- work(subscription, lane, worker, limit, parts): settles what succeeded and claims the next, in one transaction. Claims of an
--- at-most-once subscription are on disk when it returns. Raises what own_transaction, conclude and claim raise.
+-- at-most-once subscription are on disk when it returns. Where a queue has lanes for priorities, the most urgent one is claimed from.
+-- Raises what own_transaction, conclude and claim raise.
 create or replace function posthorn.work(p_subscription int, p_lane int, p_worker bigint, p_limit int, p_parts json) returns text
 language plpgsql as $$
+declare
+  v_once boolean;
+  v_classes boolean;
 begin
-  perform posthorn.own_transaction((select idempotency = 'at-most-once' from posthorn.subscription where id = p_subscription));
+  select s.idempotency = 'at-most-once', exists (select from posthorn.lane l where l.subscription = s.id and l.lane > 1024) into v_once, v_classes
+    from posthorn.subscription s where s.id = p_subscription;
+  perform posthorn.own_transaction(v_once);
   if p_parts is not null then
     perform posthorn.conclude(p_parts);
+  end if;
+  if v_classes then
+    return posthorn.claim_by_priority(p_subscription, p_worker, p_limit);
   end if;
   return posthorn.claim(p_subscription, p_lane, p_worker, p_limit);
 end $$;
@@ -1083,6 +1173,9 @@ begin
   v_row.headers := v_message.headers;
   v_row.published_at := v_message.published_at;
   v_row.history := '[]';
+  v_row.expires_at := v_message.expires_at;
+  v_row.priority := posthorn.priority_of(p_lane);
+  v_row.once_more := false;
   return v_row;
 end $$;
 
@@ -1101,12 +1194,16 @@ declare
   v_defer json := p_next -> 'defer';
   v_dead json := p_next -> 'dead';
 begin
+  if p_row.once_more and p_row.id is not null then
+    perform posthorn.let_go(p_row.id);
+  end if;
   if v_defer is not null then
     insert into posthorn.deferred (subscription, due_at, delivery, attempts, crashes, reason, message, nonce, channel, lane, contract, key, payload,
-        headers, published_at, history)
-      values (p_row.subscription, clock_timestamp() + (v_defer ->> 'delayMs')::float8 * interval '1 ms', p_row.delivery + 1,
+        headers, published_at, history, expires_at, priority, once_more)
+      values (p_row.subscription, least(clock_timestamp() + (v_defer ->> 'delayMs')::float8 * interval '1 ms', p_row.expires_at), p_row.delivery + 1,
         (v_defer ->> 'attempts')::int, (v_defer ->> 'crashes')::int, p_outcome, p_row.message, p_row.nonce, p_row.channel, p_row.lane,
-        p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history)
+        p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history, p_row.expires_at, coalesce(p_row.priority, 0),
+        coalesce(p_row.once_more, false))
       on conflict (subscription, message) do update set due_at = excluded.due_at, delivery = excluded.delivery, attempts = excluded.attempts,
         crashes = excluded.crashes, reason = excluded.reason, history = excluded.history, token = null, worker = null, taken_at = null;
   elsif v_dead is not null then
@@ -1124,11 +1221,12 @@ begin
 end $$;
 ` },
   { name: "functions/07_take.sql", text: `-- take(subscription, worker, contracts, limit): takes deliveries that are due from \`deferred\`, as one JSON list of
---   [id, nonce, null, contract, key, payload, headers, published_at in ms, deferred, token, delivery, attempts, crashes].
+--   [id, nonce, null, contract, key, payload, headers, published_at in ms, deferred, token, delivery, attempts, crashes,
+--    and in how many ms it expires, or null].
 -- Only contracts that this worker has handlers for: a message that was handed back waits for a worker that knows it. A message that
 -- has been under two crashed workers is a suspect: a worker holds one of them at a time, and beside it none that has been under one
 -- crash, so that of several killers none makes the others' neighbours pay: both would be blamed for the next crash.
--- Order: by due time. Rows that others are taking are passed over.
+-- Order: by due time; where a queue has priorities, by urgency since then. Rows that others are taking are passed over.
 create or replace function posthorn.take(p_subscription int, p_worker bigint, p_contracts json, p_limit int) returns json
 language plpgsql as $$
 declare
@@ -1147,10 +1245,12 @@ begin
     select case when bool_or(d.crashes >= 2) then 1 else 2 end, count(*) = 0 into v_below, v_suspects
       from posthorn.deferred d where d.worker = p_worker and d.token is not null and d.crashes >= 1;
   end if;
-  v_ids := array(select d.id from posthorn.deferred d
-    where d.subscription = p_subscription and d.token is null and d.due_at <= clock_timestamp()
-      and d.contract = any (v_contracts) and d.crashes < v_below
-    order by d.due_at limit p_limit for update skip locked);
+  v_ids := array(select first.id from posthorn.classes(p_subscription) c(class)
+    cross join lateral (select d.id, d.due_at from posthorn.deferred d
+      where d.subscription = p_subscription and d.priority = c.class and d.token is null and d.due_at <= clock_timestamp()
+        and d.contract = any (v_contracts) and d.crashes < v_below
+      order by d.due_at limit p_limit for update skip locked) first
+    order by posthorn.urgency(c.class, first.due_at) desc limit p_limit);
   if coalesce(array_length(v_ids, 1), 0) < p_limit and v_suspects
       and not exists (select from posthorn.deferred d where d.id = any (v_ids) and d.crashes = 1) then
     v_ids := v_ids || array(select d.id from posthorn.deferred d
@@ -1165,7 +1265,8 @@ begin
     update posthorn.deferred d set token = (random() * 9e18)::bigint, worker = p_worker, taken_at = clock_timestamp()
       where d.id = any (v_ids) returning d.*)
     select json_agg(json_build_array(t.message::text, t.nonce::text, null, t.contract, t.key, t.payload, t.headers,
-      floor(extract(epoch from t.published_at) * 1000), t.id::text, t.token::text, t.delivery, t.attempts, t.crashes) order by t.due_at)
+      floor(extract(epoch from t.published_at) * 1000), t.id::text, t.token::text, t.delivery, t.attempts, t.crashes,
+      ceil(extract(epoch from t.expires_at - clock_timestamp()) * 1000)) order by t.due_at)
       into v_taken from taken t;
   return v_taken;
 end $$;
@@ -1305,7 +1406,8 @@ begin
   if v_new then
     perform posthorn.new_lanes(v_row.id, (select lanes from posthorn.channel where id = v_channel), false);
   end if;
-  update posthorn.subscription set idempotency = p_idempotency, policy = p_policy, service = p_service, declared_at = clock_timestamp()
+  update posthorn.subscription set idempotency = p_idempotency, policy = p_policy, service = p_service, declared_at = clock_timestamp(),
+      redelivery_ms = posthorn.longest_redelivery(p_policy)
     where id = v_row.id;
   return json_build_object('subscription', v_row.id, 'channel', v_channel);
 end $$;
@@ -1337,10 +1439,9 @@ begin
     p_watch and exists (select from posthorn.dead_workers()), 'due', coalesce((
     select json_agg(json_build_array(s.id, ceil(extract(epoch from first.due_at - clock_timestamp()) * 1000)))
     from unnest(v_subscriptions) s(id)
-    cross join lateral (select d.due_at from posthorn.deferred d
-      where d.subscription = s.id and d.token is null
-        and d.contract = any ((select a.contracts from posthorn.attendance a where a.worker = p_worker and a.subscription = s.id)::int[])
-      order by d.due_at limit 1) first), '[]'));
+    cross join lateral (select posthorn.first_due(s.id,
+      (select a.contracts from posthorn.attendance a where a.worker = p_worker and a.subscription = s.id)::int[]) as due_at offset 0) first
+    where first.due_at is not null), '[]'));
 end $$;
 
 -- is_ready: whether a claim of this lane would find something.
@@ -1622,9 +1723,10 @@ end $$;
 create or replace function posthorn.waiting_status(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json
 language sql stable as $$
   select json_build_object('subscription', p_subscription.name, 'state', w.state, 'delivery', w.delivery, 'attempts', w.attempts,
-      'crashes', w.crashes, 'dueAt', w.due_at, 'reason', w.reason, 'history', w.history)
+      'crashes', w.crashes, 'dueAt', nullif(w.due_at, 'infinity'), 'reason', w.reason, 'history', w.history)
   from (
-    select case when token is not null then 'running' when reason = 'released' then 'queued' else 'retrying' end as state,
+    select case when token is not null then 'running' when reason::text = 'scheduled' then 'scheduled' when reason = 'released' then 'queued'
+          else 'retrying' end as state,
         delivery, attempts, crashes, due_at, reason::text, history
       from posthorn.deferred where subscription = p_subscription.id and message = p_id and nonce = p_nonce
     union all
@@ -1701,8 +1803,13 @@ language sql volatile as $$
     from posthorn.subscription s
     cross join lateral posthorn.waiting_in_log(s.id, p_limit) log
     cross join lateral (
-      select count(*) filter (where d.token is null) as waiting, count(*) filter (where d.token is not null) as taken, min(d.published_at) as oldest
-      from (select * from posthorn.deferred d where d.subscription = s.id limit p_limit) d) d
+      -- What is only scheduled is no backlog before its time, and ages from then on.
+      select count(*) filter (where d.token is null) as waiting, count(*) filter (where d.token is not null) as taken, min(d.since) as oldest
+      from ((select d.token, d.published_at as since from posthorn.deferred d where d.subscription = s.id and d.delivery > 1 limit p_limit)
+        union all (select d.token, d.due_at from posthorn.classes(s.id) c(class) join posthorn.deferred d on d.subscription = s.id and d.priority = c.class
+          and d.token is null and d.due_at <= clock_timestamp() and d.delivery = 1 limit p_limit)
+        union all (select d.token, d.taken_at from posthorn.deferred d where d.token is not null and d.worker in (select w.id from posthorn.worker w)
+          and d.subscription = s.id and d.delivery = 1 limit p_limit)) d) d
     cross join lateral (select count(*) as letters from (select from posthorn.dead_letter l where l.subscription = s.id limit p_limit) l) l
     cross join lateral (select count(*) as messages from (select from posthorn.invalid i where i.subscription = s.id limit p_limit) i) i
     cross join lateral (select count(*) as workers from posthorn.attendance a where a.subscription = s.id and a.worker not in (select d.worker from dead d)) a
@@ -1804,8 +1911,10 @@ declare
   v_slot smallint;
 begin
   for v_slot in select unnest(slots) from posthorn.ring loop
-    execute format('select m.lane, m.contract, m.published_at, m.xid from posthorn.channel c cross join lateral generate_series(0, c.lanes - 1) l
-        cross join lateral (select * from posthorn.message_%s m where m.channel = c.id and m.lane = l and m.id = $1) m where m.nonce = $2', v_slot)
+    execute format('select m.lane, m.contract, m.published_at, m.xid from posthorn.channel c
+        cross join lateral (select generate_series(0, c.lanes - 1) union all select -1 where c.kind = ''command''
+          union all select l.lane from posthorn.subscription s join posthorn.lane l on l.subscription = s.id where s.channel = c.id and l.lane > 1024) l(lane)
+        cross join lateral (select * from posthorn.message_%s m where m.channel = c.id and m.lane = l.lane and m.id = $1) m where m.nonce = $2', v_slot)
       into lane, contract, published_at, xid using p_id, p_nonce;
     if contract is not null then
       slot := v_slot;
@@ -1818,8 +1927,9 @@ end $$;
 create or replace function posthorn.why_waiting(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json
 language sql stable as $$
   select json_strip_nulls(json_build_object('subscription', p_subscription.name, 'state', w.state, 'delivery', w.delivery, 'attempts', w.attempts,
-      'crashes', w.crashes, 'at', w.at, 'dueAt', w.due_at, 'reason', w.reason, 'by', w.by, 'issues', w.issues, 'worker', posthorn.why_worker(w.worker),
-      'keptUntil', w.keep_until, 'before', case when w.state in ('queued', 'retrying') then (
+      'crashes', w.crashes, 'at', w.at, 'dueAt', nullif(w.due_at, 'infinity'), 'expiresAt', w.expires_at, 'behind', (
+        select posthorn.public_id(b.message, b.nonce) from posthorn.deferred b where b.id = w.behind), 'reason', w.reason, 'by', w.by, 'issues', w.issues, 'worker', posthorn.why_worker(w.worker),
+      'keptUntil', w.keep_until, 'before', case when w.state in ('queued', 'retrying', 'scheduled') then (
         select count(*) from (select from posthorn.deferred d where d.subscription = p_subscription.id and d.token is null and d.due_at < w.due_at
           limit 100001) d) end,
       'error', (select e.entry -> 'error' from json_array_elements(w.history) with ordinality e(entry, n)
@@ -1827,17 +1937,18 @@ language sql stable as $$
       'lastEntry', (select json_build_object('outcome', e.entry -> 'outcome', 'endedAt', e.entry -> 'endedAt', 'by', e.entry -> 'by')
         from json_array_elements(w.history) with ordinality e(entry, n) order by e.n desc limit 1)))
   from (
-    select case when token is not null then 'running' when reason = 'released' then 'queued' else 'retrying' end as state, delivery, attempts,
-        crashes, taken_at as at, due_at, reason::text, null as by, null::json as issues, worker, null::timestamptz as keep_until, history
+    select case when token is not null then 'running' when reason::text = 'scheduled' then 'scheduled' when reason = 'released' then 'queued'
+        else 'retrying' end as state, delivery, attempts, crashes, taken_at as at, due_at, reason::text, null as by, null::json as issues, worker,
+        null::timestamptz as keep_until, history, expires_at, behind
       from posthorn.deferred where subscription = p_subscription.id and message = p_id and nonce = p_nonce
     union all
-    select 'dead', delivery, attempts, crashes, died_at, null, reason, null, null, null, keep_until, history
+    select 'dead', delivery, attempts, crashes, died_at, null, reason, null, null, null, keep_until, history, null, null
       from posthorn.dead_letter where subscription = p_subscription.id and message = p_id and nonce = p_nonce
     union all
-    select 'invalid', delivery, null, null, found_at, null, null, null, issues, null, null, history
+    select 'invalid', delivery, null, null, found_at, null, null, null, issues, null, null, history, null, null
       from posthorn.invalid where subscription = p_subscription.id and message = p_id and nonce = p_nonce
     union all
-    select 'discarded', delivery, attempts, null, discarded_at, null, reason, discarded_by, null, null, keep_until, history
+    select 'discarded', delivery, attempts, null, discarded_at, null, reason, discarded_by, null, null, keep_until, history, null, null
       from posthorn.discarded where subscription = p_subscription.id and message = p_id and nonce = p_nonce
   ) w
 $$;
@@ -1869,7 +1980,7 @@ begin
 end $$;
 
 -- fate_in_log: what became of a message that only the log knows: succeeded; dead, when it failed and is in no list, because its dead letter
--- was kept for its time and is gone; running, in a claim; queued; null when it was passed by before the reader began.
+-- was kept for its time and is gone; expired; running, in a claim; queued; null when it was passed by before the reader began.
 create or replace function posthorn.fate_in_log(
   p_subscription posthorn.subscription, p_lane int, p_id bigint, p_xid xid8,
   out state text, out at timestamptz, out delivery int, out outcome text, out worker bigint, out lane_at posthorn.position
@@ -1893,7 +2004,7 @@ begin
       into v_ended using v_claim.id, p_id;
   end if;
   if v_ended.outcome is not null then
-    state := case when v_ended.outcome in ('succeeded', 'skipped') then 'succeeded' else 'dead' end;
+    state := case when v_ended.outcome in ('succeeded', 'skipped') then 'succeeded' when v_ended.outcome = 'expired' then 'expired' else 'dead' end;
     at := v_ended.at;
     delivery := v_ended.delivery;
     outcome := v_ended.outcome;
@@ -1902,7 +2013,7 @@ begin
     at := v_claim.at;
     delivery := 1;
     worker := v_claim.worker;
-  else
+  elsif p_lane >= 0 then
     lane_at := posthorn.why_position(p_subscription.id, p_lane);
     if not posthorn.is_passed(lane_at, p_id, p_xid) then
       state := 'queued';
@@ -2043,7 +2154,8 @@ $$;
 
 -- take_letters(filter, limit): removes entries from a list and returns them as deliveries that can wait. Of several sessions that want an entry
 -- one gets it; those that others are taking are passed over. The filter is JSON { list, message?, subscription?, contract?, upto? }: a public id,
--- names, and the highest id in the list, so that what dies again meanwhile is not taken again. Order: by id in the list, which is in \`id\`.
+-- names, and the highest id in the list, so that what dies again meanwhile is not taken again. Order: by id in the list, which is in \`id\`. Who orders
+-- that it runs again means it to run: it has no expiry any more.
 create or replace function posthorn.take_letters(p_filter json, p_limit int) returns setof posthorn.deferred
 language plpgsql as $$
 begin
@@ -2053,7 +2165,8 @@ begin
     )
     delete from posthorn.%1$I l using picked where l.id = picked.id
       returning l.id, l.subscription, null::timestamptz, l.delivery, %2$s, %3$s, 'released'::posthorn.outcome, null::bigint, null::bigint,
-        null::timestamptz, l.message, l.nonce, l.channel, l.lane, l.contract, l.key, l.payload, l.headers, l.published_at, l.history $sql$,
+        null::timestamptz, l.message, l.nonce, l.channel, l.lane, l.contract, l.key, l.payload, l.headers, l.published_at, l.history,
+        null::timestamptz, posthorn.priority_of(l.lane), false, null::bigint $sql$,
     case p_filter ->> 'list' when 'invalid' then 'invalid' else 'dead_letter' end,
     case p_filter ->> 'list' when 'invalid' then '0' else 'l.attempts' end,
     case p_filter ->> 'list' when 'invalid' then '0' else 'l.crashes' end,
@@ -2223,6 +2336,516 @@ language sql stable as $$
           'owner', t.owner, 'by', t.registered_by) order by t.name, t.version), '[]')
         from posthorn.contract t join posthorn.channel c on c.id = t.channel))
 $$;
+` },
+  { name: "functions/20_options.sql", text: `-- What is said beside the payload: delay, expiry, priority. Messages without any of it do not come here.
+--
+-- A message that must wait lies in the log, in a lane that nobody reads, so that its id, history and status are those of any message; and as
+-- its first delivery in \`deferred\`, in the same transaction. All times are on the clock of the database.
+
+-- lane_of_priority, priority_of: a priority has a lane of its own in its queue, with a number that no channel counts up to. Zero has lane 0.
+create or replace function posthorn.lane_of_priority(p_priority int) returns int
+language sql immutable as $$ select case when p_priority = 0 then 0 else 2000 + p_priority end $$;
+
+create or replace function posthorn.priority_of(p_lane int) returns smallint
+language sql immutable as $$ select (case when p_lane > 1024 then p_lane - 2000 else 0 end)::smallint $$;
+
+-- urgency(priority, since): what comes first among several priorities: the class, and one class more for each 30 seconds of waiting, so that
+-- the lowest waits two minutes longer than the highest and is never starved.
+create or replace function posthorn.urgency(p_priority int, p_since timestamptz) returns float8
+language sql volatile as $$ select p_priority + extract(epoch from clock_timestamp() - p_since)::float8 / 30 $$;
+
+-- classes(subscription): the priorities that its queue has lanes for; zero alone where none was ever used.
+create or replace function posthorn.classes(p_subscription int) returns setof smallint
+language sql stable as $$
+  select 0::smallint union all select posthorn.priority_of(l.lane) from posthorn.lane l where l.subscription = p_subscription and l.lane > 1024
+$$;
+
+-- make_lane(channel, priority): the lane of a priority, made when it is first used. Its reader starts at the beginning. Who comes second while
+-- the first has not committed waits, so producers have it made beside their transactions where they can.
+create or replace function posthorn.make_lane(p_channel int, p_priority int) returns void
+language plpgsql as $$
+declare
+  v_subscription int := (select id from posthorn.subscription where channel = p_channel);
+  v_lane int := posthorn.lane_of_priority(p_priority);
+  v_slot smallint;
+  v_tick bigint;
+begin
+  if exists (select from posthorn.lane l where l.subscription = v_subscription and l.lane = v_lane) then
+    return;
+  end if;
+  select slot into v_slot from posthorn.ring;
+  v_tick := nextval('posthorn.tick_id');
+  perform posthorn.write_tick(v_slot, v_tick, 0, '3:3:');
+  insert into posthorn.lane (subscription, lane, slot, n, floor, ceiling, last_id, late, late_xids)
+    values (v_subscription, v_lane, v_slot, 0, v_tick, v_tick, 0, false, null) on conflict do nothing;
+end $$;
+
+-- option_number(options, field, least, most): a whole number of the options, null when it is not given. Raises PH015.
+create or replace function posthorn.option_number(p_options json, p_field text, p_least bigint, p_most bigint) returns bigint
+language plpgsql immutable as $$
+declare
+  v_text text := p_options ->> p_field;
+begin
+  if v_text is null then
+    return null;
+  end if;
+  if json_typeof(p_options -> p_field) <> 'number' or v_text !~ '^-?[0-9]{1,18}$' or v_text::bigint not between p_least and p_most then
+    raise exception 'the option % must be an integer from % to %, got %', p_field, p_least, p_most, left(v_text, 40) using errcode = 'PH015';
+  end if;
+  return v_text::bigint;
+end $$;
+
+-- option_keys(options, known, what): refuses what is no object, and names that are not known. Raises PH015.
+create or replace function posthorn.option_keys(p_options json, p_known text[], p_what text) returns void
+language plpgsql immutable as $$
+declare
+  v_unknown text;
+begin
+  if json_typeof(p_options) <> 'object' then
+    raise exception 'the % are no object', p_what using errcode = 'PH015';
+  end if;
+  select k into v_unknown from json_object_keys(p_options) k where k <> all (p_known) limit 1;
+  if v_unknown is not null then
+    raise exception 'the % know no "%"', p_what, left(v_unknown, 80) using errcode = 'PH015', hint = format('Known are: %s.', array_to_string(p_known, ', '));
+  end if;
+end $$;
+
+-- options_of(options): options as JSON { delayMs, runAt, expiresInMs, priority, dedupe: { key, mode, windowMs, maxWaitMs } }, checked and on the clock of
+-- the database. \`due_at\` is null where it may begin at once. Raises PH015.
+create or replace function posthorn.options_of(
+  p_options json, out due_at timestamptz, out expires_at timestamptz, out priority smallint, out key text, out mode text, out window_ms bigint,
+  out wait_ms bigint
+) language plpgsql as $$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_longest constant bigint := 315360000000;
+  v_delay bigint;
+  v_expires bigint;
+begin
+  perform posthorn.option_keys(p_options, '{delayMs,runAt,expiresInMs,priority,dedupe}', 'options of a command');
+  v_delay := posthorn.option_number(p_options, 'delayMs', 0, v_longest);
+  v_expires := posthorn.option_number(p_options, 'expiresInMs', 1, v_longest);
+  priority := coalesce(posthorn.option_number(p_options, 'priority', -2, 2), 0);
+  if p_options ->> 'runAt' is not null then
+    due_at := posthorn.run_at(p_options ->> 'runAt', v_now + v_longest * interval '1 ms');
+    if v_delay is not null then
+      raise exception 'delayMs and runAt exclude each other' using errcode = 'PH015';
+    end if;
+  elsif v_delay > 0 then
+    due_at := v_now + v_delay * interval '1 ms';
+  end if;
+  if due_at <= v_now then
+    due_at := null;
+  end if;
+  expires_at := v_now + v_expires * interval '1 ms';
+  if expires_at <= due_at then
+    raise exception 'it would expire before it may begin: at % and not before %', expires_at, due_at using errcode = 'PH015',
+      hint = 'Make expiresInMs longer than the delay.';
+  end if;
+  if p_options ->> 'dedupe' is not null then
+    select d.key, d.mode, d.window_ms, d.wait_ms into key, mode, window_ms, wait_ms from posthorn.dedupe_of(p_options -> 'dedupe', due_at is not null) d;
+  end if;
+end $$;
+
+-- run_at(text, latest): a time with a date, as ISO 8601 writes it. Raises PH015.
+create or replace function posthorn.run_at(p_text text, p_latest timestamptz) returns timestamptz
+language plpgsql stable as $$
+declare
+  v_at timestamptz;
+begin
+  begin
+    v_at := case when p_text ~ '^[0-9]{4,6}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}' then p_text::timestamptz end;
+  exception when others then
+    v_at := null;
+  end;
+  if v_at is null or v_at > p_latest then
+    raise exception 'the option runAt must be a time in ISO 8601, at most 10 years from now, got %', left(p_text, 40) using errcode = 'PH015';
+  end if;
+  return v_at;
+end $$;
+
+-- append_said(slot, messages): as append, for a list of which some have options, under "o". Those with a key of dedupe come last and in the order of
+-- contract and key, so that two lists wait for each other's keys in one order. Returns [[nonce, id, nonce of the id]]; the two nonces differ where an
+-- earlier message stands for this one.
+create or replace function posthorn.append_said(p_slot smallint, p_messages json) returns json
+language plpgsql as $$
+declare
+  v_entry json;
+  v_places json[] := '{}';
+begin
+  for v_entry in
+    select e.entry from json_array_elements(p_messages) with ordinality e(entry, n)
+      left join posthorn.contract c on e.entry #>> '{o,dedupe,key}' is not null and c.id = (e.entry ->> 'c')::int
+      order by c.name collate "C" nulls first, (e.entry #>> '{o,dedupe,key}') collate "C" nulls first, e.n
+  loop
+    v_places := v_places || posthorn.say_one(p_slot, v_entry);
+  end loop;
+  return to_json(v_places);
+end $$;
+
+-- write_said(home, messages): append_said as a producer does it; returns { xid, places }, or why nothing was written, as write_one.
+create or replace function posthorn.write_said(p_home text, p_messages json) returns text
+language plpgsql as $$
+declare
+  v_slot smallint := posthorn.open_slot(p_home);
+begin
+  if v_slot < 0 then
+    return case v_slot when -1 then 'moved' else 'elsewhere' end;
+  end if;
+  return json_build_object('places', posthorn.append_said(v_slot, p_messages), 'xid', pg_current_xact_id()::text);
+end $$;
+
+-- say_one(slot, entry): one entry of append_said.
+create or replace function posthorn.say_one(p_slot smallint, p_entry json) returns json
+language plpgsql as $$
+declare
+  v_options record;
+  v_subscription int;
+begin
+  if p_entry ->> 'o' is null then
+    return json_build_array(p_entry ->> 'n', posthorn.append_one_of(p_slot, (p_entry ->> 'n')::bigint, (p_entry ->> 'ch')::int, (p_entry ->> 'c')::int,
+      p_entry ->> 'k', p_entry -> 'p', p_entry -> 'h')::text, p_entry ->> 'n');
+  end if;
+  select * into v_options from posthorn.options_of(p_entry -> 'o');
+  v_subscription := (select s.id from posthorn.subscription s where s.channel = (p_entry ->> 'ch')::int);
+  if v_options.priority <> 0 then
+    perform posthorn.make_lane((p_entry ->> 'ch')::int, v_options.priority);
+  end if;
+  if v_options.mode is not null then
+    return posthorn.say_once(p_slot, v_subscription, p_entry, v_options.due_at, v_options.expires_at, v_options.priority, v_options.key, v_options.mode,
+      v_options.window_ms, v_options.wait_ms);
+  end if;
+  return posthorn.say_new(p_slot, v_subscription, p_entry, null, v_options.due_at, v_options.expires_at, v_options.priority);
+end $$;
+
+-- say_new: writes a message, and where it has a time, its first delivery into \`deferred\`. \`p_id\` is null for the next id.
+create or replace function posthorn.say_new(
+  p_slot smallint, p_subscription int, p_entry json, p_id bigint, p_due_at timestamptz, p_expires_at timestamptz, p_priority smallint,
+  p_once_more boolean default false, p_behind bigint default null
+) returns json
+language plpgsql as $$
+declare
+  v_id bigint := posthorn.append_said_of(p_slot, p_entry, p_id, case when p_due_at is null then posthorn.lane_of_priority(p_priority) else -1 end,
+    p_expires_at);
+begin
+  if p_due_at is not null then
+    insert into posthorn.deferred (subscription, due_at, delivery, attempts, crashes, reason, message, nonce, channel, lane, contract, key, payload, headers,
+        published_at, history, expires_at, priority, once_more, behind)
+      values (p_subscription, least(p_due_at, p_expires_at), 1, 0, 0, 'scheduled', v_id, (p_entry ->> 'n')::bigint, (p_entry ->> 'ch')::int, -1,
+        (p_entry ->> 'c')::int, p_entry ->> 'k', coalesce(p_entry -> 'p', 'null'), p_entry -> 'h', clock_timestamp(), '[]', p_expires_at, p_priority,
+        p_once_more, p_behind);
+  end if;
+  return json_build_array(p_entry ->> 'n', v_id::text, p_entry ->> 'n');
+end $$;
+
+select posthorn.by_slot('append_said_of(p_slot smallint, p_entry json, p_id bigint, p_lane int, p_expires_at timestamptz)', 'bigint', $body$
+  declare v_id bigint;
+  begin
+    insert into posthorn.message_{slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers, expires_at)
+      values (pg_current_xact_id(), coalesce(p_id, nextval('posthorn.message_id')), (p_entry ->> 'n')::bigint, clock_timestamp(), (p_entry ->> 'ch')::int,
+        p_lane, (p_entry ->> 'c')::int, p_entry ->> 'k', coalesce(p_entry -> 'p', 'null'), p_entry -> 'h', p_expires_at)
+      returning id into v_id;
+    return v_id;
+  end;
+$body$);
+
+-- claim_by_priority: as claim, of the lane of a queue that is most urgent now. With "more": true where another lane has something as well.
+create or replace function posthorn.claim_by_priority(p_subscription int, p_worker bigint, p_limit int) returns text
+language plpgsql as $$
+declare
+  v_ring posthorn.ring;
+  v_channel int := (select s.channel from posthorn.subscription s where s.id = p_subscription);
+  v_lane record;
+  v_claimed text;
+  v_taken text;
+  v_missed boolean := false;
+begin
+  select * into v_ring from posthorn.ring;
+  for v_lane in
+    select l.lane from posthorn.lane l cross join lateral (select posthorn.lane_head(v_ring, p_subscription, l.lane, v_channel) as oldest offset 0) head
+      where l.subscription = p_subscription and head.oldest is not null
+      order by posthorn.urgency(posthorn.priority_of(l.lane), head.oldest) desc, head.oldest
+  loop
+    if v_taken is not null then
+      return '{"more":true,' || substr(v_taken, 2);
+    end if;
+    v_claimed := posthorn.claim(p_subscription, v_lane.lane, p_worker, p_limit);
+    if v_claimed like '{"claim"%' then
+      v_taken := v_claimed;
+    elsif v_claimed like '{"missed"%' then
+      v_missed := true;
+    end if;
+  end loop;
+  return coalesce(v_taken, case when v_missed then '{"missed":true}' else '{}' end);
+end $$;
+
+-- lane_head: when the oldest message of a lane was said that a claim would find; null when there is none.
+create or replace function posthorn.lane_head(p_ring posthorn.ring, p_subscription int, p_lane int, p_channel int) returns timestamptz
+language plpgsql as $$
+declare
+  v_at posthorn.position := posthorn.position_of(p_subscription, p_lane);
+  v_ceiling posthorn.tick := posthorn.tick_of(v_at.slot, v_at.ceiling);
+  v_floor_id bigint := (posthorn.tick_of(v_at.slot, v_at.floor)).ceiling_id;
+  v_slot smallint;
+  v_xids xid8[];
+  v_now pg_snapshot;
+  v_late posthorn.batch;
+  v_oldest timestamptz;
+begin
+  foreach v_slot in array p_ring.slots loop
+    v_oldest := least(v_oldest, (posthorn.count_after_of(v_slot, p_channel, p_lane,
+      case when v_at.late then v_floor_id else v_at.last_id end, 1)).oldest);
+  end loop;
+  -- Committed late: in the window that is open, or below its ceiling and seen only now.
+  if v_at.late then
+    v_late := posthorn.late_page(p_ring.slots, p_channel, p_lane, v_at.late_xids, v_at.last_id, v_floor_id, 1);
+  end if;
+  if v_late.ids is null then
+    select pg_current_snapshot() into v_now;
+    v_xids := posthorn.late_xids(p_ring.slots, p_channel, p_lane, v_ceiling.snapshot, v_ceiling.ceiling_id, p_ring.first_id, v_now);
+    if v_xids is not null then
+      v_late := posthorn.late_page(p_ring.slots, p_channel, p_lane, v_xids, p_ring.first_id - 1, v_ceiling.ceiling_id, 1);
+    end if;
+  end if;
+  if v_late.ids is not null then
+    v_oldest := least(v_oldest, to_timestamp((v_late.items::json ->> 7)::float8 / 1000));
+  end if;
+  -- A window whose late part was not finished has to be claimed from, whatever is left in it.
+  return case when v_oldest is null and v_at.late then clock_timestamp() else v_oldest end;
+end $$;
+
+-- first_due: when the first delivery that waits is due, of the contracts that a worker has handlers for; null for none.
+-- Plan: deferred_due, one probe for each priority in use.
+create or replace function posthorn.first_due(p_subscription int, p_contracts int[]) returns timestamptz
+language plpgsql as $$
+begin
+  return (select min(first.due_at) from posthorn.classes(p_subscription) c(class)
+    cross join lateral (select d.due_at from posthorn.deferred d
+      where d.subscription = p_subscription and d.priority = c.class and d.token is null and d.due_at < 'infinity' and d.contract = any (p_contracts)
+      order by d.due_at limit 1) first);
+end $$;
+
+-- take_due: take, and when the next is due in ms: JSON { taken, next }; \`next\` is null when more may be due already, or nothing waits.
+create or replace function posthorn.take_due(p_subscription int, p_worker bigint, p_contracts json, p_limit int) returns json
+language plpgsql as $$
+declare
+  v_taken json := posthorn.take(p_subscription, p_worker, p_contracts, p_limit);
+begin
+  return json_build_object('taken', v_taken, 'next', case when json_array_length(v_taken) < p_limit then
+    (ceil(extract(epoch from posthorn.first_due(p_subscription, array(select c::int from json_array_elements_text(p_contracts) c)) - clock_timestamp()) * 1000))::float8 end);
+end $$;
+` },
+  { name: "functions/21_dedupe.sql", text: `-- Dedupe: what counts as the same request, by the contract's name and a key.
+--
+-- The row of posthorn.dedupe is the lock: of two that say the same key at once the second waits until the first has committed or rolled back.
+-- Everything but drop waits in \`deferred\`, where it stays changeable; the row there is locked by who counts on it, so that it is not taken before
+-- that commits. A delivery that runs is never locked from here: its worker would wait for a producer's transaction.
+
+-- dedupe_of(dedupe, timed): the part \`dedupe\` of options, checked. \`timed\`: the options say a time as well. Raises PH015.
+create or replace function posthorn.dedupe_of(
+  p_dedupe json, p_timed boolean, out key text, out mode text, out window_ms bigint, out wait_ms bigint
+) language plpgsql as $$
+begin
+  perform posthorn.option_keys(p_dedupe, '{key,mode,windowMs,maxWaitMs}', 'options of dedupe');
+  key := p_dedupe ->> 'key';
+  mode := p_dedupe ->> 'mode';
+  window_ms := posthorn.option_number(p_dedupe, 'windowMs', 1, 315360000000);
+  wait_ms := posthorn.option_number(p_dedupe, 'maxWaitMs', 1, 315360000000);
+  if key is null or json_typeof(p_dedupe -> 'key') <> 'string' or octet_length(key) not between 1 and 512 then
+    raise exception 'the key of dedupe must be a text of 1 to 512 bytes' using errcode = 'PH015';
+  elsif mode is null or mode not in ('drop', 'throttle', 'debounce', 'replace', 'once-more') then
+    raise exception 'the mode of dedupe must be drop, throttle, debounce, replace or once-more, got %', left(mode, 40) using errcode = 'PH015';
+  elsif mode in ('drop', 'throttle', 'debounce') and window_ms is null then
+    raise exception 'the mode % of dedupe needs a windowMs', mode using errcode = 'PH015';
+  elsif mode in ('replace', 'once-more') and window_ms is not null then
+    raise exception 'the mode % of dedupe has no windowMs', mode using errcode = 'PH015';
+  elsif wait_ms is not null and mode <> 'debounce' then
+    raise exception 'the mode % of dedupe has no maxWaitMs', mode using errcode = 'PH015';
+  elsif wait_ms < window_ms then
+    raise exception 'maxWaitMs (%) must not be shorter than windowMs (%)', wait_ms, window_ms using errcode = 'PH015';
+  elsif p_timed and mode not in ('drop', 'replace') then
+    raise exception 'the mode % of dedupe says itself when the message begins, and excludes delayMs and runAt', mode using errcode = 'PH015';
+  end if;
+end $$;
+
+-- longest_redelivery(policy): the longest time from the first run of a message to the end of its last, in ms: every run as long as it may take, every
+-- wait as long as it can be. Null where the kind of its retries is not known here.
+create or replace function posthorn.longest_redelivery(p_policy json) returns float8
+language plpgsql immutable as $$
+declare
+  v_retry json := p_policy -> 'retry';
+  v_attempts int := (v_retry ->> 'attempts')::int;
+begin
+  return v_attempts * (p_policy ->> 'visibilityTimeoutMs')::float8 + case v_retry ->> 'kind'
+    when 'none' then 0
+    when 'fixed' then (v_attempts - 1) * (v_retry ->> 'delayMs')::float8
+    when 'exponential' then (select coalesce(sum(least((v_retry ->> 'maxMs')::float8, (v_retry ->> 'firstMs')::float8 * 2 ^ least(n - 1, 60))), 0)
+      from generate_series(1, v_attempts - 1) n) end;
+end $$;
+
+-- hold_dedupe: locks the row of a key, waiting for who holds it. \`fresh\`: it was not there, and stands for this message now. Raises 40001 where the
+-- caller's transaction cannot see who was first.
+create or replace function posthorn.hold_dedupe(
+  p_name text, p_key text, p_subscription int, p_message bigint, p_nonce bigint, p_window_ms bigint, out fresh boolean, out held posthorn.dedupe
+) language plpgsql as $$
+begin
+  loop
+    insert into posthorn.dedupe (name, key, subscription, message, nonce, until, since, look_at)
+      values (p_name, p_key, p_subscription, p_message, p_nonce, clock_timestamp() + coalesce(p_window_ms, 0) * interval '1 ms', clock_timestamp(),
+        clock_timestamp() + coalesce(p_window_ms, 0) * interval '1 ms')
+      on conflict (name, key) do nothing;
+    fresh := found;
+    exit when fresh;
+    select * into held from posthorn.dedupe d where d.name = p_name and d.key = p_key for update;
+    -- Else it was forgotten in this moment.
+    exit when found;
+  end loop;
+end $$;
+
+-- say_once: writes a message, or finds the one that stands for it. Returns [nonce, id, nonce of the id].
+create or replace function posthorn.say_once(
+  p_slot smallint, p_subscription int, p_entry json, p_due_at timestamptz, p_expires_at timestamptz, p_priority smallint, p_key text, p_mode text,
+  p_window_ms bigint, p_wait_ms bigint
+) returns json
+language plpgsql as $$
+declare
+  v_name text := (select c.name from posthorn.contract c where c.id = (p_entry ->> 'c')::int);
+  v_nonce bigint := (p_entry ->> 'n')::bigint;
+  v_id bigint;
+  v_hold record;
+  v_now timestamptz;
+  v_window constant interval := coalesce(p_window_ms, 0) * interval '1 ms';
+  v_waiting posthorn.deferred;
+  v_due timestamptz := p_due_at;
+  v_until timestamptz;
+  v_behind bigint;
+begin
+  if p_mode = 'drop' then
+    perform posthorn.check_window(p_subscription, p_window_ms);
+  end if;
+  -- A transaction has its id before it draws the id of a message.
+  perform pg_current_xact_id();
+  v_id := nextval('posthorn.message_id');
+  select * into v_hold from posthorn.hold_dedupe(v_name, p_key, p_subscription, v_id, v_nonce, p_window_ms);
+  v_now := clock_timestamp();
+  if not v_hold.fresh then
+    if p_mode = 'drop' then
+      if (v_hold.held).until > v_now then
+        return posthorn.stands_for(p_entry, v_hold.held);
+      end if;
+    else
+      v_waiting := posthorn.waiting_of(v_hold.held);
+      if v_waiting.id is not null and (p_mode <> 'throttle' or v_waiting.attempts + v_waiting.crashes = 0) then
+        perform posthorn.collapse(v_waiting, v_hold.held, p_entry, coalesce(p_due_at, v_now), p_expires_at, p_mode, v_window, p_wait_ms);
+        return posthorn.stands_for(p_entry, v_hold.held);
+      end if;
+    end if;
+  end if;
+  v_until := v_now + v_window;
+  if p_mode = 'throttle' and not v_hold.fresh and (v_hold.held).until > v_now then
+    v_due := (v_hold.held).until;
+    v_until := v_due + v_window;
+  elsif p_mode = 'debounce' then
+    v_due := v_now + v_window;
+  elsif p_mode = 'once-more' and not v_hold.fresh then
+    v_behind := (select d.id from posthorn.deferred d where d.subscription = (v_hold.held).subscription and d.message = (v_hold.held).message
+      and d.nonce = (v_hold.held).nonce and d.token is not null);
+    v_due := case when v_behind is not null then 'infinity'::timestamptz else v_now end;
+  elsif p_mode in ('replace', 'once-more') then
+    v_due := coalesce(v_due, v_now);
+  end if;
+  if not v_hold.fresh then
+    update posthorn.dedupe d set subscription = p_subscription, message = v_id, nonce = v_nonce, until = v_until, since = v_now, look_at = v_until
+      where d.name = v_name and d.key = p_key;
+  end if;
+  return posthorn.say_new(p_slot, p_subscription, p_entry, v_id, v_due, p_expires_at, p_priority, p_mode = 'once-more', v_behind);
+end $$;
+
+-- check_window: a window that is over before a message can run for the last time would let the same request in beside it. Raises PH015.
+create or replace function posthorn.check_window(p_subscription int, p_window_ms bigint) returns void
+language plpgsql as $$
+declare
+  v_queue posthorn.subscription;
+begin
+  select * into v_queue from posthorn.subscription s where s.id = p_subscription;
+  if p_window_ms < v_queue.redelivery_ms then
+    raise exception 'a window of % ms is shorter than the % ms in which the queue "%" may run a message again', p_window_ms, ceil(v_queue.redelivery_ms),
+      v_queue.name using errcode = 'PH015', hint = 'Make windowMs at least as long, or the retries and the visibility timeout of the queue shorter.';
+  end if;
+end $$;
+
+create or replace function posthorn.stands_for(p_entry json, p_held posthorn.dedupe) returns json
+language plpgsql as $$
+begin
+  return json_build_array(p_entry ->> 'n', p_held.message::text, p_held.nonce::text);
+end $$;
+
+-- waiting_of: the waiting delivery of a key's message, locked; null columns when it runs or has ended.
+create or replace function posthorn.waiting_of(p_held posthorn.dedupe) returns posthorn.deferred
+language plpgsql as $$
+declare
+  v_row posthorn.deferred;
+begin
+  select * into v_row from posthorn.deferred d where d.subscription = p_held.subscription and d.message = p_held.message and d.nonce = p_held.nonce
+    and d.token is null for update;
+  return v_row;
+end $$;
+
+-- collapse: what a further request changes about the one that waits. The latest payload counts, but for once-more. A retry keeps its attempts and is
+-- not hastened.
+create or replace function posthorn.collapse(
+  p_row posthorn.deferred, p_held posthorn.dedupe, p_entry json, p_due_at timestamptz, p_expires_at timestamptz, p_mode text, p_window interval,
+  p_wait_ms bigint
+) returns void
+language plpgsql as $$
+declare
+  v_due timestamptz := case p_mode when 'replace' then p_due_at when 'debounce' then least(clock_timestamp() + p_window, p_held.since + p_wait_ms * interval '1 ms')
+    else p_row.due_at end;
+begin
+  if p_mode = 'once-more' then
+    return;
+  end if;
+  if p_row.behind is not null or p_row.attempts + p_row.crashes > 0 then
+    v_due := greatest(v_due, p_row.due_at);
+  end if;
+  update posthorn.deferred d set contract = (p_entry ->> 'c')::int, key = p_entry ->> 'k', payload = coalesce(p_entry -> 'p', 'null'), headers = p_entry -> 'h',
+    expires_at = p_expires_at, due_at = least(v_due, p_expires_at) where d.id = p_row.id;
+end $$;
+
+-- let_go(deferred): the one that waited behind this delivery may run. Passes over what a producer holds just now; tidy_dedupe finds it.
+create or replace function posthorn.let_go(p_deferred bigint) returns void
+language plpgsql as $$
+begin
+  update posthorn.deferred d set due_at = least(clock_timestamp(), d.expires_at), behind = null
+    where d.id in (select b.id from posthorn.deferred b where b.behind = p_deferred and b.token is null for update skip locked);
+end $$;
+
+-- tidy_dedupe(limit): one pass: lets go what waits behind a delivery that runs no more, and forgets keys whose window is over and whose message neither
+-- waits nor runs. Returns how many it looked at; as many as \`limit\`: there may be more.
+create or replace function posthorn.tidy_dedupe(p_limit int) returns int
+language plpgsql as $$
+declare
+  v_looked int;
+begin
+  perform posthorn.own_transaction(true);
+  if not pg_try_advisory_xact_lock(posthorn.lock_key('dedupe')) then
+    return 0;
+  end if;
+  update posthorn.deferred d set due_at = least(clock_timestamp(), d.expires_at), behind = null
+    where d.id in (select b.id from posthorn.deferred b where b.behind is not null and b.token is null
+      and not exists (select from posthorn.deferred r where r.id = b.behind and r.token is not null offset 0) limit p_limit for update skip locked);
+  -- Those that live on are looked at again after a minute.
+  with over as materialized (
+    select d.name, d.key, exists (select from posthorn.deferred w where w.subscription = d.subscription and w.message = d.message offset 0) as lives
+      from posthorn.dedupe d where d.look_at < clock_timestamp() order by d.look_at limit p_limit for update skip locked
+  ), kept as (
+    update posthorn.dedupe d set look_at = clock_timestamp() + interval '1 minute' from over o where o.lives and d.name = o.name and d.key = o.key
+  ), gone as (
+    delete from posthorn.dedupe d using over o where not o.lives and d.name = o.name and d.key = o.key
+  )
+  select count(*) into v_looked from over;
+  return v_looked;
+end $$;
 ` },
   { name: "views.sql", text: `-- For people and tools: stable names over tables that may change.
 

@@ -18,6 +18,7 @@ export const sqlStates = {
   PH012: "PH_KEY_INVALID",
   PH013: "PH_PAYLOAD_NOT_JSON",
   PH014: "PH_PAYLOAD_TOO_LARGE",
+  PH015: "PH_OPTION_INVALID",
   PH020: "PH_CONTRACT_CONFLICT",
   PH099: "PH_INTERNAL",
 } as const satisfies Record<string, ErrorCode>;

@@ -4,7 +4,7 @@
  */
 import type { Executor } from "../core/database.js";
 import { errorOf } from "../core/errors.js";
-import type { Place } from "./publish.js";
+import { type Place, placesByNonce } from "./publish.js";
 import { mapped } from "./sqlstate.js";
 
 /** A message in a worker's hands. */
@@ -23,6 +23,8 @@ export interface Delivery {
   /** Failed runs so far. */
   readonly attempts: number;
   readonly crashes: number;
+  /** When it expires, on the clock of `performance.now`; undefined for never. */
+  readonly expiresAt?: number | undefined;
   readonly hold: Hold;
 }
 
@@ -37,7 +39,7 @@ export type Hold =
     }
   | { readonly from: "deferred"; readonly deferred: string; readonly token: string };
 
-export type Outcome = "succeeded" | "failed" | "released" | "rejected" | "invalid" | "skipped" | "begun";
+export type Outcome = "succeeded" | "failed" | "released" | "rejected" | "invalid" | "skipped" | "begun" | "expired";
 
 /** A part of a claim that has ended, or begun. `messages` absent: all of the claim. */
 export interface Part {
@@ -77,10 +79,12 @@ export interface End {
 export interface Claimed {
   /** Another session was claiming this lane. */
   readonly missed: boolean;
+  /** Another lane has something as well. */
+  readonly more: boolean;
   readonly deliveries: readonly Delivery[];
 }
 
-type LogRow = [string, string, number, number, string | null, unknown, Record<string, string> | null, number];
+type LogRow = [string, string, number, number, string | null, unknown, Record<string, string> | null, number, number?];
 type DeferredRow = [
   string,
   string,
@@ -95,6 +99,7 @@ type DeferredRow = [
   number,
   number,
   number,
+  number | null,
 ];
 
 /** Settles parts and claims the next messages of a lane, in one transaction. */
@@ -113,18 +118,27 @@ export async function work(
       parts.length === 0 ? null : JSON.stringify(parts),
     ]),
   );
-  const answer: { missed?: boolean; claim?: string; token?: string; slot?: number; messages?: LogRow[] } = JSON.parse(
-    rows[0]?.claimed ?? "{}",
-  );
+  const answer: {
+    missed?: boolean;
+    more?: boolean;
+    claim?: string;
+    token?: string;
+    slot?: number;
+    messages?: LogRow[];
+  } = JSON.parse(rows[0]?.claimed ?? "{}");
   const { claim, token, slot, messages } = answer;
   if (claim === undefined || token === undefined || slot === undefined || messages === undefined) {
-    return { missed: answer.missed === true, deliveries: [] };
+    return { missed: answer.missed === true, more: false, deliveries: [] };
   }
-  return { missed: false, deliveries: messages.map((row) => fromLog(subscription, claim, token, slot, row)) };
+  return {
+    missed: false,
+    more: answer.more === true,
+    deliveries: messages.map((row) => fromLog(subscription, claim, token, slot, row)),
+  };
 }
 
 function fromLog(subscription: number, claim: string, token: string, claimSlot: number, row: LogRow): Delivery {
-  const [id, nonce, messageSlot, contract, key, payload, headers, publishedAt] = row;
+  const [id, nonce, messageSlot, contract, key, payload, headers, publishedAt, expiresInMs] = row;
   const hold: Hold = { from: "log", claim, token, claimSlot, messageSlot };
   return {
     subscription,
@@ -138,29 +152,56 @@ function fromLog(subscription: number, claim: string, token: string, claimSlot: 
     delivery: 1,
     attempts: 0,
     crashes: 0,
+    expiresAt: fromNow(expiresInMs),
     hold,
   };
 }
 
+/** Counted from when the answer arrives: late by the way of the answer, never early. */
+function fromNow(inMs: number | null | undefined): number | undefined {
+  return inMs === null || inMs === undefined ? undefined : performance.now() + inMs;
+}
+
+export interface Taken {
+  readonly deliveries: readonly Delivery[];
+  /** When the next one is due; undefined when the answer was full or nothing waits. */
+  readonly nextInMs: number | undefined;
+}
+
 /** Takes deliveries that are due: retries, and what was handed back. */
-export async function take(
+export async function takeDue(
   executor: Executor,
   subscription: number,
   worker: string,
   contracts: readonly number[],
   limit: number,
-): Promise<readonly Delivery[]> {
+): Promise<Taken> {
   const { rows } = await mapped(
-    executor.query<{ taken: string }>("select posthorn.take($1::int, $2::bigint, $3::json, $4::int)::text as taken", [
-      subscription,
-      worker,
-      JSON.stringify(contracts),
-      limit,
-    ]),
+    executor.query<{ taken: string }>(
+      "select posthorn.take_due($1::int, $2::bigint, $3::json, $4::int)::text as taken",
+      [subscription, worker, JSON.stringify(contracts), limit],
+    ),
   );
-  const taken: DeferredRow[] = JSON.parse(rows[0]?.taken ?? "[]");
-  return taken.map(
-    ([id, nonce, , contract, key, payload, headers, publishedAt, deferred, token, delivery, attempts, crashes]) => ({
+  const answer: { readonly taken: readonly DeferredRow[]; readonly next: number | null } = JSON.parse(
+    rows[0]?.taken ?? '{"taken":[],"next":null}',
+  );
+  const deliveries = answer.taken.map(
+    ([
+      id,
+      nonce,
+      ,
+      contract,
+      key,
+      payload,
+      headers,
+      publishedAt,
+      deferred,
+      token,
+      delivery,
+      attempts,
+      crashes,
+      ms,
+    ]) => ({
       subscription,
       id,
       nonce,
@@ -172,9 +213,11 @@ export async function take(
       delivery,
       attempts,
       crashes,
-      hold: { from: "deferred", deferred, token },
+      expiresAt: fromNow(ms),
+      hold: { from: "deferred" as const, deferred, token },
     }),
   );
+  return { deliveries, nextInMs: answer.next ?? undefined };
 }
 
 /**
@@ -186,7 +229,7 @@ export async function settle(
   parts: readonly Part[],
   ends: readonly End[],
   say: string | null,
-): Promise<readonly Place[]> {
+): Promise<ReadonlyMap<string, Place>> {
   const { rows } = await mapped(
     executor.query<{ said: string | null }>("select posthorn.settle($1::json, $2::json, $3::json)::text as said", [
       parts.length === 0 ? null : JSON.stringify(parts),
@@ -210,7 +253,7 @@ export async function endInTransaction(
   delivery: Delivery,
   startedAt: string,
   say: string | null,
-): Promise<readonly Place[]> {
+): Promise<ReadonlyMap<string, Place>> {
   const { hold } = delivery;
   const log = hold.from === "log" ? hold : undefined;
   const { rows } = await mapped(
@@ -261,10 +304,8 @@ function numeral(value: string | number | undefined): string {
   throw errorOf("PH_INTERNAL", "A number was expected where a delivery is ended.");
 }
 
-function placesOf(said: string | null): Place[] {
-  if (said === null) return [];
-  const pairs: [string, string][] = JSON.parse(said);
-  return pairs.map(([nonce, id]) => ({ nonce, id }));
+function placesOf(said: string | null): ReadonlyMap<string, Place> {
+  return placesByNonce(said === null ? [] : JSON.parse(said));
 }
 
 function endAsJson({ delivery, outcome, entry, next, ends }: End): Record<string, unknown> {

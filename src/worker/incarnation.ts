@@ -116,10 +116,14 @@ export class Incarnation {
     this.#watches.start();
   }
 
-  /** Messages appeared in these channels. */
+  /** Messages appeared in these channels; below zero: outside of the log. */
   wake(channels: Iterable<number>): void {
     const woken = new Set(channels);
-    for (const reader of this.#readers) if (woken.has(reader.options.ids.channel)) reader.hint();
+    for (const reader of this.#readers) {
+      const { channel } = reader.options.ids;
+      if (woken.has(channel)) reader.hint();
+      if (woken.has(-channel)) reader.due(0);
+    }
   }
 
   /** True when nothing ran, nothing is due and nothing is left in the log, at one moment. */

@@ -11,7 +11,7 @@ import type { Logger } from "../core/logger.js";
 import { Loop } from "../core/loop.js";
 import { publicId } from "../store/publish.js";
 import type { SubscriptionIds } from "../store/registry.js";
-import { begin, type Delivery, type End, take, work } from "../store/work.js";
+import { begin, type Delivery, type End, takeDue, work } from "../store/work.js";
 import { failureOf } from "./failure.js";
 import { type Flush, Ledger } from "./ledger.js";
 import { type Handled, type Ran, Run, type Running, released } from "./run.js";
@@ -226,10 +226,10 @@ export class Reader {
       return this.#work(limit);
     }
     try {
-      const { missed, deliveries } = await work(session, this.subscription, worker.id, limit, flush.parts);
+      const { missed, more, deliveries } = await work(session, this.subscription, worker.id, limit, flush.parts);
       if (missed) setTimeout(() => this.hint(), missedMs()).unref();
-      if (deliveries.length > 0 && deliveries.length < limit) this.options.onDry();
-      if (deliveries.length === limit) this.#hot = true;
+      if (deliveries.length > 0 && deliveries.length < limit && !more) this.options.onDry();
+      if (deliveries.length === limit || more) this.#hot = true;
       this.#ledger.opened(deliveries);
       return deliveries;
     } catch (error) {
@@ -247,13 +247,15 @@ export class Reader {
     const limit = this.#hot ? Math.min(this.#free, Math.ceil(policy.concurrency / 2)) : this.#free;
     this.#slots?.take(limit);
     let deliveries: readonly Delivery[] = [];
+    let nextInMs: number | undefined;
     try {
-      deliveries = await take(session, this.subscription, worker.id, this.#contracts, limit);
+      ({ deliveries, nextInMs } = await takeDue(session, this.subscription, worker.id, this.#contracts, limit));
     } finally {
       this.#slots?.give(limit - deliveries.length);
     }
-    // A full answer may have left more; otherwise the next peek tells when there is something.
+    // A full answer may have left more; otherwise it says when the next one is due.
     if (deliveries.length < limit) this.#dueAt = undefined;
+    if (nextInMs !== undefined) this.due(nextInMs);
     return deliveries;
   }
 

@@ -93,6 +93,7 @@ export class Run {
   /** Resolves when it has ended; never rejects. Few promises: this is the path of every message. */
   execute(): Promise<Ran> {
     try {
+      if (hasExpired(this.delivery)) return Promise.resolve({ kind: "ended", end: expired(this.delivery, this.#ends) });
       const arrival = receive(this.#handled.contract, this.delivery.payload);
       if (!(arrival instanceof Promise)) return this.#received(arrival);
       return arrival.then((received) => this.#received(received)).catch((error) => this.#failed(error));
@@ -148,7 +149,7 @@ export class Run {
         if (this.#aborted !== undefined) throw this.#aborted;
         await this.#endWith(open);
       } else {
-        const { list, committed } = asSay(batch);
+        const { list, committed } = asSay([batch]);
         const places = await this.#end(open, list);
         if (this.#aborted !== undefined) throw this.#aborted;
         await open.commit();
@@ -184,7 +185,7 @@ export class Run {
     }
   }
 
-  async #end(open: OpenTransaction, say: string | null): Promise<readonly Place[]> {
+  async #end(open: OpenTransaction, say: string | null): Promise<ReadonlyMap<string, Place>> {
     try {
       return await endInTransaction(open, this.delivery, open.startedAt, say);
     } catch (error) {
@@ -302,6 +303,15 @@ export class Run {
 export function released(delivery: Delivery, ends: boolean): End {
   const { attempts, crashes } = delivery;
   return { delivery, outcome: "released", next: { defer: { delayMs: 0, attempts, crashes } }, ends };
+}
+
+/** Its time is over: it is not begun, and not tried again. */
+function expired(delivery: Delivery, ends: boolean): End {
+  return { delivery, outcome: "expired", next: null, ends };
+}
+
+function hasExpired({ expiresAt }: Delivery): boolean {
+  return expiresAt !== undefined && performance.now() >= expiresAt;
 }
 
 /** The connection of the handler's transaction failed, not the handler. */

@@ -33,10 +33,8 @@ export async function write(settling: Settling, flush: Flush): Promise<Flush> {
 }
 
 async function send({ session, onSaid }: Settling, { parts, ends, says }: Flush): Promise<void> {
-  const spoken = says.map(({ batch }) => asSay(batch));
-  const list = spoken.length === 0 ? null : `[${spoken.map((say) => say.list?.slice(1, -1)).join(",")}]`;
-  const places = await settle(session, parts, ends, list);
-  for (const { committed } of spoken) committed(places);
+  const { list, committed } = asSay(says.map(({ batch }) => batch));
+  committed(await settle(session, parts, ends, list));
   onSaid(new Set(says.flatMap(({ batch }) => [...batch.channels])));
 }
 

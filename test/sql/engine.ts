@@ -6,7 +6,7 @@ import { heartbeat, registerWorker, rescue } from "../../src/store/fleet.js";
 import { ensureSchema } from "../../src/store/migrate.js";
 import { type Outgoing, writeMessages } from "../../src/store/publish.js";
 import { registerContract, registerSubscription } from "../../src/store/registry.js";
-import { type Delivery, type End, type Next, type Outcome, type Part, work } from "../../src/store/work.js";
+import { type Delivery, type End, type Next, type Outcome, type Part, takeDue, work } from "../../src/store/work.js";
 import { eventually } from "../support/eventually.js";
 import { createDatabase } from "../support/server.js";
 
@@ -18,6 +18,11 @@ export interface Session extends Executor {
   /** The first column of the first row. */
   value(text: string, params?: readonly unknown[]): Promise<unknown>;
   close(): Promise<void>;
+}
+
+/** Takes what is due. */
+export async function take(...of: Parameters<typeof takeDue>): Promise<readonly Delivery[]> {
+  return (await takeDue(...of)).deliveries;
 }
 
 export interface Engine {

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { ClaimLostError } from "../../src/core/errors.js";
 import { forgetWorker } from "../../src/store/fleet.js";
-import { type Delivery, endInTransaction, settle, take } from "../../src/store/work.js";
+import { type Delivery, endInTransaction, settle } from "../../src/store/work.js";
 import {
   claim,
   die,
@@ -19,6 +19,7 @@ import {
   type Session,
   say,
   startedAt,
+  take,
   upTo,
   waitsForLock,
 } from "./engine.js";

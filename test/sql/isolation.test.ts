@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { writeMessages } from "../../src/store/publish.js";
-import { endInTransaction, peek, settle, take, work } from "../../src/store/work.js";
+import { endInTransaction, peek, settle, work } from "../../src/store/work.js";
 import {
   claim,
   type Engine,
@@ -15,6 +15,7 @@ import {
   rescueAll,
   say,
   startedAt,
+  take,
   upTo,
 } from "./engine.js";
 

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { writeMessages } from "../../src/store/publish.js";
-import { type Delivery, endInTransaction, peek, settle, take, work } from "../../src/store/work.js";
+import { type Delivery, endInTransaction, peek, settle, work } from "../../src/store/work.js";
 import {
   claim,
   die,
@@ -20,6 +20,7 @@ import {
   type Session,
   say,
   startedAt,
+  take,
   upTo,
   waitsForLock,
 } from "./engine.js";

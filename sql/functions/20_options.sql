@@ -1,0 +1,297 @@
+-- What is said beside the payload: delay, expiry, priority. Messages without any of it do not come here.
+--
+-- A message that must wait lies in the log, in a lane that nobody reads, so that its id, history and status are those of any message; and as
+-- its first delivery in `deferred`, in the same transaction. All times are on the clock of the database.
+
+-- lane_of_priority, priority_of: a priority has a lane of its own in its queue, with a number that no channel counts up to. Zero has lane 0.
+create or replace function posthorn.lane_of_priority(p_priority int) returns int
+language sql immutable as $$ select case when p_priority = 0 then 0 else 2000 + p_priority end $$;
+
+create or replace function posthorn.priority_of(p_lane int) returns smallint
+language sql immutable as $$ select (case when p_lane > 1024 then p_lane - 2000 else 0 end)::smallint $$;
+
+-- urgency(priority, since): what comes first among several priorities: the class, and one class more for each 30 seconds of waiting, so that
+-- the lowest waits two minutes longer than the highest and is never starved.
+create or replace function posthorn.urgency(p_priority int, p_since timestamptz) returns float8
+language sql volatile as $$ select p_priority + extract(epoch from clock_timestamp() - p_since)::float8 / 30 $$;
+
+-- classes(subscription): the priorities that its queue has lanes for; zero alone where none was ever used.
+create or replace function posthorn.classes(p_subscription int) returns setof smallint
+language sql stable as $$
+  select 0::smallint union all select posthorn.priority_of(l.lane) from posthorn.lane l where l.subscription = p_subscription and l.lane > 1024
+$$;
+
+-- make_lane(channel, priority): the lane of a priority, made when it is first used. Its reader starts at the beginning. Who comes second while
+-- the first has not committed waits, so producers have it made beside their transactions where they can.
+create or replace function posthorn.make_lane(p_channel int, p_priority int) returns void
+language plpgsql as $$
+declare
+  v_subscription int := (select id from posthorn.subscription where channel = p_channel);
+  v_lane int := posthorn.lane_of_priority(p_priority);
+  v_slot smallint;
+  v_tick bigint;
+begin
+  if exists (select from posthorn.lane l where l.subscription = v_subscription and l.lane = v_lane) then
+    return;
+  end if;
+  select slot into v_slot from posthorn.ring;
+  v_tick := nextval('posthorn.tick_id');
+  perform posthorn.write_tick(v_slot, v_tick, 0, '3:3:');
+  insert into posthorn.lane (subscription, lane, slot, n, floor, ceiling, last_id, late, late_xids)
+    values (v_subscription, v_lane, v_slot, 0, v_tick, v_tick, 0, false, null) on conflict do nothing;
+end $$;
+
+-- option_number(options, field, least, most): a whole number of the options, null when it is not given. Raises PH015.
+create or replace function posthorn.option_number(p_options json, p_field text, p_least bigint, p_most bigint) returns bigint
+language plpgsql immutable as $$
+declare
+  v_text text := p_options ->> p_field;
+begin
+  if v_text is null then
+    return null;
+  end if;
+  if json_typeof(p_options -> p_field) <> 'number' or v_text !~ '^-?[0-9]{1,18}$' or v_text::bigint not between p_least and p_most then
+    raise exception 'the option % must be an integer from % to %, got %', p_field, p_least, p_most, left(v_text, 40) using errcode = 'PH015';
+  end if;
+  return v_text::bigint;
+end $$;
+
+-- option_keys(options, known, what): refuses what is no object, and names that are not known. Raises PH015.
+create or replace function posthorn.option_keys(p_options json, p_known text[], p_what text) returns void
+language plpgsql immutable as $$
+declare
+  v_unknown text;
+begin
+  if json_typeof(p_options) <> 'object' then
+    raise exception 'the % are no object', p_what using errcode = 'PH015';
+  end if;
+  select k into v_unknown from json_object_keys(p_options) k where k <> all (p_known) limit 1;
+  if v_unknown is not null then
+    raise exception 'the % know no "%"', p_what, left(v_unknown, 80) using errcode = 'PH015', hint = format('Known are: %s.', array_to_string(p_known, ', '));
+  end if;
+end $$;
+
+-- options_of(options): options as JSON { delayMs, runAt, expiresInMs, priority, dedupe: { key, mode, windowMs, maxWaitMs } }, checked and on the clock of
+-- the database. `due_at` is null where it may begin at once. Raises PH015.
+create or replace function posthorn.options_of(
+  p_options json, out due_at timestamptz, out expires_at timestamptz, out priority smallint, out key text, out mode text, out window_ms bigint,
+  out wait_ms bigint
+) language plpgsql as $$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_longest constant bigint := 315360000000;
+  v_delay bigint;
+  v_expires bigint;
+begin
+  perform posthorn.option_keys(p_options, '{delayMs,runAt,expiresInMs,priority,dedupe}', 'options of a command');
+  v_delay := posthorn.option_number(p_options, 'delayMs', 0, v_longest);
+  v_expires := posthorn.option_number(p_options, 'expiresInMs', 1, v_longest);
+  priority := coalesce(posthorn.option_number(p_options, 'priority', -2, 2), 0);
+  if p_options ->> 'runAt' is not null then
+    due_at := posthorn.run_at(p_options ->> 'runAt', v_now + v_longest * interval '1 ms');
+    if v_delay is not null then
+      raise exception 'delayMs and runAt exclude each other' using errcode = 'PH015';
+    end if;
+  elsif v_delay > 0 then
+    due_at := v_now + v_delay * interval '1 ms';
+  end if;
+  if due_at <= v_now then
+    due_at := null;
+  end if;
+  expires_at := v_now + v_expires * interval '1 ms';
+  if expires_at <= due_at then
+    raise exception 'it would expire before it may begin: at % and not before %', expires_at, due_at using errcode = 'PH015',
+      hint = 'Make expiresInMs longer than the delay.';
+  end if;
+  if p_options ->> 'dedupe' is not null then
+    select d.key, d.mode, d.window_ms, d.wait_ms into key, mode, window_ms, wait_ms from posthorn.dedupe_of(p_options -> 'dedupe', due_at is not null) d;
+  end if;
+end $$;
+
+-- run_at(text, latest): a time with a date, as ISO 8601 writes it. Raises PH015.
+create or replace function posthorn.run_at(p_text text, p_latest timestamptz) returns timestamptz
+language plpgsql stable as $$
+declare
+  v_at timestamptz;
+begin
+  begin
+    v_at := case when p_text ~ '^[0-9]{4,6}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}' then p_text::timestamptz end;
+  exception when others then
+    v_at := null;
+  end;
+  if v_at is null or v_at > p_latest then
+    raise exception 'the option runAt must be a time in ISO 8601, at most 10 years from now, got %', left(p_text, 40) using errcode = 'PH015';
+  end if;
+  return v_at;
+end $$;
+
+-- append_said(slot, messages): as append, for a list of which some have options, under "o". Those with a key of dedupe come last and in the order of
+-- contract and key, so that two lists wait for each other's keys in one order. Returns [[nonce, id, nonce of the id]]; the two nonces differ where an
+-- earlier message stands for this one.
+create or replace function posthorn.append_said(p_slot smallint, p_messages json) returns json
+language plpgsql as $$
+declare
+  v_entry json;
+  v_places json[] := '{}';
+begin
+  for v_entry in
+    select e.entry from json_array_elements(p_messages) with ordinality e(entry, n)
+      left join posthorn.contract c on e.entry #>> '{o,dedupe,key}' is not null and c.id = (e.entry ->> 'c')::int
+      order by c.name collate "C" nulls first, (e.entry #>> '{o,dedupe,key}') collate "C" nulls first, e.n
+  loop
+    v_places := v_places || posthorn.say_one(p_slot, v_entry);
+  end loop;
+  return to_json(v_places);
+end $$;
+
+-- write_said(home, messages): append_said as a producer does it; returns { xid, places }, or why nothing was written, as write_one.
+create or replace function posthorn.write_said(p_home text, p_messages json) returns text
+language plpgsql as $$
+declare
+  v_slot smallint := posthorn.open_slot(p_home);
+begin
+  if v_slot < 0 then
+    return case v_slot when -1 then 'moved' else 'elsewhere' end;
+  end if;
+  return json_build_object('places', posthorn.append_said(v_slot, p_messages), 'xid', pg_current_xact_id()::text);
+end $$;
+
+-- say_one(slot, entry): one entry of append_said.
+create or replace function posthorn.say_one(p_slot smallint, p_entry json) returns json
+language plpgsql as $$
+declare
+  v_options record;
+  v_subscription int;
+begin
+  if p_entry ->> 'o' is null then
+    return json_build_array(p_entry ->> 'n', posthorn.append_one_of(p_slot, (p_entry ->> 'n')::bigint, (p_entry ->> 'ch')::int, (p_entry ->> 'c')::int,
+      p_entry ->> 'k', p_entry -> 'p', p_entry -> 'h')::text, p_entry ->> 'n');
+  end if;
+  select * into v_options from posthorn.options_of(p_entry -> 'o');
+  v_subscription := (select s.id from posthorn.subscription s where s.channel = (p_entry ->> 'ch')::int);
+  if v_options.priority <> 0 then
+    perform posthorn.make_lane((p_entry ->> 'ch')::int, v_options.priority);
+  end if;
+  if v_options.mode is not null then
+    return posthorn.say_once(p_slot, v_subscription, p_entry, v_options.due_at, v_options.expires_at, v_options.priority, v_options.key, v_options.mode,
+      v_options.window_ms, v_options.wait_ms);
+  end if;
+  return posthorn.say_new(p_slot, v_subscription, p_entry, null, v_options.due_at, v_options.expires_at, v_options.priority);
+end $$;
+
+-- say_new: writes a message, and where it has a time, its first delivery into `deferred`. `p_id` is null for the next id.
+create or replace function posthorn.say_new(
+  p_slot smallint, p_subscription int, p_entry json, p_id bigint, p_due_at timestamptz, p_expires_at timestamptz, p_priority smallint,
+  p_once_more boolean default false, p_behind bigint default null
+) returns json
+language plpgsql as $$
+declare
+  v_id bigint := posthorn.append_said_of(p_slot, p_entry, p_id, case when p_due_at is null then posthorn.lane_of_priority(p_priority) else -1 end,
+    p_expires_at);
+begin
+  if p_due_at is not null then
+    insert into posthorn.deferred (subscription, due_at, delivery, attempts, crashes, reason, message, nonce, channel, lane, contract, key, payload, headers,
+        published_at, history, expires_at, priority, once_more, behind)
+      values (p_subscription, least(p_due_at, p_expires_at), 1, 0, 0, 'scheduled', v_id, (p_entry ->> 'n')::bigint, (p_entry ->> 'ch')::int, -1,
+        (p_entry ->> 'c')::int, p_entry ->> 'k', coalesce(p_entry -> 'p', 'null'), p_entry -> 'h', clock_timestamp(), '[]', p_expires_at, p_priority,
+        p_once_more, p_behind);
+  end if;
+  return json_build_array(p_entry ->> 'n', v_id::text, p_entry ->> 'n');
+end $$;
+
+select posthorn.by_slot('append_said_of(p_slot smallint, p_entry json, p_id bigint, p_lane int, p_expires_at timestamptz)', 'bigint', $body$
+  declare v_id bigint;
+  begin
+    insert into posthorn.message_{slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers, expires_at)
+      values (pg_current_xact_id(), coalesce(p_id, nextval('posthorn.message_id')), (p_entry ->> 'n')::bigint, clock_timestamp(), (p_entry ->> 'ch')::int,
+        p_lane, (p_entry ->> 'c')::int, p_entry ->> 'k', coalesce(p_entry -> 'p', 'null'), p_entry -> 'h', p_expires_at)
+      returning id into v_id;
+    return v_id;
+  end;
+$body$);
+
+-- claim_by_priority: as claim, of the lane of a queue that is most urgent now. With "more": true where another lane has something as well.
+create or replace function posthorn.claim_by_priority(p_subscription int, p_worker bigint, p_limit int) returns text
+language plpgsql as $$
+declare
+  v_ring posthorn.ring;
+  v_channel int := (select s.channel from posthorn.subscription s where s.id = p_subscription);
+  v_lane record;
+  v_claimed text;
+  v_taken text;
+  v_missed boolean := false;
+begin
+  select * into v_ring from posthorn.ring;
+  for v_lane in
+    select l.lane from posthorn.lane l cross join lateral (select posthorn.lane_head(v_ring, p_subscription, l.lane, v_channel) as oldest offset 0) head
+      where l.subscription = p_subscription and head.oldest is not null
+      order by posthorn.urgency(posthorn.priority_of(l.lane), head.oldest) desc, head.oldest
+  loop
+    if v_taken is not null then
+      return '{"more":true,' || substr(v_taken, 2);
+    end if;
+    v_claimed := posthorn.claim(p_subscription, v_lane.lane, p_worker, p_limit);
+    if v_claimed like '{"claim"%' then
+      v_taken := v_claimed;
+    elsif v_claimed like '{"missed"%' then
+      v_missed := true;
+    end if;
+  end loop;
+  return coalesce(v_taken, case when v_missed then '{"missed":true}' else '{}' end);
+end $$;
+
+-- lane_head: when the oldest message of a lane was said that a claim would find; null when there is none.
+create or replace function posthorn.lane_head(p_ring posthorn.ring, p_subscription int, p_lane int, p_channel int) returns timestamptz
+language plpgsql as $$
+declare
+  v_at posthorn.position := posthorn.position_of(p_subscription, p_lane);
+  v_ceiling posthorn.tick := posthorn.tick_of(v_at.slot, v_at.ceiling);
+  v_floor_id bigint := (posthorn.tick_of(v_at.slot, v_at.floor)).ceiling_id;
+  v_slot smallint;
+  v_xids xid8[];
+  v_now pg_snapshot;
+  v_late posthorn.batch;
+  v_oldest timestamptz;
+begin
+  foreach v_slot in array p_ring.slots loop
+    v_oldest := least(v_oldest, (posthorn.count_after_of(v_slot, p_channel, p_lane,
+      case when v_at.late then v_floor_id else v_at.last_id end, 1)).oldest);
+  end loop;
+  -- Committed late: in the window that is open, or below its ceiling and seen only now.
+  if v_at.late then
+    v_late := posthorn.late_page(p_ring.slots, p_channel, p_lane, v_at.late_xids, v_at.last_id, v_floor_id, 1);
+  end if;
+  if v_late.ids is null then
+    select pg_current_snapshot() into v_now;
+    v_xids := posthorn.late_xids(p_ring.slots, p_channel, p_lane, v_ceiling.snapshot, v_ceiling.ceiling_id, p_ring.first_id, v_now);
+    if v_xids is not null then
+      v_late := posthorn.late_page(p_ring.slots, p_channel, p_lane, v_xids, p_ring.first_id - 1, v_ceiling.ceiling_id, 1);
+    end if;
+  end if;
+  if v_late.ids is not null then
+    v_oldest := least(v_oldest, to_timestamp((v_late.items::json ->> 7)::float8 / 1000));
+  end if;
+  -- A window whose late part was not finished has to be claimed from, whatever is left in it.
+  return case when v_oldest is null and v_at.late then clock_timestamp() else v_oldest end;
+end $$;
+
+-- first_due: when the first delivery that waits is due, of the contracts that a worker has handlers for; null for none.
+-- Plan: deferred_due, one probe for each priority in use.
+create or replace function posthorn.first_due(p_subscription int, p_contracts int[]) returns timestamptz
+language plpgsql as $$
+begin
+  return (select min(first.due_at) from posthorn.classes(p_subscription) c(class)
+    cross join lateral (select d.due_at from posthorn.deferred d
+      where d.subscription = p_subscription and d.priority = c.class and d.token is null and d.due_at < 'infinity' and d.contract = any (p_contracts)
+      order by d.due_at limit 1) first);
+end $$;
+
+-- take_due: take, and when the next is due in ms: JSON { taken, next }; `next` is null when more may be due already, or nothing waits.
+create or replace function posthorn.take_due(p_subscription int, p_worker bigint, p_contracts json, p_limit int) returns json
+language plpgsql as $$
+declare
+  v_taken json := posthorn.take(p_subscription, p_worker, p_contracts, p_limit);
+begin
+  return json_build_object('taken', v_taken, 'next', case when json_array_length(v_taken) < p_limit then
+    (ceil(extract(epoch from posthorn.first_due(p_subscription, array(select c::int from json_array_elements_text(p_contracts) c)) - clock_timestamp()) * 1000))::float8 end);
+end $$;
