@@ -166,6 +166,14 @@ table dead_letter.payload json not null
 table dead_letter.headers json
 table dead_letter.published_at timestamp with time zone not null
 table dead_letter.history json not null
+table dedupe.name text not null
+table dedupe.key text not null
+table dedupe.subscription integer not null
+table dedupe.message bigint not null
+table dedupe.nonce bigint not null
+table dedupe.until timestamp with time zone not null
+table dedupe.since timestamp with time zone not null
+table dedupe.look_at timestamp with time zone not null
 table deferred.id bigint not null default nextval('posthorn.deferred_id'::regclass)
 table deferred.subscription integer not null
 table deferred.due_at timestamp with time zone not null
@@ -186,6 +194,10 @@ table deferred.payload json not null
 table deferred.headers json
 table deferred.published_at timestamp with time zone not null
 table deferred.history json not null
+table deferred.expires_at timestamp with time zone
+table deferred.priority smallint not null default 0
+table deferred.once_more boolean not null default false
+table deferred.behind bigint
 table discarded.subscription integer not null
 table discarded.message bigint not null
 table discarded.nonce bigint not null
@@ -299,6 +311,7 @@ table message_1.contract integer not null
 table message_1.key text
 table message_1.payload json not null
 table message_1.headers json
+table message_1.expires_at timestamp with time zone
 table message_2.xid xid8 not null
 table message_2.id bigint not null
 table message_2.nonce bigint not null
@@ -309,6 +322,7 @@ table message_2.contract integer not null
 table message_2.key text
 table message_2.payload json not null
 table message_2.headers json
+table message_2.expires_at timestamp with time zone
 table message_3.xid xid8 not null
 table message_3.id bigint not null
 table message_3.nonce bigint not null
@@ -319,6 +333,7 @@ table message_3.contract integer not null
 table message_3.key text
 table message_3.payload json not null
 table message_3.headers json
+table message_3.expires_at timestamp with time zone
 table message_4.xid xid8 not null
 table message_4.id bigint not null
 table message_4.nonce bigint not null
@@ -329,6 +344,7 @@ table message_4.contract integer not null
 table message_4.key text
 table message_4.payload json not null
 table message_4.headers json
+table message_4.expires_at timestamp with time zone
 table message_5.xid xid8 not null
 table message_5.id bigint not null
 table message_5.nonce bigint not null
@@ -339,6 +355,7 @@ table message_5.contract integer not null
 table message_5.key text
 table message_5.payload json not null
 table message_5.headers json
+table message_5.expires_at timestamp with time zone
 table message_6.xid xid8 not null
 table message_6.id bigint not null
 table message_6.nonce bigint not null
@@ -349,6 +366,7 @@ table message_6.contract integer not null
 table message_6.key text
 table message_6.payload json not null
 table message_6.headers json
+table message_6.expires_at timestamp with time zone
 table message_7.xid xid8 not null
 table message_7.id bigint not null
 table message_7.nonce bigint not null
@@ -359,6 +377,7 @@ table message_7.contract integer not null
 table message_7.key text
 table message_7.payload json not null
 table message_7.headers json
+table message_7.expires_at timestamp with time zone
 table message_8.xid xid8 not null
 table message_8.id bigint not null
 table message_8.nonce bigint not null
@@ -369,6 +388,7 @@ table message_8.contract integer not null
 table message_8.key text
 table message_8.payload json not null
 table message_8.headers json
+table message_8.expires_at timestamp with time zone
 table migration.n integer not null
 table migration.name text not null
 table migration.applied_at timestamp with time zone not null default clock_timestamp()
@@ -441,6 +461,7 @@ type stored.payload json
 type stored.headers json
 type stored.published_at timestamp with time zone
 type stored.slot smallint
+type stored.expires_at timestamp with time zone
 table subscription.id integer not null identity
 table subscription.name text not null
 table subscription.channel integer not null
@@ -449,6 +470,7 @@ table subscription.policy json
 table subscription.service text
 table subscription.created_at timestamp with time zone not null default clock_timestamp()
 table subscription.declared_at timestamp with time zone
+table subscription.redelivery_ms double precision
 type tick.id bigint
 type tick.ceiling_id bigint
 type tick.snapshot pg_snapshot
@@ -516,8 +538,8 @@ constraint contract_version_check on posthorn.contract CHECK ((version >= 1))
 constraint dead_letter_pkey on posthorn.dead_letter PRIMARY KEY (id)
 constraint dead_letter_subscription_fkey on posthorn.dead_letter FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint dead_letter_subscription_message_key on posthorn.dead_letter UNIQUE (subscription, message)
+constraint dedupe_pkey on posthorn.dedupe PRIMARY KEY (name, key)
 constraint deferred_pkey on posthorn.deferred PRIMARY KEY (id)
-constraint deferred_subscription_fkey on posthorn.deferred FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint deferred_subscription_message_key on posthorn.deferred UNIQUE (subscription, message)
 constraint discarded_list_check on posthorn.discarded CHECK ((list = ANY (ARRAY['dead-letters'::text, 'invalid'::text])))
 constraint discarded_pkey on posthorn.discarded PRIMARY KEY (subscription, message)
@@ -593,7 +615,11 @@ CREATE UNIQUE INDEX contract_pkey ON posthorn.contract USING btree (id)
 CREATE INDEX dead_letter_kept ON posthorn.dead_letter USING btree (keep_until)
 CREATE UNIQUE INDEX dead_letter_pkey ON posthorn.dead_letter USING btree (id)
 CREATE UNIQUE INDEX dead_letter_subscription_message_key ON posthorn.dead_letter USING btree (subscription, message)
-CREATE INDEX deferred_due ON posthorn.deferred USING btree (subscription, due_at) WHERE (token IS NULL)
+CREATE INDEX dedupe_looks ON posthorn.dedupe USING btree (look_at)
+CREATE UNIQUE INDEX dedupe_pkey ON posthorn.dedupe USING btree (name, key)
+CREATE INDEX deferred_again ON posthorn.deferred USING btree (subscription) WHERE (delivery > 1)
+CREATE INDEX deferred_behind ON posthorn.deferred USING btree (behind) WHERE (behind IS NOT NULL)
+CREATE INDEX deferred_due ON posthorn.deferred USING btree (subscription, priority, due_at) WHERE (token IS NULL)
 CREATE INDEX deferred_held ON posthorn.deferred USING btree (worker) WHERE (token IS NOT NULL)
 CREATE UNIQUE INDEX deferred_pkey ON posthorn.deferred USING btree (id)
 CREATE UNIQUE INDEX deferred_subscription_message_key ON posthorn.deferred USING btree (subscription, message)
@@ -668,39 +694,48 @@ sequence worker_id_seq bigint start 1 increment 1 cache 1
 -- enumerations and domains
 enum idempotency (transaction, handler, at-most-once)
 enum kind (command, event)
-enum outcome (succeeded, failed, crashed, released, rejected, invalid, skipped, begun, unknown)
+enum outcome (succeeded, failed, crashed, released, rejected, invalid, skipped, begun, unknown, scheduled, expired)
 
 -- functions
 function after_crash(p_worker posthorn.worker, p_subscription posthorn.subscription, p_begun_at timestamp with time zone, p_row posthorn.deferred, p_unknown boolean, p_blamed boolean) returns void plpgsql volatile body 7ce05a552710bb0d74f68cae24da771b
 function alert_rules() returns TABLE(subscription integer, subscription_name text, name text, value bigint, threshold bigint) sql volatile body 1437911b62d657c6ac0b5a836bf85edc
-function append(p_messages json) returns json plpgsql volatile body c1014b3b2e56fab540df1b5cfa1c231c
+function append(p_messages json) returns json plpgsql volatile body a7e132b8846dc1c47c1ccd2b6aa2b779
 function append_list_of(p_slot smallint, p_messages json) returns json plpgsql volatile body d1f8f8990141588008c2f4c80884ce43
 function append_of(p_slot smallint, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json) returns bigint[] plpgsql volatile body 45c5f06c2abd999e6d4a936ed3757d77
 function append_one_of(p_slot smallint, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json) returns bigint plpgsql volatile body baf52d5a32b83c756a451f771df5db37
+function append_said(p_slot smallint, p_messages json) returns json plpgsql volatile body e14d5a9f8cd2954f241e0560bd289ba7
+function append_said_of(p_slot smallint, p_entry json, p_id bigint, p_lane integer, p_expires_at timestamp with time zone) returns bigint plpgsql volatile body f31d5518fa342bd97b979babb25d4825
 function by_slot(p_signature text, p_returns text, p_body text) returns void plpgsql volatile body 7bc1910ed31bb853ca2410e5b838a4d1
 function check_contract(p_name text, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_by text, p_new_kind posthorn.kind, p_new_channel text, p_new_keyed boolean, p_new_owner text, p_new_by text) returns void plpgsql volatile body 5fb3f1c89921a286386337222d33b1e9
+function check_window(p_subscription integer, p_window_ms bigint) returns void plpgsql volatile body ed8dfd806670fc04116366d15c57bb01
 function claim(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body 65172586a901072dd4743c3045135edd
+function claim_by_priority(p_subscription integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body 72f71fdfa7d71391540000c8781cdd80
 function claim_of(p_slot smallint, p_claim bigint) returns posthorn.claim_1 plpgsql volatile body 22dfaece68090d24c642eb5bf8690ea6
+function classes(p_subscription integer) returns SETOF smallint sql stable body a7998ab09f236bb1c78548377c900b0c
+function collapse(p_row posthorn.deferred, p_held posthorn.dedupe, p_entry json, p_due_at timestamp with time zone, p_expires_at timestamp with time zone, p_mode text, p_window interval, p_wait_ms bigint) returns void plpgsql volatile body 7c5a08c38330c003c3d49ba44613ca1c
 function conclude(p_parts json, p_ends json DEFAULT NULL::json, p_say json DEFAULT NULL::json) returns json plpgsql volatile body 11196873e66af3dfec56ad3859183180
 function conclude_one(p_end json) returns void plpgsql volatile body 01b2ee5b4defe70530c1e4009f8a6f8c
 function count_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone) returns record plpgsql volatile body e9b23776fe9e2cb428c82ec39f10bb06
 function count_between(p_channel integer, p_lane integer, p_after bigint, p_before bigint, p_limit integer) returns bigint plpgsql stable body a15af6a5ae30539490e60ad9aa183917
 function crossed_alerts() returns json sql volatile body 179bec7775391ee3cf53ef271498fd0c
 function dead_workers() returns TABLE(worker bigint, why text) sql volatile body 0167eca641aa5f830d5a654f946ace27
-function delivery_of(p_subscription integer, p_lane integer, p_message bigint, p_slot smallint) returns posthorn.deferred plpgsql volatile body 6c8b7255f1e3123fd5d83a254699b6b0
+function dedupe_of(p_dedupe json, p_timed boolean, OUT key text, OUT mode text, OUT window_ms bigint, OUT wait_ms bigint) returns record plpgsql volatile body b864cd78893e4cf6213b8651dd501a81
+function delivery_of(p_subscription integer, p_lane integer, p_message bigint, p_slot smallint) returns posthorn.deferred plpgsql volatile body cfde0063d1e5abb8f8c2a847dea681b5
 function discard(p_filter json, p_by text, p_reason text, p_limit integer) returns json plpgsql volatile body f212af9213a42a9bda26e7a56607f2cc
-function end_deferred(p_deferred bigint, p_token bigint, p_outcome posthorn.outcome) returns posthorn.deferred plpgsql volatile body 359dc6f31689eba62907900b7ff8a387
+function end_deferred(p_deferred bigint, p_token bigint, p_outcome posthorn.outcome) returns posthorn.deferred plpgsql volatile body 4260b56aa73a4ce370a7c835e75876b3
 function end_held_of(p_slot smallint, p_subscription integer, p_message bigint, p_delivery integer, p_outcome posthorn.outcome, p_claim bigint, p_token bigint) returns boolean plpgsql volatile body c1deef3208507e779c783de406b55b4c
 function end_in_transaction(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_say json) returns json plpgsql volatile body 19221889a4f797c350992dcba629895d
 function end_of(p_slot smallint, p_subscription integer, p_message bigint, p_delivery integer, p_outcome posthorn.outcome, p_claim bigint, p_worker bigint) returns boolean plpgsql volatile body 809e3d85874fd8bbc3b056ee864b3900
 function error_groups(p_filter json, p_limit integer, p_read integer) returns json sql stable body 2b3a9c768d9244a9319bff3d08d94c6f
-function fate_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8, OUT state text, OUT at timestamp with time zone, OUT delivery integer, OUT outcome text, OUT worker bigint, OUT lane_at posthorn."position") returns record plpgsql stable body 5207d757b090f7c806e23eec68052566
+function fate_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8, OUT state text, OUT at timestamp with time zone, OUT delivery integer, OUT outcome text, OUT worker bigint, OUT lane_at posthorn."position") returns record plpgsql stable body 4bb7f06119b2f875d1d3f148828578db
+function first_due(p_subscription integer, p_contracts integer[]) returns timestamp with time zone plpgsql volatile body ea6b3b266c651b3aebbf97a7ccc4bd5a
 function fleet() returns json sql volatile body 59e8767873782d9bf37c43105d8f8d83
-function follow(p_row posthorn.deferred, p_outcome posthorn.outcome, p_next json) returns void plpgsql volatile body 84e1c03a6b2afeb625a8704c88dc8120
+function follow(p_row posthorn.deferred, p_outcome posthorn.outcome, p_next json) returns void plpgsql volatile body f0209950b9d82d5fb5fa0a5204e98a8a
 function forget_worker(p_worker bigint) returns void plpgsql volatile body 747f59704892b8f60d61f8f335ab1dbd
-function gauges(p_limit integer) returns TABLE(subscription integer, backlog bigint, age_ms bigint, running bigint, dead_letters bigint, invalid bigint, workers bigint, retrying bigint) sql volatile body 993ec2d00799b1e04c092b28955f4873
+function gauges(p_limit integer) returns TABLE(subscription integer, backlog bigint, age_ms bigint, running bigint, dead_letters bigint, invalid bigint, workers bigint, retrying bigint) sql volatile body 56a937e021e65a4e516160520aa995b3
 function has_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint) returns boolean plpgsql volatile body f5b4a41f2c2c433cab905a68f2dd999c
 function heartbeat(p_worker bigint, p_oldest bigint) returns boolean plpgsql volatile body ce5493e45a1b35d44e1f59643da0372d
+function hold_dedupe(p_name text, p_key text, p_subscription integer, p_message bigint, p_nonce bigint, p_window_ms bigint, OUT fresh boolean, OUT held posthorn.dedupe) returns record plpgsql volatile body 8625097297ec87e3a3177e6cf655cb26
 function hold_worker(p_worker bigint) returns void plpgsql volatile body 94b17904c392ef261e73a15c93e3859c
 function id_of(p_public text) returns bigint sql immutable body 770fd5118467b6fc1be6d872c45b5eac
 function ids(p_list json) returns bigint[] plpgsql immutable body e847aa58930f9f7559e53e27b4ac2556
@@ -708,18 +743,24 @@ function is_here(p_system bigint, p_database oid) returns boolean plpgsql stable
 function is_locked(p_key bigint) returns boolean sql volatile body 575a69e2ddf3ae9bcdad10052c30896e
 function is_passed(p_at posthorn."position", p_id bigint, p_xid xid8) returns boolean plpgsql stable body a11bad2d942a77a6eb9abe2f9d9f9115
 function is_ready(p_ring posthorn.ring, p_subscription integer, p_lane integer, p_channel integer) returns boolean plpgsql volatile body e937849824d67c922bb07baa2a2a2a20
-function item(p_id bigint, p_nonce bigint, p_slot smallint, p_contract integer, p_key text, p_payload json, p_headers json, p_published_at timestamp with time zone) returns text sql stable body dd8de6cf3dfabb19185618a01e21d500
+function item(p_id bigint, p_nonce bigint, p_slot smallint, p_contract integer, p_key text, p_payload json, p_headers json, p_published_at timestamp with time zone, p_expires_at timestamp with time zone) returns text sql stable body e9689c4469b927c803ce75f2e8c93c8d
+function lane_head(p_ring posthorn.ring, p_subscription integer, p_lane integer, p_channel integer) returns timestamp with time zone plpgsql volatile body f87160af2c5019f6025f54f07a8ddcc5
+function lane_of_priority(p_priority integer) returns integer sql immutable body b16ef50a4d83878f7b41f054fcc7f31d
 function late_page(p_slots smallint[], p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer) returns posthorn.batch plpgsql volatile body 6d0980cda440b369328d3a86af22b86b
-function late_page_of(p_slot smallint, p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer) returns posthorn.batch plpgsql volatile body b226441705020635c1d44aafddc7e8ff
+function late_page_of(p_slot smallint, p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer) returns posthorn.batch plpgsql volatile body 7fccd251ba5e3ecb0da9df25d508b0e3
 function late_xids(p_slots smallint[], p_channel integer, p_lane integer, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot) returns xid8[] plpgsql volatile body 29bf1c35e257c2d87f5c93e5ef55f843
 function late_xids_of(p_slot smallint, p_channel integer, p_lane integer, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot) returns xid8[] plpgsql volatile body a2d7b8c35c7d38736dd09923f2224186
+function let_go(p_deferred bigint) returns void plpgsql volatile body ef705fe3c3d9896ea26d434550520ead
 function letters(p_filter json, p_limit integer) returns json plpgsql stable body 4e32a2a9ca1677328712eef548b0a9f1
 function letters_count(p_filter json) returns json plpgsql stable body 7e275f7e4228432883825a825ec7308c
 function letters_where(p_filter json) returns text sql immutable body b95ad13e669d93a696588755cab5f05e
+function lock_due(p_subscription integer, p_contracts integer[], p_from integer, p_below integer, p_limit integer) returns bigint[] plpgsql volatile body 690bcfe11c6542c0884c57c1fd6b850a
 function lock_key(p_purpose text, p_a bigint DEFAULT 0, p_b bigint DEFAULT 0) returns bigint plpgsql immutable body cf8a56d16f5730e54e09c24ed2dabe98
 function log_status(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8) returns json sql stable body f796f0f31001bcbcee77990df04d0ef3
+function longest_redelivery(p_policy json) returns double precision plpgsql immutable body e6b1918439828a526fb841ab64defb5c
+function make_lane(p_channel integer, p_priority integer) returns void plpgsql volatile body 1091f7855d3400ba87c8f7d28b9f05a8
 function merged(p_slots smallint[], p_batches posthorn.batch[], p_limit integer) returns posthorn.batch plpgsql volatile body b8af85c01aab2eb1107aab26a92333f0
-function message_of(p_slot smallint, p_channel integer, p_lane integer, p_id bigint) returns posthorn.stored plpgsql volatile body d19f9afe3b1a061c56c9698e0ae75d33
+function message_of(p_slot smallint, p_channel integer, p_lane integer, p_id bigint) returns posthorn.stored plpgsql volatile body 09b4b1b233da5c9b89d98f6e9cdcc992
 function message_status(p_public text) returns json plpgsql stable body ce67b7793311c5a145f723907b57d4d8
 function new_lanes(p_subscription integer, p_lanes integer, p_from_start boolean) returns void plpgsql volatile body b3ee72c0b9033442c92664c055dd924b
 function newest_claim_at(p_subscription integer) returns timestamp with time zone plpgsql stable body 012bffa879aa7f8cb639b7b1406060e0
@@ -730,14 +771,18 @@ function normalised(p_text text) returns text sql immutable body 076672088e27ab0
 function open_claims() returns SETOF posthorn.claim_1 sql volatile body 50919d76d43047e129eac41204df9006
 function open_claims_of(p_slot smallint, p_worker bigint, p_from bigint, p_limit integer) returns SETOF posthorn.claim_1 plpgsql volatile body 1456df34dff3056a06e3c2ace1c50831
 function open_slot(p_home text) returns smallint plpgsql volatile body f867a3a73aa9bb3936a25c9888b94918
+function option_keys(p_options json, p_known text[], p_what text) returns void plpgsql immutable body 00aeed47de092e14660a852a670dad32
+function option_number(p_options json, p_field text, p_least bigint, p_most bigint) returns bigint plpgsql immutable body 3c690736c0f16823b98fa4a07bbe86c6
+function options_of(p_options json, OUT due_at timestamp with time zone, OUT expires_at timestamp with time zone, OUT priority smallint, OUT key text, OUT mode text, OUT window_ms bigint, OUT wait_ms bigint) returns record plpgsql volatile body 2e667f70568e09bf5f9d6381c2ff2624
 function own_slot() returns smallint plpgsql volatile body 61166e3fdff6ea732d9122c5541d998c
 function own_transaction(p_durable boolean) returns posthorn.ring plpgsql volatile body f2d650fde71f3f03d81f8cac7c96c375
 function page(p_slots smallint[], p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer) returns posthorn.batch plpgsql volatile body cd078dd8b1a079a87e640dfd4148d3f4
-function page_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer) returns posthorn.batch plpgsql volatile body 309bcfb1c0365dc6a3b7dac15d937872
+function page_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer) returns posthorn.batch plpgsql volatile body cb5534bc4b4e26a7308fa680d9104872
 function parts_of(p_slot smallint, p_claim bigint) returns SETOF posthorn.settlement_1 plpgsql volatile body 874862cacd05d8e4ec18694dbe1c6ebc
-function peek(p_worker bigint, p_subscriptions json, p_seen text, p_watch boolean DEFAULT false) returns json plpgsql volatile body 1a6ec883929623ba06d7523ddf14eaec
+function peek(p_worker bigint, p_subscriptions json, p_seen text, p_watch boolean DEFAULT false) returns json plpgsql volatile body c2c2bfc360fc8daf3856054895c8c53f
 function plain_plans() returns void plpgsql volatile body 7724d5677658961553186027baf5bcb3
 function position_of(p_subscription integer, p_lane integer) returns posthorn."position" plpgsql volatile body a051c73d3ac550fde4f011b7e2058d52
+function priority_of(p_lane integer) returns smallint sql immutable body aebe0a156dcfbcf52a675a2121bc42c6
 function public_id(p_id bigint, p_nonce bigint) returns text sql immutable body 5069506832cd976835edb476b9c2a329
 function publish(name text, payload json, key text DEFAULT NULL::text, headers json DEFAULT NULL::json) returns text sql volatile body 1210d20fcb52b02a93c3a83baffb2c27
 function raise_lost(p_what json) returns void plpgsql volatile body 6a8b885b7b2c1c4438671dc611452c13
@@ -747,36 +792,46 @@ function recent_rate(p_subscription integer, p_lane integer, p_slot smallint) re
 function redrive(p_filter json, p_by text, p_limit integer) returns json plpgsql volatile body c4ac1141ce64e93d4bbb3aa132010873
 function register_channel(p_kind posthorn.kind, p_name text) returns integer plpgsql volatile body 0319587c3f81922c5657b5b5f21e149c
 function register_contract(p_name text, p_version integer, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_service text, p_publishes boolean) returns json plpgsql volatile body b6a5f33551dff4ab902598a08015c2e0
-function register_subscription(p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text) returns json plpgsql volatile body 312fe8f757bbaa8c7c4cbf4e8e787a0a
+function register_subscription(p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text) returns json plpgsql volatile body 1801ba85a7e9df1b8ac7f8fdc6694d97
 function register_worker(p_service text, p_host text, p_pid integer, p_timeout_ms integer, p_session_key bigint, p_backends json, p_attends json) returns bigint plpgsql volatile body e20427705b40fe72689b36e5d395d9d5
 function registered() returns json sql stable body 2baa93f8e03181b2d9b274ca1fff9ae9
 function rescue(p_limit integer) returns json plpgsql volatile body f4a19a9c23444efc1ee50ac4c6a6cd25
 function rescue_claim(p_worker posthorn.worker, p_claim posthorn.claim_1) returns integer plpgsql volatile body f9d59dcb247e38fa198b540e1c4d50c8
 function rescue_deferred(p_worker posthorn.worker) returns integer plpgsql volatile body e6875c689910b1588e7600ed10afa7a0
 function rescue_worker(p_worker posthorn.worker, p_limit integer, OUT claims integer, OUT messages integer, OUT done boolean) returns record plpgsql volatile body 34b0942bda0770e461824a4ab0ad1563
-function said(p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json) returns text plpgsql volatile body 457609d0a33d474c14f76230e0447ad7
-function send(name text, payload json, key text DEFAULT NULL::text, headers json DEFAULT NULL::json) returns text sql volatile body 0f70605f72183790da1af265d424c753
+function run_at(p_text text, p_latest timestamp with time zone) returns timestamp with time zone plpgsql stable body 4b68c6abc664034b077609073db17822
+function said(p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json, p_options json DEFAULT NULL::json) returns text plpgsql volatile body 91b1eccf2cfc34586204ef278e0d4bfa
+function say_new(p_slot smallint, p_subscription integer, p_entry json, p_id bigint, p_due_at timestamp with time zone, p_expires_at timestamp with time zone, p_priority smallint, p_once_more boolean DEFAULT false, p_behind bigint DEFAULT NULL::bigint) returns json plpgsql volatile body 45f1d894bb161c1d5005df8b4e63bea8
+function say_once(p_slot smallint, p_subscription integer, p_entry json, p_due_at timestamp with time zone, p_expires_at timestamp with time zone, p_priority smallint, p_key text, p_mode text, p_window_ms bigint, p_wait_ms bigint) returns json plpgsql volatile body 4dfbff3ed5b7f57e50a0344cca638018
+function say_one(p_slot smallint, p_entry json) returns json plpgsql volatile body c3086c7efb7ab386c1364abe9c613fcf
+function send(name text, payload json, key text DEFAULT NULL::text, headers json DEFAULT NULL::json, options json DEFAULT NULL::json) returns text sql volatile body 5df032ef0a60061229430a5451d016b3
 function settle(p_parts json, p_ends json, p_say json) returns json plpgsql volatile body 8d7329b8371c7c98220ba03f3305d393
 function settle_part_of(p_slot smallint, p_claim bigint, p_token bigint, p_part integer, p_outcome posthorn.outcome, p_closes boolean, p_messages bigint[]) returns boolean plpgsql volatile body affc66c5e926192c36fdc0a4f095bd1f
 function slot_of_claim(p_claim bigint) returns smallint sql volatile body a7963bf32941e58ea1c9ba97da58ebbf
-function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body 4230b93ebee58153f7315f2b6ab5c9c2
-function take_letters(p_filter json, p_limit integer) returns SETOF posthorn.deferred plpgsql volatile body 20aaf60ff62c1183da39cf0f1c75a5f1
+function stands_for(p_entry json, p_held posthorn.dedupe) returns json plpgsql volatile body be98b77c2e95eb8446362b91ffdd7284
+function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body afa23f8a128d3f64958f6a999991a5d9
+function take_due(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body 87765ebac97ee33ea1d32cb7dfed8bc0
+function take_letters(p_filter json, p_limit integer) returns SETOF posthorn.deferred plpgsql volatile body 706cf56fe8a90029aa82963d5dcc02b2
 function tick_of(p_slot smallint, p_id bigint) returns posthorn.tick plpgsql volatile body b42d63568f4791a19b26e8ab22275e79
+function tidy_dedupe(p_limit integer) returns integer plpgsql volatile body 44bed47e78a3e33260dc38ce35f8c2ad
+function urgency(p_priority integer, p_since timestamp with time zone) returns double precision sql volatile body 0f95d6f3629ab7f645dad84bc9984e85
 function waiting_in_log(p_subscription integer, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone) returns record plpgsql volatile body df1821e18d93c3ac2ed8e225a0bf1fa6
-function waiting_status(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json sql stable body b915851f9d24970647965ac359a1e443
+function waiting_of(p_held posthorn.dedupe) returns posthorn.deferred plpgsql volatile body 14f88992f7cd059359fec4ec39928031
+function waiting_status(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json sql stable body 5798803338268fea7fa19e8adf327788
 function watch(p_every_ms integer) returns json plpgsql volatile body 5a223c70f7fd0a68d2c6ae815dead3a0
-function where_in_log(p_id bigint, p_nonce bigint, OUT slot smallint, OUT lane integer, OUT contract integer, OUT published_at timestamp with time zone, OUT xid xid8) returns record plpgsql stable body 7ee6ca48698cb0ecdeafc6098648ed19
+function where_in_log(p_id bigint, p_nonce bigint, OUT slot smallint, OUT lane integer, OUT contract integer, OUT published_at timestamp with time zone, OUT xid xid8) returns record plpgsql stable body d2e24a5b435dd7bdb8b621316475f7e2
 function why(p_public text) returns json plpgsql stable body 903653eb0a45d8f991a21efab35e1372
 function why_attended(p_subscription text, p_contract text) returns jsonb sql stable body da97fb08f204a252c79ed6be3d38a031
 function why_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8) returns json plpgsql stable body 7508c628df1513acbd7abc378577d64c
 function why_position(p_subscription integer, p_lane integer) returns posthorn."position" plpgsql stable body 6bbd03a374c34d93f598398d1dbc5053
-function why_waiting(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json sql stable body 2871a29db98ece4df67d64142ec37879
+function why_waiting(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json sql stable body 9352e58e38e005e6dfeabf850cf2b0e5
 function why_worker(p_worker bigint) returns json sql stable body 9ddabcf5afb83430c7aeea7a6ef57a7b
 function with_entry(p_history json, p_entry json) returns json sql immutable body a15cccef8df84c92960291c9ddaab65b
-function work(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_parts json) returns text plpgsql volatile body 2c9b2a03ad1b30441d7aa441395a4f10
+function work(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_parts json) returns text plpgsql volatile body 7546b3a49f639e6214d0fe71014b4f13
 function write_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_messages bigint[], p_message_slots smallint[]) returns void plpgsql volatile body 6fd3d8191dc088e22f07e731fcb18676
 function write_many(p_home text, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json) returns text plpgsql volatile body 567c2c9c54ef024ae065b6a06b3220e4
 function write_one(p_home text, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json) returns text plpgsql volatile body 393cae2f31429241c29c7b4ba74f115a
+function write_said(p_home text, p_messages json) returns text plpgsql volatile body b9b5565118560e4dc7ea8d6cb223657b
 function write_tick(p_slot smallint, p_id bigint, p_ceiling_id bigint, p_snapshot pg_snapshot) returns void plpgsql volatile body 4fa474e87c84bd27cc61a474937c9b24
 
 -- triggers
@@ -871,6 +926,7 @@ sequence contract_id_seq: nobody
 table dead_letter: nobody
 sequence dead_letter_id_seq: nobody
 view dead_letters: nobody
+table dedupe: nobody
 table deferred: nobody
 sequence deferred_id: nobody
 table discarded: nobody
@@ -928,16 +984,23 @@ function append(p_messages json): nobody
 function append_list_of(p_slot smallint, p_messages json): nobody
 function append_of(p_slot smallint, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json): nobody
 function append_one_of(p_slot smallint, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json): nobody
+function append_said(p_slot smallint, p_messages json): nobody
+function append_said_of(p_slot smallint, p_entry json, p_id bigint, p_lane integer, p_expires_at timestamp with time zone): nobody
 function by_slot(p_signature text, p_returns text, p_body text): nobody
 function check_contract(p_name text, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_by text, p_new_kind posthorn.kind, p_new_channel text, p_new_keyed boolean, p_new_owner text, p_new_by text): nobody
+function check_window(p_subscription integer, p_window_ms bigint): nobody
 function claim(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer): nobody
+function claim_by_priority(p_subscription integer, p_worker bigint, p_limit integer): nobody
 function claim_of(p_slot smallint, p_claim bigint): nobody
+function classes(p_subscription integer): nobody
+function collapse(p_row posthorn.deferred, p_held posthorn.dedupe, p_entry json, p_due_at timestamp with time zone, p_expires_at timestamp with time zone, p_mode text, p_window interval, p_wait_ms bigint): nobody
 function conclude(p_parts json, p_ends json, p_say json): nobody
 function conclude_one(p_end json): nobody
 function count_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone): nobody
 function count_between(p_channel integer, p_lane integer, p_after bigint, p_before bigint, p_limit integer): nobody
 function crossed_alerts(): nobody
 function dead_workers(): nobody
+function dedupe_of(p_dedupe json, p_timed boolean, OUT key text, OUT mode text, OUT window_ms bigint, OUT wait_ms bigint): nobody
 function delivery_of(p_subscription integer, p_lane integer, p_message bigint, p_slot smallint): nobody
 function discard(p_filter json, p_by text, p_reason text, p_limit integer): nobody
 function end_deferred(p_deferred bigint, p_token bigint, p_outcome posthorn.outcome): nobody
@@ -946,12 +1009,14 @@ function end_in_transaction(p_subscription integer, p_message bigint, p_message_
 function end_of(p_slot smallint, p_subscription integer, p_message bigint, p_delivery integer, p_outcome posthorn.outcome, p_claim bigint, p_worker bigint): nobody
 function error_groups(p_filter json, p_limit integer, p_read integer): nobody
 function fate_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8, OUT state text, OUT at timestamp with time zone, OUT delivery integer, OUT outcome text, OUT worker bigint, OUT lane_at posthorn."position"): nobody
+function first_due(p_subscription integer, p_contracts integer[]): nobody
 function fleet(): nobody
 function follow(p_row posthorn.deferred, p_outcome posthorn.outcome, p_next json): nobody
 function forget_worker(p_worker bigint): nobody
 function gauges(p_limit integer): nobody
 function has_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint): nobody
 function heartbeat(p_worker bigint, p_oldest bigint): nobody
+function hold_dedupe(p_name text, p_key text, p_subscription integer, p_message bigint, p_nonce bigint, p_window_ms bigint, OUT fresh boolean, OUT held posthorn.dedupe): nobody
 function hold_worker(p_worker bigint): nobody
 function id_of(p_public text): nobody
 function ids(p_list json): nobody
@@ -959,16 +1024,22 @@ function is_here(p_system bigint, p_database oid): nobody
 function is_locked(p_key bigint): nobody
 function is_passed(p_at posthorn."position", p_id bigint, p_xid xid8): nobody
 function is_ready(p_ring posthorn.ring, p_subscription integer, p_lane integer, p_channel integer): nobody
-function item(p_id bigint, p_nonce bigint, p_slot smallint, p_contract integer, p_key text, p_payload json, p_headers json, p_published_at timestamp with time zone): nobody
+function item(p_id bigint, p_nonce bigint, p_slot smallint, p_contract integer, p_key text, p_payload json, p_headers json, p_published_at timestamp with time zone, p_expires_at timestamp with time zone): nobody
+function lane_head(p_ring posthorn.ring, p_subscription integer, p_lane integer, p_channel integer): nobody
+function lane_of_priority(p_priority integer): nobody
 function late_page(p_slots smallint[], p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer): nobody
 function late_page_of(p_slot smallint, p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer): nobody
 function late_xids(p_slots smallint[], p_channel integer, p_lane integer, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot): nobody
 function late_xids_of(p_slot smallint, p_channel integer, p_lane integer, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot): nobody
+function let_go(p_deferred bigint): nobody
 function letters(p_filter json, p_limit integer): nobody
 function letters_count(p_filter json): nobody
 function letters_where(p_filter json): nobody
+function lock_due(p_subscription integer, p_contracts integer[], p_from integer, p_below integer, p_limit integer): nobody
 function lock_key(p_purpose text, p_a bigint, p_b bigint): nobody
 function log_status(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8): nobody
+function longest_redelivery(p_policy json): nobody
+function make_lane(p_channel integer, p_priority integer): nobody
 function merged(p_slots smallint[], p_batches posthorn.batch[], p_limit integer): nobody
 function message_of(p_slot smallint, p_channel integer, p_lane integer, p_id bigint): nobody
 function message_status(p_public text): nobody
@@ -981,6 +1052,9 @@ function normalised(p_text text): nobody
 function open_claims(): nobody
 function open_claims_of(p_slot smallint, p_worker bigint, p_from bigint, p_limit integer): nobody
 function open_slot(p_home text): nobody
+function option_keys(p_options json, p_known text[], p_what text): nobody
+function option_number(p_options json, p_field text, p_least bigint, p_most bigint): nobody
+function options_of(p_options json, OUT due_at timestamp with time zone, OUT expires_at timestamp with time zone, OUT priority smallint, OUT key text, OUT mode text, OUT window_ms bigint, OUT wait_ms bigint): nobody
 function own_slot(): nobody
 function own_transaction(p_durable boolean): nobody
 function page(p_slots smallint[], p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer): nobody
@@ -989,6 +1063,7 @@ function parts_of(p_slot smallint, p_claim bigint): nobody
 function peek(p_worker bigint, p_subscriptions json, p_seen text, p_watch boolean): nobody
 function plain_plans(): nobody
 function position_of(p_subscription integer, p_lane integer): nobody
+function priority_of(p_lane integer): nobody
 function public_id(p_id bigint, p_nonce bigint): nobody
 function publish(name text, payload json, key text, headers json): nobody
 function raise_lost(p_what json): nobody
@@ -1005,15 +1080,24 @@ function rescue(p_limit integer): nobody
 function rescue_claim(p_worker posthorn.worker, p_claim posthorn.claim_1): nobody
 function rescue_deferred(p_worker posthorn.worker): nobody
 function rescue_worker(p_worker posthorn.worker, p_limit integer, OUT claims integer, OUT messages integer, OUT done boolean): nobody
-function said(p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json): nobody
-function send(name text, payload json, key text, headers json): nobody
+function run_at(p_text text, p_latest timestamp with time zone): nobody
+function said(p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json, p_options json): nobody
+function say_new(p_slot smallint, p_subscription integer, p_entry json, p_id bigint, p_due_at timestamp with time zone, p_expires_at timestamp with time zone, p_priority smallint, p_once_more boolean, p_behind bigint): nobody
+function say_once(p_slot smallint, p_subscription integer, p_entry json, p_due_at timestamp with time zone, p_expires_at timestamp with time zone, p_priority smallint, p_key text, p_mode text, p_window_ms bigint, p_wait_ms bigint): nobody
+function say_one(p_slot smallint, p_entry json): nobody
+function send(name text, payload json, key text, headers json, options json): nobody
 function settle(p_parts json, p_ends json, p_say json): nobody
 function settle_part_of(p_slot smallint, p_claim bigint, p_token bigint, p_part integer, p_outcome posthorn.outcome, p_closes boolean, p_messages bigint[]): nobody
 function slot_of_claim(p_claim bigint): nobody
+function stands_for(p_entry json, p_held posthorn.dedupe): nobody
 function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer): nobody
+function take_due(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer): nobody
 function take_letters(p_filter json, p_limit integer): nobody
 function tick_of(p_slot smallint, p_id bigint): nobody
+function tidy_dedupe(p_limit integer): nobody
+function urgency(p_priority integer, p_since timestamp with time zone): nobody
 function waiting_in_log(p_subscription integer, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone): nobody
+function waiting_of(p_held posthorn.dedupe): nobody
 function waiting_status(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint): nobody
 function watch(p_every_ms integer): nobody
 function where_in_log(p_id bigint, p_nonce bigint, OUT slot smallint, OUT lane integer, OUT contract integer, OUT published_at timestamp with time zone, OUT xid xid8): nobody
@@ -1028,4 +1112,5 @@ function work(p_subscription integer, p_lane integer, p_worker bigint, p_limit i
 function write_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_messages bigint[], p_message_slots smallint[]): nobody
 function write_many(p_home text, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json): nobody
 function write_one(p_home text, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json): nobody
+function write_said(p_home text, p_messages json): nobody
 function write_tick(p_slot smallint, p_id bigint, p_ceiling_id bigint, p_snapshot pg_snapshot): nobody

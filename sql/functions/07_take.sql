@@ -23,18 +23,10 @@ begin
     select case when bool_or(d.crashes >= 2) then 1 else 2 end, count(*) = 0 into v_below, v_suspects
       from posthorn.deferred d where d.worker = p_worker and d.token is not null and d.crashes >= 1;
   end if;
-  v_ids := array(select first.id from posthorn.classes(p_subscription) c(class)
-    cross join lateral (select d.id, d.due_at from posthorn.deferred d
-      where d.subscription = p_subscription and d.priority = c.class and d.token is null and d.due_at <= clock_timestamp()
-        and d.contract = any (v_contracts) and d.crashes < v_below
-      order by d.due_at limit p_limit for update skip locked) first
-    order by posthorn.urgency(c.class, first.due_at) desc limit p_limit);
+  v_ids := posthorn.lock_due(p_subscription, v_contracts, 0, v_below, p_limit);
   if coalesce(array_length(v_ids, 1), 0) < p_limit and v_suspects
       and not exists (select from posthorn.deferred d where d.id = any (v_ids) and d.crashes = 1) then
-    v_ids := v_ids || array(select d.id from posthorn.deferred d
-      where d.subscription = p_subscription and d.token is null and d.due_at <= clock_timestamp()
-        and d.contract = any (v_contracts) and d.crashes >= 2
-      order by d.due_at limit 1 for update skip locked);
+    v_ids := v_ids || posthorn.lock_due(p_subscription, v_contracts, 2, 2147483647, 1);
   end if;
   if v_ids = '{}' then
     return '[]';

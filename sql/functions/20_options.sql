@@ -275,6 +275,20 @@ begin
   return case when v_oldest is null and v_at.late then clock_timestamp() else v_oldest end;
 end $$;
 
+-- lock_due: the ids of deliveries that are due, locked, the most urgent first: of these contracts, with at least `from` and fewer than `below` crashes.
+-- Rows that others are taking are passed over.
+-- Plan: deferred_due in its order, once for each priority in use.
+create or replace function posthorn.lock_due(p_subscription int, p_contracts int[], p_from int, p_below int, p_limit int) returns bigint[]
+language plpgsql as $$
+begin
+  return array(select first.id from posthorn.classes(p_subscription) c(class)
+    cross join lateral (select d.id, d.due_at from posthorn.deferred d
+      where d.subscription = p_subscription and d.priority = c.class and d.token is null and d.due_at <= clock_timestamp()
+        and d.contract = any (p_contracts) and d.crashes >= p_from and d.crashes < p_below
+      order by d.due_at limit p_limit for update skip locked) first
+    order by posthorn.urgency(c.class, first.due_at) desc limit p_limit);
+end $$;
+
 -- first_due: when the first delivery that waits is due, of the contracts that a worker has handlers for; null for none.
 -- Plan: deferred_due, one probe for each priority in use.
 create or replace function posthorn.first_due(p_subscription int, p_contracts int[]) returns timestamptz

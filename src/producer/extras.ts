@@ -11,7 +11,7 @@ import type { Extras } from "../store/publish.js";
 const wait = { type: "duration", max: limits.durationMs } as const;
 
 /** The options of dedupe, as data. */
-export const dedupeFields = {
+const dedupeFields = {
   key: {
     type: "custom",
     doc: "What two requests have in common that are the same, within their contract",
@@ -39,7 +39,7 @@ export const dedupeFields = {
 } as const satisfies Fields;
 
 /** The options of `send` beside its headers, as data. */
-export const extraFields = {
+export const extraOptions = {
   delayMs: { ...wait, min: 0, doc: "Begin no earlier than after this time" },
   runAt: {
     type: "custom",
@@ -61,7 +61,7 @@ export const extraFields = {
   dedupe: { type: "object", doc: "Recognise the same request", fields: dedupeFields },
 } as const satisfies Fields;
 
-type Given = OptionsOf<typeof extraFields>;
+type Given = OptionsOf<typeof extraOptions>;
 type GivenDedupe = NonNullable<Given["dedupe"]>;
 
 /** What was said beside the payload of one message; undefined when it was nothing. `path` is what the options are of, like "send()". */

@@ -8,7 +8,7 @@ import { limits } from "../core/limits.js";
 import { checkOptions, type Fields } from "../core/options.js";
 import { isPlain, quote, show } from "../core/show.js";
 import type { Extras } from "../store/publish.js";
-import { encodeExtras, extraFields } from "./extras.js";
+import { encodeExtras, extraOptions } from "./extras.js";
 
 /** A checked message that does not know its contract's ids yet. */
 export interface Said {
@@ -29,7 +29,7 @@ const headersField = {
 
 /** The options of `send` and `publish`, as data. */
 export const sayFields = {
-  send: { headers: headersField, ...extraFields },
+  send: { headers: headersField, ...extraOptions },
   publish: { headers: headersField },
 } as const satisfies Record<string, Fields>;
 
