@@ -164,8 +164,24 @@ async function writeSaidBatch(
       return { ...place, xid };
     });
   } catch (error) {
+    if (isConflict(error)) throw conflict(error);
     throw home !== null && isUndefined(error) ? elsewhere(error) : error;
   }
+}
+
+/** Serialization failure, deadlock: nothing is wrong with what was said. */
+export function isConflict(error: unknown): boolean {
+  const code = typeof error === "object" && error !== null && "code" in error ? error.code : undefined;
+  return code === "40001" || code === "40P01";
+}
+
+function conflict(cause: unknown): Error {
+  return errorOf(
+    "PH_TRANSACTION_CONFLICT",
+    "Another transaction said the same dedupe key at the same time. Nothing was written; roll back and repeat the transaction.",
+    {},
+    cause,
+  );
 }
 
 /** What posthorn.append returns for a message: its nonce, the id, and the nonce of the id where another message may stand for this one. */

@@ -9,6 +9,7 @@ import type { Database, Listener, Session } from "../core/database.js";
 import { errorOf } from "../core/errors.js";
 import type { Logger } from "../core/logger.js";
 import { Loop } from "../core/loop.js";
+import { dedupePass, tidyEveryMs } from "../maintenance/dedupe.js";
 import { rescuePass } from "../maintenance/rescue.js";
 import { watchEveryMs, watchPass } from "../maintenance/watch.js";
 import type { CheckedPolicy } from "../policies/policy.js";
@@ -64,6 +65,7 @@ export class Incarnation {
   readonly #poller: Poller;
   readonly #beats: Loop;
   readonly #watches: Loop;
+  readonly #tidies: Loop;
   #broken = false;
   #resolveEnd: (error: unknown) => void = () => undefined;
   /** Settles with the reason when it cannot go on. */
@@ -100,6 +102,7 @@ export class Incarnation {
     });
     this.#beats = new Loop({ pass: () => this.#beat(), onError: (error) => this.#break(error) });
     this.#watches = new Loop({ pass: () => this.#watch(), onError: (error) => this.#warn(error) });
+    this.#tidies = new Loop({ pass: () => this.#tidy(), onError: (error) => this.#warn(error) });
     for (const connection of [connections.session, connections.listener]) {
       connection?.lost.then((error) => {
         if (!this.#closing) this.#break(error ?? errorOf("PH_DATABASE_LOST", "The worker's connection was closed."));
@@ -114,6 +117,7 @@ export class Incarnation {
     this.#poller.start();
     this.#beats.start();
     this.#watches.start();
+    this.#tidies.start();
   }
 
   /** Messages appeared in these channels; below zero: outside of the log. */
@@ -136,7 +140,7 @@ export class Incarnation {
     await this.#poller.stop();
     await Promise.all(this.#readers.map((reader) => reader.stop(graceMs)));
     this.#closing = true;
-    await Promise.all([this.#beats.stop(), this.#watches.stop()]);
+    await Promise.all([this.#beats.stop(), this.#watches.stop(), this.#tidies.stop()]);
     // Everything is settled: no rescuer needs to look for us. Should this fail, one finds nothing.
     if (!this.#broken) await forgetWorker(this.#connections.session, this.#worker).catch((error) => this.#warn(error));
     await disconnect(this.#connections);
@@ -151,7 +155,7 @@ export class Incarnation {
     );
     await Promise.all(this.#readers.map((reader) => reader.abandon(reason)));
     await disconnect(this.#connections);
-    await Promise.all([this.#poller.stop(), this.#beats.stop(), this.#watches.stop()]);
+    await Promise.all([this.#poller.stop(), this.#beats.stop(), this.#watches.stop(), this.#tidies.stop()]);
   }
 
   #readerOptions({ declared, ids, handlers }: Registered): ReaderOptions {
@@ -219,6 +223,11 @@ export class Incarnation {
   async #watch(): Promise<number> {
     await watchPass(this.#options.side, this.#options.logger);
     return watchEveryMs;
+  }
+
+  async #tidy(): Promise<number> {
+    await dedupePass(this.#options.side);
+    return tidyEveryMs;
   }
 
   #warn(error: unknown): void {

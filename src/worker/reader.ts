@@ -320,6 +320,7 @@ export class Reader {
     if (outcome === "invalid") {
       logger.warn(`${what} does not fit its schema; it is in the invalid list`, { ...facts, ...next });
     }
+    if (outcome === "expired") logger.info(`${what} expired before a run of it began`, facts);
     if (outcome !== "failed" || next === null) return;
     const error = failureOf(thrown);
     const why = error.message.slice(0, 200);

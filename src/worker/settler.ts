@@ -3,6 +3,7 @@ import type { Executor } from "../core/database.js";
 import { ClaimLostError } from "../core/errors.js";
 import type { Logger } from "../core/logger.js";
 import { asSay } from "../producer/buffer.js";
+import { isConflict } from "../store/publish.js";
 import { settle } from "../store/work.js";
 import { type Flush, type Ledger, type Lost, without } from "./ledger.js";
 
@@ -14,14 +15,22 @@ export interface Settling {
   readonly onSaid: (channels: ReadonlySet<number>) => void;
 }
 
+const mostConflicts = 5;
+
 /** Returns what was written. Errors: everything but a lost claim. */
 export async function write(settling: Settling, flush: Flush): Promise<Flush> {
   let left: Flush | null = flush;
+  let conflicts = 0;
   while (left !== null && (left.parts.length > 0 || left.ends.length > 0)) {
     try {
       await send(settling, left);
       return left;
     } catch (error) {
+      // What a handler said can wait in a ring with producers that say the same keys: nothing was written, so it is repeated.
+      if (isConflict(error) && conflicts < mostConflicts) {
+        conflicts += 1;
+        continue;
+      }
       const lost = lostIn(error);
       if (lost === null) throw error;
       settling.logger.warn("a settlement was refused: the message was rescued or ended elsewhere", { ...lost });

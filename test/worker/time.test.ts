@@ -1,49 +1,181 @@
-/** When a command begins: delay, time, expiry; on a server and on the embedded database. */
-import { PGlite } from "@electric-sql/pglite";
+/** When a command begins: delay, time, expiry, priority; on a server and on PGlite. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { command, type Post, posthorn, type Sql, type } from "../../src/index.js";
-import { decisions } from "../producer/stage.js";
-import { createDatabase } from "../support/server.js";
+import { Act, Effect, Once, openTimed, Step, type Timed } from "./timed.js";
 
-interface Payload {
-  readonly run: string;
-}
-const Act = command("DoAct", { queue: "acts", schema: type<Payload>() });
-const Effect = command("DoTimedEffect", { queue: "timed-effects", schema: type<Payload>() });
-
-const begun: { readonly run: string; readonly at: number; readonly attempt: number }[] = [];
-const handlers = new Map<string, (attempt: number) => unknown>();
-function handle({ run }: Payload, { attempt }: { readonly attempt: number }): unknown {
-  begun.push({ run, at: Date.now(), attempt });
-  return handlers.get(run)?.(attempt);
-}
-const begunOf = (run: string) => begun.filter((one) => one.run === run);
+const soon = { withinMs: 20_000 };
 
 describe.each(["server", "pglite"] as const)("on %s", (kind) => {
-  let post: Post<Sql>;
-  let close: () => Promise<unknown>;
+  let timed: Timed;
   beforeAll(async () => {
-    const home = kind === "server" ? await createDatabase() : undefined;
-    const pglite = home === undefined ? await PGlite.create() : undefined;
-    post = posthorn({ service: `timed-${kind}`, database: home?.url ?? pglite ?? "", migrate: "auto" }) as Post<Sql>;
-    post.queue("acts", decisions).handle(Act, handle);
-    post.queue("timed-effects", { ...decisions, idempotency: "transaction" }).handle(Effect, handle);
-    await post.start();
-    close = async () => {
-      await post.stop();
-      await pglite?.close();
-      await home?.drop();
-    };
-  });
-  afterAll(() => close());
+    timed = await openTimed(kind);
+  }, 60_000);
+  afterAll(() => timed.close());
 
-  test("a delayed command is scheduled until its time, and begins no earlier", async () => {
-    const run = `${kind}-delayed`;
-    const receipt = await post.send(Act, { run }, { delayMs: 300 });
-    const before = await receipt.status();
-    expect(before).toMatchObject({ state: "scheduled", attempt: 0 });
-    expect(await receipt.settled({ withinMs: 10_000 })).toMatchObject({ state: "succeeded" });
-    expect(begunOf(run)[0]?.at).toBeGreaterThanOrEqual((before.dueAt?.getTime() ?? Number.POSITIVE_INFINITY) - 20);
-    expect(begunOf(run)).toHaveLength(1);
+  test.each([Act, Effect, Once])(
+    "a delayed $name is scheduled until its time, begins no earlier, and once",
+    async (contract) => {
+      const run = timed.run();
+      const receipt = await timed.post.send(contract, { run }, { delayMs: 300 });
+      const before = await receipt.status();
+      expect(before).toMatchObject({ state: "scheduled", attempt: 0 });
+      expect(await receipt.settled(soon)).toMatchObject({ state: "succeeded" });
+      expect(timed.begun(run)).toHaveLength(1);
+      // The clocks of both are one clock here; a Date counts whole milliseconds.
+      expect(timed.begun(run)[0]?.at).toBeGreaterThanOrEqual((before.dueAt?.getTime() ?? Number.POSITIVE_INFINITY) - 2);
+    },
+  );
+
+  test("a command begins at its time, and at once when that has passed", async () => {
+    const run = timed.run();
+    const at = new Date(Date.now() + 400);
+    const later = await timed.post.send(Act, { run, n: 1 }, { runAt: at });
+    expect((await later.status()).dueAt).toEqual(at);
+    const past = await timed.post.send(Act, { run, n: 2 }, { runAt: new Date(0) });
+    expect(await past.settled(soon)).toMatchObject({ state: "succeeded" });
+    await later.settled(soon);
+    expect(timed.begun(run).map(({ n }) => n)).toEqual([2, 1]);
+    expect(timed.begun(run)[1]?.at).toBeGreaterThanOrEqual(at.getTime() - 2);
+  });
+
+  test("a delay holds in every way to say something, and goes with a rollback", async () => {
+    const run = timed.run();
+    const handing = timed.run(() => undefined);
+    const receipts = await timed.post.sendMany(
+      Act,
+      [1, 2].map((n) => ({ run, n })),
+      { delayMs: 200 },
+    );
+    await timed.post.transaction(async ({ send, tx }) => {
+      send(Act, { run, n: 3 }, { delayMs: 200 });
+      receipts.push(await timed.post.in(tx).send(Act, { run, n: 4 }, { delayMs: 200 }));
+    });
+    await expect(
+      timed.post.transaction(async ({ send }) => {
+        send(Act, { run, n: 5 }, { delayMs: 1 });
+        throw new Error("no");
+      }),
+    ).rejects.toThrow("no");
+    expect(new Set(await Promise.all(receipts.map(async (one) => (await one.status()).state)))).toEqual(
+      new Set(["scheduled"]),
+    );
+    expect((await timed.begins(run, 4)).map(({ n }) => n).sort()).toEqual([1, 2, 3, 4]);
+    expect(timed.begun(handing)).toEqual([]);
+    await timed.post.untilIdle();
+    expect(timed.begun(run)).toHaveLength(4);
+  });
+
+  test("what a failed run of a delayed command leaves is a retry, then a dead letter that can be redriven", async () => {
+    const run = timed.run(() => Promise.reject(new Error("never")));
+    const receipt = await timed.post.send(Act, { run }, { delayMs: 1, priority: 1 });
+    expect(await receipt.settled(soon)).toMatchObject({ state: "dead", attempt: 3 });
+    expect(timed.begun(run).map(({ attempt }) => attempt)).toEqual([1, 2, 3]);
+    await timed.rows(
+      "select posthorn.redrive(json_build_object('list', 'dead-letters', 'message', $1::text), 'me', 10)",
+      [receipt.id],
+    );
+    await timed.begins(run, 6);
+    expect(await receipt.settled(soon)).toMatchObject({ state: "dead" });
+  });
+
+  test.each([Act, Effect, Once])(
+    "a $name whose time is over before a run begins is expired for good, and no dead letter",
+    async (contract) => {
+      const run = timed.run();
+      const blocked = timed.run(() => new Promise((resolve) => setTimeout(resolve, 10)));
+      await timed.post.send(contract, { run: blocked });
+      // It expires on its way: a window of one millisecond is over when it is claimed.
+      const receipt = await timed.post.transaction(async ({ tx, send }) => {
+        const said = await timed.post.in(tx).send(contract, { run }, { expiresInMs: 1 });
+        await tx.query("select pg_sleep(0.05)");
+        send(contract, { run: blocked });
+        return said;
+      });
+      expect(await receipt.settled(soon)).toMatchObject({ state: "expired" });
+      expect(timed.begun(run)).toEqual([]);
+      expect(await timed.rows("select from posthorn.dead_letter where payload ->> 'run' = $1", [run])).toEqual([]);
+      expect(
+        timed.logged.filter((message) => message.includes(contract.name) && /expired before a run/.test(message)),
+      ).toHaveLength(1);
+    },
+  );
+
+  test("a retry that would begin after the expiry does not, and the message ends when it expires", async () => {
+    const run = timed.run(() => Promise.reject(new Error("no")));
+    const receipt = await timed.post.send(Act, { run }, { expiresInMs: 400 });
+    await timed.begins(run, 1);
+    await timed.rows(
+      "update posthorn.deferred set due_at = least(clock_timestamp() + interval '1 hour', expires_at) where payload ->> 'run' = $1",
+      [run],
+    );
+    const end = await receipt.settled(soon);
+    expect(["expired", "dead"]).toContain(end.state);
+  });
+
+  test("a run that has begun is not stopped by its expiry", async () => {
+    const run = timed.run(() => new Promise((resolve) => setTimeout(resolve, 150)));
+    const receipt = await timed.post.send(Effect, { run }, { expiresInMs: 100 });
+    const status = await receipt.settled(soon);
+    if (timed.begun(run).length > 0) expect(status.state).toBe("succeeded");
+    else expect(status.state).toBe("expired");
+  });
+
+  test("a command of a higher priority overtakes what waits, also when it was scheduled", async () => {
+    let open: () => void = () => undefined;
+    const gate = new Promise<void>((resolve) => {
+      open = resolve;
+    });
+    const run = timed.run((begun) => (begun.n === 0 ? gate : undefined));
+    await timed.post.send(Step, { run, n: 0 });
+    await timed.begins(run, 1);
+    const sent = [];
+    for (const [n, priority] of [
+      [1, 0],
+      [2, -2],
+      [3, 2],
+      [4, 1],
+      [5, -1],
+      [6, 2],
+    ] as const) {
+      sent.push(await timed.post.send(Step, { run, n }, { priority }));
+    }
+    open();
+    for (const receipt of sent) expect(await receipt.settled(soon)).toMatchObject({ state: "succeeded" });
+    expect(timed.begun(run).map(({ n }) => n)).toEqual([0, 3, 6, 4, 1, 5, 2]);
+    const lanes = await timed.rows(
+      "select count(*)::int as n from posthorn.lane l join posthorn.subscription s on s.id = l.subscription where s.name = 'steps'",
+    );
+    expect(lanes).toEqual([{ n: 5 }]);
+  });
+
+  test("waiting makes urgent: the lowest priority comes before the highest once it has waited two minutes longer", async () => {
+    let open: () => void = () => undefined;
+    const gate = new Promise<void>((resolve) => {
+      open = resolve;
+    });
+    const run = timed.run((begun) => (begun.n === 0 ? gate : undefined));
+    await timed.post.send(Step, { run, n: 0 });
+    await timed.begins(run, 1);
+    const low = await timed.post.send(Step, { run, n: 1 }, { priority: -2 });
+    await timed.rows(
+      "update posthorn.message_1 set published_at = published_at - interval '121 s' where payload ->> 'run' = $1 and payload ->> 'n' = '1'",
+      [run],
+    );
+    const high = await timed.post.send(Step, { run, n: 2 }, { priority: 2 });
+    open();
+    await Promise.all([low.settled(soon), high.settled(soon)]);
+    expect(timed.begun(run).map(({ n }) => n)).toEqual([0, 1, 2]);
+  });
+
+  test("a scheduled command is no backlog before its time, and does not age", async () => {
+    const run = timed.run();
+    const receipt = await timed.post.send(Step, { run }, { delayMs: 3_600_000 });
+    await timed.rows(
+      "update posthorn.deferred set published_at = published_at - interval '1 hour' where payload ->> 'run' = $1",
+      [run],
+    );
+    const line = (await timed.post.backlog()).find(({ name }) => name === "steps");
+    expect(line).toMatchObject({ backlog: 0, retrying: 0, ageMs: 0 });
+    await timed.rows("update posthorn.deferred set due_at = clock_timestamp() where payload ->> 'run' = $1", [run]);
+    expect(await receipt.settled(soon)).toMatchObject({ state: "succeeded" });
   });
 });
