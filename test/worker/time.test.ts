@@ -1,6 +1,7 @@
 /** When a command begins: delay, time, expiry, priority; on a server and on PGlite. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { Act, Effect, Once, openTimed, Step, type Timed } from "./timed.js";
+import { eventually } from "../support/eventually.js";
+import { Act, Effect, Once, openTimed, Patient, Step, type Timed } from "./timed.js";
 
 const soon = { withinMs: 20_000 };
 
@@ -99,27 +100,32 @@ describe.each(["server", "pglite"] as const)("on %s", (kind) => {
     },
   );
 
-  test("a retry that would begin after the expiry does not, and the message ends when it expires", async () => {
+  test("a retry that would begin after the expiry does not: the message ends when it expires", async () => {
     const run = timed.run(() => Promise.reject(new Error("no")));
-    const receipt = await timed.post.send(Act, { run }, { expiresInMs: 400 });
+    const receipt = await timed.post.send(Patient, { run }, { expiresInMs: 1_500 });
     await timed.begins(run, 1);
-    await timed.rows(
-      "update posthorn.deferred set due_at = least(clock_timestamp() + interval '1 hour', expires_at) where payload ->> 'run' = $1",
-      [run],
-    );
-    const end = await receipt.settled(soon);
-    expect(["expired", "dead"]).toContain(end.state);
+    // Its retry would be due in an hour.
+    expect(await receipt.settled(soon)).toMatchObject({ state: "expired" });
+    expect(timed.begun(run)).toHaveLength(1);
   });
 
   test("a run that has begun is not stopped by its expiry", async () => {
-    const run = timed.run(() => new Promise((resolve) => setTimeout(resolve, 150)));
-    const receipt = await timed.post.send(Effect, { run }, { expiresInMs: 100 });
-    const status = await receipt.settled(soon);
-    if (timed.begun(run).length > 0) expect(status.state).toBe("succeeded");
-    else expect(status.state).toBe("expired");
+    let open: () => void = () => undefined;
+    const gate = new Promise<void>((resolve) => {
+      open = resolve;
+    });
+    const run = timed.run(() => gate);
+    const receipt = await timed.post.send(Act, { run }, { expiresInMs: 1_500 });
+    await timed.begins(run, 1);
+    await eventually(async () => {
+      const left = "select from posthorn.message_1 where payload ->> 'run' = $1 and expires_at < clock_timestamp()";
+      return (await timed.rows(left, [run])).length === 1;
+    });
+    open();
+    expect(await receipt.settled(soon)).toMatchObject({ state: "succeeded" });
   });
 
-  test("a command of a higher priority overtakes what waits, also when it was scheduled", async () => {
+  test("a command of a higher priority overtakes what waits", async () => {
     let open: () => void = () => undefined;
     const gate = new Promise<void>((resolve) => {
       open = resolve;
@@ -145,6 +151,25 @@ describe.each(["server", "pglite"] as const)("on %s", (kind) => {
       "select count(*)::int as n from posthorn.lane l join posthorn.subscription s on s.id = l.subscription where s.name = 'steps'",
     );
     expect(lanes).toEqual([{ n: 5 }]);
+  });
+
+  test("of two scheduled commands that are due the one of higher priority begins first", async () => {
+    let open: () => void = () => undefined;
+    const gate = new Promise<void>((resolve) => {
+      open = resolve;
+    });
+    const run = timed.run((begun) => (begun.n === 0 ? gate : undefined));
+    await timed.post.send(Step, { run, n: 0 });
+    await timed.begins(run, 1);
+    const low = await timed.post.send(Step, { run, n: 1 }, { delayMs: 1 });
+    const high = await timed.post.send(Step, { run, n: 2 }, { delayMs: 2, priority: 2 });
+    await eventually(
+      async () =>
+        (await high.status()).dueAt !== undefined && ((await high.status()).dueAt?.getTime() ?? 0) < Date.now(),
+    );
+    open();
+    await Promise.all([low.settled(soon), high.settled(soon)]);
+    expect(timed.begun(run).map(({ n }) => n)).toEqual([0, 2, 1]);
   });
 
   test("waiting makes urgent: the lowest priority comes before the highest once it has waited two minutes longer", async () => {

@@ -1,6 +1,6 @@
 /** An instance whose queues tell when handlers begin, for tests about time and dedupe; on a server and on PGlite. */
 import { PGlite } from "@electric-sql/pglite";
-import { command, type Post, posthorn, type Sql, type } from "../../src/index.js";
+import { command, type Post, posthorn, retry, type Sql, type } from "../../src/index.js";
 import { decisions } from "../producer/stage.js";
 import { eventually } from "../support/eventually.js";
 import { createDatabase } from "../support/server.js";
@@ -12,6 +12,8 @@ export interface Payload {
 export const Act = command("DoAct", { queue: "acts", schema: type<Payload>() });
 export const Effect = command("DoTimedEffect", { queue: "timed-effects", schema: type<Payload>() });
 export const Once = command("DoTimedOnce", { queue: "timed-once", schema: type<Payload>() });
+/** Tried again after an hour. */
+export const Patient = command("DoPatiently", { queue: "patient", schema: type<Payload>() });
 /** Handled one at a time, so that order shows. */
 export const Step = command("DoStep", { queue: "steps", schema: type<Payload>() });
 
@@ -59,9 +61,12 @@ export async function openTimed(kind: "server" | "pglite", works = true): Promis
   };
   post.queue("acts", decisions).handle(Act, handle);
   post.queue("timed-effects", { ...decisions, idempotency: "transaction" }).handle(Effect, handle);
-  const once = { ...decisions, idempotency: "at-most-once", retry: { kind: "none", attempts: 1 } } as const;
+  const once = { ...decisions, idempotency: "at-most-once", retry: retry.none } as const;
   post.queue("timed-once", once).handle(Once, handle);
   post.queue("steps", { ...decisions, concurrency: 1 }).handle(Step, handle);
+  post
+    .queue("patient", { ...decisions, retry: retry.fixed({ attempts: 3, delayMs: 3_600_000 }) })
+    .handle(Patient, handle);
   if (works) await post.start();
   else await post.migrate();
   const begun = (run: string) => all.filter((one) => one.run === run);
