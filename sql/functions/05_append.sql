@@ -110,7 +110,7 @@ begin
 end $$;
 
 -- append(messages): what handlers said, as one JSON list [{ n: nonce, ch: channel, c: contract, k: key, p: payload, h: headers }]; returns
--- [[nonce, id]] as JSON. Where some have options, the list comes as { said: list }, and a third element names the nonce that the id has.
+-- [[nonce, id]] as JSON. Where some have options, the list comes as append_said takes it, and a third element names the nonce that the id has.
 create or replace function posthorn.append(p_messages json) returns json
 language plpgsql as $$
 declare
@@ -118,7 +118,7 @@ declare
   v_first json := p_messages -> 0;
 begin
   if v_first is null then
-    return posthorn.append_said(v_slot, p_messages -> 'said');
+    return posthorn.append_said(v_slot, p_messages);
   end if;
   if json_array_length(p_messages) = 1 then
     return json_build_array(json_build_array(v_first ->> 'n', posthorn.append_one_of(v_slot, (v_first ->> 'n')::bigint, (v_first ->> 'ch')::int,
@@ -185,7 +185,7 @@ begin
   end if;
   if p_options is not null then
     v_place := posthorn.say_one(posthorn.own_slot(), json_build_object('n', v_nonce::text, 'ch', v_contract.channel, 'c', v_contract.id, 'k', p_key,
-      'p', p_payload, 'h', p_headers, 'o', p_options));
+      'p', p_payload, 'h', p_headers), p_options, null);
     return posthorn.public_id((v_place ->> 1)::bigint, (v_place ->> 2)::bigint);
   end if;
   return posthorn.public_id(posthorn.append_one_of(posthorn.own_slot(), v_nonce, v_contract.channel, v_contract.id, p_key, p_payload, p_headers), v_nonce);

@@ -71,10 +71,10 @@ begin
   end if;
 end $$;
 
--- options_of(options): options as JSON { delayMs, runAt, expiresInMs, priority, dedupe: { key, mode, windowMs, maxWaitMs } }, checked and on the clock of
--- the database. `due_at` is null where it may begin at once. Raises PH015.
+-- options_of(options, key): options as JSON { delayMs, runAt, expiresInMs, priority, dedupe: { key, mode, windowMs, maxWaitMs } }, checked and on the clock of
+-- the database. `due_at` is null where it may begin at once. The key of dedupe may come beside them. Raises PH015.
 create or replace function posthorn.options_of(
-  p_options json, out due_at timestamptz, out expires_at timestamptz, out priority smallint, out key text, out mode text, out window_ms bigint,
+  p_options json, p_key text, out due_at timestamptz, out expires_at timestamptz, out priority smallint, out key text, out mode text, out window_ms bigint,
   out wait_ms bigint
 ) language plpgsql as $$
 declare
@@ -104,7 +104,7 @@ begin
       hint = 'Make expiresInMs longer than the delay.';
   end if;
   if p_options ->> 'dedupe' is not null then
-    select d.key, d.mode, d.window_ms, d.wait_ms into key, mode, window_ms, wait_ms from posthorn.dedupe_of(p_options -> 'dedupe', due_at is not null) d;
+    select d.key, d.mode, d.window_ms, d.wait_ms into key, mode, window_ms, wait_ms from posthorn.dedupe_of(p_options -> 'dedupe', p_key, due_at is not null) d;
   end if;
 end $$;
 
@@ -125,27 +125,65 @@ begin
   return v_at;
 end $$;
 
--- append_said(slot, messages): as append, for a list of which some have options, under "o". Those with a key of dedupe come last and in the order of
--- contract and key, so that two lists wait for each other's keys in one order. Returns [[nonce, id, nonce of the id]]; the two nonces differ where an
--- earlier message stands for this one.
-create or replace function posthorn.append_said(p_slot smallint, p_messages json) returns json
+-- append_said(slot, said): as append, for JSON { said: list, options: list }: the entries of `said` name their options by index, from 0, as "o", and their
+-- keys of dedupe as "dk". All keys are locked first and in one order, so that two lists wait for each other and never in a ring.
+-- Returns [[nonce, id, nonce of the id]]; the two nonces differ where an earlier message stands for this one.
+create or replace function posthorn.append_said(p_slot smallint, p_said json) returns json
 language plpgsql as $$
 declare
   v_entry json;
   v_places json[] := '{}';
 begin
-  for v_entry in
-    select e.entry from json_array_elements(p_messages) with ordinality e(entry, n)
-      left join posthorn.contract c on e.entry #>> '{o,dedupe,key}' is not null and c.id = (e.entry ->> 'c')::int
-      order by c.name collate "C" nulls first, (e.entry #>> '{o,dedupe,key}') collate "C" nulls first, e.n
-  loop
-    v_places := v_places || posthorn.say_one(p_slot, v_entry);
+  perform pg_current_xact_id();
+  perform posthorn.make_lane(p.ch, p.priority) from (
+    select distinct r.ch, coalesce((p_said -> 'options' -> r.o ->> 'priority')::int, 0) as priority
+      from json_to_recordset(p_said -> 'said') as r(ch int, o int) where r.o is not null) p where p.priority between -2 and 2 and p.priority <> 0;
+  if p_said -> 'options' -> 0 ->> 'dedupe' is not null or exists (
+      select from json_array_elements(p_said -> 'options') o(options) where o.options ->> 'dedupe' is not null) then
+    perform posthorn.hold_keys(p_said);
+  end if;
+  if not exists (select from json_array_elements(p_said -> 'options') o(options) where o.options #>> '{dedupe,mode}' <> 'drop') then
+    return posthorn.append_many_of(p_slot, p_said);
+  end if;
+  for v_entry in select json_array_elements(p_said -> 'said') loop
+    v_places := v_places || posthorn.say_one(p_slot, v_entry, p_said -> 'options' -> (v_entry ->> 'o')::int, v_entry ->> 'dk');
   end loop;
   return to_json(v_places);
 end $$;
 
--- write_said(home, messages): append_said as a producer does it; returns { xid, places }, or why nothing was written, as write_one.
-create or replace function posthorn.write_said(p_home text, p_messages json) returns text
+-- append_many_of: writes the entries of append_said, in one statement; of those with a key the ones whose nonce its row has, see hold_keys.
+select posthorn.by_slot('append_many_of(p_slot smallint, p_said json)', 'json', $body$
+  declare v_places json;
+  begin
+  with options as materialized (
+    select o.n - 1 as i, p.* from json_array_elements(p_said -> 'options') with ordinality o(options, n)
+      cross join lateral posthorn.options_of(o.options, 'checked') p
+  ), entry as materialized (
+    select r.*, row_number() over () as place
+      from json_to_recordset(p_said -> 'said') as r(n bigint, ch int, c int, k text, p json, h json, o int, dk text)
+  ), said as materialized (
+    select e.*, case when e.message is null then nextval('posthorn.message_id') else e.message end as id from (
+      select e.*, o.due_at, o.expires_at, coalesce(o.priority, 0)::smallint as priority, d.message, coalesce(d.nonce, e.n) as nonce
+        from entry e left join options o on o.i = e.o left join posthorn.contract c on e.dk is not null and c.id = e.c
+        left join posthorn.dedupe d on d.name = c.name and d.key = e.dk
+        order by e.place offset 0) e
+  ), written as (
+    insert into posthorn.message_{slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers, expires_at)
+      select pg_current_xact_id(), s.id, s.n, clock_timestamp(), s.ch, case when s.due_at is null then posthorn.lane_of_priority(s.priority) else -1 end,
+        s.c, s.k, coalesce(s.p, 'null'), s.h, s.expires_at from said s where s.nonce = s.n
+  ), later as (
+    insert into posthorn.deferred (subscription, due_at, delivery, attempts, crashes, reason, message, nonce, channel, lane, contract, key, payload, headers,
+        published_at, history, expires_at, priority)
+      select q.id, s.due_at, 1, 0, 0, 'scheduled', s.id, s.n, s.ch, -1, s.c, s.k, coalesce(s.p, 'null'), s.h, clock_timestamp(), '[]', s.expires_at, s.priority
+        from said s join posthorn.subscription q on q.channel = s.ch where s.nonce = s.n and s.due_at is not null
+  )
+  select json_agg(json_build_array(s.n::text, s.id::text, s.nonce::text)) into v_places from said s;
+  return v_places;
+  end;
+$body$);
+
+-- write_said(home, said): append_said as a producer does it; returns { xid, places }, or why nothing was written, as write_one.
+create or replace function posthorn.write_said(p_home text, p_said json) returns text
 language plpgsql as $$
 declare
   v_slot smallint := posthorn.open_slot(p_home);
@@ -153,21 +191,21 @@ begin
   if v_slot < 0 then
     return case v_slot when -1 then 'moved' else 'elsewhere' end;
   end if;
-  return json_build_object('places', posthorn.append_said(v_slot, p_messages), 'xid', pg_current_xact_id()::text);
+  return json_build_object('places', posthorn.append_said(v_slot, p_said), 'xid', pg_current_xact_id()::text);
 end $$;
 
--- say_one(slot, entry): one entry of append_said.
-create or replace function posthorn.say_one(p_slot smallint, p_entry json) returns json
+-- say_one(slot, entry, options, key): one entry of append_said. The key may lie in the options.
+create or replace function posthorn.say_one(p_slot smallint, p_entry json, p_options json, p_key text) returns json
 language plpgsql as $$
 declare
   v_options record;
   v_subscription int;
 begin
-  if p_entry ->> 'o' is null then
+  if p_options is null then
     return json_build_array(p_entry ->> 'n', posthorn.append_one_of(p_slot, (p_entry ->> 'n')::bigint, (p_entry ->> 'ch')::int, (p_entry ->> 'c')::int,
       p_entry ->> 'k', p_entry -> 'p', p_entry -> 'h')::text, p_entry ->> 'n');
   end if;
-  select * into v_options from posthorn.options_of(p_entry -> 'o');
+  select * into v_options from posthorn.options_of(p_options, p_key);
   v_subscription := (select s.id from posthorn.subscription s where s.channel = (p_entry ->> 'ch')::int);
   if v_options.priority <> 0 then
     perform posthorn.make_lane((p_entry ->> 'ch')::int, v_options.priority);
@@ -280,10 +318,13 @@ end $$;
 -- Plan: deferred_due in its order, once for each priority in use.
 create or replace function posthorn.lock_due(p_subscription int, p_contracts int[], p_from int, p_below int, p_limit int) returns bigint[]
 language plpgsql as $$
+declare
+  -- Read once: compared with a function that may change, the index would be read on to its end.
+  v_now timestamptz := clock_timestamp();
 begin
   return array(select first.id from posthorn.classes(p_subscription) c(class)
     cross join lateral (select d.id, d.due_at from posthorn.deferred d
-      where d.subscription = p_subscription and d.priority = c.class and d.token is null and d.due_at <= clock_timestamp()
+      where d.subscription = p_subscription and d.priority = c.class and d.token is null and d.due_at <= v_now
         and d.contract = any (p_contracts) and d.crashes >= p_from and d.crashes < p_below
       order by d.due_at limit p_limit for update skip locked) first
     order by posthorn.urgency(c.class, first.due_at) desc limit p_limit);

@@ -4,17 +4,17 @@
 -- Everything but drop waits in `deferred`, where it stays changeable; the row there is locked by who counts on it, so that it is not taken before
 -- that commits. A delivery that runs is never locked from here: its worker would wait for a producer's transaction.
 
--- dedupe_of(dedupe, timed): the part `dedupe` of options, checked. `timed`: the options say a time as well. Raises PH015.
+-- dedupe_of(dedupe, key, timed): the part `dedupe` of options, checked. `timed`: the options say a time as well. Raises PH015.
 create or replace function posthorn.dedupe_of(
-  p_dedupe json, p_timed boolean, out key text, out mode text, out window_ms bigint, out wait_ms bigint
+  p_dedupe json, p_key text, p_timed boolean, out key text, out mode text, out window_ms bigint, out wait_ms bigint
 ) language plpgsql as $$
 begin
   perform posthorn.option_keys(p_dedupe, '{key,mode,windowMs,maxWaitMs}', 'options of dedupe');
-  key := p_dedupe ->> 'key';
+  key := coalesce(p_key, p_dedupe ->> 'key');
   mode := p_dedupe ->> 'mode';
   window_ms := posthorn.option_number(p_dedupe, 'windowMs', 1, 315360000000);
   wait_ms := posthorn.option_number(p_dedupe, 'maxWaitMs', 1, 315360000000);
-  if key is null or json_typeof(p_dedupe -> 'key') <> 'string' or octet_length(key) not between 1 and 512 then
+  if key is null or (p_key is null and json_typeof(p_dedupe -> 'key') <> 'string') or octet_length(key) not between 1 and 512 then
     raise exception 'the key of dedupe must be a text of 1 to 512 bytes' using errcode = 'PH015';
   elsif mode is null or mode not in ('drop', 'throttle', 'debounce', 'replace', 'once-more') then
     raise exception 'the mode of dedupe must be drop, throttle, debounce, replace or once-more, got %', left(mode, 40) using errcode = 'PH015';
@@ -46,23 +46,51 @@ begin
       from generate_series(1, v_attempts - 1) n) end;
 end $$;
 
--- hold_dedupe: locks the row of a key, waiting for who holds it. `fresh`: it was not there, and stands for this message now. Raises 40001 where the
--- caller's transaction cannot see who was first.
+-- hold_dedupe: locks the row of a key, waiting for who holds it, and returns it. Where it was not there, it is made for this message; its nonce tells.
+-- An update that changes nothing is what locks a row in the same statement. Raises 40001 where the caller's transaction cannot see who was first.
 create or replace function posthorn.hold_dedupe(
-  p_name text, p_key text, p_subscription int, p_message bigint, p_nonce bigint, p_window_ms bigint, out fresh boolean, out held posthorn.dedupe
-) language plpgsql as $$
+  p_name text, p_key text, p_subscription int, p_message bigint, p_nonce bigint, p_window_ms bigint
+) returns posthorn.dedupe
+language plpgsql as $$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_until timestamptz := v_now + coalesce(p_window_ms, 0) * interval '1 ms';
+  v_held posthorn.dedupe;
 begin
-  loop
-    insert into posthorn.dedupe (name, key, subscription, message, nonce, until, since, look_at)
-      values (p_name, p_key, p_subscription, p_message, p_nonce, clock_timestamp() + coalesce(p_window_ms, 0) * interval '1 ms', clock_timestamp(),
-        clock_timestamp() + coalesce(p_window_ms, 0) * interval '1 ms')
-      on conflict (name, key) do nothing;
-    fresh := found;
-    exit when fresh;
-    select * into held from posthorn.dedupe d where d.name = p_name and d.key = p_key for update;
-    -- Else it was forgotten in this moment.
-    exit when found;
-  end loop;
+  insert into posthorn.dedupe (name, key, subscription, message, nonce, until, since, look_at)
+    values (p_name, p_key, p_subscription, p_message, p_nonce, v_until, v_now, v_until)
+    on conflict (name, key) do update set look_at = excluded.look_at where false;
+  select * into v_held from posthorn.dedupe d where d.name = p_name and d.key = p_key;
+  return v_held;
+end $$;
+
+-- hold_keys(said): hold_dedupe for all keys of append_said, in the order of contract and key. Afterwards the row of a key of drop names the message that
+-- stands for it: that of its first entry where the key is new or its window is over. Raises PH015 for a window that is too short.
+create or replace function posthorn.hold_keys(p_said json) returns void
+language plpgsql as $$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_wanted json;
+begin
+  select json_agg(json_build_object('name', w.name, 'key', w.dk, 'n', w.n, 'queue', w.queue, 'mode', w.mode, 'ms', w.ms)
+      order by w.name collate "C", w.dk collate "C") into v_wanted
+    from (select distinct on (c.name collate "C", e.dk collate "C") c.name, e.dk, e.n, q.id as queue,
+        p_said -> 'options' -> e.o #>> '{dedupe,mode}' as mode, posthorn.option_number(p_said -> 'options' -> e.o -> 'dedupe', 'windowMs', 1, 315360000000) as ms
+      from (select r.*, row_number() over () as place from json_to_recordset(p_said -> 'said') as r(n bigint, ch int, c int, o int, dk text)) e
+      join posthorn.contract c on c.id = e.c join posthorn.subscription q on q.channel = e.ch
+      where e.dk is not null order by c.name collate "C", e.dk collate "C", e.place) w;
+  perform posthorn.check_window(w.queue, w.ms) from (
+    select distinct w.queue, w.ms from json_to_recordset(v_wanted) as w(queue int, mode text, ms bigint) where w.mode = 'drop') w;
+  insert into posthorn.dedupe (name, key, subscription, message, nonce, until, since, look_at)
+    select w.name, w.key, w.queue, nextval('posthorn.message_id'), w.n, v_now + coalesce(w.ms, 0) * interval '1 ms', v_now, v_now + coalesce(w.ms, 0) * interval '1 ms'
+      from json_to_recordset(v_wanted) as w(name text, key text, queue int, n bigint, ms bigint)
+    on conflict (name, key) do update set look_at = excluded.look_at where false;
+  -- Who was waited for may have taken a while.
+  v_now := clock_timestamp();
+  update posthorn.dedupe d set subscription = w.queue, message = nextval('posthorn.message_id'), nonce = w.n, until = v_now + w.ms * interval '1 ms',
+      since = v_now, look_at = v_now + w.ms * interval '1 ms'
+    from json_to_recordset(v_wanted) as w(name text, key text, queue int, n bigint, mode text, ms bigint)
+    where w.mode = 'drop' and d.name = w.name and d.key = w.key and d.until <= v_now and d.nonce <> w.n;
 end $$;
 
 -- say_once: writes a message, or finds the one that stands for it. Returns [nonce, id, nonce of the id].
@@ -75,7 +103,8 @@ declare
   v_name text := (select c.name from posthorn.contract c where c.id = (p_entry ->> 'c')::int);
   v_nonce bigint := (p_entry ->> 'n')::bigint;
   v_id bigint;
-  v_hold record;
+  v_held posthorn.dedupe;
+  v_fresh boolean;
   v_now timestamptz;
   v_window constant interval := coalesce(p_window_ms, 0) * interval '1 ms';
   v_waiting posthorn.deferred;
@@ -89,35 +118,39 @@ begin
   -- A transaction has its id before it draws the id of a message.
   perform pg_current_xact_id();
   v_id := nextval('posthorn.message_id');
-  select * into v_hold from posthorn.hold_dedupe(v_name, p_key, p_subscription, v_id, v_nonce, p_window_ms);
+  v_held := posthorn.hold_dedupe(v_name, p_key, p_subscription, v_id, v_nonce, p_window_ms);
+  v_fresh := v_held.nonce = v_nonce;
+  if v_fresh then
+    v_id := v_held.message;
+  end if;
   v_now := clock_timestamp();
-  if not v_hold.fresh then
+  if not v_fresh then
     if p_mode = 'drop' then
-      if (v_hold.held).until > v_now then
-        return posthorn.stands_for(p_entry, v_hold.held);
+      if v_held.until > v_now then
+        return posthorn.stands_for(p_entry, v_held);
       end if;
     else
-      v_waiting := posthorn.waiting_of(v_hold.held);
+      v_waiting := posthorn.waiting_of(v_held);
       if v_waiting.id is not null and (p_mode <> 'throttle' or v_waiting.attempts + v_waiting.crashes = 0) then
-        perform posthorn.collapse(v_waiting, v_hold.held, p_entry, coalesce(p_due_at, v_now), p_expires_at, p_mode, v_window, p_wait_ms);
-        return posthorn.stands_for(p_entry, v_hold.held);
+        perform posthorn.collapse(v_waiting, v_held, p_entry, coalesce(p_due_at, v_now), p_expires_at, p_mode, v_window, p_wait_ms);
+        return posthorn.stands_for(p_entry, v_held);
       end if;
     end if;
   end if;
   v_until := v_now + v_window;
-  if p_mode = 'throttle' and not v_hold.fresh and (v_hold.held).until > v_now then
-    v_due := (v_hold.held).until;
+  if p_mode = 'throttle' and not v_fresh and v_held.until > v_now then
+    v_due := v_held.until;
     v_until := v_due + v_window;
   elsif p_mode = 'debounce' then
     v_due := v_now + v_window;
-  elsif p_mode = 'once-more' and not v_hold.fresh then
-    v_behind := (select d.id from posthorn.deferred d where d.subscription = (v_hold.held).subscription and d.message = (v_hold.held).message
-      and d.nonce = (v_hold.held).nonce and d.token is not null);
+  elsif p_mode = 'once-more' and not v_fresh then
+    v_behind := (select d.id from posthorn.deferred d where d.subscription = v_held.subscription and d.message = v_held.message
+      and d.nonce = v_held.nonce and d.token is not null);
     v_due := case when v_behind is not null then 'infinity'::timestamptz else v_now end;
   elsif p_mode in ('replace', 'once-more') then
     v_due := coalesce(v_due, v_now);
   end if;
-  if not v_hold.fresh then
+  if not v_fresh then
     update posthorn.dedupe d set subscription = p_subscription, message = v_id, nonce = v_nonce, until = v_until, since = v_now, look_at = v_until
       where d.name = v_name and d.key = p_key;
   end if;
@@ -189,6 +222,7 @@ create or replace function posthorn.tidy_dedupe(p_limit int) returns int
 language plpgsql as $$
 declare
   v_looked int;
+  v_now timestamptz := clock_timestamp();
 begin
   perform posthorn.own_transaction(true);
   if not pg_try_advisory_xact_lock(posthorn.lock_key('dedupe')) then
@@ -200,7 +234,7 @@ begin
   -- Those that live on are looked at again after a minute.
   with over as materialized (
     select d.name, d.key, exists (select from posthorn.deferred w where w.subscription = d.subscription and w.message = d.message offset 0) as lives
-      from posthorn.dedupe d where d.look_at < clock_timestamp() order by d.look_at limit p_limit for update skip locked
+      from posthorn.dedupe d where d.look_at < v_now order by d.look_at limit p_limit for update skip locked
   ), kept as (
     update posthorn.dedupe d set look_at = clock_timestamp() + interval '1 minute' from over o where o.lives and d.name = o.name and d.key = o.key
   ), gone as (

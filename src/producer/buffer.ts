@@ -150,9 +150,8 @@ export function asSay(batches: readonly Batch[]): {
   const messages = batches.flatMap((batch) => batch.messages);
   const own = nonces(messages.length);
   const list = messages.length === 0 ? null : asList(messages, own);
-  const plain = messages.every(({ extras }) => extras === undefined);
   return {
-    list: plain ? list : `{"said":${list}}`,
+    list,
     committed: (places) => {
       let from = 0;
       for (const batch of batches) {

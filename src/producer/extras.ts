@@ -68,21 +68,23 @@ type GivenDedupe = NonNullable<Given["dedupe"]>;
 export function encodeExtras(given: Given, contract: string, payload: unknown, path: string): Extras | undefined {
   checkRelations(given, path);
   const { delayMs = 0, runAt, expiresInMs, priority = 0 } = given;
-  const once = given.dedupe === undefined ? undefined : encodeDedupe(given.dedupe, payload, path);
-  if (delayMs === 0 && runAt === undefined && expiresInMs === undefined && priority === 0 && once === undefined) {
+  const { dedupe } = given;
+  if (delayMs === 0 && runAt === undefined && expiresInMs === undefined && priority === 0 && dedupe === undefined) {
     return undefined;
   }
+  const key = dedupe === undefined ? undefined : keyOf(dedupe, payload, path);
   return {
     json: JSON.stringify({
       ...(delayMs === 0 ? {} : { delayMs }),
       ...(runAt === undefined ? {} : { runAt: runAt.toISOString() }),
       ...(expiresInMs === undefined ? {} : { expiresInMs }),
       ...(priority === 0 ? {} : { priority }),
-      ...(once === undefined ? {} : { dedupe: once }),
+      ...(dedupe === undefined ? {} : { dedupe: { ...dedupe, key: undefined } }),
     }),
+    dedupeKey: key,
     priority,
-    waits: delayMs > 0 || runAt !== undefined || (once !== undefined && once.mode !== "drop"),
-    once: once === undefined ? undefined : `${contract}\0${once.key}`,
+    waits: delayMs > 0 || runAt !== undefined || (dedupe !== undefined && dedupe.mode !== "drop"),
+    once: key === undefined ? undefined : `${contract}\0${key}`,
   };
 }
 
@@ -128,8 +130,8 @@ function checkRelations({ delayMs, runAt, expiresInMs, dedupe }: Given, path: st
   }
 }
 
-function encodeDedupe({ key, ...rest }: GivenDedupe, payload: unknown, path: string) {
-  return { ...rest, key: typeof key === "string" ? key : checkKey(keyFrom(key, payload, path), `${path}.dedupe.key`) };
+function keyOf({ key }: GivenDedupe, payload: unknown, path: string): string {
+  return typeof key === "string" ? key : checkKey(keyFrom(key, payload, path), `${path}.dedupe.key`);
 }
 
 function keyFrom(key: (payload: unknown) => unknown, payload: unknown, path: string): unknown {

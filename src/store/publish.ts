@@ -23,8 +23,9 @@ export interface Outgoing {
 
 /** What a producer says beside the payload, checked. */
 export interface Extras {
-  /** As posthorn.options_of reads it, as JSON text. */
+  /** As posthorn.options_of reads it, as JSON text; without the key of dedupe. */
   readonly json: string;
+  readonly dedupeKey: string | undefined;
   readonly priority: number;
   /** It may have to wait outside the log. */
   readonly waits: boolean;
@@ -43,16 +44,26 @@ export interface Written extends Place {
   readonly xid: string;
 }
 
-/** The list that posthorn.append takes: payloads are embedded as they are, so that they are stored as said. */
+/**
+ * What posthorn.append takes: payloads are embedded as they are, so that they are stored as said. A list; or, where some messages have options,
+ * what posthorn.append_said takes. Messages of one call have the same options, so each is written once.
+ */
 export function asList(messages: readonly Outgoing[], nonces: readonly string[]): string {
+  const options = new Map<string, number>();
   let list = "[";
   messages.forEach((message, i) => {
     const key = message.key === null ? "null" : JSON.stringify(message.key);
     const headers = message.headers === null ? "" : `,"h":${message.headers}`;
-    const extras = message.extras === undefined ? "" : `,"o":${message.extras.json}`;
+    const extras = message.extras === undefined ? "" : extrasIn(message.extras, options);
     list += `${i === 0 ? "" : ","}{"n":"${nonces[i]}","ch":${message.channel},"c":${message.contract},"k":${key},"p":${message.json}${headers}${extras}}`;
   });
-  return `${list}]`;
+  return options.size === 0 ? `${list}]` : `{"said":${list}],"options":[${[...options.keys()].join(",")}]}`;
+}
+
+function extrasIn({ json, dedupeKey }: Extras, options: Map<string, number>): string {
+  const index = options.get(json) ?? options.size;
+  options.set(json, index);
+  return dedupeKey === undefined ? `,"o":${index}` : `,"o":${index},"dk":${JSON.stringify(dedupeKey)}`;
 }
 
 /** Random bytes in stock: asking for a few costs as much as for many. */

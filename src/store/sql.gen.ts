@@ -833,7 +833,7 @@ begin
 end $$;
 
 -- append(messages): what handlers said, as one JSON list [{ n: nonce, ch: channel, c: contract, k: key, p: payload, h: headers }]; returns
--- [[nonce, id]] as JSON. Where some have options, the list comes as { said: list }, and a third element names the nonce that the id has.
+-- [[nonce, id]] as JSON. Where some have options, the list comes as append_said takes it, and a third element names the nonce that the id has.
 create or replace function posthorn.append(p_messages json) returns json
 language plpgsql as $$
 declare
@@ -841,7 +841,7 @@ declare
   v_first json := p_messages -> 0;
 begin
   if v_first is null then
-    return posthorn.append_said(v_slot, p_messages -> 'said');
+    return posthorn.append_said(v_slot, p_messages);
   end if;
   if json_array_length(p_messages) = 1 then
     return json_build_array(json_build_array(v_first ->> 'n', posthorn.append_one_of(v_slot, (v_first ->> 'n')::bigint, (v_first ->> 'ch')::int,
@@ -908,7 +908,7 @@ begin
   end if;
   if p_options is not null then
     v_place := posthorn.say_one(posthorn.own_slot(), json_build_object('n', v_nonce::text, 'ch', v_contract.channel, 'c', v_contract.id, 'k', p_key,
-      'p', p_payload, 'h', p_headers, 'o', p_options));
+      'p', p_payload, 'h', p_headers), p_options, null);
     return posthorn.public_id((v_place ->> 1)::bigint, (v_place ->> 2)::bigint);
   end if;
   return posthorn.public_id(posthorn.append_one_of(posthorn.own_slot(), v_nonce, v_contract.channel, v_contract.id, p_key, p_payload, p_headers), v_nonce);
@@ -1799,7 +1799,7 @@ language sql volatile as $$
       select count(*) filter (where d.token is null) as waiting, count(*) filter (where d.token is not null) as taken, min(d.since) as oldest
       from ((select d.token, d.published_at as since from posthorn.deferred d where d.subscription = s.id and d.delivery > 1 limit p_limit)
         union all (select d.token, d.due_at from posthorn.classes(s.id) c(class) join posthorn.deferred d on d.subscription = s.id and d.priority = c.class
-          and d.token is null and d.due_at <= clock_timestamp() and d.delivery = 1 limit p_limit)
+          and d.token is null and d.due_at <= statement_timestamp() and d.delivery = 1 limit p_limit)
         union all (select d.token, d.taken_at from posthorn.deferred d where d.token is not null and d.worker in (select w.id from posthorn.worker w)
           and d.subscription = s.id and d.delivery = 1 limit p_limit)) d) d
     cross join lateral (select count(*) as letters from (select from posthorn.dead_letter l where l.subscription = s.id limit p_limit) l) l
@@ -2402,10 +2402,10 @@ begin
   end if;
 end $$;
 
--- options_of(options): options as JSON { delayMs, runAt, expiresInMs, priority, dedupe: { key, mode, windowMs, maxWaitMs } }, checked and on the clock of
--- the database. \`due_at\` is null where it may begin at once. Raises PH015.
+-- options_of(options, key): options as JSON { delayMs, runAt, expiresInMs, priority, dedupe: { key, mode, windowMs, maxWaitMs } }, checked and on the clock of
+-- the database. \`due_at\` is null where it may begin at once. The key of dedupe may come beside them. Raises PH015.
 create or replace function posthorn.options_of(
-  p_options json, out due_at timestamptz, out expires_at timestamptz, out priority smallint, out key text, out mode text, out window_ms bigint,
+  p_options json, p_key text, out due_at timestamptz, out expires_at timestamptz, out priority smallint, out key text, out mode text, out window_ms bigint,
   out wait_ms bigint
 ) language plpgsql as $$
 declare
@@ -2435,7 +2435,7 @@ begin
       hint = 'Make expiresInMs longer than the delay.';
   end if;
   if p_options ->> 'dedupe' is not null then
-    select d.key, d.mode, d.window_ms, d.wait_ms into key, mode, window_ms, wait_ms from posthorn.dedupe_of(p_options -> 'dedupe', due_at is not null) d;
+    select d.key, d.mode, d.window_ms, d.wait_ms into key, mode, window_ms, wait_ms from posthorn.dedupe_of(p_options -> 'dedupe', p_key, due_at is not null) d;
   end if;
 end $$;
 
@@ -2456,27 +2456,65 @@ begin
   return v_at;
 end $$;
 
--- append_said(slot, messages): as append, for a list of which some have options, under "o". Those with a key of dedupe come last and in the order of
--- contract and key, so that two lists wait for each other's keys in one order. Returns [[nonce, id, nonce of the id]]; the two nonces differ where an
--- earlier message stands for this one.
-create or replace function posthorn.append_said(p_slot smallint, p_messages json) returns json
+-- append_said(slot, said): as append, for JSON { said: list, options: list }: the entries of \`said\` name their options by index, from 0, as "o", and their
+-- keys of dedupe as "dk". All keys are locked first and in one order, so that two lists wait for each other and never in a ring.
+-- Returns [[nonce, id, nonce of the id]]; the two nonces differ where an earlier message stands for this one.
+create or replace function posthorn.append_said(p_slot smallint, p_said json) returns json
 language plpgsql as $$
 declare
   v_entry json;
   v_places json[] := '{}';
 begin
-  for v_entry in
-    select e.entry from json_array_elements(p_messages) with ordinality e(entry, n)
-      left join posthorn.contract c on e.entry #>> '{o,dedupe,key}' is not null and c.id = (e.entry ->> 'c')::int
-      order by c.name collate "C" nulls first, (e.entry #>> '{o,dedupe,key}') collate "C" nulls first, e.n
-  loop
-    v_places := v_places || posthorn.say_one(p_slot, v_entry);
+  perform pg_current_xact_id();
+  perform posthorn.make_lane(p.ch, p.priority) from (
+    select distinct r.ch, coalesce((p_said -> 'options' -> r.o ->> 'priority')::int, 0) as priority
+      from json_to_recordset(p_said -> 'said') as r(ch int, o int) where r.o is not null) p where p.priority between -2 and 2 and p.priority <> 0;
+  if p_said -> 'options' -> 0 ->> 'dedupe' is not null or exists (
+      select from json_array_elements(p_said -> 'options') o(options) where o.options ->> 'dedupe' is not null) then
+    perform posthorn.hold_keys(p_said);
+  end if;
+  if not exists (select from json_array_elements(p_said -> 'options') o(options) where o.options #>> '{dedupe,mode}' <> 'drop') then
+    return posthorn.append_many_of(p_slot, p_said);
+  end if;
+  for v_entry in select json_array_elements(p_said -> 'said') loop
+    v_places := v_places || posthorn.say_one(p_slot, v_entry, p_said -> 'options' -> (v_entry ->> 'o')::int, v_entry ->> 'dk');
   end loop;
   return to_json(v_places);
 end $$;
 
--- write_said(home, messages): append_said as a producer does it; returns { xid, places }, or why nothing was written, as write_one.
-create or replace function posthorn.write_said(p_home text, p_messages json) returns text
+-- append_many_of: writes the entries of append_said, in one statement; of those with a key the ones whose nonce its row has, see hold_keys.
+select posthorn.by_slot('append_many_of(p_slot smallint, p_said json)', 'json', $body$
+  declare v_places json;
+  begin
+  with options as materialized (
+    select o.n - 1 as i, p.* from json_array_elements(p_said -> 'options') with ordinality o(options, n)
+      cross join lateral posthorn.options_of(o.options, 'checked') p
+  ), entry as materialized (
+    select r.*, row_number() over () as place
+      from json_to_recordset(p_said -> 'said') as r(n bigint, ch int, c int, k text, p json, h json, o int, dk text)
+  ), said as materialized (
+    select e.*, case when e.message is null then nextval('posthorn.message_id') else e.message end as id from (
+      select e.*, o.due_at, o.expires_at, coalesce(o.priority, 0)::smallint as priority, d.message, coalesce(d.nonce, e.n) as nonce
+        from entry e left join options o on o.i = e.o left join posthorn.contract c on e.dk is not null and c.id = e.c
+        left join posthorn.dedupe d on d.name = c.name and d.key = e.dk
+        order by e.place offset 0) e
+  ), written as (
+    insert into posthorn.message_{slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers, expires_at)
+      select pg_current_xact_id(), s.id, s.n, clock_timestamp(), s.ch, case when s.due_at is null then posthorn.lane_of_priority(s.priority) else -1 end,
+        s.c, s.k, coalesce(s.p, 'null'), s.h, s.expires_at from said s where s.nonce = s.n
+  ), later as (
+    insert into posthorn.deferred (subscription, due_at, delivery, attempts, crashes, reason, message, nonce, channel, lane, contract, key, payload, headers,
+        published_at, history, expires_at, priority)
+      select q.id, s.due_at, 1, 0, 0, 'scheduled', s.id, s.n, s.ch, -1, s.c, s.k, coalesce(s.p, 'null'), s.h, clock_timestamp(), '[]', s.expires_at, s.priority
+        from said s join posthorn.subscription q on q.channel = s.ch where s.nonce = s.n and s.due_at is not null
+  )
+  select json_agg(json_build_array(s.n::text, s.id::text, s.nonce::text)) into v_places from said s;
+  return v_places;
+  end;
+$body$);
+
+-- write_said(home, said): append_said as a producer does it; returns { xid, places }, or why nothing was written, as write_one.
+create or replace function posthorn.write_said(p_home text, p_said json) returns text
 language plpgsql as $$
 declare
   v_slot smallint := posthorn.open_slot(p_home);
@@ -2484,21 +2522,21 @@ begin
   if v_slot < 0 then
     return case v_slot when -1 then 'moved' else 'elsewhere' end;
   end if;
-  return json_build_object('places', posthorn.append_said(v_slot, p_messages), 'xid', pg_current_xact_id()::text);
+  return json_build_object('places', posthorn.append_said(v_slot, p_said), 'xid', pg_current_xact_id()::text);
 end $$;
 
--- say_one(slot, entry): one entry of append_said.
-create or replace function posthorn.say_one(p_slot smallint, p_entry json) returns json
+-- say_one(slot, entry, options, key): one entry of append_said. The key may lie in the options.
+create or replace function posthorn.say_one(p_slot smallint, p_entry json, p_options json, p_key text) returns json
 language plpgsql as $$
 declare
   v_options record;
   v_subscription int;
 begin
-  if p_entry ->> 'o' is null then
+  if p_options is null then
     return json_build_array(p_entry ->> 'n', posthorn.append_one_of(p_slot, (p_entry ->> 'n')::bigint, (p_entry ->> 'ch')::int, (p_entry ->> 'c')::int,
       p_entry ->> 'k', p_entry -> 'p', p_entry -> 'h')::text, p_entry ->> 'n');
   end if;
-  select * into v_options from posthorn.options_of(p_entry -> 'o');
+  select * into v_options from posthorn.options_of(p_options, p_key);
   v_subscription := (select s.id from posthorn.subscription s where s.channel = (p_entry ->> 'ch')::int);
   if v_options.priority <> 0 then
     perform posthorn.make_lane((p_entry ->> 'ch')::int, v_options.priority);
@@ -2611,10 +2649,13 @@ end $$;
 -- Plan: deferred_due in its order, once for each priority in use.
 create or replace function posthorn.lock_due(p_subscription int, p_contracts int[], p_from int, p_below int, p_limit int) returns bigint[]
 language plpgsql as $$
+declare
+  -- Read once: compared with a function that may change, the index would be read on to its end.
+  v_now timestamptz := clock_timestamp();
 begin
   return array(select first.id from posthorn.classes(p_subscription) c(class)
     cross join lateral (select d.id, d.due_at from posthorn.deferred d
-      where d.subscription = p_subscription and d.priority = c.class and d.token is null and d.due_at <= clock_timestamp()
+      where d.subscription = p_subscription and d.priority = c.class and d.token is null and d.due_at <= v_now
         and d.contract = any (p_contracts) and d.crashes >= p_from and d.crashes < p_below
       order by d.due_at limit p_limit for update skip locked) first
     order by posthorn.urgency(c.class, first.due_at) desc limit p_limit);
@@ -2647,17 +2688,17 @@ end $$;
 -- Everything but drop waits in \`deferred\`, where it stays changeable; the row there is locked by who counts on it, so that it is not taken before
 -- that commits. A delivery that runs is never locked from here: its worker would wait for a producer's transaction.
 
--- dedupe_of(dedupe, timed): the part \`dedupe\` of options, checked. \`timed\`: the options say a time as well. Raises PH015.
+-- dedupe_of(dedupe, key, timed): the part \`dedupe\` of options, checked. \`timed\`: the options say a time as well. Raises PH015.
 create or replace function posthorn.dedupe_of(
-  p_dedupe json, p_timed boolean, out key text, out mode text, out window_ms bigint, out wait_ms bigint
+  p_dedupe json, p_key text, p_timed boolean, out key text, out mode text, out window_ms bigint, out wait_ms bigint
 ) language plpgsql as $$
 begin
   perform posthorn.option_keys(p_dedupe, '{key,mode,windowMs,maxWaitMs}', 'options of dedupe');
-  key := p_dedupe ->> 'key';
+  key := coalesce(p_key, p_dedupe ->> 'key');
   mode := p_dedupe ->> 'mode';
   window_ms := posthorn.option_number(p_dedupe, 'windowMs', 1, 315360000000);
   wait_ms := posthorn.option_number(p_dedupe, 'maxWaitMs', 1, 315360000000);
-  if key is null or json_typeof(p_dedupe -> 'key') <> 'string' or octet_length(key) not between 1 and 512 then
+  if key is null or (p_key is null and json_typeof(p_dedupe -> 'key') <> 'string') or octet_length(key) not between 1 and 512 then
     raise exception 'the key of dedupe must be a text of 1 to 512 bytes' using errcode = 'PH015';
   elsif mode is null or mode not in ('drop', 'throttle', 'debounce', 'replace', 'once-more') then
     raise exception 'the mode of dedupe must be drop, throttle, debounce, replace or once-more, got %', left(mode, 40) using errcode = 'PH015';
@@ -2689,23 +2730,51 @@ begin
       from generate_series(1, v_attempts - 1) n) end;
 end $$;
 
--- hold_dedupe: locks the row of a key, waiting for who holds it. \`fresh\`: it was not there, and stands for this message now. Raises 40001 where the
--- caller's transaction cannot see who was first.
+-- hold_dedupe: locks the row of a key, waiting for who holds it, and returns it. Where it was not there, it is made for this message; its nonce tells.
+-- An update that changes nothing is what locks a row in the same statement. Raises 40001 where the caller's transaction cannot see who was first.
 create or replace function posthorn.hold_dedupe(
-  p_name text, p_key text, p_subscription int, p_message bigint, p_nonce bigint, p_window_ms bigint, out fresh boolean, out held posthorn.dedupe
-) language plpgsql as $$
+  p_name text, p_key text, p_subscription int, p_message bigint, p_nonce bigint, p_window_ms bigint
+) returns posthorn.dedupe
+language plpgsql as $$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_until timestamptz := v_now + coalesce(p_window_ms, 0) * interval '1 ms';
+  v_held posthorn.dedupe;
 begin
-  loop
-    insert into posthorn.dedupe (name, key, subscription, message, nonce, until, since, look_at)
-      values (p_name, p_key, p_subscription, p_message, p_nonce, clock_timestamp() + coalesce(p_window_ms, 0) * interval '1 ms', clock_timestamp(),
-        clock_timestamp() + coalesce(p_window_ms, 0) * interval '1 ms')
-      on conflict (name, key) do nothing;
-    fresh := found;
-    exit when fresh;
-    select * into held from posthorn.dedupe d where d.name = p_name and d.key = p_key for update;
-    -- Else it was forgotten in this moment.
-    exit when found;
-  end loop;
+  insert into posthorn.dedupe (name, key, subscription, message, nonce, until, since, look_at)
+    values (p_name, p_key, p_subscription, p_message, p_nonce, v_until, v_now, v_until)
+    on conflict (name, key) do update set look_at = excluded.look_at where false;
+  select * into v_held from posthorn.dedupe d where d.name = p_name and d.key = p_key;
+  return v_held;
+end $$;
+
+-- hold_keys(said): hold_dedupe for all keys of append_said, in the order of contract and key. Afterwards the row of a key of drop names the message that
+-- stands for it: that of its first entry where the key is new or its window is over. Raises PH015 for a window that is too short.
+create or replace function posthorn.hold_keys(p_said json) returns void
+language plpgsql as $$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_wanted json;
+begin
+  select json_agg(json_build_object('name', w.name, 'key', w.dk, 'n', w.n, 'queue', w.queue, 'mode', w.mode, 'ms', w.ms)
+      order by w.name collate "C", w.dk collate "C") into v_wanted
+    from (select distinct on (c.name collate "C", e.dk collate "C") c.name, e.dk, e.n, q.id as queue,
+        p_said -> 'options' -> e.o #>> '{dedupe,mode}' as mode, posthorn.option_number(p_said -> 'options' -> e.o -> 'dedupe', 'windowMs', 1, 315360000000) as ms
+      from (select r.*, row_number() over () as place from json_to_recordset(p_said -> 'said') as r(n bigint, ch int, c int, o int, dk text)) e
+      join posthorn.contract c on c.id = e.c join posthorn.subscription q on q.channel = e.ch
+      where e.dk is not null order by c.name collate "C", e.dk collate "C", e.place) w;
+  perform posthorn.check_window(w.queue, w.ms) from (
+    select distinct w.queue, w.ms from json_to_recordset(v_wanted) as w(queue int, mode text, ms bigint) where w.mode = 'drop') w;
+  insert into posthorn.dedupe (name, key, subscription, message, nonce, until, since, look_at)
+    select w.name, w.key, w.queue, nextval('posthorn.message_id'), w.n, v_now + coalesce(w.ms, 0) * interval '1 ms', v_now, v_now + coalesce(w.ms, 0) * interval '1 ms'
+      from json_to_recordset(v_wanted) as w(name text, key text, queue int, n bigint, ms bigint)
+    on conflict (name, key) do update set look_at = excluded.look_at where false;
+  -- Who was waited for may have taken a while.
+  v_now := clock_timestamp();
+  update posthorn.dedupe d set subscription = w.queue, message = nextval('posthorn.message_id'), nonce = w.n, until = v_now + w.ms * interval '1 ms',
+      since = v_now, look_at = v_now + w.ms * interval '1 ms'
+    from json_to_recordset(v_wanted) as w(name text, key text, queue int, n bigint, mode text, ms bigint)
+    where w.mode = 'drop' and d.name = w.name and d.key = w.key and d.until <= v_now and d.nonce <> w.n;
 end $$;
 
 -- say_once: writes a message, or finds the one that stands for it. Returns [nonce, id, nonce of the id].
@@ -2718,7 +2787,8 @@ declare
   v_name text := (select c.name from posthorn.contract c where c.id = (p_entry ->> 'c')::int);
   v_nonce bigint := (p_entry ->> 'n')::bigint;
   v_id bigint;
-  v_hold record;
+  v_held posthorn.dedupe;
+  v_fresh boolean;
   v_now timestamptz;
   v_window constant interval := coalesce(p_window_ms, 0) * interval '1 ms';
   v_waiting posthorn.deferred;
@@ -2732,35 +2802,39 @@ begin
   -- A transaction has its id before it draws the id of a message.
   perform pg_current_xact_id();
   v_id := nextval('posthorn.message_id');
-  select * into v_hold from posthorn.hold_dedupe(v_name, p_key, p_subscription, v_id, v_nonce, p_window_ms);
+  v_held := posthorn.hold_dedupe(v_name, p_key, p_subscription, v_id, v_nonce, p_window_ms);
+  v_fresh := v_held.nonce = v_nonce;
+  if v_fresh then
+    v_id := v_held.message;
+  end if;
   v_now := clock_timestamp();
-  if not v_hold.fresh then
+  if not v_fresh then
     if p_mode = 'drop' then
-      if (v_hold.held).until > v_now then
-        return posthorn.stands_for(p_entry, v_hold.held);
+      if v_held.until > v_now then
+        return posthorn.stands_for(p_entry, v_held);
       end if;
     else
-      v_waiting := posthorn.waiting_of(v_hold.held);
+      v_waiting := posthorn.waiting_of(v_held);
       if v_waiting.id is not null and (p_mode <> 'throttle' or v_waiting.attempts + v_waiting.crashes = 0) then
-        perform posthorn.collapse(v_waiting, v_hold.held, p_entry, coalesce(p_due_at, v_now), p_expires_at, p_mode, v_window, p_wait_ms);
-        return posthorn.stands_for(p_entry, v_hold.held);
+        perform posthorn.collapse(v_waiting, v_held, p_entry, coalesce(p_due_at, v_now), p_expires_at, p_mode, v_window, p_wait_ms);
+        return posthorn.stands_for(p_entry, v_held);
       end if;
     end if;
   end if;
   v_until := v_now + v_window;
-  if p_mode = 'throttle' and not v_hold.fresh and (v_hold.held).until > v_now then
-    v_due := (v_hold.held).until;
+  if p_mode = 'throttle' and not v_fresh and v_held.until > v_now then
+    v_due := v_held.until;
     v_until := v_due + v_window;
   elsif p_mode = 'debounce' then
     v_due := v_now + v_window;
-  elsif p_mode = 'once-more' and not v_hold.fresh then
-    v_behind := (select d.id from posthorn.deferred d where d.subscription = (v_hold.held).subscription and d.message = (v_hold.held).message
-      and d.nonce = (v_hold.held).nonce and d.token is not null);
+  elsif p_mode = 'once-more' and not v_fresh then
+    v_behind := (select d.id from posthorn.deferred d where d.subscription = v_held.subscription and d.message = v_held.message
+      and d.nonce = v_held.nonce and d.token is not null);
     v_due := case when v_behind is not null then 'infinity'::timestamptz else v_now end;
   elsif p_mode in ('replace', 'once-more') then
     v_due := coalesce(v_due, v_now);
   end if;
-  if not v_hold.fresh then
+  if not v_fresh then
     update posthorn.dedupe d set subscription = p_subscription, message = v_id, nonce = v_nonce, until = v_until, since = v_now, look_at = v_until
       where d.name = v_name and d.key = p_key;
   end if;
@@ -2832,6 +2906,7 @@ create or replace function posthorn.tidy_dedupe(p_limit int) returns int
 language plpgsql as $$
 declare
   v_looked int;
+  v_now timestamptz := clock_timestamp();
 begin
   perform posthorn.own_transaction(true);
   if not pg_try_advisory_xact_lock(posthorn.lock_key('dedupe')) then
@@ -2843,7 +2918,7 @@ begin
   -- Those that live on are looked at again after a minute.
   with over as materialized (
     select d.name, d.key, exists (select from posthorn.deferred w where w.subscription = d.subscription and w.message = d.message offset 0) as lives
-      from posthorn.dedupe d where d.look_at < clock_timestamp() order by d.look_at limit p_limit for update skip locked
+      from posthorn.dedupe d where d.look_at < v_now order by d.look_at limit p_limit for update skip locked
   ), kept as (
     update posthorn.dedupe d set look_at = clock_timestamp() + interval '1 minute' from over o where o.lives and d.name = o.name and d.key = o.key
   ), gone as (

@@ -99,7 +99,7 @@ test("drop under contention: whoever rolls back or is killed, of each key that a
         const how = random.int(0, 3);
         if (how === 0) await session.rows("rollback");
         else if (how === 1) {
-          await engine.admin.value("select pg_terminate_backend($1::int)", [session.pid]);
+          await engine.db.query("select pg_terminate_backend($1::int)", [session.pid]);
           await session.close();
           session = await engine.session();
         } else {
@@ -137,7 +137,8 @@ test("lists with the same keys in opposite orders wait for each other and never 
       ...outgoing(queue),
       json: JSON.stringify({ key }),
       extras: {
-        json: JSON.stringify({ dedupe: { key, ...windowed("drop") } }),
+        json: JSON.stringify({ dedupe: windowed("drop") }),
+        dedupeKey: key,
         priority: 0,
         waits: false,
         once: `Dorequests\0${key}`,
@@ -162,7 +163,8 @@ test("a transaction that cannot see who was first is refused with a typed error,
     await early.rows("select count(*) from posthorn.contract");
     await say(late, key, "drop");
     const extras = {
-      json: JSON.stringify({ dedupe: { key, ...windowed("drop") } }),
+      json: JSON.stringify({ dedupe: windowed("drop") }),
+      dedupeKey: key,
       priority: 0,
       waits: false,
       once: key,

@@ -114,13 +114,6 @@ test("posthorn.send is called with two, three, four and five arguments, and post
   expect(refusal.code).toBe("42883");
 });
 
-test("who had been granted the function without options can send after the migration", async () => {
-  const { rows } = await engine.db.query<{ count: number }>(
-    "select count(*)::int as count from pg_proc where proname = 'send' and pronamespace = 'posthorn'::regnamespace",
-  );
-  expect(rows).toEqual([{ count: 1 }]);
-});
-
 test("a scheduled message is scheduled, taken when due, ends, and is found by its id all the while", async () => {
   const own = await freshQueue();
   const worker = await makeWorker(engine, [own]);
