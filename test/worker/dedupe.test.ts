@@ -21,6 +21,10 @@ describe.each(["server", "pglite"] as const)("on %s", (kind) => {
   }, 60_000);
   afterAll(() => timed.close());
 
+  /** As if its time had come. */
+  const makeDue = (run: string) =>
+    timed.rows("update posthorn.deferred set due_at = clock_timestamp() where payload ->> 'run' = $1", [run]);
+
   test("drop: a repetition within the window is dropped and gets the receipt of the first, also after that has ended", async () => {
     const run = timed.run();
     const dedupe = { key: run, mode: "drop", windowMs: minute } as const;
@@ -99,28 +103,47 @@ describe.each(["server", "pglite"] as const)("on %s", (kind) => {
 
   test("throttle: the first runs at once, and what follows is one with the latest payload at the end of the window", async () => {
     const run = timed.run();
-    const dedupe = { key: run, mode: "throttle", windowMs: 400 } as const;
+    const dedupe = { key: run, mode: "throttle", windowMs: minute } as const;
+    const untilOf = async () =>
+      (await timed.rows("select until::text as until from posthorn.dedupe where key = $1", [run]))[0]?.["until"];
     const first = await timed.post.send(Act, { run, n: 1 }, { dedupe });
-    await timed.begins(run, 1);
+    expect(await first.settled(soon)).toMatchObject({ state: "succeeded" });
+    const until = await untilOf();
     const second = await timed.post.send(Act, { run, n: 2 }, { dedupe });
     const third = await timed.post.send(Act, { run, n: 3 }, { dedupe });
     expect([second.id === first.id, third.id === second.id]).toEqual([false, true]);
+    const waiting = "select due_at::text as until from posthorn.deferred where payload ->> 'run' = $1";
+    expect(await timed.rows(waiting, [run])).toEqual([{ until }]);
+    // A window of its own follows the one that waits.
+    expect(Date.parse(String(await untilOf())) - Date.parse(String(until))).toBe(minute);
+    await makeDue(run);
     expect(await third.settled(soon)).toMatchObject({ state: "succeeded" });
     expect(timed.begun(run).map(({ n }) => n)).toEqual([1, 3]);
-    const [{ early } = { early: undefined }] = await timed.rows(
-      "select d.until > clock_timestamp() as early from posthorn.dedupe d where d.key = $1",
-      [run],
-    );
-    // A window of its own follows the second.
-    expect(early).toBe(true);
+  });
+
+  test("throttle: after a quiet window the next one runs at once again", async () => {
+    const run = timed.run();
+    const dedupe = { key: run, mode: "throttle", windowMs: minute } as const;
+    await (await timed.post.send(Act, { run, n: 1 }, { dedupe })).settled(soon);
+    await timed.rows("update posthorn.dedupe set until = clock_timestamp() where key = $1", [run]);
+    expect(await (await timed.post.send(Act, { run, n: 2 }, { dedupe })).settled(soon)).toMatchObject({
+      state: "succeeded",
+    });
   });
 
   test("debounce: it runs after the last request with its payload, and all receipts are of that one", async () => {
     const run = timed.run();
-    const dedupe = { key: run, mode: "debounce", windowMs: 400 } as const;
+    const dedupe = { key: run, mode: "debounce", windowMs: minute } as const;
     const receipts = [];
-    for (const n of [1, 2, 3]) receipts.push(await timed.post.send(Act, { run, n }, { dedupe }));
+    const dues = [];
+    for (const n of [1, 2, 3]) {
+      receipts.push(await timed.post.send(Act, { run, n }, { dedupe }));
+      dues.push((await receipts[0]?.status())?.dueAt?.getTime() ?? 0);
+    }
     expect(new Set(receipts.map(({ id }) => id)).size).toBe(1);
+    expect(dues).toEqual([...dues].sort((a, b) => a - b));
+    expect(new Set(dues).size).toBe(3);
+    await makeDue(run);
     await receipts[0]?.settled(soon);
     expect(timed.begun(run).map(({ n }) => n)).toEqual([3]);
     const next = await timed.post.send(Act, { run, n: 4 }, { dedupe });

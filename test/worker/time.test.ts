@@ -16,7 +16,7 @@ describe.each(["server", "pglite"] as const)("on %s", (kind) => {
     "a delayed $name is scheduled until its time, begins no earlier, and once",
     async (contract) => {
       const run = timed.run();
-      const receipt = await timed.post.send(contract, { run }, { delayMs: 300 });
+      const receipt = await timed.post.send(contract, { run }, { delayMs: 1_000 });
       const before = await receipt.status();
       expect(before).toMatchObject({ state: "scheduled", attempt: 0 });
       expect(await receipt.settled(soon)).toMatchObject({ state: "succeeded" });
@@ -28,7 +28,7 @@ describe.each(["server", "pglite"] as const)("on %s", (kind) => {
 
   test("a command begins at its time, and at once when that has passed", async () => {
     const run = timed.run();
-    const at = new Date(Date.now() + 400);
+    const at = new Date(Date.now() + 1_000);
     const later = await timed.post.send(Act, { run, n: 1 }, { runAt: at });
     expect((await later.status()).dueAt).toEqual(at);
     const past = await timed.post.send(Act, { run, n: 2 }, { runAt: new Date(0) });
@@ -44,11 +44,11 @@ describe.each(["server", "pglite"] as const)("on %s", (kind) => {
     const receipts = await timed.post.sendMany(
       Act,
       [1, 2].map((n) => ({ run, n })),
-      { delayMs: 200 },
+      { delayMs: 1_000 },
     );
     await timed.post.transaction(async ({ send, tx }) => {
-      send(Act, { run, n: 3 }, { delayMs: 200 });
-      receipts.push(await timed.post.in(tx).send(Act, { run, n: 4 }, { delayMs: 200 }));
+      send(Act, { run, n: 3 }, { delayMs: 1_000 });
+      receipts.push(await timed.post.in(tx).send(Act, { run, n: 4 }, { delayMs: 1_000 }));
     });
     await expect(
       timed.post.transaction(async ({ send }) => {
