@@ -699,11 +699,12 @@ enum outcome (succeeded, failed, crashed, released, rejected, invalid, skipped, 
 -- functions
 function after_crash(p_worker posthorn.worker, p_subscription posthorn.subscription, p_begun_at timestamp with time zone, p_row posthorn.deferred, p_unknown boolean, p_blamed boolean) returns void plpgsql volatile body 7ce05a552710bb0d74f68cae24da771b
 function alert_rules() returns TABLE(subscription integer, subscription_name text, name text, value bigint, threshold bigint) sql volatile body 1437911b62d657c6ac0b5a836bf85edc
-function append(p_messages json) returns json plpgsql volatile body a7e132b8846dc1c47c1ccd2b6aa2b779
+function append(p_messages json) returns json plpgsql volatile body bbfa56b482f01b57181f56867e01ae7c
 function append_list_of(p_slot smallint, p_messages json) returns json plpgsql volatile body d1f8f8990141588008c2f4c80884ce43
+function append_many_of(p_slot smallint, p_said json, p_options json) returns json plpgsql volatile body db3ed3a5196c232d8e1a20880f815f61
 function append_of(p_slot smallint, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json) returns bigint[] plpgsql volatile body 45c5f06c2abd999e6d4a936ed3757d77
 function append_one_of(p_slot smallint, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json) returns bigint plpgsql volatile body baf52d5a32b83c756a451f771df5db37
-function append_said(p_slot smallint, p_messages json) returns json plpgsql volatile body e14d5a9f8cd2954f241e0560bd289ba7
+function append_said(p_slot smallint, p_said json) returns json plpgsql volatile body 10539cbffa2fe9f3838a543d41d9d2d7
 function append_said_of(p_slot smallint, p_entry json, p_id bigint, p_lane integer, p_expires_at timestamp with time zone) returns bigint plpgsql volatile body f31d5518fa342bd97b979babb25d4825
 function by_slot(p_signature text, p_returns text, p_body text) returns void plpgsql volatile body 7bc1910ed31bb853ca2410e5b838a4d1
 function check_contract(p_name text, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_by text, p_new_kind posthorn.kind, p_new_channel text, p_new_keyed boolean, p_new_owner text, p_new_by text) returns void plpgsql volatile body 5fb3f1c89921a286386337222d33b1e9
@@ -719,7 +720,7 @@ function count_after_of(p_slot smallint, p_channel integer, p_lane integer, p_af
 function count_between(p_channel integer, p_lane integer, p_after bigint, p_before bigint, p_limit integer) returns bigint plpgsql stable body a15af6a5ae30539490e60ad9aa183917
 function crossed_alerts() returns json sql volatile body 179bec7775391ee3cf53ef271498fd0c
 function dead_workers() returns TABLE(worker bigint, why text) sql volatile body 0167eca641aa5f830d5a654f946ace27
-function dedupe_of(p_dedupe json, p_timed boolean, OUT key text, OUT mode text, OUT window_ms bigint, OUT wait_ms bigint) returns record plpgsql volatile body b864cd78893e4cf6213b8651dd501a81
+function dedupe_of(p_dedupe json, p_key text, p_timed boolean, OUT key text, OUT mode text, OUT window_ms bigint, OUT wait_ms bigint) returns record plpgsql volatile body afc0afdf2cd6439075a078f73008aa4d
 function delivery_of(p_subscription integer, p_lane integer, p_message bigint, p_slot smallint) returns posthorn.deferred plpgsql volatile body cfde0063d1e5abb8f8c2a847dea681b5
 function discard(p_filter json, p_by text, p_reason text, p_limit integer) returns json plpgsql volatile body f212af9213a42a9bda26e7a56607f2cc
 function end_deferred(p_deferred bigint, p_token bigint, p_outcome posthorn.outcome) returns posthorn.deferred plpgsql volatile body 4260b56aa73a4ce370a7c835e75876b3
@@ -732,10 +733,11 @@ function first_due(p_subscription integer, p_contracts integer[]) returns timest
 function fleet() returns json sql volatile body 59e8767873782d9bf37c43105d8f8d83
 function follow(p_row posthorn.deferred, p_outcome posthorn.outcome, p_next json) returns void plpgsql volatile body f0209950b9d82d5fb5fa0a5204e98a8a
 function forget_worker(p_worker bigint) returns void plpgsql volatile body 747f59704892b8f60d61f8f335ab1dbd
-function gauges(p_limit integer) returns TABLE(subscription integer, backlog bigint, age_ms bigint, running bigint, dead_letters bigint, invalid bigint, workers bigint, retrying bigint) sql volatile body 56a937e021e65a4e516160520aa995b3
+function gauges(p_limit integer) returns TABLE(subscription integer, backlog bigint, age_ms bigint, running bigint, dead_letters bigint, invalid bigint, workers bigint, retrying bigint) sql volatile body 1f08df6d5ca01d83ce9530847cacf5b9
 function has_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint) returns boolean plpgsql volatile body f5b4a41f2c2c433cab905a68f2dd999c
 function heartbeat(p_worker bigint, p_oldest bigint) returns boolean plpgsql volatile body ce5493e45a1b35d44e1f59643da0372d
-function hold_dedupe(p_name text, p_key text, p_subscription integer, p_message bigint, p_nonce bigint, p_window_ms bigint, OUT fresh boolean, OUT held posthorn.dedupe) returns record plpgsql volatile body 8625097297ec87e3a3177e6cf655cb26
+function hold_dedupe(p_name text, p_key text, p_subscription integer, p_message bigint, p_nonce bigint, p_window_ms bigint) returns posthorn.dedupe plpgsql volatile body 7752af3dd21ae9a42c3c4f7d5a77e331
+function hold_keys(p_said json, p_options json) returns void plpgsql volatile body 02be94a513d22a90c7d4485604aeff76
 function hold_worker(p_worker bigint) returns void plpgsql volatile body 94b17904c392ef261e73a15c93e3859c
 function id_of(p_public text) returns bigint sql immutable body 770fd5118467b6fc1be6d872c45b5eac
 function ids(p_list json) returns bigint[] plpgsql immutable body e847aa58930f9f7559e53e27b4ac2556
@@ -754,7 +756,7 @@ function let_go(p_deferred bigint) returns void plpgsql volatile body ef705fe3c3
 function letters(p_filter json, p_limit integer) returns json plpgsql stable body 4e32a2a9ca1677328712eef548b0a9f1
 function letters_count(p_filter json) returns json plpgsql stable body 7e275f7e4228432883825a825ec7308c
 function letters_where(p_filter json) returns text sql immutable body b95ad13e669d93a696588755cab5f05e
-function lock_due(p_subscription integer, p_contracts integer[], p_from integer, p_below integer, p_limit integer) returns bigint[] plpgsql volatile body 690bcfe11c6542c0884c57c1fd6b850a
+function lock_due(p_subscription integer, p_contracts integer[], p_from integer, p_below integer, p_limit integer) returns bigint[] plpgsql volatile body 1a82f1a82c2cdbe594d2e570ddfbb569
 function lock_key(p_purpose text, p_a bigint DEFAULT 0, p_b bigint DEFAULT 0) returns bigint plpgsql immutable body cf8a56d16f5730e54e09c24ed2dabe98
 function log_status(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8) returns json sql stable body f796f0f31001bcbcee77990df04d0ef3
 function longest_redelivery(p_policy json) returns double precision plpgsql immutable body e6b1918439828a526fb841ab64defb5c
@@ -773,7 +775,7 @@ function open_claims_of(p_slot smallint, p_worker bigint, p_from bigint, p_limit
 function open_slot(p_home text) returns smallint plpgsql volatile body f867a3a73aa9bb3936a25c9888b94918
 function option_keys(p_options json, p_known text[], p_what text) returns void plpgsql immutable body 00aeed47de092e14660a852a670dad32
 function option_number(p_options json, p_field text, p_least bigint, p_most bigint) returns bigint plpgsql immutable body 3c690736c0f16823b98fa4a07bbe86c6
-function options_of(p_options json, OUT due_at timestamp with time zone, OUT expires_at timestamp with time zone, OUT priority smallint, OUT key text, OUT mode text, OUT window_ms bigint, OUT wait_ms bigint) returns record plpgsql volatile body 2e667f70568e09bf5f9d6381c2ff2624
+function options_of(p_options json, p_key text, OUT due_at timestamp with time zone, OUT expires_at timestamp with time zone, OUT priority smallint, OUT key text, OUT mode text, OUT window_ms bigint, OUT wait_ms bigint) returns record plpgsql volatile body 7013c05bc216aa0c7a47ccb045432b58
 function own_slot() returns smallint plpgsql volatile body 61166e3fdff6ea732d9122c5541d998c
 function own_transaction(p_durable boolean) returns posthorn.ring plpgsql volatile body f2d650fde71f3f03d81f8cac7c96c375
 function page(p_slots smallint[], p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer) returns posthorn.batch plpgsql volatile body cd078dd8b1a079a87e640dfd4148d3f4
@@ -800,10 +802,10 @@ function rescue_claim(p_worker posthorn.worker, p_claim posthorn.claim_1) return
 function rescue_deferred(p_worker posthorn.worker) returns integer plpgsql volatile body e6875c689910b1588e7600ed10afa7a0
 function rescue_worker(p_worker posthorn.worker, p_limit integer, OUT claims integer, OUT messages integer, OUT done boolean) returns record plpgsql volatile body 34b0942bda0770e461824a4ab0ad1563
 function run_at(p_text text, p_latest timestamp with time zone) returns timestamp with time zone plpgsql stable body 4b68c6abc664034b077609073db17822
-function said(p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json, p_options json DEFAULT NULL::json) returns text plpgsql volatile body 91b1eccf2cfc34586204ef278e0d4bfa
+function said(p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json, p_options json DEFAULT NULL::json) returns text plpgsql volatile body ddd262927c3c3d91ac5b1c44a15ab553
 function say_new(p_slot smallint, p_subscription integer, p_entry json, p_id bigint, p_due_at timestamp with time zone, p_expires_at timestamp with time zone, p_priority smallint, p_once_more boolean DEFAULT false, p_behind bigint DEFAULT NULL::bigint) returns json plpgsql volatile body 45f1d894bb161c1d5005df8b4e63bea8
-function say_once(p_slot smallint, p_subscription integer, p_entry json, p_due_at timestamp with time zone, p_expires_at timestamp with time zone, p_priority smallint, p_key text, p_mode text, p_window_ms bigint, p_wait_ms bigint) returns json plpgsql volatile body 4dfbff3ed5b7f57e50a0344cca638018
-function say_one(p_slot smallint, p_entry json) returns json plpgsql volatile body c3086c7efb7ab386c1364abe9c613fcf
+function say_once(p_slot smallint, p_subscription integer, p_entry json, p_due_at timestamp with time zone, p_expires_at timestamp with time zone, p_priority smallint, p_key text, p_mode text, p_window_ms bigint, p_wait_ms bigint) returns json plpgsql volatile body ba964a327cc9caa2a36d41a7563831c5
+function say_one(p_slot smallint, p_entry json, p_options json, p_key text) returns json plpgsql volatile body 685e680f04eb9f674ec4dba19eebd3a8
 function send(name text, payload json, key text DEFAULT NULL::text, headers json DEFAULT NULL::json, options json DEFAULT NULL::json) returns text sql volatile body 5df032ef0a60061229430a5451d016b3
 function settle(p_parts json, p_ends json, p_say json) returns json plpgsql volatile body 8d7329b8371c7c98220ba03f3305d393
 function settle_part_of(p_slot smallint, p_claim bigint, p_token bigint, p_part integer, p_outcome posthorn.outcome, p_closes boolean, p_messages bigint[]) returns boolean plpgsql volatile body affc66c5e926192c36fdc0a4f095bd1f
@@ -813,7 +815,7 @@ function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit
 function take_due(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body 87765ebac97ee33ea1d32cb7dfed8bc0
 function take_letters(p_filter json, p_limit integer) returns SETOF posthorn.deferred plpgsql volatile body 706cf56fe8a90029aa82963d5dcc02b2
 function tick_of(p_slot smallint, p_id bigint) returns posthorn.tick plpgsql volatile body b42d63568f4791a19b26e8ab22275e79
-function tidy_dedupe(p_limit integer) returns integer plpgsql volatile body 44bed47e78a3e33260dc38ce35f8c2ad
+function tidy_dedupe(p_limit integer) returns integer plpgsql volatile body 58c1a443c6b2850775afc9f0d5a8d265
 function urgency(p_priority integer, p_since timestamp with time zone) returns double precision sql volatile body 0f95d6f3629ab7f645dad84bc9984e85
 function waiting_in_log(p_subscription integer, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone) returns record plpgsql volatile body df1821e18d93c3ac2ed8e225a0bf1fa6
 function waiting_of(p_held posthorn.dedupe) returns posthorn.deferred plpgsql volatile body 14f88992f7cd059359fec4ec39928031
@@ -831,7 +833,7 @@ function work(p_subscription integer, p_lane integer, p_worker bigint, p_limit i
 function write_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_messages bigint[], p_message_slots smallint[]) returns void plpgsql volatile body 6fd3d8191dc088e22f07e731fcb18676
 function write_many(p_home text, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json) returns text plpgsql volatile body 567c2c9c54ef024ae065b6a06b3220e4
 function write_one(p_home text, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json) returns text plpgsql volatile body 393cae2f31429241c29c7b4ba74f115a
-function write_said(p_home text, p_messages json) returns text plpgsql volatile body b9b5565118560e4dc7ea8d6cb223657b
+function write_said(p_home text, p_said json) returns text plpgsql volatile body 4af99cfb1580da535e50caa26a917513
 function write_tick(p_slot smallint, p_id bigint, p_ceiling_id bigint, p_snapshot pg_snapshot) returns void plpgsql volatile body 4fa474e87c84bd27cc61a474937c9b24
 
 -- triggers
@@ -982,9 +984,10 @@ function after_crash(p_worker posthorn.worker, p_subscription posthorn.subscript
 function alert_rules(): nobody
 function append(p_messages json): nobody
 function append_list_of(p_slot smallint, p_messages json): nobody
+function append_many_of(p_slot smallint, p_said json, p_options json): nobody
 function append_of(p_slot smallint, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json): nobody
 function append_one_of(p_slot smallint, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json): nobody
-function append_said(p_slot smallint, p_messages json): nobody
+function append_said(p_slot smallint, p_said json): nobody
 function append_said_of(p_slot smallint, p_entry json, p_id bigint, p_lane integer, p_expires_at timestamp with time zone): nobody
 function by_slot(p_signature text, p_returns text, p_body text): nobody
 function check_contract(p_name text, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_by text, p_new_kind posthorn.kind, p_new_channel text, p_new_keyed boolean, p_new_owner text, p_new_by text): nobody
@@ -1000,7 +1003,7 @@ function count_after_of(p_slot smallint, p_channel integer, p_lane integer, p_af
 function count_between(p_channel integer, p_lane integer, p_after bigint, p_before bigint, p_limit integer): nobody
 function crossed_alerts(): nobody
 function dead_workers(): nobody
-function dedupe_of(p_dedupe json, p_timed boolean, OUT key text, OUT mode text, OUT window_ms bigint, OUT wait_ms bigint): nobody
+function dedupe_of(p_dedupe json, p_key text, p_timed boolean, OUT key text, OUT mode text, OUT window_ms bigint, OUT wait_ms bigint): nobody
 function delivery_of(p_subscription integer, p_lane integer, p_message bigint, p_slot smallint): nobody
 function discard(p_filter json, p_by text, p_reason text, p_limit integer): nobody
 function end_deferred(p_deferred bigint, p_token bigint, p_outcome posthorn.outcome): nobody
@@ -1016,7 +1019,8 @@ function forget_worker(p_worker bigint): nobody
 function gauges(p_limit integer): nobody
 function has_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint): nobody
 function heartbeat(p_worker bigint, p_oldest bigint): nobody
-function hold_dedupe(p_name text, p_key text, p_subscription integer, p_message bigint, p_nonce bigint, p_window_ms bigint, OUT fresh boolean, OUT held posthorn.dedupe): nobody
+function hold_dedupe(p_name text, p_key text, p_subscription integer, p_message bigint, p_nonce bigint, p_window_ms bigint): nobody
+function hold_keys(p_said json, p_options json): nobody
 function hold_worker(p_worker bigint): nobody
 function id_of(p_public text): nobody
 function ids(p_list json): nobody
@@ -1054,7 +1058,7 @@ function open_claims_of(p_slot smallint, p_worker bigint, p_from bigint, p_limit
 function open_slot(p_home text): nobody
 function option_keys(p_options json, p_known text[], p_what text): nobody
 function option_number(p_options json, p_field text, p_least bigint, p_most bigint): nobody
-function options_of(p_options json, OUT due_at timestamp with time zone, OUT expires_at timestamp with time zone, OUT priority smallint, OUT key text, OUT mode text, OUT window_ms bigint, OUT wait_ms bigint): nobody
+function options_of(p_options json, p_key text, OUT due_at timestamp with time zone, OUT expires_at timestamp with time zone, OUT priority smallint, OUT key text, OUT mode text, OUT window_ms bigint, OUT wait_ms bigint): nobody
 function own_slot(): nobody
 function own_transaction(p_durable boolean): nobody
 function page(p_slots smallint[], p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer): nobody
@@ -1084,7 +1088,7 @@ function run_at(p_text text, p_latest timestamp with time zone): nobody
 function said(p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json, p_options json): nobody
 function say_new(p_slot smallint, p_subscription integer, p_entry json, p_id bigint, p_due_at timestamp with time zone, p_expires_at timestamp with time zone, p_priority smallint, p_once_more boolean, p_behind bigint): nobody
 function say_once(p_slot smallint, p_subscription integer, p_entry json, p_due_at timestamp with time zone, p_expires_at timestamp with time zone, p_priority smallint, p_key text, p_mode text, p_window_ms bigint, p_wait_ms bigint): nobody
-function say_one(p_slot smallint, p_entry json): nobody
+function say_one(p_slot smallint, p_entry json, p_options json, p_key text): nobody
 function send(name text, payload json, key text, headers json, options json): nobody
 function settle(p_parts json, p_ends json, p_say json): nobody
 function settle_part_of(p_slot smallint, p_claim bigint, p_token bigint, p_part integer, p_outcome posthorn.outcome, p_closes boolean, p_messages bigint[]): nobody
@@ -1112,5 +1116,5 @@ function work(p_subscription integer, p_lane integer, p_worker bigint, p_limit i
 function write_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_messages bigint[], p_message_slots smallint[]): nobody
 function write_many(p_home text, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json): nobody
 function write_one(p_home text, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json): nobody
-function write_said(p_home text, p_messages json): nobody
+function write_said(p_home text, p_said json): nobody
 function write_tick(p_slot smallint, p_id bigint, p_ceiling_id bigint, p_snapshot pg_snapshot): nobody

@@ -133,34 +133,38 @@ language plpgsql as $$
 declare
   v_entry json;
   v_places json[] := '{}';
+  -- Taken out once: each look into the whole would read all of it.
+  v_said json := p_said -> 'said';
+  v_options json := p_said -> 'options';
 begin
   perform pg_current_xact_id();
-  perform posthorn.make_lane(p.ch, p.priority) from (
-    select distinct r.ch, coalesce((p_said -> 'options' -> r.o ->> 'priority')::int, 0) as priority
-      from json_to_recordset(p_said -> 'said') as r(ch int, o int) where r.o is not null) p where p.priority between -2 and 2 and p.priority <> 0;
-  if p_said -> 'options' -> 0 ->> 'dedupe' is not null or exists (
-      select from json_array_elements(p_said -> 'options') o(options) where o.options ->> 'dedupe' is not null) then
-    perform posthorn.hold_keys(p_said);
+  if exists (select from json_array_elements(v_options) o(options) where o.options ->> 'priority' is not null) then
+    perform posthorn.make_lane(p.ch, p.priority) from (
+      select distinct r.ch, (v_options -> r.o ->> 'priority')::int as priority from json_to_recordset(v_said) as r(ch int, o int)) p
+      where p.priority between -2 and 2 and p.priority <> 0;
   end if;
-  if not exists (select from json_array_elements(p_said -> 'options') o(options) where o.options #>> '{dedupe,mode}' <> 'drop') then
-    return posthorn.append_many_of(p_slot, p_said);
+  if exists (select from json_array_elements(v_options) o(options) where o.options ->> 'dedupe' is not null) then
+    perform posthorn.hold_keys(v_said, v_options);
   end if;
-  for v_entry in select json_array_elements(p_said -> 'said') loop
-    v_places := v_places || posthorn.say_one(p_slot, v_entry, p_said -> 'options' -> (v_entry ->> 'o')::int, v_entry ->> 'dk');
+  if not exists (select from json_array_elements(v_options) o(options) where o.options #>> '{dedupe,mode}' <> 'drop') then
+    return posthorn.append_many_of(p_slot, v_said, v_options);
+  end if;
+  for v_entry in select json_array_elements(v_said) loop
+    v_places := v_places || posthorn.say_one(p_slot, v_entry, v_options -> (v_entry ->> 'o')::int, v_entry ->> 'dk');
   end loop;
   return to_json(v_places);
 end $$;
 
 -- append_many_of: writes the entries of append_said, in one statement; of those with a key the ones whose nonce its row has, see hold_keys.
-select posthorn.by_slot('append_many_of(p_slot smallint, p_said json)', 'json', $body$
+select posthorn.by_slot('append_many_of(p_slot smallint, p_said json, p_options json)', 'json', $body$
   declare v_places json;
   begin
   with options as materialized (
-    select o.n - 1 as i, p.* from json_array_elements(p_said -> 'options') with ordinality o(options, n)
+    select o.n - 1 as i, p.* from json_array_elements(p_options) with ordinality o(options, n)
       cross join lateral posthorn.options_of(o.options, 'checked') p
   ), entry as materialized (
     select r.*, row_number() over () as place
-      from json_to_recordset(p_said -> 'said') as r(n bigint, ch int, c int, k text, p json, h json, o int, dk text)
+      from json_to_recordset(p_said) as r(n bigint, ch int, c int, k text, p json, h json, o int, dk text)
   ), said as materialized (
     select e.*, case when e.message is null then nextval('posthorn.message_id') else e.message end as id from (
       select e.*, o.due_at, o.expires_at, coalesce(o.priority, 0)::smallint as priority, d.message, coalesce(d.nonce, e.n) as nonce

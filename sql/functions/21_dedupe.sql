@@ -64,9 +64,9 @@ begin
   return v_held;
 end $$;
 
--- hold_keys(said): hold_dedupe for all keys of append_said, in the order of contract and key. Afterwards the row of a key of drop names the message that
+-- hold_keys(said, options): hold_dedupe for all keys of append_said, in the order of contract and key. Afterwards the row of a key of drop names the message that
 -- stands for it: that of its first entry where the key is new or its window is over. Raises PH015 for a window that is too short.
-create or replace function posthorn.hold_keys(p_said json) returns void
+create or replace function posthorn.hold_keys(p_said json, p_options json) returns void
 language plpgsql as $$
 declare
   v_now timestamptz := clock_timestamp();
@@ -75,8 +75,8 @@ begin
   select json_agg(json_build_object('name', w.name, 'key', w.dk, 'n', w.n, 'queue', w.queue, 'mode', w.mode, 'ms', w.ms)
       order by w.name collate "C", w.dk collate "C") into v_wanted
     from (select distinct on (c.name collate "C", e.dk collate "C") c.name, e.dk, e.n, q.id as queue,
-        p_said -> 'options' -> e.o #>> '{dedupe,mode}' as mode, posthorn.option_number(p_said -> 'options' -> e.o -> 'dedupe', 'windowMs', 1, 315360000000) as ms
-      from (select r.*, row_number() over () as place from json_to_recordset(p_said -> 'said') as r(n bigint, ch int, c int, o int, dk text)) e
+        p_options -> e.o #>> '{dedupe,mode}' as mode, posthorn.option_number(p_options -> e.o -> 'dedupe', 'windowMs', 1, 315360000000) as ms
+      from (select r.*, row_number() over () as place from json_to_recordset(p_said) as r(n bigint, ch int, c int, o int, dk text)) e
       join posthorn.contract c on c.id = e.c join posthorn.subscription q on q.channel = e.ch
       where e.dk is not null order by c.name collate "C", e.dk collate "C", e.place) w;
   perform posthorn.check_window(w.queue, w.ms) from (
