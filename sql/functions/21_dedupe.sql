@@ -219,7 +219,8 @@ end $$;
 -- tidy_dedupe(limit): one pass: lets go what waits behind a delivery that runs no more, and forgets keys whose window is over and whose message neither
 -- waits nor runs. Returns how many it looked at; as many as `limit`: there may be more.
 create or replace function posthorn.tidy_dedupe(p_limit int) returns int
-language plpgsql as $$
+language plpgsql
+set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
   v_looked int;
   v_now timestamptz := clock_timestamp();
@@ -230,7 +231,7 @@ begin
   end if;
   update posthorn.deferred d set due_at = least(clock_timestamp(), d.expires_at), behind = null
     where d.id in (select b.id from posthorn.deferred b where b.behind is not null and b.token is null
-      and not exists (select from posthorn.deferred r where r.id = b.behind and r.token is not null offset 0) limit p_limit for update skip locked);
+      and not exists (select from posthorn.deferred r where r.id = b.behind and r.token is not null offset 0) order by b.behind limit p_limit for update skip locked);
   -- Those that live on are looked at again after a minute.
   with over as materialized (
     select d.name, d.key, exists (select from posthorn.deferred w where w.subscription = d.subscription and w.message = d.message offset 0) as lives

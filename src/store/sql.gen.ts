@@ -2458,9 +2458,12 @@ end $$;
 
 -- append_said(slot, said): as append, for JSON { said: list, options: list }: the entries of \`said\` name their options by index, from 0, as "o", and their
 -- keys of dedupe as "dk". All keys are locked first and in one order, so that two lists wait for each other and never in a ring.
--- Returns [[nonce, id, nonce of the id]]; the two nonces differ where an earlier message stands for this one.
+-- Returns [[nonce, id, nonce of the id]]; the two nonces differ where an earlier message stands for this one. This runs in transactions of callers, where
+-- nothing may be set, and its plans are kept: those that were made beside empty tables must be right beside full ones. So it sets for itself alone.
 create or replace function posthorn.append_said(p_slot smallint, p_said json) returns json
-language plpgsql as $$
+language plpgsql
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
+set plan_cache_mode = force_generic_plan as $$
 declare
   v_entry json;
   v_places json[] := '{}';
@@ -2469,6 +2472,9 @@ declare
   v_options json := p_said -> 'options';
 begin
   perform pg_current_xact_id();
+  if json_array_length(v_said) = 1 then
+    return json_build_array(posthorn.say_one(p_slot, v_said -> 0, v_options -> 0, v_said -> 0 ->> 'dk'));
+  end if;
   if exists (select from json_array_elements(v_options) o(options) where o.options ->> 'priority' is not null) then
     perform posthorn.make_lane(p.ch, p.priority) from (
       select distinct r.ch, (v_options -> r.o ->> 'priority')::int as priority from json_to_recordset(v_said) as r(ch int, o int)) p
@@ -2500,7 +2506,7 @@ select posthorn.by_slot('append_many_of(p_slot smallint, p_said json, p_options 
     select e.*, case when e.message is null then nextval('posthorn.message_id') else e.message end as id from (
       select e.*, o.due_at, o.expires_at, coalesce(o.priority, 0)::smallint as priority, d.message, coalesce(d.nonce, e.n) as nonce
         from entry e left join options o on o.i = e.o left join posthorn.contract c on e.dk is not null and c.id = e.c
-        left join posthorn.dedupe d on d.name = c.name and d.key = e.dk
+        left join lateral (select * from posthorn.dedupe d where d.name = c.name and d.key = e.dk offset 0) d on e.dk is not null
         order by e.place offset 0) e
   ), written as (
     insert into posthorn.message_{slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers, expires_at)
@@ -2531,7 +2537,9 @@ end $$;
 
 -- say_one(slot, entry, options, key): one entry of append_said. The key may lie in the options.
 create or replace function posthorn.say_one(p_slot smallint, p_entry json, p_options json, p_key text) returns json
-language plpgsql as $$
+language plpgsql
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
+set plan_cache_mode = force_generic_plan as $$
 declare
   v_options record;
   v_subscription int;
@@ -2907,7 +2915,8 @@ end $$;
 -- tidy_dedupe(limit): one pass: lets go what waits behind a delivery that runs no more, and forgets keys whose window is over and whose message neither
 -- waits nor runs. Returns how many it looked at; as many as \`limit\`: there may be more.
 create or replace function posthorn.tidy_dedupe(p_limit int) returns int
-language plpgsql as $$
+language plpgsql
+set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
   v_looked int;
   v_now timestamptz := clock_timestamp();
@@ -2918,7 +2927,7 @@ begin
   end if;
   update posthorn.deferred d set due_at = least(clock_timestamp(), d.expires_at), behind = null
     where d.id in (select b.id from posthorn.deferred b where b.behind is not null and b.token is null
-      and not exists (select from posthorn.deferred r where r.id = b.behind and r.token is not null offset 0) limit p_limit for update skip locked);
+      and not exists (select from posthorn.deferred r where r.id = b.behind and r.token is not null offset 0) order by b.behind limit p_limit for update skip locked);
   -- Those that live on are looked at again after a minute.
   with over as materialized (
     select d.name, d.key, exists (select from posthorn.deferred w where w.subscription = d.subscription and w.message = d.message offset 0) as lives
