@@ -807,7 +807,7 @@ function say_new(p_slot smallint, p_subscription integer, p_entry json, p_id big
 function say_once(p_slot smallint, p_subscription integer, p_entry json, p_due_at timestamp with time zone, p_expires_at timestamp with time zone, p_priority smallint, p_key text, p_mode text, p_window_ms bigint, p_wait_ms bigint) returns json plpgsql volatile body ba964a327cc9caa2a36d41a7563831c5
 function say_one(p_slot smallint, p_entry json, p_options json, p_key text) returns json plpgsql volatile set enable_seqscan=off, enable_bitmapscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off, plan_cache_mode=force_generic_plan body 685e680f04eb9f674ec4dba19eebd3a8
 function send(name text, payload json, key text DEFAULT NULL::text, headers json DEFAULT NULL::json, options json DEFAULT NULL::json) returns text sql volatile body 5df032ef0a60061229430a5451d016b3
-function settle(p_parts json, p_ends json, p_say json) returns json plpgsql volatile body 8d7329b8371c7c98220ba03f3305d393
+function settle(p_parts json, p_ends json, p_say json) returns json plpgsql volatile body 7ec3dd2db1fa9e8c6805ce2b8cad9296
 function settle_part_of(p_slot smallint, p_claim bigint, p_token bigint, p_part integer, p_outcome posthorn.outcome, p_closes boolean, p_messages bigint[]) returns boolean plpgsql volatile body affc66c5e926192c36fdc0a4f095bd1f
 function slot_of_claim(p_claim bigint) returns smallint sql volatile body a7963bf32941e58ea1c9ba97da58ebbf
 function stands_for(p_entry json, p_held posthorn.dedupe) returns json plpgsql volatile body be98b77c2e95eb8446362b91ffdd7284

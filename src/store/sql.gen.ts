@@ -1083,11 +1083,15 @@ begin
   return case when p_say is null then null else posthorn.append(p_say) end;
 end $$;
 
--- settle(parts, ends, say): conclude as a statement of its own. What handlers said must not be lost, so then COMMIT waits for the disk.
+-- settle(parts, ends, say): conclude as a statement of its own. What handlers said must not be lost, so then COMMIT waits for the disk. A key of dedupe
+-- that a producer holds is waited for a second: 55P03.
 create or replace function posthorn.settle(p_parts json, p_ends json, p_say json) returns json
 language plpgsql as $$
 begin
   perform posthorn.own_transaction(p_say is not null or p_ends is not null);
+  if json_typeof(p_say) = 'object' then
+    perform set_config('lock_timeout', '1s', true);
+  end if;
   return posthorn.conclude(p_parts, p_ends, p_say);
 end $$;
 

@@ -48,6 +48,9 @@ const manySlots = 100;
 /** A lane that somebody else was claiming is tried again after a short, uneven pause. */
 const missedMs = (): number => 1 + Math.random() * 4;
 
+/** When to look again at what is due and held by somebody else, a producer for instance. */
+const heldMs = 10;
+
 export class Reader {
   readonly options: ReaderOptions;
   readonly #ledger: Ledger;
@@ -255,7 +258,8 @@ export class Reader {
     }
     // A full answer may have left more; otherwise it says when the next one is due.
     if (deliveries.length < limit) this.#dueAt = undefined;
-    if (nextInMs !== undefined) this.due(nextInMs);
+    // Due already and not taken: somebody holds it just now.
+    if (nextInMs !== undefined) this.due(nextInMs > 0 ? nextInMs : heldMs);
     return deliveries;
   }
 

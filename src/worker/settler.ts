@@ -3,7 +3,7 @@ import type { Executor } from "../core/database.js";
 import { ClaimLostError } from "../core/errors.js";
 import type { Logger } from "../core/logger.js";
 import { asSay } from "../producer/buffer.js";
-import { isConflict } from "../store/publish.js";
+import { isConflict, isLockTimeout } from "../store/publish.js";
 import { settle } from "../store/work.js";
 import { type Flush, type Ledger, type Lost, without } from "./ledger.js";
 
@@ -16,6 +16,7 @@ export interface Settling {
 }
 
 const mostConflicts = 5;
+const lockPauseMs = 50;
 
 /** Returns what was written. Errors: everything but a lost claim. */
 export async function write(settling: Settling, flush: Flush): Promise<Flush> {
@@ -26,6 +27,12 @@ export async function write(settling: Settling, flush: Flush): Promise<Flush> {
       await send(settling, left);
       return left;
     } catch (error) {
+      // A producer's open transaction has said a key that a handler here said, too. Its end is waited for in pieces, so that the heartbeat gets
+      // through between them.
+      if (isLockTimeout(error)) {
+        await new Promise((resolve) => setTimeout(resolve, lockPauseMs));
+        continue;
+      }
       // What a handler said can wait in a ring with producers that say the same keys: nothing was written, so it is repeated.
       if (isConflict(error) && conflicts < mostConflicts) {
         conflicts += 1;

@@ -1,5 +1,6 @@
 /** What becomes of the same request, by mode; on a server and on PGlite. Races are in test/sql/dedupe.test.ts. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { openSession } from "../sql/engine.js";
 import { eventually } from "../support/eventually.js";
 import { Act, Effect, openTimed, Patient, Step, type Timed } from "./timed.js";
 
@@ -13,6 +14,44 @@ function gate() {
   });
   return { open, opened };
 }
+
+/**
+ * Goal: a producer that keeps its transaction open does not take the worker down whose handler said the same key.
+ * Method: the producer holds the key until a settlement has given up waiting and another statement of the worker's session went through.
+ */
+test("a handler that says a key which an open transaction holds is settled after that has ended, and its worker beats meanwhile", async () => {
+  const timed = await openTimed("server");
+  const producer = await openSession(timed.url ?? "");
+  const watcher = await openSession(timed.url ?? "");
+  try {
+    const said = timed.run();
+    const dedupe = { key: said, mode: "drop", windowMs: minute } as const;
+    const run = timed.run((_begun, _tx, send) => send(Act, { run: said, n: 2 }, { dedupe }));
+    await timed.post.send(Act, { run: timed.run() });
+    await producer.rows("begin");
+    const options = JSON.stringify({ dedupe });
+    const id = await producer.value("select posthorn.send('DoAct', $1::json, options => $2::json)", [
+      JSON.stringify({ run: said, n: 1 }),
+      options,
+    ]);
+    const receipt = await timed.post.send(Act, { run });
+    await timed.begins(run, 1);
+    const beats = async () =>
+      Number(await watcher.value("select extract(epoch from max(heartbeat_at)) from posthorn.worker"));
+    const before = await beats();
+    await eventually(async () => (await beats()) > before, { withinMs: 20_000 });
+    expect(await receipt.status()).toMatchObject({ state: "running" });
+    await producer.rows("commit");
+    expect(await receipt.settled(soon)).toMatchObject({ state: "succeeded" });
+    expect(timed.begun(run)).toHaveLength(1);
+    await timed.begins(said, 1);
+    expect(timed.begun(said).map(({ n }) => n)).toEqual([1]);
+    expect(String(id)).toMatch(/^\d+-/);
+  } finally {
+    await Promise.all([producer.close(), watcher.close()]);
+    await timed.close();
+  }
+}, 60_000);
 
 describe.each(["server", "pglite"] as const)("on %s", (kind) => {
   let timed: Timed;

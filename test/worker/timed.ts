@@ -1,6 +1,7 @@
 /** An instance whose queues tell when handlers begin, for tests about time and dedupe; on a server and on PGlite. */
 import { PGlite } from "@electric-sql/pglite";
 import { command, type Post, posthorn, retry, type Sql, type } from "../../src/index.js";
+import type { SayBuffered } from "../../src/producer/say.js";
 import { decisions } from "../producer/stage.js";
 import { eventually } from "../support/eventually.js";
 import { createDatabase } from "../support/server.js";
@@ -23,7 +24,7 @@ export interface Begun {
   readonly at: number;
   readonly attempt: number;
 }
-type Handler = (begun: Begun, tx: Sql | undefined) => unknown;
+type Handler = (begun: Begun, tx: Sql | undefined, send: SayBuffered["send"]) => unknown;
 
 export interface Timed {
   readonly post: Post<Sql>;
@@ -36,6 +37,12 @@ export interface Timed {
   begun(run: string): readonly Begun[];
   begins(run: string, count: number): Promise<readonly Begun[]>;
   close(): Promise<void>;
+}
+
+interface Given {
+  readonly attempt: number;
+  readonly tx?: Sql;
+  readonly send: SayBuffered["send"];
 }
 
 let instances = 0;
@@ -54,10 +61,10 @@ export async function openTimed(kind: "server" | "pglite", works = true): Promis
   const post = posthorn({ ...options, database: home?.url ?? pglite ?? "" }) as Post<Sql>;
   const all: Begun[] = [];
   const handlers = new Map<string, Handler>();
-  const handle = async ({ run, n }: Payload, { attempt, tx }: { readonly attempt: number; readonly tx?: Sql }) => {
+  const handle = async ({ run, n }: Payload, { attempt, tx, send }: Given) => {
     const begun = { run, n, at: Date.now(), attempt };
     all.push(begun);
-    await handlers.get(run)?.(begun, tx);
+    await handlers.get(run)?.(begun, tx, send);
   };
   post.queue("acts", decisions).handle(Act, handle);
   post.queue("timed-effects", { ...decisions, idempotency: "transaction" }).handle(Effect, handle);
