@@ -144,7 +144,7 @@ describe.each(["server", "pglite"] as const)("on %s", (kind) => {
     const run = timed.run();
     const dedupe = { key: run, mode: "throttle", windowMs: minute } as const;
     const untilOf = async () =>
-      (await timed.rows("select until::text as until from posthorn.dedupe where key = $1", [run]))[0]?.["until"];
+      (await timed.rows("select until::text as until from posthorn.dedupe where key = $1", [run]))[0]?.until;
     const first = await timed.post.send(Act, { run, n: 1 }, { dedupe });
     expect(await first.settled(soon)).toMatchObject({ state: "succeeded" });
     const until = await untilOf();
