@@ -153,6 +153,23 @@ describe.each(["server", "pglite"] as const)("on %s", (kind) => {
     expect(lanes).toEqual([{ n: 5 }]);
   });
 
+  test.runIf(kind === "server")(
+    "the first use of a priority in an open transaction holds nobody up, and its rollback takes no lane",
+    async () => {
+      const run = timed.run();
+      const opened = timed.post.transaction(async ({ tx }) => {
+        await timed.post.in(tx).send(Patient, { run, n: 1 }, { priority: 2 });
+        // Another connection, while this one is open.
+        await timed.post.send(Patient, { run, n: 2 }, { priority: 2 });
+        throw new Error("no");
+      });
+      await expect(opened).rejects.toThrow("no");
+      await timed.begins(run, 1);
+      await timed.post.untilIdle();
+      expect(timed.begun(run).map(({ n }) => n)).toEqual([2]);
+    },
+  );
+
   test("of two scheduled commands that are due the one of higher priority begins first", async () => {
     let open: () => void = () => undefined;
     const gate = new Promise<void>((resolve) => {
