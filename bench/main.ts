@@ -12,9 +12,11 @@ import type { Figure } from "./measure.js";
 import { Places } from "./places.js";
 import { cpuAt200 } from "./rows/cpu.js";
 import { drainDefaults, drainHandler, drainPglite, drainTransaction } from "./rows/drain.js";
+import { fanOut } from "./rows/fan-out.js";
 import { idleQueries } from "./rows/idle.js";
 import { latency } from "./rows/latency.js";
 import { memoryAtDefaults, million } from "./rows/million.js";
+import { order } from "./rows/order.js";
 import { bulkPublish, publishInTransaction } from "./rows/publish.js";
 import { rescueAfterKill } from "./rows/rescue.js";
 import { table } from "./table.js";
@@ -32,6 +34,8 @@ const rows: readonly Row[] = [
   rescueAfterKill,
   million,
   memoryAtDefaults,
+  fanOut,
+  order,
 ];
 const known = rows.flatMap(({ names }) => names);
 

@@ -1,11 +1,14 @@
 /** The message of all rows: five fields, 200 bytes as JSON, checked at both ends. */
-import { command } from "posthorn";
+import { command, event } from "posthorn";
 import { z } from "zod";
 
-export const Work = command("DoWork", {
-  queue: "work",
-  schema: z.object({ id: z.string(), to: z.string(), cents: z.number(), text: z.string(), rush: z.boolean() }),
-});
+const schema = z.object({ id: z.string(), to: z.string(), cents: z.number(), text: z.string(), rush: z.boolean() });
+
+export const Work = command("DoWork", { queue: "work", schema });
+/** The same as a fact, for rows with several readers. */
+export const WorkDone = event("WorkDone", { topic: "work-done", schema });
+/** The same with a key, for rows that keep order: `to` is the key. */
+export const OrderedWork = command("DoInOrder", { queue: "in-order", schema, key: ({ to }) => to });
 
 export const payloadBytes = 200;
 

@@ -21,6 +21,11 @@ create or replace view posthorn.invalid_messages as
   join posthorn.subscription s on s.id = i.subscription
   join posthorn.contract c on c.id = i.contract;
 
+create or replace view posthorn.schedules as
+  select s.name, s.cron, s.time_zone, c.name as command, s.missed, s.jitter_ms, s.next_at, s.due_at, s.last_at,
+    posthorn.public_id(s.last_message, s.last_nonce) as last_message, s.service, s.declared_at, s.error, s.failed_at
+  from posthorn.schedule s join posthorn.contract c on c.id = s.contract;
+
 create or replace view posthorn.workers as
   select w.id, w.service, w.host, w.pid, w.started_at, w.heartbeat_at,
     array(select s.name from posthorn.attendance a join posthorn.subscription s on s.id = a.subscription where a.worker = w.id order by s.name) as works_on
@@ -29,3 +34,7 @@ create or replace view posthorn.workers as
 create or replace view posthorn.alerts as
   select s.name as subscription, a.name as alert, a.value, a.threshold, a.raised_at, a.resolved_at
   from posthorn.alert a join posthorn.subscription s on s.id = a.subscription;
+
+create or replace view posthorn.circuits as
+  select s.name as subscription, coalesce(c.state, 'closed') as state, c.opened_at, c.failures, c.reason, c.probe_at, c.probes
+  from posthorn.subscription s left join posthorn.circuit c on c.subscription = s.id where s.has_breaker;

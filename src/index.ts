@@ -23,13 +23,16 @@ export type { Post, StartOptions, StopOptions } from "./instance/post.js";
 export { type PosthornOptions, posthorn } from "./instance/posthorn.js";
 export type { Queue, Subscription } from "./instance/queue.js";
 export { describePolicy, describePolicyAsData } from "./policies/describe.js";
-export type { Idempotency, Policy } from "./policies/policy.js";
+export type { CircuitBreaker, Idempotency, Policy, QueuePolicy } from "./policies/policy.js";
 export { policies } from "./policies/presets.js";
 export { type NoRetry, type Retry, retry } from "./policies/retry.js";
+export { retryAfterMs } from "./policies/retry-after.js";
+export { OpenCircuit, Reject, RetryLater } from "./policies/verdicts.js";
 export type { AnswerContext, AskOptions } from "./producer/ask.js";
 export type {
   PublishOptions,
   Receipt,
+  ReceiptOf,
   ReceiptWithResult,
   Say,
   SayBuffered,
@@ -37,5 +40,8 @@ export type {
   Status,
 } from "./producer/say.js";
 export type { TransactionContext } from "./producer/transaction.js";
+export type { Schedule, ScheduleOptions } from "./schedules/schedule.js";
+export type { CancelAnswer } from "./store/cancel.js";
+export type { CircuitFacts } from "./store/circuit.js";
 export type { BacklogLine, HistoryEntry, ReceiverStatus } from "./store/status.js";
-export type { Context, Message } from "./worker/context.js";
+export type { Context, Message, ProgressValue } from "./worker/context.js";

@@ -81,6 +81,12 @@ async function run(drain: Drain, bench: Bench) {
   return [figure({ name: drain.name, unit: "messages/s", ...measured, bar: drain.bar })];
 }
 
+/** The drain of the row `drain-handler`, as the limit of other rows. */
+export function drainHandlerProbe(bench: Bench, messages: number): Probe {
+  const drain: Drain = { ...tunedHandler, messages };
+  return { round: (ms) => drains(bench, drain, ms < bench.roundMs ? messages / 5 : messages, ms) };
+}
+
 const row = (drain: Drain): Row => ({ names: [drain.name], run: (bench) => run(drain, bench) });
 
 async function withBusinessTable(bench: Bench): Promise<Place> {
@@ -97,7 +103,7 @@ async function embedded(): Promise<Place> {
   return { url: `embedded:${folder}`, drop: () => rm(folder, { recursive: true, force: true }) };
 }
 
-export const drainHandler = row({
+const tunedHandler: Drain = {
   name: "drain-handler",
   messages: 200_000,
   idempotency: "handler",
@@ -105,7 +111,8 @@ export const drainHandler = row({
   limit: insertLimit,
   place: (bench) => bench.database(),
   bar: { least: 0.5 },
-});
+};
+export const drainHandler = row(tunedHandler);
 export const drainDefaults = row({
   name: "drain-defaults",
   messages: 30_000,

@@ -75,6 +75,9 @@ export const ImportOrders = command("ImportOrders", {
   schema: z.object({ importId: z.uuid() }),
 });
 
+/** Asked for by the clock: see the schedule in post.ts. */
+export const CloseBooks = command("CloseBooks", { queue: "reports", schema: z.object({}) });
+
 export const DeliverReport = command("DeliverReport", {
   queue: "reports",
   schema: z.object({ reportId: z.uuid() }),

@@ -2,6 +2,7 @@
 import {
   CapturePayment,
   CheckPassword,
+  CloseBooks,
   DeliverReport,
   ImportOrders,
   MaySeeOrder,
@@ -18,7 +19,7 @@ import { type Mailer, sendEmail } from "./features/mail.js";
 import { answerMaySee, confirmOrder, importOrders } from "./features/orders.js";
 import { capturePayment } from "./features/payment.js";
 import { answerPrice } from "./features/prices.js";
-import { bookPayment, deliverReport } from "./features/report.js";
+import { bookPayment, deliverReport, onCloseBooks } from "./features/report.js";
 import { indexOrder } from "./features/search.js";
 import { loadZones, planShipment } from "./features/shipping.js";
 import { type Endpoint, tellPartner } from "./features/webhook.js";
@@ -49,5 +50,6 @@ export function addHandlers({ mailer, paymentUrl, partner }: Outside, troubles: 
   queues.email.handle(SendEmail, troubles.delivered(sendEmail(mailer)));
   queues.payments.handle(CapturePayment, troubles.delivered(pay));
   queues.imports.handle(ImportOrders, troubles.delivered(importOrders));
+  queues.reports.handle(CloseBooks, troubles.delivered(onCloseBooks));
   queues.reports.handle(DeliverReport, troubles.delivered(deliverReport(mailer)));
 }

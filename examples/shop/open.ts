@@ -4,7 +4,6 @@ import { seconds } from "posthorn";
 import { beginLife, statusReader } from "./demo/status.js";
 import { Troubles } from "./demo/troubles.js";
 import { openMailer } from "./features/mail.js";
-import { closeBooks } from "./features/report.js";
 import { addHandlers } from "./handlers.js";
 import { database, post } from "./post.js";
 import { startMailServer } from "./services/mail-server.js";
@@ -17,9 +16,6 @@ import { openShop } from "./web/server.js";
 class WrongSetting extends Error {
   override readonly name = "WrongSetting";
 }
-
-/** Accounting gets a report as often, if there is something to report. */
-const booksMs = seconds(10);
 
 /** Returns when the shop is open. */
 export async function open(): Promise<void> {
@@ -35,27 +31,18 @@ export async function open(): Promise<void> {
   const mailer = openMailer(mailServer);
   addHandlers({ mailer, paymentUrl: paymentService.url, partner }, troubles);
   await post.start();
-  const books = closeBooksNowAndThen();
   const { server, port } = await openShop(wanted, routes(statusReader(await beginLife(), troubles), troubles));
 
   closeOnSignal(async () => {
     console.log("closing");
     server.close();
     server.closeIdleConnections();
-    clearInterval(books);
     await post.stop({ graceMs: seconds(5) });
     mailer.close();
     await Promise.all([mailServer.close(), partner.close(), paymentService.close()]);
   });
   process.send?.({ open: port });
   console.log(`The shop is open at http://localhost:${port} (database: ${whereIs(database)}; Ctrl-C closes it)`);
-}
-
-/** The rows decide what is reported; the timer of this process only asks. It may ask twice or not at all, and nothing is lost by it. */
-function closeBooksNowAndThen(): NodeJS.Timeout {
-  return setInterval(() => {
-    closeBooks().catch((error: unknown) => console.error(`The books were not closed: ${error}`));
-  }, booksMs);
 }
 
 /** On Ctrl-C, on SIGTERM, and when the supervisor is gone. */

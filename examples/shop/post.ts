@@ -1,6 +1,7 @@
 /** How it is carried: six decisions for each queue and subscription, spelled out, or a preset that was chosen on purpose. */
 import { fileURLToPath } from "node:url";
 import { type Context, days, minutes, policies, posthorn, retry, type Sql, seconds } from "posthorn";
+import { CloseBooks } from "./contracts.js";
 import { calmLogger } from "./demo/logger.js";
 
 /** The folder is the same from wherever the shop or the command line is started. */
@@ -49,6 +50,17 @@ export const imports = post.queue("imports", {
 });
 
 export const reports = post.queue("reports", { ...policies.email, retry: soon, concurrency: 2 });
+
+/* By the clock: one command for each time, however many processes the shop has. */
+
+// A real shop would say "0 3 * * *". After a pause one report holds everything, so one run makes up for all that were missed.
+post.schedule("close-books", {
+  cron: "*/10 * * * * *",
+  timeZone: "Europe/Berlin",
+  command: CloseBooks,
+  payload: {},
+  missed: "once",
+});
 
 /* Subscriptions: each reads its topic at its own pace. */
 

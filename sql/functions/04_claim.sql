@@ -1,6 +1,7 @@
 -- claim(subscription, lane, worker, limit): takes the next messages of a lane for a worker. Returns the text of a JSON document:
---   { missed } when another session is claiming this lane just now, { } when there is nothing, else
---   { claim, token, slot, messages: [[id, nonce, slot, contract, key, payload, headers, published_at in ms]] }.
+--   { missed } when another session is claiming this lane just now, { } when there is nothing; where order is kept { blocked } when the next
+--   message must wait for one that runs, { again } when all that was taken waits behind parked keys; else
+--   { claim, token, slot, parts?, messages: [[id, nonce, slot, contract, key, payload, headers, published_at in ms]] }; `parts` of it are written.
 -- Windows between ticks: a position names a floor tick, a ceiling tick and a place between them. First come the messages that
 -- were committed late (at or below the floor's id, unseen by the floor, seen by the ceiling), then those above the floor's id.
 -- Every committed message is in exactly one window, because ceilings never go down, snapshots only grow, and pages are read after
@@ -9,18 +10,24 @@
 create or replace function posthorn.claim(p_subscription int, p_lane int, p_worker bigint, p_limit int) returns text
 language plpgsql as $$
 declare
-  v_channel int := (select s.channel from posthorn.subscription s where s.id = p_subscription);
+  v_channel int;
+  v_ordering text;
+  v_turn posthorn.turn;
+  v_before posthorn.position;
   v_ring posthorn.ring;
   v_at posthorn.position;
   v_floor posthorn.tick;
   v_ceiling posthorn.tick;
   v_opened boolean := false;
+  v_marked boolean;
+  v_left_out boolean := false;
   v_took_late boolean;
   v_batch posthorn.batch;
   v_taken int := 0;
   v_claim bigint;
   v_token bigint := (random() * 9e18)::bigint;
 begin
+  select s.channel, s.ordering into v_channel, v_ordering from posthorn.subscription s where s.id = p_subscription;
   perform posthorn.hold_worker(p_worker);
   if not pg_try_advisory_xact_lock(posthorn.lock_key('lane', p_subscription, p_lane)) then
     return '{"missed":true}';
@@ -28,6 +35,7 @@ begin
   -- From here each statement sees what the previous holder of the lock committed. The ring is read only now: the previous holder may
   -- have opened a window that holds messages of a slot which was not there before.
   select * into v_ring from posthorn.ring;
+  v_marked := exists (select from posthorn.cancel_mark k where k.subscription = p_subscription);
   v_at := posthorn.position_of(p_subscription, p_lane);
   v_ceiling := posthorn.tick_of(v_at.slot, v_at.ceiling);
   v_floor := posthorn.tick_of(v_at.slot, v_at.floor);
@@ -37,6 +45,7 @@ begin
 
   loop
     v_took_late := v_at.late;
+    v_before := v_at;
     if v_at.late then
       v_batch := posthorn.late_page(v_ring.slots, v_channel, p_lane, v_at.late_xids, v_at.last_id, v_floor.ceiling_id, p_limit);
       v_taken := coalesce(cardinality(v_batch.ids), 0);
@@ -52,6 +61,8 @@ begin
       v_taken := coalesce(cardinality(v_batch.ids), 0);
       v_at.last_id := case when v_taken < p_limit then v_ceiling.ceiling_id else v_batch.ids[p_limit] end;
     elsif v_opened then
+      -- Where all that was found had been cancelled, the position moves on all the same.
+      exit when v_left_out;
       return '{}';
     else
       -- The window is done. Its ceiling is the floor of the next, whose id is read before its snapshot is taken, in an earlier
@@ -66,9 +77,23 @@ begin
       v_at.late := v_at.late_xids is not null;
       v_at.last_id := case when v_at.late then v_ring.first_id - 1 else v_floor.ceiling_id end;
     end if;
+    if v_marked and v_taken > 0 and v_ordering is null then
+      v_batch := posthorn.without_marked(p_subscription, v_batch);
+      v_left_out := v_left_out or cardinality(v_batch.ids) < v_taken;
+      v_taken := cardinality(v_batch.ids);
+    end if;
     exit when v_taken > 0;
   end loop;
 
+  if v_ordering is not null then
+    v_turn := posthorn.in_order(v_ring.slots, p_subscription, v_channel, p_lane, v_batch, v_marked);
+    if v_turn.taken = 0 then
+      return '{"blocked":true}';
+    elsif v_turn.taken < v_taken then
+      v_at := v_before;
+      v_at.last_id := v_batch.ids[v_turn.taken];
+    end if;
+  end if;
   if v_opened then
     v_ceiling.id := nextval('posthorn.tick_id');
     perform posthorn.write_tick(v_at.slot, v_ceiling.id, v_ceiling.ceiling_id, v_ceiling.snapshot);
@@ -79,8 +104,18 @@ begin
   v_at.ceiling := v_ceiling.id;
   if v_batch.slots is null and v_ring.slots[1] <> v_at.slot then
     v_batch.slots := array_fill(v_ring.slots[1], array[v_taken]);
+    v_turn.message_slots := v_batch.slots[1 : cardinality(v_turn.messages)];
   end if;
-  perform posthorn.write_claim(v_at.slot, v_claim, v_token, p_worker, p_subscription, p_lane, v_at, v_took_late, v_batch.ids, v_batch.slots);
+  if v_ordering is not null then
+    perform posthorn.write_turn(v_claim, v_token, p_worker, p_subscription, v_channel, p_lane, v_at, v_took_late, v_ring, v_turn);
+    return case when v_turn.ids is null then '{"again":true}' else concat('{"claim":"', v_claim, '","token":"', v_token, '","slot":', v_at.slot,
+      ',"parts":', case when v_turn.parked is null then 0 else 1 end, ',"messages":[', v_turn.items, ']}') end;
+  end if;
+  perform posthorn.write_claim(v_at.slot, v_claim, v_token, p_worker, p_subscription, p_lane, v_at, v_took_late, coalesce(v_batch.ids, '{}'), v_batch.slots);
+  if v_taken = 0 then
+    perform posthorn.settle_part_of(v_at.slot, v_claim, v_token, 1, null, true, '{}');
+    return '{}';
+  end if;
   return concat('{"claim":"', v_claim, '","token":"', v_token, '","slot":', v_at.slot, ',"messages":[', v_batch.items, ']}');
 end $$;
 

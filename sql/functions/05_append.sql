@@ -1,8 +1,9 @@
 -- Writing messages into the slot of the ring that is open, in the caller's transaction. In PL/pgSQL, whose plans are kept: an insert that a client
 -- sends as text is planned each time, which costs several times the insert.
 
--- open_slot(home): the slot that is written to; or, below zero, why nothing may be: -1 a restored copy, -2 another database. `home` names the
--- database that the ids of contracts are from, where somebody else brought the transaction; null for the library's own.
+-- open_slot(home): the slot that is written to. `home` names the database that the ids of contracts are from, where somebody else brought the
+-- transaction; then a number below zero says why nothing may be written: -1 a restored copy, -2 another database. Null in transactions of the
+-- library's own, which must fail as a whole: raises PH003 (moved).
 -- A session never changes its server and database, and asking reads a file: the answer is kept in a variable of ours, which is the one thing
 -- that is set in a caller's session.
 create or replace function posthorn.open_slot(p_home text) returns smallint
@@ -14,23 +15,14 @@ begin
   select r.slot, concat(r.system_identifier, '/', r.database) into v_slot, v_home from posthorn.ring r;
   if current_setting('posthorn.home', true) is distinct from v_home then
     if not posthorn.is_here(split_part(v_home, '/', 1)::bigint, split_part(v_home, '/', 2)::oid) then
+      if p_home is null then
+        raise exception 'this database was restored or moved: its transaction ids belong to another server' using errcode = 'PH003';
+      end if;
       return -1;
     end if;
     perform set_config('posthorn.home', v_home, false);
   end if;
   return case when p_home <> v_home then -2 else v_slot end;
-end $$;
-
--- own_slot(): the slot that is written to, for statements that fail as a whole. Raises PH003 (moved).
-create or replace function posthorn.own_slot() returns smallint
-language plpgsql as $$
-declare
-  v_slot smallint := posthorn.open_slot(null);
-begin
-  if v_slot < 0 then
-    raise exception 'this database was restored or moved: its transaction ids belong to another server' using errcode = 'PH003';
-  end if;
-  return v_slot;
 end $$;
 
 -- append_one_of: writes one message and returns its id.
@@ -73,7 +65,8 @@ select posthorn.by_slot(
 $body$);
 
 -- write_one(home, nonce, channel, contract, key, payload, headers): appends one message, as a producer does. Returns its id and the id of the
--- transaction as text, separated by a blank; or why nothing was written: a refusal fails no transaction of the caller.
+-- transaction as text, separated by a blank; or why nothing was written: a refusal fails no
+-- transaction of a caller who named a home.
 create or replace function posthorn.write_one(
   p_home text, p_nonce bigint, p_channel int, p_contract int, p_key text, p_payload json, p_headers json
 ) returns text
@@ -114,7 +107,7 @@ end $$;
 create or replace function posthorn.append(p_messages json) returns json
 language plpgsql as $$
 declare
-  v_slot smallint := posthorn.own_slot();
+  v_slot smallint := posthorn.open_slot(null);
   v_first json := p_messages -> 0;
 begin
   if v_first is null then
@@ -184,11 +177,11 @@ begin
     raise exception 'the headers of "%" are not an object of strings', p_name using errcode = 'PH013';
   end if;
   if p_options is not null then
-    v_place := posthorn.say_one(posthorn.own_slot(), json_build_object('n', v_nonce::text, 'ch', v_contract.channel, 'c', v_contract.id, 'k', p_key,
+    v_place := posthorn.say_one(posthorn.open_slot(null), json_build_object('n', v_nonce::text, 'ch', v_contract.channel, 'c', v_contract.id, 'k', p_key,
       'p', p_payload, 'h', p_headers), p_options, null);
     return posthorn.public_id((v_place ->> 1)::bigint, (v_place ->> 2)::bigint);
   end if;
-  return posthorn.public_id(posthorn.append_one_of(posthorn.own_slot(), v_nonce, v_contract.channel, v_contract.id, p_key, p_payload, p_headers), v_nonce);
+  return posthorn.public_id(posthorn.append_one_of(posthorn.open_slot(null), v_nonce, v_contract.channel, v_contract.id, p_key, p_payload, p_headers), v_nonce);
 end $$;
 
 -- publish(name, payload, key, headers): states a fact in the caller's transaction; returns the message's id. Visible after COMMIT.

@@ -98,9 +98,17 @@ begin
   if v_row.once_more then
     perform posthorn.let_go(v_row.id);
   end if;
-  -- The fence was the row; the ending is for the history, and lies where the log is open now.
-  perform posthorn.end_of((select slot from posthorn.ring), v_row.subscription, v_row.message, v_row.delivery, p_outcome, null, v_row.worker);
+  -- The fence was the row; the ending is for the history.
+  perform posthorn.end_of(posthorn.slot_for_end(v_row), v_row.subscription, v_row.message, v_row.delivery, p_outcome, null, v_row.worker);
   return v_row;
+end $$;
+
+-- slot_for_end(row): where the end of a delivery from `deferred` is written: where the log is open now; of a first delivery, which was moved there
+-- while it ran, where its message lies, since its first hold may end it there as well. One that was scheduled was in no claim.
+create or replace function posthorn.slot_for_end(p_row posthorn.deferred) returns smallint
+language plpgsql as $$
+begin
+  return coalesce(case when p_row.delivery = 1 and p_row.lane >= 0 then (posthorn.where_in_log(p_row.message, p_row.nonce)).slot end, (select slot from posthorn.ring));
 end $$;
 
 -- ids(list): a JSON list of ids as an array; null for none.
@@ -162,16 +170,19 @@ end $$;
 create or replace function posthorn.work(p_subscription int, p_lane int, p_worker bigint, p_limit int, p_parts json) returns text
 language plpgsql as $$
 declare
-  v_once boolean;
+  v_guarded boolean;
   v_classes boolean;
+  v_slot smallint;
 begin
-  select s.idempotency = 'at-most-once', exists (select from posthorn.lane l where l.subscription = s.id and l.lane > 1024) into v_once, v_classes
+  select s.has_breaker, exists (select from posthorn.lane l where l.subscription = s.id and l.lane > 1024),
+      (posthorn.own_transaction(s.idempotency = 'at-most-once')).slot into v_guarded, v_classes, v_slot
     from posthorn.subscription s where s.id = p_subscription;
-  perform posthorn.own_transaction(v_once);
   if p_parts is not null then
     perform posthorn.conclude(p_parts);
   end if;
-  if v_classes then
+  if v_guarded then
+    return posthorn.claim_guarded(p_subscription, case when not v_classes then p_lane end, p_worker, p_limit);
+  elsif v_classes then
     return posthorn.claim_by_priority(p_subscription, p_worker, p_limit);
   end if;
   return posthorn.claim(p_subscription, p_lane, p_worker, p_limit);
@@ -179,7 +190,7 @@ end $$;
 
 -- conclude_one(end): one delivery's end and its consequence:
 --   { subscription, message, nonce, messageSlot, delivery, outcome, entry, ends?, deferred?, token?, claim?, claimSlot?,
---     next: { defer: { delayMs, attempts, crashes } } | { dead: { reason, keepMs, attempts, crashes } } | { invalid: issues } | null }
+--     next: { defer: { delayMs, attempts, crashes } } | { dead: { reason, keepMs, attempts, crashes } } | { invalid: issues } | { result: { text, keepMs } } | null }
 -- `ends` true writes an ending for a delivery from the log (transaction mode); otherwise a part in the same call has ended it.
 create or replace function posthorn.conclude_one(p_end json) returns void
 language plpgsql as $$
@@ -188,6 +199,13 @@ declare
   v_row posthorn.deferred;
   v_outcome posthorn.outcome := (p_end ->> 'outcome')::posthorn.outcome;
 begin
+  if p_end ->> 'deferred' is null and not coalesce((p_end ->> 'ends')::boolean, false) then
+    perform posthorn.check_parted(p_end, v_outcome);
+  end if;
+  if p_end #> '{next,result}' is not null and p_end ->> 'deferred' is null then
+    perform posthorn.keep_result((p_end ->> 'subscription')::int, (p_end ->> 'message')::bigint, (p_end ->> 'nonce')::bigint, p_end #> '{next,result}');
+    return;
+  end if;
   if p_end ->> 'deferred' is not null then
     if p_end #>> '{next,defer}' is not null then
       select * into v_row from posthorn.deferred d where d.id = (p_end ->> 'deferred')::bigint and d.token = (p_end ->> 'token')::bigint for update;
@@ -211,6 +229,17 @@ begin
     v_row.history := posthorn.with_entry(v_row.history, p_end -> 'entry');
   end if;
   perform posthorn.follow(v_row, v_outcome, p_end -> 'next');
+end $$;
+
+-- check_parted: that a part of its claim has ended a delivery so: the part was fenced, and the claim's row and token outlive a rescue, whose part says
+-- otherwise. Raises PH005.
+create or replace function posthorn.check_parted(p_end json, p_outcome posthorn.outcome) returns void
+language plpgsql as $$
+begin
+  if not exists (select from posthorn.parts_of((p_end ->> 'claimSlot')::smallint, (p_end ->> 'claim')::bigint) t
+      where t.outcome = p_outcome and (t.messages is null or (p_end ->> 'message')::bigint = any (t.messages))) then
+    perform posthorn.raise_lost(json_build_object('claims', json_build_array(p_end ->> 'claim')));
+  end if;
 end $$;
 
 -- delivery_of: the first delivery of a message of the log, as a row that can wait.
@@ -244,10 +273,15 @@ begin
   return v_row;
 end $$;
 
--- with_entry: the history with one more attempt; of a long one the first and the newest stay.
+-- with_entry: the history with one more attempt; of a long one the first and the newest stay. A handler that puts its message off again and
+-- again has one entry for all of it, which counts the times: it does not push the failures out.
 create or replace function posthorn.with_entry(p_history json, p_entry json) returns json
 language sql immutable as $$
-  select case when json_array_length(p_history) >= 50
+  select case when p_entry ->> 'outcome' = 'postponed' and p_history -> -1 ->> 'outcome' = 'postponed'
+    then ((p_history::jsonb - -1) || jsonb_build_array(p_entry::jsonb || jsonb_build_object(
+      'times', coalesce((p_history -> -1 ->> 'times')::int, 1) + 1,
+      'firstAt', coalesce(p_history -> -1 ->> 'firstAt', p_history -> -1 ->> 'endedAt'))))::json
+    when json_array_length(p_history) >= 50
     then ((p_history::jsonb - 1) || jsonb_build_array(p_entry::jsonb))::json
     else (p_history::jsonb || jsonb_build_array(p_entry::jsonb))::json end
 $$;
@@ -258,29 +292,52 @@ language plpgsql as $$
 declare
   v_defer json := p_next -> 'defer';
   v_dead json := p_next -> 'dead';
+  v_ordering text := case when p_row.key is not null then (select s.ordering from posthorn.subscription s where s.id = p_row.subscription) end;
+  v_cancelled boolean;
 begin
+  v_cancelled := posthorn.cancel_instead(p_row, p_next);
+  -- Whatever became of it, it does not run any more.
   if p_row.once_more and p_row.id is not null then
     perform posthorn.let_go(p_row.id);
   end if;
+  if v_cancelled then
+    return;
+  end if;
   if v_defer is not null then
+    p_row.due_at := least(clock_timestamp() + (v_defer ->> 'delayMs')::float8 * interval '1 ms', p_row.expires_at);
+    -- What comes from outside of its key's order enters it when it is due.
+    if v_ordering is not null and (p_row.place is not null or v_defer -> 'outside' is null) then
+      p_row := posthorn.turn_of(p_row);
+    end if;
     insert into posthorn.deferred (subscription, due_at, delivery, attempts, crashes, reason, message, nonce, channel, lane, contract, key, payload,
-        headers, published_at, history, expires_at, priority, once_more)
-      values (p_row.subscription, least(clock_timestamp() + (v_defer ->> 'delayMs')::float8 * interval '1 ms', p_row.expires_at), p_row.delivery + 1,
+        headers, published_at, history, place, expires_at, priority, once_more)
+      values (p_row.subscription, p_row.due_at, p_row.delivery + 1,
         (v_defer ->> 'attempts')::int, (v_defer ->> 'crashes')::int, p_outcome, p_row.message, p_row.nonce, p_row.channel, p_row.lane,
-        p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history, p_row.expires_at, coalesce(p_row.priority, 0),
-        coalesce(p_row.once_more, false))
+        p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history, p_row.place, p_row.expires_at,
+        coalesce(p_row.priority, 0), coalesce(p_row.once_more, false))
       on conflict (subscription, message) do update set due_at = excluded.due_at, delivery = excluded.delivery, attempts = excluded.attempts,
-        crashes = excluded.crashes, reason = excluded.reason, history = excluded.history, token = null, worker = null, taken_at = null;
-  elsif v_dead is not null then
+        crashes = excluded.crashes, reason = excluded.reason, history = excluded.history, place = excluded.place, token = null, worker = null, taken_at = null;
+    return;
+  end if;
+  if p_next -> 'result' is not null then
+    perform posthorn.keep_result(p_row.subscription, p_row.message, p_row.nonce, p_next -> 'result');
+    return;
+  end if;
+  -- One that ended badly lies in the way of those behind it, or does not.
+  p_row.place := case v_ordering when 'park' then coalesce(p_row.place, nextval('posthorn.place')) end;
+  if p_row.place is not null then
+    perform posthorn.park(p_row.subscription, p_row.key);
+  end if;
+  if v_dead is not null then
     insert into posthorn.dead_letter (subscription, died_at, keep_until, reason, delivery, attempts, crashes, message, nonce, channel, lane,
-        contract, key, payload, headers, published_at, history)
+        contract, key, payload, headers, published_at, history, place)
       values (p_row.subscription, clock_timestamp(), clock_timestamp() + (v_dead ->> 'keepMs')::float8 * interval '1 ms', v_dead ->> 'reason',
         p_row.delivery, (v_dead ->> 'attempts')::int, (v_dead ->> 'crashes')::int, p_row.message, p_row.nonce, p_row.channel, p_row.lane,
-        p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history);
+        p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history, p_row.place);
   elsif p_next -> 'invalid' is not null then
     insert into posthorn.invalid (subscription, found_at, issues, delivery, message, nonce, channel, lane, contract, key, payload, headers,
-        published_at, history)
+        published_at, history, place)
       values (p_row.subscription, clock_timestamp(), p_next -> 'invalid', p_row.delivery, p_row.message, p_row.nonce, p_row.channel, p_row.lane,
-        p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history);
+        p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history, p_row.place);
   end if;
 end $$;

@@ -4,7 +4,9 @@
 -- Only contracts that this worker has handlers for: a message that was handed back waits for a worker that knows it. A message that
 -- has been under two crashed workers is a suspect: a worker holds one of them at a time, and beside it none that has been under one
 -- crash, so that of several killers none makes the others' neighbours pay: both would be blamed for the next crash.
--- Order: by due time; where a queue has priorities, by urgency since then. Rows that others are taking are passed over.
+-- Order: by due time; where a queue has priorities, by urgency since then. Rows that others are taking are passed over. Where order is kept, only
+-- the first of each key is due.
+-- Where a breaker is declared: { openMs } while the circuit is open; { probe, taken: [one] } for one message that is tried.
 create or replace function posthorn.take(p_subscription int, p_worker bigint, p_contracts json, p_limit int) returns json
 language plpgsql as $$
 declare
@@ -14,19 +16,40 @@ declare
   v_suspects boolean := false;
   v_ids bigint[];
   v_taken json;
+  v_ordered boolean;
+  v_guarded boolean;
+  v_slot smallint;
+  v_limit int := p_limit;
+  v_open_ms bigint;
+  v_probe bigint;
 begin
-  perform posthorn.own_transaction((select idempotency = 'at-most-once' from posthorn.subscription where id = p_subscription));
+  select s.has_breaker, (posthorn.own_transaction(s.idempotency = 'at-most-once')).slot into v_guarded, v_slot
+    from posthorn.subscription s where s.id = p_subscription;
+  if v_guarded then
+    select g.wait_ms, g.probe into v_open_ms, v_probe from posthorn.circuit_gate(p_subscription) g;
+    if v_open_ms is not null then
+      return json_build_object('openMs', v_open_ms);
+    end if;
+    v_limit := case when v_probe is null then p_limit else 1 end;
+  end if;
   perform posthorn.hold_worker(p_worker);
+  select s.ordering is not null into v_ordered from posthorn.subscription s where s.id = p_subscription;
+  if v_ordered then
+    perform posthorn.enter(p_subscription);
+  end if;
   -- One session of a worker at a time takes what has been under a crash, and looks at what it holds in a later statement than it takes
   -- the lock in.
   if pg_try_advisory_xact_lock(posthorn.lock_key('suspects', p_worker)) then
     select case when bool_or(d.crashes >= 2) then 1 else 2 end, count(*) = 0 into v_below, v_suspects
       from posthorn.deferred d where d.worker = p_worker and d.token is not null and d.crashes >= 1;
   end if;
-  v_ids := posthorn.lock_due(p_subscription, v_contracts, 0, v_below, p_limit);
-  if coalesce(array_length(v_ids, 1), 0) < p_limit and v_suspects
+  v_ids := posthorn.lock_due(p_subscription, v_contracts, 0, v_below, v_limit, v_ordered);
+  if coalesce(array_length(v_ids, 1), 0) < v_limit and v_suspects
       and not exists (select from posthorn.deferred d where d.id = any (v_ids) and d.crashes = 1) then
-    v_ids := v_ids || posthorn.lock_due(p_subscription, v_contracts, 2, 2147483647, 1);
+    v_ids := v_ids || posthorn.lock_due(p_subscription, v_contracts, 2, 2147483647, 1, v_ordered);
+  end if;
+  if v_ids <> '{}' and exists (select from posthorn.cancel_request c where c.subscription = p_subscription) then
+    v_ids := posthorn.without_requested(p_subscription, v_ids);
   end if;
   if v_ids = '{}' then
     return '[]';
@@ -38,5 +61,9 @@ begin
       floor(extract(epoch from t.published_at) * 1000), t.id::text, t.token::text, t.delivery, t.attempts, t.crashes,
       ceil(extract(epoch from t.expires_at - clock_timestamp()) * 1000)) order by t.due_at)
       into v_taken from taken t;
+  if v_probe is not null then
+    perform posthorn.circuit_begin(p_subscription, p_worker, v_probe);
+    return json_build_object('probe', v_probe::text, 'taken', v_taken);
+  end if;
   return v_taken;
 end $$;

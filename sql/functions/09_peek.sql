@@ -1,7 +1,8 @@
 -- peek(worker, subscriptions, seen, watch): whether there is anything to claim or take, in one statement for a whole process, as JSON
---   { snapshot, ready: [subscription …], due: [[subscription, ms] …], dead }.
+--   { snapshot, ready: [subscription …], due: [[subscription, ms] …], dead, cancels }.
 -- `seen` is the snapshot of an earlier peek that found nothing: while no transaction has ended since, nothing can have appeared,
--- and only the clock is looked at (ready is then empty). `watch` asks as well whether any worker counts as dead. Takes nothing and locks nothing; never a proof that a claim will succeed.
+-- and only the clock is looked at (ready is then empty). `watch` asks as well whether any worker counts as dead, and whether somebody asked
+-- to cancel what runs in one of the worker's readers. Takes nothing and locks nothing; never a proof that a claim will succeed.
 create or replace function posthorn.peek(p_worker bigint, p_subscriptions json, p_seen text, p_watch boolean default false) returns json
 language plpgsql as $$
 declare
@@ -22,7 +23,8 @@ begin
     end loop;
   end if;
   return json_build_object('snapshot', v_snapshot::text, 'ready', to_json(v_ready), 'dead',
-    p_watch and exists (select from posthorn.dead_workers()), 'due', coalesce((
+    p_watch and exists (select from posthorn.dead_workers()), 'cancels', p_watch and exists (select from posthorn.cancel_request c
+      where c.subscription in (select a.subscription from posthorn.attendance a where a.worker = p_worker)), 'due', coalesce((
     select json_agg(json_build_array(s.id, ceil(extract(epoch from first.due_at - clock_timestamp()) * 1000)))
     from unnest(v_subscriptions) s(id)
     cross join lateral (select posthorn.first_due(s.id,
@@ -55,3 +57,15 @@ end $$;
 select posthorn.by_slot('has_after_of(p_slot smallint, p_channel int, p_lane int, p_after bigint)', 'boolean', $body$
   return exists (select from posthorn.message_{slot} m where m.channel = p_channel and m.lane = p_lane and m.id > p_after);
 $body$);
+
+-- wake(channel, payload): notifies, in a transaction of its own; false when no worker is there to listen. A notification commits with a
+-- transaction id; nobody waits for the disk for its sake.
+create or replace function posthorn.wake(p_channel text, p_payload text) returns boolean
+language plpgsql as $$
+begin
+  if not exists (select from posthorn.worker) then
+    return false;
+  end if;
+  perform set_config('synchronous_commit', 'off', true), pg_notify(p_channel, p_payload);
+  return true;
+end $$;

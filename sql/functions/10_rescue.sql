@@ -192,7 +192,11 @@ declare
 begin
   for v_row in select * from posthorn.deferred where worker = p_worker.id and token is not null order by id for update loop
     select * into v_subscription from posthorn.subscription where id = v_row.subscription;
-    perform posthorn.end_of((select slot from posthorn.ring), v_row.subscription, v_row.message, v_row.delivery, 'crashed', null, p_worker.id);
+    if not posthorn.end_of(posthorn.slot_for_end(v_row), v_row.subscription, v_row.message, v_row.delivery, 'crashed', null, p_worker.id) then
+      -- Moved here from an open claim while its handler's transaction committed under its first hold.
+      delete from posthorn.deferred where id = v_row.id;
+      continue;
+    end if;
     perform posthorn.after_crash(p_worker, v_subscription, v_row.taken_at, v_row, v_subscription.idempotency = 'at-most-once',
       v_row.crashes >= 1 or not v_suspects);
     v_freed := v_freed + 1;

@@ -1,5 +1,5 @@
 -- message_status(public id): what became of a message, for each of its receivers, as JSON
---   [{ subscription, state, delivery, attempts, crashes, dueAt, reason, history }]; null when no message has this id. A reader that began
+--   [{ subscription, state, delivery, attempts, crashes, dueAt, reason, history, contract, kind, progress, cancelRequestedAt, result }]; null when no message has this id. A reader that began
 --   after the message is none of its receivers.
 -- One snapshot for all it reads, so it never sees a message between two states. For people and receipts, not for the hot path.
 create or replace function posthorn.message_status(p_public text) returns json
@@ -11,23 +11,22 @@ declare
 begin
   select w.*, c.channel into v_found from posthorn.where_in_log(v_id, v_nonce) w join posthorn.contract c on c.id = w.contract;
   if v_found.contract is null then
-    return (select json_agg(posthorn.waiting_status(s, v_id, v_nonce)) from posthorn.subscription s
+    return (select json_agg(posthorn.with_outcome(s.id, v_id, v_nonce, null, posthorn.waiting_status(s, v_id, v_nonce))) from posthorn.subscription s
       where posthorn.waiting_status(s, v_id, v_nonce) is not null);
   end if;
-  return (select coalesce(json_agg(f.status order by s.name), '[]') from posthorn.subscription s
+  return (select coalesce(json_agg(posthorn.with_outcome(s.id, v_id, v_nonce, v_found.contract, f.status) order by s.name), '[]') from posthorn.subscription s
     cross join lateral (select coalesce(posthorn.waiting_status(s, v_id, v_nonce), posthorn.log_status(s, v_found.lane, v_id, v_found.xid))) f(status)
     where s.channel = v_found.channel and f.status is not null);
 end $$;
 
--- waiting_status: the state of a message that waits or ended outside the log; null when it is in none of the four tables.
+-- waiting_status: the state of a message that waits or ended outside the log; null when it is in none of the five tables.
 create or replace function posthorn.waiting_status(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json
 language sql stable as $$
   select json_build_object('subscription', p_subscription.name, 'state', w.state, 'delivery', w.delivery, 'attempts', w.attempts,
-      'crashes', w.crashes, 'dueAt', nullif(w.due_at, 'infinity'), 'reason', w.reason, 'history', w.history)
+      'crashes', w.crashes, 'dueAt', w.due_at, 'reason', w.reason, 'history', w.history)
   from (
-    select case when token is not null then 'running' when reason::text = 'scheduled' then 'scheduled' when reason = 'released' then 'queued'
-          else 'retrying' end as state,
-        delivery, attempts, crashes, due_at, reason::text, history
+    select posthorn.waiting_state(token, place, due_at, reason) as state,
+        delivery, attempts, crashes, nullif(due_at, 'infinity') as due_at, reason::text, history
       from posthorn.deferred where subscription = p_subscription.id and message = p_id and nonce = p_nonce
     union all
     select 'dead', delivery, attempts, crashes, null, reason, history
@@ -38,7 +37,17 @@ language sql stable as $$
     union all
     select 'discarded', delivery, attempts, null, null, reason, history
       from posthorn.discarded where subscription = p_subscription.id and message = p_id and nonce = p_nonce
+    union all
+    select 'cancelled', delivery, attempts, null, null, reason || ', by ' || cancelled_by, history
+      from posthorn.cancelled where subscription = p_subscription.id and message = p_id and nonce = p_nonce
   ) w
+$$;
+
+-- waiting_state: the state of a row of `deferred`.
+create or replace function posthorn.waiting_state(p_token bigint, p_place bigint, p_due_at timestamptz, p_reason posthorn.outcome) returns text
+language sql immutable as $$
+  select case when p_token is not null then 'running' when p_place is not null and p_due_at = 'infinity' then 'parked'
+    when p_reason = 'scheduled' then 'scheduled' when p_reason in ('released', 'parked') then 'queued' else 'retrying' end
 $$;
 
 -- log_status: the state of a message that the log alone knows; null for a reader that began after the message.

@@ -21,6 +21,25 @@ language sql stable as $$
   select 0::smallint union all select posthorn.priority_of(l.lane) from posthorn.lane l where l.subscription = p_subscription and l.lane > 1024
 $$;
 
+-- fits_order(channel, options): refuses for a queue that keeps the order of each key what would have a message overtake those before it, or what
+-- changes a message that has its place already. A time does not: a message takes its place when it is due. Raises PH015.
+create or replace function posthorn.fits_order(p_channel int, p_options json) returns void
+language plpgsql as $$
+declare
+  v_queue text := (select s.name from posthorn.subscription s where s.channel = p_channel and s.ordering is not null);
+  v_mode text := p_options #>> '{dedupe,mode}';
+begin
+  if v_queue is null then
+    return;
+  elsif json_typeof(p_options -> 'priority') = 'number' and (p_options ->> 'priority')::numeric <> 0 then
+    raise exception 'the queue "%" keeps the order of each key and takes no priority: it would have a message overtake those of its key', v_queue
+      using errcode = 'PH015', hint = 'Leave it out, or declare the queue with ordering "none".';
+  elsif v_mode in ('throttle', 'debounce', 'replace', 'once-more') then
+    raise exception 'the queue "%" keeps the order of each key and takes no dedupe of the mode %: it changes a message that has its place in the order of its key',
+      v_queue, v_mode using errcode = 'PH015', hint = 'The mode drop works there. Or declare the queue with ordering "none".';
+  end if;
+end $$;
+
 -- make_lane(channel, priority): the lane of a priority, made when it is first used. Its reader starts at the beginning. Who comes second while
 -- the first has not committed waits, so producers have it made beside their transactions where they can.
 create or replace function posthorn.make_lane(p_channel int, p_priority int) returns void
@@ -34,6 +53,7 @@ begin
   if exists (select from posthorn.lane l where l.subscription = v_subscription and l.lane = v_lane) then
     return;
   end if;
+  perform posthorn.fits_order(p_channel, json_build_object('priority', p_priority));
   select slot into v_slot from posthorn.ring;
   v_tick := nextval('posthorn.tick_id');
   perform posthorn.write_tick(v_slot, v_tick, 0, '3:3:');
@@ -144,6 +164,8 @@ begin
   if json_array_length(v_said) = 1 then
     return json_build_array(posthorn.say_one(p_slot, v_said -> 0, v_options -> 0, v_said -> 0 ->> 'dk'));
   end if;
+  perform posthorn.fits_order(q.ch, v_options -> q.o) from (
+    select distinct r.ch, r.o from json_to_recordset(v_said) as r(ch int, o int) where r.o is not null) q;
   if exists (select from json_array_elements(v_options) o(options) where o.options ->> 'priority' is not null) then
     perform posthorn.make_lane(p.ch, p.priority) from (
       select distinct r.ch, (v_options -> r.o ->> 'priority')::int as priority from json_to_recordset(v_said) as r(ch int, o int)) p
@@ -218,6 +240,7 @@ begin
       p_entry ->> 'k', p_entry -> 'p', p_entry -> 'h')::text, p_entry ->> 'n');
   end if;
   select * into v_options from posthorn.options_of(p_options, p_key);
+  perform posthorn.fits_order((p_entry ->> 'ch')::int, p_options);
   v_subscription := (select s.id from posthorn.subscription s where s.channel = (p_entry ->> 'ch')::int);
   if v_options.priority <> 0 then
     perform posthorn.make_lane((p_entry ->> 'ch')::int, v_options.priority);
@@ -269,7 +292,7 @@ declare
   v_lane record;
   v_claimed text;
   v_taken text;
-  v_missed boolean := false;
+  v_other text;
 begin
   select * into v_ring from posthorn.ring;
   for v_lane in
@@ -281,13 +304,14 @@ begin
       return '{"more":true,' || substr(v_taken, 2);
     end if;
     v_claimed := posthorn.claim(p_subscription, v_lane.lane, p_worker, p_limit);
-    if v_claimed like '{"claim"%' then
+    if posthorn.is_claim(v_claimed) then
       v_taken := v_claimed;
-    elsif v_claimed like '{"missed"%' then
-      v_missed := true;
+    elsif v_claimed <> '{}' then
+      -- Why this lane gave nothing; or that it is to be asked again.
+      v_other := case when v_other is null or v_claimed = '{"again":true}' then v_claimed else v_other end;
     end if;
   end loop;
-  return coalesce(v_taken, case when v_missed then '{"missed":true}' else '{}' end);
+  return coalesce(v_taken, v_other, '{}');
 end $$;
 
 -- lane_head: when the oldest message of a lane was said that a claim would find; null when there is none.
@@ -326,9 +350,10 @@ begin
 end $$;
 
 -- lock_due: the ids of deliveries that are due, locked, the most urgent first: of these contracts, with at least `from` and fewer than `below` crashes.
--- Rows that others are taking are passed over.
+-- Rows that others are taking are passed over. Ordered: of messages with a key only those that have a place.
 -- Plan: deferred_due in its order, once for each priority in use.
-create or replace function posthorn.lock_due(p_subscription int, p_contracts int[], p_from int, p_below int, p_limit int) returns bigint[]
+create or replace function posthorn.lock_due(p_subscription int, p_contracts int[], p_from int, p_below int, p_limit int, p_ordered boolean)
+returns bigint[]
 language plpgsql as $$
 declare
   -- Read once: compared with a function that may change, the index would be read on to its end.
@@ -338,6 +363,7 @@ begin
     cross join lateral (select d.id, d.due_at from posthorn.deferred d
       where d.subscription = p_subscription and d.priority = c.class and d.token is null and d.due_at <= v_now
         and d.contract = any (p_contracts) and d.crashes >= p_from and d.crashes < p_below
+        and (not p_ordered or d.place is not null or d.key is null)
       order by d.due_at limit p_limit for update skip locked) first
     order by posthorn.urgency(c.class, first.due_at) desc limit p_limit);
 end $$;
@@ -353,12 +379,16 @@ begin
       order by d.due_at limit 1) first);
 end $$;
 
--- take_due: take, and when the next is due in ms: JSON { taken, next }; `next` is null when more may be due already, or nothing waits.
+-- take_due: take, and when the next is due in ms: JSON { taken, next }; `next` is null when more may be due already, or nothing waits. Where a
+-- breaker is declared { openMs } and { probe, taken }, as take.
 create or replace function posthorn.take_due(p_subscription int, p_worker bigint, p_contracts json, p_limit int) returns json
 language plpgsql as $$
 declare
   v_taken json := posthorn.take(p_subscription, p_worker, p_contracts, p_limit);
 begin
+  if json_typeof(v_taken) = 'object' then
+    return v_taken;
+  end if;
   return json_build_object('taken', v_taken, 'next', case when json_array_length(v_taken) < p_limit then
     (ceil(extract(epoch from posthorn.first_due(p_subscription, array(select c::int from json_array_elements_text(p_contracts) c)) - clock_timestamp()) * 1000))::float8 end);
 end $$;

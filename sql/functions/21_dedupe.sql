@@ -32,18 +32,21 @@ begin
 end $$;
 
 -- longest_redelivery(policy): the longest time from the first run of a message to the end of its last, in ms: every run as long as it may take, every
--- wait as long as it can be. Null where the kind of its retries is not known here.
+-- wait as long as it can be. Null where that is not known: a function computes the waits.
 create or replace function posthorn.longest_redelivery(p_policy json) returns float8
 language plpgsql immutable as $$
 declare
   v_retry json := p_policy -> 'retry';
   v_attempts int := (v_retry ->> 'attempts')::int;
+  -- The first so many waits are none.
+  v_immediate int := coalesce((v_retry ->> 'immediate')::int, 0);
 begin
   return v_attempts * (p_policy ->> 'visibilityTimeoutMs')::float8 + case v_retry ->> 'kind'
     when 'none' then 0
-    when 'fixed' then (v_attempts - 1) * (v_retry ->> 'delayMs')::float8
+    when 'fixed' then greatest(v_attempts - 1 - v_immediate, 0) * (v_retry ->> 'delayMs')::float8
     when 'exponential' then (select coalesce(sum(least((v_retry ->> 'maxMs')::float8, (v_retry ->> 'firstMs')::float8 * 2 ^ least(n - 1, 60))), 0)
-      from generate_series(1, v_attempts - 1) n) end;
+      from generate_series(1, v_attempts - 1 - v_immediate) n)
+    when 'delays' then (select coalesce(sum(d.ms::float8), 0) from json_array_elements_text(v_retry -> 'delaysMs') d(ms)) end;
 end $$;
 
 -- hold_dedupe: locks the row of a key, waiting for who holds it, and returns it. Where it was not there, it is made for this message; its nonce tells.
@@ -88,7 +91,7 @@ begin
   -- Who was waited for may have taken a while.
   v_now := clock_timestamp();
   update posthorn.dedupe d set subscription = w.queue, message = nextval('posthorn.message_id'), nonce = w.n, until = v_now + w.ms * interval '1 ms',
-      since = v_now, look_at = v_now + w.ms * interval '1 ms'
+      since = v_now, look_at = v_now + w.ms * interval '1 ms', behind = null
     from json_to_recordset(v_wanted) as w(name text, key text, queue int, n bigint, mode text, ms bigint)
     where w.mode = 'drop' and d.name = w.name and d.key = w.key and d.until <= v_now and d.nonce <> w.n;
 end $$;
@@ -131,6 +134,12 @@ begin
       end if;
     else
       v_waiting := posthorn.waiting_of(v_held);
+      if v_waiting.id is null and p_mode = 'once-more' then
+        -- The newest was cancelled, or has ended while the one before it waits for a retry.
+        select * into v_waiting from posthorn.deferred d where d.id = v_held.behind and d.token is null for update;
+        v_held.message := coalesce(v_waiting.message, v_held.message);
+        v_held.nonce := coalesce(v_waiting.nonce, v_held.nonce);
+      end if;
       if v_waiting.id is not null and (p_mode <> 'throttle' or v_waiting.attempts + v_waiting.crashes = 0) then
         perform posthorn.collapse(v_waiting, v_held, p_entry, coalesce(p_due_at, v_now), p_expires_at, p_mode, v_window, p_wait_ms);
         return posthorn.stands_for(p_entry, v_held);
@@ -144,15 +153,15 @@ begin
   elsif p_mode = 'debounce' then
     v_due := v_now + v_window;
   elsif p_mode = 'once-more' and not v_fresh then
-    v_behind := (select d.id from posthorn.deferred d where d.subscription = v_held.subscription and d.message = v_held.message
-      and d.nonce = v_held.nonce and d.token is not null);
+    v_behind := coalesce((select d.id from posthorn.deferred d where d.subscription = v_held.subscription and d.message = v_held.message
+      and d.nonce = v_held.nonce and d.token is not null), (select d.id from posthorn.deferred d where d.id = v_held.behind and d.token is not null));
     v_due := case when v_behind is not null then 'infinity'::timestamptz else v_now end;
   elsif p_mode in ('replace', 'once-more') then
     v_due := coalesce(v_due, v_now);
   end if;
   if not v_fresh then
-    update posthorn.dedupe d set subscription = p_subscription, message = v_id, nonce = v_nonce, until = v_until, since = v_now, look_at = v_until
-      where d.name = v_name and d.key = p_key;
+    update posthorn.dedupe d set subscription = p_subscription, message = v_id, nonce = v_nonce, until = v_until, since = v_now, look_at = v_until,
+        behind = v_behind where d.name = v_name and d.key = p_key;
   end if;
   return posthorn.say_new(p_slot, p_subscription, p_entry, v_id, v_due, p_expires_at, p_priority, p_mode = 'once-more', v_behind);
 end $$;
@@ -217,7 +226,7 @@ begin
 end $$;
 
 -- tidy_dedupe(limit): one pass: lets go what waits behind a delivery that runs no more, and forgets keys whose window is over and whose message neither
--- waits nor runs. Returns how many it looked at; as many as `limit`: there may be more.
+-- waits nor runs, nor the one that it was behind. Returns how many it looked at; as many as `limit`: there may be more.
 create or replace function posthorn.tidy_dedupe(p_limit int) returns int
 language plpgsql
 set enable_hashjoin = off set enable_mergejoin = off as $$
@@ -234,7 +243,8 @@ begin
       and not exists (select from posthorn.deferred r where r.id = b.behind and r.token is not null offset 0) order by b.behind limit p_limit for update skip locked);
   -- Those that live on are looked at again after a minute.
   with over as materialized (
-    select d.name, d.key, exists (select from posthorn.deferred w where w.subscription = d.subscription and w.message = d.message offset 0) as lives
+    select d.name, d.key, exists (select from posthorn.deferred w where w.subscription = d.subscription and w.message = d.message offset 0)
+        or exists (select from posthorn.deferred w where w.id = d.behind offset 0) as lives
       from posthorn.dedupe d where d.look_at < v_now order by d.look_at limit p_limit for update skip locked
   ), kept as (
     update posthorn.dedupe d set look_at = clock_timestamp() + interval '1 minute' from over o where o.lives and d.name = o.name and d.key = o.key

@@ -44,6 +44,8 @@ create table posthorn.dedupe (
   since timestamptz not null,
   -- When to ask whether the row may be forgotten; never before `until`.
   look_at timestamptz not null,
+  -- The delivery that the message waited behind.
+  behind bigint,
   primary key (name, key)
 );
 create index dedupe_looks on posthorn.dedupe (look_at);

@@ -3,11 +3,13 @@
 import { readFile } from "node:fs/promises";
 import { ConfigurationError, NotBuiltError, PosthornError } from "../core/errors.js";
 import { alerts } from "./commands/alerts.js";
+import { cancel } from "./commands/cancel.js";
 import { check } from "./commands/check.js";
 import { errors } from "./commands/errors.js";
 import { discardLetters, listLetters, redriveLetters, showLetter } from "./commands/letters.js";
 import { migrate } from "./commands/migrate.js";
 import { policy } from "./commands/policy.js";
+import { listAll, remove } from "./commands/schedules.js";
 import { start } from "./commands/start.js";
 import { status } from "./commands/status.js";
 import { why } from "./commands/why.js";
@@ -22,6 +24,7 @@ export type Run = (line: Line, io: Io) => Promise<number>;
 const runs: Readonly<Record<string, Run>> = {
   status,
   why,
+  cancel,
   "dead-letters list": (line, io) => listLetters("dead-letters", line, io),
   "dead-letters show": (line, io) => showLetter("dead-letters", line, io),
   "dead-letters redrive": (line, io) => redriveLetters("dead-letters", line, io),
@@ -32,6 +35,8 @@ const runs: Readonly<Record<string, Run>> = {
   "invalid discard": (line, io) => discardLetters("invalid", line, io),
   errors,
   alerts,
+  "schedules list": listAll,
+  "schedules remove": remove,
   policy,
   check,
   migrate,

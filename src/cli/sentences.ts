@@ -24,15 +24,19 @@ export function sentenceOf(message: MessageFacts, receiver: ReceiverFacts): stri
     case "expired":
       return expired(message, receiver);
     case "retrying":
-      return retrying(message, receiver);
+      return `${retrying(message, receiver)}${othersWait(receiver)}`;
+    case "parked":
+      return parked(message, receiver);
     case "running":
       return running(message, receiver);
     case "succeeded":
       return succeeded(message, receiver);
     case "dead":
-      return dead(message, receiver);
+      return `${dead(message, receiver)}${othersWait(receiver)}`;
     case "invalid":
-      return invalid(message, receiver);
+      return `${invalid(message, receiver)}${othersWait(receiver)}`;
+    case "cancelled":
+      return `cancelled ${on(message, receiver.at)} by ${oneLine(receiver.by ?? "nobody known")}, ${oneLine(receiver.reason ?? "")}`;
     case "discarded":
       return `discarded ${on(message, receiver.at)} by ${oneLine(receiver.by ?? "nobody known")}: ${oneLine(receiver.reason ?? "")}`;
     default:
@@ -75,7 +79,7 @@ function obstacleOf(message: MessageFacts, receiver: ReceiverFacts): string | un
     return `no worker works on '${subscription}'; the last was seen ${on(message, lastSign)}`;
   }
   const able = attended.versions.some(({ version }) => version === message.version);
-  if (able || (message.kind === "event" && delivery === 1)) return undefined;
+  if (able || (message.kind === "event" && delivery === 1)) return circuitOf(message, receiver);
   const others = attended.versions.map(({ version, workers }) => `${workersHave(workers)} version ${version}`);
   const rest =
     others.length > 0
@@ -97,10 +101,39 @@ function expired(message: MessageFacts, { at, delivery = 1 }: ReceiverFacts): st
   return `expired ${on(message, at)}: ${run}, and none will`;
 }
 
+/** "the circuit of 'email' is open since 14:02:10 after 5 failures; next probe at 14:03:10"; undefined while it is closed. */
+function circuitOf(message: MessageFacts, { circuit, subscription }: ReceiverFacts): string | undefined {
+  if (circuit === undefined || circuit.state === "closed") return undefined;
+  const { openedAt, failures, reason, probeAt, probes = 0, state } = circuit;
+  const since = openedAt === undefined ? "now" : clock(openedAt, message.now);
+  const said = reason === undefined ? "" : `, as a handler said: ${oneLine(reason, 160)}`;
+  const cause = failures === undefined ? said : ` after ${plural(failures, "failure")}${said}`;
+  const tried = probes === 0 ? "" : `, ${plural(probes, "probe")} failed since`;
+  const next = state === "half-open" ? `one message is tried since ${on(message, probeAt).slice(3)}` : nextProbe();
+  return `the circuit of '${subscription}' is open since ${since}${cause}${tried}; ${next}`;
+
+  function nextProbe(): string {
+    const due = probeAt !== undefined && Date.parse(probeAt) <= Date.parse(message.now);
+    return due ? "the next message that a worker takes is tried" : `next probe ${on(message, probeAt)}`;
+  }
+}
+
+/** "put off by the handler until 14:05:10, for the third time: the answer 429 …". */
+function postponed(message: MessageFacts, receiver: ReceiverFacts, due: boolean): string {
+  const { dueAt, lastEntry, subscription } = receiver;
+  const { note, times = 1 } = lastEntry ?? {};
+  const often = times === 1 ? "" : `, for the ${ordinal(times)} time`;
+  const why = note === undefined ? "" : `: ${oneLine(note, 160)}`;
+  if (!due) return `put off by the handler until ${on(message, dueAt).slice(3)}${often}${why}`;
+  const waits = obstacleOf(message, receiver) ?? `waits for a free slot in '${subscription}': ${turn(receiver)}`;
+  return `was put off by the handler until ${on(message, dueAt).slice(3)}${often}${why}; ${waits}`;
+}
+
 function retrying(message: MessageFacts, receiver: ReceiverFacts): string {
   const { attempts = 0, dueAt, reason, error, crashes = 0 } = receiver;
   const which = ordinal(attempts + 1);
   const due = dueAt !== undefined && Date.parse(dueAt) <= Date.parse(message.now);
+  if (reason === "postponed") return postponed(message, receiver, due);
   const cause =
     reason === "crashed"
       ? `because ${crashes > 1 ? `${numberInWords(crashes)} workers` : "a worker"} died under it`
@@ -111,6 +144,31 @@ function retrying(message: MessageFacts, receiver: ReceiverFacts): string {
   return `${which} attempt is due since ${dueAt === undefined ? "now" : clock(dueAt, message.now)}, ${cause}; ${waits}`;
 }
 
+/** "; 37 others of key 'A1' wait behind it" */
+function othersWait({ order }: ReceiverFacts): string {
+  if (order === undefined || order.behind === 0 || order.ahead > 0) return "";
+  const others = order.behind === 1 ? "1 other" : `${grouped(order.behind)} others`;
+  return `; ${others} of key '${oneLine(order.key)}' ${order.behind === 1 ? "waits" : "wait"} behind it`;
+}
+
+function parked(message: MessageFacts, { order, subscription }: ReceiverFacts): string {
+  if (order === undefined) return `waits in '${subscription}' behind another message of its key`;
+  const { key, ahead, first } = order;
+  const behind = `waits behind ${plural(ahead, "message")} of key '${oneLine(key)}' in '${subscription}'`;
+  const tell = `see \`posthorn why ${first.message}\``;
+  switch (first.state) {
+    case "dead":
+    case "invalid":
+      return `${behind}, the first of which is ${first.state} and lies in the way; ${tell}`;
+    case "running":
+      return `${behind}, the first of which runs now`;
+    case "retrying":
+      return `${behind}, the first of which is tried again ${on(message, first.dueAt ?? undefined)}; ${tell}`;
+    default:
+      return `${behind}, the first of which is ${first.state}`;
+  }
+}
+
 function running(message: MessageFacts, receiver: ReceiverFacts): string {
   const { attempts = 0, at, worker } = receiver;
   const which = `${ordinal(attempts + 1)} attempt`;
@@ -119,7 +177,15 @@ function running(message: MessageFacts, receiver: ReceiverFacts): string {
   if (worker.dead) {
     return `its worker died in the ${which}, which began ${on(message, at)}: ${nameOf(worker)}, ${worker.dead}; the next worker that looks frees it`;
   }
-  return `runs since ${at === undefined ? "now" : clock(at, message.now)} on ${nameOf(worker)}, ${which}`;
+  return `runs since ${at === undefined ? "now" : clock(at, message.now)} on ${nameOf(worker)}, ${which}${told(message, receiver)}`;
+}
+
+/** ", 40 % done; asked to stop at 14:05:10 by shop". */
+function told(message: MessageFacts, { progress, cancelRequestedAt, cancelRequestedBy }: ReceiverFacts): string {
+  const far = typeof progress === "number" ? `, ${Math.floor(progress * 100)} % done` : "";
+  const said = progress === undefined || far !== "" ? far : `, says ${oneLine(JSON.stringify(progress), 120)}`;
+  if (cancelRequestedAt === undefined) return said;
+  return `${said}; asked to stop ${on(message, cancelRequestedAt)} by ${oneLine(cancelRequestedBy ?? "somebody")}`;
 }
 
 function nameOf({ id, service, host, pid }: WorkerFacts): string {
@@ -143,6 +209,7 @@ function dead(message: MessageFacts, receiver: ReceiverFacts): string {
   if (reason === "outcome unknown") {
     return `${since}: its worker died in the only attempt, and whether it took effect is unknown; if it did not, ${again}`;
   }
+  if (reason?.startsWith("rejected: ")) return `${since}, ${oneLine(reason, 160)}; ${again}`;
   if (reason === "killed its workers") return `${since}: ${plural(crashes, "worker")} died under it; ${again}`;
   const last = error === undefined ? "" : `: ${errorInWords(error)}`;
   return `${since} after ${plural(attempts, "attempt")}${last}; ${again}`;

@@ -124,6 +124,13 @@ export const commands: Readonly<Record<string, Command>> = {
     options: looks,
     wrong: "No message has this id",
   },
+  cancel: {
+    summary: "Take a command back: one that waits will not run, and the signal of one that runs fires",
+    more: "A run that fails then is cancelled and not tried again; one that succeeds all the same has succeeded. Who cancelled it and when is kept for as long as a dead letter would be.",
+    argument: oneId,
+    options: looks,
+    wrong: "It has ended already, or no command has this id",
+  },
   ...letters("dead-letters", dead),
   ...letters("invalid", invalid),
   errors: {
@@ -135,6 +142,18 @@ export const commands: Readonly<Record<string, Command>> = {
     summary: "List open alerts, and those that were resolved last",
     options: { ...looks, limit },
     wrong: "An alert is open",
+  },
+  "schedules list": {
+    summary: "List schedules with their next time and the message that they sent last",
+    more: "Times are those of this machine. A schedule is overdue when nobody has sent its command a minute after it was due: no process works that can, or the command cannot be made.",
+    options: looks,
+    wrong: "A schedule is overdue",
+  },
+  "schedules remove": {
+    summary: "Remove a schedule: nothing more is sent by it, and what it has sent stays",
+    more: "A process that declares it makes it anew at its next start, and sends nothing of the time between.",
+    argument: { name: "schedule", doc: "The name of a schedule", required: true },
+    options: looks,
   },
   policy: {
     summary: "Read the policy of a queue or subscription back in words",

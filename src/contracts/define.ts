@@ -22,7 +22,7 @@ export interface CommandDefinition<Q extends string, I, O, RI, RO> {
   /** The one queue in the fleet that handles it. */
   readonly queue: Q;
   readonly schema: Schema<I, O>;
-  /** What the handler returns, where the sender wants it. */
+  /** What the handler returns, where the sender wants it: checked, kept for the time that the queue's policy says, read by `receipt.result()`. */
   readonly result?: Schema<RI, RO>;
   readonly key?: (payload: NoInfer<O>) => string;
   readonly version?: number;
@@ -167,7 +167,7 @@ export const contractFields = {
     queue: nameField({ doc: "The queue that handles it", required: true }, "queue"),
     schema: schemaField({ doc: "The schema of the payload", required: true }),
     result: schemaField({
-      doc: "The schema of what the handler returns: it is checked; keeping and reading results is planned",
+      doc: "The schema of what the handler returns: it is checked, kept with the end of the message, and read by receipt.result(); what does not fit is a failed run",
     }),
     key: keyField,
     version: versionField,

@@ -7,6 +7,8 @@ import { type AnyContract, isContract, type Kind } from "./contract.js";
 const verbs = {
   say: { query: "ask", command: "send", event: "publish" },
   sayMany: { query: "ask", command: "sendMany", event: "publishMany" },
+  plan: { query: "ask", command: "schedule", event: "publish" },
+  lookAt: { query: "ask", command: "receipt", event: "statusOf" },
   work: { query: "answer", command: "handle", event: "on" },
 } as const satisfies Record<string, Record<Kind, string>>;
 

@@ -10,6 +10,11 @@ export interface Executor {
   query<Row = Record<string, unknown>>(text: string, params?: readonly unknown[]): Promise<{ rows: Row[] }>;
 }
 
+export interface Statement {
+  readonly text: string;
+  readonly params?: readonly (string | number | null)[];
+}
+
 /** One connection that the library keeps for itself. On a database with a single connection it shares that one. */
 export interface Session extends Executor {
   /** Settles when the connection is gone, expectedly (undefined) or not (the error). Never rejects. */
@@ -49,10 +54,11 @@ export interface OpenTransaction<Tx = unknown> extends Executor {
   /** From here on `native` refuses every use. Returns the number of the user's statements that are still running. */
   seal(): number;
   /**
-   * Commits, and believes it only when the server's command tag says COMMIT; otherwise PH_TRANSACTION_ABORTED. `last` is a statement without
-   * parameters that goes before it, in the same round trip where the driver can; its error is thrown, and nothing is committed.
+   * Commits, and believes it only when the server's command tag says COMMIT; otherwise PH_TRANSACTION_ABORTED. `last` is a statement that goes
+   * before it, in the same round trip where the driver can; its error is thrown, and nothing is committed. Returns its rows, whose columns
+   * must be text.
    */
-  commit(last?: string): Promise<void>;
+  commit<Row = Record<string, unknown>>(last?: Statement): Promise<readonly Row[]>;
   /** Never throws; safe to call twice and after a lost connection. */
   rollback(): Promise<void>;
   /** Whether the connection was lost, which is certain after `rollback`. Then every statement has failed, whatever its error says. */

@@ -254,6 +254,37 @@ export const errorCodes = {
   },
   PH_STOPPED: { class: "StoppedError", retryable: false, meaning: "The instance was stopped." },
   PH_UNKNOWN_MESSAGE: { class: "UnknownMessageError", retryable: false, meaning: "No message has this id." },
+  PH_NOT_ALONE: {
+    class: "IsolationError",
+    retryable: false,
+    meaning: "cancel was called in a transaction that had written something; others would wait for its end.",
+  },
+  PH_CANCELLED: {
+    class: "CancelledError",
+    retryable: false,
+    meaning: "The reason of a handler's signal: somebody asked to cancel the message that it runs.",
+  },
+  PH_RESULT_TIMEOUT: {
+    class: "DeadlineError",
+    retryable: true,
+    meaning: "The message had not ended when result() gave up waiting; facts.status tells how far it was.",
+  },
+  PH_NOT_SUCCEEDED: {
+    class: "NoResultError",
+    retryable: false,
+    meaning: "The message ended without success: dead, invalid, cancelled, expired or discarded; facts tell why.",
+  },
+  PH_RESULT_GONE: {
+    class: "NoResultError",
+    retryable: false,
+    meaning:
+      "The message succeeded, and its result has been kept for its time and is gone, or its handler stored none.",
+  },
+  PH_NO_RESULT: {
+    class: "NoResultError",
+    retryable: false,
+    meaning: "result() was called on a receipt whose contract has no result, or that was made without its contract.",
+  },
   PH_NOT_LISTED: {
     class: "UnknownMessageError",
     retryable: false,
@@ -308,6 +339,8 @@ export class PositionLostError extends PosthornError {}
 export class EmbeddedHeldError extends PosthornError {}
 export class StoppedError extends PosthornError {}
 export class UnknownMessageError extends PosthornError {}
+export class NoResultError extends PosthornError {}
+export class CancelledError extends PosthornError {}
 export class InternalError extends PosthornError {}
 
 /** The classes by name, for code that has only a code (SQLSTATE mapping). */
@@ -333,6 +366,8 @@ export const errorClasses = {
   EmbeddedHeldError,
   StoppedError,
   UnknownMessageError,
+  NoResultError,
+  CancelledError,
   InternalError,
 } as const;
 

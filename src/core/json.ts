@@ -38,6 +38,8 @@ interface Walk {
   /** Properties that were undefined. */
   dropped: number;
   same: boolean;
+  /** Whether to stop at once where JSON changes something, before any toJSON() is called. */
+  readonly strict: boolean;
 }
 
 /**
@@ -47,15 +49,42 @@ interface Walk {
  * Limits: `payloadBytes`, `payloadDepth`.
  */
 export function toJson(value: unknown, what: string): Json {
-  const walk: Walk = { path: [], ancestors: [], reading: undefined, bytes: 0, dropped: 0, same: true };
+  const walk = newWalk(false);
   const json = write(value, walk, what);
-  // A letter takes at most three bytes, so most payloads need no count.
-  if (json.length * 3 > limits.payloadBytes) {
-    const bytes = new TextEncoder().encode(json).length;
-    if (bytes > limits.payloadBytes) throw tooLarge(bytes, what);
-  }
-  if (json.includes("\\u0000") || json.includes("\\ud")) checkText(JSON.parse(json), [], what);
+  const bytes = bytesAtMost(json);
+  if (bytes > limits.payloadBytes) throw tooLarge(bytes, what);
+  if (hasEscapes(json)) checkText(JSON.parse(json), [], what);
   return { json, same: walk.same };
+}
+
+/**
+ * Writes values as one JSON list, in half the time that one by one takes: most of it is the beginning and end of JSON.stringify.
+ * Undefined where they must be looked at one by one: one may be refused, or JSON changes one, or all together are too large for one.
+ */
+export function toJsonList(values: readonly unknown[]): string | undefined {
+  const walk = newWalk(true);
+  try {
+    visitItems(values, walk);
+    if (walk.bytes > limits.payloadBytes) return undefined;
+    const json = JSON.stringify(values);
+    return hasEscapes(json) || bytesAtMost(json) > limits.payloadBytes ? undefined : json;
+  } catch {
+    return undefined;
+  }
+}
+
+function newWalk(strict: boolean): Walk {
+  return { path: [], ancestors: [], reading: undefined, bytes: 0, dropped: 0, same: true, strict };
+}
+
+/** The bytes, or a number that the limit allows: a letter takes at most three, so most payloads need no count. */
+function bytesAtMost(json: string): number {
+  return json.length * 3 <= limits.payloadBytes ? json.length : new TextEncoder().encode(json).length;
+}
+
+/** Whether there may be what PostgreSQL cannot store. */
+function hasEscapes(json: string): boolean {
+  return json.includes("\\u0000") || json.includes("\\ud");
 }
 
 function write(value: unknown, walk: Walk, what: string): string {
@@ -79,7 +108,7 @@ function visit(value: unknown, key: string | number | undefined, walk: Walk): vo
       return;
     case "number":
       if (!Number.isFinite(value)) throw new Fault(`is ${value}`, key);
-      if (value === 0 && Object.is(value, -0)) walk.same = false;
+      if (value === 0 && Object.is(value, -0)) change(walk);
       walk.bytes += 1;
       return;
     case "boolean":
@@ -101,7 +130,7 @@ function visitObject(value: object, key: string | number | undefined, walk: Walk
   if (walk.ancestors.push(value) > limits.payloadDepth) throw tooDeep(walk);
   let content: unknown = value;
   if ("toJSON" in value && typeof value.toJSON === "function") {
-    walk.same = false;
+    change(walk);
     if (value instanceof Date && Number.isNaN(value.getTime())) throw new Fault("is an invalid date", undefined);
     content = value.toJSON(key === undefined ? "" : String(key));
   }
@@ -137,9 +166,15 @@ function visitProperties(content: object, walk: Walk): void {
   }
 }
 
+/** JSON changes something here. */
+function change(walk: Walk): void {
+  if (walk.strict) throw new Fault("is changed by JSON", undefined);
+  walk.same = false;
+}
+
 /** Takes no byte of the JSON, so it has a count of its own. */
 function drop(walk: Walk): void {
-  walk.same = false;
+  change(walk);
   walk.dropped += 1;
   if (walk.dropped > limits.payloadBytes) throw new Fault("has undefined properties without end", undefined);
 }

@@ -8,6 +8,8 @@ export const limits = {
   payloadBytes: 1_048_576,
   /** Bytes of the headers of one message as JSON in UTF-8. */
   headersBytes: 8_192,
+  /** Bytes of what a handler tells of its progress, as JSON in UTF-8. */
+  progressBytes: 2_048,
   /** Nesting of a payload. */
   payloadDepth: 64,
   /** Messages in one `sendMany` or `publishMany` statement; longer lists are written in several, in one transaction. */
@@ -28,6 +30,14 @@ export const limits = {
   waitMs: 86_400_000,
   /** Runs of one message, the first included. */
   attempts: 1_000,
+  /** The wait when the function of a `retry.custom` throws, or returns no usable number of milliseconds. */
+  retryFallbackMs: 60_000,
+  /** The shortest wait that `RetryLater.fromResponse` takes from an answer. */
+  retryAfterLeastMs: 1_000,
+  /** The longest wait that is taken from a Retry-After header: a day. Another server does not decide about more. */
+  retryAfterMostMs: 86_400_000,
+  /** Failed runs after which a circuit opens; so many times of failures are kept in one row. */
+  circuitFailures: 1_000,
   /** Handlers that run at once for one queue or subscription in one process. */
   concurrency: 10_000,
   /** The largest number of messages in an option that counts them. */
@@ -40,6 +50,14 @@ export const limits = {
   errorBytes: 4_096,
   /** Attempts whose errors are kept in full; of longer histories the first and the newest stay. */
   errorsKept: 50,
+  /** Letters of a cron line. */
+  cronLength: 200,
+  /** The longest jitter of a schedule: a day. */
+  scheduleJitterMs: 86_400_000,
+  /** A time of a schedule that is later than this counts as missed. */
+  scheduleLateMs: 60_000,
+  /** Missed times of one schedule that are made up for at once, where its decision is to send all: the newest. */
+  missedTimes: 1_000,
   /** Crashes of a worker under one message before it is quarantined as a dead letter. */
   crashes: 5,
 } as const;

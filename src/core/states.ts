@@ -2,7 +2,10 @@
 export const states = {
   queued: { ended: false, meaning: "stored in the log, waits for a claim" },
   scheduled: { ended: false, meaning: "waits for its time" },
-  retrying: { ended: false, meaning: "waits for its next attempt after a failure or a crash" },
+  retrying: {
+    ended: false,
+    meaning: "waits for its next run after a failure or a crash, or because its handler put it off",
+  },
   parked: { ended: false, meaning: "waits behind another message of its key" },
   running: { ended: false, meaning: "held by a worker" },
   succeeded: { ended: true, meaning: "handled" },

@@ -2,10 +2,15 @@
 import { DatabaseUnavailableError } from "../core/errors.js";
 
 /**
- * Rejects with PH_DATABASE_TIMEOUT when `work` has not settled in time, after `giveUp` has cut what it waits for. A later
- * rejection of `work` is of no interest to anybody and is not reported as unhandled.
+ * Rejects with PH_DATABASE_TIMEOUT when what `start` begins has not settled in time, after `giveUp` has cut what it waits for. What it says
+ * later is of no interest to anybody.
  */
-export function withDeadline<T>(work: Promise<T>, timeoutMs: number, what: string, giveUp: () => void): Promise<T> {
+export function within<T>(
+  start: (resolve: (value: T) => void, reject: (error: unknown) => void) => void,
+  timeoutMs: number,
+  what: string,
+  giveUp: () => void,
+): Promise<T> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => {
       reject(
@@ -17,6 +22,22 @@ export function withDeadline<T>(work: Promise<T>, timeoutMs: number, what: strin
       );
       giveUp();
     }, timeoutMs);
-    work.then(resolve, reject).finally(() => clearTimeout(timer));
+    const fail = (error: unknown): void => {
+      clearTimeout(timer);
+      reject(error);
+    };
+    try {
+      start((value) => {
+        clearTimeout(timer);
+        resolve(value);
+      }, fail);
+    } catch (error) {
+      fail(error);
+    }
   });
+}
+
+/** The same for a promise. A later rejection of it is not reported as unhandled. */
+export function withDeadline<T>(work: Promise<T>, timeoutMs: number, what: string, giveUp: () => void): Promise<T> {
+  return within((resolve, reject) => void work.then(resolve, reject), timeoutMs, what, giveUp);
 }

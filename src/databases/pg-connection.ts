@@ -6,10 +6,12 @@
  * here: an 'error' event without one would end the process.
  */
 import type { ClientBase, QueryResult } from "pg";
-import { withDeadline } from "./deadline.js";
+import type { Statement } from "../core/database.js";
+import { within } from "./deadline.js";
 import { databaseDefaults } from "./defaults.js";
 import { databaseError, sqlStateOf } from "./errors.js";
 import { pgTypes } from "./parsers.js";
+import { type Committed, LastAndCommit, takesSubmitted } from "./pg-last.js";
 
 export class PgConnection {
   readonly client: ClientBase;
@@ -46,28 +48,49 @@ export class PgConnection {
     this.#resolveLost(undefined);
   }
 
-  async query<Row>(text: string, params: readonly unknown[] | undefined, timeoutMs: number): Promise<{ rows: Row[] }> {
+  query<Row>(text: string, params: readonly unknown[] | undefined, timeoutMs: number): Promise<{ rows: Row[] }> {
     const values = params === undefined ? [] : [...params];
-    const result = await this.send(() => this.client.query({ text, values, types: pgTypes }), timeoutMs);
-    return { rows: result.rows };
+    return this.#send<QueryResult>(
+      (resolve, reject) => this.client.query({ text, values, types: pgTypes }, told(resolve, reject)),
+      timeoutMs,
+    );
   }
 
   /** Several statements in one round trip, without parameters. */
   async script(text: string, timeoutMs: number): Promise<readonly QueryResult[]> {
-    const result: QueryResult | QueryResult[] = await this.send(
-      () => this.client.query({ text, types: pgTypes }),
+    const result = await this.#send<QueryResult | QueryResult[]>(
+      (resolve, reject) => this.client.query({ text, types: pgTypes }, told(resolve, reject)),
       timeoutMs,
     );
     return Array.isArray(result) ? result : [result];
   }
 
-  async send<T>(statement: () => Promise<T>, timeoutMs: number): Promise<T> {
+  /** COMMIT, in one round trip with the statement before it. Of the two the first that fails is the last that runs. */
+  async commit<Row>(last: Statement | undefined, timeoutMs: number): Promise<Committed<Row>> {
+    if (last?.params === undefined) {
+      const results = await this.script(last === undefined ? "commit" : `${last.text}; commit`, timeoutMs);
+      return { rows: results[0]?.rows ?? [], command: results.at(-1)?.command };
+    }
+    if (!takesSubmitted(this.client)) {
+      const { rows } = await this.query<Row>(last.text, last.params, timeoutMs);
+      return { rows, command: (await this.script("commit", timeoutMs))[0]?.command };
+    }
+    return this.#send((resolve, reject) => {
+      this.client.query(new LastAndCommit<Row>(last, resolve, reject));
+    }, timeoutMs);
+  }
+
+  /** By callback: pg's own promises are several for each statement. */
+  async #send<T>(
+    submit: (resolve: (result: T) => void, reject: (error: unknown) => void) => void,
+    timeoutMs: number,
+  ): Promise<T> {
     try {
       if (this.#gone) throw this.#reason ?? new Error("The connection has ended");
-      return await withDeadline(statement(), timeoutMs + databaseDefaults.statementGraceMs, "A statement", () =>
-        this.cut(),
-      );
+      return await within(submit, timeoutMs + databaseDefaults.statementGraceMs, "A statement", () => this.cut());
     } catch (error) {
+      // As pg does where it makes the promise: the stack that is of use is that of the caller.
+      if (error instanceof Error) Error.captureStackTrace(error);
       throw this.typed(error);
     }
   }
@@ -93,4 +116,8 @@ export class PgConnection {
         : databaseError(this.#reason, { description: this.#description, connection: "lost" }),
     );
   }
+}
+
+function told<T>(resolve: (result: T) => void, reject: (error: unknown) => void) {
+  return (error: Error | null, result: T): void => (error ? reject(error) : resolve(result));
 }

@@ -5,7 +5,7 @@
  * ROLLBACK without an error. What is not certain is reported as lost, and the client is destroyed, never returned to the pool.
  */
 import type { PoolClient } from "pg";
-import type { OpenTransaction, Savepoints } from "../core/database.js";
+import type { OpenTransaction, Savepoints, Statement } from "../core/database.js";
 import { DatabaseUnavailableError, TransactionEndedError } from "../core/errors.js";
 import { openScope, runInScope, type Scope } from "./context.js";
 import { databaseDefaults } from "./defaults.js";
@@ -62,16 +62,15 @@ export class PgTransaction implements OpenTransaction<PoolClient> {
     return this.#lost;
   }
 
-  async commit(last?: string): Promise<void> {
+  async commit<Row = Record<string, unknown>>(last?: Statement): Promise<readonly Row[]> {
     if (this.#ended) throw new TransactionEndedError("PH_TRANSACTION_ENDED", "The transaction has ended already.");
     this.#guard.seal();
     const { connection, statementTimeoutMs } = this.#parts;
     const goneBefore = connection.gone;
     try {
-      // Of several statements in one message the first that fails is the last that runs.
-      const results = await connection.script(last === undefined ? "commit" : `${last}; commit`, statementTimeoutMs);
-      if (results.at(-1)?.command === "COMMIT") return this.#end(false);
+      const { rows, command } = await connection.commit<Row>(last, statementTimeoutMs);
       this.#end(false);
+      if (command === "COMMIT") return rows;
     } catch (error) {
       const definite = !goneBefore && (await this.#answers());
       this.#end(!definite);

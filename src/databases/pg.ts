@@ -9,7 +9,7 @@ import type { ClientBase, ClientConfig, Pool, PoolClient } from "pg";
 import type { BeginOptions, Database, Listener, OpenTransaction, Session } from "../core/database.js";
 import { DatabaseUnavailableError, PosthornError } from "../core/errors.js";
 import { isInside } from "./context.js";
-import { withDeadline } from "./deadline.js";
+import { withDeadline, within } from "./deadline.js";
 import { databaseDefaults, type Settings } from "./defaults.js";
 import { codeOf } from "./errors.js";
 import { cancelRunning } from "./pg-cancel.js";
@@ -163,34 +163,28 @@ export class PgDatabase implements Database<PoolClient> {
     }
   }
 
-  /** A client of the pool, watched while we hold it. */
+  /**
+   * A client of the pool, watched while we hold it. By callback: the pool takes its error listener away before it gives a client, and a
+   * server that shuts down can say so in the packet that completes the connection. A promise would tell us after that, and an 'error'
+   * event without a listener ends the process.
+   */
   async #acquire(): Promise<Acquired> {
-    const connecting = this.#connect();
     let late = false;
-    connecting.then(
-      ({ client, connection }) => late && this.#release(client, connection, false),
-      () => undefined,
-    );
+    const connect = (resolve: (acquired: Acquired) => void, reject: (error: unknown) => void): void => {
+      this.#pool.connect((error, client) => {
+        if (client === undefined) return reject(error);
+        const connection = new PgConnection(client, this.description, () => client.release(true));
+        if (late) this.#release(client, connection, false);
+        else resolve({ client, connection });
+      });
+    };
     try {
-      return await withDeadline(connecting, databaseDefaults.connectTimeoutMs, "The pool", () => {
+      return await within(connect, databaseDefaults.connectTimeoutMs, "The pool", () => {
         late = true;
       });
     } catch (error) {
       throw this.#acquireError(error);
     }
-  }
-
-  /**
-   * By callback: the pool takes its error listener away before it gives a client, and a server that shuts down can say so in the packet
-   * that completes the connection. A promise would tell us after that, and an 'error' event without a listener ends the process.
-   */
-  #connect(): Promise<Acquired> {
-    return new Promise((resolve, reject) => {
-      this.#pool.connect((error, client) => {
-        if (client === undefined) reject(error);
-        else resolve({ client, connection: new PgConnection(client, this.description, () => client.release(true)) });
-      });
-    });
   }
 
   #acquireError(error: unknown): Error {

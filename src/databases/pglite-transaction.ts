@@ -5,7 +5,7 @@
  * every statement fails with 25P02.
  */
 import type { PGlite, Transaction } from "@electric-sql/pglite";
-import type { OpenTransaction, Savepoints } from "../core/database.js";
+import type { OpenTransaction, Savepoints, Statement } from "../core/database.js";
 import { TransactionEndedError } from "../core/errors.js";
 import { openScope, runInScope, type Scope } from "./context.js";
 import { sqlStateOf } from "./errors.js";
@@ -88,11 +88,13 @@ export class PgliteTransaction implements OpenTransaction<Transaction> {
     return this.#guard.seal();
   }
 
-  async commit(last = "select 1"): Promise<void> {
+  async commit<Row = Record<string, unknown>>(last?: Statement): Promise<readonly Row[]> {
     if (this.#ended) throw new TransactionEndedError("PH_TRANSACTION_ENDED", "The transaction has ended already.");
     this.#guard.seal();
+    let rows: readonly Row[];
     try {
-      await this.#transaction.query(last);
+      const { text, params = [] } = last ?? { text: "select 1" };
+      ({ rows } = await this.#transaction.query<Row>(text, [...params], { parsers: { ...pgliteParsers } }));
     } catch (error) {
       await this.rollback();
       if (sqlStateOf(error) !== "25P02") throw this.#typed(error);
@@ -109,6 +111,7 @@ export class PgliteTransaction implements OpenTransaction<Transaction> {
     } catch (error) {
       throw this.#typed(error);
     }
+    return last === undefined ? [] : rows;
   }
 
   async rollback(): Promise<void> {

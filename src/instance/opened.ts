@@ -8,10 +8,12 @@ import { Catalog } from "../producer/catalog.js";
 import { type Producing, sayNow } from "../producer/producer.js";
 import type { Asking } from "../producer/receipt.js";
 import type { Say } from "../producer/say.js";
+import { Settlements } from "../producer/settlements.js";
 import { Side } from "../producer/side.js";
 import { Waker } from "../producer/waker.js";
 import { ensureSchema, type MigrateMode } from "../store/migrate.js";
 import { homeOf } from "../store/publish.js";
+import { messageStatuses } from "../store/results.js";
 
 export interface Opened {
   readonly producing: Producing;
@@ -74,7 +76,7 @@ async function connect({ input, service, logger, refuseStopped }: Opening): Prom
   const side = new Side(database);
   const producing: Producing = {
     database,
-    asking: askingOf(database, refuseStopped),
+    asking: askingOf(database, side, service, refuseStopped),
     home: null,
     catalog: new Catalog(database, side, service),
     waker: new Waker({
@@ -87,8 +89,12 @@ async function connect({ input, service, logger, refuseStopped }: Opening): Prom
 }
 
 /** Reads for receipts; from inside a transaction on a database with one connection it would wait for itself. */
-function askingOf(database: Database, refuseStopped: () => void): Asking {
+function askingOf(database: Database, side: Side, service: string, refuseStopped: () => void): Asking {
+  const look = (ids: readonly string[]) => messageStatuses(database, ids);
   return {
+    service,
+    side,
+    settlements: new Settlements({ look, check: refuseStopped }),
     query: (text, params) => database.query(text, params),
     check: (call) => {
       refuseStopped();

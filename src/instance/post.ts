@@ -1,10 +1,11 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 /** The public face of an instance, as types. */
 import type { AnyContract, InputOf, OutputOf, ResultInputOf, ResultOf } from "../contracts/contract.js";
-import type { Idempotency, Policy } from "../policies/policy.js";
+import type { Idempotency, Policy, QueuePolicy } from "../policies/policy.js";
 import type { AnswerContext, AskOptions } from "../producer/ask.js";
-import type { Say } from "../producer/say.js";
+import type { Receipt, ReceiptOf, Say } from "../producer/say.js";
 import type { TransactionContext } from "../producer/transaction.js";
+import type { Schedule, ScheduleOptions } from "../schedules/schedule.js";
 import type { BacklogLine, ReceiverStatus } from "../store/status.js";
 import type { Queue, Subscription } from "./queue.js";
 
@@ -30,13 +31,24 @@ export interface Post<Tx> extends Say, AsyncDisposable {
    *
    * Errors: `ConfigurationError` naming every missing decision; `NotBuiltError` for what is planned.
    */
-  queue<const Q extends string, const I extends Idempotency>(name: Q, policy: Policy<I>): Queue<Q, I, Tx>;
+  queue<const Q extends string, const I extends Idempotency>(name: Q, policy: QueuePolicy<I>): Queue<Q, I, Tx>;
 
   /** Declares a named reader of a topic with its six decisions. Errors: as `queue`. */
   subscription<const T extends string, const I extends Idempotency>(
     name: string,
     options: Policy<I> & { readonly topic: T },
   ): Subscription<T, I, Tx>;
+
+  /**
+   * Declares a schedule: one command for each time of a cron line, in the whole fleet, however many processes declare it.
+   *
+   * Delivery: sent by any process that was started, within about a second of its time; stored in the transaction that moves the schedule on.
+   * It stays until `posthorn schedules remove`, also when nobody declares it any more. Of two that differ the newest start wins.
+   * Duplicates: no time is sent twice, whatever is killed and whenever, also when the clock of the database jumps back.
+   * Errors: `ConfigurationError` for options, a zone that is unknown, a line that never comes; `WrongKindError` for anything but a command;
+   * `ContractViolationError` for a payload that does not fit.
+   */
+  schedule<C extends AnyContract<"command">>(name: string, options: ScheduleOptions<C>): Schedule;
 
   /** Answers a query in this process. Transaction: `tx` is read-only. */
   answer<C extends AnyContract<"query">>(
@@ -67,6 +79,15 @@ export interface Post<Tx> extends Say, AsyncDisposable {
    * Errors: `TransactionRequiredError` for a pool, or a client without an open transaction.
    */
   in(tx: unknown): Say;
+
+  /**
+   * The receipt of a command from its id, also in another process than the one that sent it. With the contract `result()` can be asked for; without
+   * it the result stands in `status()` as it is stored.
+   *
+   * Errors: `UnknownMessageError` at once for what can be no id; from its methods for an id that no message has, or one of another contract.
+   */
+  receipt<C extends AnyContract<"command">>(command: C, id: string): ReceiptOf<C>;
+  receipt(id: string): Receipt;
 
   /** What became of a message, for each of its receivers. Errors: `UnknownMessageError`. */
   statusOf(id: string): Promise<readonly ReceiverStatus[]>;

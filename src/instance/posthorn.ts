@@ -4,6 +4,7 @@
  * The instance owns no rule; it wires the layers. Opening, migrating and starting happen once, however many calls come first.
  */
 
+import { isContract } from "../contracts/contract.js";
 import { requireKind } from "../contracts/require-kind.js";
 import { ConfigurationError, StoppedError, UnknownMessageError, WouldDeadlockError } from "../core/errors.js";
 import { limits } from "../core/limits.js";
@@ -18,8 +19,11 @@ import { isPgliteTransaction } from "../databases/shapes.js";
 import { checkPolicy, checkSubscription } from "../policies/policy.js";
 import { Answers } from "../producer/ask.js";
 import { sayIn } from "../producer/producer.js";
+import { SentReceipt } from "../producer/receipt.js";
 import type { Say } from "../producer/say.js";
 import { runTransaction } from "../producer/transaction.js";
+import { ScheduleDeclaration } from "../schedules/schedule.js";
+import { Scheduler } from "../schedules/scheduler.js";
 import type { MigrateMode } from "../store/migrate.js";
 import { backlog, isPublicId, messageStatus } from "../store/status.js";
 import { Slots } from "../worker/slots.js";
@@ -71,6 +75,7 @@ class Instance {
   readonly #release: () => void;
   readonly #answers = new Answers();
   readonly #declarations = new Map<string, Declaration>();
+  readonly #schedules = new Map<string, ScheduleDeclaration>();
   #opened: Promise<Opened> | undefined;
   /** The same once it has succeeded. */
   #ready: Opened | undefined;
@@ -125,22 +130,16 @@ class Instance {
 
   #declare(declaration: Declaration): Declaration {
     const { name } = declaration;
-    if (this.#declarations.has(name)) {
-      throw new ConfigurationError(
-        "PH_DECLARED_TWICE",
-        `A queue or subscription is called "${name}" already. Rename one of them.`,
-        {
-          name,
-        },
-      );
-    }
-    if (this.#started) {
-      throw new ConfigurationError("PH_DECLARED_LATE", `"${name}" was declared after start(). Declare it before.`, {
-        name,
-      });
-    }
+    refuseDeclared("queue or subscription", name, this.#declarations.has(name), this.#started);
     this.#declarations.set(name, declaration);
     return declaration;
+  }
+
+  schedule(name: unknown, options: unknown): ScheduleDeclaration {
+    const schedule = new ScheduleDeclaration(name, options);
+    refuseDeclared("schedule", schedule.name, this.#schedules.has(schedule.name), this.#started);
+    this.#schedules.set(schedule.name, schedule);
+    return schedule;
   }
 
   answer(query: unknown, answer: unknown): void {
@@ -202,16 +201,19 @@ class Instance {
     };
   }
 
+  receipt(first: unknown, second?: unknown): SentReceipt {
+    const bare = second === undefined && !isContract(first);
+    const [contract, id] = bare ? [undefined, first] : [requireKind(first, "command", "receipt"), second];
+    if (!isPublicId(id)) throw unknownMessage(id);
+    return new SentReceipt(async () => (await this.#open()).producing.asking, contract, id);
+  }
+
   async statusOf(id: unknown) {
     const { producing } = await this.#open();
     producing.asking.check("statusOf()");
     const status = isPublicId(id) ? await messageStatus(producing.database, id) : null;
     if (status !== null) return status;
-    throw new UnknownMessageError(
-      "PH_UNKNOWN_MESSAGE",
-      `No message has this id: ${show(id)}. Is it whole, and is this the database that it was said in?`,
-      typeof id === "string" ? { id: id.slice(0, limits.nameLength) } : {},
-    );
+    throw unknownMessage(id);
   }
 
   async backlog() {
@@ -253,6 +255,15 @@ class Instance {
   async #start(declared: readonly Declaration[]): Promise<void> {
     const { producing, side } = await this.#open();
     const { database, catalog, waker, asking } = producing;
+    const schedules = new Scheduler({
+      declared: [...this.#schedules.values()],
+      service: this.service,
+      executor: side,
+      catalog,
+      waker,
+      logger: this.#logger,
+    });
+    await schedules.declare();
     const worker = new Worker({
       database,
       service: this.service,
@@ -264,6 +275,7 @@ class Instance {
       logger: this.#logger,
       slots: new Slots(database),
       timeoutMs: this.#workerTimeoutMs,
+      schedules,
     });
     await worker.start();
     this.#worker = worker;
@@ -372,6 +384,24 @@ class Instance {
     );
     return opening;
   }
+}
+
+function refuseDeclared(what: string, name: string, twice: boolean, late: boolean): void {
+  if (twice) {
+    const message = `A ${what} is called "${name}" already. Rename one of them.`;
+    throw new ConfigurationError("PH_DECLARED_TWICE", message, { name });
+  }
+  if (!late) return;
+  const message = `"${name}" was declared after start(). Declare it before.`;
+  throw new ConfigurationError("PH_DECLARED_LATE", message, { name });
+}
+
+function unknownMessage(id: unknown): UnknownMessageError {
+  return new UnknownMessageError(
+    "PH_UNKNOWN_MESSAGE",
+    `No message has this id: ${show(id)}. Is it whole, and is this the database that it was said in?`,
+    typeof id === "string" ? { id: id.slice(0, limits.nameLength) } : {},
+  );
 }
 
 /** The list as it is at the call: a caller may go on filling it, or empty it, while the call waits for the database. */

@@ -85,6 +85,13 @@ export class Declaration implements Declared {
         { contract: contract.name, channel: contract.channel, given: this.channel },
       );
     }
+    if (this.policy.ordering !== "none" && !contract.keyed) {
+      throw new ConfigurationError(
+        "PH_OPTION_INVALID",
+        `"${this.name}" keeps order per key, and ${contract.name} has no key. Give the contract one, or say ordering: "none".`,
+        { name: this.name, contract: contract.name },
+      );
+    }
     if (typeof handler !== "function") {
       throw new ConfigurationError(
         "PH_OPTION_INVALID",

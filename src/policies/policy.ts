@@ -7,9 +7,10 @@
 import { ConfigurationError } from "../core/errors.js";
 import { limits } from "../core/limits.js";
 import { checkName } from "../core/names.js";
-import { checkOptions, type Fields, type OptionsOf, refusePlanned } from "../core/options.js";
+import { checkOptions, type Fields, type OptionsOf } from "../core/options.js";
 import { show } from "../core/show.js";
 import type { NoRetry, Retry } from "./retry.js";
+import { checkRetry, retryWords } from "./retry-fields.js";
 
 export type Idempotency = "transaction" | "handler" | "at-most-once";
 
@@ -39,69 +40,48 @@ export interface Policy<I extends Idempotency = Idempotency> {
   readonly alerts: Alerts;
   /** Handlers that run at once in one process. */
   readonly concurrency?: number;
+  /** Lets the whole fleet pause when runs fail, and try one message before all go on. */
+  readonly circuitBreaker?: CircuitBreaker;
+}
+
+/** When the fleet stops taking messages of a queue or subscription, and for how long. */
+export interface CircuitBreaker {
+  /** So many failed runs within `windowMs`, in the whole fleet, open the circuit. */
+  readonly failures: number;
+  readonly windowMs: number;
+  /** How long nobody takes anything; then one message is tried. */
+  readonly openMs: number;
+}
+
+/** The policy of a queue of commands. */
+export interface QueuePolicy<I extends Idempotency = Idempotency> extends Policy<I> {
+  /** What becomes of what handlers return, where the contract has a result. */
+  readonly results?: {
+    /**
+     * How long a result can be read. Too small and whoever asks comes too late; too large and results take space.
+     *
+     * Default 86400000, a day. Range 1 to 315360000000.
+     */
+    readonly keepMs?: number;
+  };
 }
 
 /** A policy after `checkPolicy`: complete and frozen. */
 export interface CheckedPolicy {
   readonly idempotency: Idempotency;
   readonly retry: Retry;
-  readonly ordering: "none";
+  readonly ordering: Ordering;
   readonly visibilityTimeoutMs: number;
   readonly deadLetter: { readonly keepMs: number };
   readonly alerts: Alerts;
   readonly concurrency: number;
+  readonly circuitBreaker?: CircuitBreaker;
+  /** Of a queue, where it was said. */
+  readonly results?: { readonly keepMs: number };
 }
 
 const duration = { type: "duration", min: 1, max: limits.durationMs } as const;
 const count = { type: "integer", min: 1, max: limits.count } as const;
-const attempts = {
-  type: "integer",
-  min: 1,
-  max: limits.attempts,
-  required: true,
-  doc: "Runs in all, the first included",
-} as const;
-
-/** The options of each kind of retry, beside its `kind`. */
-export const retryFields = {
-  exponential: {
-    attempts,
-    firstMs: {
-      ...duration,
-      required: true,
-      doc: "The wait after the first failure; it doubles after each further one",
-    },
-    maxMs: { ...duration, required: true, doc: "The longest wait; not smaller than firstMs" },
-  },
-  fixed: { attempts, delayMs: { ...duration, required: true, doc: "The wait after each failure" } },
-  none: { attempts: { ...attempts, max: 1 } },
-} as const satisfies Record<Retry["kind"], Fields>;
-
-const retryWords = "retry.exponential({ … }), retry.fixed({ … }) or retry.none";
-
-function checkRetry(value: unknown, path: string): Retry {
-  if (typeof value === "object" && value !== null && "kind" in value) {
-    const { kind, ...options } = value;
-    if (kind === "exponential") return checkExponential(options, path);
-    if (kind === "fixed") return Object.freeze({ kind, ...checkOptions(options, retryFields.fixed, path) });
-    if (kind === "none") {
-      checkOptions(options, retryFields.none, path);
-      return Object.freeze({ kind, attempts: 1 });
-    }
-  }
-  throw new ConfigurationError("PH_OPTION_INVALID", `${path} must be ${retryWords}; got ${show(value)}.`, { path });
-}
-
-function checkExponential(options: object, path: string): Retry {
-  const checked = checkOptions(options, retryFields.exponential, path);
-  if (checked.maxMs < checked.firstMs) {
-    const message = `${path}.maxMs (${checked.maxMs}) must not be smaller than ${path}.firstMs (${checked.firstMs}).`;
-    throw new ConfigurationError("PH_OPTION_INVALID", message, { path: `${path}.maxMs` });
-  }
-  return Object.freeze({ kind: "exponential", ...checked });
-}
-
-/** The order per key, checked like every other decision before it is refused as planned: a typing error is told first. */
 const orderingFields = {
   per: { type: "choice", values: ["key"], required: true, doc: "What order is kept within" },
   whenDead: {
@@ -112,12 +92,9 @@ const orderingFields = {
   },
 } as const satisfies Fields;
 
-function checkOrdering(value: unknown, path: string): "none" {
+function checkOrdering(value: unknown, path: string): Ordering {
   if (value === "none") return value;
-  if (typeof value === "object" && value !== null) {
-    checkOptions(value, orderingFields, path);
-    return refusePlanned(`${path}: { per: "key" }`);
-  }
+  if (typeof value === "object" && value !== null) return checkOptions(value, orderingFields, path);
   const message = `${path} must be "none" or { per: "key", whenDead: "park" | "skip" }; got ${show(value)}.`;
   throw new ConfigurationError("PH_OPTION_INVALID", message, { path });
 }
@@ -175,14 +152,45 @@ export const policyFields = {
     max: limits.concurrency,
     default: 10,
   },
+  circuitBreaker: {
+    type: "object",
+    doc: "Lets the whole fleet pause when runs fail, and try one message before all go on; without it each message fails by itself",
+    fields: {
+      failures: {
+        type: "integer",
+        min: 1,
+        max: limits.circuitFailures,
+        required: true,
+        doc: "Failed runs within windowMs that open the circuit; too few and one bad message stops its queue, too many and attempts are spent first",
+      },
+      windowMs: { ...duration, required: true, doc: "How long a failed run counts" },
+      openMs: {
+        ...duration,
+        required: true,
+        doc: "How long nobody takes a message; too short and what is down is asked for nothing, too long and it is noticed late that it is back",
+      },
+    },
+  },
+  results: {
+    type: "object",
+    doc: "What becomes of the results of its commands",
+    fields: {
+      keepMs: {
+        ...duration,
+        doc: "How long a result can be read; too small and whoever asks comes too late, too large and they take space",
+        default: 86_400_000,
+      },
+    },
+  },
   rateLimit: planned("Handlers that begin within a time, in the whole fleet"),
   backlogLimit: planned("What a producer meets when too much waits"),
-  circuitBreaker: planned("Stops and probes when everything fails"),
   priority: planned("Classes of urgency"),
   batch: planned("Several messages for one run of the handler"),
 } as const satisfies Fields;
 
-/** `topic` beside the six decisions. */
+const { results: _ofCommands, ...fieldsOfEvents } = policyFields;
+
+/** `topic` beside the six decisions. An event has no result. */
 export const subscriptionFields = {
   topic: {
     type: "custom",
@@ -191,7 +199,7 @@ export const subscriptionFields = {
     required: true,
     check: (value: unknown) => checkName(value, "topic"),
   },
-  ...policyFields,
+  ...fieldsOfEvents,
 } as const satisfies Fields;
 
 /**
@@ -210,6 +218,19 @@ export function checkSubscription(
 ): { readonly topic: string; readonly policy: CheckedPolicy } {
   const { topic, ...policy } = checkOptions(value, subscriptionFields, where, { noun: "decision" });
   return { topic, policy: checkRelations(Object.freeze(policy), where) };
+}
+
+/** A policy as the registry keeps it: JSON, in which a function is said to be one. */
+export function storedPolicy(policy: CheckedPolicy): object {
+  return policy.retry.kind === "custom" ? { ...policy, retry: { ...policy.retry, delayMs: "function" } } : policy;
+}
+
+/** Checks a policy that comes from the registry. A function is where its worker is: here it can be described, not called. */
+export function readStoredPolicy(value: unknown, where: string): CheckedPolicy {
+  if (typeof value !== "object" || value === null || !("retry" in value)) return checkPolicy(value, where);
+  const { retry } = value;
+  const elsewhere = typeof retry === "object" && retry !== null && "delayMs" in retry && retry.delayMs === "function";
+  return checkPolicy(elsewhere ? { ...value, retry: { ...retry, delayMs: () => Number.NaN } } : value, where);
 }
 
 function checkRelations(policy: OptionsOf<typeof policyFields>, where: string): CheckedPolicy {

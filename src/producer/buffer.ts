@@ -12,7 +12,7 @@ import { asList, channelsOf, nonces, type Outgoing, type Place } from "../store/
 import type { Catalog } from "./catalog.js";
 import { type Said, say } from "./prepare.js";
 import { type Asking, SentReceipt } from "./receipt.js";
-import type { PublishOptions, ReceiptOf, SayBuffered, SendOptions } from "./say.js";
+import type { PublishOptions, Receipt, ReceiptOf, SayBuffered, SendOptions } from "./say.js";
 
 interface Pending {
   said: Said | Promise<Said>;
@@ -48,9 +48,9 @@ export class Buffer implements SayBuffered {
     payload: unknown,
     options?: SendOptions,
   ): ReceiptOf<C> => {
-    const receipt = new SentReceipt(this.#asking);
+    const receipt = new SentReceipt(this.#asking, command);
     this.#take({ said: this.#check("command", command, payload, options), receipt });
-    return receipt as ReceiptOf<C>;
+    return receipt as Receipt as ReceiptOf<C>;
   };
 
   readonly publish = (event: AnyContract<"event">, payload: unknown, options?: PublishOptions): void => {
@@ -121,7 +121,7 @@ export class Buffer implements SayBuffered {
       committed: (places) => {
         events.remember();
         commands.remember();
-        for (const [i, place] of places.entries()) receipts[i]?.written(place);
+        for (const [i, receipt] of receipts.entries()) receipt?.written(places, i);
       },
     };
   }
@@ -155,9 +155,9 @@ export function asSay(batches: readonly Batch[]): {
     committed: (places) => {
       let from = 0;
       for (const batch of batches) {
-        const said = own.slice(from, from + batch.messages.length);
+        const said = own.subarray(from, from + batch.messages.length);
         from += said.length;
-        batch.committed(said.map((nonce) => places.get(nonce)).filter((place) => place !== undefined));
+        batch.committed(Array.from(said, (nonce) => places.get(String(nonce))).filter((place) => place !== undefined));
       }
     },
   };

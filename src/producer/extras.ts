@@ -64,16 +64,18 @@ export const extraOptions = {
 type Given = OptionsOf<typeof extraOptions>;
 type GivenDedupe = NonNullable<Given["dedupe"]>;
 
-/** What was said beside the payload of one message; undefined when it was nothing. `path` is what the options are of, like "send()". */
-export function encodeExtras(given: Given, contract: string, payload: unknown, path: string): Extras | undefined {
+/** What one message has beside its payload, which may decide about its key. */
+export type ExtrasOf = (payload: unknown) => Extras;
+
+/** What was said beside the payloads of one call; undefined when it was nothing. `path` is what the options are of, like "send()". */
+export function encodeExtras(given: Given, contract: string, path: string): ExtrasOf | undefined {
   checkRelations(given, path);
   const { delayMs = 0, runAt, expiresInMs, priority = 0 } = given;
   const { dedupe } = given;
   if (delayMs === 0 && runAt === undefined && expiresInMs === undefined && priority === 0 && dedupe === undefined) {
     return undefined;
   }
-  const key = dedupe === undefined ? undefined : keyOf(dedupe, payload, path);
-  return {
+  const common = {
     json: JSON.stringify({
       ...(delayMs === 0 ? {} : { delayMs }),
       ...(runAt === undefined ? {} : { runAt: runAt.toISOString() }),
@@ -81,10 +83,14 @@ export function encodeExtras(given: Given, contract: string, payload: unknown, p
       ...(priority === 0 ? {} : { priority }),
       ...(dedupe === undefined ? {} : { dedupe: { ...dedupe, key: undefined } }),
     }),
-    dedupeKey: key,
     priority,
     waits: delayMs > 0 || runAt !== undefined || (dedupe !== undefined && dedupe.mode !== "drop"),
-    once: key === undefined ? undefined : `${contract}\0${key}`,
+  };
+  const none: Extras = { ...common, dedupeKey: undefined, once: undefined };
+  if (dedupe === undefined) return () => none;
+  return (payload) => {
+    const key = keyOf(dedupe, payload, path);
+    return { ...common, dedupeKey: key, once: `${contract}\0${key}` };
   };
 }
 

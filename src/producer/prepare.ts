@@ -8,7 +8,7 @@ import { limits } from "../core/limits.js";
 import { checkOptions, type Fields } from "../core/options.js";
 import { isPlain, quote, show } from "../core/show.js";
 import type { Extras } from "../store/publish.js";
-import { encodeExtras, extraOptions } from "./extras.js";
+import { type ExtrasOf, encodeExtras, extraOptions } from "./extras.js";
 
 /** A checked message that does not know its contract's ids yet. */
 export interface Said {
@@ -42,33 +42,39 @@ export function say(
   options: unknown,
 ): Said | Promise<Said> {
   const checked = requireKind(contract, kind, verb);
-  const beside = options === undefined ? nothing : encodeOptions(kind, verb, checked, payload, options);
+  const { headers, extras: extrasOf } = encodeOptions(kind, verb, checked, options);
+  const extras = extrasOf?.(payload);
   const prepared = prepare(checked, payload);
   return prepared instanceof Promise
-    ? prepared.then((late) => asSaid(checked, late, beside))
-    : asSaid(checked, prepared, beside);
+    ? prepared.then((late) => asSaid(checked, late, headers, extras))
+    : asSaid(checked, prepared, headers, extras);
 }
 
-type Beside = Pick<Said, "headers" | "extras">;
-const nothing: Beside = { headers: null, extras: undefined };
+const nothing = { headers: null, extras: undefined };
 
-function asSaid(contract: AnyContract, { json, key }: Prepared, { headers, extras }: Beside): Said {
+function asSaid(
+  contract: AnyContract,
+  { json, key }: Prepared,
+  headers: string | null,
+  extras: Extras | undefined,
+): Said {
   return { contract, json, key, headers, extras };
 }
 
-function encodeOptions(
+/** The options of a call, which are the same for all its messages. `extras` encodes what a message has beside its payload; undefined for nothing. */
+export function encodeOptions(
   kind: "command" | "event",
   verb: Verb,
   { name }: AnyContract,
-  payload: unknown,
   options: unknown,
-): Beside {
+): { readonly headers: string | null; readonly extras: ExtrasOf | undefined } {
+  if (options === undefined) return nothing;
   const path = `${verb}()`;
   if (kind === "event") {
     return { headers: encodeHeaders(checkOptions(options, sayFields.publish, path).headers), extras: undefined };
   }
   const { headers, ...extras } = checkOptions(options, sayFields.send, path);
-  return { headers: encodeHeaders(headers), extras: encodeExtras(extras, name, payload, path) };
+  return { headers: encodeHeaders(headers), extras: encodeExtras(extras, name, path) };
 }
 
 function encodeHeaders(headers: Readonly<Record<string, string>> | undefined): string | null {

@@ -1,16 +1,18 @@
 /** Saying outside a transaction of ours: in one statement of its own, or in a transaction that the caller holds open. */
+import type { PreparedList } from "../contracts/check.js";
 import type { AnyContract } from "../contracts/contract.js";
-import { requireKind, type Verb } from "../contracts/require-kind.js";
+import type { Verb } from "../contracts/require-kind.js";
 import type { Database, Executor } from "../core/database.js";
 import { errorOf, WouldDeadlockError } from "../core/errors.js";
 import { limits } from "../core/limits.js";
-import { show } from "../core/show.js";
-import { channelsOf, type Written, writeMessages } from "../store/publish.js";
+import { type Alike, channelsOf, type Places, type Written, writeAlike, writeSaid } from "../store/publish.js";
+import type { ContractIds } from "../store/registry.js";
 import { asOutgoing } from "./buffer.js";
 import type { Catalog } from "./catalog.js";
-import { type Said, say } from "./prepare.js";
+import { Checking } from "./checking.js";
+import type { Said } from "./prepare.js";
 import { type Asking, SentReceipt } from "./receipt.js";
-import type { PublishOptions, ReceiptOf, Say, SendOptions } from "./say.js";
+import type { PublishOptions, Receipt, ReceiptOf, Say, SendOptions } from "./say.js";
 import type { Waker } from "./waker.js";
 
 /** What producing needs; made once by the instance. */
@@ -23,9 +25,8 @@ export interface Producing {
   readonly home: string | null;
 }
 
-/** Messages that are being checked, one after the other; a promise where the schema is asynchronous. Closed by whoever reads it. */
-type Checking = Generator<Said | Promise<Said>, void, undefined>;
-type Write = (checking: Checking) => Promise<Written[]>;
+/** Where the messages of a call were written, piece by piece. */
+type Write = (checking: Checking) => Promise<readonly Places[]>;
 
 /** `Say` over a way to write: the same verbs for the instance and for `in(tx)`. */
 class Sayer implements Say {
@@ -38,187 +39,174 @@ class Sayer implements Say {
   }
 
   async send<C extends AnyContract<"command">>(command: C, payload: unknown, options?: SendOptions) {
-    const [receipt] = await this.#sendAll<C>("send", command, [payload], options);
+    const [receipt] = await this.#send<C>("send", command, [payload], options);
     return receipt as ReceiptOf<C>;
   }
 
   async sendMany<C extends AnyContract<"command">>(command: C, payloads: Iterable<unknown>, options?: SendOptions) {
-    return this.#sendAll<C>("sendMany", command, payloads, options);
+    return this.#send<C>("sendMany", command, payloads, options);
   }
 
   async publish(event: AnyContract<"event">, payload: unknown, options?: PublishOptions): Promise<void> {
-    await this.#write(each("event", "publish", event, [payload], options));
+    await this.#say(new Checking("event", "publish", event, [payload], options));
   }
 
   async publishMany(event: AnyContract<"event">, payloads: Iterable<unknown>, options?: PublishOptions): Promise<void> {
-    await this.#write(each("event", "publishMany", event, payloads, options));
+    await this.#say(new Checking("event", "publishMany", event, payloads, options));
   }
 
-  async #sendAll<C extends AnyContract<"command">>(
+  async #send<C extends AnyContract<"command">>(
     verb: Verb,
     command: C,
     payloads: Iterable<unknown>,
     options?: SendOptions,
   ): Promise<ReceiptOf<C>[]> {
-    const places = await this.#write(each("command", verb, command, payloads, options));
-    return places.map((place) => new SentReceipt(this.#asking, place) as ReceiptOf<C>);
-  }
-}
-
-/** Checks one after the other; the contract at once, also where the list is empty. */
-function each(
-  kind: "command" | "event",
-  verb: Verb,
-  contract: unknown,
-  payloads: Iterable<unknown>,
-  options: unknown,
-): Checking {
-  const { name } = requireKind(contract, kind, verb);
-  if (!isIterable(payloads)) {
-    throw errorOf(
-      "PH_OPTION_INVALID",
-      `${verb}(${name}, …) takes an array or another iterable of payloads as its second argument, got ${show(payloads)}.`,
-      { contract: name },
-    );
-  }
-  return checking();
-
-  function* checking(): Checking {
-    let count = 0;
-    for (const payload of payloads) {
-      count += 1;
-      if (count > limits.sayMessages) {
-        throw errorOf(
-          "PH_PAYLOAD_TOO_LARGE",
-          `${verb}(${name}, …) was given more than ${limits.sayMessages} payloads; nothing was written. Split them into several calls.`,
-          { contract: name, max: limits.sayMessages },
-        );
+    const receipts: ReceiptOf<C>[] = [];
+    for (const written of await this.#say(new Checking("command", verb, command, payloads, options))) {
+      for (let i = 0; i < written.length; i += 1) {
+        receipts.push(SentReceipt.at(this.#asking, command, written, i) as Receipt as ReceiptOf<C>);
       }
-      yield say(kind, verb, contract, payload, options);
     }
+    return receipts;
   }
-}
 
-/** Takes up to `count`; what is asynchronous is awaited. */
-async function take(checking: Checking, count: number) {
-  const said: Said[] = [];
-  let late = false;
-  while (said.length < count) {
-    const next = checking.next();
-    if (next.done) return { said, late, more: false };
-    if (next.value instanceof Promise) late = true;
-    said.push(next.value instanceof Promise ? await next.value : next.value);
-  }
-  return { said, late, more: true };
-}
-
-/** A string is iterable too, and never meant as a list of letters. */
-function isIterable(value: unknown): value is Iterable<unknown> {
-  if (typeof value !== "object" || value === null || !(Symbol.iterator in value)) return false;
-  return typeof value[Symbol.iterator] === "function";
-}
-
-/** The caller's iterable is closed whatever happens: it may hold a file or a cursor. */
-function closing(write: Write): Write {
-  return async (checking) => {
+  async #say(checking: Checking): Promise<readonly Places[]> {
     try {
-      return await write(checking);
+      return await this.#write(checking);
     } finally {
-      checking.return();
+      checking.close();
     }
-  };
+  }
 }
 
-/** The first piece of a long list, and the most that a later piece may hold: the first is small, so that the server soon has work. */
-const firstPiece = 250;
-const largestPiece = 2_000;
+/** How many messages of a longer list are checked while the server writes those before: fewer cost more in statements than they save in time. */
+const pieceMessages = 2_000;
 
 /** Outside any transaction: each call is one of its own, committed when it returns. */
 export function sayNow(producing: Producing): Say {
   const { database, waker, asking } = producing;
-  const write: Write = closing(async (checking) => {
-    const first = await take(checking, firstPiece);
-    if (first.said.length === 0) return [];
-    if (database.single && database.insideTransaction()) throw wouldDeadlock(first.said);
-    const { written, channels } =
-      first.more && !first.late && !database.single && !database.insideTransaction() && !isOnce(first.said)
-        ? await writeWhileChecking(producing, first.said, checking)
-        : await writeAtOnce(producing, first.said, checking);
-    waker.wake(channels);
+  const write: Write = async (checking) => {
+    if (checking.beside) return saySaid(producing, checking);
+    const alone = database.single || database.insideTransaction();
+    const first = await checking.take(alone ? limits.batchMessages : pieceMessages);
+    if (first.count === 0) return [];
+    if (database.single && database.insideTransaction()) throw wouldDeadlock(checking);
+    const { written, channel } =
+      checking.more && !checking.late && !alone
+        ? await writeWhileChecking(producing, first, checking)
+        : await writeAtOnce(producing, first, checking);
+    waker.wake(new Set([channel]));
     return written;
-  });
+  };
   return new Sayer(write, asking);
 }
 
-/** Keys of dedupe are locked in their order over the whole list, so all of it must be known first. */
-function isOnce(said: readonly Said[]): boolean {
-  return said.some(({ extras }) => extras?.once !== undefined);
+/** With options, all is checked before any is written: keys of dedupe are locked in their order over the whole list. */
+async function saySaid({ database, catalog, waker }: Producing, checking: Checking): Promise<readonly Places[]> {
+  const said = await checking.takeSaid();
+  if (said.length === 0) return [];
+  if (database.single && database.insideTransaction()) throw wouldDeadlock(checking);
+  const messages = await outgoing(catalog, checking, said);
+  const { places } =
+    messages.length <= limits.batchMessages
+      ? await writeSaid(database, messages)
+      : await inOneTransaction(database, (tx) => writeSaid(tx, messages));
+  waker.wake(channelsOf(messages));
+  return [places];
 }
 
 /** Checks all before any is written. */
-async function writeAtOnce({ database, catalog }: Producing, first: Said[], rest: Checking) {
-  const { said } = await take(rest, limits.sayMessages);
-  const { messages, channels } = await outgoing(catalog, [...first, ...said]);
-  const written =
-    messages.length <= limits.batchMessages
-      ? await writeMessages(database, messages)
-      : await inOneTransaction(database, (tx) => writeMessages(tx, messages));
-  return { written, channels };
+async function writeAtOnce({ database, catalog }: Producing, first: PreparedList, checking: Checking) {
+  const pieces = [first, ...(await takeAll(checking))];
+  const ids = await idsOf(catalog, checking);
+  const writeTo = (executor: Executor) => writeAll(executor, pieces, { ...ids, headers: checking.headers });
+  const written = pieces.length === 1 ? await writeTo(database) : await inOneTransaction(database, writeTo);
+  return { written, channel: ids.channel };
 }
 
 /**
  * Checks a long list piece by piece while the server writes the piece before, in one transaction: all or none, as if they had been checked
  * first. Only where checks are synchronous, so that the transaction never waits for anybody.
  */
-function writeWhileChecking({ database, catalog }: Producing, first: Said[], rest: Checking) {
+function writeWhileChecking({ database, catalog }: Producing, first: PreparedList, checking: Checking) {
   return inOneTransaction(database, async (tx) => {
+    const ids = await idsOf(catalog, checking);
     const written: Written[] = [];
-    const channels = new Set<number>();
-    let piece = { said: first, more: true };
-    let size = firstPiece;
-    while (piece.said.length > 0) {
-      const { messages, channels: told } = await outgoing(catalog, piece.said);
-      for (const channel of told) channels.add(channel);
-      const writing = writeMessages(tx, messages);
+    let piece = first;
+    while (piece.count > 0) {
+      const writing = writeAlike(tx, { ...ids, headers: checking.headers, ...piece });
       // Its error is met below; should a check fail before, the rollback waits for it.
       writing.catch(() => undefined);
-      size = Math.min(largestPiece, size * 2);
       try {
-        piece = piece.more ? await take(rest, size) : { said: [], more: false };
+        piece = await checking.take(pieceMessages);
       } finally {
         await writing.catch(() => undefined);
       }
-      written.push(...(await writing));
+      written.push(await writing);
     }
-    return { written, channels };
+    return { written, channel: ids.channel };
   });
 }
 
 /** In a transaction that the caller began and will end. */
 export function sayIn(producing: Producing, tx: () => Promise<Executor>): Say {
   const { catalog, waker, asking, home } = producing;
-  const write: Write = closing(async (checking) => {
-    const { said } = await take(checking, limits.sayMessages + 1);
+  const write: Write = async (checking) => {
+    if (checking.beside) return saySaidIn(producing, checking, tx);
+    const pieces = await takeAll(checking);
     const executor = await tx();
-    if (said.length === 0) return [];
-    const { messages, channels } = await outgoing(catalog, said, executor);
-    const written = await writeMessages(executor, messages, home);
-    void waker.watch(written[0]?.xid ?? null, channels);
+    if (pieces.length === 0) return [];
+    const ids = await idsOf(catalog, checking, executor);
+    const written = await writeAll(executor, pieces, { ...ids, headers: checking.headers }, home);
+    void waker.watch(written[0]?.xid ?? null, new Set([ids.channel]));
     return written;
-  });
+  };
   return new Sayer(write, asking);
 }
 
-async function outgoing(catalog: Catalog, said: readonly Said[], inside?: Executor) {
-  const kind = said[0]?.contract.kind;
-  const { ids } = await catalog.ids(
-    said.map(({ contract }) => contract),
-    kind === "event",
-    inside,
-  );
-  const messages = said.map((one) => asOutgoing(one, ids.get(one.contract)));
+async function saySaidIn({ catalog, waker, home }: Producing, checking: Checking, tx: () => Promise<Executor>) {
+  const said = await checking.takeSaid();
+  const executor = await tx();
+  if (said.length === 0) return [];
+  const messages = await outgoing(catalog, checking, said, executor);
+  const { xid, places } = await writeSaid(executor, messages, home);
+  void waker.watch(xid, channelsOf(messages));
+  return [places];
+}
+
+async function outgoing(catalog: Catalog, checking: Checking, said: readonly Said[], inside?: Executor) {
+  const ids = await idsOf(catalog, checking, inside);
+  const messages = said.map((one) => asOutgoing(one, ids));
   await catalog.lanes(messages);
-  return { messages, channels: channelsOf(messages) };
+  return messages;
+}
+
+/** All that are left, in pieces that fit into a statement. */
+async function takeAll(checking: Checking): Promise<readonly PreparedList[]> {
+  const pieces: PreparedList[] = [];
+  while (checking.more) {
+    const piece = await checking.take(limits.batchMessages);
+    if (piece.count > 0) pieces.push(piece);
+  }
+  return pieces;
+}
+
+async function writeAll(
+  executor: Executor,
+  pieces: readonly PreparedList[],
+  common: Pick<Alike, "contract" | "channel" | "headers">,
+  home: string | null = null,
+): Promise<readonly Written[]> {
+  const written: Written[] = [];
+  for (const piece of pieces) written.push(await writeAlike(executor, { ...common, ...piece }, home));
+  return written;
+}
+
+async function idsOf(catalog: Catalog, { contract }: Checking, inside?: Executor): Promise<ContractIds> {
+  const { ids } = await catalog.ids([contract], contract.kind === "event", inside);
+  const found = ids.get(contract);
+  if (found === undefined) throw errorOf("PH_INTERNAL", `The contract ${contract.name} was not registered.`);
+  return found;
 }
 
 async function inOneTransaction<T>(database: Database, work: (tx: Executor) => Promise<T>): Promise<T> {
@@ -234,10 +222,10 @@ async function inOneTransaction<T>(database: Database, work: (tx: Executor) => P
   }
 }
 
-function wouldDeadlock([first]: readonly Said[]): WouldDeadlockError {
-  const verb = first?.contract.kind === "event" ? "publish" : "send";
+function wouldDeadlock({ contract }: Checking): WouldDeadlockError {
+  const verb = contract.kind === "event" ? "publish" : "send";
   return new WouldDeadlockError(
     "PH_WOULD_DEADLOCK",
-    `${verb}(${first?.contract.name}) would wait for the transaction that it is called from: the embedded database has one connection. Use the ${verb} of the transaction's or handler's context instead.`,
+    `${verb}(${contract.name}) would wait for the transaction that it is called from: the embedded database has one connection. Use the ${verb} of the transaction's or handler's context instead.`,
   );
 }

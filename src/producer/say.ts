@@ -1,5 +1,6 @@
 /** The verbs of a producer, as types. `Say` writes at once and is awaited; `SayBuffered` belongs to a transaction or handler. */
 import type { AnyContract, InputOf, ResultOf } from "../contracts/contract.js";
+import type { CancelAnswer } from "../store/cancel.js";
 import type { HistoryEntry, ReceiverStatus } from "../store/status.js";
 
 export type Headers = Readonly<Record<string, string>>;
@@ -59,13 +60,19 @@ export interface PublishOptions {
 }
 
 /** What became of a command. `attempt` counts the runs so far; `history` holds each failed or crashed one. */
-export interface Status {
+export interface Status<R = unknown> {
   readonly state: ReceiverStatus["state"];
   readonly attempt: number;
   /** When a waiting message is due. */
   readonly dueAt?: Date;
   /** Why it waits or how it ended, in a word. */
   readonly reason?: string;
+  /** While it runs: what its handler told last of its progress. */
+  readonly progress?: unknown;
+  /** While it runs: when somebody asked to cancel it. */
+  readonly cancelRequestedAt?: Date;
+  /** Of a succeeded message whose contract has a result, for as long as the result is kept. */
+  readonly result?: R;
   readonly history: readonly HistoryEntry[];
 }
 
@@ -79,15 +86,31 @@ export interface Receipt {
   readonly id: string;
   /** Where the message is now. Cost: one statement; for people and tests, not for a hot path. */
   status(): Promise<Status>;
-  /** Waits for the end, whatever it is; on time-out the status so far. Range of `withinMs` 0 to a day. */
+  /**
+   * Waits for the end, whatever it is; on time-out the status so far. Range of `withinMs` 0 to a day.
+   *
+   * Cost: one statement for all that wait in this process, within 5 ms at first and then less and less often, four times a second.
+   */
   settled(options: { readonly withinMs: number }): Promise<Status>;
-  /** Planned: refused with `NotBuiltError`. */
-  cancel(): Promise<"cancelled" | "signalled" | "too-late">;
+  /**
+   * Takes the command back. "cancelled": it waited and will not run. "signalled": it runs, and within about a second the signal of its handler
+   * fires; if the handler then fails it is cancelled, and if it succeeds all the same it has succeeded. "too-late": it has ended.
+   *
+   * Transaction: one of its own, on disk when it returns.
+   */
+  cancel(): Promise<CancelAnswer>;
 }
 
 /** A receipt of a command whose contract has a result. */
 export interface ReceiptWithResult<R> extends Receipt {
-  /** Planned: refused with `NotBuiltError`. */
+  status(): Promise<Status<R>>;
+  settled(options: { readonly withinMs: number }): Promise<Status<R>>;
+  /**
+   * Waits for the end, and gives what the handler returned: the output of the result's schema.
+   *
+   * Errors: `DeadlineError` (PH_RESULT_TIMEOUT) with the status so far; `NoResultError` for a message that did not succeed (PH_NOT_SUCCEEDED, with
+   * state, reason and history) or whose result is not kept any more (PH_RESULT_GONE).
+   */
   result(options: { readonly withinMs: number }): Promise<R>;
 }
 

@@ -1,13 +1,13 @@
 /**
  * `post.transaction`: the business rows and the messages in one commit.
  *
- * What was said is buffered and written in one statement just before COMMIT: one round trip for any number, and ids in the order of
+ * What was said is buffered and written in one statement, in one round trip with COMMIT where the driver can: ids in the order of
  * transactions that conflict on a row lock (not of serializable conflicts). If the process dies anywhere before COMMIT, neither rows
  * nor messages exist; after it, both do.
  */
 import type { OpenTransaction } from "../core/database.js";
 import { errorOf } from "../core/errors.js";
-import { writeMessages } from "../store/publish.js";
+import { commitMessages } from "../store/publish.js";
 import { type Batch, Buffer } from "./buffer.js";
 import type { Producing } from "./producer.js";
 import type { SayBuffered } from "./say.js";
@@ -31,9 +31,7 @@ export async function runTransaction<T>(
     result = await runSealed(open, () => work({ tx: open.native, send: buffer.send, publish: buffer.publish }));
     buffer.close();
     batch = await buffer.ready(open);
-    const written = await writeMessages(open, batch.messages);
-    await open.commit();
-    batch.committed(written);
+    batch.committed(await commitMessages(open, batch.messages));
   } catch (error) {
     buffer.drop(error);
     await open.rollback();

@@ -100,6 +100,17 @@ export async function watch(executor: Executor, everyMs: number): Promise<readon
   return changes === null ? null : JSON.parse(changes);
 }
 
+/** Promotes parked keys whose first message nobody made due; `more`: there are keys after those that were looked at. */
+export async function sweepKeys(
+  executor: Executor,
+  limit: number,
+): Promise<{ readonly promoted: number; readonly more: boolean }> {
+  const { rows } = await mapped(
+    executor.query<{ swept: string }>("select posthorn.sweep_keys($1::int)::text as swept", [limit]),
+  );
+  return JSON.parse(rows[0]?.swept ?? "null");
+}
+
 /** Whether a live worker that works on this subscription has a handler for this contract. */
 export async function isAttended(executor: Executor, subscription: number, contract: number): Promise<boolean> {
   const { rows } = await mapped(

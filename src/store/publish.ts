@@ -4,8 +4,8 @@
  * The insert lies in a function whose plan is kept: sent as text it would be planned each time, which costs several times the insert.
  * Columns go as lists, payloads as one JSON text, so that they are stored as said.
  */
-import { randomBytes } from "node:crypto";
-import type { Executor } from "../core/database.js";
+import { randomFillSync } from "node:crypto";
+import type { Executor, OpenTransaction } from "../core/database.js";
 import { errorOf } from "../core/errors.js";
 import { limits } from "../core/limits.js";
 import { mapped } from "./sqlstate.js";
@@ -33,22 +33,67 @@ export interface Extras {
   readonly once: string | undefined;
 }
 
+/** Messages of one contract that are alike but for their payloads and keys. */
+export interface Alike {
+  readonly contract: number;
+  readonly channel: number;
+  readonly headers: string | null;
+  readonly count: number;
+  /** The payloads as one JSON list. */
+  readonly list: string;
+  /** Null where none has any. */
+  readonly keys: readonly string[] | null;
+}
+
 /** Sequence number and nonce as text. */
 export interface Place {
   readonly id: string;
   readonly nonce: string;
 }
 
-/** Where a message was written by an insert of ours, and in which transaction. */
-export interface Written extends Place {
+/** Where messages were written, in their order; an array is one. */
+export interface Places {
+  readonly length: number;
+  at(index: number): Place | undefined;
+}
+
+/** Where an insert of ours wrote messages, and in which transaction. A place is made when it is asked for: few ever are. */
+export class Written implements Places {
   readonly xid: string;
+  /** One for each; or the first, where they have no gap. */
+  readonly #ids: readonly string[] | bigint;
+  readonly #nonces: BigInt64Array;
+
+  /** `answer`: what write_one and write_many return. Ids, or the first and the last of many without a gap, and the transaction. */
+  constructor(answer: string, nonces: BigInt64Array) {
+    const ids = answer.split(" ");
+    this.xid = ids.pop() ?? "";
+    const [first = "", last] = ids[0]?.split(":") ?? [];
+    this.#ids = last === undefined ? ids : BigInt(first);
+    this.#nonces = nonces;
+    const count = last === undefined ? ids.length : Number(BigInt(last) - BigInt(first)) + 1;
+    if (count !== nonces.length) {
+      throw errorOf("PH_INTERNAL", "A written message is missing from the answer of the insert.");
+    }
+  }
+
+  get length(): number {
+    return this.#nonces.length;
+  }
+
+  at(index: number): Place {
+    const id = typeof this.#ids === "bigint" ? this.#ids + BigInt(index) : this.#ids[index];
+    const nonce = this.#nonces[index];
+    if (id === undefined || nonce === undefined) throw errorOf("PH_INTERNAL", `No message ${index} was written.`);
+    return { id: String(id), nonce: String(nonce) };
+  }
 }
 
 /**
  * What posthorn.append takes: payloads are embedded as they are, so that they are stored as said. A list; or, where some messages have options,
  * what posthorn.append_said takes. Messages of one call have the same options, so each is written once.
  */
-export function asList(messages: readonly Outgoing[], nonces: readonly string[]): string {
+export function asList(messages: readonly Outgoing[], nonces: BigInt64Array): string {
   const options = new Map<string, number>();
   let list = "[";
   messages.forEach((message, i) => {
@@ -66,19 +111,18 @@ function extrasIn({ json, dedupeKey }: Extras, options: Map<string, number>): st
   return dedupeKey === undefined ? `,"o":${index}` : `,"o":${index},"dk":${JSON.stringify(dedupeKey)}`;
 }
 
-/** Random bytes in stock: asking for a few costs as much as for many. */
-let stock = new Uint8Array(0);
+/** Random numbers in stock: asking for a few costs as much as for many. */
+let stock = new BigInt64Array(0);
 let used = 0;
 
-/** Random signed 64-bit numbers as text: with the id each makes a public id that nobody can guess. */
-export function nonces(count: number): string[] {
-  if (stock.length - used < 8 * count) {
-    stock = randomBytes(Math.max(8 * count, 4_096));
+/** Random signed 64-bit numbers: with the id each makes a public id that nobody can guess. */
+export function nonces(count: number): BigInt64Array {
+  if (stock.length - used < count) {
+    stock = randomFillSync(new BigInt64Array(Math.max(count, 512)));
     used = 0;
   }
-  const view = new DataView(stock.buffer, stock.byteOffset + used, 8 * count);
-  used += 8 * count;
-  return Array.from({ length: count }, (_, i) => view.getBigInt64(8 * i).toString());
+  used += count;
+  return stock.subarray(used - count, used);
 }
 
 const writeOne =
@@ -98,86 +142,102 @@ export async function homeOf(executor: Executor): Promise<string | null> {
  * Writes the messages and returns their places in the order given.
  *
  * Transaction: runs on `executor` alone; visible with its commit. More than `limits.batchMessages` take several statements.
- * `home` holds an executor that somebody else brought to the database that the ids of the messages are from.
  */
-export async function writeMessages(
-  executor: Executor,
-  messages: readonly Outgoing[],
-  home: string | null = null,
-): Promise<Written[]> {
-  if (messages.some(({ extras }) => extras !== undefined)) return writeSaid(executor, messages, home);
-  if (messages.length <= limits.batchMessages) return writeBatch(executor, messages, home);
-  const places: Written[] = [];
+export async function writeMessages(executor: Executor, messages: readonly Outgoing[]): Promise<Place[]> {
+  if (haveExtras(messages)) return [...(await writeSaid(executor, messages)).places];
+  const places: Place[] = [];
   for (let from = 0; from < messages.length; from += limits.batchMessages) {
-    places.push(...(await writeBatch(executor, messages.slice(from, from + limits.batchMessages), home)));
+    const batch = messages.slice(from, from + limits.batchMessages);
+    const written = await write(executor, batch.length, columnsOf(batch), null);
+    for (let i = 0; i < written.length; i += 1) places.push(written.at(i));
   }
   return places;
 }
 
-async function writeBatch(executor: Executor, messages: readonly Outgoing[], home: string | null): Promise<Written[]> {
-  const [first] = messages;
-  if (first === undefined) return [];
-  const own = nonces(messages.length);
-  const single = messages.length === 1;
-  const columns = single ? columnsOfOne(first) : columnsOf(messages);
-  const nonce = single ? own[0] : `{${own.join(",")}}`;
-  try {
-    const statement = single ? writeOne : writeMany;
-    const { rows } = await mapped(executor.query<{ written: string }>(statement, [home, nonce, ...columns]));
-    const written = rows[0]?.written ?? "";
-    if (written === "moved") throw moved();
-    if (written === "elsewhere") throw elsewhere();
-    return placesIn(written, own);
-  } catch (error) {
-    throw home !== null && isUndefined(error) ? elsewhere(error) : error;
+/** The same as the last statement of a transaction of ours, in one round trip with its COMMIT. */
+export async function commitMessages(open: OpenTransaction, messages: readonly Outgoing[]): Promise<Place[]> {
+  if (haveExtras(messages)) {
+    const { places } = await writeSaid(open, messages);
+    await mapped(open.commit());
+    return [...places];
   }
+  const from = Math.max(0, messages.length - limits.batchMessages);
+  const places = await writeMessages(open, messages.slice(0, from));
+  const last = messages.slice(from);
+  const own = nonces(last.length);
+  const statement = last.length === 0 ? undefined : writing(own, columnsOf(last), null);
+  const [row] = await mapped(open.commit<{ written: string }>(statement));
+  const written = row === undefined ? undefined : new Written(row.written, own);
+  for (let i = 0; written !== undefined && i < written.length; i += 1) places.push(written.at(i));
+  return places;
+}
+
+function haveExtras(messages: readonly Outgoing[]): boolean {
+  return messages.some(({ extras }) => extras !== undefined);
+}
+
+/** Where messages with options were written, in their order. Of one that was dropped it is the place of the message that stands for it. */
+export interface SaidMessages {
+  readonly xid: string;
+  readonly places: readonly Place[];
 }
 
 const writeSaidAll = "select posthorn.write_said($1::text, $2::json) as written";
 
 /**
- * The same for messages of which some have options. Those that count as the same as others come last and in the order of their keys, over all
- * statements: two calls with the same keys wait for each other and never in a ring.
+ * As `writeMessages`, where some have options. Those that count as the same as others come last and in the order of their keys, over all
+ * statements: two calls with the same keys wait for each other and never in a ring. `home` as in `writeAlike`.
  */
-async function writeSaid(executor: Executor, messages: readonly Outgoing[], home: string | null): Promise<Written[]> {
+export async function writeSaid(
+  executor: Executor,
+  messages: readonly Outgoing[],
+  home: string | null = null,
+): Promise<SaidMessages> {
   const order = messages.map(({ extras }, i) => ({ i, once: Buffer.from(extras?.once ?? "") }));
   order.sort((a, b) => Buffer.compare(a.once, b.once) || a.i - b.i);
-  const written: Written[] = [];
+  const written: Place[] = [];
+  let xid = "";
   for (let from = 0; from < order.length; from += limits.batchMessages) {
     const piece = order.slice(from, from + limits.batchMessages).map(({ i }) => i);
     const sent = piece.flatMap((i) => messages[i] ?? []);
-    const places = await writeSaidBatch(executor, sent, home);
+    const { places, xid: id } = await writeSaidBatch(executor, sent, home);
+    xid = id;
     for (const [k, place] of places.entries()) {
       const i = piece[k];
       if (i !== undefined) written[i] = place;
     }
   }
-  return written;
+  return { xid, places: written };
 }
 
 async function writeSaidBatch(
   executor: Executor,
   messages: readonly Outgoing[],
   home: string | null,
-): Promise<readonly Written[]> {
+): Promise<SaidMessages> {
   const own = nonces(messages.length);
   try {
     const { rows } = await mapped(executor.query<{ written: string }>(writeSaidAll, [home, asList(messages, own)]));
     const written = rows[0]?.written ?? "";
     if (written === "moved") throw moved();
     if (written === "elsewhere") throw elsewhere();
-    const { places, xid }: { readonly places: readonly SaidPlace[]; readonly xid: string } = JSON.parse(written);
-    const byNonce = placesByNonce(places);
-    return own.map((nonce) => {
-      const place = byNonce.get(nonce);
-      if (place === undefined)
-        throw errorOf("PH_INTERNAL", "A written message is missing from the answer of the insert.");
-      return { ...place, xid };
-    });
+    const answer: { readonly places: readonly SaidPlace[]; readonly xid: string } = JSON.parse(written);
+    return { xid: answer.xid, places: placesOf(answer.places, own) };
   } catch (error) {
     if (isConflict(error)) throw conflict(error);
     throw home !== null && isUndefined(error) ? elsewhere(error) : error;
   }
+}
+
+/** In the order of the nonces that the messages were said with. */
+function placesOf(places: readonly SaidPlace[], own: BigInt64Array): Place[] {
+  const byNonce = placesByNonce(places);
+  return Array.from(own, (nonce) => {
+    const place = byNonce.get(String(nonce));
+    if (place === undefined)
+      throw errorOf("PH_INTERNAL", "A written message is missing from the answer of the insert.");
+    return place;
+  });
 }
 
 /** Serialization failure, deadlock: nothing is wrong with what was said. */
@@ -218,13 +278,27 @@ export function channelsOf(messages: readonly Outgoing[]): Set<number> {
   return channels;
 }
 
-function columnsOfOne({ channel, contract, key, json, headers }: Outgoing): readonly unknown[] {
-  return [channel, contract, key, json, headers];
+/** Messages of one contract in one statement. `home` holds an executor that somebody else brought to the database that the ids are from. */
+export function writeAlike(executor: Executor, messages: Alike, home: string | null = null): Promise<Written> {
+  const { count, contract, channel, keys, list, headers } = messages;
+  if (count === 1) return write(executor, 1, [channel, contract, keys?.[0] ?? null, list.slice(1, -1), headers], home);
+  const columns = [
+    `{${channel}}`,
+    `{${contract}}`,
+    keys && JSON.stringify(keys),
+    list,
+    headers && `[${Array(count).fill(headers).join(",")}]`,
+  ];
+  return write(executor, count, columns, home);
 }
 
 /** Channel and contract once where all have the same, keys and headers not at all where none has any. */
-function columnsOf(messages: readonly Outgoing[]): readonly unknown[] {
-  const alike = messages.every(({ contract }) => contract === messages[0]?.contract);
+function columnsOf(messages: readonly Outgoing[]): readonly (string | number | null)[] {
+  const [first] = messages;
+  if (first !== undefined && messages.length === 1) {
+    return [first.channel, first.contract, first.key, first.json, first.headers];
+  }
+  const alike = messages.every(({ contract }) => contract === first?.contract);
   const shown = alike ? messages.slice(0, 1) : messages;
   const keyed = messages.some(({ key }) => key !== null);
   const headed = messages.some(({ headers }) => headers !== null);
@@ -237,21 +311,30 @@ function columnsOf(messages: readonly Outgoing[]): readonly unknown[] {
   ];
 }
 
-/** Reads what write_one and write_many return: ids, or the first and the last of many without a gap, and the transaction. */
-function placesIn(written: string, own: readonly string[]): Written[] {
-  const parts = written.split(" ");
-  const xid = parts.pop() ?? "";
-  const [first, last] = parts[0]?.split(":") ?? [];
-  let ids: readonly string[] = parts;
-  if (first !== undefined && last !== undefined) {
-    const from = BigInt(first);
-    ids = own.map((_, i) => (from + BigInt(i)).toString());
+/** The statement for as many messages as there are nonces. `columns` are values for one message, and lists for more. */
+function writing(own: BigInt64Array, columns: readonly (string | number | null)[], home: string | null) {
+  const single = own.length === 1;
+  const nonce = single ? String(own[0]) : `{${own.join(",")}}`;
+  return { text: single ? writeOne : writeMany, params: [home, nonce, ...columns] };
+}
+
+async function write(
+  executor: Executor,
+  count: number,
+  columns: readonly (string | number | null)[],
+  home: string | null,
+): Promise<Written> {
+  const own = nonces(count);
+  const { text, params } = writing(own, columns, home);
+  try {
+    const { rows } = await mapped(executor.query<{ written: string }>(text, params));
+    const written = rows[0]?.written ?? "";
+    if (written === "moved") throw moved();
+    if (written === "elsewhere") throw elsewhere();
+    return new Written(written, own);
+  } catch (error) {
+    throw home !== null && isUndefined(error) ? elsewhere(error) : error;
   }
-  return own.map((nonce, i) => {
-    const id = ids[i];
-    if (id === undefined) throw errorOf("PH_INTERNAL", "A written message is missing from the answer of the insert.");
-    return { id, nonce, xid };
-  });
 }
 
 /** No such schema, function or table. */

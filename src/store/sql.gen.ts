@@ -387,9 +387,181 @@ create table posthorn.dedupe (
   since timestamptz not null,
   -- When to ask whether the row may be forgotten; never before \`until\`.
   look_at timestamptz not null,
+  -- The delivery that the message waited behind.
+  behind bigint,
   primary key (name, key)
 );
 create index dedupe_looks on posthorn.dedupe (look_at);
+` },
+  { name: "migrations/0007_circuit.sql", text: `-- A run that its handler put off, and the circuit breaker of a queue or subscription.
+
+alter type posthorn.outcome add value 'postponed';
+
+-- Read together with the rest of the row in every claim, so that where no breaker is declared nothing more is looked at.
+alter table posthorn.subscription
+  add column has_breaker boolean not null generated always as ((policy ->> 'circuitBreaker') is not null) stored;
+
+-- One row for each subscription whose circuit was ever needed; none means closed. What the breaker allows stands in the policy.
+create table posthorn.circuit (
+  subscription int primary key references posthorn.subscription (id),
+  state text not null default 'closed' check (state in ('closed', 'open', 'half-open')),
+  -- While closed: when runs failed within the window, the newest last, at most as many as open it.
+  failed_at timestamptz[] not null default '{}',
+  -- Since it was last closed: when it opened, after how many failed runs (null: a handler said so), and what was said.
+  opened_at timestamptz,
+  failures int,
+  reason text,
+  -- While open: how long this time, and when one message may be tried.
+  open_ms bigint,
+  probe_at timestamptz,
+  -- While half-open: who tries one, proved by the token.
+  probe bigint,
+  probe_worker bigint,
+  probe_since timestamptz,
+  -- Probes that failed since it opened.
+  probes int not null default 0
+);
+` },
+  { name: "migrations/0008_schedule.sql", text: `-- Schedules: a command that is sent at the times of a cron line, once for each in the whole fleet.
+--
+-- A row says all that is needed to send, so that any worker can, also after the process that declared it is gone. The times themselves are
+-- computed by the workers; the row alone says which of them is next, and it only moves forward.
+
+-- Never given twice, also where a schedule was removed and declared anew.
+create sequence posthorn.schedule_revision;
+
+create table posthorn.schedule (
+  name text primary key check (length(name) between 1 and 80),
+  -- Changes with what is declared. A worker whose function computes the payload sends for its own revision only.
+  revision bigint not null default nextval('posthorn.schedule_revision'),
+  cron text not null,
+  time_zone text not null,
+  contract int not null references posthorn.contract (id),
+  missed text not null check (missed in ('skip', 'once', 'all')),
+  jitter_ms int not null check (jitter_ms >= 0),
+  payload json,
+  key text,
+  headers json,
+  -- A digest of the function that computes payload and key, where they are not the same each time.
+  function text,
+  -- The next time of the cron line, and when its command is sent: later by the jitter. No finer than the clock of JavaScript, which compares them.
+  next_at timestamptz(3) not null,
+  due_at timestamptz(3) not null,
+  -- The newest time whose command was sent, and that message. No time up to this is sent again, whatever the clock does.
+  last_at timestamptz(3),
+  last_message bigint,
+  last_nonce bigint,
+  -- Why its command could not be made at the last try.
+  error text,
+  failed_at timestamptz,
+  service text not null,
+  declared_at timestamptz not null default clock_timestamp(),
+  check ((payload is null) = (function is not null))
+);
+create index schedule_due on posthorn.schedule (due_at);
+` },
+  { name: "migrations/0009_results.sql", text: `-- Results, progress, and what was cancelled.
+
+-- What handlers returned, where the contract has a result: written with the end of the delivery, kept for the time that the policy says.
+create table posthorn.result (
+  subscription int not null references posthorn.subscription (id),
+  message bigint not null,
+  nonce bigint not null,
+  ended_at timestamptz not null,
+  keep_until timestamptz not null,
+  -- As the handler returned it.
+  result json not null,
+  primary key (subscription, message)
+);
+create index result_kept on posthorn.result (keep_until);
+
+-- The last progress of deliveries that run. A row means nothing once its delivery has ended.
+create table posthorn.progress (
+  subscription int not null references posthorn.subscription (id),
+  message bigint not null,
+  delivery int not null,
+  worker bigint not null,
+  at timestamptz not null,
+  value json not null,
+  primary key (subscription, message)
+);
+
+-- Messages that were cancelled while they waited in the log: a claim that comes to them leaves them out, and removes the row.
+create table posthorn.cancel_mark (
+  subscription int not null references posthorn.subscription (id),
+  message bigint not null,
+  primary key (subscription, message)
+);
+
+-- Running messages that are to be cancelled: the signal of the run fires, and whatever would have it run again ends it.
+create table posthorn.cancel_request (
+  subscription int not null references posthorn.subscription (id),
+  message bigint not null,
+  nonce bigint not null,
+  requested_at timestamptz not null,
+  requested_by text not null,
+  primary key (subscription, message)
+);
+
+-- What was cancelled: kept without its payload for as long as a dead letter would be, so that the question what became of a message has an
+-- answer.
+create table posthorn.cancelled (
+  subscription int not null references posthorn.subscription (id),
+  message bigint not null,
+  nonce bigint not null,
+  contract int not null,
+  cancelled_at timestamptz not null,
+  keep_until timestamptz not null,
+  cancelled_by text not null,
+  reason text not null,
+  delivery int not null,
+  attempts int not null,
+  published_at timestamptz not null,
+  history json not null,
+  primary key (subscription, message)
+);
+create index cancelled_kept on posthorn.cancelled (keep_until);
+` },
+  { name: "migrations/0010_order.sql", text: `-- Order per key: which readers keep it, whose turn it is, and what waits behind what.
+
+alter type posthorn.outcome add value 'parked';
+
+-- What happens to the messages behind a dead one; null where no order is kept.
+alter table posthorn.subscription add column ordering text check (ordering in ('park', 'skip'));
+
+-- A key whose later messages wait outside of the log, behind the first of those that wait. No counter: what waits is counted when asked.
+create table posthorn.parked_key (
+  subscription int not null references posthorn.subscription (id),
+  key text not null,
+  parked_at timestamptz not null default clock_timestamp(),
+  primary key (subscription, key)
+);
+
+-- The turn of a waiting message within its key: by place, not by id, because a message that was committed late has a lower id. Those
+-- behind the first are due at infinity. Null: not of an ordered reader, or it has not entered its key's order yet.
+create sequence posthorn.place;
+alter table posthorn.deferred add column place bigint;
+create index deferred_by_place on posthorn.deferred (subscription, key, place) where place is not null;
+-- Messages that have not entered the order of their key, for readers that keep one.
+alter table posthorn.dead_letter add column place bigint;
+create index dead_letter_by_place on posthorn.dead_letter (subscription, key, place) where place is not null;
+alter table posthorn.invalid add column place bigint;
+create index invalid_by_place on posthorn.invalid (subscription, key, place) where place is not null;
+
+-- Of an ordered claim: a hash of each message's key, and the number of the oldest claim of its lane that was open then.
+do $do$
+begin
+  for slot in 1..8 loop
+    execute format('alter table posthorn.claim_%s add column keys bigint[], add column open_from bigint', slot);
+  end loop;
+end $do$;
+
+-- What an ordered claim may take of a page: the first \`taken\` messages. \`messages\`, with hashes of their keys, are those that are not cancelled: of
+-- them \`ids\` are to run, and the key of those in \`parked\` is parked.
+create type posthorn.turn as (
+  taken int, messages bigint[], message_slots smallint[], keys bigint[], open_from bigint,
+  ids bigint[], slots smallint[], items text, parked bigint[], parked_slots smallint[]
+);
 ` },
   { name: "functions/01_slots.sql", text: `-- by_slot(signature, returns, body): makes posthorn.<signature> from one body for all slots of the ring: {slot} in the body is
 -- the number of a slot, and the first argument, p_slot, chooses. The statements inside name their tables directly, so each has a
@@ -593,8 +765,9 @@ begin
 end $$;
 ` },
   { name: "functions/04_claim.sql", text: `-- claim(subscription, lane, worker, limit): takes the next messages of a lane for a worker. Returns the text of a JSON document:
---   { missed } when another session is claiming this lane just now, { } when there is nothing, else
---   { claim, token, slot, messages: [[id, nonce, slot, contract, key, payload, headers, published_at in ms]] }.
+--   { missed } when another session is claiming this lane just now, { } when there is nothing; where order is kept { blocked } when the next
+--   message must wait for one that runs, { again } when all that was taken waits behind parked keys; else
+--   { claim, token, slot, parts?, messages: [[id, nonce, slot, contract, key, payload, headers, published_at in ms]] }; \`parts\` of it are written.
 -- Windows between ticks: a position names a floor tick, a ceiling tick and a place between them. First come the messages that
 -- were committed late (at or below the floor's id, unseen by the floor, seen by the ceiling), then those above the floor's id.
 -- Every committed message is in exactly one window, because ceilings never go down, snapshots only grow, and pages are read after
@@ -603,18 +776,24 @@ end $$;
 create or replace function posthorn.claim(p_subscription int, p_lane int, p_worker bigint, p_limit int) returns text
 language plpgsql as $$
 declare
-  v_channel int := (select s.channel from posthorn.subscription s where s.id = p_subscription);
+  v_channel int;
+  v_ordering text;
+  v_turn posthorn.turn;
+  v_before posthorn.position;
   v_ring posthorn.ring;
   v_at posthorn.position;
   v_floor posthorn.tick;
   v_ceiling posthorn.tick;
   v_opened boolean := false;
+  v_marked boolean;
+  v_left_out boolean := false;
   v_took_late boolean;
   v_batch posthorn.batch;
   v_taken int := 0;
   v_claim bigint;
   v_token bigint := (random() * 9e18)::bigint;
 begin
+  select s.channel, s.ordering into v_channel, v_ordering from posthorn.subscription s where s.id = p_subscription;
   perform posthorn.hold_worker(p_worker);
   if not pg_try_advisory_xact_lock(posthorn.lock_key('lane', p_subscription, p_lane)) then
     return '{"missed":true}';
@@ -622,6 +801,7 @@ begin
   -- From here each statement sees what the previous holder of the lock committed. The ring is read only now: the previous holder may
   -- have opened a window that holds messages of a slot which was not there before.
   select * into v_ring from posthorn.ring;
+  v_marked := exists (select from posthorn.cancel_mark k where k.subscription = p_subscription);
   v_at := posthorn.position_of(p_subscription, p_lane);
   v_ceiling := posthorn.tick_of(v_at.slot, v_at.ceiling);
   v_floor := posthorn.tick_of(v_at.slot, v_at.floor);
@@ -631,6 +811,7 @@ begin
 
   loop
     v_took_late := v_at.late;
+    v_before := v_at;
     if v_at.late then
       v_batch := posthorn.late_page(v_ring.slots, v_channel, p_lane, v_at.late_xids, v_at.last_id, v_floor.ceiling_id, p_limit);
       v_taken := coalesce(cardinality(v_batch.ids), 0);
@@ -646,6 +827,8 @@ begin
       v_taken := coalesce(cardinality(v_batch.ids), 0);
       v_at.last_id := case when v_taken < p_limit then v_ceiling.ceiling_id else v_batch.ids[p_limit] end;
     elsif v_opened then
+      -- Where all that was found had been cancelled, the position moves on all the same.
+      exit when v_left_out;
       return '{}';
     else
       -- The window is done. Its ceiling is the floor of the next, whose id is read before its snapshot is taken, in an earlier
@@ -660,9 +843,23 @@ begin
       v_at.late := v_at.late_xids is not null;
       v_at.last_id := case when v_at.late then v_ring.first_id - 1 else v_floor.ceiling_id end;
     end if;
+    if v_marked and v_taken > 0 and v_ordering is null then
+      v_batch := posthorn.without_marked(p_subscription, v_batch);
+      v_left_out := v_left_out or cardinality(v_batch.ids) < v_taken;
+      v_taken := cardinality(v_batch.ids);
+    end if;
     exit when v_taken > 0;
   end loop;
 
+  if v_ordering is not null then
+    v_turn := posthorn.in_order(v_ring.slots, p_subscription, v_channel, p_lane, v_batch, v_marked);
+    if v_turn.taken = 0 then
+      return '{"blocked":true}';
+    elsif v_turn.taken < v_taken then
+      v_at := v_before;
+      v_at.last_id := v_batch.ids[v_turn.taken];
+    end if;
+  end if;
   if v_opened then
     v_ceiling.id := nextval('posthorn.tick_id');
     perform posthorn.write_tick(v_at.slot, v_ceiling.id, v_ceiling.ceiling_id, v_ceiling.snapshot);
@@ -673,8 +870,18 @@ begin
   v_at.ceiling := v_ceiling.id;
   if v_batch.slots is null and v_ring.slots[1] <> v_at.slot then
     v_batch.slots := array_fill(v_ring.slots[1], array[v_taken]);
+    v_turn.message_slots := v_batch.slots[1 : cardinality(v_turn.messages)];
   end if;
-  perform posthorn.write_claim(v_at.slot, v_claim, v_token, p_worker, p_subscription, p_lane, v_at, v_took_late, v_batch.ids, v_batch.slots);
+  if v_ordering is not null then
+    perform posthorn.write_turn(v_claim, v_token, p_worker, p_subscription, v_channel, p_lane, v_at, v_took_late, v_ring, v_turn);
+    return case when v_turn.ids is null then '{"again":true}' else concat('{"claim":"', v_claim, '","token":"', v_token, '","slot":', v_at.slot,
+      ',"parts":', case when v_turn.parked is null then 0 else 1 end, ',"messages":[', v_turn.items, ']}') end;
+  end if;
+  perform posthorn.write_claim(v_at.slot, v_claim, v_token, p_worker, p_subscription, p_lane, v_at, v_took_late, coalesce(v_batch.ids, '{}'), v_batch.slots);
+  if v_taken = 0 then
+    perform posthorn.settle_part_of(v_at.slot, v_claim, v_token, 1, null, true, '{}');
+    return '{}';
+  end if;
   return concat('{"claim":"', v_claim, '","token":"', v_token, '","slot":', v_at.slot, ',"messages":[', v_batch.items, ']}');
 end $$;
 
@@ -724,8 +931,9 @@ $body$);
   { name: "functions/05_append.sql", text: `-- Writing messages into the slot of the ring that is open, in the caller's transaction. In PL/pgSQL, whose plans are kept: an insert that a client
 -- sends as text is planned each time, which costs several times the insert.
 
--- open_slot(home): the slot that is written to; or, below zero, why nothing may be: -1 a restored copy, -2 another database. \`home\` names the
--- database that the ids of contracts are from, where somebody else brought the transaction; null for the library's own.
+-- open_slot(home): the slot that is written to. \`home\` names the database that the ids of contracts are from, where somebody else brought the
+-- transaction; then a number below zero says why nothing may be written: -1 a restored copy, -2 another database. Null in transactions of the
+-- library's own, which must fail as a whole: raises PH003 (moved).
 -- A session never changes its server and database, and asking reads a file: the answer is kept in a variable of ours, which is the one thing
 -- that is set in a caller's session.
 create or replace function posthorn.open_slot(p_home text) returns smallint
@@ -737,23 +945,14 @@ begin
   select r.slot, concat(r.system_identifier, '/', r.database) into v_slot, v_home from posthorn.ring r;
   if current_setting('posthorn.home', true) is distinct from v_home then
     if not posthorn.is_here(split_part(v_home, '/', 1)::bigint, split_part(v_home, '/', 2)::oid) then
+      if p_home is null then
+        raise exception 'this database was restored or moved: its transaction ids belong to another server' using errcode = 'PH003';
+      end if;
       return -1;
     end if;
     perform set_config('posthorn.home', v_home, false);
   end if;
   return case when p_home <> v_home then -2 else v_slot end;
-end $$;
-
--- own_slot(): the slot that is written to, for statements that fail as a whole. Raises PH003 (moved).
-create or replace function posthorn.own_slot() returns smallint
-language plpgsql as $$
-declare
-  v_slot smallint := posthorn.open_slot(null);
-begin
-  if v_slot < 0 then
-    raise exception 'this database was restored or moved: its transaction ids belong to another server' using errcode = 'PH003';
-  end if;
-  return v_slot;
 end $$;
 
 -- append_one_of: writes one message and returns its id.
@@ -796,7 +995,8 @@ select posthorn.by_slot(
 $body$);
 
 -- write_one(home, nonce, channel, contract, key, payload, headers): appends one message, as a producer does. Returns its id and the id of the
--- transaction as text, separated by a blank; or why nothing was written: a refusal fails no transaction of the caller.
+-- transaction as text, separated by a blank; or why nothing was written: a refusal fails no
+-- transaction of a caller who named a home.
 create or replace function posthorn.write_one(
   p_home text, p_nonce bigint, p_channel int, p_contract int, p_key text, p_payload json, p_headers json
 ) returns text
@@ -837,7 +1037,7 @@ end $$;
 create or replace function posthorn.append(p_messages json) returns json
 language plpgsql as $$
 declare
-  v_slot smallint := posthorn.own_slot();
+  v_slot smallint := posthorn.open_slot(null);
   v_first json := p_messages -> 0;
 begin
   if v_first is null then
@@ -907,11 +1107,11 @@ begin
     raise exception 'the headers of "%" are not an object of strings', p_name using errcode = 'PH013';
   end if;
   if p_options is not null then
-    v_place := posthorn.say_one(posthorn.own_slot(), json_build_object('n', v_nonce::text, 'ch', v_contract.channel, 'c', v_contract.id, 'k', p_key,
+    v_place := posthorn.say_one(posthorn.open_slot(null), json_build_object('n', v_nonce::text, 'ch', v_contract.channel, 'c', v_contract.id, 'k', p_key,
       'p', p_payload, 'h', p_headers), p_options, null);
     return posthorn.public_id((v_place ->> 1)::bigint, (v_place ->> 2)::bigint);
   end if;
-  return posthorn.public_id(posthorn.append_one_of(posthorn.own_slot(), v_nonce, v_contract.channel, v_contract.id, p_key, p_payload, p_headers), v_nonce);
+  return posthorn.public_id(posthorn.append_one_of(posthorn.open_slot(null), v_nonce, v_contract.channel, v_contract.id, p_key, p_payload, p_headers), v_nonce);
 end $$;
 
 -- publish(name, payload, key, headers): states a fact in the caller's transaction; returns the message's id. Visible after COMMIT.
@@ -1037,9 +1237,17 @@ begin
   if v_row.once_more then
     perform posthorn.let_go(v_row.id);
   end if;
-  -- The fence was the row; the ending is for the history, and lies where the log is open now.
-  perform posthorn.end_of((select slot from posthorn.ring), v_row.subscription, v_row.message, v_row.delivery, p_outcome, null, v_row.worker);
+  -- The fence was the row; the ending is for the history.
+  perform posthorn.end_of(posthorn.slot_for_end(v_row), v_row.subscription, v_row.message, v_row.delivery, p_outcome, null, v_row.worker);
   return v_row;
+end $$;
+
+-- slot_for_end(row): where the end of a delivery from \`deferred\` is written: where the log is open now; of a first delivery, which was moved there
+-- while it ran, where its message lies, since its first hold may end it there as well. One that was scheduled was in no claim.
+create or replace function posthorn.slot_for_end(p_row posthorn.deferred) returns smallint
+language plpgsql as $$
+begin
+  return coalesce(case when p_row.delivery = 1 and p_row.lane >= 0 then (posthorn.where_in_log(p_row.message, p_row.nonce)).slot end, (select slot from posthorn.ring));
 end $$;
 
 -- ids(list): a JSON list of ids as an array; null for none.
@@ -1101,16 +1309,19 @@ end $$;
 create or replace function posthorn.work(p_subscription int, p_lane int, p_worker bigint, p_limit int, p_parts json) returns text
 language plpgsql as $$
 declare
-  v_once boolean;
+  v_guarded boolean;
   v_classes boolean;
+  v_slot smallint;
 begin
-  select s.idempotency = 'at-most-once', exists (select from posthorn.lane l where l.subscription = s.id and l.lane > 1024) into v_once, v_classes
+  select s.has_breaker, exists (select from posthorn.lane l where l.subscription = s.id and l.lane > 1024),
+      (posthorn.own_transaction(s.idempotency = 'at-most-once')).slot into v_guarded, v_classes, v_slot
     from posthorn.subscription s where s.id = p_subscription;
-  perform posthorn.own_transaction(v_once);
   if p_parts is not null then
     perform posthorn.conclude(p_parts);
   end if;
-  if v_classes then
+  if v_guarded then
+    return posthorn.claim_guarded(p_subscription, case when not v_classes then p_lane end, p_worker, p_limit);
+  elsif v_classes then
     return posthorn.claim_by_priority(p_subscription, p_worker, p_limit);
   end if;
   return posthorn.claim(p_subscription, p_lane, p_worker, p_limit);
@@ -1118,7 +1329,7 @@ end $$;
 
 -- conclude_one(end): one delivery's end and its consequence:
 --   { subscription, message, nonce, messageSlot, delivery, outcome, entry, ends?, deferred?, token?, claim?, claimSlot?,
---     next: { defer: { delayMs, attempts, crashes } } | { dead: { reason, keepMs, attempts, crashes } } | { invalid: issues } | null }
+--     next: { defer: { delayMs, attempts, crashes } } | { dead: { reason, keepMs, attempts, crashes } } | { invalid: issues } | { result: { text, keepMs } } | null }
 -- \`ends\` true writes an ending for a delivery from the log (transaction mode); otherwise a part in the same call has ended it.
 create or replace function posthorn.conclude_one(p_end json) returns void
 language plpgsql as $$
@@ -1127,6 +1338,13 @@ declare
   v_row posthorn.deferred;
   v_outcome posthorn.outcome := (p_end ->> 'outcome')::posthorn.outcome;
 begin
+  if p_end ->> 'deferred' is null and not coalesce((p_end ->> 'ends')::boolean, false) then
+    perform posthorn.check_parted(p_end, v_outcome);
+  end if;
+  if p_end #> '{next,result}' is not null and p_end ->> 'deferred' is null then
+    perform posthorn.keep_result((p_end ->> 'subscription')::int, (p_end ->> 'message')::bigint, (p_end ->> 'nonce')::bigint, p_end #> '{next,result}');
+    return;
+  end if;
   if p_end ->> 'deferred' is not null then
     if p_end #>> '{next,defer}' is not null then
       select * into v_row from posthorn.deferred d where d.id = (p_end ->> 'deferred')::bigint and d.token = (p_end ->> 'token')::bigint for update;
@@ -1150,6 +1368,17 @@ begin
     v_row.history := posthorn.with_entry(v_row.history, p_end -> 'entry');
   end if;
   perform posthorn.follow(v_row, v_outcome, p_end -> 'next');
+end $$;
+
+-- check_parted: that a part of its claim has ended a delivery so: the part was fenced, and the claim's row and token outlive a rescue, whose part says
+-- otherwise. Raises PH005.
+create or replace function posthorn.check_parted(p_end json, p_outcome posthorn.outcome) returns void
+language plpgsql as $$
+begin
+  if not exists (select from posthorn.parts_of((p_end ->> 'claimSlot')::smallint, (p_end ->> 'claim')::bigint) t
+      where t.outcome = p_outcome and (t.messages is null or (p_end ->> 'message')::bigint = any (t.messages))) then
+    perform posthorn.raise_lost(json_build_object('claims', json_build_array(p_end ->> 'claim')));
+  end if;
 end $$;
 
 -- delivery_of: the first delivery of a message of the log, as a row that can wait.
@@ -1183,10 +1412,15 @@ begin
   return v_row;
 end $$;
 
--- with_entry: the history with one more attempt; of a long one the first and the newest stay.
+-- with_entry: the history with one more attempt; of a long one the first and the newest stay. A handler that puts its message off again and
+-- again has one entry for all of it, which counts the times: it does not push the failures out.
 create or replace function posthorn.with_entry(p_history json, p_entry json) returns json
 language sql immutable as $$
-  select case when json_array_length(p_history) >= 50
+  select case when p_entry ->> 'outcome' = 'postponed' and p_history -> -1 ->> 'outcome' = 'postponed'
+    then ((p_history::jsonb - -1) || jsonb_build_array(p_entry::jsonb || jsonb_build_object(
+      'times', coalesce((p_history -> -1 ->> 'times')::int, 1) + 1,
+      'firstAt', coalesce(p_history -> -1 ->> 'firstAt', p_history -> -1 ->> 'endedAt'))))::json
+    when json_array_length(p_history) >= 50
     then ((p_history::jsonb - 1) || jsonb_build_array(p_entry::jsonb))::json
     else (p_history::jsonb || jsonb_build_array(p_entry::jsonb))::json end
 $$;
@@ -1197,30 +1431,53 @@ language plpgsql as $$
 declare
   v_defer json := p_next -> 'defer';
   v_dead json := p_next -> 'dead';
+  v_ordering text := case when p_row.key is not null then (select s.ordering from posthorn.subscription s where s.id = p_row.subscription) end;
+  v_cancelled boolean;
 begin
+  v_cancelled := posthorn.cancel_instead(p_row, p_next);
+  -- Whatever became of it, it does not run any more.
   if p_row.once_more and p_row.id is not null then
     perform posthorn.let_go(p_row.id);
   end if;
+  if v_cancelled then
+    return;
+  end if;
   if v_defer is not null then
+    p_row.due_at := least(clock_timestamp() + (v_defer ->> 'delayMs')::float8 * interval '1 ms', p_row.expires_at);
+    -- What comes from outside of its key's order enters it when it is due.
+    if v_ordering is not null and (p_row.place is not null or v_defer -> 'outside' is null) then
+      p_row := posthorn.turn_of(p_row);
+    end if;
     insert into posthorn.deferred (subscription, due_at, delivery, attempts, crashes, reason, message, nonce, channel, lane, contract, key, payload,
-        headers, published_at, history, expires_at, priority, once_more)
-      values (p_row.subscription, least(clock_timestamp() + (v_defer ->> 'delayMs')::float8 * interval '1 ms', p_row.expires_at), p_row.delivery + 1,
+        headers, published_at, history, place, expires_at, priority, once_more)
+      values (p_row.subscription, p_row.due_at, p_row.delivery + 1,
         (v_defer ->> 'attempts')::int, (v_defer ->> 'crashes')::int, p_outcome, p_row.message, p_row.nonce, p_row.channel, p_row.lane,
-        p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history, p_row.expires_at, coalesce(p_row.priority, 0),
-        coalesce(p_row.once_more, false))
+        p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history, p_row.place, p_row.expires_at,
+        coalesce(p_row.priority, 0), coalesce(p_row.once_more, false))
       on conflict (subscription, message) do update set due_at = excluded.due_at, delivery = excluded.delivery, attempts = excluded.attempts,
-        crashes = excluded.crashes, reason = excluded.reason, history = excluded.history, token = null, worker = null, taken_at = null;
-  elsif v_dead is not null then
+        crashes = excluded.crashes, reason = excluded.reason, history = excluded.history, place = excluded.place, token = null, worker = null, taken_at = null;
+    return;
+  end if;
+  if p_next -> 'result' is not null then
+    perform posthorn.keep_result(p_row.subscription, p_row.message, p_row.nonce, p_next -> 'result');
+    return;
+  end if;
+  -- One that ended badly lies in the way of those behind it, or does not.
+  p_row.place := case v_ordering when 'park' then coalesce(p_row.place, nextval('posthorn.place')) end;
+  if p_row.place is not null then
+    perform posthorn.park(p_row.subscription, p_row.key);
+  end if;
+  if v_dead is not null then
     insert into posthorn.dead_letter (subscription, died_at, keep_until, reason, delivery, attempts, crashes, message, nonce, channel, lane,
-        contract, key, payload, headers, published_at, history)
+        contract, key, payload, headers, published_at, history, place)
       values (p_row.subscription, clock_timestamp(), clock_timestamp() + (v_dead ->> 'keepMs')::float8 * interval '1 ms', v_dead ->> 'reason',
         p_row.delivery, (v_dead ->> 'attempts')::int, (v_dead ->> 'crashes')::int, p_row.message, p_row.nonce, p_row.channel, p_row.lane,
-        p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history);
+        p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history, p_row.place);
   elsif p_next -> 'invalid' is not null then
     insert into posthorn.invalid (subscription, found_at, issues, delivery, message, nonce, channel, lane, contract, key, payload, headers,
-        published_at, history)
+        published_at, history, place)
       values (p_row.subscription, clock_timestamp(), p_next -> 'invalid', p_row.delivery, p_row.message, p_row.nonce, p_row.channel, p_row.lane,
-        p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history);
+        p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history, p_row.place);
   end if;
 end $$;
 ` },
@@ -1230,7 +1487,9 @@ end $$;
 -- Only contracts that this worker has handlers for: a message that was handed back waits for a worker that knows it. A message that
 -- has been under two crashed workers is a suspect: a worker holds one of them at a time, and beside it none that has been under one
 -- crash, so that of several killers none makes the others' neighbours pay: both would be blamed for the next crash.
--- Order: by due time; where a queue has priorities, by urgency since then. Rows that others are taking are passed over.
+-- Order: by due time; where a queue has priorities, by urgency since then. Rows that others are taking are passed over. Where order is kept, only
+-- the first of each key is due.
+-- Where a breaker is declared: { openMs } while the circuit is open; { probe, taken: [one] } for one message that is tried.
 create or replace function posthorn.take(p_subscription int, p_worker bigint, p_contracts json, p_limit int) returns json
 language plpgsql as $$
 declare
@@ -1240,19 +1499,40 @@ declare
   v_suspects boolean := false;
   v_ids bigint[];
   v_taken json;
+  v_ordered boolean;
+  v_guarded boolean;
+  v_slot smallint;
+  v_limit int := p_limit;
+  v_open_ms bigint;
+  v_probe bigint;
 begin
-  perform posthorn.own_transaction((select idempotency = 'at-most-once' from posthorn.subscription where id = p_subscription));
+  select s.has_breaker, (posthorn.own_transaction(s.idempotency = 'at-most-once')).slot into v_guarded, v_slot
+    from posthorn.subscription s where s.id = p_subscription;
+  if v_guarded then
+    select g.wait_ms, g.probe into v_open_ms, v_probe from posthorn.circuit_gate(p_subscription) g;
+    if v_open_ms is not null then
+      return json_build_object('openMs', v_open_ms);
+    end if;
+    v_limit := case when v_probe is null then p_limit else 1 end;
+  end if;
   perform posthorn.hold_worker(p_worker);
+  select s.ordering is not null into v_ordered from posthorn.subscription s where s.id = p_subscription;
+  if v_ordered then
+    perform posthorn.enter(p_subscription);
+  end if;
   -- One session of a worker at a time takes what has been under a crash, and looks at what it holds in a later statement than it takes
   -- the lock in.
   if pg_try_advisory_xact_lock(posthorn.lock_key('suspects', p_worker)) then
     select case when bool_or(d.crashes >= 2) then 1 else 2 end, count(*) = 0 into v_below, v_suspects
       from posthorn.deferred d where d.worker = p_worker and d.token is not null and d.crashes >= 1;
   end if;
-  v_ids := posthorn.lock_due(p_subscription, v_contracts, 0, v_below, p_limit);
-  if coalesce(array_length(v_ids, 1), 0) < p_limit and v_suspects
+  v_ids := posthorn.lock_due(p_subscription, v_contracts, 0, v_below, v_limit, v_ordered);
+  if coalesce(array_length(v_ids, 1), 0) < v_limit and v_suspects
       and not exists (select from posthorn.deferred d where d.id = any (v_ids) and d.crashes = 1) then
-    v_ids := v_ids || posthorn.lock_due(p_subscription, v_contracts, 2, 2147483647, 1);
+    v_ids := v_ids || posthorn.lock_due(p_subscription, v_contracts, 2, 2147483647, 1, v_ordered);
+  end if;
+  if v_ids <> '{}' and exists (select from posthorn.cancel_request c where c.subscription = p_subscription) then
+    v_ids := posthorn.without_requested(p_subscription, v_ids);
   end if;
   if v_ids = '{}' then
     return '[]';
@@ -1264,6 +1544,10 @@ begin
       floor(extract(epoch from t.published_at) * 1000), t.id::text, t.token::text, t.delivery, t.attempts, t.crashes,
       ceil(extract(epoch from t.expires_at - clock_timestamp()) * 1000)) order by t.due_at)
       into v_taken from taken t;
+  if v_probe is not null then
+    perform posthorn.circuit_begin(p_subscription, p_worker, v_probe);
+    return json_build_object('probe', v_probe::text, 'taken', v_taken);
+  end if;
   return v_taken;
 end $$;
 ` },
@@ -1403,15 +1687,19 @@ begin
     perform posthorn.new_lanes(v_row.id, (select lanes from posthorn.channel where id = v_channel), false);
   end if;
   update posthorn.subscription set idempotency = p_idempotency, policy = p_policy, service = p_service, declared_at = clock_timestamp(),
-      redelivery_ms = posthorn.longest_redelivery(p_policy)
+      redelivery_ms = posthorn.longest_redelivery(p_policy), ordering = p_policy #>> '{ordering,whenDead}'
     where id = v_row.id;
+  if v_row.ordering is not null and p_policy #>> '{ordering,whenDead}' is null then
+    perform posthorn.order_ends(v_row.id);
+  end if;
   return json_build_object('subscription', v_row.id, 'channel', v_channel);
 end $$;
 ` },
   { name: "functions/09_peek.sql", text: `-- peek(worker, subscriptions, seen, watch): whether there is anything to claim or take, in one statement for a whole process, as JSON
---   { snapshot, ready: [subscription …], due: [[subscription, ms] …], dead }.
+--   { snapshot, ready: [subscription …], due: [[subscription, ms] …], dead, cancels }.
 -- \`seen\` is the snapshot of an earlier peek that found nothing: while no transaction has ended since, nothing can have appeared,
--- and only the clock is looked at (ready is then empty). \`watch\` asks as well whether any worker counts as dead. Takes nothing and locks nothing; never a proof that a claim will succeed.
+-- and only the clock is looked at (ready is then empty). \`watch\` asks as well whether any worker counts as dead, and whether somebody asked
+-- to cancel what runs in one of the worker's readers. Takes nothing and locks nothing; never a proof that a claim will succeed.
 create or replace function posthorn.peek(p_worker bigint, p_subscriptions json, p_seen text, p_watch boolean default false) returns json
 language plpgsql as $$
 declare
@@ -1432,7 +1720,8 @@ begin
     end loop;
   end if;
   return json_build_object('snapshot', v_snapshot::text, 'ready', to_json(v_ready), 'dead',
-    p_watch and exists (select from posthorn.dead_workers()), 'due', coalesce((
+    p_watch and exists (select from posthorn.dead_workers()), 'cancels', p_watch and exists (select from posthorn.cancel_request c
+      where c.subscription in (select a.subscription from posthorn.attendance a where a.worker = p_worker)), 'due', coalesce((
     select json_agg(json_build_array(s.id, ceil(extract(epoch from first.due_at - clock_timestamp()) * 1000)))
     from unnest(v_subscriptions) s(id)
     cross join lateral (select posthorn.first_due(s.id,
@@ -1465,6 +1754,18 @@ end $$;
 select posthorn.by_slot('has_after_of(p_slot smallint, p_channel int, p_lane int, p_after bigint)', 'boolean', $body$
   return exists (select from posthorn.message_{slot} m where m.channel = p_channel and m.lane = p_lane and m.id > p_after);
 $body$);
+
+-- wake(channel, payload): notifies, in a transaction of its own; false when no worker is there to listen. A notification commits with a
+-- transaction id; nobody waits for the disk for its sake.
+create or replace function posthorn.wake(p_channel text, p_payload text) returns boolean
+language plpgsql as $$
+begin
+  if not exists (select from posthorn.worker) then
+    return false;
+  end if;
+  perform set_config('synchronous_commit', 'off', true), pg_notify(p_channel, p_payload);
+  return true;
+end $$;
 ` },
   { name: "functions/10_rescue.sql", text: `-- Dead workers and what they held.
 
@@ -1660,7 +1961,11 @@ declare
 begin
   for v_row in select * from posthorn.deferred where worker = p_worker.id and token is not null order by id for update loop
     select * into v_subscription from posthorn.subscription where id = v_row.subscription;
-    perform posthorn.end_of((select slot from posthorn.ring), v_row.subscription, v_row.message, v_row.delivery, 'crashed', null, p_worker.id);
+    if not posthorn.end_of(posthorn.slot_for_end(v_row), v_row.subscription, v_row.message, v_row.delivery, 'crashed', null, p_worker.id) then
+      -- Moved here from an open claim while its handler's transaction committed under its first hold.
+      delete from posthorn.deferred where id = v_row.id;
+      continue;
+    end if;
     perform posthorn.after_crash(p_worker, v_subscription, v_row.taken_at, v_row, v_subscription.idempotency = 'at-most-once',
       v_row.crashes >= 1 or not v_suspects);
     v_freed := v_freed + 1;
@@ -1695,7 +2000,7 @@ begin
 end $$;
 ` },
   { name: "functions/11_status.sql", text: `-- message_status(public id): what became of a message, for each of its receivers, as JSON
---   [{ subscription, state, delivery, attempts, crashes, dueAt, reason, history }]; null when no message has this id. A reader that began
+--   [{ subscription, state, delivery, attempts, crashes, dueAt, reason, history, contract, kind, progress, cancelRequestedAt, result }]; null when no message has this id. A reader that began
 --   after the message is none of its receivers.
 -- One snapshot for all it reads, so it never sees a message between two states. For people and receipts, not for the hot path.
 create or replace function posthorn.message_status(p_public text) returns json
@@ -1707,23 +2012,22 @@ declare
 begin
   select w.*, c.channel into v_found from posthorn.where_in_log(v_id, v_nonce) w join posthorn.contract c on c.id = w.contract;
   if v_found.contract is null then
-    return (select json_agg(posthorn.waiting_status(s, v_id, v_nonce)) from posthorn.subscription s
+    return (select json_agg(posthorn.with_outcome(s.id, v_id, v_nonce, null, posthorn.waiting_status(s, v_id, v_nonce))) from posthorn.subscription s
       where posthorn.waiting_status(s, v_id, v_nonce) is not null);
   end if;
-  return (select coalesce(json_agg(f.status order by s.name), '[]') from posthorn.subscription s
+  return (select coalesce(json_agg(posthorn.with_outcome(s.id, v_id, v_nonce, v_found.contract, f.status) order by s.name), '[]') from posthorn.subscription s
     cross join lateral (select coalesce(posthorn.waiting_status(s, v_id, v_nonce), posthorn.log_status(s, v_found.lane, v_id, v_found.xid))) f(status)
     where s.channel = v_found.channel and f.status is not null);
 end $$;
 
--- waiting_status: the state of a message that waits or ended outside the log; null when it is in none of the four tables.
+-- waiting_status: the state of a message that waits or ended outside the log; null when it is in none of the five tables.
 create or replace function posthorn.waiting_status(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json
 language sql stable as $$
   select json_build_object('subscription', p_subscription.name, 'state', w.state, 'delivery', w.delivery, 'attempts', w.attempts,
-      'crashes', w.crashes, 'dueAt', nullif(w.due_at, 'infinity'), 'reason', w.reason, 'history', w.history)
+      'crashes', w.crashes, 'dueAt', w.due_at, 'reason', w.reason, 'history', w.history)
   from (
-    select case when token is not null then 'running' when reason::text = 'scheduled' then 'scheduled' when reason = 'released' then 'queued'
-          else 'retrying' end as state,
-        delivery, attempts, crashes, due_at, reason::text, history
+    select posthorn.waiting_state(token, place, due_at, reason) as state,
+        delivery, attempts, crashes, nullif(due_at, 'infinity') as due_at, reason::text, history
       from posthorn.deferred where subscription = p_subscription.id and message = p_id and nonce = p_nonce
     union all
     select 'dead', delivery, attempts, crashes, null, reason, history
@@ -1734,7 +2038,17 @@ language sql stable as $$
     union all
     select 'discarded', delivery, attempts, null, null, reason, history
       from posthorn.discarded where subscription = p_subscription.id and message = p_id and nonce = p_nonce
+    union all
+    select 'cancelled', delivery, attempts, null, null, reason || ', by ' || cancelled_by, history
+      from posthorn.cancelled where subscription = p_subscription.id and message = p_id and nonce = p_nonce
   ) w
+$$;
+
+-- waiting_state: the state of a row of \`deferred\`.
+create or replace function posthorn.waiting_state(p_token bigint, p_place bigint, p_due_at timestamptz, p_reason posthorn.outcome) returns text
+language sql immutable as $$
+  select case when p_token is not null then 'running' when p_place is not null and p_due_at = 'infinity' then 'parked'
+    when p_reason = 'scheduled' then 'scheduled' when p_reason in ('released', 'parked') then 'queued' else 'retrying' end
 $$;
 
 -- log_status: the state of a message that the log alone knows; null for a reader that began after the message.
@@ -1793,11 +2107,12 @@ language sql volatile as $$
   ), dead as materialized (
     select d.worker from posthorn.dead_workers() d
   )
-  select s.id, log.messages + d.waiting,
+  select s.id, greatest(log.messages - k.messages, 0) + d.waiting,
       coalesce(extract(epoch from clock_timestamp() - least(log.oldest, d.oldest, h.since)) * 1000, 0)::bigint,
       coalesce(h.messages, 0)::bigint + d.taken, l.letters, i.messages, a.workers, d.waiting
     from posthorn.subscription s
     cross join lateral posthorn.waiting_in_log(s.id, p_limit) log
+    cross join lateral (select count(*) as messages from posthorn.cancel_mark k where k.subscription = s.id) k
     cross join lateral (
       -- What is only scheduled is no backlog before its time, and ages from then on.
       select count(*) filter (where d.token is null) as waiting, count(*) filter (where d.token is not null) as taken, min(d.since) as oldest
@@ -1855,7 +2170,10 @@ language sql volatile as $$
       ('oldestAgeMs', g.age_ms, (s.policy #>> '{alerts,oldestAgeMs}')::bigint),
       ('backlog', g.backlog, (s.policy #>> '{alerts,backlog}')::bigint),
       ('deadLetters', g.dead_letters, (s.policy #>> '{alerts,deadLetters}')::bigint),
-      ('noWorkerMs', case when g.workers = 0 then g.age_ms else 0 end, (s.policy #>> '{alerts,noWorkerMs}')::bigint)
+      ('noWorkerMs', case when g.workers = 0 then g.age_ms else 0 end, (s.policy #>> '{alerts,noWorkerMs}')::bigint),
+      -- From the moment it opens until it is closed. A handler that opened it counts as all the failures it takes.
+      ('circuitOpen', (select coalesce(max(greatest(c.failures, (s.policy #>> '{circuitBreaker,failures}')::int)), 0) from posthorn.circuit c
+        where c.subscription = s.id and c.state <> 'closed'), (s.policy #>> '{circuitBreaker,failures}')::bigint)
     ) r(name, value, threshold) where r.threshold is not null
 $$;
 ` },
@@ -1883,7 +2201,8 @@ begin
       select w.contract, w.published_at from posthorn.subscription s join posthorn.deferred w on w.subscription = s.id and w.message = v_id and w.nonce = v_nonce
       union all select w.contract, w.published_at from posthorn.subscription s join posthorn.dead_letter w on w.subscription = s.id and w.message = v_id and w.nonce = v_nonce
       union all select w.contract, w.published_at from posthorn.subscription s join posthorn.invalid w on w.subscription = s.id and w.message = v_id and w.nonce = v_nonce
-      union all select w.contract, w.published_at from posthorn.subscription s join posthorn.discarded w on w.subscription = s.id and w.message = v_id and w.nonce = v_nonce) w limit 1;
+      union all select w.contract, w.published_at from posthorn.subscription s join posthorn.discarded w on w.subscription = s.id and w.message = v_id and w.nonce = v_nonce
+      union all select w.contract, w.published_at from posthorn.subscription s join posthorn.cancelled w on w.subscription = s.id and w.message = v_id and w.nonce = v_nonce) w limit 1;
   end if;
   if v_contract is null then
     return null;
@@ -1895,7 +2214,9 @@ begin
     where c.id = v_contract and f.facts is not null;
   return (select json_build_object('message', p_public, 'kind', c.kind, 'contract', c.name, 'version', c.version, 'channel', h.name,
       'publishedAt', v_published_at, 'now', clock_timestamp(), 'receivers', (
-        select coalesce(json_agg(r::jsonb || posthorn.why_attended(r ->> 'subscription', c.name)), '[]') from json_array_elements(v_receivers) r))
+        select coalesce(json_agg(r::jsonb || posthorn.why_attended(r ->> 'subscription', c.name) || posthorn.why_told(r, v_id, v_nonce) || coalesce((
+          select jsonb_build_object('circuit', posthorn.circuit_of(s.id)) from posthorn.subscription s where s.name = r ->> 'subscription'
+            and s.has_breaker), '{}')), '[]') from json_array_elements(v_receivers) r))
     from posthorn.contract c join posthorn.channel h on h.id = c.channel where c.id = v_contract);
 end $$;
 
@@ -1923,30 +2244,53 @@ end $$;
 create or replace function posthorn.why_waiting(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json
 language sql stable as $$
   select json_strip_nulls(json_build_object('subscription', p_subscription.name, 'state', w.state, 'delivery', w.delivery, 'attempts', w.attempts,
-      'crashes', w.crashes, 'at', w.at, 'dueAt', nullif(w.due_at, 'infinity'), 'expiresAt', w.expires_at, 'behind', (
-        select posthorn.public_id(b.message, b.nonce) from posthorn.deferred b where b.id = w.behind), 'reason', w.reason, 'by', w.by, 'issues', w.issues, 'worker', posthorn.why_worker(w.worker),
+      'crashes', w.crashes, 'at', w.at, 'dueAt', w.due_at, 'expiresAt', w.expires_at,
+      'behind', (select posthorn.public_id(b.message, b.nonce) from posthorn.deferred b where b.id = w.behind),
+      'reason', w.reason, 'by', w.by, 'issues', w.issues, 'worker', posthorn.why_worker(w.worker),
       'keptUntil', w.keep_until, 'before', case when w.state in ('queued', 'retrying', 'scheduled') then (
         select count(*) from (select from posthorn.deferred d where d.subscription = p_subscription.id and d.token is null and d.due_at < w.due_at
           limit 100001) d) end,
+      'order', case when w.place is not null then posthorn.why_order(p_subscription.id, w.key, w.place) end,
       'error', (select e.entry -> 'error' from json_array_elements(w.history) with ordinality e(entry, n)
         where e.entry ->> 'error' is not null order by e.n desc limit 1),
-      'lastEntry', (select json_build_object('outcome', e.entry -> 'outcome', 'endedAt', e.entry -> 'endedAt', 'by', e.entry -> 'by')
+      'lastEntry', (select json_build_object('outcome', e.entry -> 'outcome', 'endedAt', e.entry -> 'endedAt', 'by', e.entry -> 'by',
+          'note', e.entry -> 'note', 'times', e.entry -> 'times')
         from json_array_elements(w.history) with ordinality e(entry, n) order by e.n desc limit 1)))
   from (
-    select case when token is not null then 'running' when reason::text = 'scheduled' then 'scheduled' when reason = 'released' then 'queued'
-        else 'retrying' end as state, delivery, attempts, crashes, taken_at as at, due_at, reason::text, null as by, null::json as issues, worker,
-        null::timestamptz as keep_until, history, expires_at, behind
+    select posthorn.waiting_state(token, place, due_at, reason) as state, delivery, attempts, crashes, taken_at as at, nullif(due_at, 'infinity') as due_at,
+        reason::text, null as by, null::json as issues, worker, null::timestamptz as keep_until, history, key, place, expires_at, behind
       from posthorn.deferred where subscription = p_subscription.id and message = p_id and nonce = p_nonce
     union all
-    select 'dead', delivery, attempts, crashes, died_at, null, reason, null, null, null, keep_until, history, null, null
+    select 'dead', delivery, attempts, crashes, died_at, null, reason, null, null, null, keep_until, history, key, place, null, null
       from posthorn.dead_letter where subscription = p_subscription.id and message = p_id and nonce = p_nonce
     union all
-    select 'invalid', delivery, null, null, found_at, null, null, null, issues, null, null, history, null, null
+    select 'invalid', delivery, null, null, found_at, null, null, null, issues, null, null, history, key, place, null, null
       from posthorn.invalid where subscription = p_subscription.id and message = p_id and nonce = p_nonce
     union all
-    select 'discarded', delivery, attempts, null, discarded_at, null, reason, discarded_by, null, null, keep_until, history, null, null
+    select 'discarded', delivery, attempts, null, discarded_at, null, reason, discarded_by, null, null, keep_until, history, null, null, null, null
       from posthorn.discarded where subscription = p_subscription.id and message = p_id and nonce = p_nonce
+    union all
+    select 'cancelled', delivery, attempts, null, cancelled_at, null, reason, cancelled_by, null, null, keep_until, history, null, null, null, null
+      from posthorn.cancelled where subscription = p_subscription.id and message = p_id and nonce = p_nonce
   ) w
+$$;
+
+-- why_order: the order of a key around one of its messages, as JSON { key, ahead, behind, first: { message, state, dueAt } }: how many messages are
+-- before it and behind it, and the one that all wait for.
+create or replace function posthorn.why_order(p_subscription int, p_key text, p_place bigint) returns json
+language sql stable as $$
+  with row as (
+    select d.place, posthorn.public_id(d.message, d.nonce) as message, posthorn.waiting_state(d.token, d.place, d.due_at, d.reason) as state, d.due_at
+      from posthorn.deferred d where d.subscription = p_subscription and d.key = p_key and d.place is not null
+    union all
+    select d.place, posthorn.public_id(d.message, d.nonce), 'dead', null from posthorn.dead_letter d
+      where d.subscription = p_subscription and d.key = p_key and d.place is not null
+    union all
+    select d.place, posthorn.public_id(d.message, d.nonce), 'invalid', null from posthorn.invalid d
+      where d.subscription = p_subscription and d.key = p_key and d.place is not null
+  )
+  select json_build_object('key', p_key, 'ahead', (select count(*) from row where place < p_place), 'behind', (select count(*) from row where place > p_place),
+    'first', (select json_build_object('message', f.message, 'state', f.state, 'dueAt', nullif(f.due_at, 'infinity')) from row f order by f.place limit 1))
 $$;
 
 -- why_worker: who that is, and why it counts as dead if it does; null when it is forgotten.
@@ -2154,19 +2498,44 @@ $$;
 -- that it runs again means it to run: it has no expiry any more.
 create or replace function posthorn.take_letters(p_filter json, p_limit int) returns setof posthorn.deferred
 language plpgsql as $$
+declare
+  v_letter record;
+  v_row posthorn.deferred;
 begin
-  return query execute format($sql$
+  for v_letter in execute format($sql$
     with picked as (
       select l.id from posthorn.%1$I l where %4$s order by l.id limit $2 for update skip locked
     )
     delete from posthorn.%1$I l using picked where l.id = picked.id
-      returning l.id, l.subscription, null::timestamptz, l.delivery, %2$s, %3$s, 'released'::posthorn.outcome, null::bigint, null::bigint,
-        null::timestamptz, l.message, l.nonce, l.channel, l.lane, l.contract, l.key, l.payload, l.headers, l.published_at, l.history,
-        null::timestamptz, posthorn.priority_of(l.lane), false, null::bigint $sql$,
+      returning l.id, l.subscription, l.delivery, %2$s as attempts, %3$s as crashes, l.message, l.nonce, l.channel, l.lane, l.contract, l.key, l.payload,
+        l.headers, l.published_at, l.history, l.place $sql$,
     case p_filter ->> 'list' when 'invalid' then 'invalid' else 'dead_letter' end,
     case p_filter ->> 'list' when 'invalid' then '0' else 'l.attempts' end,
     case p_filter ->> 'list' when 'invalid' then '0' else 'l.crashes' end,
-    posthorn.letters_where(p_filter)) using p_filter, p_limit;
+    posthorn.letters_where(p_filter)) using p_filter, p_limit
+  loop
+    v_row := null;
+    v_row.id := v_letter.id;
+    v_row.subscription := v_letter.subscription;
+    v_row.delivery := v_letter.delivery;
+    v_row.attempts := v_letter.attempts;
+    v_row.crashes := v_letter.crashes;
+    v_row.reason := 'released';
+    v_row.message := v_letter.message;
+    v_row.nonce := v_letter.nonce;
+    v_row.channel := v_letter.channel;
+    v_row.lane := v_letter.lane;
+    v_row.contract := v_letter.contract;
+    v_row.key := v_letter.key;
+    v_row.payload := v_letter.payload;
+    v_row.headers := v_letter.headers;
+    v_row.published_at := v_letter.published_at;
+    v_row.history := v_letter.history;
+    v_row.place := v_letter.place;
+    v_row.priority := posthorn.priority_of(v_letter.lane);
+    v_row.once_more := false;
+    return next v_row;
+  end loop;
 end $$;
 
 -- redrive(filter, by, limit): gives entries of a list a new delivery, due at once. Attempts and crashes start anew, the history stays and says who.
@@ -2181,7 +2550,7 @@ begin
   for v_row in select * from posthorn.take_letters(p_filter, p_limit) loop
     v_row.history := posthorn.with_entry(v_row.history, json_build_object('attempt', v_row.attempts, 'outcome', 'redriven', 'by', p_by,
       'endedAt', clock_timestamp()));
-    perform posthorn.follow(v_row, 'released', '{"defer":{"delayMs":0,"attempts":0,"crashes":0}}');
+    perform posthorn.follow(v_row, 'released', '{"defer":{"delayMs":0,"attempts":0,"crashes":0,"outside":true}}');
     v_done := v_done || json_build_object('message', posthorn.public_id(v_row.message, v_row.nonce),
       'subscription', (select name from posthorn.subscription where id = v_row.subscription));
   end loop;
@@ -2205,6 +2574,9 @@ begin
       values (v_row.subscription, v_row.message, v_row.nonce, v_row.contract, clock_timestamp(), clock_timestamp()
         + coalesce((v_subscription.policy #>> '{deadLetter,keepMs}')::float8, 2592000000) * interval '1 ms', p_by, p_reason, p_filter ->> 'list',
         v_row.delivery, v_row.attempts, v_row.published_at, v_row.history);
+    if v_row.place is not null then
+      perform posthorn.promote_key(v_row.subscription, v_row.key);
+    end if;
     v_done := v_done || json_build_object('message', posthorn.public_id(v_row.message, v_row.nonce), 'subscription', v_subscription.name);
   end loop;
   delete from posthorn.discarded where (subscription, message) in (
@@ -2333,6 +2705,1040 @@ language sql stable as $$
         from posthorn.contract t join posthorn.channel c on c.id = t.channel))
 $$;
 ` },
+  { name: "functions/15_breaker.sql", text: `-- The circuit breaker of a queue or subscription: one row in the fleet. Closed: runs go on and failures are counted. Open: nobody takes
+-- anything. Half-open: one worker tries one message. Only a success of that one closes it, only its failure opens it again; a probe that ends
+-- otherwise, or dies with its worker, is given to the next message.
+
+-- circuit_gate(subscription): whether this transaction may take messages now: \`wait_ms\` to look again, or null; \`probe\` is a token when it may take
+-- exactly one, and must then say so with circuit_begin, in this transaction. A circuit that may be tried is locked until then, and whoever
+-- finds it locked looks again soon. The clock may have jumped back: no circuit stays open longer than it was opened for.
+create or replace function posthorn.circuit_gate(p_subscription int, out wait_ms bigint, out probe bigint)
+language plpgsql as $$
+declare
+  v_row posthorn.circuit;
+  v_now timestamptz;
+begin
+  select * into v_row from posthorn.circuit c where c.subscription = p_subscription;
+  v_now := clock_timestamp();
+  if v_row.state is null or v_row.state = 'closed' then
+    return;
+  elsif v_row.state = 'open' and v_row.probe_at > v_now and v_row.probe_at <= v_now + v_row.open_ms * interval '1 ms' then
+    wait_ms := ceil(extract(epoch from v_row.probe_at - v_now) * 1000);
+    return;
+  end if;
+  select * into v_row from posthorn.circuit c where c.subscription = p_subscription for update skip locked;
+  v_now := clock_timestamp();
+  if v_row.subscription is null then
+    wait_ms := 50;
+  elsif v_row.state = 'closed' then
+    return;
+  elsif v_row.state = 'open' then
+    if v_row.probe_at > v_now + v_row.open_ms * interval '1 ms' then
+      v_row.probe_at := v_now + v_row.open_ms * interval '1 ms';
+      update posthorn.circuit c set probe_at = v_row.probe_at where c.subscription = p_subscription;
+    end if;
+    wait_ms := nullif(greatest(0, ceil(extract(epoch from v_row.probe_at - v_now) * 1000)), 0)::bigint;
+  elsif posthorn.is_probed(v_row, v_now) then
+    wait_ms := 1000;
+  end if;
+  if wait_ms is null then
+    probe := (random() * 9e18)::bigint;
+  end if;
+end $$;
+
+-- is_probed: whether the one message of a half-open circuit is still tried. Its worker is forgotten when it dies; a run that nobody ended for far
+-- longer than a run may take is not waited for.
+create or replace function posthorn.is_probed(p_row posthorn.circuit, p_now timestamptz) returns boolean
+language plpgsql as $$
+begin
+  return exists (select from posthorn.worker w where w.id = p_row.probe_worker)
+    and p_row.probe_since > p_now - (select coalesce((s.policy ->> 'visibilityTimeoutMs')::float8, 0) + 60000 from posthorn.subscription s
+      where s.id = p_row.subscription) * interval '1 ms';
+end $$;
+
+-- circuit_begin: the message that was taken under this token is the one that is tried.
+create or replace function posthorn.circuit_begin(p_subscription int, p_worker bigint, p_probe bigint) returns void
+language plpgsql as $$
+begin
+  update posthorn.circuit c set state = 'half-open', probe = p_probe, probe_worker = p_worker, probe_since = clock_timestamp()
+    where c.subscription = p_subscription;
+end $$;
+
+-- claim_guarded: as claim, where a breaker is declared: { openMs } while the circuit is open; with \`probe\` beside a claim of one message that is tried.
+-- No lane: the most urgent of a queue that has lanes for priorities.
+create or replace function posthorn.claim_guarded(p_subscription int, p_lane int, p_worker bigint, p_limit int) returns text
+language plpgsql as $$
+declare
+  v_gate record;
+  v_claimed text;
+begin
+  v_gate := posthorn.circuit_gate(p_subscription);
+  if v_gate.wait_ms is not null then
+    return concat('{"openMs":', v_gate.wait_ms, '}');
+  elsif v_gate.probe is null then
+    return case when p_lane is null then posthorn.claim_by_priority(p_subscription, p_worker, p_limit)
+      else posthorn.claim(p_subscription, p_lane, p_worker, p_limit) end;
+  end if;
+  v_claimed := case when p_lane is null then posthorn.claim_by_priority(p_subscription, p_worker, 1)
+    else posthorn.claim(p_subscription, p_lane, p_worker, 1) end;
+  if not posthorn.is_claim(v_claimed) then
+    return v_claimed;
+  end if;
+  perform posthorn.circuit_begin(p_subscription, p_worker, v_gate.probe);
+  return concat('{"probe":"', v_gate.probe, '",', substr(v_claimed, 2));
+end $$;
+
+-- is_claim: whether an answer of claim or claim_by_priority has messages.
+create or replace function posthorn.is_claim(p_claimed text) returns boolean
+language plpgsql immutable as $$
+begin
+  return p_claimed like '{"claim":%' or p_claimed like '{"more":true,"claim":%';
+end $$;
+
+-- circuit_hear(subscription, events): what a worker tells of runs that ended, in a transaction of its own. Events, in their order:
+--   { failed: n }            runs failed
+--   { open: ms | null, reason } a handler says so; null: for as long as the policy says
+--   { succeeded: true } | { passed: true }   only together with \`probe\`, the token of the message that was tried, which \`failed\` may have as well
+-- Returns { changed: 'opened' | 'closed' | null, openMs, windowMs, failures, probes, reason }: whether the last of them that changed it opened or closed it.
+create or replace function posthorn.circuit_hear(p_subscription int, p_events json) returns json
+language plpgsql as $$
+declare
+  v_breaker json;
+  v_row posthorn.circuit;
+  v_was text;
+  v_event json;
+  v_now timestamptz;
+begin
+  perform posthorn.own_transaction(false);
+  select s.policy -> 'circuitBreaker' into v_breaker from posthorn.subscription s where s.id = p_subscription and s.has_breaker;
+  if v_breaker is null then
+    return '{"changed":null}';
+  end if;
+  insert into posthorn.circuit (subscription) values (p_subscription) on conflict do nothing;
+  select * into v_row from posthorn.circuit c where c.subscription = p_subscription for update;
+  v_was := v_row.state;
+  v_now := clock_timestamp();
+  for v_event in select * from json_array_elements(p_events) loop
+    v_row := posthorn.circuit_after(v_row, v_event, v_breaker, v_now);
+  end loop;
+  update posthorn.circuit c set state = v_row.state, failed_at = v_row.failed_at, opened_at = v_row.opened_at, failures = v_row.failures,
+      reason = v_row.reason, open_ms = v_row.open_ms, probe_at = v_row.probe_at, probe = v_row.probe, probe_worker = v_row.probe_worker,
+      probe_since = v_row.probe_since, probes = v_row.probes
+    where c.subscription = p_subscription and c is distinct from v_row;
+  return json_build_object('changed', case
+      when v_row.state = 'closed' and v_was <> 'closed' then 'closed'
+      when v_row.state = 'open' and (v_was = 'closed' or v_row.probe_at > v_now and v_was = 'half-open') then 'opened' end,
+    'openMs', v_row.open_ms, 'windowMs', v_breaker -> 'windowMs', 'failures', v_row.failures, 'probes', v_row.probes, 'reason', v_row.reason);
+end $$;
+
+-- circuit_after: the circuit after one event. Failures from the future are none: the clock has jumped back since.
+create or replace function posthorn.circuit_after(p_row posthorn.circuit, p_event json, p_breaker json, p_now timestamptz) returns posthorn.circuit
+language plpgsql as $$
+declare
+  v_row posthorn.circuit := p_row;
+  v_most int := (p_breaker ->> 'failures')::int;
+  v_tried boolean := p_row.state = 'half-open' and p_row.probe = (p_event ->> 'probe')::bigint;
+begin
+  if p_event ->> 'open' is not null or p_event ->> 'reason' is not null then
+    v_row := posthorn.circuit_opened(v_row, coalesce((p_event ->> 'open')::bigint, (p_breaker ->> 'openMs')::bigint), p_now);
+    v_row.reason := p_event ->> 'reason';
+  elsif v_tried and p_event ->> 'succeeded' is not null then
+    v_row := row(p_row.subscription, 'closed', '{}', null, null, null, null, null, null, null, null, 0)::posthorn.circuit;
+  elsif v_tried and p_event ->> 'failed' is not null then
+    v_row := posthorn.circuit_opened(v_row, (p_breaker ->> 'openMs')::bigint, p_now);
+    v_row.probes := v_row.probes + 1;
+  elsif v_tried then
+    v_row := posthorn.circuit_opened(v_row, v_row.open_ms, p_now);
+    v_row.probe_at := p_now;
+  elsif p_event ->> 'failed' is not null and p_row.state = 'closed' then
+    v_row.failed_at := array(select f.at from (
+        select u.at from unnest(p_row.failed_at) u(at)
+          where u.at > p_now - (p_breaker ->> 'windowMs')::float8 * interval '1 ms' and u.at <= p_now
+        union all select p_now from generate_series(1, least((p_event ->> 'failed')::int, v_most))
+        order by 1 desc limit v_most) f order by 1);
+    if cardinality(v_row.failed_at) >= v_most then
+      v_row := posthorn.circuit_opened(v_row, (p_breaker ->> 'openMs')::bigint, p_now);
+      v_row.failures := cardinality(v_row.failed_at);
+      v_row.failed_at := '{}';
+    end if;
+  end if;
+  return v_row;
+end $$;
+
+-- circuit_opened: the circuit open for so long from now on. One that is open already is not opened for less.
+create or replace function posthorn.circuit_opened(p_row posthorn.circuit, p_open_ms bigint, p_now timestamptz) returns posthorn.circuit
+language plpgsql as $$
+declare
+  v_row posthorn.circuit := p_row;
+begin
+  if p_row.state = 'open' and p_row.probe_at > p_now + p_open_ms * interval '1 ms' and p_row.open_ms >= p_open_ms then
+    return v_row;
+  end if;
+  v_row.state := 'open';
+  v_row.opened_at := coalesce(p_row.opened_at, p_now);
+  v_row.open_ms := p_open_ms;
+  v_row.probe_at := p_now + p_open_ms * interval '1 ms';
+  v_row.probe := null;
+  v_row.probe_worker := null;
+  v_row.probe_since := null;
+  return v_row;
+end $$;
+
+-- circuit_of(subscription): what people see of a circuit, as JSON { state, openedAt, failures, reason, probeAt, probes }; null where no breaker is declared.
+create or replace function posthorn.circuit_of(p_subscription int) returns json
+language sql stable as $$
+  select json_strip_nulls(json_build_object('state', coalesce(c.state, 'closed'), 'openedAt', c.opened_at, 'failures', c.failures, 'reason', c.reason,
+      'probeAt', case c.state when 'open' then c.probe_at when 'half-open' then c.probe_since end,
+      'probes', case when c.state <> 'closed' then c.probes end))
+    from posthorn.subscription s left join posthorn.circuit c on c.subscription = s.id where s.id = p_subscription and s.has_breaker
+$$;
+` },
+  { name: "functions/16_schedule.sql", text: `-- Schedules. The workers compute times, because cron lines and time zones are theirs to read; whether a time is sent is decided here.
+
+-- schedule_now(name): the clock that decides, and what is known of a schedule: { now, cron, timeZone, nextAt, lastAt } as JSON, times in ms.
+create or replace function posthorn.schedule_now(p_name text) returns json
+language plpgsql as $$
+declare
+  v_row posthorn.schedule;
+begin
+  select * into v_row from posthorn.schedule where name = p_name;
+  return json_build_object('now', posthorn.ms_of(clock_timestamp()), 'cron', v_row.cron, 'timeZone', v_row.time_zone,
+    'nextAt', posthorn.ms_of(v_row.next_at), 'lastAt', posthorn.ms_of(v_row.last_at));
+end $$;
+
+-- ms_of(at): a time as JavaScript counts it, rounded down.
+create or replace function posthorn.ms_of(p_at timestamptz) returns bigint
+language plpgsql immutable as $$
+begin
+  return floor(extract(epoch from p_at) * 1000)::bigint;
+end $$;
+
+-- declare_schedule(…): the newest start wins. Cron line and zone unchanged: the next time stays, so that what was missed is seen as missed.
+-- Changed or new: \`next\` counts, and nothing of the past is sent. Returns { revision, before } as JSON; before is null where nothing else was
+-- declared: { service, cron, timeZone }. Raises PH020 when another service's schedule for another command has the name.
+create or replace function posthorn.declare_schedule(
+  p_name text, p_cron text, p_zone text, p_contract int, p_missed text, p_jitter_ms int, p_payload json, p_key text, p_headers json,
+  p_function text, p_service text, p_next timestamptz, p_due timestamptz
+) returns json
+language plpgsql as $$
+declare
+  v_old posthorn.schedule;
+  v_revision bigint;
+begin
+  insert into posthorn.schedule (name, cron, time_zone, contract, missed, jitter_ms, payload, key, headers, function, next_at, due_at, service)
+    values (p_name, p_cron, p_zone, p_contract, p_missed, p_jitter_ms, p_payload, p_key, p_headers, p_function, p_next, p_due, p_service)
+    on conflict (name) do nothing returning revision into v_revision;
+  if v_revision is not null then
+    return json_build_object('revision', v_revision, 'before', null);
+  end if;
+  select * into v_old from posthorn.schedule where name = p_name for update;
+  if v_old.name is null then
+    -- Removed in this moment.
+    return posthorn.declare_schedule(p_name, p_cron, p_zone, p_contract, p_missed, p_jitter_ms, p_payload, p_key, p_headers, p_function,
+      p_service, p_next, p_due);
+  end if;
+  if v_old.service <> p_service and (select name from posthorn.contract where id = v_old.contract)
+      <> (select name from posthorn.contract where id = p_contract) then
+    raise exception 'the schedule "%" sends "%" for service "%", and service "%" declares it for "%"', p_name,
+      (select name from posthorn.contract where id = v_old.contract), v_old.service, p_service,
+      (select name from posthorn.contract where id = p_contract) using errcode = 'PH020',
+      hint = 'Rename one of them, or remove the old one: posthorn schedules remove ' || p_name || '.';
+  end if;
+  v_revision := v_old.revision;
+  if (v_old.cron, v_old.time_zone, v_old.contract, v_old.missed, v_old.jitter_ms, v_old.payload::text, v_old.key, v_old.headers::text, v_old.function)
+      is distinct from (p_cron, p_zone, p_contract, p_missed, p_jitter_ms, p_payload::text, p_key, p_headers::text, p_function) then
+    v_revision := nextval('posthorn.schedule_revision');
+  end if;
+  update posthorn.schedule s set revision = v_revision, cron = p_cron, time_zone = p_zone, contract = p_contract, missed = p_missed,
+      jitter_ms = p_jitter_ms, payload = p_payload, key = p_key, headers = p_headers, function = p_function, service = p_service,
+      declared_at = clock_timestamp(), error = null, failed_at = null,
+      next_at = case when (s.cron, s.time_zone) = (p_cron, p_zone) then s.next_at else p_next end,
+      due_at = case when (s.cron, s.time_zone) <> (p_cron, p_zone) or s.next_at = p_next then p_due else s.due_at end
+    where s.name = p_name;
+  return json_build_object('revision', v_revision, 'before', case when v_revision <> v_old.revision then
+    json_build_object('service', v_old.service, 'cron', v_old.cron, 'timeZone', v_old.time_zone) end);
+end $$;
+
+-- due_schedules(own, limit): what is due by this clock, the longest first, and how long until the next is: { now, due, waitMs } as JSON. \`own\`
+-- names the revisions whose payload the caller can compute; of others that need a function it sees nothing.
+create or replace function posthorn.due_schedules(p_own json, p_limit int) returns json
+language plpgsql as $$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_due json;
+  v_next timestamptz;
+begin
+  select json_agg(json_build_object('name', s.name, 'revision', s.revision, 'cron', s.cron, 'timeZone', s.time_zone, 'missed', s.missed,
+      'jitterMs', s.jitter_ms, 'nextAt', posthorn.ms_of(s.next_at), 'computed', s.function is not null,
+      'bytes', coalesce(octet_length(s.payload::text), 0))) into v_due
+    from (select * from posthorn.schedule s where s.due_at <= v_now and (s.function is null or (p_own ->> s.name)::bigint = s.revision)
+      order by s.due_at limit p_limit) s;
+  select min(s.due_at) into v_next from posthorn.schedule s
+    where s.due_at > v_now and (s.function is null or (p_own ->> s.name)::bigint = s.revision);
+  return json_build_object('now', posthorn.ms_of(v_now), 'due', coalesce(v_due, '[]'), 'waitMs', ceil(extract(epoch from v_next - v_now) * 1000));
+end $$;
+
+-- fire_schedules(list): fire_schedule for each, in one transaction: at midnight many are due at once. A row that another session holds is passed
+-- over and not waited for, so no two of them can wait for each other. \`list\` is [{ name, revision, next, upcoming, due, messages }]; returns
+-- what fire_schedule returns, in that order.
+create or replace function posthorn.fire_schedules(p_list json) returns json
+language plpgsql as $$
+declare
+  v_one record;
+  v_done json[] := '{}';
+begin
+  for v_one in select * from json_to_recordset(p_list)
+      l(name text, revision bigint, next timestamptz, upcoming timestamptz, due timestamptz, messages json) loop
+    v_done := v_done || coalesce(
+      posthorn.fire_schedule(v_one.name, v_one.revision, v_one.next, v_one.upcoming, v_one.due, v_one.messages), 'null'::json);
+  end loop;
+  return to_json(v_done);
+end $$;
+
+-- fire_schedule(name, revision, next, upcoming, due, messages): sends what is due and moves on, in one transaction: the command exists if and
+-- only if the schedule has moved. Of all who try the same \`next\` one succeeds; null for the others, for a schedule that was declared anew
+-- or removed, and where this clock says that it is not due. \`messages\` are [{ at, k: key, p: payload }] in order; key and payload only where
+-- a function computes them. None at all means that what is due is passed over. Returns { messages, channel }.
+create or replace function posthorn.fire_schedule(
+  p_name text, p_revision bigint, p_next timestamptz, p_upcoming timestamptz, p_due timestamptz, p_messages json
+) returns json
+language plpgsql as $$
+declare
+  v_row posthorn.schedule;
+  v_contract posthorn.contract;
+  v_list json;
+  v_newest timestamptz;
+  v_written json;
+begin
+  perform posthorn.own_transaction(true);
+  select * into v_row from posthorn.schedule
+    where name = p_name and revision = p_revision and next_at = p_next and due_at <= clock_timestamp() for update skip locked;
+  if v_row.name is null then
+    return null;
+  end if;
+  if p_upcoming <= p_next or p_due < p_upcoming then
+    raise exception 'the schedule "%" would not move forward: from % to %', p_name, p_next, p_upcoming using errcode = 'PH099';
+  end if;
+  select * into v_contract from posthorn.contract where id = v_row.contract;
+  select max(m.at), json_agg(json_build_object('n', posthorn.random_bigint()::text, 'ch', v_contract.channel, 'c', v_contract.id,
+      'k', case when v_row.function is null then v_row.key else m.k end, 'p', case when v_row.function is null then v_row.payload else m.p end,
+      'h', coalesce(v_row.headers::jsonb, '{}') || jsonb_build_object('posthorn-schedule', v_row.name,
+        'posthorn-scheduled-for', to_char(m.at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))) order by m.at)
+    into v_newest, v_list
+    from json_to_recordset(p_messages) m(at timestamptz, k text, p json)
+    where m.at > coalesce(v_row.last_at, '-infinity') and m.at < p_upcoming;
+  v_written := case when v_list is not null then posthorn.append(v_list) end;
+  update posthorn.schedule set next_at = p_upcoming, due_at = p_due, error = null, failed_at = null,
+      last_at = coalesce(v_newest, last_at), last_nonce = coalesce((v_written #>> '{-1,0}')::bigint, last_nonce),
+      last_message = coalesce((v_written #>> '{-1,1}')::bigint, last_message)
+    where name = p_name;
+  return json_build_object('messages', coalesce(json_array_length(v_written), 0), 'channel', v_contract.channel);
+end $$;
+
+-- note_schedule_failure(name, revision, error): why a worker could not make the command of a schedule, for whoever lists them.
+create or replace function posthorn.note_schedule_failure(p_name text, p_revision bigint, p_error text) returns void
+language plpgsql as $$
+begin
+  update posthorn.schedule set error = p_error, failed_at = clock_timestamp() where name = p_name and revision = p_revision;
+end $$;
+
+-- remove_schedule(name): whether there was one. What it has sent stays sent. A process that declares it makes it anew at its next start.
+create or replace function posthorn.remove_schedule(p_name text) returns boolean
+language plpgsql as $$
+begin
+  delete from posthorn.schedule where name = p_name;
+  return found;
+end $$;
+
+-- list_schedules(late): all schedules as JSON, by name. Overdue: nobody has sent a command \`late\` ms after it was due.
+create or replace function posthorn.list_schedules(p_late_ms int) returns json
+language plpgsql as $$
+begin
+  return (select coalesce(json_agg(json_build_object('name', s.name, 'cron', s.cron, 'timeZone', s.time_zone, 'command', c.name, 'missed', s.missed,
+      'jitterMs', s.jitter_ms, 'computed', s.function is not null, 'nextAt', s.next_at, 'dueAt', s.due_at,
+      'overdue', s.due_at < clock_timestamp() - p_late_ms * interval '1 ms', 'lastAt', s.last_at,
+      'lastMessage', posthorn.public_id(s.last_message, s.last_nonce), 'error', s.error, 'failedAt', s.failed_at, 'service', s.service,
+      'declaredAt', s.declared_at) order by s.name), '[]')
+    from posthorn.schedule s join posthorn.contract c on c.id = s.contract);
+end $$;
+` },
+  { name: "functions/17_results.sql", text: `-- What handlers return and tell: results and progress. And what receipts ask for.
+
+-- keep_result(subscription, message, nonce, result): keeps a result, in the transaction that ends the delivery, which fences it. The result is
+-- JSON { text, keepMs }: its own JSON as text, so that it is stored as it was returned.
+create or replace function posthorn.keep_result(p_subscription int, p_message bigint, p_nonce bigint, p_result json) returns void
+language plpgsql as $$
+begin
+  insert into posthorn.result (subscription, message, nonce, ended_at, keep_until, result)
+    values (p_subscription, p_message, p_nonce, clock_timestamp(), clock_timestamp() + (p_result ->> 'keepMs')::float8 * interval '1 ms',
+      (p_result ->> 'text')::json)
+    on conflict (subscription, message) do update set nonce = excluded.nonce, ended_at = excluded.ended_at, keep_until = excluded.keep_until,
+      result = excluded.result;
+end $$;
+
+-- end_with_result(…, as end_in_transaction but for nonce before say, result): the last statement of a handler's transaction whose message has a result.
+create or replace function posthorn.end_with_result(
+  p_subscription int, p_message bigint, p_message_slot smallint, p_delivery int, p_claim bigint, p_claim_slot smallint, p_deferred bigint,
+  p_token bigint, p_started text, p_nonce bigint, p_say json, p_result json
+) returns json
+language plpgsql as $$
+declare
+  v_said json := posthorn.end_in_transaction(p_subscription, p_message, p_message_slot, p_delivery, p_claim, p_claim_slot, p_deferred, p_token,
+    p_started, p_say);
+begin
+  perform posthorn.keep_result(p_subscription, p_message, p_nonce, p_result);
+  return v_said;
+end $$;
+
+-- write_progress(worker, values, ended): keeps the last value of each run, [{ subscription, message, delivery, value }], and forgets those that
+-- ended, [{ subscription, message, delivery }]. A stale holder changes nothing: the higher delivery wins. Nobody waits for the disk.
+create or replace function posthorn.write_progress(p_worker bigint, p_values json, p_ended json) returns void
+language plpgsql as $$
+begin
+  perform posthorn.own_transaction(false);
+  insert into posthorn.progress (subscription, message, delivery, worker, at, value)
+    select v.subscription, v.message, v.delivery, p_worker, clock_timestamp(), v.value
+    from json_to_recordset(p_values) as v(subscription int, message bigint, delivery int, value json)
+    -- In one order for everybody: two processes that write the same rows must not wait for each other.
+    order by v.subscription, v.message
+    on conflict (subscription, message) do update set delivery = excluded.delivery, worker = excluded.worker, at = excluded.at,
+      value = excluded.value where posthorn.progress.delivery <= excluded.delivery;
+  delete from posthorn.progress p using json_to_recordset(p_ended) as e(subscription int, message bigint, delivery int)
+    where p.subscription = e.subscription and p.message = e.message and p.delivery = e.delivery;
+end $$;
+
+-- with_outcome(subscription, message, nonce, contract, status): a status of message_status with what receipts want beside it: the progress
+-- of a running message and whether somebody asked to cancel it; the result of one that succeeded, for as long as it is kept; and kind and name of
+-- the contract, where it is known.
+create or replace function posthorn.with_outcome(p_subscription int, p_message bigint, p_nonce bigint, p_contract int, p_status json) returns json
+language plpgsql stable as $$
+declare
+  v_more jsonb := coalesce((select jsonb_build_object('contract', c.name, 'kind', c.kind) from posthorn.contract c where c.id = p_contract), '{}');
+  v_result json;
+begin
+  if p_status ->> 'state' = 'running' then
+    v_more := v_more
+      || coalesce((select jsonb_build_object('progress', p.value) from posthorn.progress p
+        where p.subscription = p_subscription and p.message = p_message and p.delivery = (p_status ->> 'delivery')::int), '{}')
+      || coalesce((select jsonb_build_object('cancelRequestedAt', c.requested_at) from posthorn.cancel_request c
+        where c.subscription = p_subscription and c.message = p_message and c.nonce = p_nonce), '{}');
+  elsif p_status ->> 'state' = 'succeeded' then
+    select r.result into v_result from posthorn.result r
+      where r.subscription = p_subscription and r.message = p_message and r.nonce = p_nonce and r.keep_until > clock_timestamp();
+  end if;
+  if v_result is null and v_more = '{}' then
+    return p_status;
+  end if;
+  -- Put together as text: a result comes back as it was stored.
+  return concat(left(p_status::text, -1), case when v_more <> '{}' then ',' || substr(left(v_more::text, -1), 2) end,
+    case when v_result is not null then ',"result":' || v_result end, '}')::json;
+end $$;
+
+-- message_statuses(public ids): message_status of many messages in one snapshot, as JSON { id: status or null }.
+create or replace function posthorn.message_statuses(p_publics json) returns json
+language plpgsql stable as $$
+begin
+  return (select json_object_agg(i.id, posthorn.message_status(i.id)) from json_array_elements_text(p_publics) i(id));
+end $$;
+
+-- prune(every, limit): removes what has been kept for its time, at most \`limit\` rows of each kind, once in the fleet within \`every\` ms. Returns how
+-- many rows the fullest kind lost; null when it was not our turn.
+create or replace function posthorn.prune(p_every_ms int, p_limit int) returns int
+language plpgsql as $$
+declare
+  v_rows int;
+  v_most int := 0;
+begin
+  perform posthorn.own_transaction(false);
+  if not pg_try_advisory_xact_lock(posthorn.lock_key('prune')) then
+    return null;
+  end if;
+  insert into posthorn.maintenance (name, ran_at) values ('prune', clock_timestamp())
+    on conflict (name) do update set ran_at = excluded.ran_at where posthorn.maintenance.ran_at <= clock_timestamp() - p_every_ms * interval '1 ms';
+  if not found then
+    return null;
+  end if;
+  delete from posthorn.result r using (
+    select k.subscription, k.message from posthorn.result k where k.keep_until < clock_timestamp() order by k.keep_until limit p_limit) old
+    where r.subscription = old.subscription and r.message = old.message;
+  get diagnostics v_rows = row_count;
+  v_most := greatest(v_most, v_rows);
+  delete from posthorn.cancelled c using (
+    select k.subscription, k.message from posthorn.cancelled k where k.keep_until < clock_timestamp() order by k.keep_until limit p_limit) old
+    where c.subscription = old.subscription and c.message = old.message;
+  get diagnostics v_rows = row_count;
+  v_most := greatest(v_most, v_rows);
+  -- A live worker removes its own; those of a worker that is gone are nobody's.
+  delete from posthorn.progress p where not exists (select from posthorn.worker w where w.id = p.worker);
+  perform posthorn.sweep_cancel_requests(p_limit);
+  return v_most;
+end $$;
+` },
+  { name: "functions/18_cancel.sql", text: `-- Cancelling commands.
+--
+-- A message that waits in the log is cancelled under its lane's lock, by a mark that the claim of its window leaves out: whether a claim has
+-- come to it is looked at in a later statement than the lock is taken in, so no claim and no mark both get it. One that waits in \`deferred\`
+-- is removed, under the lock of its row. One that runs is asked to stop: its request is a row that the worker looks for, and that stays until the
+-- message has ended; whatever would have it run again (a failure, a crash, a hand-back, a take) finds the row and ends it instead.
+
+-- cancel(message, by): cancels a command by its public id, in a transaction of its own: it holds the lock of the message's lane until COMMIT. Returns
+--   cancelled  it waited, and will not run; or it was cancelled before
+--   signalled  it runs, and its signal fires; if it fails now, it is cancelled, and if it succeeds all the same, it has succeeded
+--   too-late   it has ended
+-- Raises PH030 (no such message), PH011 (an event), PH031 (the transaction has written something before).
+create or replace function posthorn.cancel(message text, by text default null) returns text
+language sql volatile as $$ select posthorn.cancel_message($1, coalesce($2, current_user::text)) $$;
+
+create or replace function posthorn.cancel_message(p_public text, p_by text) returns text
+language plpgsql as $$
+declare
+  v_id bigint := posthorn.id_of(p_public);
+  v_nonce bigint := posthorn.nonce_of(p_public);
+  v_log record;
+  v_subscription posthorn.subscription;
+  v_fate record;
+begin
+  if pg_current_xact_id_if_assigned() is not null then
+    raise exception 'cancel was called in a transaction that has written something: others would wait for its end' using errcode = 'PH031',
+      hint = 'Call it alone, after your transaction.';
+  end if;
+  perform posthorn.own_transaction(true), set_config('lock_timeout', '5s', true);
+  select w.*, c.channel, c.kind, c.name into v_log from posthorn.where_in_log(v_id, v_nonce) w join posthorn.contract c on c.id = w.contract;
+  if v_log.kind = 'event' then
+    raise exception '"%" is an event and cannot be cancelled: it has happened', v_log.name using errcode = 'PH011';
+  elsif v_log.contract is null then
+    select s.* into v_subscription from posthorn.subscription s join posthorn.channel c on c.id = s.channel
+      where c.kind = 'command' and posthorn.waiting_status(s, v_id, v_nonce) is not null limit 1;
+  else
+    -- A queue has one reader.
+    select s.* into v_subscription from posthorn.subscription s where s.channel = v_log.channel;
+  end if;
+  if v_subscription.id is null then
+    raise exception 'no command has the id %', left(p_public, 80) using errcode = 'PH030',
+      hint = 'Is it whole, and is this the database that it was sent in?';
+  end if;
+  if posthorn.cancel_waiting(v_subscription, v_id, v_nonce, p_by) then
+    return 'cancelled';
+  end if;
+  if v_log.contract is not null and posthorn.waiting_status(v_subscription, v_id, v_nonce) is null then
+    perform pg_advisory_xact_lock(posthorn.lock_key('lane', v_subscription.id, v_log.lane));
+    select f.* into v_fate from posthorn.fate_in_log(v_subscription, v_log.lane, v_id, v_log.xid) f;
+    if v_fate.state = 'queued' and posthorn.waiting_status(v_subscription, v_id, v_nonce) is null then
+      insert into posthorn.cancel_mark (subscription, message) values (v_subscription.id, v_id);
+      perform posthorn.write_cancelled(posthorn.delivery_of(v_subscription.id, v_log.lane, v_id, v_log.slot), 'before it began', p_by);
+      return 'cancelled';
+    end if;
+  end if;
+  return posthorn.request_cancel(v_subscription, v_id, v_nonce, p_by);
+end $$;
+
+-- cancel_waiting: ends a delivery that waits in \`deferred\`; false when none does. Waits for whoever is taking it just now.
+create or replace function posthorn.cancel_waiting(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint, p_by text) returns boolean
+language plpgsql as $$
+declare
+  v_row posthorn.deferred;
+begin
+  delete from posthorn.deferred d where d.subscription = p_subscription.id and d.message = p_id and d.nonce = p_nonce and d.token is null
+    returning d.* into v_row;
+  if v_row.id is null then
+    return false;
+  end if;
+  delete from posthorn.cancel_request c where c.subscription = p_subscription.id and c.message = p_id and c.nonce = p_nonce;
+  perform posthorn.write_cancelled(v_row, case when v_row.attempts = 0 and v_row.crashes = 0 then 'before it began' else 'between two attempts' end, p_by);
+  if v_row.once_more then
+    perform posthorn.let_go(v_row.id);
+  end if;
+  -- Where order is kept, those of its key that waited behind it go on.
+  if v_row.place is not null then
+    perform posthorn.promote_key(v_row.subscription, v_row.key);
+  end if;
+  return true;
+end $$;
+
+-- request_cancel: asks a message that runs to stop; if it has come to wait meanwhile, ends it.
+create or replace function posthorn.request_cancel(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint, p_by text) returns text
+language plpgsql as $$
+declare
+  v_end text := posthorn.end_by_now(p_subscription, p_id, p_nonce);
+begin
+  if v_end is not null then
+    return case when v_end = 'cancelled' then 'cancelled' else 'too-late' end;
+  end if;
+  insert into posthorn.cancel_request (subscription, message, nonce, requested_at, requested_by)
+    values (p_subscription.id, p_id, p_nonce, clock_timestamp(), p_by) on conflict do nothing;
+  if posthorn.cancel_waiting(p_subscription, p_id, p_nonce, p_by) then
+    return 'cancelled';
+  end if;
+  perform pg_notify('posthorn_wake', 'cancel');
+  return 'signalled';
+end $$;
+
+-- end_by_now: the state in which a message has ended, 'unknown' when nothing is left of it; null while it has not ended.
+create or replace function posthorn.end_by_now(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns text
+language plpgsql stable as $$
+declare
+  v_state text;
+begin
+  select r.status ->> 'state' into v_state from json_array_elements(posthorn.message_status(posthorn.public_id(p_id, p_nonce))) r(status)
+    where r.status ->> 'subscription' = p_subscription.name;
+  return case when v_state is null then 'unknown' when v_state in ('succeeded', 'dead', 'invalid', 'cancelled', 'expired', 'discarded') then v_state end;
+end $$;
+
+-- write_cancelled: the end of a message that was cancelled.
+create or replace function posthorn.write_cancelled(p_row posthorn.deferred, p_reason text, p_by text) returns void
+language plpgsql as $$
+begin
+  insert into posthorn.cancelled (subscription, message, nonce, contract, cancelled_at, keep_until, cancelled_by, reason, delivery, attempts,
+      published_at, history)
+    select p_row.subscription, p_row.message, p_row.nonce, p_row.contract, clock_timestamp(), clock_timestamp()
+      + coalesce((s.policy #>> '{deadLetter,keepMs}')::float8, 2592000000) * interval '1 ms', left(p_by, 200), p_reason, p_row.delivery, p_row.attempts,
+      p_row.published_at, p_row.history
+    from posthorn.subscription s where s.id = p_row.subscription;
+end $$;
+
+-- without_marked(subscription, batch): what a claim found without what was cancelled, whose marks are used up. For the holder of the lane's lock.
+create or replace function posthorn.without_marked(p_subscription int, p_batch posthorn.batch) returns posthorn.batch
+language plpgsql as $$
+declare
+  v_marked bigint[];
+begin
+  with used as (
+    delete from posthorn.cancel_mark k where k.subscription = p_subscription and k.message = any (p_batch.ids) returning k.message)
+    select array_agg(u.message) into v_marked from used u;
+  if v_marked is null then
+    return p_batch;
+  end if;
+  return (select row(coalesce(array_agg(i.id order by i.n), '{}'),
+      case when p_batch.slots is not null then coalesce(array_agg(i.slot order by i.n), '{}') end,
+      string_agg(i.item::text, ',' order by i.n))::posthorn.batch
+    from rows from (unnest(p_batch.ids), unnest(p_batch.slots), json_array_elements(('[' || p_batch.items || ']')::json))
+      with ordinality i(id, slot, item, n)
+    where i.id <> all (v_marked));
+end $$;
+
+-- cancel_instead(row, next): ends a message for good that somebody asked to cancel and that would otherwise run again or be a dead letter; true if it
+-- did. An outcome that is unknown stays so: a person has to look. Whatever the end is, the request has done its work.
+create or replace function posthorn.cancel_instead(p_row posthorn.deferred, p_next json) returns boolean
+language plpgsql as $$
+declare
+  v_by text;
+begin
+  delete from posthorn.cancel_request c where c.subscription = p_row.subscription and c.message = p_row.message and c.nonce = p_row.nonce
+    returning c.requested_by into v_by;
+  if v_by is null or (p_next -> 'defer' is null and p_next -> 'dead' is null) or p_next #>> '{dead,reason}' = 'outcome unknown' then
+    return false;
+  end if;
+  delete from posthorn.deferred d where d.subscription = p_row.subscription and d.message = p_row.message;
+  p_row.attempts := coalesce((p_next #>> '{defer,attempts}')::int, (p_next #>> '{dead,attempts}')::int, p_row.attempts);
+  perform posthorn.write_cancelled(p_row, 'while it ran', v_by);
+  return true;
+end $$;
+
+-- without_requested(subscription, ids): deliveries that a take has locked, without those that somebody asked to cancel, which end here.
+create or replace function posthorn.without_requested(p_subscription int, p_ids bigint[]) returns bigint[]
+language plpgsql as $$
+declare
+  v_row posthorn.deferred;
+  v_by text;
+  v_keys text[] := '{}';
+begin
+  for v_row in delete from posthorn.deferred d using posthorn.cancel_request c
+      where d.id = any (p_ids) and c.subscription = d.subscription and c.message = d.message and c.nonce = d.nonce returning d.* loop
+    p_ids := array_remove(p_ids, v_row.id);
+    delete from posthorn.cancel_request c where c.subscription = v_row.subscription and c.message = v_row.message returning c.requested_by into v_by;
+    perform posthorn.write_cancelled(v_row, 'between two attempts', v_by);
+    if v_row.once_more then
+      perform posthorn.let_go(v_row.id);
+    end if;
+    if v_row.place is not null then
+      v_keys := v_keys || v_row.key;
+    end if;
+  end loop;
+  -- In one order for everybody, as promote does it.
+  perform posthorn.promote_key(p_subscription, k.key) from (select distinct u.key from unnest(v_keys) u(key) order by u.key) k;
+  return p_ids;
+end $$;
+
+-- cancel_requests(worker): messages that somebody asked to cancel, of all that a worker works on: [[subscription, message]]. Another worker may hold
+-- them.
+create or replace function posthorn.cancel_requests(p_worker bigint) returns json
+language plpgsql as $$
+begin
+  perform posthorn.own_transaction(false);
+  return (select coalesce(json_agg(json_build_array(c.subscription, c.message::text)), '[]') from posthorn.cancel_request c
+    where c.subscription in (select a.subscription from posthorn.attendance a where a.worker = p_worker));
+end $$;
+
+-- sweep_cancel_requests(limit): forgets requests whose messages have ended, and ends messages that wait: their run ended in the moment of the
+-- request.
+create or replace function posthorn.sweep_cancel_requests(p_limit int) returns void
+language plpgsql as $$
+declare
+  v_request posthorn.cancel_request;
+  v_subscription posthorn.subscription;
+begin
+  -- Never waits for a row: a settlement that holds one may want another that is held here.
+  for v_request in select * from posthorn.cancel_request order by subscription, message limit p_limit for update skip locked loop
+    select * into v_subscription from posthorn.subscription where id = v_request.subscription;
+    perform d.id from posthorn.deferred d where d.subscription = v_request.subscription and d.message = v_request.message
+      and d.nonce = v_request.nonce and d.token is null for update skip locked;
+    if found then
+      perform posthorn.cancel_waiting(v_subscription, v_request.message, v_request.nonce, v_request.requested_by);
+    elsif posthorn.end_by_now(v_subscription, v_request.message, v_request.nonce) is not null then
+      delete from posthorn.cancel_request c where c.subscription = v_request.subscription and c.message = v_request.message;
+    end if;
+  end loop;
+end $$;
+
+-- why_told: what is known about a running message beside its place: { progress, cancelRequestedAt, cancelRequestedBy }.
+create or replace function posthorn.why_told(p_receiver json, p_id bigint, p_nonce bigint) returns jsonb
+language plpgsql stable as $$
+declare
+  v_subscription int;
+begin
+  if p_receiver ->> 'state' is distinct from 'running' then
+    return '{}';
+  end if;
+  select s.id into v_subscription from posthorn.subscription s where s.name = p_receiver ->> 'subscription';
+  return coalesce((select jsonb_build_object('progress', p.value) from posthorn.progress p
+      where p.subscription = v_subscription and p.message = p_id and p.delivery = (p_receiver ->> 'delivery')::int), '{}')
+    || coalesce((select jsonb_build_object('cancelRequestedAt', c.requested_at, 'cancelRequestedBy', c.requested_by) from posthorn.cancel_request c
+      where c.subscription = v_subscription and c.message = p_id and c.nonce = p_nonce), '{}');
+end $$;
+` },
+  { name: "functions/19_order.sql", text: `-- Order per key. Of a reader that keeps it, these hold for each key:
+--   a message runs only when all before it have ended for good, were put aside before it, or were skipped over as dead;
+--   while a claim is open, no other claim takes a message whose key it holds: the page is cut before it;
+--   while a key is parked, its messages are put aside behind those that wait, and only the first of them is due.
+-- A claim looks at open claims in an earlier statement than at parked keys: a failing holder closes its part and parks the key in one transaction,
+-- so whoever sees the part sees the key.
+
+-- in_order(slots, subscription, channel, lane, batch, marked): what may be taken of a page; \`taken\` 0 when its first message must wait. \`marked\`:
+-- somebody has cancelled messages of this reader; their marks are used up for what is taken, and for nothing else.
+create or replace function posthorn.in_order(
+  p_slots smallint[], p_subscription int, p_channel int, p_lane int, p_batch posthorn.batch, p_marked boolean
+) returns posthorn.turn language plpgsql as $$
+declare
+  v_turn posthorn.turn;
+  v_slots smallint[] := coalesce(p_batch.slots, array_fill(p_slots[1], array[cardinality(p_batch.ids)]));
+  v_keys text[];
+  v_open bigint[];
+  v_unknown boolean;
+  v_waiting text[];
+  v_ours text[];
+  v_cancelled bigint[] := '{}';
+begin
+  select o.keys, o.open_from, o.unknown into v_open, v_turn.open_from, v_unknown from posthorn.open_keys(p_slots, p_subscription, p_lane) o;
+  v_keys := case when p_batch.slots is null then posthorn.keys_of(p_slots[1], p_channel, p_lane, p_batch.ids)
+    else array(select i.item ->> 4 from json_array_elements(('[' || p_batch.items || ']')::json) i(item)) end;
+  v_waiting := array(select p.key from posthorn.parked_key p where p.subscription = p_subscription and p.key = any (v_keys));
+  if v_waiting <> '{}' then
+    -- Held until the end of this transaction, so that nobody finds the key's waiting messages gone while some are added.
+    v_ours := array(select p.key from posthorn.parked_key p where p.subscription = p_subscription and p.key = any (v_waiting) for update skip locked);
+  end if;
+  v_turn.keys := array(select hashtextextended(k.key, 0) from unnest(v_keys) k(key));
+  v_turn.taken := cardinality(v_keys);
+  if v_unknown then
+    v_turn.taken := 0;
+  elsif v_open is not null or v_waiting <> '{}' then
+    v_turn.taken := coalesce((select k.n - 1 from unnest(v_keys, v_turn.keys) with ordinality k(key, hash, n)
+      where k.hash = any (v_open) or (k.key = any (v_waiting) and k.key <> all (v_ours)) limit 1), v_turn.taken);
+  end if;
+  if p_marked and v_turn.taken > 0 then
+    with used as (
+      delete from posthorn.cancel_mark k where k.subscription = p_subscription and k.message = any (p_batch.ids[1 : v_turn.taken]) returning k.message)
+      select coalesce(array_agg(u.message), '{}') into v_cancelled from used u;
+  end if;
+  if v_turn.taken = cardinality(v_keys) and v_waiting = '{}' and v_cancelled = '{}' then
+    v_turn.messages := p_batch.ids;
+    v_turn.message_slots := p_batch.slots;
+    v_turn.ids := p_batch.ids;
+    v_turn.slots := p_batch.slots;
+    v_turn.items := p_batch.items;
+    return v_turn;
+  end if;
+  select coalesce(array_agg(m.id), '{}'), coalesce(array_agg(m.hash), '{}'), case when p_batch.slots is not null then coalesce(array_agg(m.slot), '{}') end,
+      array_agg(m.id) filter (where not m.waits), array_agg(m.slot) filter (where not m.waits), string_agg(m.item::text, ',') filter (where not m.waits),
+      array_agg(m.id) filter (where m.waits), array_agg(m.slot) filter (where m.waits)
+    into v_turn.messages, v_turn.keys, v_turn.message_slots, v_turn.ids, v_turn.slots, v_turn.items, v_turn.parked, v_turn.parked_slots
+    from (select i.id, i.slot, i.item, i.hash, coalesce(i.key = any (v_waiting), false) as waits
+      from rows from (unnest(p_batch.ids), unnest(v_slots), unnest(v_keys), unnest(v_turn.keys),
+          json_array_elements(('[' || p_batch.items || ']')::json)) with ordinality i(id, slot, key, hash, item, n)
+      where i.n <= v_turn.taken and i.id <> all (v_cancelled)) m;
+  return v_turn;
+end $$;
+
+-- open_keys: hashes of the keys that open claims of a lane hold, the number from which on a claim can be open, and whether one is open whose
+-- keys nobody wrote down: it was made while the reader kept no order.
+create or replace function posthorn.open_keys(p_slots smallint[], p_subscription int, p_lane int, out keys bigint[], out open_from bigint, out unknown boolean)
+language plpgsql as $$
+declare
+  v_slot smallint;
+  v_found record;
+begin
+  unknown := false;
+  foreach v_slot in array p_slots loop
+    v_found := posthorn.open_keys_of(v_slot, p_subscription, p_lane);
+    keys := coalesce(keys || v_found.keys, v_found.keys, keys);
+    open_from := coalesce(v_found.open_from, open_from);
+    unknown := unknown or v_found.unknown;
+  end loop;
+end $$;
+
+-- Plan: claim_N_by_n from the oldest claim that can be open, probes of settlement_N_by_part.
+select posthorn.by_slot(
+  'open_keys_of(p_slot smallint, p_subscription int, p_lane int, out keys bigint[], out open_from bigint, out unknown boolean)', 'record', $body$
+  declare v_newest posthorn.claim_1;
+  begin
+    unknown := false;
+    select * into v_newest from posthorn.claim_{slot} c where c.subscription = p_subscription and c.lane = p_lane order by c.n desc limit 1;
+    if v_newest.id is null then
+      return;
+    elsif v_newest.open_from is null then
+      select min(c.n), count(*) > 0 into open_from, unknown from posthorn.open_claims() c where c.subscription = p_subscription and c.lane = p_lane;
+    else
+      select min(c.n), array_agg(m.key), coalesce(bool_or(c.keys is null), false) into open_from, keys, unknown
+        from posthorn.claim_{slot} c left join lateral unnest(c.messages, c.keys) m(id, key)
+          on not exists (select from posthorn.settlement_{slot} t where t.claim = c.id and m.id = any (t.messages) and t.outcome is distinct from 'begun' offset 0)
+        where c.subscription = p_subscription and c.lane = p_lane and c.n >= v_newest.open_from
+          and not exists (select from posthorn.settlement_{slot} t where t.claim = c.id and t.closes offset 0);
+    end if;
+    open_from := coalesce(open_from, v_newest.n + 1);
+  end;
+$body$);
+
+-- keys_of: the keys of messages, in the order of their ids.
+select posthorn.by_slot('keys_of(p_slot smallint, p_channel int, p_lane int, p_ids bigint[])', 'text[]', $body$
+  return array(select m.key from unnest(p_ids) i(id)
+    cross join lateral (select m.key from posthorn.message_{slot} m where m.channel = p_channel and m.lane = p_lane and m.id = i.id offset 0) m);
+$body$);
+
+-- write_turn: the claim row of an ordered claim, and what it puts aside. Where nothing of it is to run, it is closed at once.
+create or replace function posthorn.write_turn(
+  p_claim bigint, p_token bigint, p_worker bigint, p_subscription int, p_channel int, p_lane int, p_at posthorn.position, p_took_late boolean,
+  p_ring posthorn.ring, p_turn posthorn.turn
+) returns void
+language plpgsql as $$
+declare
+  v_slot smallint;
+begin
+  perform posthorn.write_ordered_claim(p_at.slot, p_claim, p_token, p_worker, p_subscription, p_lane, p_at, p_took_late, p_turn.messages,
+    p_turn.message_slots, p_turn.keys, coalesce(p_turn.open_from, p_at.n));
+  if p_turn.parked is not null then
+    -- By slot of the ring, the oldest first: within a slot in the order of the page.
+    foreach v_slot in array p_ring.slots loop
+      perform posthorn.put_aside_of(v_slot, p_subscription, p_channel, p_lane,
+        array(select m.id from unnest(p_turn.parked, p_turn.parked_slots) m(id, slot) where m.slot = v_slot));
+    end loop;
+    perform posthorn.settle_part_of(p_at.slot, p_claim, p_token, 1, 'parked', p_turn.ids is null, p_turn.parked);
+  elsif p_turn.ids is null then
+    perform posthorn.settle_part_of(p_at.slot, p_claim, p_token, 1, null, true, '{}');
+  end if;
+end $$;
+
+select posthorn.by_slot(
+  'write_ordered_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription int, p_lane int, p_at posthorn.position, p_took_late boolean, p_messages bigint[], p_message_slots smallint[], p_keys bigint[], p_open_from bigint)',
+  'void', $body$
+  insert into posthorn.claim_{slot} (id, n, token, worker, floor, ceiling, last_id, at, subscription, lane, late, took_late, late_xids, messages, message_slots,
+      keys, open_from)
+    values (p_claim, p_at.n, p_token, p_worker, p_at.floor, p_at.ceiling, p_at.last_id, clock_timestamp(), p_subscription, p_lane, p_at.late,
+      p_took_late, p_at.late_xids, p_messages, p_message_slots, p_keys, p_open_from);
+$body$);
+
+-- put_aside_of: messages that were never run, behind those of their key that wait. The first delivery ends as parked.
+select posthorn.by_slot('put_aside_of(p_slot smallint, p_subscription int, p_channel int, p_lane int, p_ids bigint[])', 'void', $body$
+  insert into posthorn.deferred (subscription, due_at, delivery, attempts, crashes, reason, message, nonce, channel, lane, contract, key, payload, headers,
+      published_at, history, place, expires_at, priority)
+    select p_subscription, 'infinity', 2, 0, 0, 'parked', m.id, m.nonce, m.channel, m.lane, m.contract, m.key, m.payload, m.headers, m.published_at, '[]',
+      nextval('posthorn.place'), m.expires_at, posthorn.priority_of(m.lane)
+    from unnest(p_ids) i(id)
+      cross join lateral (select * from posthorn.message_{slot} m where m.channel = p_channel and m.lane = p_lane and m.id = i.id offset 0) m;
+$body$);
+
+-- park(subscription, key): later messages of the key wait from now on.
+create or replace function posthorn.park(p_subscription int, p_key text) returns void
+language plpgsql as $$
+begin
+  insert into posthorn.parked_key (subscription, key) values (p_subscription, p_key) on conflict do nothing;
+end $$;
+
+-- turn_of(row): gives a delivery that is to wait its place in the order of its key, and when it is due there: what waits behind another is
+-- due at infinity. Only for a key that this holder holds or that is parked already.
+create or replace function posthorn.turn_of(p_row posthorn.deferred) returns posthorn.deferred
+language plpgsql as $$
+begin
+  perform posthorn.park(p_row.subscription, p_row.key);
+  p_row.place := coalesce(p_row.place, nextval('posthorn.place'));
+  if posthorn.is_behind(p_row.subscription, p_row.key, p_row.place) then
+    p_row.due_at := 'infinity';
+  end if;
+  return p_row;
+end $$;
+
+-- is_behind: whether a message of the key with a lower place waits, runs, or lies dead in the way.
+create or replace function posthorn.is_behind(p_subscription int, p_key text, p_place bigint) returns boolean
+language plpgsql as $$
+begin
+  return exists (select from posthorn.deferred d where d.subscription = p_subscription and d.key = p_key and d.place < p_place)
+    or exists (select from posthorn.dead_letter d where d.subscription = p_subscription and d.key = p_key and d.place < p_place)
+    or exists (select from posthorn.invalid d where d.subscription = p_subscription and d.key = p_key and d.place < p_place);
+end $$;
+
+-- promote(subscription, keys): makes the next message of each key due, or lets the key go when nothing of it waits. Repeatable: it looks at what is
+-- there. A step of its own after the end of the message before: in the handler's transaction its row lock would stop the lane.
+create or replace function posthorn.promote(p_subscription int, p_keys json) returns int
+language plpgsql as $$
+declare
+  v_key text;
+  v_promoted int := 0;
+begin
+  perform posthorn.own_transaction(false);
+  -- In one order, so that two that promote the same keys wait for each other only one way.
+  for v_key in select distinct k from json_array_elements_text(p_keys) k order by k loop
+    v_promoted := v_promoted + posthorn.promote_key(p_subscription, v_key);
+  end loop;
+  return v_promoted;
+end $$;
+
+create or replace function posthorn.promote_key(p_subscription int, p_key text) returns int
+language plpgsql as $$
+declare
+  v_next posthorn.deferred;
+begin
+  perform from posthorn.parked_key p where p.subscription = p_subscription and p.key = p_key for update;
+  if not found then
+    return 0;
+  end if;
+  -- A later statement than the lock: whoever held it may have put messages aside.
+  select * into v_next from posthorn.deferred d where d.subscription = p_subscription and d.key = p_key and d.place is not null order by d.place limit 1;
+  if v_next.id is null then
+    delete from posthorn.parked_key p where p.subscription = p_subscription and p.key = p_key
+      and not posthorn.is_behind(p_subscription, p_key, 9223372036854775807);
+  elsif v_next.due_at = 'infinity' and not posthorn.is_behind(p_subscription, p_key, v_next.place) then
+    update posthorn.deferred set due_at = clock_timestamp() where id = v_next.id and due_at = 'infinity';
+    return 1;
+  end if;
+  return 0;
+end $$;
+
+-- enter(subscription): messages that wait outside of the order of their key (delayed, or redriven where the others went on) and are due take their
+-- place at its end. Not while a claim holds the key; whoever claims next must see what was decided here, hence the lock of the lane.
+create or replace function posthorn.enter(p_subscription int) returns void
+language plpgsql as $$
+declare
+  v_ring posthorn.ring;
+  v_row posthorn.deferred;
+  v_open record;
+  -- Read once: compared with a function that may change, the index would be read on to its end.
+  v_now timestamptz := clock_timestamp();
+begin
+  if not exists (select from posthorn.classes(p_subscription) c(class) join posthorn.deferred d on d.subscription = p_subscription
+      and d.priority = c.class and d.token is null and d.place is null and d.key is not null and d.due_at <= v_now) or not pg_try_advisory_xact_lock(posthorn.lock_key('lane', p_subscription, 0)) then
+    return;
+  end if;
+  select * into v_ring from posthorn.ring;
+  select * into v_open from posthorn.open_keys(v_ring.slots, p_subscription, 0);
+  for v_row in select due.* from posthorn.classes(p_subscription) c(class)
+      cross join lateral (select d.* from posthorn.deferred d where d.subscription = p_subscription and d.priority = c.class and d.token is null
+        and d.place is null and d.key is not null and d.due_at <= v_now order by d.due_at limit 100 for update skip locked) due
+      order by due.due_at limit 100 loop
+    if v_open.unknown or hashtextextended(v_row.key, 0) = any (v_open.keys) then
+      update posthorn.deferred set due_at = clock_timestamp() + interval '20 ms' where id = v_row.id;
+    else
+      v_row := posthorn.turn_of(v_row);
+      update posthorn.deferred set place = v_row.place, due_at = v_row.due_at where id = v_row.id;
+    end if;
+  end loop;
+end $$;
+
+-- spill(parts, spill): ends a claim that has been open too long, so that its lane goes on: each of its messages that still runs becomes the first of
+-- a parked key, held by the same worker under the same delivery; those that wait behind it are put aside. \`parts\` are settled first.
+--   { claim, slot, token, part, closes, worker, running: [id], waiting: [id] }
+-- Returns [[message, deferred, token]] of those that run. Raises PH005.
+create or replace function posthorn.spill(p_parts json, p_spill json) returns json
+language plpgsql as $$
+declare
+  v_claim posthorn.claim_1;
+  v_running bigint[] := posthorn.ids(p_spill -> 'running');
+  v_message bigint;
+  v_row posthorn.deferred;
+  v_held json[] := '{}';
+begin
+  perform posthorn.own_transaction(true);
+  perform posthorn.hold_worker((p_spill ->> 'worker')::bigint);
+  if p_parts is not null then
+    perform posthorn.conclude(p_parts);
+  end if;
+  if not posthorn.settle_part_of((p_spill ->> 'slot')::smallint, (p_spill ->> 'claim')::bigint, (p_spill ->> 'token')::bigint, (p_spill ->> 'part')::int,
+      'parked', (p_spill ->> 'closes')::boolean, v_running || posthorn.ids(p_spill -> 'waiting')) then
+    perform posthorn.raise_lost(json_build_object('claims', json_build_array(p_spill ->> 'claim')));
+  end if;
+  v_claim := posthorn.claim_of((p_spill ->> 'slot')::smallint, (p_spill ->> 'claim')::bigint);
+  foreach v_message in array v_running || posthorn.ids(p_spill -> 'waiting') loop
+    v_row := posthorn.delivery_of(v_claim.subscription, v_claim.lane, v_message,
+      coalesce(v_claim.message_slots[array_position(v_claim.messages, v_message)], (p_spill ->> 'slot')::smallint));
+    v_row.due_at := clock_timestamp();
+    v_row := posthorn.turn_of(v_row);
+    v_row.id := nextval('posthorn.deferred_id');
+    v_row.reason := 'parked';
+    if v_message = any (v_running) then
+      v_row.token := (random() * 9e18)::bigint;
+      v_row.worker := v_claim.worker;
+      v_row.taken_at := v_claim.at;
+      v_held := v_held || json_build_array(v_message::text, v_row.id::text, v_row.token::text);
+    else
+      v_row.delivery := 2;
+      -- In transaction mode each delivery ends by itself.
+      perform posthorn.end_of(coalesce(v_claim.message_slots[array_position(v_claim.messages, v_message)], (p_spill ->> 'slot')::smallint),
+        v_claim.subscription, v_message, 1, 'parked', v_claim.id, v_claim.worker)
+        from posthorn.subscription s where s.id = v_claim.subscription and s.idempotency = 'transaction';
+    end if;
+    insert into posthorn.deferred values (v_row.*);
+  end loop;
+  return to_json(v_held);
+end $$;
+
+-- sweep_keys(limit): promotes keys whose first waiting message nobody made due: the worker that ended the one before died before it could, or
+-- what lay in the way was kept for its time and is gone. Looks at some keys a call, where the last call stopped. Returns { promoted, more }.
+create or replace function posthorn.sweep_keys(p_limit int) returns json
+language plpgsql as $$
+declare
+  v_after json;
+  v_key posthorn.parked_key;
+  v_last posthorn.parked_key;
+  v_promoted int := 0;
+  v_seen int := 0;
+begin
+  perform posthorn.own_transaction(false);
+  if not pg_try_advisory_xact_lock(posthorn.lock_key('sweep')) then
+    return '{"promoted":0,"more":false}';
+  end if;
+  select m.notes into v_after from posthorn.maintenance m where m.name = 'sweep';
+  for v_key in select * from posthorn.parked_key p
+      where (p.subscription, p.key) > (coalesce((v_after ->> 'subscription')::int, 0), coalesce(v_after ->> 'key', ''))
+      order by p.subscription, p.key limit p_limit loop
+    v_last := v_key;
+    v_seen := v_seen + 1;
+    continue when exists (select from (select d.due_at from posthorn.deferred d where d.subscription = v_key.subscription and d.key = v_key.key
+      and d.place is not null order by d.place limit 1) first where first.due_at < 'infinity');
+    v_promoted := v_promoted + posthorn.promote_key(v_key.subscription, v_key.key);
+  end loop;
+  insert into posthorn.maintenance (name, ran_at, notes)
+    values ('sweep', clock_timestamp(), case when v_seen = p_limit then json_build_object('subscription', v_last.subscription, 'key', v_last.key) end)
+    on conflict (name) do update set ran_at = excluded.ran_at, notes = excluded.notes;
+  return json_build_object('promoted', v_promoted, 'more', v_seen = p_limit);
+end $$;
+
+-- order_ends(subscription): a reader that keeps no order any more: what waited behind others is due.
+create or replace function posthorn.order_ends(p_subscription int) returns void
+language plpgsql as $$
+begin
+  update posthorn.deferred set place = null, due_at = least(due_at, clock_timestamp()) where subscription = p_subscription and place is not null;
+  update posthorn.dead_letter set place = null where subscription = p_subscription and place is not null;
+  update posthorn.invalid set place = null where subscription = p_subscription and place is not null;
+  delete from posthorn.parked_key where subscription = p_subscription;
+end $$;
+` },
   { name: "functions/20_options.sql", text: `-- What is said beside the payload: delay, expiry, priority. Messages without any of it do not come here.
 --
 -- A message that must wait lies in the log, in a lane that nobody reads, so that its id, history and status are those of any message; and as
@@ -2356,6 +3762,25 @@ language sql stable as $$
   select 0::smallint union all select posthorn.priority_of(l.lane) from posthorn.lane l where l.subscription = p_subscription and l.lane > 1024
 $$;
 
+-- fits_order(channel, options): refuses for a queue that keeps the order of each key what would have a message overtake those before it, or what
+-- changes a message that has its place already. A time does not: a message takes its place when it is due. Raises PH015.
+create or replace function posthorn.fits_order(p_channel int, p_options json) returns void
+language plpgsql as $$
+declare
+  v_queue text := (select s.name from posthorn.subscription s where s.channel = p_channel and s.ordering is not null);
+  v_mode text := p_options #>> '{dedupe,mode}';
+begin
+  if v_queue is null then
+    return;
+  elsif json_typeof(p_options -> 'priority') = 'number' and (p_options ->> 'priority')::numeric <> 0 then
+    raise exception 'the queue "%" keeps the order of each key and takes no priority: it would have a message overtake those of its key', v_queue
+      using errcode = 'PH015', hint = 'Leave it out, or declare the queue with ordering "none".';
+  elsif v_mode in ('throttle', 'debounce', 'replace', 'once-more') then
+    raise exception 'the queue "%" keeps the order of each key and takes no dedupe of the mode %: it changes a message that has its place in the order of its key',
+      v_queue, v_mode using errcode = 'PH015', hint = 'The mode drop works there. Or declare the queue with ordering "none".';
+  end if;
+end $$;
+
 -- make_lane(channel, priority): the lane of a priority, made when it is first used. Its reader starts at the beginning. Who comes second while
 -- the first has not committed waits, so producers have it made beside their transactions where they can.
 create or replace function posthorn.make_lane(p_channel int, p_priority int) returns void
@@ -2369,6 +3794,7 @@ begin
   if exists (select from posthorn.lane l where l.subscription = v_subscription and l.lane = v_lane) then
     return;
   end if;
+  perform posthorn.fits_order(p_channel, json_build_object('priority', p_priority));
   select slot into v_slot from posthorn.ring;
   v_tick := nextval('posthorn.tick_id');
   perform posthorn.write_tick(v_slot, v_tick, 0, '3:3:');
@@ -2479,6 +3905,8 @@ begin
   if json_array_length(v_said) = 1 then
     return json_build_array(posthorn.say_one(p_slot, v_said -> 0, v_options -> 0, v_said -> 0 ->> 'dk'));
   end if;
+  perform posthorn.fits_order(q.ch, v_options -> q.o) from (
+    select distinct r.ch, r.o from json_to_recordset(v_said) as r(ch int, o int) where r.o is not null) q;
   if exists (select from json_array_elements(v_options) o(options) where o.options ->> 'priority' is not null) then
     perform posthorn.make_lane(p.ch, p.priority) from (
       select distinct r.ch, (v_options -> r.o ->> 'priority')::int as priority from json_to_recordset(v_said) as r(ch int, o int)) p
@@ -2553,6 +3981,7 @@ begin
       p_entry ->> 'k', p_entry -> 'p', p_entry -> 'h')::text, p_entry ->> 'n');
   end if;
   select * into v_options from posthorn.options_of(p_options, p_key);
+  perform posthorn.fits_order((p_entry ->> 'ch')::int, p_options);
   v_subscription := (select s.id from posthorn.subscription s where s.channel = (p_entry ->> 'ch')::int);
   if v_options.priority <> 0 then
     perform posthorn.make_lane((p_entry ->> 'ch')::int, v_options.priority);
@@ -2604,7 +4033,7 @@ declare
   v_lane record;
   v_claimed text;
   v_taken text;
-  v_missed boolean := false;
+  v_other text;
 begin
   select * into v_ring from posthorn.ring;
   for v_lane in
@@ -2616,13 +4045,14 @@ begin
       return '{"more":true,' || substr(v_taken, 2);
     end if;
     v_claimed := posthorn.claim(p_subscription, v_lane.lane, p_worker, p_limit);
-    if v_claimed like '{"claim"%' then
+    if posthorn.is_claim(v_claimed) then
       v_taken := v_claimed;
-    elsif v_claimed like '{"missed"%' then
-      v_missed := true;
+    elsif v_claimed <> '{}' then
+      -- Why this lane gave nothing; or that it is to be asked again.
+      v_other := case when v_other is null or v_claimed = '{"again":true}' then v_claimed else v_other end;
     end if;
   end loop;
-  return coalesce(v_taken, case when v_missed then '{"missed":true}' else '{}' end);
+  return coalesce(v_taken, v_other, '{}');
 end $$;
 
 -- lane_head: when the oldest message of a lane was said that a claim would find; null when there is none.
@@ -2661,9 +4091,10 @@ begin
 end $$;
 
 -- lock_due: the ids of deliveries that are due, locked, the most urgent first: of these contracts, with at least \`from\` and fewer than \`below\` crashes.
--- Rows that others are taking are passed over.
+-- Rows that others are taking are passed over. Ordered: of messages with a key only those that have a place.
 -- Plan: deferred_due in its order, once for each priority in use.
-create or replace function posthorn.lock_due(p_subscription int, p_contracts int[], p_from int, p_below int, p_limit int) returns bigint[]
+create or replace function posthorn.lock_due(p_subscription int, p_contracts int[], p_from int, p_below int, p_limit int, p_ordered boolean)
+returns bigint[]
 language plpgsql as $$
 declare
   -- Read once: compared with a function that may change, the index would be read on to its end.
@@ -2673,6 +4104,7 @@ begin
     cross join lateral (select d.id, d.due_at from posthorn.deferred d
       where d.subscription = p_subscription and d.priority = c.class and d.token is null and d.due_at <= v_now
         and d.contract = any (p_contracts) and d.crashes >= p_from and d.crashes < p_below
+        and (not p_ordered or d.place is not null or d.key is null)
       order by d.due_at limit p_limit for update skip locked) first
     order by posthorn.urgency(c.class, first.due_at) desc limit p_limit);
 end $$;
@@ -2688,12 +4120,16 @@ begin
       order by d.due_at limit 1) first);
 end $$;
 
--- take_due: take, and when the next is due in ms: JSON { taken, next }; \`next\` is null when more may be due already, or nothing waits.
+-- take_due: take, and when the next is due in ms: JSON { taken, next }; \`next\` is null when more may be due already, or nothing waits. Where a
+-- breaker is declared { openMs } and { probe, taken }, as take.
 create or replace function posthorn.take_due(p_subscription int, p_worker bigint, p_contracts json, p_limit int) returns json
 language plpgsql as $$
 declare
   v_taken json := posthorn.take(p_subscription, p_worker, p_contracts, p_limit);
 begin
+  if json_typeof(v_taken) = 'object' then
+    return v_taken;
+  end if;
   return json_build_object('taken', v_taken, 'next', case when json_array_length(v_taken) < p_limit then
     (ceil(extract(epoch from posthorn.first_due(p_subscription, array(select c::int from json_array_elements_text(p_contracts) c)) - clock_timestamp()) * 1000))::float8 end);
 end $$;
@@ -2732,18 +4168,21 @@ begin
 end $$;
 
 -- longest_redelivery(policy): the longest time from the first run of a message to the end of its last, in ms: every run as long as it may take, every
--- wait as long as it can be. Null where the kind of its retries is not known here.
+-- wait as long as it can be. Null where that is not known: a function computes the waits.
 create or replace function posthorn.longest_redelivery(p_policy json) returns float8
 language plpgsql immutable as $$
 declare
   v_retry json := p_policy -> 'retry';
   v_attempts int := (v_retry ->> 'attempts')::int;
+  -- The first so many waits are none.
+  v_immediate int := coalesce((v_retry ->> 'immediate')::int, 0);
 begin
   return v_attempts * (p_policy ->> 'visibilityTimeoutMs')::float8 + case v_retry ->> 'kind'
     when 'none' then 0
-    when 'fixed' then (v_attempts - 1) * (v_retry ->> 'delayMs')::float8
+    when 'fixed' then greatest(v_attempts - 1 - v_immediate, 0) * (v_retry ->> 'delayMs')::float8
     when 'exponential' then (select coalesce(sum(least((v_retry ->> 'maxMs')::float8, (v_retry ->> 'firstMs')::float8 * 2 ^ least(n - 1, 60))), 0)
-      from generate_series(1, v_attempts - 1) n) end;
+      from generate_series(1, v_attempts - 1 - v_immediate) n)
+    when 'delays' then (select coalesce(sum(d.ms::float8), 0) from json_array_elements_text(v_retry -> 'delaysMs') d(ms)) end;
 end $$;
 
 -- hold_dedupe: locks the row of a key, waiting for who holds it, and returns it. Where it was not there, it is made for this message; its nonce tells.
@@ -2788,7 +4227,7 @@ begin
   -- Who was waited for may have taken a while.
   v_now := clock_timestamp();
   update posthorn.dedupe d set subscription = w.queue, message = nextval('posthorn.message_id'), nonce = w.n, until = v_now + w.ms * interval '1 ms',
-      since = v_now, look_at = v_now + w.ms * interval '1 ms'
+      since = v_now, look_at = v_now + w.ms * interval '1 ms', behind = null
     from json_to_recordset(v_wanted) as w(name text, key text, queue int, n bigint, mode text, ms bigint)
     where w.mode = 'drop' and d.name = w.name and d.key = w.key and d.until <= v_now and d.nonce <> w.n;
 end $$;
@@ -2831,6 +4270,12 @@ begin
       end if;
     else
       v_waiting := posthorn.waiting_of(v_held);
+      if v_waiting.id is null and p_mode = 'once-more' then
+        -- The newest was cancelled, or has ended while the one before it waits for a retry.
+        select * into v_waiting from posthorn.deferred d where d.id = v_held.behind and d.token is null for update;
+        v_held.message := coalesce(v_waiting.message, v_held.message);
+        v_held.nonce := coalesce(v_waiting.nonce, v_held.nonce);
+      end if;
       if v_waiting.id is not null and (p_mode <> 'throttle' or v_waiting.attempts + v_waiting.crashes = 0) then
         perform posthorn.collapse(v_waiting, v_held, p_entry, coalesce(p_due_at, v_now), p_expires_at, p_mode, v_window, p_wait_ms);
         return posthorn.stands_for(p_entry, v_held);
@@ -2844,15 +4289,15 @@ begin
   elsif p_mode = 'debounce' then
     v_due := v_now + v_window;
   elsif p_mode = 'once-more' and not v_fresh then
-    v_behind := (select d.id from posthorn.deferred d where d.subscription = v_held.subscription and d.message = v_held.message
-      and d.nonce = v_held.nonce and d.token is not null);
+    v_behind := coalesce((select d.id from posthorn.deferred d where d.subscription = v_held.subscription and d.message = v_held.message
+      and d.nonce = v_held.nonce and d.token is not null), (select d.id from posthorn.deferred d where d.id = v_held.behind and d.token is not null));
     v_due := case when v_behind is not null then 'infinity'::timestamptz else v_now end;
   elsif p_mode in ('replace', 'once-more') then
     v_due := coalesce(v_due, v_now);
   end if;
   if not v_fresh then
-    update posthorn.dedupe d set subscription = p_subscription, message = v_id, nonce = v_nonce, until = v_until, since = v_now, look_at = v_until
-      where d.name = v_name and d.key = p_key;
+    update posthorn.dedupe d set subscription = p_subscription, message = v_id, nonce = v_nonce, until = v_until, since = v_now, look_at = v_until,
+        behind = v_behind where d.name = v_name and d.key = p_key;
   end if;
   return posthorn.say_new(p_slot, p_subscription, p_entry, v_id, v_due, p_expires_at, p_priority, p_mode = 'once-more', v_behind);
 end $$;
@@ -2917,7 +4362,7 @@ begin
 end $$;
 
 -- tidy_dedupe(limit): one pass: lets go what waits behind a delivery that runs no more, and forgets keys whose window is over and whose message neither
--- waits nor runs. Returns how many it looked at; as many as \`limit\`: there may be more.
+-- waits nor runs, nor the one that it was behind. Returns how many it looked at; as many as \`limit\`: there may be more.
 create or replace function posthorn.tidy_dedupe(p_limit int) returns int
 language plpgsql
 set enable_hashjoin = off set enable_mergejoin = off as $$
@@ -2934,7 +4379,8 @@ begin
       and not exists (select from posthorn.deferred r where r.id = b.behind and r.token is not null offset 0) order by b.behind limit p_limit for update skip locked);
   -- Those that live on are looked at again after a minute.
   with over as materialized (
-    select d.name, d.key, exists (select from posthorn.deferred w where w.subscription = d.subscription and w.message = d.message offset 0) as lives
+    select d.name, d.key, exists (select from posthorn.deferred w where w.subscription = d.subscription and w.message = d.message offset 0)
+        or exists (select from posthorn.deferred w where w.id = d.behind offset 0) as lives
       from posthorn.dedupe d where d.look_at < v_now order by d.look_at limit p_limit for update skip locked
   ), kept as (
     update posthorn.dedupe d set look_at = clock_timestamp() + interval '1 minute' from over o where o.lives and d.name = o.name and d.key = o.key
@@ -2968,6 +4414,11 @@ create or replace view posthorn.invalid_messages as
   join posthorn.subscription s on s.id = i.subscription
   join posthorn.contract c on c.id = i.contract;
 
+create or replace view posthorn.schedules as
+  select s.name, s.cron, s.time_zone, c.name as command, s.missed, s.jitter_ms, s.next_at, s.due_at, s.last_at,
+    posthorn.public_id(s.last_message, s.last_nonce) as last_message, s.service, s.declared_at, s.error, s.failed_at
+  from posthorn.schedule s join posthorn.contract c on c.id = s.contract;
+
 create or replace view posthorn.workers as
   select w.id, w.service, w.host, w.pid, w.started_at, w.heartbeat_at,
     array(select s.name from posthorn.attendance a join posthorn.subscription s on s.id = a.subscription where a.worker = w.id order by s.name) as works_on
@@ -2976,6 +4427,10 @@ create or replace view posthorn.workers as
 create or replace view posthorn.alerts as
   select s.name as subscription, a.name as alert, a.value, a.threshold, a.raised_at, a.resolved_at
   from posthorn.alert a join posthorn.subscription s on s.id = a.subscription;
+
+create or replace view posthorn.circuits as
+  select s.name as subscription, coalesce(c.state, 'closed') as state, c.opened_at, c.failures, c.reason, c.probe_at, c.probes
+  from posthorn.subscription s left join posthorn.circuit c on c.subscription = s.id where s.has_breaker;
 ` },
   { name: "grants.sql", text: `-- Nothing is granted to public: not the schema, and no function in it.
 revoke all on schema posthorn from public;

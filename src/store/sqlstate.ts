@@ -20,6 +20,8 @@ export const sqlStates = {
   PH014: "PH_PAYLOAD_TOO_LARGE",
   PH015: "PH_OPTION_INVALID",
   PH020: "PH_CONTRACT_CONFLICT",
+  PH030: "PH_UNKNOWN_MESSAGE",
+  PH031: "PH_NOT_ALONE",
   PH099: "PH_INTERNAL",
 } as const satisfies Record<string, ErrorCode>;
 

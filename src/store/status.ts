@@ -1,6 +1,7 @@
 /** Questions about messages and queues, for receipts and people. */
 import type { Executor } from "../core/database.js";
 import type { State } from "../core/states.js";
+import type { CircuitFacts } from "./circuit.js";
 import { mapped } from "./sqlstate.js";
 
 /** One attempt of a message, as kept in its history. */
@@ -11,6 +12,11 @@ export interface HistoryEntry {
   readonly startedAt?: string;
   readonly endedAt?: string;
   readonly error?: { readonly name: string; readonly message: string; readonly code?: string; readonly stack?: string };
+  /** What was said beside an error, or why the handler put the message off. */
+  readonly note?: string;
+  /** Of a message that was put off several times in a row: how often, and when first. */
+  readonly times?: number;
+  readonly firstAt?: string;
 }
 
 /** What became of a message for one receiver. */
@@ -23,6 +29,14 @@ export interface ReceiverStatus {
   readonly dueAt?: string | null;
   readonly reason?: string | null;
   readonly history?: readonly HistoryEntry[];
+  readonly contract?: string;
+  readonly kind?: "command" | "event";
+  /** While it runs: what its handler told last. */
+  readonly progress?: unknown;
+  /** While it runs: when somebody asked to cancel it. */
+  readonly cancelRequestedAt?: string;
+  /** What its handler returned, as it is stored, for as long as it is kept. */
+  readonly result?: unknown;
 }
 
 /** Whether a text can be the id of a message: what `publicId` makes and posthorn.id_of reads. */
@@ -52,14 +66,17 @@ export interface BacklogLine {
   readonly invalid: number;
   readonly workers: number;
   readonly unattended: boolean;
+  /** Null where the policy declares no breaker. */
+  readonly circuit: CircuitFacts | null;
 }
 
 export async function backlog(executor: Executor): Promise<readonly BacklogLine[]> {
   const { rows } = await mapped(
     executor.query<{ lines: string }>(
       `select coalesce(json_agg(json_build_object('name', name, 'kind', kind, 'channel', channel, 'backlog', backlog, 'retrying', retrying,
-  'running', running, 'ageMs', age_ms, 'deadLetters', dead_letters, 'invalid', invalid, 'workers', workers, 'unattended', unattended) order by name), '[]')::text as lines
-from posthorn.backlog`,
+  'running', running, 'ageMs', age_ms, 'deadLetters', dead_letters, 'invalid', invalid, 'workers', workers, 'unattended', unattended,
+  'circuit', (select posthorn.circuit_of(s.id) from posthorn.subscription s where s.name = b.name and s.has_breaker)) order by name), '[]')::text as lines
+from posthorn.backlog b`,
     ),
   );
   return JSON.parse(rows[0]?.lines ?? "[]");

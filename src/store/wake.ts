@@ -1,19 +1,19 @@
 /** Wake-ups: hints that there is something to claim. Polling is the truth; losing one costs time, never a message. */
 import type { Executor } from "../core/database.js";
 
-/** The channel of NOTIFY; its payload is a list of channel ids, below zero where something may wait outside the log. */
+/** The channel of NOTIFY; its payload is a list of channel ids, below zero where something may wait outside the log, or `cancelPayload`. */
 export const wakeChannel = "posthorn_wake";
 
-/**
- * Tells whoever listens; false when no worker is there to listen. A notification commits with a transaction id; nobody waits for the disk
- * for its sake.
- */
+/** What posthorn.cancel says there: somebody asked to cancel what runs. */
+export const cancelPayload = "cancel";
+
+/** Tells whoever listens; false when no worker is there to listen. */
 export async function notify(executor: Executor, channels: Iterable<number>): Promise<boolean> {
-  const { rows } = await executor.query(
-    "select set_config('synchronous_commit', 'off', true), pg_notify($1::text, $2::text) from (select from posthorn.worker limit 1) w",
-    [wakeChannel, [...channels].join(",")],
-  );
-  return rows.length > 0;
+  const { rows } = await executor.query<{ heard: boolean }>("select posthorn.wake($1::text, $2::text) as heard", [
+    wakeChannel,
+    [...channels].join(","),
+  ]);
+  return rows[0]?.heard === true;
 }
 
 export function channelsOf(payload: string): number[] {

@@ -1,6 +1,7 @@
 /** Why a message is where it is: the facts that posthorn.why reads in one snapshot. */
 import type { Executor } from "../core/database.js";
 import type { State } from "../core/states.js";
+import type { CircuitFacts } from "./circuit.js";
 import { mapped } from "./sqlstate.js";
 
 export interface WorkerFacts {
@@ -28,6 +29,16 @@ export interface Attendance {
   readonly lastSign: string | null;
 }
 
+/** The order of a key around one of its messages. */
+export interface OrderFacts {
+  readonly key: string;
+  /** Messages of the key that come before this one, and after it. */
+  readonly ahead: number;
+  readonly behind: number;
+  /** The one that all of them wait for. */
+  readonly first: { readonly message: string; readonly state: State; readonly dueAt: string | null };
+}
+
 /** What is known about a message for one receiver. Times are ISO 8601. */
 export interface ReceiverFacts {
   readonly subscription: string;
@@ -53,7 +64,21 @@ export interface ReceiverFacts {
   /** Messages a second that left the queue in the last minute; null when none did. */
   readonly perSecond?: number | null;
   readonly error?: ErrorFacts;
-  readonly lastEntry?: { readonly outcome: string; readonly endedAt?: string; readonly by?: string };
+  readonly progress?: unknown;
+  readonly cancelRequestedAt?: string;
+  readonly cancelRequestedBy?: string;
+  /** Where order is kept per key, of a message that waits outside of the log. */
+  readonly order?: OrderFacts;
+  readonly lastEntry?: {
+    readonly outcome: string;
+    readonly endedAt?: string;
+    readonly by?: string;
+    /** Why the handler put it off, and how often in a row. */
+    readonly note?: string;
+    readonly times?: number;
+  };
+  /** Only where the policy declares a breaker. */
+  readonly circuit?: CircuitFacts;
   readonly attended: Attendance;
 }
 

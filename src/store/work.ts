@@ -2,7 +2,7 @@
  * What a worker says to the database: claim, take, settle, end. Every call is one statement and one transaction of its own, except
  * `endInTransaction`, which is the last statement of a handler's transaction.
  */
-import type { Executor } from "../core/database.js";
+import type { Executor, OpenTransaction, Statement } from "../core/database.js";
 import { errorOf } from "../core/errors.js";
 import { type Place, placesByNonce } from "./publish.js";
 import { mapped } from "./sqlstate.js";
@@ -25,7 +25,10 @@ export interface Delivery {
   readonly crashes: number;
   /** When it expires, on the clock of `performance.now`; undefined for never. */
   readonly expiresAt?: number | undefined;
-  readonly hold: Hold;
+  /** Changes when a message that runs is moved out of its claim. */
+  hold: Hold;
+  /** Of the one message that is tried while its circuit is half-open: the token under which its outcome is told. */
+  readonly probe?: string;
 }
 
 /** What proves that the holder holds it. */
@@ -39,7 +42,17 @@ export type Hold =
     }
   | { readonly from: "deferred"; readonly deferred: string; readonly token: string };
 
-export type Outcome = "succeeded" | "failed" | "released" | "rejected" | "invalid" | "skipped" | "begun" | "expired";
+export type Outcome =
+  | "succeeded"
+  | "failed"
+  | "postponed"
+  | "released"
+  | "rejected"
+  | "invalid"
+  | "skipped"
+  | "begun"
+  | "parked"
+  | "expired";
 
 /** A part of a claim that has ended, or begun. `messages` absent: all of the claim. */
 export interface Part {
@@ -64,7 +77,14 @@ export type Next =
       };
     }
   | { readonly invalid: readonly unknown[] }
+  | { readonly result: StoredResult }
   | null;
+
+/** What a handler returned, as JSON text, and how long it is kept. */
+export interface StoredResult {
+  readonly text: string;
+  readonly keepMs: number;
+}
 
 export interface End {
   readonly delivery: Delivery;
@@ -80,8 +100,16 @@ export interface Claimed {
   /** Another session was claiming this lane. */
   readonly missed: boolean;
   /** Another lane has something as well. */
-  readonly more: boolean;
+  readonly more?: boolean;
+  /** Where order is kept: the next message must wait for one that runs. */
+  readonly blocked?: boolean;
+  /** Something was taken and put aside; there may be more. */
+  readonly again?: boolean;
+  /** Parts of the claim that are written already. */
+  readonly parts?: number;
   readonly deliveries: readonly Delivery[];
+  /** The circuit is open, and is to be looked at again after so many milliseconds. */
+  readonly openMs?: number;
 }
 
 type LogRow = [string, string, number, number, string | null, unknown, Record<string, string> | null, number, number?];
@@ -102,6 +130,20 @@ type DeferredRow = [
   number | null,
 ];
 
+interface ClaimAnswer {
+  readonly missed?: boolean;
+  readonly more?: boolean;
+  readonly blocked?: boolean;
+  readonly again?: boolean;
+  readonly claim?: string;
+  readonly token?: string;
+  readonly slot?: number;
+  readonly parts?: number;
+  readonly messages?: readonly LogRow[];
+  readonly openMs?: number;
+  readonly probe?: string;
+}
+
 /** Settles parts and claims the next messages of a lane, in one transaction. */
 export async function work(
   executor: Executor,
@@ -118,23 +160,24 @@ export async function work(
       parts.length === 0 ? null : JSON.stringify(parts),
     ]),
   );
-  const answer: {
-    missed?: boolean;
-    more?: boolean;
-    claim?: string;
-    token?: string;
-    slot?: number;
-    messages?: LogRow[];
-  } = JSON.parse(rows[0]?.claimed ?? "{}");
-  const { claim, token, slot, messages } = answer;
+  const answer: ClaimAnswer = JSON.parse(rows[0]?.claimed ?? "{}");
+  const { claim, token, slot, parts: written, messages, openMs, probe } = answer;
   if (claim === undefined || token === undefined || slot === undefined || messages === undefined) {
-    return { missed: answer.missed === true, more: false, deliveries: [] };
+    const { missed, blocked, again } = answer;
+    const nothing = { missed: missed === true, blocked: blocked === true, again: again === true, deliveries: [] };
+    return openMs === undefined ? nothing : { ...nothing, openMs };
   }
+  const deliveries = messages.map((row) => fromLog(subscription, claim, token, slot, row));
   return {
     missed: false,
     more: answer.more === true,
-    deliveries: messages.map((row) => fromLog(subscription, claim, token, slot, row)),
+    parts: written ?? 0,
+    deliveries: probe === undefined ? deliveries : asProbe(deliveries, probe),
   };
+}
+
+function asProbe(deliveries: readonly Delivery[], probe: string): readonly Delivery[] {
+  return deliveries.map((delivery) => ({ ...delivery, probe }));
 }
 
 function fromLog(subscription: number, claim: string, token: string, claimSlot: number, row: LogRow): Delivery {
@@ -166,9 +209,18 @@ export interface Taken {
   readonly deliveries: readonly Delivery[];
   /** When the next one is due; undefined when the answer was full or nothing waits. */
   readonly nextInMs: number | undefined;
+  /** The circuit is open, and is to be looked at again after so many milliseconds. */
+  readonly openMs: number | undefined;
 }
 
-/** Takes deliveries that are due: retries, and what was handed back. */
+interface TakeAnswer {
+  readonly taken?: readonly DeferredRow[];
+  readonly next?: number | null;
+  readonly openMs?: number;
+  readonly probe?: string;
+}
+
+/** Takes deliveries that are due: retries, what was scheduled, and what was handed back. */
 export async function takeDue(
   executor: Executor,
   subscription: number,
@@ -182,10 +234,18 @@ export async function takeDue(
       [subscription, worker, JSON.stringify(contracts), limit],
     ),
   );
-  const answer: { readonly taken: readonly DeferredRow[]; readonly next: number | null } = JSON.parse(
-    rows[0]?.taken ?? '{"taken":[],"next":null}',
-  );
-  const deliveries = answer.taken.map(
+  const answer: TakeAnswer = JSON.parse(rows[0]?.taken ?? "{}");
+  const { taken = [], next, openMs, probe } = answer;
+  const deliveries = fromDeferred(subscription, taken);
+  return {
+    deliveries: probe === undefined ? deliveries : asProbe(deliveries, probe),
+    nextInMs: next ?? undefined,
+    openMs,
+  };
+}
+
+function fromDeferred(subscription: number, rows: readonly DeferredRow[]): readonly Delivery[] {
+  return rows.map(
     ([
       id,
       nonce,
@@ -200,7 +260,7 @@ export async function takeDue(
       delivery,
       attempts,
       crashes,
-      ms,
+      expiresInMs,
     ]) => ({
       subscription,
       id,
@@ -213,11 +273,10 @@ export async function takeDue(
       delivery,
       attempts,
       crashes,
-      expiresAt: fromNow(ms),
-      hold: { from: "deferred" as const, deferred, token },
+      expiresAt: fromNow(expiresInMs),
+      hold: { from: "deferred", deferred, token },
     }),
   );
-  return { deliveries, nextInMs: answer.next ?? undefined };
 }
 
 /**
@@ -247,40 +306,31 @@ export async function begin(executor: Executor, part: Part): Promise<void> {
   );
 }
 
-/** The last statement of a handler's transaction. `startedAt` is now() at its BEGIN. */
-export async function endInTransaction(
-  executor: Executor,
+/** Ends a delivery, as the last statement of its handler's transaction, and commits. `open.startedAt` is needed. */
+export async function endAndCommit(
+  open: OpenTransaction,
   delivery: Delivery,
-  startedAt: string,
   say: string | null,
 ): Promise<ReadonlyMap<string, Place>> {
-  const { hold } = delivery;
-  const log = hold.from === "log" ? hold : undefined;
-  const { rows } = await mapped(
-    executor.query<{ said: string | null }>(
-      "select posthorn.end_in_transaction($1::int, $2::bigint, $3::smallint, $4::int, $5::bigint, $6::smallint, $7::bigint, $8::bigint, $9::text, $10::json)::text as said",
-      [
-        delivery.subscription,
-        delivery.id,
-        log?.messageSlot ?? null,
-        delivery.delivery,
-        log?.claim ?? null,
-        log?.claimSlot ?? null,
-        hold.from === "deferred" ? hold.deferred : null,
-        hold.token,
-        startedAt,
-        say,
-      ],
-    ),
-  );
-  return placesOf(rows[0]?.said ?? null);
+  const [row] = await mapped(open.commit<{ said: string | null }>(endStatement(delivery, open.startedAt, say)));
+  return placesOf(row?.said ?? null);
 }
 
 /**
- * The same for a handler that said nothing, as SQL without parameters: it goes out with COMMIT in one round trip. All of it is numbers, which
- * the database gave us; anything else is refused, so no text of anybody gets into the statement.
+ * The last statement of a handler's transaction. `startedAt` is now() at its BEGIN.
+ *
+ * Where the handler said nothing it has no parameters, which costs less. All of it is numbers then, which the database gave us; anything else
+ * is refused, so no text of anybody gets into the statement.
  */
-export function endStatement(delivery: Delivery, startedAt: string): string {
+export function endStatement(delivery: Delivery, startedAt: string, say: string | null): Statement {
+  const ended = endValues(delivery, startedAt).join(", ");
+  return say === null
+    ? { text: `select posthorn.end_in_transaction(${ended}, null)` }
+    : { text: `select posthorn.end_in_transaction(${ended}, $1::json)::text as said`, params: [say] };
+}
+
+/** What names a delivery and its hold where it is ended, as literals. */
+export function endValues(delivery: Delivery, startedAt: string): readonly string[] {
   const { hold } = delivery;
   const log = hold.from === "log" ? hold : undefined;
   const values = [
@@ -293,10 +343,10 @@ export function endStatement(delivery: Delivery, startedAt: string): string {
     hold.from === "deferred" ? hold.deferred : undefined,
     hold.token,
   ];
-  return `select posthorn.end_in_transaction(${[...values, startedAt].map(numeral).join(", ")}, null)`;
+  return [...values, startedAt].map(numeral);
 }
 
-function numeral(value: string | number | undefined): string {
+export function numeral(value: string | number | undefined): string {
   if (value === undefined) return "null";
   const text = String(value);
   // In quotes, so that the function's parameter gives the type.
@@ -304,16 +354,19 @@ function numeral(value: string | number | undefined): string {
   throw errorOf("PH_INTERNAL", "A number was expected where a delivery is ended.");
 }
 
-function placesOf(said: string | null): ReadonlyMap<string, Place> {
+/** The places of what was said, by the nonces that it was said with. */
+export function placesOf(said: string | null): ReadonlyMap<string, Place> {
   return placesByNonce(said === null ? [] : JSON.parse(said));
 }
 
 function endAsJson({ delivery, outcome, entry, next, ends }: End): Record<string, unknown> {
   const { hold } = delivery;
   const common = { outcome, message: delivery.id, entry, next, token: hold.token };
-  return hold.from === "deferred"
-    ? { ...common, deferred: hold.deferred }
-    : { ...common, claim: hold.claim, claimSlot: hold.claimSlot, messageSlot: hold.messageSlot, ends };
+  if (hold.from === "deferred") return { ...common, deferred: hold.deferred };
+  // A result of a delivery from the log goes straight to its table.
+  const { subscription, nonce } = delivery;
+  const place = next !== null && "result" in next ? { subscription, nonce } : {};
+  return { ...common, ...place, claim: hold.claim, claimSlot: hold.claimSlot, messageSlot: hold.messageSlot, ends };
 }
 
 /** What a peek found: subscriptions with something in the log, and when waiting deliveries of a subscription are due. */
@@ -323,6 +376,8 @@ export interface Peeked {
   readonly due: readonly (readonly [subscription: number, inMs: number])[];
   /** Some worker counts as dead; false as well when nobody asked. */
   readonly dead: boolean;
+  /** Somebody asked to cancel what may run here; false as well when nobody asked. */
+  readonly cancels: boolean;
 }
 
 /** Looks whether there is anything to do, in one statement for all subscriptions. `seen`: the snapshot of an earlier empty peek of the same. */
@@ -340,4 +395,46 @@ export async function peek(
     ),
   );
   return JSON.parse(rows[0]?.found ?? "null");
+}
+
+/** A claim that has been open too long, and what is to be moved out of it. */
+export interface Spill {
+  readonly claim: string;
+  readonly slot: number;
+  readonly token: string;
+  readonly part: number;
+  readonly closes: boolean;
+  readonly worker: string;
+  readonly running: readonly string[];
+  readonly waiting: readonly string[];
+}
+
+/**
+ * Moves messages out of an open claim, so that its lane goes on: those that run stay with their holder, as the first of their parked keys.
+ * Settles `parts` before, in one transaction. Returns the new holds by message. Errors: `ClaimLostError`; then nothing was done.
+ */
+export async function spill(
+  executor: Executor,
+  parts: readonly Part[],
+  what: Spill,
+): Promise<ReadonlyMap<string, Hold>> {
+  const { rows } = await mapped(
+    executor.query<{ held: string }>("select posthorn.spill($1::json, $2::json)::text as held", [
+      parts.length === 0 ? null : JSON.stringify(parts),
+      JSON.stringify(what),
+    ]),
+  );
+  const held: [string, string, string][] = JSON.parse(rows[0]?.held ?? "[]");
+  return new Map(held.map(([message, deferred, token]) => [message, { from: "deferred", deferred, token }]));
+}
+
+/** Makes the next message of each key due. Returns how many are. */
+export async function promote(executor: Executor, subscription: number, keys: readonly string[]): Promise<number> {
+  const { rows } = await mapped(
+    executor.query<{ promoted: number }>("select posthorn.promote($1::int, $2::json) as promoted", [
+      subscription,
+      JSON.stringify(keys),
+    ]),
+  );
+  return rows[0]?.promoted ?? 0;
 }

@@ -26,7 +26,18 @@ export interface BaseContext extends SayBuffered {
    * One effect, one key: `idempotencyKey("charge")` and `idempotencyKey("mail")` differ. Letters and digits only.
    */
   idempotencyKey(effect?: string): string;
+  /**
+   * Tells how far the run is: a number from 0 to 1, or a small JSON value. The last one stands in `status().progress` while it runs.
+   *
+   * Written at most once a second, beside the handler's transaction, and forgotten with the end of the run. Never fails the handler: what is not a
+   * value of this kind is told to the logger. On a database with one connection (PGlite, embedded), nothing is shown of a handler in transaction
+   * mode, which holds it.
+   */
+  progress(value: ProgressValue): void;
 }
+
+/** How far a run is. */
+export type ProgressValue = number | string | readonly unknown[] | { readonly [name: string]: unknown };
 
 /** `tx` exists only where the policy says `idempotency: "transaction"`. */
 export type Context<I extends string, Tx> = BaseContext &
@@ -37,54 +48,57 @@ export type Context<I extends string, Tx> = BaseContext &
       }
     : unknown);
 
+/** What a context gets from its run, when it is asked for. */
+export interface Behind {
+  readonly delivery: Delivery;
+  /** Name of the queue or subscription. */
+  readonly reader: string;
+  readonly contract: { readonly name: string; readonly version: number };
+  readonly signal: AbortSignal;
+  /** Where the handler says something. */
+  readonly saying: SayBuffered;
+  readonly progress: BaseContext["progress"];
+}
+
 /** Built once for each run; what costs something is made when it is read. */
 export class RunContext implements BaseContext {
-  readonly #delivery: Delivery;
-  readonly #reader: string;
-  readonly #contract: { readonly name: string; readonly version: number };
-  readonly #controller: () => AbortController;
+  readonly #behind: Behind;
   #message: Message | undefined;
   readonly attempt: number;
+  // Properties of its own, because users take a context apart, copy it and wrap its verbs.
   readonly send: SayBuffered["send"];
   readonly publish: SayBuffered["publish"];
+  readonly progress: BaseContext["progress"];
+  readonly idempotencyKey: (effect?: string) => string;
 
-  constructor(
-    delivery: Delivery,
-    reader: string,
-    contract: { readonly name: string; readonly version: number },
-    controller: () => AbortController,
-    saying: () => SayBuffered,
-  ) {
-    this.#delivery = delivery;
-    this.#reader = reader;
-    this.#contract = contract;
-    this.#controller = controller;
-    this.attempt = delivery.attempts + 1;
-    // Properties of its own, because users take a context apart, copy it and wrap its verbs.
-    this.send = (command, payload, options) => saying().send(command, payload, options);
-    this.publish = (event, payload, options) => saying().publish(event, payload, options);
+  constructor(behind: Behind) {
+    this.#behind = behind;
+    this.attempt = behind.delivery.attempts + 1;
+    this.send = (command, payload, options) => behind.saying.send(command, payload, options);
+    this.progress = behind.progress;
+    this.publish = (event, payload, options) => behind.saying.publish(event, payload, options);
+    this.idempotencyKey = (effect = "") =>
+      createHash("sha256")
+        .update(`${publicId(behind.delivery)}\n${behind.reader}\n${effect}`)
+        .digest("hex")
+        .slice(0, 32);
   }
 
   get signal(): AbortSignal {
-    return this.#controller().signal;
+    return this.#behind.signal;
   }
 
   get message(): Message {
-    const { key, publishedAt, headers } = this.#delivery;
+    const { delivery, contract } = this.#behind;
+    const { key, publishedAt, headers } = delivery;
     this.#message ??= Object.freeze({
-      id: publicId(this.#delivery),
-      name: this.#contract.name,
-      version: this.#contract.version,
+      id: publicId(delivery),
+      name: contract.name,
+      version: contract.version,
       key,
       publishedAt: new Date(publishedAt),
       headers: Object.freeze({ ...headers }),
     });
     return this.#message;
   }
-
-  readonly idempotencyKey = (effect = ""): string =>
-    createHash("sha256")
-      .update(`${publicId(this.#delivery)}\n${this.#reader}\n${effect}`)
-      .digest("hex")
-      .slice(0, 32);
 }

@@ -1,28 +1,30 @@
-/**
- * Ends runs that take too long. One timer for all runs of a reader: they have the same time, so the one that began first is due first.
- */
+/** Ends runs that take too long. One timer for all runs of a reader, which have the same time. */
+import { Roster } from "../core/roster.js";
+
 export interface Overdue {
-  /** Called once, when the time has passed. */
+  /** When its time will have passed, on the clock of `performance.now`. */
+  readonly dueAt: number;
+  /** The time has passed. It is ended by this. */
   overdue(): void;
 }
 
 export class Deadlines {
-  readonly #limitMs: number;
-  /** In the order in which they began, with the time at which each is due. */
-  readonly #running = new Map<Overdue, number>();
+  readonly limitMs: number;
+  readonly #running = new Roster<Overdue>();
   #timer: NodeJS.Timeout | undefined;
 
   constructor(limitMs: number) {
-    this.#limitMs = limitMs;
+    this.limitMs = limitMs;
   }
 
-  begin(run: Overdue): void {
-    this.#running.set(run, performance.now() + this.#limitMs);
-    if (this.#timer === undefined) this.#wait(this.#limitMs);
+  /** Returns the number to end it by. */
+  begin(run: Overdue): number {
+    if (this.#timer === undefined) this.#wait(this.limitMs);
+    return this.#running.add(run);
   }
 
-  end(run: Overdue): void {
-    this.#running.delete(run);
+  end(at: number, run: Overdue): void {
+    this.#running.remove(at, run);
   }
 
   /** The process is kept alive by what runs and by the worker, not by this. */
@@ -32,14 +34,12 @@ export class Deadlines {
 
   #look(): void {
     this.#timer = undefined;
-    for (const [run, dueAt] of this.#running) {
-      const left = dueAt - performance.now();
-      if (left > 0) {
-        this.#wait(Math.ceil(left));
-        return;
-      }
-      this.#running.delete(run);
-      run.overdue();
+    const now = performance.now();
+    let next = Number.POSITIVE_INFINITY;
+    for (const run of this.#running) {
+      if (run.dueAt <= now) run.overdue();
+      else next = Math.min(next, run.dueAt);
     }
+    if (next < Number.POSITIVE_INFINITY) this.#wait(Math.ceil(next - now));
   }
 }

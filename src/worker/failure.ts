@@ -1,7 +1,7 @@
 /** Failures of user code, normalised once, whatever was thrown; and what follows from them by the policy. */
 import { limits } from "../core/limits.js";
 import type { CheckedPolicy } from "../policies/policy.js";
-import { delayMs } from "../policies/retry.js";
+import { waitAfter } from "../policies/retry.js";
 import type { Delivery, Next } from "../store/work.js";
 
 /** An error as it is kept in a message's history. */
@@ -35,7 +35,7 @@ export function failureOf(thrown: unknown): Failure {
 }
 
 /** PostgreSQL takes neither NUL nor half a surrogate pair. */
-function clean(text: unknown, length: number): string {
+export function clean(text: unknown, length: number): string {
   return String(text).slice(0, length).replaceAll("\0", "�").toWellFormed();
 }
 
@@ -44,7 +44,8 @@ export function entryOf(
   outcome: string,
   worker: WorkerIdentity,
   startedAt: number,
-  error: Failure,
+  error: Failure | undefined,
+  note?: string,
 ): Readonly<Record<string, unknown>> {
   return {
     attempt: delivery.attempts + 1,
@@ -52,19 +53,27 @@ export function entryOf(
     worker,
     startedAt: new Date(startedAt).toISOString(),
     endedAt: new Date().toISOString(),
-    error,
+    ...(error === undefined ? {} : { error }),
+    ...(note === undefined ? {} : { note }),
   };
 }
 
+/** What follows from a failed run, and what went wrong where it was worked out. */
+export interface Consequence {
+  readonly next: Next;
+  readonly note?: string;
+}
+
 /** What becomes of a message after a failed run: the next attempt by the policy, or the dead letters. */
-export function afterFailure(delivery: Delivery, policy: CheckedPolicy): Next {
+export function afterFailure(delivery: Delivery, policy: CheckedPolicy, error: unknown): Consequence {
   const attempts = delivery.attempts + 1;
   const { crashes } = delivery;
   if (attempts < policy.retry.attempts) {
-    return { defer: { delayMs: delayMs(policy.retry, attempts), attempts, crashes } };
+    const { delayMs, note } = waitAfter(policy.retry, attempts, error);
+    return { next: { defer: { delayMs, attempts, crashes } }, ...(note === undefined ? {} : { note }) };
   }
   const reason = policy.retry.attempts === 1 ? "failed and is not retried" : `failed ${attempts} times`;
-  return { dead: { reason, keepMs: policy.deadLetter.keepMs, attempts, crashes } };
+  return { next: { dead: { reason, keepMs: policy.deadLetter.keepMs, attempts, crashes } } };
 }
 
 /** What becomes of a message that must not repeat, after a run that left no outcome. */

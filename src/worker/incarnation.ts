@@ -10,19 +10,24 @@ import { errorOf } from "../core/errors.js";
 import type { Logger } from "../core/logger.js";
 import { Loop } from "../core/loop.js";
 import { dedupePass, tidyEveryMs } from "../maintenance/dedupe.js";
+import { pruneEveryMs, prunePass } from "../maintenance/prune.js";
 import { rescuePass } from "../maintenance/rescue.js";
+import { sweepPass } from "../maintenance/sweep.js";
 import { watchEveryMs, watchPass } from "../maintenance/watch.js";
-import type { CheckedPolicy } from "../policies/policy.js";
+import { type CheckedPolicy, storedPolicy } from "../policies/policy.js";
 import type { Catalog } from "../producer/catalog.js";
 import type { Asking } from "../producer/receipt.js";
 import type { Side } from "../producer/side.js";
 import type { Waker } from "../producer/waker.js";
+import { cancelRequests } from "../store/cancel.js";
 import { backendOf, forgetWorker, heartbeat, holdSessionLock, isAttended, registerWorker } from "../store/fleet.js";
 import { registerSubscription } from "../store/registry.js";
-import { channelsOf, wakeChannel } from "../store/wake.js";
+import { cancelPayload, channelsOf, wakeChannel } from "../store/wake.js";
 import { Deadlines } from "./deadlines.js";
 import { Poller } from "./poller.js";
-import { Reader, type ReaderOptions } from "./reader.js";
+import { Progress } from "./progress.js";
+import { Reader } from "./reader.js";
+import type { ReaderOptions } from "./reading.js";
 import type { Handled } from "./run.js";
 import type { Slots } from "./slots.js";
 
@@ -48,7 +53,12 @@ export interface WorkerOptions {
   readonly slots: Slots;
   /** Without a heartbeat for so long, a worker counts as dead. */
   readonly timeoutMs: number;
+  /** Sends what is due of the schedules of the fleet; returns how long to wait. */
+  readonly schedules: { pass(): Promise<number> };
 }
+
+/** After a rescue most parked keys are looked at, at once; otherwise one page now and then. */
+const sweptAfterRescue = 20;
 
 /** Connections, as far as they are open. */
 interface Connections {
@@ -61,11 +71,14 @@ export class Incarnation {
   readonly #options: WorkerOptions;
   readonly #connections: Connections;
   readonly #worker: string;
+  readonly #progress: Progress;
   readonly #readers: readonly Reader[];
   readonly #poller: Poller;
   readonly #beats: Loop;
   readonly #watches: Loop;
   readonly #tidies: Loop;
+  readonly #schedules: Loop;
+  readonly #prunes: Loop;
   #broken = false;
   #resolveEnd: (error: unknown) => void = () => undefined;
   /** Settles with the reason when it cannot go on. */
@@ -73,7 +86,7 @@ export class Incarnation {
 
   static async begin(options: WorkerOptions): Promise<Incarnation> {
     let incarnation: Incarnation | undefined;
-    const connections = await connect(options, (payload) => incarnation?.wake(channelsOf(payload)));
+    const connections = await connect(options, (payload) => incarnation?.heard(payload));
     try {
       const readers = await register(options, connections.session);
       const worker = await registerSelf(options, connections, readers);
@@ -89,6 +102,8 @@ export class Incarnation {
     this.#options = options;
     this.#connections = connections;
     this.#worker = worker;
+    const onError = (error: unknown): void => this.#warn(error, "the progress of handlers could not be written");
+    this.#progress = new Progress({ executor: options.side, worker, onError });
     this.ended = new Promise((resolve) => {
       this.#resolveEnd = resolve;
     });
@@ -98,11 +113,14 @@ export class Incarnation {
       worker,
       readers: this.#readers,
       onDead: () => void this.#rescue(),
+      onCancels: () => void this.#cancel(),
       onError: (error) => this.#break(error),
     });
     this.#beats = new Loop({ pass: () => this.#beat(), onError: (error) => this.#break(error) });
     this.#watches = new Loop({ pass: () => this.#watch(), onError: (error) => this.#warn(error) });
     this.#tidies = new Loop({ pass: () => this.#tidy(), onError: (error) => this.#warn(error) });
+    this.#schedules = new Loop({ pass: () => options.schedules.pass(), onError: (error) => this.#warn(error) });
+    this.#prunes = new Loop({ pass: () => this.#prune(), onError: (error) => this.#warn(error) });
     for (const connection of [connections.session, connections.listener]) {
       connection?.lost.then((error) => {
         if (!this.#closing) this.#break(error ?? errorOf("PH_DATABASE_LOST", "The worker's connection was closed."));
@@ -118,6 +136,14 @@ export class Incarnation {
     this.#beats.start();
     this.#watches.start();
     this.#tidies.start();
+    this.#schedules.start();
+    this.#prunes.start();
+  }
+
+  /** A notification came. */
+  heard(payload: string): void {
+    if (payload === cancelPayload) void this.#cancel();
+    else this.wake(channelsOf(payload));
   }
 
   /** Messages appeared in these channels; below zero: outside of the log. */
@@ -140,7 +166,8 @@ export class Incarnation {
     await this.#poller.stop();
     await Promise.all(this.#readers.map((reader) => reader.stop(graceMs)));
     this.#closing = true;
-    await Promise.all([this.#beats.stop(), this.#watches.stop(), this.#tidies.stop()]);
+    const loops = [this.#beats, this.#watches, this.#tidies, this.#schedules, this.#prunes, this.#progress];
+    await Promise.all(loops.map((loop) => loop.stop()));
     // Everything is settled: no rescuer needs to look for us. Should this fail, one finds nothing.
     if (!this.#broken) await forgetWorker(this.#connections.session, this.#worker).catch((error) => this.#warn(error));
     await disconnect(this.#connections);
@@ -149,13 +176,15 @@ export class Incarnation {
   /** Drops everything. */
   async abandon(): Promise<void> {
     this.#closing = true;
+    this.#progress.abandon();
     const reason = errorOf(
       "PH_CLAIM_LOST",
       "The worker lost its connection or counts as dead; its messages go to others.",
     );
     await Promise.all(this.#readers.map((reader) => reader.abandon(reason)));
     await disconnect(this.#connections);
-    await Promise.all([this.#poller.stop(), this.#beats.stop(), this.#watches.stop(), this.#tidies.stop()]);
+    const loops = [this.#poller, this.#beats, this.#watches, this.#tidies, this.#schedules, this.#prunes];
+    await Promise.all(loops.map((loop) => loop.stop()));
   }
 
   #readerOptions({ declared, ids, handlers }: Registered): ReaderOptions {
@@ -173,6 +202,7 @@ export class Incarnation {
       logger,
       session,
       slots,
+      progress: this.#progress,
       deadlines: new Deadlines(declared.policy.visibilityTimeoutMs),
       worker: { id: this.#worker, service, host: hostname(), pid: process.pid },
       onSaid: (channels) => waker.wake(channels),
@@ -212,6 +242,7 @@ export class Incarnation {
       while (await rescuePass(this.#options.side, this.#options.logger)) {
         // Bounded by what the dead held.
       }
+      await sweepPass(this.#options.side, sweptAfterRescue);
       this.#poller.soon();
     } catch (error) {
       this.#warn(error);
@@ -220,8 +251,25 @@ export class Incarnation {
     }
   }
 
+  /** Fires the signals of runs that somebody asked to cancel. Asked again until they have ended: a message may just be on its way here. */
+  async #cancel(): Promise<void> {
+    try {
+      for (const [subscription, message] of await cancelRequests(this.#options.side, this.#worker)) {
+        for (const reader of this.#readers) if (reader.subscription === subscription) reader.cancel(message);
+      }
+    } catch (error) {
+      this.#warn(error);
+    }
+  }
+
+  async #prune(): Promise<number> {
+    await prunePass(this.#options.side);
+    return pruneEveryMs;
+  }
+
   async #watch(): Promise<number> {
     await watchPass(this.#options.side, this.#options.logger);
+    if (await sweepPass(this.#options.side, 1)) this.#poller.soon();
     return watchEveryMs;
   }
 
@@ -230,8 +278,8 @@ export class Incarnation {
     return tidyEveryMs;
   }
 
-  #warn(error: unknown): void {
-    if (!this.#closing) this.#options.logger.warn("a pass of maintenance failed; it is tried again", { error });
+  #warn(error: unknown, what = "a pass of maintenance failed; it is tried again"): void {
+    if (!this.#closing) this.#options.logger.warn(what, { error });
   }
 
   #break(error: unknown): void {
@@ -269,7 +317,13 @@ async function register({ declared, service, catalog }: WorkerOptions, session: 
   const registered: Registered[] = [];
   for (const one of declared) {
     const { name, kind, channel, policy } = one;
-    const entry = { name, kind, channel, idempotency: policy.idempotency, policy: JSON.stringify(policy) };
+    const entry = {
+      name,
+      kind,
+      channel,
+      idempotency: policy.idempotency,
+      policy: JSON.stringify(storedPolicy(policy)),
+    };
     const ids = await registerSubscription(session, entry, service);
     const contracts = await catalog.ids(one.handlers.keys(), false);
     const handlers = new Map<number, Handled>();

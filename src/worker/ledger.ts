@@ -6,13 +6,14 @@
  */
 import { groupBy } from "../core/group.js";
 import type { Batch } from "../producer/buffer.js";
-import type { Delivery, End, Hold, Part } from "../store/work.js";
+import type { Delivery, End, Hold, Part, StoredResult } from "../store/work.js";
 
 interface OpenClaim {
   readonly claim: string;
   readonly token: string;
   readonly slot: number;
   readonly size: number;
+  readonly openedAt: number;
   /** Messages whose end nobody has decided yet. */
   running: number;
   nextPart: number;
@@ -50,8 +51,8 @@ export class Ledger {
     this.#endsThemselves = endsThemselves;
   }
 
-  /** Takes the deliveries of one claim in. */
-  opened(deliveries: readonly Delivery[]): void {
+  /** Takes the deliveries of one claim in, of which so many parts are written already. */
+  opened(deliveries: readonly Delivery[], parts = 0): void {
     const hold = deliveries[0]?.hold;
     if (hold?.from !== "log") return;
     const id = BigInt(hold.claim);
@@ -60,9 +61,11 @@ export class Ledger {
       claim: hold.claim,
       token: hold.token,
       slot: hold.claimSlot,
-      size: deliveries.length,
+      // Where a part names some already, none stands for all.
+      size: parts === 0 ? deliveries.length : Number.POSITIVE_INFINITY,
       running: deliveries.length,
-      nextPart: 1,
+      openedAt: performance.now(),
+      nextPart: 1 + parts,
       succeeded: [],
       skipped: [],
     });
@@ -81,11 +84,13 @@ export class Ledger {
     );
   }
 
-  /** Succeeded in a claim-settling mode, with what the handler said. */
-  succeeded(delivery: Delivery, batch: Batch): void {
+  /** Succeeded in a claim-settling mode, with what the handler said and returned. */
+  succeeded(delivery: Delivery, batch: Batch, result?: StoredResult): void {
+    if (this.#isLost(delivery)) return;
     if (batch.messages.length > 0) this.#says.push({ delivery, batch });
     else batch.committed([]);
-    if (delivery.hold.from === "log") this.#change(delivery.hold, (claim) => claim.succeeded.push(delivery.id));
+    if (result !== undefined) this.ended({ delivery, outcome: "succeeded", next: { result }, ends: false });
+    else if (delivery.hold.from === "log") this.#change(delivery.hold, (claim) => claim.succeeded.push(delivery.id));
     else this.ended({ delivery, outcome: "succeeded", next: null, ends: false });
   }
 
@@ -105,9 +110,15 @@ export class Ledger {
 
   /** An end with a consequence. */
   ended(end: End): void {
+    if (this.#isLost(end.delivery)) return;
     this.#since ??= performance.now();
     this.#ends.push(end);
     if (end.delivery.hold.from === "log") this.#change(end.delivery.hold, () => undefined);
+  }
+
+  /** Its claim was ended by others. Without a part of the claim beside it, nothing would fence what is written for it. */
+  #isLost({ hold }: Delivery): boolean {
+    return hold.from === "log" && !this.#open.has(hold.claim);
   }
 
   #change(hold: LogHold, change: (claim: OpenClaim) => void): void {
@@ -137,6 +148,24 @@ export class Ledger {
   get firstOpen(): bigint | undefined {
     const first = this.#open.keys().next();
     return first.done ? undefined : BigInt(first.value);
+  }
+
+  /** The claim that has been open longest with messages that run, and for how long. */
+  get slowest(): { readonly claim: string; readonly forMs: number } | undefined {
+    for (const { claim, running, openedAt } of this.#open.values()) {
+      if (running > 0) return { claim, forMs: performance.now() - openedAt };
+    }
+    return undefined;
+  }
+
+  /** So many messages leave a claim; the part that says so closes it when nothing else runs. Everything before must be drained. */
+  spilled(claim: string, count: number): Pick<Part, "claim" | "token" | "slot" | "part" | "closes"> | undefined {
+    const open = this.#open.get(claim);
+    if (open === undefined) return undefined;
+    open.running -= count;
+    const closes = open.running === 0;
+    if (closes) this.#open.delete(claim);
+    return nextPart(open, "parked", closes, []);
   }
 
   /** The newest claim there has been. */

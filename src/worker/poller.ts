@@ -12,6 +12,8 @@ export interface PollerOptions {
   readonly worker: string;
   readonly readers: readonly Reader[];
   readonly onDead: () => void;
+  /** Somebody asked to cancel what may run here. */
+  readonly onCancels: () => void;
   readonly onError: (error: unknown) => void;
 }
 
@@ -55,7 +57,7 @@ export class Poller {
   }
 
   async #pass(): Promise<number> {
-    const { session, worker, readers, onDead } = this.#options;
+    const { session, worker, readers, onDead, onCancels } = this.#options;
     const now = performance.now();
     // A little early, so that the once-a-second rhythm of an idle process is not missed by a millisecond each time.
     const watch = now - this.#watchedAt >= idleMs * 0.9;
@@ -67,6 +69,7 @@ export class Poller {
       const found = await peek(session, worker, subscriptions, seen, watch);
       if (watch) this.#watchedAt = now;
       if (found.dead) onDead();
+      if (found.cancels) onCancels();
       const nothing = this.#tell(hungry, found.ready, found.due);
       this.#seen = found.ready.length === 0 ? { snapshot: found.snapshot, of } : undefined;
       this.#everyMs = nothing ? Math.min(idleMs, this.#everyMs * 2) : soonMs;
@@ -78,6 +81,8 @@ export class Poller {
   #tell(readers: readonly Reader[], ready: readonly number[], due: readonly (readonly [number, number])[]): boolean {
     let nothing = true;
     for (const reader of readers) {
+      // It looks by itself when the database told it to.
+      if (reader.blocked) continue;
       if (ready.includes(reader.subscription)) {
         nothing = false;
         reader.hint();

@@ -1,48 +1,37 @@
 /**
  * Works on one queue or subscription: claims into free slots, runs handlers, settles what ended.
  *
- * Never claims more than the free slots, so nothing that is claimed waits in memory. The next claim is on its way while the
- * messages of the last one run, and it carries the settlements so far: at full speed one statement does both. One settling
- * statement of a reader is under way at a time, so that the parts of a claim are written in order.
+ * Claims for the free slots; in transaction mode also a few messages ahead while runs are short. What still waits in memory after a moment is
+ * handed back. The next claim is on its way while the messages of the last one run, and it carries the settlements so far: at full speed one
+ * statement does both. One settling statement of a reader is under way at a time, so that the parts of a claim are written in order.
  */
-import type { Executor } from "../core/database.js";
-import { StoppedError } from "../core/errors.js";
-import type { Logger } from "../core/logger.js";
+
+import { Changes } from "../core/changes.js";
+import { CancelledError, StoppedError } from "../core/errors.js";
 import { Loop } from "../core/loop.js";
+import { Roster } from "../core/roster.js";
 import { publicId } from "../store/publish.js";
-import type { SubscriptionIds } from "../store/registry.js";
-import { begin, type Delivery, type End, takeDue, work } from "../store/work.js";
-import { failureOf } from "./failure.js";
+import { begin, type Delivery, takeDue, work } from "../store/work.js";
+import { Circuit, eventOf } from "./circuit.js";
 import { type Flush, Ledger } from "./ledger.js";
-import { type Handled, type Ran, Run, type Running, released } from "./run.js";
+import { Line } from "./line.js";
+import { claimAgainAfterMs, isOf, Order } from "./order.js";
+import type { ReaderOptions } from "./reading.js";
+import { putAside, type Ran, Run, released } from "./run.js";
 import { lostIn, write } from "./settler.js";
 import type { Slots } from "./slots.js";
-
-export interface ReaderOptions extends Running {
-  readonly kind: "command" | "event";
-  readonly ids: SubscriptionIds;
-  /** Handlers by the id of their contract in the registry. */
-  readonly handlers: ReadonlyMap<number, Handled>;
-  readonly session: Executor;
-  /** In transaction mode: the transactions that this process may hold open, shared with its other readers. */
-  readonly slots: Slots;
-  readonly logger: Logger;
-  /** These channels got messages that handlers said. */
-  readonly onSaid: (channels: ReadonlySet<number>) => void;
-  /** Whether a live worker somewhere has a handler for this contract. */
-  readonly attended: (contract: number) => Promise<boolean>;
-  /** The log was emptied: more may come soon. */
-  readonly onDry: () => void;
-  /** The reader cannot go on: the connection is gone, or this worker counts as dead. */
-  readonly onBroken: (error: unknown) => void;
-}
+import { tell } from "./tell.js";
 
 /** How long a settlement waits for company while others run. */
 const settleWithinMs = 20;
+/** And when nothing runs: where messages come one by one, the next claim carries it. */
+const settleAloneMs = 10;
 /** The longest rest of the loop; it is woken for everything that matters. */
 const restMs = 60_000;
 /** How long a few free slots wait for company. */
 const lingerMs = 3;
+/** The longest that a message waits here for a slot; then whoever has one may take it. */
+const patienceMs = 500;
 /** With fewer slots than this, the time of a claim is mostly its round trip, and taking as many as possible pays. */
 const manySlots = 100;
 /** A lane that somebody else was claiming is tried again after a short, uneven pause. */
@@ -55,14 +44,18 @@ export class Reader {
   readonly options: ReaderOptions;
   readonly #ledger: Ledger;
   readonly #loop: Loop;
-  readonly #runs = new Set<Run>();
+  readonly #runs = new Roster<Run>();
+  readonly #line = new Line();
   readonly #contracts: readonly number[];
-  readonly #waiters = new Set<() => void>();
+  readonly #changes = new Changes();
   /** The claim that is under way, and the slots that are kept for it. */
   #claiming: Promise<readonly Delivery[]> | undefined;
   #reserved = 0;
   readonly #slots: Slots | undefined;
   readonly #unlisten: (() => void) | undefined;
+  /** Where order is kept per key. */
+  readonly #order: Order | undefined;
+  readonly #circuit: Circuit;
   /** Messages without a handler that are being decided about. */
   #deciding = 0;
   /** There may be more in the log. */
@@ -77,10 +70,25 @@ export class Reader {
   constructor(options: ReaderOptions) {
     this.options = options;
     this.#ledger = new Ledger(options.policy.idempotency === "transaction");
+    this.#order = options.policy.ordering === "none" ? undefined : this.#orderly();
     this.#contracts = [...options.handlers.keys()];
     this.#loop = new Loop({ pass: () => this.#pass(), onError: (error) => this.#break(error) });
     this.#slots = this.#endsThemselves ? options.slots : undefined;
-    this.#unlisten = this.#slots?.onFreed(() => this.#loop.wake());
+    this.#unlisten = this.#slots?.onFreed(() => {
+      this.#startWaiting();
+      this.#loop.wake();
+    });
+    this.#circuit = this.#guard();
+  }
+
+  #guard(): Circuit {
+    const { name, session, logger } = this.options;
+    const onLook = (): void => {
+      this.due(0);
+      this.hint();
+    };
+    const onBroken = (error: unknown): void => this.#break(error);
+    return new Circuit({ name, session, logger, subscription: this.subscription, onLook, onBroken });
   }
 
   get subscription(): number {
@@ -93,12 +101,18 @@ export class Reader {
 
   /** Nothing runs, nothing is to be settled, and nothing was found at the last look. */
   get idle(): boolean {
-    return !this.#busy && this.#ledger.idle && !this.#hot && !this.#isDue;
+    if (this.#busy || !this.#ledger.idle || !this.#circuit.idle) return false;
+    return this.blocked || (!this.#hot && !this.#isDue);
+  }
+
+  /** Its circuit is open: it takes nothing, whatever there is. */
+  get blocked(): boolean {
+    return this.#circuit.blocked;
   }
 
   /** Whether it could take more and has seen nothing to take. */
   get hungry(): boolean {
-    return !this.#hot && !this.#stopping && this.#free > 0;
+    return !this.#hot && !this.#stopping && this.#free > 0 && !this.blocked;
   }
 
   start(): void {
@@ -122,21 +136,27 @@ export class Reader {
   /** Lets runs finish for `graceMs`, then hands the rest back, settles everything and ends. */
   async stop(graceMs: number): Promise<void> {
     this.#stopping = true;
+    this.#handBack();
     this.#loop.wake();
     const until = performance.now() + graceMs;
-    while (this.#busy && !this.#broken && performance.now() < until) await this.#changed(until - performance.now());
+    while (this.#busy && !this.#broken && performance.now() < until)
+      await this.#changes.within(until - performance.now());
     const reason = new StoppedError("PH_STOPPED", "The worker stops; this message is handed back.");
     for (const run of this.#runs) run.release(reason);
-    while (this.#busy && !this.#broken) await this.#changed(1_000);
+    while (this.#busy && !this.#broken) await this.#changes.within(1_000);
     await this.#end();
     if (!this.#broken) await this.#write(this.#ledger.drain());
+    if (!this.#broken) await this.#order?.promote();
+    await this.#circuit.stop();
   }
 
   /** Drops everything unsettled: the connection is gone, or others have rescued it. */
   async abandon(reason: Error): Promise<void> {
     this.#broken = true;
+    this.#line.take(this.#line.length);
     for (const run of this.#runs) run.abort(reason);
-    this.#notify();
+    void this.#circuit.stop();
+    this.#changes.notify();
     await this.#end();
   }
 
@@ -144,19 +164,26 @@ export class Reader {
     await this.#loop.stop();
     // What a claim brings now is nobody's; its slots are given back.
     await this.#arrived().then(
-      (late) => this.#slots?.give(late.length),
+      ({ slots }) => this.#slots?.give(slots),
       () => undefined,
     );
     this.#unlisten?.();
   }
 
   get #busy(): boolean {
-    return this.#runs.size > 0 || this.#deciding > 0 || this.#claiming !== undefined;
+    return this.#runs.size > 0 || this.#line.length > 0 || this.#deciding > 0 || this.#claiming !== undefined;
   }
 
   /** Slots of this reader alone. */
   get #own(): number {
-    return this.options.policy.concurrency - this.#runs.size - this.#deciding - this.#reserved;
+    const behind = this.#order?.behind ?? 0;
+    return this.options.policy.concurrency - this.#runs.size - this.#deciding - this.#reserved - behind;
+  }
+
+  /** How many can run at once. */
+  get #atOnce(): number {
+    const { concurrency } = this.options.policy;
+    return Math.min(concurrency, this.#slots?.size ?? concurrency);
   }
 
   get #free(): number {
@@ -169,52 +196,74 @@ export class Reader {
 
   async #pass(): Promise<number> {
     if (this.#broken) return restMs;
-    const arrived = await this.#arrived();
+    const { arrived, slots } = await this.#arrived();
     const once = this.options.policy.idempotency === "at-most-once";
     if (once) await this.#begin(arrived);
     // The next claim goes out before these run, so that the server works while we do.
-    else if (!this.#ledger.urgent) this.#claim(arrived.length);
-    this.#start(arrived);
+    else if (!this.#ledger.urgent && this.#order === undefined) this.#claim(arrived.length, slots);
+    this.#start(arrived, slots);
     if (this.#claiming !== undefined) return 0;
+    if (this.#patienceMs <= 0) {
+      this.#slots?.stalled();
+      this.#handBack();
+    }
     if (this.#ledger.urgent) await this.#write(this.#ledger.drain());
-    if (this.#isDue && this.#free > 0 && !this.#stopping) this.#start(await this.#take());
-    this.#claim(0);
+    await this.#order?.keep();
+    if (this.#isDue && this.#free > 0 && !this.#stopping && !this.blocked) {
+      const taken = await this.#take();
+      this.#start(taken, taken.length);
+    }
+    this.#claim(0, 0);
     return this.#claiming === undefined ? this.#rest() : 0;
   }
 
-  /** How long to wait for more slots: while others run, a claim for a few slots costs as much as one for many. */
-  #lingerMs(free: number): number {
-    if (this.#runs.size === 0 || free >= this.options.policy.concurrency / 2) return 0;
+  /** How many messages may wait for a slot here. Retries that are due get the next slots that become free. */
+  get #ahead(): number {
+    return this.#isDue ? 0 : (this.#slots?.ahead(this.#atOnce) ?? 0);
+  }
+
+  /** How long to wait for more room: while others run, a claim for a few messages costs as much as one for many. */
+  #lingerMs(room: number): number {
+    const plenty = Math.max(this.#atOnce, this.#ahead) / 2;
+    if (this.#runs.size === 0 || room >= plenty) return 0;
+    if (this.#line.length > 0) return restMs;
     this.#freedAt ??= performance.now();
     return this.#freedAt + lingerMs - performance.now();
   }
 
-  /** What the claim under way has brought. */
-  async #arrived(): Promise<readonly Delivery[]> {
-    let deliveries: readonly Delivery[] = [];
+  /** What the claim under way has brought, and for how many of them shared slots are kept. */
+  async #arrived(): Promise<{ readonly arrived: readonly Delivery[]; readonly slots: number }> {
+    let arrived: readonly Delivery[] = [];
+    let slots = 0;
     try {
-      deliveries = (await this.#claiming) ?? [];
-      return deliveries;
+      arrived = (await this.#claiming) ?? [];
+      slots = Math.min(this.#reserved, arrived.length);
+      return { arrived, slots };
     } finally {
-      this.#slots?.give(this.#reserved - deliveries.length);
+      this.#slots?.give(this.#reserved - slots);
       this.#claiming = undefined;
       this.#reserved = 0;
       // Whoever waits for nothing to be under way.
-      this.#notify();
+      this.#changes.notify();
     }
   }
 
-  /** Sends a claim. With many slots for at most half of them, so that some are left for the next one while its messages run. */
-  #claim(starting: number): void {
+  /**
+   * Sends a claim. With many slots for at most half of them, so that some are left for the next one while its messages run. `starting` have
+   * come and are about to start, with so many `slots` kept for them.
+   */
+  #claim(starting: number, slots: number): void {
     const { concurrency } = this.options.policy;
-    const most = concurrency > manySlots ? Math.ceil(concurrency / 2) : concurrency;
-    // Those that are starting have taken their shared slots already.
-    const limit = Math.min(this.#own - starting, this.#slots?.free ?? most, most);
-    if (!this.#hot || this.#stopping || limit <= 0 || this.#lingerMs(limit) > 0) return;
+    const most = concurrency > manySlots && this.#order === undefined ? Math.ceil(concurrency / 2) : concurrency;
+    const own = this.#own;
+    const free = Math.min(own, (this.#slots?.free ?? own) + slots) - starting - this.#line.length;
+    const limit = Math.min(free, most) + this.#ahead;
+    if (!this.#hot || this.#stopping || limit <= 0 || this.blocked || this.#lingerMs(limit) > 0) return;
+    if (this.#order?.mustWait(limit, this.#atOnce)) return;
     this.#hot = false;
     this.#freedAt = undefined;
-    this.#reserved = limit;
-    this.#slots?.take(limit);
+    this.#reserved = Math.min(limit, Math.max(0, free));
+    this.#slots?.take(this.#reserved);
     this.#claiming = this.#work(limit);
     // It is awaited in the next pass; until then a rejection must not count as unhandled.
     this.#claiming.catch(() => undefined);
@@ -229,11 +278,15 @@ export class Reader {
       return this.#work(limit);
     }
     try {
-      const { missed, more, deliveries } = await work(session, this.subscription, worker.id, limit, flush.parts);
-      if (missed) setTimeout(() => this.hint(), missedMs()).unref();
+      const claimed = await work(session, this.subscription, worker.id, limit, flush.parts);
+      const { deliveries, more } = claimed;
+      if (claimed.missed) setTimeout(() => this.hint(), missedMs()).unref();
+      if (claimed.blocked) setTimeout(() => this.hint(), claimAgainAfterMs).unref();
+      if (claimed.again) this.#hot = true;
+      if (claimed.openMs !== undefined) this.#circuit.block(claimed.openMs);
       if (deliveries.length > 0 && deliveries.length < limit && !more) this.options.onDry();
       if (deliveries.length === limit || more) this.#hot = true;
-      this.#ledger.opened(deliveries);
+      this.#ledger.opened(deliveries, claimed.parts);
       return deliveries;
     } catch (error) {
       if (lostIn(error) === null) throw error;
@@ -252,7 +305,9 @@ export class Reader {
     let deliveries: readonly Delivery[] = [];
     let nextInMs: number | undefined;
     try {
-      ({ deliveries, nextInMs } = await takeDue(session, this.subscription, worker.id, this.#contracts, limit));
+      const taken = await takeDue(session, this.subscription, worker.id, this.#contracts, limit);
+      ({ deliveries, nextInMs } = taken);
+      if (taken.openMs !== undefined) this.#circuit.block(taken.openMs);
     } finally {
       this.#slots?.give(limit - deliveries.length);
     }
@@ -269,18 +324,61 @@ export class Reader {
     if (part !== undefined) await begin(this.options.session, part);
   }
 
-  #start(deliveries: readonly Delivery[]): void {
-    for (const delivery of deliveries) {
-      const handled = this.options.handlers.get(delivery.contract);
-      if (handled !== undefined && !this.#stopping && !this.#broken) {
-        this.#run(new Run(this.options, handled, delivery));
-        continue;
-      }
-      this.#slots?.give(1);
-      if (this.#broken) continue;
-      if (this.#stopping) this.#ledger.ended(released(delivery, this.#endsThemselves));
-      else void this.#decide(delivery);
-    }
+  /** Starts them as far as there are slots; `slots` are kept for them already. */
+  #start(deliveries: readonly Delivery[], slots: number): void {
+    for (const delivery of deliveries) if (this.#order?.arrived(delivery) ?? true) this.#ready(delivery);
+    if (this.#slots === undefined) this.#startWaiting();
+    else this.#slots.give(slots, () => this.#startWaiting());
+  }
+
+  /** It runs as soon as there is a slot. */
+  #ready(delivery: Delivery): void {
+    const handled = this.options.handlers.get(delivery.contract);
+    if (this.#broken) return;
+    if (this.#stopping) this.#release(delivery);
+    else if (handled === undefined) void this.#decide(delivery);
+    else this.#line.add(handled, delivery);
+  }
+
+  /** Hands back what was not begun, and what waits behind it. */
+  #release(delivery: Delivery): void {
+    this.#circuit.ended(delivery);
+    this.#ledger.ended(released(delivery, this.#endsThemselves));
+    this.#order?.after(delivery, false);
+  }
+
+  #orderly(): Order {
+    const { policy, session, worker } = this.options;
+    return new Order({
+      policy,
+      session,
+      worker: worker.id,
+      subscription: this.subscription,
+      ledger: this.#ledger,
+      runs: this.#runs,
+      write: (flush) => this.#write(flush),
+      ready: (delivery) => this.#ready(delivery),
+      putAside: (delivery) => this.#ledger.ended(putAside(delivery, this.#endsThemselves)),
+      unstarted: (claim) => this.#line.takeThose((delivery) => isOf(delivery, claim)),
+      due: () => this.due(0),
+    });
+  }
+
+  #startWaiting(): void {
+    if (this.#broken) return;
+    const count = Math.max(0, Math.min(this.#line.length, this.#free));
+    for (const { handled, delivery } of this.#line.take(count)) this.#run(new Run(this.options, handled, delivery));
+  }
+
+  /** How long the first that waits may still wait. */
+  get #patienceMs(): number {
+    const { forMs } = this.#line;
+    return forMs === undefined ? restMs : patienceMs - forMs;
+  }
+
+  /** What waits here for a slot is for others. */
+  #handBack(): void {
+    for (const { delivery } of this.#line.take(this.#line.length)) this.#release(delivery);
   }
 
   get #endsThemselves(): boolean {
@@ -288,20 +386,37 @@ export class Reader {
   }
 
   #run(run: Run): void {
-    this.#runs.add(run);
+    const at = this.#runs.add(run);
+    this.#slots?.take(1);
+    const begun = performance.now();
     void run.execute().then((ran) => {
-      this.#runs.delete(run);
-      this.#slots?.give(1);
-      if (!this.#broken) this.#ran(run.delivery, ran);
-      this.#notify();
-      this.#loop.wake();
+      this.#slots?.took(performance.now() - begun);
+      if (run.moving === undefined) this.#finished(at, run, ran);
+      else void run.moving.then(() => this.#finished(at, run, ran));
     });
   }
 
+  #finished(at: number, run: Run, ran: Ran): void {
+    this.#runs.remove(at, run);
+    if (run.told) this.options.progress.ended(run.delivery);
+    if (!this.#broken) {
+      this.#ran(run.delivery, ran);
+      this.#order?.ran(run.delivery, ran);
+    }
+    this.options.asking.settlements.near(run.delivery, ran.kind === "committed");
+    if (this.#slots === undefined) this.#startWaiting();
+    else this.#slots.give(1);
+    this.#changes.notify();
+    this.#loop.wake();
+  }
+
   #ran(delivery: Delivery, ran: Ran): void {
+    if (this.options.policy.circuitBreaker !== undefined || delivery.probe !== undefined) {
+      this.#circuit.ended(delivery, eventOf(ran));
+    }
     switch (ran.kind) {
       case "succeeded":
-        this.#ledger.succeeded(delivery, ran.batch);
+        this.#ledger.succeeded(delivery, ran.batch, ran.result);
         return;
       case "committed":
         this.#ledger.endedElsewhere(delivery);
@@ -312,26 +427,16 @@ export class Reader {
         return;
       case "ended":
         this.#ledger.ended(ran.end);
-        this.#tell(ran.end, ran.error);
+        tell(this.options, ran);
     }
   }
 
-  /** An error is never only in the database: it is told when it happens, as it is kept in the history and without the payload. */
-  #tell({ delivery, outcome, next }: End, thrown: unknown): void {
-    const { name, logger, handlers } = this.options;
-    const what = `${handlers.get(delivery.contract)?.contract.name ?? "a message"} in "${name}"`;
-    const facts = { reader: name, message: publicId(delivery), attempt: delivery.attempts + 1 };
-    if (outcome === "invalid") {
-      logger.warn(`${what} does not fit its schema; it is in the invalid list`, { ...facts, ...next });
-    }
-    if (outcome === "expired") logger.info(`${what} expired before a run of it began`, facts);
-    if (outcome !== "failed" || next === null) return;
-    const error = failureOf(thrown);
-    const why = error.message.slice(0, 200);
-    if ("dead" in next)
-      logger.error(`${what} ${next.dead.reason} and is a dead letter now: ${why}`, { ...facts, error });
-    if ("defer" in next) {
-      logger.warn(`${what} failed and is tried again in ${next.defer.delayMs} ms: ${why}`, { ...facts, error });
+  /** Somebody asked to cancel a message; its run may be here. */
+  cancel(message: string): void {
+    for (const run of this.#runs) {
+      if (run.delivery.id !== message) continue;
+      const id = publicId(run.delivery);
+      run.cancel(new CancelledError("PH_CANCELLED", `Somebody asked to cancel the message ${id}.`, { id }));
     }
   }
 
@@ -341,20 +446,23 @@ export class Reader {
     try {
       const skip = this.options.kind === "event" && !(await this.options.attended(delivery.contract));
       if (this.#broken) return;
-      if (skip) this.#ledger.skipped(delivery);
-      else {
+      if (skip) {
+        this.#circuit.ended(delivery);
+        this.#ledger.skipped(delivery);
+        this.#order?.after(delivery, true);
+      } else {
         const facts = { reader: this.options.name, message: publicId(delivery), contract: delivery.contract };
         this.options.logger.warn(
           `a message of "${this.options.name}" has no handler here; it waits for a worker that has one`,
           facts,
         );
-        this.#ledger.ended(released(delivery, this.#endsThemselves));
+        this.#release(delivery);
       }
     } catch (error) {
       this.#break(error);
     } finally {
       this.#deciding -= 1;
-      this.#notify();
+      this.#changes.notify();
       this.#loop.wake();
     }
   }
@@ -363,19 +471,21 @@ export class Reader {
   async #rest(): Promise<number> {
     const { waitingMs } = this.#ledger;
     if (waitingMs !== undefined) {
-      const left = settleWithinMs - waitingMs;
-      if (this.#runs.size > 0 && left > 0 && !this.#stopping) return left;
+      const left = (this.#runs.size > 0 ? settleWithinMs : settleAloneMs) - waitingMs;
+      if (left > 0 && !this.#stopping) return left;
       await this.#write(this.#ledger.drain());
     }
-    if (this.#free <= 0 || this.#stopping) return restMs;
+    const order = this.#order?.restMs(this.#hot) ?? restMs;
+    if (this.#free <= 0 || this.#stopping || this.blocked) return Math.max(0, Math.min(this.#patienceMs, order));
     const linger = this.#hot ? this.#lingerMs(this.#free) : restMs;
     const due = this.#dueAt === undefined ? restMs : this.#dueAt - performance.now();
-    return Math.max(0, Math.min(restMs, linger, due));
+    return Math.max(0, Math.min(restMs, linger, due, order));
   }
 
   async #write(flush: Flush): Promise<void> {
     const { session, logger, onSaid } = this.options;
     const written = await write({ session, logger, onSaid, ledger: this.#ledger }, flush);
+    this.#order?.wrote(written);
     for (const { next } of written.ends) {
       // Looked at when it is due, without waiting for a peek.
       if (next !== null && "defer" in next) this.due(next.defer.delayMs);
@@ -386,22 +496,5 @@ export class Reader {
     if (this.#broken) return;
     this.#broken = true;
     this.options.onBroken(error);
-  }
-
-  #notify(): void {
-    for (const waiter of this.#waiters) waiter();
-  }
-
-  /** Settles when a run has ended, at the latest after `ms`. */
-  #changed(ms: number): Promise<void> {
-    return new Promise((resolve) => {
-      const done = (): void => {
-        clearTimeout(timer);
-        this.#waiters.delete(done);
-        resolve();
-      };
-      const timer = setTimeout(done, Math.max(0, ms));
-      this.#waiters.add(done);
-    });
   }
 }

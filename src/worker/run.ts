@@ -2,22 +2,27 @@
  * Runs one message: schema, handler, deadline, and in transaction mode the end that commits with the effects. Never throws; returns
  * what is left to be settled. If the process dies anywhere in here, the delivery has no end, and a rescuer gives it one.
  */
-import { checkResult, type Received, receive } from "../contracts/check.js";
+import { checkResult, type PreparedResult, type Received, receive } from "../contracts/check.js";
 import type { AnyContract } from "../contracts/contract.js";
 import type { Database, OpenTransaction } from "../core/database.js";
 import { ClaimLostError, DatabaseUnavailableError, DeadlineError } from "../core/errors.js";
 import { limits } from "../core/limits.js";
-import type { CheckedPolicy } from "../policies/policy.js";
+import type { Logger } from "../core/logger.js";
+import { type CheckedPolicy, policyFields } from "../policies/policy.js";
+import { type Verdict, verdictOf } from "../policies/verdicts.js";
 import { asSay, type Batch, Buffer, nothingSaid } from "../producer/buffer.js";
 import type { Catalog } from "../producer/catalog.js";
 import type { Asking } from "../producer/receipt.js";
 import { runSealed } from "../producer/transaction.js";
+import type { CircuitEvent } from "../store/circuit.js";
 import type { Place } from "../store/publish.js";
-import { mapped } from "../store/sqlstate.js";
-import { type Delivery, type End, endInTransaction, endStatement, type Next } from "../store/work.js";
-import { RunContext } from "./context.js";
-import type { Deadlines } from "./deadlines.js";
-import { afterFailure, afterUnknown, entryOf, failureOf, type WorkerIdentity } from "./failure.js";
+import { endWithResultAndCommit } from "../store/results.js";
+import { type Delivery, type End, endAndCommit, type Next, type StoredResult } from "../store/work.js";
+import { type Behind, RunContext } from "./context.js";
+import type { Deadlines, Overdue } from "./deadlines.js";
+import { afterFailure, afterUnknown, entryOf, type Failure, failureOf, type WorkerIdentity } from "./failure.js";
+import { checkProgress, type Progress } from "./progress.js";
+import { decide, withoutBreaker } from "./verdict.js";
 
 export interface Handled {
   readonly contract: AnyContract;
@@ -33,14 +38,26 @@ export interface Running {
   readonly asking: Asking;
   readonly worker: WorkerIdentity;
   readonly deadlines: Deadlines;
+  readonly progress: Progress;
+  readonly logger: Logger;
 }
 
 /** What is left to be done about a run. */
 export type Ran =
-  | { readonly kind: "succeeded"; readonly batch: Batch }
+  | { readonly kind: "succeeded"; readonly batch: Batch; readonly result?: StoredResult }
   /** Ended with its effects in the handler's own transaction; `channels` got messages. */
   | { readonly kind: "committed"; readonly channels: ReadonlySet<number> }
-  | { readonly kind: "ended"; readonly end: End; readonly error?: unknown }
+  | {
+      readonly kind: "ended";
+      readonly end: End;
+      readonly error?: unknown;
+      /** Somebody asked to cancel it, and then it failed. */
+      readonly cancelled?: boolean;
+      /** What is to be told beside the error. */
+      readonly note?: string;
+      /** What it means for the circuit, where there is one. */
+      readonly circuit?: CircuitEvent;
+    }
   /** Somebody else ended it. */
   | { readonly kind: "lost" };
 
@@ -53,8 +70,9 @@ const graceMs = 5_000;
 const longestIdleMs = 2_147_483_647;
 
 /** One run. `abort` ends it from outside: its signal fires, and its slot is free at once. */
-export class Run {
+export class Run implements Behind, Overdue {
   readonly delivery: Delivery;
+  dueAt = Number.POSITIVE_INFINITY;
   readonly #running: Running;
   readonly #handled: Handled;
   readonly #startedAt = Date.now();
@@ -62,6 +80,14 @@ export class Run {
   #abort: ((reason: Error) => void) | undefined;
   #aborted: Error | undefined;
   #released = false;
+  /** Settles when the delivery has been moved out of its claim; its end goes by the new hold. */
+  moving: Promise<void> | undefined;
+  /** The statement that ends the delivery is on its way: too late to move it. */
+  ending = false;
+  /** Somebody asked to cancel it: its signal has fired, and the handler may end as it likes. */
+  #cancelled: Error | undefined;
+  /** Whether its handler told of its progress. */
+  told = false;
   #buffer: Buffer | undefined;
   /** The handler has ended, or what it says has no meaning any more. */
   #over = false;
@@ -88,6 +114,13 @@ export class Run {
   release(reason: Error): void {
     this.#released = this.#aborted === undefined;
     this.abort(reason);
+  }
+
+  /** Fires the signal, and lets the handler decide. The database makes the end of it: of a run that fails now, cancelled. */
+  cancel(reason: Error): void {
+    if (this.#aborted !== undefined || this.#cancelled !== undefined) return;
+    this.#cancelled = reason;
+    this.#controller?.abort(reason);
   }
 
   /** Resolves when it has ended; never rejects. Few promises: this is the path of every message. */
@@ -122,7 +155,7 @@ export class Run {
   }
 
   #alone(payload: unknown): Promise<Ran> {
-    return this.#handle(() => this.#handled.handler(payload, this.#context())).then((result) => {
+    return this.#handle(() => this.#handled.handler(payload, new RunContext(this))).then((result) => {
       const said = this.#said();
       if (said === undefined && this.#handled.contract["~posthorn"].inside.result === undefined) return succeeded;
       return this.#checked(result, said);
@@ -130,8 +163,14 @@ export class Run {
   }
 
   async #checked(result: unknown, said: Buffer | undefined): Promise<Ran> {
-    await checkResult(this.#handled.contract, result);
-    return { kind: "succeeded", batch: (await said?.ready()) ?? nothingSaid };
+    const stored = this.#stored(await checkResult(this.#handled.contract, result));
+    const batch = (await said?.ready()) ?? nothingSaid;
+    return stored === undefined ? { kind: "succeeded", batch } : { kind: "succeeded", batch, result: stored };
+  }
+
+  #stored({ json }: PreparedResult): StoredResult | undefined {
+    if (json === null) return undefined;
+    return { text: json, keepMs: this.#running.policy.results?.keepMs ?? policyFields.results.fields.keepMs.default };
   }
 
   /** Effects, outgoing messages and the end commit together, or not at all. */
@@ -140,21 +179,16 @@ export class Run {
     const open = await this.#running.database.begin({ idleMs: Math.min(visibilityTimeoutMs + graceMs, longestIdleMs) });
     try {
       open.onSavepoints({ mark: () => this.#buffer?.mark() ?? 0, backTo: (mark) => this.#buffer?.backTo(mark) });
-      const context = Object.defineProperty(this.#context(), "tx", { value: open.native, enumerable: true });
+      const context = Object.defineProperty(new RunContext(this), "tx", { value: open.native, enumerable: true });
       const result = await this.#handle(() => runSealed(open, async () => this.#handled.handler(payload, context)));
       const said = this.#said();
-      await checkResult(this.#handled.contract, result);
+      const stored = this.#stored(await checkResult(this.#handled.contract, result));
       const batch = (await said?.ready(open)) ?? nothingSaid;
-      if (batch.messages.length === 0) {
-        if (this.#aborted !== undefined) throw this.#aborted;
-        await this.#endWith(open);
-      } else {
-        const { list, committed } = asSay([batch]);
-        const places = await this.#end(open, list);
-        if (this.#aborted !== undefined) throw this.#aborted;
-        await open.commit();
-        committed(places);
-      }
+      if (this.moving !== undefined) await this.moving;
+      this.ending = true;
+      const { list, committed } = asSay([batch]);
+      if (this.#aborted !== undefined) throw this.#aborted;
+      committed(await this.#end(open, list, stored));
       return { kind: "committed", channels: batch.channels };
     } catch (error) {
       this.#said();
@@ -167,6 +201,7 @@ export class Run {
   #handle(handler: () => unknown): Promise<unknown> {
     // It was released or given up while its schema or its transaction was waited for: somebody else may run it already.
     if (this.#aborted !== undefined) return Promise.reject(this.#aborted);
+    if (this.#cancelled !== undefined) return Promise.reject(this.#cancelled);
     try {
       return this.#within(handler());
     } catch (error) {
@@ -175,19 +210,14 @@ export class Run {
     }
   }
 
-  /** The end and COMMIT in one round trip. */
-  async #endWith(open: OpenTransaction): Promise<void> {
+  async #end(
+    open: OpenTransaction,
+    say: string | null,
+    stored: StoredResult | undefined,
+  ): Promise<ReadonlyMap<string, Place>> {
     try {
-      await mapped(open.commit(endStatement(this.delivery, open.startedAt)));
-    } catch (error) {
-      this.#lost = error instanceof ClaimLostError;
-      throw error;
-    }
-  }
-
-  async #end(open: OpenTransaction, say: string | null): Promise<ReadonlyMap<string, Place>> {
-    try {
-      return await endInTransaction(open, this.delivery, open.startedAt, say);
+      if (stored !== undefined) return await endWithResultAndCommit(open, this.delivery, say, stored);
+      return await endAndCommit(open, this.delivery, say);
     } catch (error) {
       this.#lost = error instanceof ClaimLostError;
       throw error;
@@ -199,15 +229,33 @@ export class Run {
     await open.rollback();
   }
 
+  get reader(): string {
+    return this.#running.name;
+  }
+
+  get contract(): AnyContract {
+    return this.#handled.contract;
+  }
+
   /** Made when the handler first says something. A stray call after the end is refused by it. */
-  readonly #saying = (): Buffer => {
+  get saying(): Buffer {
     if (this.#buffer === undefined) {
       const { catalog, asking } = this.#running;
       this.#buffer = new Buffer(catalog, asking, `the handler of ${this.#handled.contract.name}`);
       if (this.#over) this.#buffer.close();
     }
     return this.#buffer;
-  };
+  }
+
+  /** Made when the handler first reads it, which may be after it should have fired. */
+  get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController();
+      const reason = this.#aborted ?? this.#cancelled;
+      if (reason !== undefined) this.#controller.abort(reason);
+    }
+    return this.#controller.signal;
+  }
 
   /** What the handler said until now, and no more. */
   #said(): Buffer | undefined {
@@ -216,27 +264,28 @@ export class Run {
     return this.#buffer;
   }
 
-  #context(): RunContext {
-    const { name, version } = this.#handled.contract;
-    return new RunContext(this.delivery, this.#running.name, { name, version }, () => this.#signalling(), this.#saying);
-  }
-
-  #signalling(): AbortController {
-    if (this.#controller === undefined) {
-      this.#controller = new AbortController();
-      if (this.#aborted !== undefined) this.#controller.abort(this.#aborted);
+  /** Of a handler in transaction mode that holds the only connection, nothing could be written before it ends. */
+  readonly progress = (value: unknown): void => {
+    const { database, logger, progress } = this.#running;
+    if (this.#over || (this.#ends && database.single)) return;
+    try {
+      const checked = checkProgress(value);
+      this.told = true;
+      progress.tell(this.delivery, checked);
+    } catch (error) {
+      logger.warn(`the handler of ${this.#handled.contract.name} told a progress that cannot be kept`, { error });
     }
-    return this.#controller;
-  }
+  };
 
   /** The handler's outcome, or an error at the visibility timeout or abort. What the handler does later is nobody's. */
   #within(outcome: unknown): Promise<unknown> {
     if (this.#aborted === undefined && !isThenable(outcome)) return Promise.resolve(outcome);
     return new Promise((resolve, reject) => {
       const { deadlines } = this.#running;
-      deadlines.begin(this);
+      this.dueAt = performance.now() + deadlines.limitMs;
+      const at = deadlines.begin(this);
       const end = (): void => {
-        deadlines.end(this);
+        deadlines.end(at, this);
         // An abort from here on is none of the handler's: its outcome stands.
         this.#abort = undefined;
       };
@@ -275,17 +324,44 @@ export class Run {
     const once = policy.idempotency === "at-most-once";
     const handedBack = this.#released && error === this.#aborted;
     if (handedBack && !once) return { kind: "ended", end: released(delivery, this.#ends) };
-    const entry = entryOf(delivery, "failed", worker, this.#startedAt, failureOf(error));
+    // Before anything else looks at it: a retry function may change what it is given.
+    const failure = failureOf(error);
+    const cancelled = this.#cancelled !== undefined;
     if (handedBack) {
       // It has begun and may go on: nobody may run it again.
-      return {
-        kind: "ended",
-        end: { delivery, outcome: "failed", entry, next: afterUnknown(delivery, policy), ends: false },
-        error,
-      };
+      const entry = entryOf(delivery, "failed", worker, this.#startedAt, failure);
+      const end: End = { delivery, outcome: "failed", entry, next: afterUnknown(delivery, policy), ends: false };
+      return { kind: "ended", end, error };
     }
-    const next = this.#afterTrouble(error) ?? afterFailure(delivery, policy);
-    return { kind: "ended", end: { delivery, outcome: "failed", entry, next, ends: this.#ends }, error };
+    const verdict = this.#blamed && !cancelled ? verdictOf(error) : undefined;
+    if (verdict !== undefined) return this.#decided(verdict, error, failure);
+    const trouble = this.#afterTrouble(error);
+    const { next, note } = trouble === undefined ? afterFailure(delivery, policy, error) : { next: trouble };
+    const entry = entryOf(delivery, cancelled ? "cancelled" : "failed", worker, this.#startedAt, failure, note);
+    return {
+      kind: "ended",
+      end: { delivery, outcome: "failed", entry, next, ends: this.#ends },
+      error,
+      cancelled,
+      ...(note === undefined ? {} : { note }),
+      // Whoever asked for the end of it says nothing about what it calls.
+      ...(trouble === undefined && !cancelled ? { circuit: { failed: 1 } } : {}),
+    };
+  }
+
+  /** The handler decided by what it threw. */
+  #decided(verdict: Verdict, error: unknown, failure: Failure): Ran {
+    const { policy, worker, name } = this.#running;
+    const { delivery } = this;
+    if (verdict.kind === "open" && policy.circuitBreaker === undefined) {
+      // Branded no more: the policy decides about it.
+      return this.#failed(withoutBreaker(name, error));
+    }
+    const { outcome, next, note, circuit } = decide(delivery, policy, verdict, error);
+    const kept = outcome === "postponed" ? undefined : failure;
+    const entry = entryOf(delivery, outcome, worker, this.#startedAt, kept, note);
+    const end: End = { delivery, outcome, entry, next, ends: this.#ends };
+    return { kind: "ended", end, error, ...(note === undefined ? {} : { note }), ...(circuit ? { circuit } : {}) };
   }
 
   /** Our own trouble with the database is not the message's fault: no attempt is burnt, but it is told. */
@@ -297,6 +373,11 @@ export class Run {
     if (this.#blamed && this.#cut && crashes + 1 < limits.crashes) return { defer: { ...again, crashes: crashes + 1 } };
     return undefined;
   }
+}
+
+/** Behind the one that lies in the way of its key. It was never run. */
+export function putAside(delivery: Delivery, ends: boolean): End {
+  return { ...released(delivery, ends), outcome: "parked" };
 }
 
 /** Back into the queue, due at once, for whoever can take it; no attempt is burnt. */

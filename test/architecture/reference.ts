@@ -9,10 +9,12 @@ import { type Field, type Fields, typeInWords } from "../../src/core/options.js"
 import { states } from "../../src/core/states.js";
 import { durationInWords } from "../../src/core/words.js";
 import { instanceFields, startFields, stopFields } from "../../src/instance/options.js";
-import { policyFields, retryFields, subscriptionFields } from "../../src/policies/policy.js";
+import { policyFields, subscriptionFields } from "../../src/policies/policy.js";
+import { retryFields } from "../../src/policies/retry-fields.js";
 import { askFields } from "../../src/producer/ask.js";
 import { sayFields } from "../../src/producer/prepare.js";
-import { settledFields } from "../../src/producer/receipt.js";
+import { resultFields, settledFields } from "../../src/producer/receipt.js";
+import { scheduleFields } from "../../src/schedules/schedule.js";
 import { root } from "./sources.js";
 
 export interface OptionTable {
@@ -34,9 +36,13 @@ export const optionTables: readonly OptionTable[] = [
   // `retry.none` is a constant and takes no options.
   { source: "retryFields", title: "`retry.exponential({ … })`", fields: retryFields.exponential },
   { source: "retryFields", title: "`retry.fixed({ … })`", fields: retryFields.fixed },
+  { source: "retryFields", title: "`retry.delays([…])`", fields: retryFields.delays },
+  { source: "retryFields", title: "`retry.custom({ … })`", fields: retryFields.custom },
   { source: "sayFields", title: "`send(command, payload, { … })`", fields: sayFields.send },
   { source: "sayFields", title: "`publish(event, payload, { … })`", fields: sayFields.publish },
+  { source: "scheduleFields", title: "`post.schedule(name, { … })`", fields: scheduleFields },
   { source: "settledFields", title: "`receipt.settled({ … })`", fields: settledFields },
+  { source: "resultFields", title: "`receipt.result({ … })`", fields: resultFields },
   { source: "startFields", title: "`post.start({ … })`", fields: startFields },
   { source: "stopFields", title: "`post.stop({ … })`", fields: stopFields },
   { source: "askFields", title: "`ask(query, request, { … })`", fields: askFields },

@@ -11,14 +11,39 @@ export const layers: Readonly<Record<string, readonly string[]>> = {
   producer: ["core", "contracts", "policies", "store", "databases (types)"],
   worker: ["core", "contracts", "policies", "store", "producer", "maintenance"],
   maintenance: ["core", "store"],
-  instance: ["core", "contracts", "policies", "databases", "store", "producer", "worker", "maintenance"],
-  cli: ["core", "contracts", "policies", "databases", "store", "producer", "worker", "maintenance", "instance"],
-  "index.ts": ["core", "contracts", "policies", "databases", "store", "producer", "worker", "maintenance", "instance"],
+  schedules: ["core", "contracts", "store", "producer"],
+  instance: ["core", "contracts", "policies", "databases", "store", "producer", "worker", "maintenance", "schedules"],
+  cli: [
+    "core",
+    "contracts",
+    "policies",
+    "databases",
+    "store",
+    "producer",
+    "worker",
+    "maintenance",
+    "schedules",
+    "instance",
+  ],
+  "index.ts": [
+    "core",
+    "contracts",
+    "policies",
+    "databases",
+    "store",
+    "producer",
+    "worker",
+    "maintenance",
+    "schedules",
+    "instance",
+  ],
 };
 
 /** Packages that a folder may import, and how. Everything else is Node's own. */
 export const packages: Readonly<Record<string, Readonly<Record<string, readonly Import["kind"][]>>>> = {
   databases: { pg: ["type", "dynamic"], "@electric-sql/pglite": ["type", "dynamic"] },
+  // Cron lines and time zones. The one package that comes with this one; see docs/internals/schedules.md.
+  schedules: { croner: ["static"] },
   cli: {
     // The user's configuration file.
     jiti: ["dynamic"],
@@ -33,7 +58,7 @@ export const packages: Readonly<Record<string, Readonly<Record<string, readonly 
 export const entries: Readonly<
   Record<string, { readonly atOnce: readonly string[]; readonly later: readonly string[] }>
 > = {
-  ".": { atOnce: [], later: ["pg", "@electric-sql/pglite"] },
+  ".": { atOnce: ["croner"], later: ["pg", "@electric-sql/pglite"] },
 };
 
 /** "src/core/errors.ts" lies in "core"; "src/index.ts" in "index.ts". */

@@ -2,7 +2,15 @@ import { type as ark } from "arktype";
 import * as v from "valibot";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { z } from "zod";
-import { checkAnswer, checkRequest, checkResult, prepare, receive, receiveResult } from "../../src/contracts/check.js";
+import {
+  checkAnswer,
+  checkRequest,
+  checkResult,
+  prepare,
+  prepareList,
+  receive,
+  receiveResult,
+} from "../../src/contracts/check.js";
 import { command, event, query } from "../../src/contracts/define.js";
 import { type Schema, type } from "../../src/contracts/standard-schema.js";
 import { limits } from "../../src/core/limits.js";
@@ -187,6 +195,47 @@ describe("prepare", () => {
       ),
     );
     expect([error.code, error.cause]).toEqual(["PH_SCHEMA_FAILED", new Error("no")]);
+  });
+});
+
+describe("prepareList", () => {
+  const shouted = event("OrderPlaced", {
+    topic: "orders",
+    schema: z.object({ id: z.string().transform((id) => id.toUpperCase()) }),
+    key: ({ id }) => id,
+  });
+
+  it("stores the inputs as said and takes the keys from the outputs", () => {
+    expect(prepareList(shouted, [{ id: "a" }, { id: "b" }])).toEqual({
+      count: 2,
+      list: '[{"id":"a"},{"id":"b"}]',
+      keys: ["A", "B"],
+    });
+    expect(prepareList(order(type<unknown>()), [1])).toEqual({ count: 1, list: "[1]", keys: null });
+  });
+
+  it("leaves a list to prepare when one payload does not fit, or JSON changes one", () => {
+    expect(prepareList(shouted, [{ id: "a" }, { id: 1 }])).toBeUndefined();
+    expect(prepareList(shouted, [{ id: "a" }, { id: "b", gone: undefined }])).toBeUndefined();
+  });
+
+  it("throws for a key that is none, as prepare does", () => {
+    expect(
+      thrown(() =>
+        prepareList(
+          keyed(() => ""),
+          [{}],
+        ),
+      ).code,
+    ).toBe("PH_KEY_INVALID");
+  });
+
+  it("asks an asynchronous schema once, and then no more", () => {
+    const validate = vi.fn(async (value: unknown) => ({ value }));
+    const contract = order(schema(validate));
+    expect(prepareList(contract, [1, 2])).toBeUndefined();
+    expect(prepareList(contract, [1, 2])).toBeUndefined();
+    expect(validate).toHaveBeenCalledTimes(1);
   });
 });
 

@@ -1,9 +1,9 @@
 import { isDeepStrictEqual } from "node:util";
 import { runInNewContext } from "node:vm";
 import fc from "fast-check";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { PosthornError } from "../../src/core/errors.js";
-import { showPath, toJson } from "../../src/core/json.js";
+import { showPath, toJson, toJsonList } from "../../src/core/json.js";
 import { limits } from "../../src/core/limits.js";
 import { thrown } from "./thrown.js";
 
@@ -177,3 +177,65 @@ function fail(): never {
 function hasNul(value: unknown): boolean {
   return JSON.stringify(value).includes("\\u0000");
 }
+
+describe("toJsonList", () => {
+  const large = (letters: number) => Array.from({ length: 4 }, () => ({ text: "x".repeat(letters) }));
+
+  it("writes what toJson writes of each, or leaves all to it: when one is refused, or JSON changes one", () => {
+    const value = fc.oneof(
+      fc.jsonValue(),
+      fc.constantFrom<unknown>(
+        undefined,
+        Number.NaN,
+        -0,
+        5n,
+        "\0",
+        "\ud800",
+        "\\ud800",
+        new Date(0),
+        new Map(),
+        circular,
+      ),
+      fc.record({ a: fc.option(fc.string({ unit: "binary" }), { nil: undefined }) }),
+    );
+    fc.assert(
+      fc.property(fc.array(value), (values) => {
+        const jsons: string[] = [];
+        let plain = true;
+        for (const one of values) {
+          try {
+            const { json, same } = toJson(one, "payload");
+            // Text that merely looks like an escape is left to it as well.
+            if (!same || /\\u0000|\\ud/.test(json)) plain = false;
+            jsons.push(json);
+          } catch {
+            plain = false;
+          }
+        }
+        expect(toJsonList(values)).toBe(plain ? `[${jsons.join(",")}]` : undefined);
+      }),
+    );
+  });
+
+  it("leaves more than one payload may have to toJson, counted in bytes", () => {
+    expect(toJsonList(large(limits.payloadBytes / 4 - 20))).toHaveLength(limits.payloadBytes - 31);
+    expect(toJsonList(large(limits.payloadBytes / 4))).toBeUndefined();
+    expect(toJsonList(["ü".repeat(limits.payloadBytes / 2)])).toBeUndefined();
+  });
+
+  it("calls no toJSON, which may count its calls", () => {
+    const toJSON = vi.fn(() => 1);
+    expect(toJsonList([{ a: { toJSON } }])).toBeUndefined();
+    expect(toJSON).not.toHaveBeenCalled();
+  });
+
+  it("leaves what throws when it is read to toJson", () => {
+    const throwing = Object.defineProperty({}, "a", {
+      enumerable: true,
+      get: () => {
+        throw new Error("no");
+      },
+    });
+    expect(toJsonList([{ a: 1 }, throwing])).toBeUndefined();
+  });
+});

@@ -16,6 +16,7 @@ const run = promisify(execFile);
 
 /** Everything that the example imports beside posthorn, and the drivers. */
 const packages = [
+  "croner",
   "zod",
   "nodemailer",
   "smtp-server",

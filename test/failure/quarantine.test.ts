@@ -49,6 +49,7 @@ for (const act of ["die", "exit"] as const) {
       ).toEqual(upTo(40).filter((n) => !killers.includes(n)));
     }
     expect([...(await effectsOf(scene, "rows")).values()].every((times) => times === 1)).toBe(true);
+    expect(await scene.rows("select distinct attempt from effect")).toEqual([{ attempt: 1 }]);
     expect(
       await scene.rows("select distinct crashes, json_array_length(history) as entries from posthorn.dead_letter"),
     ).toEqual([{ crashes: limits.crashes, entries: limits.crashes }]);

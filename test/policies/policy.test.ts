@@ -1,7 +1,14 @@
 import { describe, expect, it } from "vitest";
 import { limits } from "../../src/core/limits.js";
 import { days, minutes, seconds } from "../../src/core/time.js";
-import { checkPolicy, checkSubscription, policyFields } from "../../src/policies/policy.js";
+import { describePolicy } from "../../src/policies/describe.js";
+import {
+  checkPolicy,
+  checkSubscription,
+  policyFields,
+  readStoredPolicy,
+  storedPolicy,
+} from "../../src/policies/policy.js";
 import { policies } from "../../src/policies/presets.js";
 import { retry } from "../../src/policies/retry.js";
 import { thrown } from "../core/thrown.js";
@@ -54,19 +61,17 @@ describe("checkPolicy", () => {
     expect(error.facts).toEqual({ path: "email.alerts", missing: [alert] });
   });
 
-  it.each(["rateLimit", "backlogLimit", "circuitBreaker", "priority", "batch"])(
-    "refuses %s by name as not built",
-    (name) => {
-      const error = refuse({ [name]: {} });
-      expect([error.code, error.facts.path]).toEqual(["PH_NOT_BUILT", `email.${name}`]);
-    },
-  );
+  it.each(["rateLimit", "backlogLimit", "priority", "batch"])("refuses %s by name as not built", (name) => {
+    const error = refuse({ [name]: {} });
+    expect([error.code, error.facts.path]).toEqual(["PH_NOT_BUILT", `email.${name}`]);
+  });
 
-  it("refuses the order per key by name as not built, and first what is wrong in it", () => {
-    for (const whenDead of ["park", "skip"]) {
-      const error = refuse({ ordering: { per: "key", whenDead } });
-      expect([error.code, error.name]).toEqual(["PH_NOT_BUILT", "NotBuiltError"]);
-      expect(error.message).toMatch(/^email\.ordering: \{ per: "key" \} is planned and not built yet/);
+  it("takes the order per key with what happens to those behind a dead message, and refuses half of it", () => {
+    for (const whenDead of ["park", "skip"] as const) {
+      expect(checkPolicy({ ...policies.email, ordering: { per: "key", whenDead } }, "email").ordering).toEqual({
+        per: "key",
+        whenDead,
+      });
     }
     expect(refuse({ ordering: { per: "key" } }).facts.missing).toEqual(["whenDead"]);
     expect(refuse({ ordering: { per: "key", whenDead: "wait" } }).code).toBe("PH_OPTION_INVALID");
@@ -119,7 +124,11 @@ describe("the decision about retries", () => {
     );
     expect(loose({ ...exponential, attempts: limits.attempts + 1 }).facts.path).toBe("email.retry.attempts");
     expect(loose({}).facts.missing).toEqual(["attempts", "firstMs", "maxMs"]);
-    expect(loose({ ...exponential, jitter: false }).code).toBe("PH_OPTION_UNKNOWN");
+    expect(loose({ ...exponential, jitters: "none" }).code).toBe("PH_OPTION_UNKNOWN");
+    expect(loose({ ...exponential, jitter: false }).message).toBe(
+      'email.retry.jitter must be one of "full", "equal", "none", got false.',
+    );
+    expect(loose({ ...exponential, jitter: "ful" }).message).toMatch(/Did you mean "full"\?$/);
     expect(refuse({ retry: { kind: "fixed", attempts: 2, delayMs: -0 } }).facts.path).toBe("email.retry.delayMs");
     expect(refuse({ retry: { kind: "none", attempts: 2 } }).facts.path).toBe("email.retry.attempts");
   });
@@ -131,6 +140,74 @@ describe("the decision about retries", () => {
     expect(
       checkPolicy({ ...whole, retry: retry.exponential({ ...exponential, maxMs: 1_000 }) }, "email").retry.attempts,
     ).toBe(8);
+  });
+
+  it("fills in what has a default: waits are spread over their upper half, and none is left out", () => {
+    const plain = { kind: "exponential", ...exponential };
+    expect(checkPolicy({ ...whole, retry: plain }, "email").retry).toEqual({ ...plain, jitter: "equal", immediate: 0 });
+    expect(retry.exponential(exponential)).toEqual({ ...plain, jitter: "equal", immediate: 0 });
+    expect(retry.fixed({ attempts: 2, delayMs: 5 })).toEqual({ kind: "fixed", attempts: 2, delayMs: 5, immediate: 0 });
+  });
+
+  it("refuses as many retries at once as there are attempts, and fewer than none", () => {
+    const error = loose({ ...exponential, immediate: 8 });
+    expect(error.message).toBe("email.retry.immediate (8) must be smaller than email.retry.attempts (8).");
+    expect(loose({ ...exponential, immediate: -1 }).facts.path).toBe("email.retry.immediate");
+    expect(refuse({ retry: retry.fixed({ attempts: 1, delayMs: 1, immediate: 1 }) }).facts.path).toBe(
+      "email.retry.immediate",
+    );
+    expect(
+      checkPolicy({ ...whole, retry: retry.fixed({ attempts: 2, delayMs: 1, immediate: 1 }) }, "email").retry,
+    ).toMatchObject({ immediate: 1 });
+  });
+
+  it("counts the attempts of a list, keeps a copy of it, and refuses another count", () => {
+    const list = [0, 10, seconds(1)];
+    const checked = checkPolicy({ ...whole, retry: retry.delays(list) }, "email").retry;
+    list.push(5);
+    expect(checked).toEqual({ kind: "delays", delaysMs: [0, 10, 1_000], attempts: 4 });
+    if (checked.kind === "delays") expect(Object.isFrozen(checked.delaysMs)).toBe(true);
+    const error = refuse({ retry: { kind: "delays", delaysMs: [1, 2], attempts: 2 } });
+    expect(error.message).toBe("email.retry.attempts (2) must be one more than the waits in the list (2).");
+  });
+
+  it.each([
+    [[], /^email\.retry\.delaysMs must be a list of 1 to 999 integers .*, got a list of 0\.$/],
+    [Array(1_000).fill(1), /got a list of 1000\.$/],
+    ["10, 20", /got the string "10, 20"\.$/],
+    [[1, -1], /^email\.retry\.delaysMs\[1\] must be an integer from 0 /],
+    [[1, undefined, 3], /^email\.retry\.delaysMs\[1\] must be .*, got undefined\.$/],
+    [[Number.NaN], /^email\.retry\.delaysMs\[0\] /],
+    [[1.5], /^email\.retry\.delaysMs\[0\] /],
+    [[limits.durationMs + 1], /^email\.retry\.delaysMs\[0\] /],
+    [[-0], /got -0\.$/],
+    [undefined, /lacks the option delaysMs/],
+  ])("refuses the waits %o", (delaysMs, says) => {
+    expect(refuse({ retry: retry.delays(delaysMs as number[]) }).message).toMatch(says);
+  });
+
+  it("takes a function and refuses what is none", () => {
+    const delayMs = () => 5;
+    expect(checkPolicy({ ...whole, retry: retry.custom({ attempts: 3, delayMs }) }, "email").retry).toEqual({
+      kind: "custom",
+      attempts: 3,
+      delayMs,
+    });
+    const error = refuse({ retry: { kind: "custom", attempts: 3, delayMs: 5 } });
+    expect(error.message).toBe(
+      "email.retry.delayMs must be a function (attempt, error) => milliseconds, got the number 5.",
+    );
+    expect(refuse({ retry: { kind: "custom", delayMs } }).facts.missing).toEqual(["attempts"]);
+  });
+
+  it("is refused in every form but none at most once", () => {
+    const forms = [
+      retry.delays([1]),
+      retry.custom({ attempts: 1, delayMs: () => 1 }),
+      retry.fixed({ attempts: 1, delayMs: 1 }),
+    ];
+    for (const form of forms)
+      expect(refuse({ idempotency: "at-most-once", retry: form }).facts.path).toBe("email.retry");
   });
 
   it.each([3, "exponential", null, {}, { kind: "linear" }, { attempts: 3 }, retry.exponential])(
@@ -150,6 +227,58 @@ describe("the decision about retries", () => {
     for (const options of [undefined, null, 5, "text"]) {
       expect(refuse({ retry: build(options as never) }).code).toMatch(/^PH_OPTION_(MISSING|UNKNOWN)$/);
     }
+  });
+});
+
+describe("the circuit breaker", () => {
+  const circuitBreaker = { failures: 5, windowMs: minutes(1), openMs: seconds(30) };
+
+  it("is taken as it is, frozen, and left out where it is not given", () => {
+    const policy = checkPolicy({ ...whole, circuitBreaker }, "email");
+    expect(policy.circuitBreaker).toEqual(circuitBreaker);
+    expect(Object.isFrozen(policy.circuitBreaker)).toBe(true);
+    expect(checkPolicy(whole, "email")).not.toHaveProperty("circuitBreaker");
+  });
+
+  it.each([
+    [{}, ["failures", "windowMs", "openMs"]],
+    [{ ...circuitBreaker, openMs: undefined }, ["openMs"]],
+  ])("decides about all of it: %o lacks something", (value, missing) => {
+    expect(refuse({ circuitBreaker: value }).facts).toEqual({ path: "email.circuitBreaker", missing });
+  });
+
+  it.each([
+    ["failures", 0],
+    ["failures", limits.circuitFailures + 1],
+    ["windowMs", Number.POSITIVE_INFINITY],
+    ["openMs", -1],
+    ["openMs", limits.durationMs + 1],
+  ])("refuses %s: %j", (name, value) => {
+    const error = refuse({ circuitBreaker: { ...circuitBreaker, [name]: value } });
+    expect([error.code, error.facts.path]).toEqual(["PH_OPTION_INVALID", `email.circuitBreaker.${name}`]);
+  });
+});
+
+describe("a policy in the registry", () => {
+  it("says that a function is one, and can be read and described without it", () => {
+    const policy = checkPolicy({ ...whole, retry: retry.custom({ attempts: 3, delayMs: () => 1 }) }, "email");
+    const stored = JSON.parse(JSON.stringify(storedPolicy(policy)));
+    expect(stored.retry).toEqual({ kind: "custom", attempts: 3, delayMs: "function" });
+    expect(describePolicy(readStoredPolicy(stored, "email"))).toBe(describePolicy(policy));
+  });
+
+  it("is the same after it was stored, whatever it decides", () => {
+    const forms = [
+      retry.none,
+      retry.delays([0, 5]),
+      retry.exponential({ attempts: 3, firstMs: 1, maxMs: 2, jitter: "full", immediate: 1 }),
+    ];
+    for (const form of forms) {
+      const circuitBreaker = { failures: 5, windowMs: 1, openMs: 1 };
+      const policy = checkPolicy({ ...whole, retry: form, circuitBreaker }, "email");
+      expect(readStoredPolicy(JSON.parse(JSON.stringify(storedPolicy(policy))), "email")).toEqual(policy);
+    }
+    expect(thrown(() => readStoredPolicy(null, "email")).code).toBe("PH_OPTION_INVALID");
   });
 });
 

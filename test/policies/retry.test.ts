@@ -1,10 +1,11 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { limits } from "../../src/core/limits.js";
 import { days, hours, minutes, seconds } from "../../src/core/time.js";
 import { describePolicy, describePolicyAsData } from "../../src/policies/describe.js";
 import { type CheckedPolicy, checkPolicy } from "../../src/policies/policy.js";
 import { policies } from "../../src/policies/presets.js";
-import { delayMs, nominalDelayMs, type Retry, retry } from "../../src/policies/retry.js";
+import { delayMs, type Jitter, nominalDelayMs, type Retry, retry, waitAfter } from "../../src/policies/retry.js";
 
 const doubling = retry.exponential({ attempts: 8, firstMs: seconds(1), maxMs: minutes(1) });
 
@@ -19,6 +20,26 @@ describe("delayMs", () => {
     expect(delayMs(doubling, 3, () => 0)).toBe(2_000);
     expect(delayMs(doubling, 3, () => 0.5)).toBe(3_000);
     expect(delayMs(doubling, 3, () => 0.999_999_9)).toBe(4_000);
+  });
+
+  it("spreads over all of the wait with full jitter, and not at all without", () => {
+    const form = { attempts: 8, firstMs: seconds(1), maxMs: minutes(1) };
+    const at = (jitter: Jitter, random: number) => delayMs(retry.exponential({ ...form, jitter }), 3, () => random);
+    expect([0, 0.5, 0.999_999_9].map((random) => at("full", random))).toEqual([0, 2_000, 4_000]);
+    expect([0, 0.5, 0.999_999_9].map((random) => at("none", random))).toEqual([4_000, 4_000, 4_000]);
+  });
+
+  it("waits for nothing before the first retries that come at once, and begins its series after them", () => {
+    const form = { attempts: 8, firstMs: 100, maxMs: 1_000, immediate: 2 };
+    expect([1, 2, 3, 4, 5].map((n) => delayMs(retry.exponential({ ...form, jitter: "none" }), n))).toEqual([
+      0, 0, 100, 200, 400,
+    ]);
+    expect([1, 2, 3].map((n) => delayMs(retry.fixed({ attempts: 8, delayMs: 7, immediate: 1 }), n))).toEqual([0, 7, 7]);
+  });
+
+  it("waits as the list says, and beyond its end as the last entry", () => {
+    const listed = retry.delays([0, 10, 500]);
+    expect([1, 2, 3, 9].map((n) => delayMs(listed, n))).toEqual([0, 10, 500, 500]);
   });
 
   it("waits exactly as long as fixed says, and not at all where there is no retry", () => {
@@ -48,6 +69,56 @@ describe("delayMs", () => {
   });
 });
 
+describe("a function of one's own", () => {
+  const asked = (returned: unknown) =>
+    waitAfter(retry.custom({ attempts: 3, delayMs: () => returned as number }), 1, new Error("x"));
+
+  it("decides with any number of milliseconds, rounded to whole ones", () => {
+    fc.assert(
+      fc.property(fc.double({ min: 0, max: limits.durationMs, noNaN: true }), (ms) => {
+        expect(asked(ms)).toEqual({ delayMs: Math.round(ms) + 0 });
+      }),
+    );
+  });
+
+  it("never throws, whatever it returns or throws: the wait is stated, and a note says what happened", () => {
+    const hostile = new Proxy(
+      {},
+      {
+        get: () => {
+          throw new Error("no");
+        },
+        getPrototypeOf: () => {
+          throw new Error("no");
+        },
+      },
+    );
+    const isWait = (value: unknown) => typeof value === "number" && value >= 0 && value <= limits.durationMs;
+    fc.assert(
+      fc.property(
+        fc.oneof(
+          fc.anything(),
+          fc.constantFrom<unknown>(hostile, Promise.reject(new Error("late")), -1, limits.durationMs + 1),
+        ),
+        (value) => {
+          fc.pre(!isWait(value));
+          const throwing = retry.custom({
+            attempts: 3,
+            delayMs: () => {
+              throw value;
+            },
+          });
+          for (const wait of [asked(value), waitAfter(throwing, 1, undefined)]) {
+            expect(wait.delayMs).toBe(limits.retryFallbackMs);
+            expect(wait.note).toMatch(/^retry\.custom: delayMs (threw|returned) /);
+            expect(wait.note?.length).toBeLessThan(300);
+          }
+        },
+      ),
+    );
+  });
+});
+
 describe("describePolicy", () => {
   const policy = (decision: Retry, change: Partial<CheckedPolicy> = {}) =>
     checkPolicy({ ...policies.email, retry: decision, ...change }, "email");
@@ -60,6 +131,12 @@ describe("describePolicy", () => {
         "dead letters are kept for 30 d; you are told after 5 min of waiting, at 10 000 waiting messages, " +
         "at 1 dead letter, and after 1 min without a worker",
     );
+  });
+
+  it("says how long results are kept where the policy says it", () => {
+    const kept = checkPolicy({ ...policies.email, results: { keepMs: days(7) } }, "email");
+    expect(describePolicy(kept)).toContain("; dead letters are kept for 30 d; results for 7 d; you are told");
+    expect(describePolicy(policy(doubling))).not.toContain("results");
   });
 
   it("reads a transaction policy with a fixed wait and larger alerts back", () => {
@@ -78,6 +155,32 @@ describe("describePolicy", () => {
     );
   });
 
+  it("says of full jitter that waits are a part, of a function that it decides, and of a breaker when it pauses", () => {
+    const full = retry.exponential({
+      attempts: 3,
+      firstMs: seconds(1),
+      maxMs: minutes(1),
+      jitter: "full",
+      immediate: 1,
+    });
+    expect(describePolicy(policy(full))).toMatch(
+      /^tried at 0 s, 0 s, 1 s, 3 times in all, gives up after 1 s, each wait being a random part of that; /,
+    );
+    const custom = retry.custom({ attempts: 9, delayMs: () => 1 });
+    expect(describePolicy(policy(custom))).toMatch(
+      /^tried 9 times in all, each time after a wait that a function of its code tells; /,
+    );
+    expect(describePolicyAsData(policy(custom))).toMatchObject({ attempts: 9, triedAtMs: [0], givesUpAfterMs: null });
+    const circuitBreaker = { failures: 5, windowMs: minutes(1), openMs: seconds(30) };
+    expect(describePolicy(policy(retry.delays([10, 20]), { circuitBreaker }))).toContain(
+      "; after 5 failed runs within 1 min nobody takes a message for 30 s, then one is tried; ",
+    );
+    expect(describePolicyAsData(policy(retry.delays([10, 20]), { circuitBreaker }))).toMatchObject({
+      triedAtMs: [0, 10, 30],
+      circuitBreaker,
+    });
+  });
+
   it("reads at most once back as one run that may be left undone", () => {
     expect(describePolicy(checkPolicy(policies.atMostOnce, "once"))).toMatch(
       /^tried once, gives up at the first failure; never repeats, and may be left undone: a run that failed or died is a dead letter; /,
@@ -86,8 +189,10 @@ describe("describePolicy", () => {
 
   it("gives the same as data", () => {
     expect(describePolicyAsData(policy(retry.fixed({ attempts: 3, delayMs: 10 })))).toEqual({
+      attempts: 3,
       triedAtMs: [0, 10, 20],
       givesUpAfterMs: 20,
+      jitter: "none",
       mayRepeat: true,
       mayBeLost: false,
       runEndsAfterMs: minutes(1),
@@ -97,6 +202,7 @@ describe("describePolicy", () => {
       toldAtDeadLetters: 1,
       toldWithoutWorkerAfterMs: minutes(2),
       atOnce: 10,
+      circuitBreaker: null,
     });
   });
 

@@ -111,18 +111,29 @@ describe("a policy", () => {
       /ordering lacks the option whenDead/,
     ],
     [
-      "order per key",
-      { ...whole, ordering: { per: "key", whenDead: "park" } },
-      "PH_NOT_BUILT",
-      /ordering: \{ per: "key" \} is planned and not built yet/,
-    ],
-    [
       "a rate limit",
       { ...whole, rateLimit: { perSecond: 1 } },
       "PH_NOT_BUILT",
       /rateLimit is planned and not built yet\. Leave it out/,
     ],
-    ["a circuit breaker", { ...whole, circuitBreaker: {} }, "PH_NOT_BUILT", /circuitBreaker is planned/],
+    [
+      "a circuit breaker without its numbers",
+      { ...whole, circuitBreaker: {} },
+      "PH_OPTION_MISSING",
+      /circuitBreaker lacks 3 options failures, windowMs, openMs/,
+    ],
+    [
+      "a list of waits that is empty",
+      { ...whole, retry: { kind: "delays", delaysMs: [] } },
+      "PH_OPTION_INVALID",
+      /retry\.delaysMs must be a list of 1 to \d+ integers/,
+    ],
+    [
+      "a retry function that is none",
+      { ...whole, retry: { kind: "custom", attempts: 3, delayMs: 5 } },
+      "PH_OPTION_INVALID",
+      /retry\.delayMs must be a function/,
+    ],
     ["a symbol", { ...whole, [Symbol("x")]: 1 }, "PH_OPTION_UNKNOWN", /has a symbol as the name of an option/],
     [
       "a getter that throws",

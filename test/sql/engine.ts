@@ -6,7 +6,17 @@ import { heartbeat, registerWorker, rescue } from "../../src/store/fleet.js";
 import { ensureSchema } from "../../src/store/migrate.js";
 import { type Outgoing, writeMessages } from "../../src/store/publish.js";
 import { registerContract, registerSubscription } from "../../src/store/registry.js";
-import { type Delivery, type End, type Next, type Outcome, type Part, takeDue, work } from "../../src/store/work.js";
+import { mapped } from "../../src/store/sqlstate.js";
+import {
+  type Delivery,
+  type End,
+  endStatement,
+  type Next,
+  type Outcome,
+  type Part,
+  takeDue,
+  work,
+} from "../../src/store/work.js";
 import { eventually } from "../support/eventually.js";
 import { createDatabase } from "../support/server.js";
 
@@ -193,6 +203,17 @@ export async function waitsForLock(engine: Engine, session: Session): Promise<vo
 /** When the transaction of a session began, as the end of a handler's transaction wants it. */
 export async function startedAt(session: Session): Promise<string> {
   return String(await session.value("select extract(epoch from now())::text"));
+}
+
+/** Ends a delivery in the transaction of a session, without its COMMIT. */
+export async function endInTransaction(
+  session: Session,
+  delivery: Delivery,
+  startedAt: string,
+  say: string | null,
+): Promise<void> {
+  const { text, params } = endStatement(delivery, startedAt, say);
+  await mapped(session.query(text, params));
 }
 
 /** The error of a promise that must reject. */

@@ -1,12 +1,13 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { ClaimLostError } from "../../src/core/errors.js";
 import { forgetWorker } from "../../src/store/fleet.js";
-import { type Delivery, endInTransaction, settle } from "../../src/store/work.js";
+import { type Delivery, settle } from "../../src/store/work.js";
 import {
   claim,
   die,
   type Engine,
   end,
+  endInTransaction,
   failure,
   giveUp,
   makeQueue,
@@ -79,6 +80,22 @@ async function expectFenced(stale: Delivery, number = 1): Promise<void> {
   for (const [what, attempt] of Object.entries(attempts))
     expect(await failure(attempt()), what).toBeInstanceOf(ClaimLostError);
 }
+
+test("a consequence without a part beside it is lost after a rescue, and what runs elsewhere by then stays with its holder", async () => {
+  // A claim's row and token outlive its rescue: compared alone they let a stale failure release a message that somebody else was running.
+  const { reader, worker, first } = await held("handler", 1);
+  await die(engine, worker);
+  await rescueAll(engine.db);
+  const other = await makeWorker(engine, [reader]);
+  const taken = await takeOne(reader, other);
+  const result = { result: { text: "1", keepMs: 60_000 } };
+  for (const stale of [end(first, "failed", retryNow), end(first, "failed", giveUp), end(first, "succeeded", result)])
+    expect(await failure(settle(engine.db, [], [stale], null))).toBeInstanceOf(ClaimLostError);
+  expect(await waiting(reader)).toMatchObject([{ worker: other, delivery: 2, token: taken.hold.token }]);
+  expect(await engine.admin.rows("select from posthorn.result where subscription = $1", [reader.subscription])).toEqual(
+    [],
+  );
+});
 
 test("a batch is settled once: the second settlement is lost, and changes nothing", async () => {
   const { reader, deliveries, first } = await held("handler", 3);

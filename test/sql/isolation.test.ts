@@ -1,9 +1,10 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { writeMessages } from "../../src/store/publish.js";
-import { endInTransaction, peek, settle, work } from "../../src/store/work.js";
+import { homeOf, writeAlike, writeMessages } from "../../src/store/publish.js";
+import { peek, settle, work } from "../../src/store/work.js";
 import {
   claim,
   type Engine,
+  endInTransaction,
   failure,
   heartbeat,
   makeQueue,
@@ -160,7 +161,15 @@ test("a refused publish fails no transaction of the caller: what else it wrote c
   try {
     await session.rows("begin");
     await session.rows("insert into business values (1)");
-    expect(await failure(writeMessages(session, [outgoing(reader)]))).toMatchObject({
+    const one = {
+      contract: reader.contract,
+      channel: reader.channel,
+      headers: null,
+      count: 1,
+      list: "[{}]",
+      keys: null,
+    };
+    expect(await failure(writeAlike(session, one, await homeOf(session)))).toMatchObject({
       code: "PH_DATABASE_MOVED",
     });
     await session.rows("commit");

@@ -1,11 +1,12 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { writeMessages } from "../../src/store/publish.js";
-import { type Delivery, endInTransaction, peek, settle, work } from "../../src/store/work.js";
+import { type Delivery, peek, settle, work } from "../../src/store/work.js";
 import {
   claim,
   die,
   type Engine,
   end,
+  endInTransaction,
   failure,
   type Idempotency,
   makeQueue,

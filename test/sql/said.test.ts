@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { limits } from "../../src/core/limits.js";
-import { publicId, writeMessages } from "../../src/store/publish.js";
+import { publicId, Written, writeMessages } from "../../src/store/publish.js";
 import { registerContract } from "../../src/store/registry.js";
 import {
   claim,
@@ -302,5 +302,20 @@ test("a fresh role may neither enter the schema nor use anything in it", async (
   } finally {
     await stranger.close();
     await engine.admin.rows(`drop role ${role}`);
+  }
+});
+
+test("an answer of the insert names each message's place, with gaps between the ids and without", () => {
+  const nonces = BigInt64Array.of(-1n, 0n, 7n);
+  for (const [answer, ids] of [
+    ["9007199254740993:9007199254740995 44", ["9007199254740993", "9007199254740994", "9007199254740995"]],
+    ["5 7 8 44", ["5", "7", "8"]],
+  ] as const) {
+    const written = new Written(answer, nonces);
+    expect([written.xid, written.length]).toEqual(["44", 3]);
+    expect(ids.map((_, i) => written.at(i))).toEqual(ids.map((id, i) => ({ id, nonce: String(nonces[i]) })));
+  }
+  for (const answer of ["", "5 44", "5:6 44"]) {
+    expect(() => new Written(answer, nonces), answer).toThrow("missing from the answer");
   }
 });

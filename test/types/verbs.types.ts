@@ -12,6 +12,7 @@ import {
   query,
   type Receipt,
   type ReceiptWithResult,
+  type Schedule,
   type Sql,
   type Status,
   type TransactionContext,
@@ -174,6 +175,33 @@ export async function inside(tx: PoolClient, receipt: Receipt): Promise<Receipt[
   await post.in(tx).send(OrderPlaced, { orderId: "1" });
   return [receipt, await post.in(tx).send(CloseAccount, { id: "1" })];
 }
+
+// ---- schedules: commands only -----------------------------------------------------------
+const weekly = { cron: "0 3 * * MON", timeZone: "UTC", missed: "once" } as const;
+same<ReturnType<typeof post.schedule>, Schedule>();
+post.schedule("close-old", {
+  ...weekly,
+  command: CloseAccount,
+  payload: { id: "1" },
+  jitterMs: 1,
+  headers: { a: "b" },
+});
+// The payload is the input of the schema, not its output.
+post.schedule("mail", { ...weekly, command: SendEmail, payload: (at) => ({ to: "a", at: at.toISOString() }) });
+// @ts-expect-error an event is a fact, and time alone makes none
+post.schedule("event", { ...weekly, command: OrderPlaced, payload: { orderId: "1" } });
+// @ts-expect-error a query is asked
+post.schedule("query", { ...weekly, command: PriceOf, payload: { sku: "1" } });
+// @ts-expect-error the payload of another command
+post.schedule("wrong", { ...weekly, command: CloseAccount, payload: { to: "a" } });
+// @ts-expect-error a function of the payload of another command
+post.schedule("wrong", { ...weekly, command: CloseAccount, payload: () => ({ to: "a" }) });
+// @ts-expect-error what becomes of missed times is to be decided
+post.schedule("missed", { cron: "* * * * *", timeZone: "UTC", command: CloseAccount, payload: { id: "1" } });
+// @ts-expect-error and so is whose clock is meant
+post.schedule("zone", { cron: "* * * * *", missed: "skip", command: CloseAccount, payload: { id: "1" } });
+// @ts-expect-error there is no such decision
+post.schedule("never", { ...weekly, missed: "never", command: CloseAccount, payload: { id: "1" } });
 
 // ---- what is no database ----------------------------------------------------------------
 // @ts-expect-error a promise of one: an await is missing

@@ -72,16 +72,20 @@ test("an error keeps its name, message and code", () => {
 
 test("a failed run is tried again until the attempts of the policy are spent, then it is a dead letter that says why", () => {
   const policy = checkPolicy({ ...policies.email, retry: { kind: "fixed", attempts: 3, delayMs: 50 } }, "email");
-  expect(afterFailure(delivery(0), policy)).toEqual({ defer: { delayMs: 50, attempts: 1, crashes: 2 } });
-  expect(afterFailure(delivery(1), policy)).toEqual({ defer: { delayMs: 50, attempts: 2, crashes: 2 } });
-  expect(afterFailure(delivery(2), policy)).toEqual({
+  expect(afterFailure(delivery(0), policy, undefined).next).toEqual({
+    defer: { delayMs: 50, attempts: 1, crashes: 2 },
+  });
+  expect(afterFailure(delivery(1), policy, undefined).next).toEqual({
+    defer: { delayMs: 50, attempts: 2, crashes: 2 },
+  });
+  expect(afterFailure(delivery(2), policy, undefined).next).toEqual({
     dead: { reason: "failed 3 times", keepMs: policy.deadLetter.keepMs, attempts: 3, crashes: 2 },
   });
 });
 
 test("without retries the first failure is a dead letter", () => {
   const policy = checkPolicy(policies.atMostOnce, "once");
-  expect(afterFailure(delivery(0), policy)).toMatchObject({
+  expect(afterFailure(delivery(0), policy, undefined).next).toMatchObject({
     dead: { reason: "failed and is not retried", attempts: 1 },
   });
 });

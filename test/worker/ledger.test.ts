@@ -161,9 +161,21 @@ test("a flush from which nothing can be taken is not tried again", () => {
 
 test("messages of a claim that was lost end in nothing", () => {
   const ledger = new Ledger(false);
-  const deliveries = claimed("10", ["1", "2"]);
+  const deliveries = claimed("10", ["1", "2", "3"]);
   ledger.opened(deliveries);
   ledger.lost(["10"]);
-  for (const delivery of deliveries) ledger.succeeded(delivery, nothing);
-  expect(ledger.drain().parts).toEqual([]);
+  const dropped: unknown[] = [];
+  const spoken: Batch = {
+    messages: [{ contract: 1, channel: 1, key: null, json: "{}", headers: null }],
+    channels: new Set([1]),
+    committed: () => dropped.push(1),
+  };
+  const [one, two, three] = deliveries;
+  if (one === undefined || two === undefined || three === undefined) throw new Error("no deliveries");
+  ledger.succeeded(one, spoken);
+  ledger.succeeded(two, nothing, { text: "1", keepMs: 1 });
+  // It would have been written without a part beside it, and so without a fence: the message may be running elsewhere.
+  ledger.ended(failed(three));
+  expect(ledger.drain()).toEqual({ parts: [], ends: [], says: [] });
+  expect([dropped, ledger.idle]).toEqual([[], true]);
 });

@@ -46,6 +46,11 @@ export async function closeBooks(): Promise<string | undefined> {
   });
 }
 
+/** The rows decide what is reported, so a run that is repeated finds nothing, and is harmless. */
+export async function onCloseBooks(): Promise<void> {
+  await closeBooks();
+}
+
 interface Line {
   readonly order: string;
   readonly charge: string;

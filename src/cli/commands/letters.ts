@@ -1,5 +1,4 @@
 /** `posthorn dead-letters` and `posthorn invalid`: list, show, redrive, discard. */
-import { hostname, userInfo } from "node:os";
 import type { Executor } from "../../core/database.js";
 import { ConfigurationError, UnknownMessageError } from "../../core/errors.js";
 import {
@@ -16,6 +15,7 @@ import { why } from "../../store/why.js";
 import { type Io, oneLine, paint, table } from "../io.js";
 import { namesOf, refuseUnknown } from "../names.js";
 import { withDatabase } from "../open.js";
+import { operator } from "../operator.js";
 import { flag, type Line, number, text } from "../parse.js";
 import { sentenceOf } from "../sentences.js";
 import { clock, errorInWords, grouped, plural } from "../words.js";
@@ -233,12 +233,4 @@ async function notListed(executor: Executor, list: List, id: string): Promise<Er
 
 function filterOf(list: List, line: Line): LetterFilter {
   return { list, ...namesOf(line) };
-}
-
-function operator(): string {
-  try {
-    return `${userInfo().username}@${hostname()}`;
-  } catch {
-    return hostname();
-  }
 }

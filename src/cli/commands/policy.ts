@@ -3,7 +3,7 @@ import { ConfigurationError } from "../../core/errors.js";
 import { quote } from "../../core/show.js";
 import { suggestion } from "../../core/suggest.js";
 import { describePolicy, describePolicyAsData } from "../../policies/describe.js";
-import { type CheckedPolicy, checkPolicy } from "../../policies/policy.js";
+import { type CheckedPolicy, readStoredPolicy, storedPolicy } from "../../policies/policy.js";
 import { registered } from "../../store/operate.js";
 import { loadConfig } from "../config.js";
 import type { Io } from "../io.js";
@@ -24,7 +24,8 @@ export async function policy(line: Line, io: Io): Promise<number> {
   const { policy: checked, ...facts } = found;
   if (flag(line, "json")) {
     const words = describePolicy(checked);
-    io.out(`${JSON.stringify({ ...facts, policy: checked, description: describePolicyAsData(checked), words })}\n`);
+    const description = describePolicyAsData(checked);
+    io.out(`${JSON.stringify({ ...facts, policy: storedPolicy(checked), description, words })}\n`);
     return 0;
   }
   const what = found.kind === "command" ? `queue '${name}'` : `subscription '${name}' to '${found.channel}'`;
@@ -67,7 +68,7 @@ async function inDatabase(name: string, line: Line): Promise<Found> {
     );
   }
   const { kind, channel } = found;
-  return { name, kind, channel, policy: checkPolicy(found.policy, name), from: "database" };
+  return { name, kind, channel, policy: readStoredPolicy(found.policy, name), from: "database" };
 }
 
 function unknown(name: string, known: readonly string[], who: string): ConfigurationError {

@@ -1,25 +1,30 @@
 /** `posthorn status`: what waits, runs and went wrong, who works, and what crosses its bound. */
 import { setTimeout as wait } from "node:timers/promises";
 import type { Executor } from "../../core/database.js";
+import { limits } from "../../core/limits.js";
 import { durationInWords } from "../../core/words.js";
 import { type Alert, crossedAlerts, type FleetWorker, fleet } from "../../store/operate.js";
+import { type ListedSchedule, listSchedules } from "../../store/schedules.js";
 import { type BacklogLine, backlog } from "../../store/status.js";
 import { type Cell, type Io, oneLine, paint, table } from "../io.js";
 import { withDatabase } from "../open.js";
 import { flag, type Line, number } from "../parse.js";
-import { grouped } from "../words.js";
+import { clock, grouped, plural } from "../words.js";
 import { alertTable } from "./alerts.js";
+import { scheduleTable } from "./schedules.js";
 
 export interface Look {
   readonly lines: readonly BacklogLine[];
   readonly workers: readonly FleetWorker[];
   readonly alerts: readonly Alert[];
+  readonly schedules: readonly ListedSchedule[];
 }
 
 export async function look(executor: Executor): Promise<Look> {
   const lines = await backlog(executor);
   const workers = await fleet(executor);
-  return { lines, workers, alerts: await crossedAlerts(executor) };
+  const schedules = await listSchedules(executor, limits.scheduleLateMs);
+  return { lines, workers, schedules, alerts: await crossedAlerts(executor) };
 }
 
 export async function status(line: Line, io: Io): Promise<number> {
@@ -56,18 +61,32 @@ const columns = [
   { title: "Workers", right: true },
 ] as const;
 
-export function statusText({ lines, workers, alerts }: Look, io: Io): string {
+export function statusText({ lines, workers, alerts, schedules }: Look, io: Io): string {
   const queues = lines.length === 0 ? "No queue or subscription is known yet.\n" : table(io, columns, lines.map(rowOf));
   const dead = workers.filter((worker) => worker.dead !== null);
   const died = dead.map(
     ({ id, service, host, pid, dead: reason }) =>
       `Worker ${id} (${service}, pid ${pid} on ${oneLine(host, 60)}) is dead: ${reason}. The next worker that looks frees what it held.\n`,
   );
+  const circuits = lines.flatMap(circuitOf);
   const open =
     alerts.length === 0
       ? paint(io, "green", "No alert is open.\n")
       : `${paint(io, "red", `Open alerts: ${alerts.length}`)}\n${alertTable(alerts, io)}`;
-  return [queues, ...(died.length > 0 ? [died.join("")] : []), open].join("\n");
+  const planned = schedules.length === 0 ? [] : [scheduleTable(schedules, io)];
+  const beside = [died, circuits].filter((list) => list.length > 0).map((list) => list.join(""));
+  return [queues, ...planned, ...beside, open].join("\n");
+}
+
+function circuitOf({ name, circuit }: BacklogLine): readonly string[] {
+  if (circuit === null || circuit.state === "closed") return [];
+  const { openedAt, probeAt, failures, state } = circuit;
+  const now = new Date().toISOString();
+  const since = openedAt === undefined ? "" : ` since ${clock(openedAt, now)}`;
+  const cause = failures === undefined ? "by its handler" : `after ${plural(failures, "failure")}`;
+  const at = probeAt === undefined ? "" : clock(probeAt, now);
+  const next = state === "open" ? `Nobody takes a message before ${at}.` : `One message is tried since ${at}.`;
+  return [`The circuit of ${name} is open${since} ${cause}. ${next}\n`];
 }
 
 function rowOf(line: BacklogLine): readonly (Cell | string)[] {

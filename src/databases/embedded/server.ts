@@ -151,7 +151,8 @@ class ServedConnection {
       case "native":
         return (await this.#open().native.query(request.text, paramsOf(request))).rows;
       case "commit":
-        return this.#take().commit();
+        await this.#take().commit();
+        return undefined;
       case "rollback":
         return this.#transaction === undefined ? undefined : this.#take().rollback();
       case "listen":

@@ -4,7 +4,7 @@
  * A transaction and a listener have a connection of their own, whose end ends them. When the holder goes away, calls fail as
  * lost; the next call looks up the holder anew.
  */
-import type { Database, Listener, OpenTransaction, Savepoints, Session } from "../../core/database.js";
+import type { Database, Listener, OpenTransaction, Savepoints, Session, Statement } from "../../core/database.js";
 import { DatabaseUnavailableError, TransactionEndedError } from "../../core/errors.js";
 import { isInside, openScope, refuseInside, runInScope, type Scope } from "../context.js";
 import { Guard } from "../guard.js";
@@ -151,10 +151,10 @@ class SharedTransaction implements OpenTransaction<SharedTx> {
     return this.#guard.seal();
   }
 
-  async commit(last?: string): Promise<void> {
+  async commit<Row = Record<string, unknown>>(last?: Statement): Promise<readonly Row[]> {
     if (this.#ended) throw new TransactionEndedError("PH_TRANSACTION_ENDED", "The transaction has ended already.");
     this.#guard.seal();
-    if (last !== undefined) await this.query(last);
+    const { rows } = last === undefined ? { rows: [] } : await this.query<Row>(last.text, last.params);
     this.#end();
     const { gone } = this.#connection;
     try {
@@ -172,6 +172,7 @@ class SharedTransaction implements OpenTransaction<SharedTx> {
     } finally {
       this.#connection.end();
     }
+    return rows;
   }
 
   async rollback(): Promise<void> {

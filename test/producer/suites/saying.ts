@@ -99,7 +99,7 @@ describe.each(homes)("send and publish on $name", (kind) => {
   test("a long list whose last payload is wrong leaves nothing, although its first pieces are written while the rest is checked", async () => {
     const run = stage.run();
     const wrong = { run, n: "last" as unknown as number };
-    const long = [...Array.from({ length: 1_200 }, (_, n) => ({ run, n })), wrong];
+    const long = [...Array.from({ length: 4_200 }, (_, n) => ({ run, n })), wrong];
     expect((await rejected(stage.post.sendMany(PileUp, long))).code).toBe("PH_PAYLOAD_INVALID");
     expect(await stored(run)).toEqual([]);
     const receipts = await stage.post.sendMany(PileUp, long.slice(0, -1));
@@ -118,6 +118,35 @@ describe.each(homes)("send and publish on $name", (kind) => {
     expect(receipts.map(({ id }) => id)).toEqual(rows.map(({ id }) => id));
     expect(rows.map(({ text }) => JSON.parse(String(text)).n)).toEqual([...Array(50).keys()]);
     expect(new Set(rows.map(({ xid }) => xid)).size).toBe(1);
+  });
+
+  test("an iterable that gives the same object each time, changed, says what each was", async () => {
+    const run = stage.run();
+    const one = { run, n: -1 };
+    const receipts = await stage.post.sendMany(
+      PileUp,
+      (function* () {
+        for (one.n = 0; one.n < 20; one.n += 1) yield one;
+      })(),
+    );
+    expect((await stored(run)).map(({ text }) => JSON.parse(String(text)).n)).toEqual([...Array(20).keys()]);
+    expect(receipts).toHaveLength(20);
+  });
+
+  test("every message of a list has the call's headers and its own key, and each receipt names its message", async () => {
+    const run = stage.run();
+    const receipts = await stage.post.sendMany(
+      PileByKey,
+      [
+        { run, n: 1 },
+        { run, n: 2 },
+      ],
+      { headers: { trace: "t" } },
+    );
+    const rows = await stored(run);
+    expect(rows.map(({ headers }) => headers)).toEqual(['{"trace":"t"}', '{"trace":"t"}']);
+    expect(rows.map(({ id }) => id)).toEqual(receipts.map(({ id }) => id));
+    expect(rows.map(({ key }) => key)).toEqual(["key-1", "key-2"]);
   });
 
   test("publishMany stores in the order of the payloads, in one transaction", async () => {
@@ -161,11 +190,13 @@ describe.each(homes)("send and publish on $name", (kind) => {
     expect(await stage.stored(run)).toBe(0);
   });
 
-  test("an empty list says nothing, and its contract is checked all the same", async () => {
+  test("an empty list says nothing, and its contract and options are checked all the same", async () => {
     expect(await stage.post.sendMany(PileUp, [])).toEqual([]);
     expect(await stage.post.publishMany(ThingHappened, new Set<never>())).toBeUndefined();
     const wrong: AnyContract = ThingHappened;
     await expect(stage.post.sendMany(wrong as typeof PileUp, [])).rejects.toThrow(WrongKindError);
+    const unknown: object = { soon: true };
+    expect((await rejected(stage.post.sendMany(PileUp, [], unknown))).code).toBe("PH_OPTION_UNKNOWN");
   });
 
   test("what an iterable of payloads throws reaches the caller, and nothing is written", async () => {

@@ -1,0 +1,56 @@
+/** The circuit breaker of a queue or subscription: what workers tell of it. Its rules are in sql/functions/15_breaker.sql. */
+import type { Executor } from "../core/database.js";
+import { mapped } from "./sqlstate.js";
+
+/** What a run means for the circuit. */
+export type CircuitEvent =
+  | { readonly failed: number }
+  /** A handler opens it; null for as long as the policy says. */
+  | { readonly open: number | null; readonly reason: string }
+  | { readonly succeeded: true }
+  /** Neither: the next message is tried. */
+  | { readonly passed: true };
+
+/** `probe`: the token of the message that was tried. */
+export type CircuitReport = CircuitEvent & { readonly probe?: string };
+
+export interface CircuitChange {
+  readonly changed: "opened" | "closed" | null;
+  readonly openMs?: number | null;
+  /** How long a failure counts, as the policy in the database says. */
+  readonly windowMs?: number | null;
+  /** Failed runs that opened it; null when a handler did. */
+  readonly failures?: number | null;
+  /** Probes that failed since it opened. */
+  readonly probes?: number | null;
+  readonly reason?: string | null;
+}
+
+/** Tells what became of runs, in their order. */
+export async function tellCircuit(
+  executor: Executor,
+  subscription: number,
+  events: readonly CircuitReport[],
+): Promise<CircuitChange> {
+  const { rows } = await mapped(
+    executor.query<{ change: string }>("select posthorn.circuit_hear($1::int, $2::json)::text as change", [
+      subscription,
+      JSON.stringify(events),
+    ]),
+  );
+  return JSON.parse(rows[0]?.change ?? '{"changed":null}');
+}
+
+/** What people see of a circuit. Times are ISO 8601. */
+export interface CircuitFacts {
+  readonly state: "closed" | "open" | "half-open";
+  /** When it opened, however often it was tried since. */
+  readonly openedAt?: string;
+  /** Failed runs that opened it; absent when a handler did. */
+  readonly failures?: number;
+  readonly reason?: string;
+  /** While open: when one message is tried; while half-open: since when. */
+  readonly probeAt?: string;
+  /** Probes that failed since it opened. */
+  readonly probes?: number;
+}

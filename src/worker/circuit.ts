@@ -1,0 +1,119 @@
+/**
+ * What one reader knows of its circuit breaker, and tells of it: failures are counted in the database, for the whole fleet. A reader whose
+ * own policy declares none has one all the same: a newer worker may have declared it, and what it says of the message that is tried is needed.
+ *
+ * While the circuit is open this reader asks for nothing but at the time that the database told it; so an open circuit costs a statement
+ * now and then. Should a report be lost with its process, a failure is not counted, or another message is tried.
+ */
+import type { Executor } from "../core/database.js";
+import type { Logger } from "../core/logger.js";
+import { type CircuitChange, type CircuitEvent, type CircuitReport, tellCircuit } from "../store/circuit.js";
+import type { Delivery } from "../store/work.js";
+import type { Ran } from "./run.js";
+
+export interface CircuitOptions {
+  readonly name: string;
+  readonly subscription: number;
+  readonly session: Executor;
+  readonly logger: Logger;
+  /** It may be time to take messages again. */
+  readonly onLook: () => void;
+  readonly onBroken: (error: unknown) => void;
+}
+
+/** A circuit that is open for long is looked at as often as an idle queue: another worker, an operator or a newer policy may have closed it. */
+const lookMs = 1_000;
+
+export class Circuit {
+  readonly #options: CircuitOptions;
+  #reports: CircuitReport[] = [];
+  #telling: Promise<void> | undefined;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(options: CircuitOptions) {
+    this.#options = options;
+  }
+
+  /** Nothing is to be taken now. */
+  get blocked(): boolean {
+    return this.#timer !== undefined;
+  }
+
+  /** Everything is told. */
+  get idle(): boolean {
+    return this.#telling === undefined;
+  }
+
+  /** The database said: not before so many milliseconds. */
+  block(ms: number): void {
+    clearTimeout(this.#timer);
+    const look = (): void => {
+      this.#timer = undefined;
+      this.#options.onLook();
+    };
+    this.#timer = setTimeout(look, Math.min(lookMs, Math.max(1, ms))).unref();
+  }
+
+  /** A delivery was taken and ended; without an event it is told only when it was the one that was tried. */
+  ended({ probe }: Delivery, event?: CircuitEvent): void {
+    if (probe !== undefined) this.#tell({ ...(event ?? { passed: true }), probe });
+    else if (event !== undefined && ("failed" in event || "open" in event)) this.#tell(event);
+  }
+
+  /** Waits until everything is told, and looks no more. */
+  async stop(): Promise<void> {
+    clearTimeout(this.#timer);
+    await this.#telling;
+  }
+
+  #tell(report: CircuitReport): void {
+    const last = this.#reports.at(-1);
+    const more = last !== undefined && isCount(last) && isCount(report);
+    if (more) this.#reports.splice(-1, 1, { failed: last.failed + report.failed });
+    else this.#reports.push(report);
+    this.#telling ??= this.#send().finally(() => {
+      this.#telling = undefined;
+    });
+  }
+
+  /** One statement at a time; what comes meanwhile goes together. */
+  async #send(): Promise<void> {
+    const { session, subscription, onBroken } = this.#options;
+    try {
+      while (this.#reports.length > 0) {
+        const reports = this.#reports;
+        this.#reports = [];
+        this.#changed(await tellCircuit(session, subscription, reports));
+      }
+    } catch (error) {
+      onBroken(error);
+    }
+  }
+
+  #changed({ changed, openMs, windowMs, failures, probes, reason }: CircuitChange): void {
+    const { name, logger, onLook } = this.#options;
+    if (changed === "closed") {
+      logger.info(`the circuit of "${name}" is closed again`, { reader: name });
+      clearTimeout(this.#timer);
+      this.#timer = undefined;
+      onLook();
+    }
+    if (changed !== "opened") return;
+    const forMs = openMs ?? lookMs;
+    const why =
+      reason ??
+      (probes ? `probe ${probes} failed as well` : `${failures} runs failed within ${windowMs} ms in the fleet`);
+    logger.error(`the circuit of "${name}" is open for ${forMs} ms: ${why}`, { reader: name, openMs: forMs });
+    this.block(forMs);
+  }
+}
+
+function isCount(report: CircuitReport): report is { readonly failed: number } {
+  return "failed" in report && report.probe === undefined;
+}
+
+/** What a run means for the circuit: a success, what it says, or nothing. */
+export function eventOf(ran: Ran): CircuitEvent | undefined {
+  if (ran.kind === "succeeded" || ran.kind === "committed") return { succeeded: true };
+  return ran.kind === "ended" ? ran.circuit : undefined;
+}

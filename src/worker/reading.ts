@@ -1,0 +1,25 @@
+/** What a reader is given: a queue or subscription, its handlers, and what the process shares. */
+import type { Executor } from "../core/database.js";
+import type { Logger } from "../core/logger.js";
+import type { SubscriptionIds } from "../store/registry.js";
+import type { Handled, Running } from "./run.js";
+import type { Slots } from "./slots.js";
+
+export interface ReaderOptions extends Running {
+  readonly kind: "command" | "event";
+  readonly ids: SubscriptionIds;
+  /** Handlers by the id of their contract in the registry. */
+  readonly handlers: ReadonlyMap<number, Handled>;
+  readonly session: Executor;
+  /** In transaction mode: the transactions that this process may hold open, shared with its other readers. */
+  readonly slots: Slots;
+  readonly logger: Logger;
+  /** These channels got messages that handlers said. */
+  readonly onSaid: (channels: ReadonlySet<number>) => void;
+  /** Whether a live worker somewhere has a handler for this contract. */
+  readonly attended: (contract: number) => Promise<boolean>;
+  /** The log was emptied: more may come soon. */
+  readonly onDry: () => void;
+  /** The reader cannot go on: the connection is gone, or this worker counts as dead. */
+  readonly onBroken: (error: unknown) => void;
+}

@@ -1,0 +1,72 @@
+/** A signal is made when the handler reads it: it must not matter when that is. */
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { command, days, minutes, type Policy, posthorn, retry, seconds, type } from "../../src/index.js";
+import type { BaseContext } from "../../src/worker/context.js";
+import { createDatabase, type TestDatabase } from "../support/server.js";
+
+const Work = command("DoWork", { queue: "work", schema: type<{ n: number }>() });
+
+const policy = (visibilityTimeoutMs: number): Policy<"handler"> => ({
+  idempotency: "handler",
+  retry: retry.none,
+  ordering: "none",
+  visibilityTimeoutMs,
+  deadLetter: { keepMs: days(1) },
+  alerts: { oldestAgeMs: days(1), backlog: 1_000, deadLetters: 1, noWorkerMs: minutes(1) },
+});
+
+let database: TestDatabase;
+beforeEach(async () => {
+  database = await createDatabase();
+});
+afterEach(() => database.drop());
+
+/** Sends one message to a handler that waits, and gives its context once it has begun. */
+async function begun(visibilityTimeoutMs: number) {
+  const post = posthorn({ service: "signals", database: database.url, migrate: "auto" });
+  let go: () => void = () => undefined;
+  const waiting = new Promise<void>((resolve) => {
+    go = resolve;
+  });
+  const given = new Promise<BaseContext>((resolve) => {
+    post.queue("work", policy(visibilityTimeoutMs)).handle(Work, (_payload, context) => {
+      resolve(context);
+      return waiting;
+    });
+  });
+  await post.start();
+  const receipt = await post.send(Work, { n: 1 });
+  return { post, receipt, go, context: await given };
+}
+
+test("a signal that is first read after the visibility timeout has fired, with the reason", async () => {
+  const { post, receipt, go, context } = await begun(100);
+  expect(await receipt.settled({ withinMs: seconds(20) })).toMatchObject({ state: "dead" });
+  expect(context.signal.aborted).toBe(true);
+  expect(context.signal.reason).toMatchObject({ code: "PH_DEADLINE", facts: { visibilityTimeoutMs: 100 } });
+  expect(context.signal).toBe(context.signal);
+  go();
+  await post.stop();
+}, 40_000);
+
+test("a signal that is first read after the worker had to let go has fired", async () => {
+  const { post, go, context } = await begun(minutes(1));
+  await post.stop({ graceMs: 0 });
+  expect(context.signal.reason).toMatchObject({ code: "PH_STOPPED" });
+  go();
+}, 40_000);
+
+test("a signal that was read before fires in its time, and one that is read after a good end never does", async () => {
+  const early = await begun(100);
+  const fired = new Promise((resolve) => early.context.signal.addEventListener("abort", resolve, { once: true }));
+  expect(early.context.signal.aborted).toBe(false);
+  await fired;
+  early.go();
+  await early.post.stop();
+
+  const fine = await begun(minutes(1));
+  fine.go();
+  await fine.receipt.settled({ withinMs: seconds(20) });
+  await fine.post.stop({ graceMs: 0 });
+  expect(fine.context.signal.aborted).toBe(false);
+}, 40_000);
