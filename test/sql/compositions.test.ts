@@ -126,6 +126,19 @@ test("where order is kept, peek tells of a delayed message that has no place yet
   expect(await next()).toBeNull();
 });
 
+test("where order is kept, what was scheduled is no backlog before its time, and is while it waits behind its key", async () => {
+  const queue = await ordered();
+  const backlog = () =>
+    engine.admin.rows("select backlog::int, running::int from posthorn.gauges(100) where subscription = $1", [
+      queue.subscription,
+    ]);
+  for (const n of upTo(3)) await send(queue, n, { delayMs: 3_600_000 }, "a");
+  expect(await backlog()).toEqual([{ backlog: 0, running: 0 }]);
+  await hasten(queue);
+  expect(numbers(await due(queue))).toEqual([1]);
+  expect(await backlog()).toEqual([{ backlog: 2, running: 1 }]);
+});
+
 test.each(["park", "skip"] as const)(
   "where order is kept and the dead %s, the next of a key goes on when the first has expired while it waited for a retry",
   async (whenDead) => {
