@@ -3626,7 +3626,7 @@ begin
 end $$;
 
 -- enter(subscription): messages that wait outside of the order of their key (delayed, or redriven where the others went on) and are due take their
--- place at its end. Not while a claim holds the key; whoever claims next must see what was decided here, hence the lock of the lane.
+-- place at its end. Plan: deferred_due, once for each priority in use. Not while a claim holds the key; whoever claims next must see what was decided here, hence the lock of the lane.
 create or replace function posthorn.enter(p_subscription int) returns void
 language plpgsql as $$
 declare
@@ -3636,8 +3636,8 @@ declare
   -- Read once: compared with a function that may change, the index would be read on to its end.
   v_now timestamptz := clock_timestamp();
 begin
-  if not exists (select from posthorn.classes(p_subscription) c(class) join posthorn.deferred d on d.subscription = p_subscription
-      and d.priority = c.class and d.token is null and d.place is null and d.key is not null and d.due_at <= v_now) or not pg_try_advisory_xact_lock(posthorn.lock_key('lane', p_subscription, 0)) then
+  if not exists (select from posthorn.classes(p_subscription) c(class) cross join lateral (select from posthorn.deferred d where d.subscription = p_subscription
+        and d.priority = c.class and d.token is null and d.place is null and d.key is not null and d.due_at <= v_now limit 1) d) or not pg_try_advisory_xact_lock(posthorn.lock_key('lane', p_subscription, 0)) then
     return;
   end if;
   select * into v_ring from posthorn.ring;

@@ -19,6 +19,7 @@ import {
   take,
   upTo,
 } from "./engine.js";
+import { openWatched } from "./explain.js";
 
 let engine: Engine;
 let queues = 0;
@@ -124,6 +125,24 @@ test("where order is kept, peek tells of a delayed message that has no place yet
     queue.subscription,
   ]);
   expect(await next()).toBeNull();
+});
+
+/** Method: a session plans while the table is empty; then it is filled, and the same session counts pages. */
+test("where order is kept, taking what is due touches few pages beside a hundred thousand messages that are scheduled or parked", async () => {
+  const queue = await ordered();
+  const watched = await openWatched(engine.url);
+  const statement = `select posthorn.take_due(${queue.subscription}, ${queue.worker}, '[${queue.contract}]', 10)`;
+  for (const _ of upTo(8)) await watched.rows(statement);
+  await engine.admin.rows(
+    `insert into posthorn.deferred (subscription, due_at, delivery, attempts, crashes, reason, message, nonce, channel, lane, contract, key, payload, published_at, history, place)
+     select $1, case when i % 2 = 0 then clock_timestamp() + interval '1 hour' else 'infinity' end, 1, 0, 0, 'scheduled', 1000000 + i, i, $2, -1, $3,
+       'k' || i % 100, '{}', clock_timestamp(), '[]', case when i % 2 = 1 then i end from generate_series(1, 100000) i`,
+    [queue.subscription, queue.channel, queue.contract],
+  );
+  const pages: number[] = [];
+  for (const _ of upTo(3)) pages.push(await watched.pages(statement));
+  await watched.close();
+  expect(Math.min(...pages)).toBeLessThan(300);
 });
 
 test("where order is kept, what was scheduled is no backlog before its time, and is while it waits behind its key", async () => {

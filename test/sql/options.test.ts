@@ -318,9 +318,6 @@ test("beside a hundred thousand scheduled messages and keys, saying, taking, loo
     const own = await makeQueue(place, "full");
     const worker = await makeWorker(place, [own]);
     await place.admin.rows("vacuum analyze posthorn.deferred, posthorn.dedupe");
-    // A plan that is made anew reads the catalog, which would be counted.
-    for (const table of ["deferred", "dedupe"])
-      await place.admin.rows(`alter table posthorn.${table} set (autovacuum_enabled = off)`);
     const options = (key: number) =>
       `{"dedupe":{"key":"${key}","mode":"debounce","windowMs":3600000},"expiresInMs":360000000}`;
     const statements: readonly (readonly [string, (round: number) => string, number])[] = [
@@ -343,7 +340,10 @@ test("beside a hundred thousand scheduled messages and keys, saying, taking, loo
     await place.admin.rows(`insert into posthorn.dedupe (name, key, subscription, message, nonce, until, since, look_at)
       select 'Dofull', i::text, ${own.subscription}, 1000000 + i, i, clock_timestamp() + interval '1 hour', clock_timestamp(), clock_timestamp() + interval '1 hour' from generate_series(100, 100000) i on conflict do nothing`);
     for (const [name, statement, most] of statements) {
-      const pages = await pagesOf(place.admin, statement(50));
+      // The least of three: a session that missed what others did to their databases reads its catalog anew, which is counted.
+      const counted = [];
+      for (const round of [50, 51, 52]) counted.push(await pagesOf(place.admin, statement(round)));
+      const pages = Math.min(...counted);
       expect([name, pages <= most ? most : pages]).toEqual([name, most]);
     }
   } finally {
