@@ -1,13 +1,15 @@
 -- Reading the log. Every function reads one slot; the functions without "_of" merge several, which happens only around a rotation.
 
--- item(…): one message as a claim returns it: [id, nonce, slot, contract, key, payload, headers, published_at in ms]. One expression that is
--- inlined where it is called; building it with json_build_array costs half as much again.
+-- item(…): one message as a claim returns it: [id, nonce, slot, contract, key, payload, headers, published_at in ms], and where it
+-- expires, in how many ms. One expression that is inlined where it is called; building it with json_build_array costs half as much again.
 create or replace function posthorn.item(
-  p_id bigint, p_nonce bigint, p_slot smallint, p_contract int, p_key text, p_payload json, p_headers json, p_published_at timestamptz
+  p_id bigint, p_nonce bigint, p_slot smallint, p_contract int, p_key text, p_payload json, p_headers json, p_published_at timestamptz,
+  p_expires_at timestamptz
 ) returns text
 language sql stable as $$
   select concat('["', p_id, '","', p_nonce, '",', p_slot, ',', p_contract, ',', coalesce(to_json(p_key)::text, 'null'), ',', p_payload, ',',
-    coalesce(p_headers::text, 'null'), ',', (date_part('epoch', p_published_at) * 1000)::bigint, ']')
+    coalesce(p_headers::text, 'null'), ',', (date_part('epoch', p_published_at) * 1000)::bigint,
+    ',' || ceil(date_part('epoch', p_expires_at - statement_timestamp()) * 1000)::bigint, ']')
 $$;
 
 -- page_of: committed messages of a lane after an id and up to a ceiling that the ceiling's snapshot sees, by id, as one batch.
@@ -16,7 +18,7 @@ select posthorn.by_slot(
   'page_of(p_slot smallint, p_channel int, p_lane int, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit int)',
   'posthorn.batch', $body$
   return (select row(array_agg(m.id), null, string_agg(
-      posthorn.item(m.id, m.nonce, {slot}::smallint, m.contract, m.key, m.payload, m.headers, m.published_at), ','))::posthorn.batch
+      posthorn.item(m.id, m.nonce, {slot}::smallint, m.contract, m.key, m.payload, m.headers, m.published_at, m.expires_at), ','))::posthorn.batch
     from (select * from posthorn.message_{slot} m
       where m.channel = p_channel and m.lane = p_lane and m.id > p_after and m.id <= p_upto and pg_visible_in_snapshot(m.xid, p_snapshot)
       order by m.id limit p_limit) m);
@@ -47,7 +49,7 @@ select posthorn.by_slot(
   'late_page_of(p_slot smallint, p_channel int, p_lane int, p_xids xid8[], p_after bigint, p_upto bigint, p_limit int)',
   'posthorn.batch', $body$
   return (select row(array_agg(m.id), null, string_agg(
-      posthorn.item(m.id, m.nonce, {slot}::smallint, m.contract, m.key, m.payload, m.headers, m.published_at), ','))::posthorn.batch
+      posthorn.item(m.id, m.nonce, {slot}::smallint, m.contract, m.key, m.payload, m.headers, m.published_at, m.expires_at), ','))::posthorn.batch
     from (select late.* from unnest(p_xids) listed(xid)
       cross join lateral (select * from posthorn.message_{slot} m
         where ((m.channel::bigint << 32) | m.lane) = ((p_channel::bigint << 32) | p_lane)
@@ -68,7 +70,7 @@ $body$);
 
 -- message_of: one message by its place; the caller compares the nonce.
 select posthorn.by_slot('message_of(p_slot smallint, p_channel int, p_lane int, p_id bigint)', 'posthorn.stored', $body$
-  return (select row(m.id, m.nonce, m.contract, m.key, m.payload, m.headers, m.published_at, {slot}::smallint)::posthorn.stored
+  return (select row(m.id, m.nonce, m.contract, m.key, m.payload, m.headers, m.published_at, {slot}::smallint, m.expires_at)::posthorn.stored
     from posthorn.message_{slot} m where m.channel = p_channel and m.lane = p_lane and m.id = p_id);
 $body$);
 

@@ -103,13 +103,16 @@ begin
 end $$;
 
 -- append(messages): what handlers said, as one JSON list [{ n: nonce, ch: channel, c: contract, k: key, p: payload, h: headers }]; returns
--- [[nonce, id]] as JSON.
+-- [[nonce, id]] as JSON. Where some have options, the list comes as append_said takes it, and a third element names the nonce that the id has.
 create or replace function posthorn.append(p_messages json) returns json
 language plpgsql as $$
 declare
   v_slot smallint := posthorn.open_slot(null);
   v_first json := p_messages -> 0;
 begin
+  if v_first is null then
+    return posthorn.append_said(v_slot, p_messages);
+  end if;
   if json_array_length(p_messages) = 1 then
     return json_build_array(json_build_array(v_first ->> 'n', posthorn.append_one_of(v_slot, (v_first ->> 'n')::bigint, (v_first ->> 'ch')::int,
       (v_first ->> 'c')::int, v_first ->> 'k', v_first -> 'p', v_first -> 'h')::text));
@@ -130,13 +133,17 @@ select posthorn.by_slot('append_list_of(p_slot smallint, p_messages json)', 'jso
   end;
 $body$);
 
--- said(name, kind, payload, key, headers): what send and publish share. Looks the newest version of the contract up and holds the
--- caller to it. Raises PH010 (unknown contract), PH011 (wrong kind), PH012 (key), PH013 (payload is no JSON for us), PH014 (too large), PH040 (the queue is full).
-create or replace function posthorn.said(p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json) returns text
+-- said(name, kind, payload, key, headers, options): what send and publish share. Looks the newest version of the contract up and holds the
+-- caller to it. Raises PH010 (unknown contract), PH011 (wrong kind), PH012 (key), PH013 (payload is no JSON for us), PH014 (too large), PH015 (options),
+-- PH040 (the queue is full).
+create or replace function posthorn.said(
+  p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json, p_options json default null
+) returns text
 language plpgsql as $$
 declare
   v_contract posthorn.contract;
   v_nonce bigint := posthorn.random_bigint();
+  v_place json;
 begin
   select * into v_contract from posthorn.contract where name = p_name order by version desc limit 1;
   if v_contract.id is null then
@@ -173,6 +180,11 @@ begin
   if p_kind = 'command' then
     perform posthorn.check_backlog(v_contract.channel);
   end if;
+  if p_options is not null then
+    v_place := posthorn.say_one(posthorn.open_slot(null), json_build_object('n', v_nonce::text, 'ch', v_contract.channel, 'c', v_contract.id, 'k', p_key,
+      'p', p_payload, 'h', p_headers), p_options, null);
+    return posthorn.public_id((v_place ->> 1)::bigint, (v_place ->> 2)::bigint);
+  end if;
   return posthorn.public_id(posthorn.append_one_of(posthorn.open_slot(null), v_nonce, v_contract.channel, v_contract.id, p_key, p_payload, p_headers), v_nonce);
 end $$;
 
@@ -180,6 +192,21 @@ end $$;
 create or replace function posthorn.publish(name text, payload json, key text default null, headers json default null) returns text
 language sql volatile as $$ select posthorn.said($1, 'event', $2, $3, $4) $$;
 
--- send(name, payload, key, headers): asks for something in the caller's transaction; returns the message's id.
-create or replace function posthorn.send(name text, payload json, key text default null, headers json default null) returns text
-language sql volatile as $$ select posthorn.said($1, 'command', $2, $3, $4) $$;
+-- send(name, payload, key, headers, options): asks for something in the caller's transaction; returns the message's id, or that of the message that
+-- stands for it. Options are JSON { delayMs, runAt, expiresInMs, priority, dedupe: { key, mode, windowMs, maxWaitMs } }; see options_of.
+create or replace function posthorn.send(name text, payload json, key text default null, headers json default null, options json default null) returns text
+language sql volatile as $$ select posthorn.said($1, 'command', $2, $3, $4, $5) $$;
+
+-- The one without options would make every short call ambiguous. Who had been granted it gets the new one.
+do $do$
+declare
+  v_role name;
+begin
+  if to_regprocedure('posthorn.send(text,json,text,json)') is not null then
+    for v_role in select r.rolname from pg_proc p cross join lateral aclexplode(p.proacl) a join pg_roles r on r.oid = a.grantee
+        where p.oid = to_regprocedure('posthorn.send(text,json,text,json)') and a.privilege_type = 'EXECUTE' and a.grantee <> p.proowner loop
+      execute format('grant execute on function posthorn.send(text, json, text, json, json) to %I', v_role);
+    end loop;
+    drop function posthorn.send(text, json, text, json);
+  end if;
+end $do$;

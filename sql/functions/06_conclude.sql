@@ -95,17 +95,20 @@ begin
   if v_row.id is null then
     perform posthorn.raise_lost(json_build_object('deferred', p_deferred::text));
   end if;
+  if v_row.once_more then
+    perform posthorn.let_go(v_row.id);
+  end if;
   -- The fence was the row; the ending is for the history.
   perform posthorn.end_of(posthorn.slot_for_end(v_row), v_row.subscription, v_row.message, v_row.delivery, p_outcome, null, v_row.worker);
   return v_row;
 end $$;
 
 -- slot_for_end(row): where the end of a delivery from `deferred` is written: where the log is open now; of a first delivery, which was moved there
--- while it ran, where its message lies, since its first hold may end it there as well.
+-- while it ran, where its message lies, since its first hold may end it there as well. One that was scheduled was in no claim.
 create or replace function posthorn.slot_for_end(p_row posthorn.deferred) returns smallint
 language plpgsql as $$
 begin
-  return coalesce(case when p_row.delivery = 1 then (posthorn.where_in_log(p_row.message, p_row.nonce)).slot end, (select slot from posthorn.ring));
+  return coalesce(case when p_row.delivery = 1 and p_row.lane >= 0 then (posthorn.where_in_log(p_row.message, p_row.nonce)).slot end, (select slot from posthorn.ring));
 end $$;
 
 -- ids(list): a JSON list of ids as an array; null for none.
@@ -149,32 +152,41 @@ begin
   return case when p_say is null then null else posthorn.append(p_say) end;
 end $$;
 
--- settle(parts, ends, say): conclude as a statement of its own. What handlers said must not be lost, so then COMMIT waits for the disk.
+-- settle(parts, ends, say): conclude as a statement of its own. What handlers said must not be lost, so then COMMIT waits for the disk. A key of dedupe
+-- that a producer holds is waited for a second: 55P03.
 create or replace function posthorn.settle(p_parts json, p_ends json, p_say json) returns json
 language plpgsql as $$
 begin
   perform posthorn.own_transaction(p_say is not null or p_ends is not null);
+  if json_typeof(p_say) = 'object' then
+    perform set_config('lock_timeout', '1s', true);
+  end if;
   return posthorn.conclude(p_parts, p_ends, p_say);
 end $$;
 
 -- work(subscription, lane, worker, limit, parts): settles what succeeded and claims the next, in one transaction. Claims of an
--- at-most-once subscription are on disk when it returns. Raises what own_transaction, conclude and claim raise.
+-- at-most-once subscription are on disk when it returns. Where a queue has lanes for priorities, the most urgent one is claimed from.
+-- Raises what own_transaction, conclude and claim raise.
 create or replace function posthorn.work(p_subscription int, p_lane int, p_worker bigint, p_limit int, p_parts json) returns text
 language plpgsql as $$
 declare
   v_guarded boolean;
   v_limited boolean;
+  v_classes boolean;
   v_slot smallint;
 begin
-  select s.has_breaker, s.limited, (posthorn.own_transaction(s.idempotency = 'at-most-once')).slot into v_guarded, v_limited, v_slot
+  select s.has_breaker, s.limited, exists (select from posthorn.lane l where l.subscription = s.id and l.lane > 1024),
+      (posthorn.own_transaction(s.idempotency = 'at-most-once')).slot into v_guarded, v_limited, v_classes, v_slot
     from posthorn.subscription s where s.id = p_subscription;
   if p_parts is not null then
     perform posthorn.conclude(p_parts);
   end if;
   if v_guarded then
-    return posthorn.claim_guarded(p_subscription, p_lane, p_worker, p_limit, v_limited);
+    return posthorn.claim_guarded(p_subscription, case when not v_classes then p_lane end, p_worker, p_limit, v_limited);
   elsif v_limited then
-    return posthorn.claim_limited(p_subscription, p_lane, p_worker, p_limit);
+    return posthorn.claim_limited(p_subscription, case when not v_classes then p_lane end, p_worker, p_limit);
+  elsif v_classes then
+    return posthorn.claim_by_priority(p_subscription, p_worker, p_limit);
   end if;
   return posthorn.claim(p_subscription, p_lane, p_worker, p_limit);
 end $$;
@@ -270,6 +282,9 @@ begin
   v_row.headers := v_message.headers;
   v_row.published_at := v_message.published_at;
   v_row.history := '[]';
+  v_row.expires_at := v_message.expires_at;
+  v_row.priority := posthorn.priority_of(p_lane);
+  v_row.once_more := false;
   return v_row;
 end $$;
 
@@ -293,21 +308,28 @@ declare
   v_defer json := p_next -> 'defer';
   v_dead json := p_next -> 'dead';
   v_ordering text := case when p_row.key is not null then (select s.ordering from posthorn.subscription s where s.id = p_row.subscription) end;
+  v_cancelled boolean;
 begin
-  if posthorn.cancel_instead(p_row, p_next) then
+  v_cancelled := posthorn.cancel_instead(p_row, p_next);
+  -- Whatever became of it, it does not run any more.
+  if p_row.once_more and p_row.id is not null then
+    perform posthorn.let_go(p_row.id);
+  end if;
+  if v_cancelled then
     return;
   end if;
   if v_defer is not null then
-    p_row.due_at := clock_timestamp() + (v_defer ->> 'delayMs')::float8 * interval '1 ms';
+    p_row.due_at := least(clock_timestamp() + (v_defer ->> 'delayMs')::float8 * interval '1 ms', p_row.expires_at);
     -- What comes from outside of its key's order enters it when it is due.
     if v_ordering is not null and (p_row.place is not null or v_defer -> 'outside' is null) then
       p_row := posthorn.turn_of(p_row);
     end if;
     insert into posthorn.deferred (subscription, due_at, delivery, attempts, crashes, reason, message, nonce, channel, lane, contract, key, payload,
-        headers, published_at, history, place)
+        headers, published_at, history, place, expires_at, priority, once_more)
       values (p_row.subscription, p_row.due_at, p_row.delivery + 1,
         (v_defer ->> 'attempts')::int, (v_defer ->> 'crashes')::int, p_outcome, p_row.message, p_row.nonce, p_row.channel, p_row.lane,
-        p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history, p_row.place)
+        p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history, p_row.place, p_row.expires_at,
+        coalesce(p_row.priority, 0), coalesce(p_row.once_more, false))
       on conflict (subscription, message) do update set due_at = excluded.due_at, delivery = excluded.delivery, attempts = excluded.attempts,
         crashes = excluded.crashes, reason = excluded.reason, history = excluded.history, place = excluded.place, token = null, worker = null, taken_at = null;
     return;

@@ -1,9 +1,11 @@
 -- take(subscription, worker, contracts, limit): takes deliveries that are due from `deferred`, as one JSON list of
---   [id, nonce, null, contract, key, payload, headers, published_at in ms, deferred, token, delivery, attempts, crashes].
+--   [id, nonce, null, contract, key, payload, headers, published_at in ms, deferred, token, delivery, attempts, crashes,
+--    and in how many ms it expires, or null].
 -- Only contracts that this worker has handlers for: a message that was handed back waits for a worker that knows it. A message that
 -- has been under two crashed workers is a suspect: a worker holds one of them at a time, and beside it none that has been under one
 -- crash, so that of several killers none makes the others' neighbours pay: both would be blamed for the next crash.
--- Order: by due time. Rows that others are taking are passed over. Where order is kept, only the first of each key is due.
+-- Order: by due time; where a queue has priorities, by urgency since then. Rows that others are taking are passed over. Where order is kept, only
+-- the first of each key is due.
 -- Where a breaker is declared or limits hold: { taken, probe, waitMs }, or { openMs } while the circuit is open. `probe`: one message that is tried;
 -- `waitMs` as in claim_limited.
 create or replace function posthorn.take(p_subscription int, p_worker bigint, p_contracts json, p_limit int) returns json
@@ -52,18 +54,10 @@ begin
     select case when bool_or(d.crashes >= 2) then 1 else 2 end, count(*) = 0 into v_below, v_suspects
       from posthorn.deferred d where d.worker = p_worker and d.token is not null and d.crashes >= 1;
   end if;
-  v_ids := array(select d.id from posthorn.deferred d
-    where d.subscription = p_subscription and d.token is null and d.due_at <= clock_timestamp()
-      and d.contract = any (v_contracts) and d.crashes < v_below
-      and (not v_ordered or d.place is not null or d.key is null)
-    order by d.due_at limit v_limit for update skip locked);
+  v_ids := posthorn.lock_due(p_subscription, v_contracts, 0, v_below, v_limit, v_ordered);
   if coalesce(array_length(v_ids, 1), 0) < v_limit and v_suspects
       and not exists (select from posthorn.deferred d where d.id = any (v_ids) and d.crashes = 1) then
-    v_ids := v_ids || array(select d.id from posthorn.deferred d
-      where d.subscription = p_subscription and d.token is null and d.due_at <= clock_timestamp()
-        and d.contract = any (v_contracts) and d.crashes >= 2
-        and (not v_ordered or d.place is not null or d.key is null)
-      order by d.due_at limit 1 for update skip locked);
+    v_ids := v_ids || posthorn.lock_due(p_subscription, v_contracts, 2, 2147483647, 1, v_ordered);
   end if;
   if v_ids <> '{}' and exists (select from posthorn.cancel_request c where c.subscription = p_subscription) then
     v_ids := posthorn.without_requested(p_subscription, v_ids);
@@ -78,7 +72,8 @@ begin
     update posthorn.deferred d set token = (random() * 9e18)::bigint, worker = p_worker, taken_at = clock_timestamp()
       where d.id = any (v_ids) returning d.*)
     select json_agg(json_build_array(t.message::text, t.nonce::text, null, t.contract, t.key, t.payload, t.headers,
-      floor(extract(epoch from t.published_at) * 1000), t.id::text, t.token::text, t.delivery, t.attempts, t.crashes) order by t.due_at)
+      floor(extract(epoch from t.published_at) * 1000), t.id::text, t.token::text, t.delivery, t.attempts, t.crashes,
+      ceil(extract(epoch from t.expires_at - clock_timestamp()) * 1000)) order by t.due_at)
       into v_taken from taken t;
   if v_probe is not null then
     perform posthorn.circuit_begin(p_subscription, p_worker, v_probe);

@@ -134,7 +134,7 @@ begin
     perform posthorn.new_lanes(v_row.id, (select lanes from posthorn.channel where id = v_channel), false);
   end if;
   update posthorn.subscription set idempotency = p_idempotency, policy = p_policy, service = p_service, declared_at = clock_timestamp(),
-      ordering = p_policy #>> '{ordering,whenDead}'
+      redelivery_ms = posthorn.longest_redelivery(p_policy), ordering = p_policy #>> '{ordering,whenDead}'
     where id = v_row.id;
   if v_row.ordering is not null and p_policy #>> '{ordering,whenDead}' is null then
     perform posthorn.order_ends(v_row.id);

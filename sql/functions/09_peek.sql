@@ -27,10 +27,9 @@ begin
       where c.subscription in (select a.subscription from posthorn.attendance a where a.worker = p_worker)), 'due', coalesce((
     select json_agg(json_build_array(s.id, ceil(extract(epoch from first.due_at - clock_timestamp()) * 1000)))
     from unnest(v_subscriptions) s(id)
-    cross join lateral (select d.due_at from posthorn.deferred d
-      where d.subscription = s.id and d.token is null and d.due_at < 'infinity'
-        and d.contract = any ((select a.contracts from posthorn.attendance a where a.worker = p_worker and a.subscription = s.id)::int[])
-      order by d.due_at limit 1) first), '[]'));
+    cross join lateral (select posthorn.first_due(s.id,
+      (select a.contracts from posthorn.attendance a where a.worker = p_worker and a.subscription = s.id)::int[]) as due_at offset 0) first
+    where first.due_at is not null), '[]'));
 end $$;
 
 -- is_ready: whether a claim of this lane would find something.

@@ -47,7 +47,7 @@ $$;
 create or replace function posthorn.waiting_state(p_token bigint, p_place bigint, p_due_at timestamptz, p_reason posthorn.outcome) returns text
 language sql immutable as $$
   select case when p_token is not null then 'running' when p_place is not null and p_due_at = 'infinity' then 'parked'
-    when p_reason in ('released', 'parked', 'throttled') then 'queued' else 'retrying' end
+    when p_reason = 'scheduled' then 'scheduled' when p_reason in ('released', 'parked', 'throttled') then 'queued' else 'retrying' end
 $$;
 
 -- log_status: the state of a message that the log alone knows; null for a reader that began after the message.

@@ -53,8 +53,17 @@ language sql volatile as $$
     cross join lateral posthorn.waiting_in_log(s.id, p_limit) log
     cross join lateral (select count(*) as messages from posthorn.cancel_mark k where k.subscription = s.id) k
     cross join lateral (
-      select count(*) filter (where d.token is null) as waiting, count(*) filter (where d.token is not null) as taken, min(d.published_at) as oldest
-      from (select * from posthorn.deferred d where d.subscription = s.id limit p_limit) d) d
+      -- What is only scheduled is no backlog before its time, and ages from then on.
+      select count(*) filter (where d.token is null) as waiting, count(*) filter (where d.token is not null) as taken, min(d.since) as oldest
+      from ((select d.token, d.published_at as since from posthorn.deferred d where d.subscription = s.id and d.delivery > 1 limit p_limit)
+        union all (select d.token, d.due_at from posthorn.classes(s.id) c(class) join posthorn.deferred d on d.subscription = s.id and d.priority = c.class
+          and d.token is null and d.due_at <= statement_timestamp() and d.delivery = 1 limit p_limit)
+        -- Its time has come, and it waits behind others of its key, which are older.
+        union all (select i.token, null from (select d.token, d.place, d.delivery from posthorn.classes(s.id) c(class)
+            join posthorn.deferred d on d.subscription = s.id and d.priority = c.class and d.token is null and d.due_at = 'infinity' limit p_limit) i
+          where i.place is not null and i.delivery = 1)
+        union all (select d.token, d.taken_at from posthorn.deferred d where d.token is not null and d.worker in (select w.id from posthorn.worker w)
+          and d.subscription = s.id and d.delivery = 1 limit p_limit)) d) d
     cross join lateral (select count(*) as letters from (select from posthorn.dead_letter l where l.subscription = s.id limit p_limit) l) l
     cross join lateral (select count(*) as messages from (select from posthorn.invalid i where i.subscription = s.id limit p_limit) i) i
     cross join lateral (select count(*) as workers from posthorn.attendance a where a.subscription = s.id and a.worker not in (select d.worker from dead d)) a

@@ -50,8 +50,10 @@ declare
   v_slot smallint;
 begin
   for v_slot in select unnest(slots) from posthorn.ring loop
-    execute format('select m.lane, m.contract, m.published_at, m.xid from posthorn.channel c cross join lateral generate_series(0, c.lanes - 1) l
-        cross join lateral (select * from posthorn.message_%s m where m.channel = c.id and m.lane = l and m.id = $1) m where m.nonce = $2', v_slot)
+    execute format('select m.lane, m.contract, m.published_at, m.xid from posthorn.channel c
+        cross join lateral (select generate_series(0, c.lanes - 1) union all select -1 where c.kind = ''command''
+          union all select l.lane from posthorn.subscription s join posthorn.lane l on l.subscription = s.id where s.channel = c.id and l.lane > 1024) l(lane)
+        cross join lateral (select * from posthorn.message_%s m where m.channel = c.id and m.lane = l.lane and m.id = $1) m where m.nonce = $2', v_slot)
       into lane, contract, published_at, xid using p_id, p_nonce;
     if contract is not null then
       slot := v_slot;
@@ -64,8 +66,10 @@ end $$;
 create or replace function posthorn.why_waiting(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json
 language sql stable as $$
   select json_strip_nulls(json_build_object('subscription', p_subscription.name, 'state', w.state, 'delivery', w.delivery, 'attempts', w.attempts,
-      'crashes', w.crashes, 'at', w.at, 'dueAt', w.due_at, 'reason', w.reason, 'by', w.by, 'issues', w.issues, 'worker', posthorn.why_worker(w.worker),
-      'keptUntil', w.keep_until, 'before', case when w.state in ('queued', 'retrying') then (
+      'crashes', w.crashes, 'at', w.at, 'dueAt', w.due_at, 'expiresAt', w.expires_at,
+      'behind', (select posthorn.public_id(b.message, b.nonce) from posthorn.deferred b where b.id = w.behind),
+      'reason', w.reason, 'by', w.by, 'issues', w.issues, 'worker', posthorn.why_worker(w.worker),
+      'keptUntil', w.keep_until, 'before', case when w.state in ('queued', 'retrying', 'scheduled') then (
         select count(*) from (select from posthorn.deferred d where d.subscription = p_subscription.id and d.token is null and d.due_at < w.due_at
           limit 100001) d) end,
       'steps', posthorn.why_steps(p_subscription.id, p_id),
@@ -76,20 +80,20 @@ language sql stable as $$
           'note', e.entry -> 'note', 'times', e.entry -> 'times')
         from json_array_elements(w.history) with ordinality e(entry, n) order by e.n desc limit 1)))
   from (
-    select posthorn.waiting_state(token, place, due_at, reason) as state, delivery, attempts,
-        crashes, taken_at as at, nullif(due_at, 'infinity') as due_at, reason::text, null as by, null::json as issues, worker, null::timestamptz as keep_until, history, key, place
+    select posthorn.waiting_state(token, place, due_at, reason) as state, delivery, attempts, crashes, taken_at as at, nullif(due_at, 'infinity') as due_at,
+        reason::text, null as by, null::json as issues, worker, null::timestamptz as keep_until, history, key, place, expires_at, behind
       from posthorn.deferred where subscription = p_subscription.id and message = p_id and nonce = p_nonce
     union all
-    select 'dead', delivery, attempts, crashes, died_at, null, reason, null, null, null, keep_until, history, key, place
+    select 'dead', delivery, attempts, crashes, died_at, null, reason, null, null, null, keep_until, history, key, place, null, null
       from posthorn.dead_letter where subscription = p_subscription.id and message = p_id and nonce = p_nonce
     union all
-    select 'invalid', delivery, null, null, found_at, null, null, null, issues, null, null, history, key, place
+    select 'invalid', delivery, null, null, found_at, null, null, null, issues, null, null, history, key, place, null, null
       from posthorn.invalid where subscription = p_subscription.id and message = p_id and nonce = p_nonce
     union all
-    select 'discarded', delivery, attempts, null, discarded_at, null, reason, discarded_by, null, null, keep_until, history, null, null
+    select 'discarded', delivery, attempts, null, discarded_at, null, reason, discarded_by, null, null, keep_until, history, null, null, null, null
       from posthorn.discarded where subscription = p_subscription.id and message = p_id and nonce = p_nonce
     union all
-    select 'cancelled', delivery, attempts, null, cancelled_at, null, reason, cancelled_by, null, null, keep_until, history, null, null
+    select 'cancelled', delivery, attempts, null, cancelled_at, null, reason, cancelled_by, null, null, keep_until, history, null, null, null, null
       from posthorn.cancelled where subscription = p_subscription.id and message = p_id and nonce = p_nonce
   ) w
 $$;
@@ -139,7 +143,7 @@ begin
 end $$;
 
 -- fate_in_log: what became of a message that only the log knows: succeeded; dead, when it failed and is in no list, because its dead letter
--- was kept for its time and is gone; running, in a claim; queued; null when it was passed by before the reader began.
+-- was kept for its time and is gone; expired; running, in a claim; queued; null when it was passed by before the reader began.
 create or replace function posthorn.fate_in_log(
   p_subscription posthorn.subscription, p_lane int, p_id bigint, p_xid xid8,
   out state text, out at timestamptz, out delivery int, out outcome text, out worker bigint, out lane_at posthorn.position
@@ -163,7 +167,7 @@ begin
       into v_ended using v_claim.id, p_id;
   end if;
   if v_ended.outcome is not null then
-    state := case when v_ended.outcome in ('succeeded', 'skipped') then 'succeeded' else 'dead' end;
+    state := case when v_ended.outcome in ('succeeded', 'skipped') then 'succeeded' when v_ended.outcome = 'expired' then 'expired' else 'dead' end;
     at := v_ended.at;
     delivery := v_ended.delivery;
     outcome := v_ended.outcome;
@@ -172,7 +176,7 @@ begin
     at := v_claim.at;
     delivery := 1;
     worker := v_claim.worker;
-  else
+  elsif p_lane >= 0 then
     lane_at := posthorn.why_position(p_subscription.id, p_lane);
     if not posthorn.is_passed(lane_at, p_id, p_xid) then
       state := 'queued';

@@ -16,21 +16,48 @@ $$;
 
 -- take_letters(filter, limit): removes entries from a list and returns them as deliveries that can wait. Of several sessions that want an entry
 -- one gets it; those that others are taking are passed over. The filter is JSON { list, message?, subscription?, contract?, upto? }: a public id,
--- names, and the highest id in the list, so that what dies again meanwhile is not taken again. Order: by id in the list, which is in `id`.
+-- names, and the highest id in the list, so that what dies again meanwhile is not taken again. Order: by id in the list, which is in `id`. Who orders
+-- that it runs again means it to run: it has no expiry any more.
 create or replace function posthorn.take_letters(p_filter json, p_limit int) returns setof posthorn.deferred
 language plpgsql as $$
+declare
+  v_letter record;
+  v_row posthorn.deferred;
 begin
-  return query execute format($sql$
+  for v_letter in execute format($sql$
     with picked as (
       select l.id from posthorn.%1$I l where %4$s order by l.id limit $2 for update skip locked
     )
     delete from posthorn.%1$I l using picked where l.id = picked.id
-      returning l.id, l.subscription, null::timestamptz, l.delivery, %2$s, %3$s, 'released'::posthorn.outcome, null::bigint, null::bigint,
-        null::timestamptz, l.message, l.nonce, l.channel, l.lane, l.contract, l.key, l.payload, l.headers, l.published_at, l.history, l.place $sql$,
+      returning l.id, l.subscription, l.delivery, %2$s as attempts, %3$s as crashes, l.message, l.nonce, l.channel, l.lane, l.contract, l.key, l.payload,
+        l.headers, l.published_at, l.history, l.place $sql$,
     case p_filter ->> 'list' when 'invalid' then 'invalid' else 'dead_letter' end,
     case p_filter ->> 'list' when 'invalid' then '0' else 'l.attempts' end,
     case p_filter ->> 'list' when 'invalid' then '0' else 'l.crashes' end,
-    posthorn.letters_where(p_filter)) using p_filter, p_limit;
+    posthorn.letters_where(p_filter)) using p_filter, p_limit
+  loop
+    v_row := null;
+    v_row.id := v_letter.id;
+    v_row.subscription := v_letter.subscription;
+    v_row.delivery := v_letter.delivery;
+    v_row.attempts := v_letter.attempts;
+    v_row.crashes := v_letter.crashes;
+    v_row.reason := 'released';
+    v_row.message := v_letter.message;
+    v_row.nonce := v_letter.nonce;
+    v_row.channel := v_letter.channel;
+    v_row.lane := v_letter.lane;
+    v_row.contract := v_letter.contract;
+    v_row.key := v_letter.key;
+    v_row.payload := v_letter.payload;
+    v_row.headers := v_letter.headers;
+    v_row.published_at := v_letter.published_at;
+    v_row.history := v_letter.history;
+    v_row.place := v_letter.place;
+    v_row.priority := posthorn.priority_of(v_letter.lane);
+    v_row.once_more := false;
+    return next v_row;
+  end loop;
 end $$;
 
 -- redrive(filter, by, limit): gives entries of a list a new delivery, due at once. Attempts and crashes start anew, the history stays and says who.

@@ -58,7 +58,8 @@ begin
 end $$;
 
 -- claim_guarded: as claim, or claim_limited, where a breaker is declared: { openMs } while the circuit is open; with `probe` beside a claim of one message
--- that is tried. The circuit comes before the limits: what is open uses no permit, and what is tried needs one.
+-- that is tried. The circuit comes before the limits: what is open uses no permit, and what is tried needs one. No lane: the most urgent of a queue
+-- that has lanes for priorities.
 create or replace function posthorn.claim_guarded(p_subscription int, p_lane int, p_worker bigint, p_limit int, p_limited boolean) returns text
 language plpgsql as $$
 declare
@@ -71,16 +72,21 @@ begin
     return concat('{"openMs":', v_gate.wait_ms, '}');
   end if;
   v_limit := case when v_gate.probe is null then p_limit else 1 end;
-  if p_limited then
-    v_claimed := posthorn.claim_limited(p_subscription, p_lane, p_worker, v_limit);
-  else
-    v_claimed := posthorn.claim(p_subscription, p_lane, p_worker, v_limit);
-  end if;
-  if v_gate.probe is null or v_claimed not like '{"claim":%' then
+  v_claimed := case when p_limited then posthorn.claim_limited(p_subscription, p_lane, p_worker, v_limit)
+    when p_lane is null then posthorn.claim_by_priority(p_subscription, p_worker, v_limit)
+    else posthorn.claim(p_subscription, p_lane, p_worker, v_limit) end;
+  if v_gate.probe is null or not posthorn.is_claim(v_claimed) then
     return v_claimed;
   end if;
   perform posthorn.circuit_begin(p_subscription, p_worker, v_gate.probe);
   return concat('{"probe":"', v_gate.probe, '",', substr(v_claimed, 2));
+end $$;
+
+-- is_claim: whether an answer of claim or claim_by_priority has messages.
+create or replace function posthorn.is_claim(p_claimed text) returns boolean
+language plpgsql immutable as $$
+begin
+  return p_claimed like '{"claim":%' or p_claimed like '{"more":true,"claim":%';
 end $$;
 
 -- circuit_hear(subscription, events): what a worker tells of runs that ended, in a transaction of its own. Events, in their order:

@@ -69,6 +69,9 @@ begin
   end if;
   delete from posthorn.cancel_request c where c.subscription = p_subscription.id and c.message = p_id and c.nonce = p_nonce;
   perform posthorn.write_cancelled(v_row, case when v_row.attempts = 0 and v_row.crashes = 0 then 'before it began' else 'between two attempts' end, p_by);
+  if v_row.once_more then
+    perform posthorn.let_go(v_row.id);
+  end if;
   -- Where order is kept, those of its key that waited behind it go on.
   if v_row.place is not null then
     perform posthorn.promote_key(v_row.subscription, v_row.key);
@@ -168,6 +171,9 @@ begin
     p_ids := array_remove(p_ids, v_row.id);
     delete from posthorn.cancel_request c where c.subscription = v_row.subscription and c.message = v_row.message returning c.requested_by into v_by;
     perform posthorn.write_cancelled(v_row, 'between two attempts', v_by);
+    if v_row.once_more then
+      perform posthorn.let_go(v_row.id);
+    end if;
     if v_row.place is not null then
       v_keys := v_keys || v_row.key;
     end if;

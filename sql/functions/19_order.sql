@@ -140,9 +140,9 @@ $body$);
 -- put_aside_of: messages that were never run, behind those of their key that wait. The first delivery ends as parked.
 select posthorn.by_slot('put_aside_of(p_slot smallint, p_subscription int, p_channel int, p_lane int, p_ids bigint[])', 'void', $body$
   insert into posthorn.deferred (subscription, due_at, delivery, attempts, crashes, reason, message, nonce, channel, lane, contract, key, payload, headers,
-      published_at, history, place)
+      published_at, history, place, expires_at, priority)
     select p_subscription, 'infinity', 2, 0, 0, 'parked', m.id, m.nonce, m.channel, m.lane, m.contract, m.key, m.payload, m.headers, m.published_at, '[]',
-      nextval('posthorn.place')
+      nextval('posthorn.place'), m.expires_at, posthorn.priority_of(m.lane)
     from unnest(p_ids) i(id)
       cross join lateral (select * from posthorn.message_{slot} m where m.channel = p_channel and m.lane = p_lane and m.id = i.id offset 0) m;
 $body$);
@@ -214,22 +214,26 @@ begin
 end $$;
 
 -- enter(subscription): messages that wait outside of the order of their key (delayed, or redriven where the others went on) and are due take their
--- place at its end. Not while a claim holds the key; whoever claims next must see what was decided here, hence the lock of the lane.
+-- place at its end. Plan: deferred_due, once for each priority in use. Not while a claim holds the key; whoever claims next must see what was decided here, hence the lock of the lane.
 create or replace function posthorn.enter(p_subscription int) returns void
 language plpgsql as $$
 declare
   v_ring posthorn.ring;
   v_row posthorn.deferred;
   v_open record;
+  -- Read once: compared with a function that may change, the index would be read on to its end.
+  v_now timestamptz := clock_timestamp();
 begin
-  if not exists (select from posthorn.deferred d where d.subscription = p_subscription and d.token is null and d.place is null and d.key is not null
-      and d.due_at <= clock_timestamp()) or not pg_try_advisory_xact_lock(posthorn.lock_key('lane', p_subscription, 0)) then
+  if not exists (select from posthorn.classes(p_subscription) c(class) cross join lateral (select from posthorn.deferred d where d.subscription = p_subscription
+        and d.priority = c.class and d.token is null and d.place is null and d.key is not null and d.due_at <= v_now limit 1) d) or not pg_try_advisory_xact_lock(posthorn.lock_key('lane', p_subscription, 0)) then
     return;
   end if;
   select * into v_ring from posthorn.ring;
   select * into v_open from posthorn.open_keys(v_ring.slots, p_subscription, 0);
-  for v_row in select * from posthorn.deferred d where d.subscription = p_subscription and d.token is null and d.place is null and d.key is not null
-      and d.due_at <= clock_timestamp() order by d.due_at limit 100 for update skip locked loop
+  for v_row in select due.* from posthorn.classes(p_subscription) c(class)
+      cross join lateral (select d.* from posthorn.deferred d where d.subscription = p_subscription and d.priority = c.class and d.token is null
+        and d.place is null and d.key is not null and d.due_at <= v_now order by d.due_at limit 100 for update skip locked) due
+      order by due.due_at limit 100 loop
     if v_open.unknown or hashtextextended(v_row.key, 0) = any (v_open.keys) then
       update posthorn.deferred set due_at = clock_timestamp() + interval '20 ms' where id = v_row.id;
     else

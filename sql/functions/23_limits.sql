@@ -196,7 +196,7 @@ end $$;
 
 -- claim_limited: as claim, within the limits of the subscription; `work` has begun the transaction. The answer has more fields: { waitMs, dueMs }, when
 -- the limits left messages for later, which may come alone; { aside }, how many messages of the claim were put aside for their keys' limits, which
--- `parts` of it say. Where order is kept no key is limited, because it is by its order.
+-- `parts` of it say. No lane: as in claim_guarded. Where order is kept no key is limited, because it is by its order.
 create or replace function posthorn.claim_limited(p_subscription int, p_lane int, p_worker bigint, p_limit int) returns text
 language plpgsql as $$
 declare
@@ -214,7 +214,8 @@ begin
   end if;
   -- A key that floods is put aside page by page, so that others come to their turn.
   for v_round in 1 .. 20 loop
-    v_text := posthorn.claim(p_subscription, p_lane, p_worker, v_allow.permits);
+    v_text := case when p_lane is null then posthorn.claim_by_priority(p_subscription, p_worker, v_allow.permits)
+      else posthorn.claim(p_subscription, p_lane, p_worker, v_allow.permits) end;
     v_claim := v_text::json;
     v_count := coalesce(json_array_length(v_claim -> 'messages'), 0);
     if v_count = 0 then
@@ -223,7 +224,8 @@ begin
       v_wait_ms := posthorn.use_permits(v_allow, v_count, p_limit);
       return case when v_wait_ms is null then v_text else concat(left(v_text, -1), ',', posthorn.when_again(p_subscription, v_wait_ms), '}') end;
     end if;
-    v_split := posthorn.put_aside(v_allow, v_claim, p_lane, p_worker);
+    v_split := posthorn.put_aside(v_allow, v_claim, coalesce(p_lane,
+      (posthorn.claim_of((v_claim ->> 'slot')::smallint, (v_claim ->> 'claim')::bigint)).lane), p_worker);
     exit when v_split.kept > 0;
   end loop;
   if v_split.kept = 0 then

@@ -20,6 +20,10 @@ export function sentenceOf(message: MessageFacts, receiver: ReceiverFacts): stri
       return `'${receiver.subscription}' began ${on(message, receiver.at)}, after this event was published, and does not get it`;
     case "queued":
       return `${queued(message, receiver)}${stepsDone(receiver)}`;
+    case "scheduled":
+      return scheduled(message, receiver);
+    case "expired":
+      return expired(message, receiver);
     case "retrying":
       return `${retrying(message, receiver)}${stepsDone(receiver)}${othersWait(receiver)}`;
     case "parked":
@@ -106,6 +110,19 @@ function obstacleOf(message: MessageFacts, receiver: ReceiverFacts): string | un
       ? others.join(", ")
       : `${workersHave(attended.workers)} handlers for other messages of '${subscription}'`;
   return `no worker has a handler for ${message.contract} version ${message.version}; ${rest}`;
+}
+
+function scheduled(message: MessageFacts, receiver: ReceiverFacts): string {
+  const { behind, dueAt, subscription } = receiver;
+  if (behind !== undefined) return `runs once more when ${behind}, which asked for the same and runs now, has ended`;
+  const since = `scheduled for ${dueAt === undefined ? "an unknown time" : clock(dueAt, message.now)}`;
+  if (dueAt === undefined || Date.parse(dueAt) > Date.parse(message.now)) return since;
+  return `${since}, and due; ${obstacleOf(message, receiver) ?? `waits for a free slot in '${subscription}': ${turn(receiver)}`}`;
+}
+
+function expired(message: MessageFacts, { at, delivery = 1 }: ReceiverFacts): string {
+  const run = delivery === 1 ? "no run had begun in time" : `its ${ordinal(delivery)} delivery had not begun in time`;
+  return `expired ${on(message, at)}: ${run}, and none will`;
 }
 
 /** "the circuit of 'email' is open since 14:02:10 after 5 failures; next probe at 14:03:10"; undefined while it is closed. */

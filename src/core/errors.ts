@@ -144,6 +144,12 @@ export const errorCodes = {
     retryable: true,
     meaning: "COMMIT was answered with ROLLBACK: a statement had failed and its error was swallowed.",
   },
+  PH_TRANSACTION_CONFLICT: {
+    class: "TransactionEndedError",
+    retryable: true,
+    meaning:
+      "Another transaction said the same dedupe key at the same time, and this one cannot see it or waits for it in a ring: roll back and repeat it.",
+  },
   PH_STATEMENT_NOT_AWAITED: {
     class: "TransactionEndedError",
     retryable: false,

@@ -8,7 +8,7 @@ import type { AnyContract } from "../contracts/contract.js";
 import type { Executor } from "../core/database.js";
 import { DatabaseUnavailableError, errorOf, NotCommittedError } from "../core/errors.js";
 import { limits } from "../core/limits.js";
-import { asList, nonces, type Outgoing, type Place } from "../store/publish.js";
+import { asList, channelsOf, nonces, type Outgoing, type Place } from "../store/publish.js";
 import type { Catalog } from "./catalog.js";
 import { type Said, say } from "./prepare.js";
 import { type Asking, SentReceipt } from "./receipt.js";
@@ -126,10 +126,11 @@ export class Buffer implements SayBuffered {
     const events = await this.#catalog.ids(publishes, true, inside);
     const commands = await this.#catalog.ids(sends, false, inside);
     const messages = said.map((one) => asOutgoing(one, events.ids.get(one.contract) ?? commands.ids.get(one.contract)));
+    await this.#catalog.lanes(messages);
     const receipts = this.#pending.map(({ receipt }) => receipt);
     return {
       messages,
-      channels: new Set(messages.map(({ channel }) => channel)),
+      channels: channelsOf(messages),
       commands: counted(sends),
       committed: (places) => {
         events.remember();
@@ -157,22 +158,27 @@ export function asOutgoing(
   ids: { readonly contract: number; readonly channel: number } | undefined,
 ): Outgoing {
   if (ids === undefined) throw errorOf("PH_INTERNAL", `The contract ${said.contract.name} was not registered.`);
-  return { contract: ids.contract, channel: ids.channel, key: said.key, json: said.json, headers: said.headers };
+  const { key, json, headers, extras } = said;
+  return { contract: ids.contract, channel: ids.channel, key, json, headers, extras };
 }
 
-/** The batch as the list that SQL functions take, and what to do with the places that they return. */
-export function asSay(batch: Batch): {
+/** Batches as the one list that SQL functions take, and what to do with the places that they return, by the nonces that were sent. */
+export function asSay(batches: readonly Batch[]): {
   readonly list: string | null;
-  readonly committed: (places: readonly Place[]) => void;
+  readonly committed: (places: ReadonlyMap<string, Place>) => void;
 } {
-  if (batch.messages.length === 0) return { list: null, committed: () => batch.committed([]) };
-  const own = nonces(batch.messages.length);
+  const messages = batches.flatMap((batch) => batch.messages);
+  const own = nonces(messages.length);
+  const list = messages.length === 0 ? null : asList(messages, own);
   return {
-    list: asList(batch.messages, own),
+    list,
     committed: (places) => {
-      const byNonce = new Map(places.map((place) => [place.nonce, place]));
-      const ordered = Array.from(own, (nonce) => byNonce.get(String(nonce))).filter((place) => place !== undefined);
-      batch.committed(ordered);
+      let from = 0;
+      for (const batch of batches) {
+        const said = own.subarray(from, from + batch.messages.length);
+        from += said.length;
+        batch.committed(Array.from(said, (nonce) => places.get(String(nonce))).filter((place) => place !== undefined));
+      }
     },
   };
 }

@@ -6,7 +6,8 @@
  */
 import { type AnyContract, describe } from "../contracts/contract.js";
 import type { Database, Executor } from "../core/database.js";
-import { type ContractIds, registerContract } from "../store/registry.js";
+import type { Outgoing } from "../store/publish.js";
+import { type ContractIds, makeLane, registerContract } from "../store/registry.js";
 
 export class Catalog {
   readonly #database: Database;
@@ -14,6 +15,7 @@ export class Catalog {
   readonly #service: string;
   readonly #known = new WeakMap<AnyContract, ContractIds>();
   readonly #owned = new WeakSet<AnyContract>();
+  readonly #lanes = new Set<string>();
 
   constructor(database: Database, side: Executor, service: string) {
     this.#database = database;
@@ -55,6 +57,21 @@ export class Catalog {
         }
       },
     };
+  }
+
+  /**
+   * Makes the lanes of priorities that are new to their queues, so that no transaction waits for another that made one. On a database with one
+   * connection nobody could wait, and the statement that writes the message makes it.
+   */
+  async lanes(messages: readonly Outgoing[]): Promise<void> {
+    if (this.#database.single) return;
+    for (const { channel, extras } of messages) {
+      if (extras === undefined || extras.priority === 0) continue;
+      const lane = `${channel}:${extras.priority}`;
+      if (this.#lanes.has(lane)) continue;
+      await makeLane(this.#side, channel, extras.priority);
+      this.#lanes.add(lane);
+    }
   }
 
   #remember(contract: AnyContract, ids: ContractIds, publishes: boolean): void {

@@ -2,18 +2,22 @@
  * Checking the payloads of one call, a few at a time. The contract and the options are checked once, and the messages are alike but for their
  * payloads and keys.
  */
-import { type PreparedList, prepare, prepareList } from "../contracts/check.js";
+import { type Prepared, type PreparedList, prepare, prepareList } from "../contracts/check.js";
 import type { AnyContract } from "../contracts/contract.js";
 import { requireKind, type Verb } from "../contracts/require-kind.js";
 import { errorOf } from "../core/errors.js";
 import { limits } from "../core/limits.js";
 import { show } from "../core/show.js";
-import { encodeHeaders } from "./prepare.js";
+import type { ExtrasOf } from "./extras.js";
+import { encodeOptions, type Said } from "./prepare.js";
 
 export class Checking {
   readonly contract: AnyContract;
   readonly verb: Verb;
   readonly headers: string | null;
+  /** Whether there is more beside the payloads than headers: then messages are taken by `takeSaid`. */
+  readonly beside: boolean;
+  readonly #extrasOf: ExtrasOf | undefined;
   readonly #payloads: Iterator<unknown>;
   /** Those of an array stay what they are until the call ends; other iterables may give the same object again, changed. */
   readonly #steady: boolean;
@@ -26,7 +30,10 @@ export class Checking {
     this.contract = requireKind(contract, kind, verb);
     this.verb = verb;
     if (!isIterable(payloads)) throw this.#noList(payloads);
-    this.headers = encodeHeaders(kind, verb, options);
+    const { headers, extras } = encodeOptions(kind, verb, this.contract, options);
+    this.headers = headers;
+    this.beside = extras !== undefined;
+    this.#extrasOf = extras;
     this.#steady = Array.isArray(payloads);
     this.#payloads = payloads[Symbol.iterator]();
   }
@@ -49,15 +56,30 @@ export class Checking {
     return (all.length > 1 ? prepareList(this.contract, all) : undefined) ?? this.#oneByOne(all);
   }
 
+  /** Checks all that are left, each with what it has beside its payload. */
+  async takeSaid(): Promise<readonly Said[]> {
+    const { contract, headers } = this;
+    const said: Said[] = [];
+    for (const payload of this.#next(limits.sayMessages + 1)) {
+      const extras = this.#extrasOf?.(payload);
+      const { json, key } = await this.#prepare(payload);
+      said.push({ contract, json, key, headers, extras });
+    }
+    return said;
+  }
+
+  #prepare(payload: unknown): Prepared | Promise<Prepared> {
+    const prepared = prepare(this.contract, payload);
+    if (prepared instanceof Promise) this.#late = true;
+    return prepared;
+  }
+
   async #oneByOne(payloads: Iterable<unknown>): Promise<PreparedList> {
     const jsons: string[] = [];
     const keys: string[] = [];
     for (const payload of payloads) {
-      let prepared = prepare(this.contract, payload);
-      if (prepared instanceof Promise) {
-        this.#late = true;
-        prepared = await prepared;
-      }
+      let prepared = this.#prepare(payload);
+      if (prepared instanceof Promise) prepared = await prepared;
       jsons.push(prepared.json);
       if (prepared.key !== null) keys.push(prepared.key);
     }

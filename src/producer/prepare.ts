@@ -7,6 +7,8 @@ import { toJson } from "../core/json.js";
 import { limits } from "../core/limits.js";
 import { checkOptions, type Fields } from "../core/options.js";
 import { isPlain, quote, show } from "../core/show.js";
+import type { Extras } from "../store/publish.js";
+import { type ExtrasOf, encodeExtras, extraOptions } from "./extras.js";
 
 /** A checked message that does not know its contract's ids yet. */
 export interface Said {
@@ -14,6 +16,8 @@ export interface Said {
   readonly json: string;
   readonly key: string | null;
   readonly headers: string | null;
+  /** What was said beside the payload; undefined for most. */
+  readonly extras: Extras | undefined;
 }
 
 const headersField = {
@@ -22,18 +26,10 @@ const headersField = {
   words: "an object of strings",
   check: checkHeaders,
 } as const;
-const planned = (doc: string) => ({ type: "planned", doc }) as const;
 
 /** The options of `send` and `publish`, as data. */
 export const sayFields = {
-  send: {
-    headers: headersField,
-    delayMs: planned("Begin no earlier than after this time"),
-    runAt: planned("Begin no earlier than at this time"),
-    priority: planned("The class of urgency"),
-    dedupe: planned("Recognise the same request by a key"),
-    expiresInMs: planned("Do not begin after this time"),
-  },
+  send: { headers: headersField, ...extraOptions },
   publish: { headers: headersField },
 } as const satisfies Record<string, Fields>;
 
@@ -46,22 +42,42 @@ export function say(
   options: unknown,
 ): Said | Promise<Said> {
   const checked = requireKind(contract, kind, verb);
-  const headers = encodeHeaders(kind, verb, options);
+  const { headers, extras: extrasOf } = encodeOptions(kind, verb, checked, options);
+  const extras = extrasOf?.(payload);
   const prepared = prepare(checked, payload);
   return prepared instanceof Promise
-    ? prepared.then((late) => asSaid(checked, late, headers))
-    : asSaid(checked, prepared, headers);
+    ? prepared.then((late) => asSaid(checked, late, headers, extras))
+    : asSaid(checked, prepared, headers, extras);
 }
 
-function asSaid(contract: AnyContract, { json, key }: Prepared, headers: string | null): Said {
-  return { contract, json, key, headers };
+const nothing = { headers: null, extras: undefined };
+
+function asSaid(
+  contract: AnyContract,
+  { json, key }: Prepared,
+  headers: string | null,
+  extras: Extras | undefined,
+): Said {
+  return { contract, json, key, headers, extras };
 }
 
-/** The options of a call: its headers as JSON, null where there are none. */
-export function encodeHeaders(kind: "command" | "event", verb: Verb, options: unknown): string | null {
-  if (options === undefined) return null;
-  const fields = kind === "command" ? sayFields.send : sayFields.publish;
-  const { headers } = checkOptions(options, fields, `${verb}()`);
+/** The options of a call, which are the same for all its messages. `extras` encodes what a message has beside its payload; undefined for nothing. */
+export function encodeOptions(
+  kind: "command" | "event",
+  verb: Verb,
+  { name }: AnyContract,
+  options: unknown,
+): { readonly headers: string | null; readonly extras: ExtrasOf | undefined } {
+  if (options === undefined) return nothing;
+  const path = `${verb}()`;
+  if (kind === "event") {
+    return { headers: encodeHeaders(checkOptions(options, sayFields.publish, path).headers), extras: undefined };
+  }
+  const { headers, ...extras } = checkOptions(options, sayFields.send, path);
+  return { headers: encodeHeaders(headers), extras: encodeExtras(extras, name, path) };
+}
+
+function encodeHeaders(headers: Readonly<Record<string, string>> | undefined): string | null {
   if (headers === undefined || Object.keys(headers).length === 0) return null;
   const { json } = toJson(headers, "headers");
   const bytes = Buffer.byteLength(json);

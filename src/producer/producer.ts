@@ -5,10 +5,12 @@ import type { Verb } from "../contracts/require-kind.js";
 import type { Database, Executor } from "../core/database.js";
 import { errorOf, WouldDeadlockError } from "../core/errors.js";
 import { limits } from "../core/limits.js";
-import { type Alike, type Written, writeAlike } from "../store/publish.js";
+import { type Alike, channelsOf, type Places, type Written, writeAlike, writeSaid } from "../store/publish.js";
 import type { ContractIds } from "../store/registry.js";
+import { asOutgoing } from "./buffer.js";
 import type { Catalog } from "./catalog.js";
 import { Checking } from "./checking.js";
+import type { Said } from "./prepare.js";
 import { type Asking, SentReceipt } from "./receipt.js";
 import type { Room } from "./room.js";
 import type { PublishOptions, Receipt, ReceiptOf, Say, SendOptions } from "./say.js";
@@ -26,7 +28,7 @@ export interface Producing {
 }
 
 /** Where the messages of a call were written, piece by piece. */
-type Write = (checking: Checking) => Promise<readonly Written[]>;
+type Write = (checking: Checking) => Promise<readonly Places[]>;
 
 /** `Say` over a way to write: the same verbs for the instance and for `in(tx)`. */
 class Sayer implements Say {
@@ -70,7 +72,7 @@ class Sayer implements Say {
     return receipts;
   }
 
-  async #say(checking: Checking): Promise<readonly Written[]> {
+  async #say(checking: Checking): Promise<readonly Places[]> {
     try {
       return await this.#write(checking);
     } finally {
@@ -86,6 +88,7 @@ const pieceMessages = 2_000;
 export function sayNow(producing: Producing): Say {
   const { database, waker, asking, room } = producing;
   const write: Write = async (checking) => {
+    if (checking.beside) return saySaid(producing, checking);
     const alone = database.single || database.insideTransaction();
     const first = await checking.take(alone ? limits.batchMessages : pieceMessages);
     if (first.count === 0) return [];
@@ -102,6 +105,20 @@ export function sayNow(producing: Producing): Say {
     return written;
   };
   return new Sayer(write, asking);
+}
+
+/** With options, all is checked before any is written: keys of dedupe are locked in their order over the whole list. */
+async function saySaid({ database, catalog, waker }: Producing, checking: Checking): Promise<readonly Places[]> {
+  const said = await checking.takeSaid();
+  if (said.length === 0) return [];
+  if (database.single && database.insideTransaction()) throw wouldDeadlock(checking);
+  const messages = await outgoing(catalog, checking, said);
+  const { places } =
+    messages.length <= limits.batchMessages
+      ? await writeSaid(database, messages)
+      : await inOneTransaction(database, (tx) => writeSaid(tx, messages));
+  waker.wake(channelsOf(messages));
+  return [places];
 }
 
 /** Checks all before any is written. */
@@ -141,6 +158,7 @@ function writeWhileChecking({ database, catalog }: Producing, first: PreparedLis
 export function sayIn(producing: Producing, tx: () => Promise<Executor>): Say {
   const { catalog, waker, asking, home, room } = producing;
   const write: Write = async (checking) => {
+    if (checking.beside) return saySaidIn(producing, checking, tx);
     const pieces = await takeAll(checking);
     const executor = await tx();
     if (pieces.length === 0) return [];
@@ -151,6 +169,23 @@ export function sayIn(producing: Producing, tx: () => Promise<Executor>): Say {
     return written;
   };
   return new Sayer(write, asking);
+}
+
+async function saySaidIn({ catalog, waker, home }: Producing, checking: Checking, tx: () => Promise<Executor>) {
+  const said = await checking.takeSaid();
+  const executor = await tx();
+  if (said.length === 0) return [];
+  const messages = await outgoing(catalog, checking, said, executor);
+  const { xid, places } = await writeSaid(executor, messages, home);
+  void waker.watch(xid, channelsOf(messages));
+  return [places];
+}
+
+async function outgoing(catalog: Catalog, checking: Checking, said: readonly Said[], inside?: Executor) {
+  const ids = await idsOf(catalog, checking, inside);
+  const messages = said.map((one) => asOutgoing(one, ids));
+  await catalog.lanes(messages);
+  return messages;
 }
 
 /** All that are left, in pieces that fit into a statement. */

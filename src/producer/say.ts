@@ -5,9 +5,54 @@ import type { HistoryEntry, ReceiverStatus } from "../store/status.js";
 
 export type Headers = Readonly<Record<string, string>>;
 
-export interface SendOptions {
+/** What two requests have in common that are the same: a key, or a function of the payload as it was said. */
+export type DedupeKey<P> = string | ((payload: P) => string);
+
+interface DedupeOf<P, Mode extends string> {
+  /** Within the contract. At most 512 bytes. */
+  readonly key: DedupeKey<P>;
+  readonly mode: Mode;
+}
+
+/** What becomes of a further request with the same key. Everything is decided by the database, also for requests at the same moment. */
+export type Dedupe<P = unknown> =
+  /** It is dropped, and its receipt is that of the first, for `windowMs` from then on, whatever became of it. */
+  | (DedupeOf<P, "drop"> & { readonly windowMs: number; readonly maxWaitMs?: never })
+  /** The first runs at once; what follows within the window becomes one message with the latest payload, which runs when it ends. */
+  | (DedupeOf<P, "throttle"> & { readonly windowMs: number; readonly maxWaitMs?: never })
+  /** It runs `windowMs` after the last request, with its payload; at the latest `maxWaitMs` after the first. */
+  | (DedupeOf<P, "debounce"> & { readonly windowMs: number; readonly maxWaitMs?: number })
+  /** While one waits, its payload, headers and time are replaced. */
+  | (DedupeOf<P, "replace"> & { readonly windowMs?: never; readonly maxWaitMs?: never })
+  /** While one waits, it stands for all; while one runs, exactly one more is kept and runs after it. */
+  | (DedupeOf<P, "once-more"> & { readonly windowMs?: never; readonly maxWaitMs?: never });
+
+/** All times are on the clock of the database, from when the message is written: in a transaction or handler, at its end. */
+export interface SendOptions<P = unknown> {
   /** Facts about the message that are not part of it; at most 8 KB as JSON. */
   readonly headers?: Headers;
+  /**
+   * Begin no earlier than after this time.
+   *
+   * Range 0 to 315360000000.
+   */
+  readonly delayMs?: number;
+  /** Begin no earlier than at this time; one in the past means now. Not together with `delayMs`. */
+  readonly runAt?: Date;
+  /**
+   * Begin no run after this time, retries included: the message ends as `expired`. A run that has begun is not stopped.
+   *
+   * Range 1 to 315360000000.
+   */
+  readonly expiresInMs?: number;
+  /**
+   * The class of urgency: higher ones are handled first, and waiting 30 seconds counts as one class more.
+   *
+   * Default 0. Range -2 to 2.
+   */
+  readonly priority?: number;
+  /** Recognises the same request by a key. */
+  readonly dedupe?: Dedupe<P>;
 }
 export interface PublishOptions {
   /** Facts about the message that are not part of it; at most 8 KB as JSON. */
@@ -79,7 +124,11 @@ export interface Say {
    * Errors: `WrongKindError`, `ContractViolationError`, `PayloadTooLargeError`, `ContractConflictError`, `DatabaseUnavailableError`.
    * Cost: one round trip, one row, two index entries.
    */
-  send<C extends AnyContract<"command">>(command: C, payload: InputOf<C>, options?: SendOptions): Promise<ReceiptOf<C>>;
+  send<C extends AnyContract<"command">>(
+    command: C,
+    payload: InputOf<C>,
+    options?: SendOptions<InputOf<C>>,
+  ): Promise<ReceiptOf<C>>;
   /**
    * Many of one command, in one transaction; all or none. The receipts are in the order of the payloads. An array is read as it is at the call;
    * its payloads must not be changed before the promise settles.
@@ -87,7 +136,7 @@ export interface Say {
   sendMany<C extends AnyContract<"command">>(
     command: C,
     payloads: Iterable<InputOf<C>>,
-    options?: SendOptions,
+    options?: SendOptions<InputOf<C>>,
   ): Promise<ReceiptOf<C>[]>;
   /**
    * Publishes a fact: stores the event in its topic.
@@ -109,6 +158,10 @@ export interface Say {
  * the commit or the settlement; nothing goes out from a failed one. Asynchronous schemas run before it and reject it.
  */
 export interface SayBuffered {
-  send<C extends AnyContract<"command">>(command: C, payload: InputOf<C>, options?: SendOptions): ReceiptOf<C>;
+  send<C extends AnyContract<"command">>(
+    command: C,
+    payload: InputOf<C>,
+    options?: SendOptions<InputOf<C>>,
+  ): ReceiptOf<C>;
   publish<C extends AnyContract<"event">>(event: C, payload: InputOf<C>, options?: PublishOptions): void;
 }

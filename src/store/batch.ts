@@ -13,7 +13,7 @@ export async function endManyAndCommit(
   open: OpenTransaction,
   deliveries: readonly Delivery[],
   say: string | null,
-): Promise<readonly Place[]> {
+): Promise<ReadonlyMap<string, Place>> {
   const ends = [...deliveries].sort(asRescued).map(({ subscription, id, delivery, hold }) => {
     const log = hold.from === "log" ? hold : undefined;
     const deferred = hold.from === "deferred" ? hold.deferred : null;

@@ -121,3 +121,11 @@ export async function isAttended(executor: Executor, subscription: number, contr
   );
   return rows[0]?.attended === true;
 }
+
+/** One piece of tidying dedupe keys; returns how many were looked at. */
+export async function tidyDedupe(executor: Executor, limit: number): Promise<number> {
+  const { rows } = await mapped(
+    executor.query<{ looked: number }>("select posthorn.tidy_dedupe($1::int) as looked", [limit]),
+  );
+  return rows[0]?.looked ?? 0;
+}

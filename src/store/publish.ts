@@ -17,6 +17,20 @@ export interface Outgoing {
   readonly key: string | null;
   readonly json: string;
   readonly headers: string | null;
+  /** What was said beside the payload; undefined for most. */
+  readonly extras?: Extras | undefined;
+}
+
+/** What a producer says beside the payload, checked. */
+export interface Extras {
+  /** As posthorn.options_of reads it, as JSON text; without the key of dedupe. */
+  readonly json: string;
+  readonly dedupeKey: string | undefined;
+  readonly priority: number;
+  /** It may have to wait outside the log. */
+  readonly waits: boolean;
+  /** Contract and key of what counts as the same request. */
+  readonly once: string | undefined;
 }
 
 /** Messages of one contract that are alike but for their payloads and keys. */
@@ -75,15 +89,26 @@ export class Written implements Places {
   }
 }
 
-/** The list that posthorn.append takes: payloads are embedded as they are, so that they are stored as said. */
+/**
+ * What posthorn.append takes: payloads are embedded as they are, so that they are stored as said. A list; or, where some messages have options,
+ * what posthorn.append_said takes. Messages of one call have the same options, so each is written once.
+ */
 export function asList(messages: readonly Outgoing[], nonces: BigInt64Array): string {
+  const options = new Map<string, number>();
   let list = "[";
   messages.forEach((message, i) => {
     const key = message.key === null ? "null" : JSON.stringify(message.key);
     const headers = message.headers === null ? "" : `,"h":${message.headers}`;
-    list += `${i === 0 ? "" : ","}{"n":"${nonces[i]}","ch":${message.channel},"c":${message.contract},"k":${key},"p":${message.json}${headers}}`;
+    const extras = message.extras === undefined ? "" : extrasIn(message.extras, options);
+    list += `${i === 0 ? "" : ","}{"n":"${nonces[i]}","ch":${message.channel},"c":${message.contract},"k":${key},"p":${message.json}${headers}${extras}}`;
   });
-  return `${list}]`;
+  return options.size === 0 ? `${list}]` : `{"said":${list}],"options":[${[...options.keys()].join(",")}]}`;
+}
+
+function extrasIn({ json, dedupeKey }: Extras, options: Map<string, number>): string {
+  const index = options.get(json) ?? options.size;
+  options.set(json, index);
+  return dedupeKey === undefined ? `,"o":${index}` : `,"o":${index},"dk":${JSON.stringify(dedupeKey)}`;
 }
 
 /** Random numbers in stock: asking for a few costs as much as for many. */
@@ -119,6 +144,7 @@ export async function homeOf(executor: Executor): Promise<string | null> {
  * Transaction: runs on `executor` alone; visible with its commit. More than `limits.batchMessages` take several statements.
  */
 export async function writeMessages(executor: Executor, messages: readonly Outgoing[]): Promise<Place[]> {
+  if (haveExtras(messages)) return [...(await writeSaid(executor, messages)).places];
   const places: Place[] = [];
   for (let from = 0; from < messages.length; from += limits.batchMessages) {
     const batch = messages.slice(from, from + limits.batchMessages);
@@ -130,6 +156,11 @@ export async function writeMessages(executor: Executor, messages: readonly Outgo
 
 /** The same as the last statement of a transaction of ours, in one round trip with its COMMIT. */
 export async function commitMessages(open: OpenTransaction, messages: readonly Outgoing[]): Promise<Place[]> {
+  if (haveExtras(messages)) {
+    const { places } = await writeSaid(open, messages);
+    await mapped(open.commit());
+    return [...places];
+  }
   const from = Math.max(0, messages.length - limits.batchMessages);
   const places = await writeMessages(open, messages.slice(0, from));
   const last = messages.slice(from);
@@ -139,6 +170,112 @@ export async function commitMessages(open: OpenTransaction, messages: readonly O
   const written = row === undefined ? undefined : new Written(row.written, own);
   for (let i = 0; written !== undefined && i < written.length; i += 1) places.push(written.at(i));
   return places;
+}
+
+function haveExtras(messages: readonly Outgoing[]): boolean {
+  return messages.some(({ extras }) => extras !== undefined);
+}
+
+/** Where messages with options were written, in their order. Of one that was dropped it is the place of the message that stands for it. */
+export interface SaidMessages {
+  readonly xid: string;
+  readonly places: readonly Place[];
+}
+
+const writeSaidAll = "select posthorn.write_said($1::text, $2::json) as written";
+
+/**
+ * As `writeMessages`, where some have options. Those that count as the same as others come last and in the order of their keys, over all
+ * statements: two calls with the same keys wait for each other and never in a ring. `home` as in `writeAlike`.
+ */
+export async function writeSaid(
+  executor: Executor,
+  messages: readonly Outgoing[],
+  home: string | null = null,
+): Promise<SaidMessages> {
+  const order = messages.map(({ extras }, i) => ({ i, once: Buffer.from(extras?.once ?? "") }));
+  order.sort((a, b) => Buffer.compare(a.once, b.once) || a.i - b.i);
+  const written: Place[] = [];
+  let xid = "";
+  for (let from = 0; from < order.length; from += limits.batchMessages) {
+    const piece = order.slice(from, from + limits.batchMessages).map(({ i }) => i);
+    const sent = piece.flatMap((i) => messages[i] ?? []);
+    const { places, xid: id } = await writeSaidBatch(executor, sent, home);
+    xid = id;
+    for (const [k, place] of places.entries()) {
+      const i = piece[k];
+      if (i !== undefined) written[i] = place;
+    }
+  }
+  return { xid, places: written };
+}
+
+async function writeSaidBatch(
+  executor: Executor,
+  messages: readonly Outgoing[],
+  home: string | null,
+): Promise<SaidMessages> {
+  const own = nonces(messages.length);
+  try {
+    const { rows } = await mapped(executor.query<{ written: string }>(writeSaidAll, [home, asList(messages, own)]));
+    const written = rows[0]?.written ?? "";
+    if (written === "moved") throw moved();
+    if (written === "elsewhere") throw elsewhere();
+    const answer: { readonly places: readonly SaidPlace[]; readonly xid: string } = JSON.parse(written);
+    return { xid: answer.xid, places: placesOf(answer.places, own) };
+  } catch (error) {
+    if (isConflict(error)) throw conflict(error);
+    throw home !== null && isUndefined(error) ? elsewhere(error) : error;
+  }
+}
+
+/** In the order of the nonces that the messages were said with. */
+function placesOf(places: readonly SaidPlace[], own: BigInt64Array): Place[] {
+  const byNonce = placesByNonce(places);
+  return Array.from(own, (nonce) => {
+    const place = byNonce.get(String(nonce));
+    if (place === undefined)
+      throw errorOf("PH_INTERNAL", "A written message is missing from the answer of the insert.");
+    return place;
+  });
+}
+
+/** Serialization failure, deadlock: nothing is wrong with what was said. */
+export function isConflict(error: unknown): boolean {
+  const code = typeof error === "object" && error !== null && "code" in error ? error.code : undefined;
+  return code === "40001" || code === "40P01";
+}
+
+/** Somebody held a lock for longer than the statement would wait. */
+export function isLockTimeout(error: unknown): boolean {
+  return typeof error === "object" && error !== null && "code" in error && error.code === "55P03";
+}
+
+function conflict(cause: unknown): Error {
+  return errorOf(
+    "PH_TRANSACTION_CONFLICT",
+    "Another transaction said the same dedupe key at the same time. Nothing was written; roll back and repeat the transaction.",
+    {},
+    cause,
+  );
+}
+
+/** What posthorn.append returns for a message: its nonce, the id, and the nonce of the id where another message may stand for this one. */
+export type SaidPlace = readonly [said: string, id: string, nonce?: string];
+
+/** Places by the nonces that messages were said with. */
+export function placesByNonce(places: readonly SaidPlace[]): ReadonlyMap<string, Place> {
+  return new Map(places.map(([said, id, nonce]) => [said, { id, nonce: nonce ?? said }]));
+}
+
+/** The channels to be told. Below zero where something may wait outside the log: its reader looks there, too. */
+export function channelsOf(messages: readonly Outgoing[]): Set<number> {
+  const channels = new Set<number>();
+  for (const { channel, extras } of messages) {
+    channels.add(channel);
+    if (extras?.waits) channels.add(-channel);
+  }
+  return channels;
 }
 
 /** Messages of one contract in one statement. `home` holds an executor that somebody else brought to the database that the ids are from. */

@@ -33,6 +33,11 @@ export async function registerContract(
   return JSON.parse(rows[0]?.ids ?? "null");
 }
 
+/** Makes the lane of a priority in a queue, where it is new. */
+export async function makeLane(executor: Executor, channel: number, priority: number): Promise<void> {
+  await mapped(executor.query("select posthorn.make_lane($1::int, $2::int)", [channel, priority]));
+}
+
 export interface SubscriptionEntry {
   readonly name: string;
   readonly kind: "command" | "event";

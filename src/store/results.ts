@@ -11,7 +11,7 @@ export async function endWithResultAndCommit(
   delivery: Delivery,
   say: string | null,
   result: StoredResult,
-): Promise<readonly Place[]> {
+): Promise<ReadonlyMap<string, Place>> {
   const values = [...endValues(delivery, open.startedAt), numeral(delivery.nonce)].join(", ");
   const text = `select posthorn.end_with_result(${values}, $1::json, $2::json)::text as said`;
   const [row] = await mapped(open.commit<{ said: string | null }>({ text, params: [say, JSON.stringify(result)] }));

@@ -341,6 +341,58 @@ create table posthorn.discarded (
 );
 create index discarded_kept on posthorn.discarded (keep_until);
 ` },
+  { name: "migrations/0006_said.sql", text: `-- What a producer may say beside the payload: a time, an expiry, a priority, and what counts as the same request.
+
+-- Not used by a function in SQL: the value of an enum cannot be named before the transaction that adds it has committed.
+alter type posthorn.outcome add value 'scheduled';
+alter type posthorn.outcome add value 'expired';
+
+do $do$
+begin
+  for slot in 1..8 loop
+    execute format('alter table posthorn.message_%s add column expires_at timestamptz', slot);
+  end loop;
+end $do$;
+alter type posthorn.stored add attribute expires_at timestamptz;
+
+alter table posthorn.deferred
+  -- A run that would begin after it does not.
+  add column expires_at timestamptz,
+  add column priority smallint not null default 0,
+  -- Another may wait behind it, which its end lets go.
+  add column once_more boolean not null default false,
+  -- The waiting delivery that this one waits for, with due_at at infinity.
+  add column behind bigint,
+  -- Producers write here now, and their transactions must not lock a row of the registry.
+  drop constraint deferred_subscription_fkey;
+drop index posthorn.deferred_due;
+create index deferred_due on posthorn.deferred (subscription, priority, due_at) where token is null;
+create index deferred_behind on posthorn.deferred (behind) where behind is not null;
+-- What has been delivered before, apart from any number that is only scheduled.
+create index deferred_again on posthorn.deferred (subscription) where delivery > 1;
+
+-- The longest time between the first and the last run of a message by the declared policy; null when it is not known.
+alter table posthorn.subscription add column redelivery_ms float8;
+
+-- The newest message of each key that a producer asked to be recognised. The primary key is what lets one of two at once through.
+create table posthorn.dedupe (
+  name text not null,
+  key text not null,
+  subscription int not null,
+  message bigint not null,
+  nonce bigint not null,
+  -- The end of the window of drop and throttle.
+  until timestamptz not null,
+  -- When the message that waits was first asked for.
+  since timestamptz not null,
+  -- When to ask whether the row may be forgotten; never before \`until\`.
+  look_at timestamptz not null,
+  -- The delivery that the message waited behind.
+  behind bigint,
+  primary key (name, key)
+);
+create index dedupe_looks on posthorn.dedupe (look_at);
+` },
   { name: "migrations/0007_circuit.sql", text: `-- A run that its handler put off, and the circuit breaker of a queue or subscription.
 
 alter type posthorn.outcome add value 'postponed';
@@ -681,14 +733,16 @@ $$;
 ` },
   { name: "functions/03_read.sql", text: `-- Reading the log. Every function reads one slot; the functions without "_of" merge several, which happens only around a rotation.
 
--- item(…): one message as a claim returns it: [id, nonce, slot, contract, key, payload, headers, published_at in ms]. One expression that is
--- inlined where it is called; building it with json_build_array costs half as much again.
+-- item(…): one message as a claim returns it: [id, nonce, slot, contract, key, payload, headers, published_at in ms], and where it
+-- expires, in how many ms. One expression that is inlined where it is called; building it with json_build_array costs half as much again.
 create or replace function posthorn.item(
-  p_id bigint, p_nonce bigint, p_slot smallint, p_contract int, p_key text, p_payload json, p_headers json, p_published_at timestamptz
+  p_id bigint, p_nonce bigint, p_slot smallint, p_contract int, p_key text, p_payload json, p_headers json, p_published_at timestamptz,
+  p_expires_at timestamptz
 ) returns text
 language sql stable as $$
   select concat('["', p_id, '","', p_nonce, '",', p_slot, ',', p_contract, ',', coalesce(to_json(p_key)::text, 'null'), ',', p_payload, ',',
-    coalesce(p_headers::text, 'null'), ',', (date_part('epoch', p_published_at) * 1000)::bigint, ']')
+    coalesce(p_headers::text, 'null'), ',', (date_part('epoch', p_published_at) * 1000)::bigint,
+    ',' || ceil(date_part('epoch', p_expires_at - statement_timestamp()) * 1000)::bigint, ']')
 $$;
 
 -- page_of: committed messages of a lane after an id and up to a ceiling that the ceiling's snapshot sees, by id, as one batch.
@@ -697,7 +751,7 @@ select posthorn.by_slot(
   'page_of(p_slot smallint, p_channel int, p_lane int, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit int)',
   'posthorn.batch', $body$
   return (select row(array_agg(m.id), null, string_agg(
-      posthorn.item(m.id, m.nonce, {slot}::smallint, m.contract, m.key, m.payload, m.headers, m.published_at), ','))::posthorn.batch
+      posthorn.item(m.id, m.nonce, {slot}::smallint, m.contract, m.key, m.payload, m.headers, m.published_at, m.expires_at), ','))::posthorn.batch
     from (select * from posthorn.message_{slot} m
       where m.channel = p_channel and m.lane = p_lane and m.id > p_after and m.id <= p_upto and pg_visible_in_snapshot(m.xid, p_snapshot)
       order by m.id limit p_limit) m);
@@ -728,7 +782,7 @@ select posthorn.by_slot(
   'late_page_of(p_slot smallint, p_channel int, p_lane int, p_xids xid8[], p_after bigint, p_upto bigint, p_limit int)',
   'posthorn.batch', $body$
   return (select row(array_agg(m.id), null, string_agg(
-      posthorn.item(m.id, m.nonce, {slot}::smallint, m.contract, m.key, m.payload, m.headers, m.published_at), ','))::posthorn.batch
+      posthorn.item(m.id, m.nonce, {slot}::smallint, m.contract, m.key, m.payload, m.headers, m.published_at, m.expires_at), ','))::posthorn.batch
     from (select late.* from unnest(p_xids) listed(xid)
       cross join lateral (select * from posthorn.message_{slot} m
         where ((m.channel::bigint << 32) | m.lane) = ((p_channel::bigint << 32) | p_lane)
@@ -749,7 +803,7 @@ $body$);
 
 -- message_of: one message by its place; the caller compares the nonce.
 select posthorn.by_slot('message_of(p_slot smallint, p_channel int, p_lane int, p_id bigint)', 'posthorn.stored', $body$
-  return (select row(m.id, m.nonce, m.contract, m.key, m.payload, m.headers, m.published_at, {slot}::smallint)::posthorn.stored
+  return (select row(m.id, m.nonce, m.contract, m.key, m.payload, m.headers, m.published_at, {slot}::smallint, m.expires_at)::posthorn.stored
     from posthorn.message_{slot} m where m.channel = p_channel and m.lane = p_lane and m.id = p_id);
 $body$);
 
@@ -1061,13 +1115,16 @@ begin
 end $$;
 
 -- append(messages): what handlers said, as one JSON list [{ n: nonce, ch: channel, c: contract, k: key, p: payload, h: headers }]; returns
--- [[nonce, id]] as JSON.
+-- [[nonce, id]] as JSON. Where some have options, the list comes as append_said takes it, and a third element names the nonce that the id has.
 create or replace function posthorn.append(p_messages json) returns json
 language plpgsql as $$
 declare
   v_slot smallint := posthorn.open_slot(null);
   v_first json := p_messages -> 0;
 begin
+  if v_first is null then
+    return posthorn.append_said(v_slot, p_messages);
+  end if;
   if json_array_length(p_messages) = 1 then
     return json_build_array(json_build_array(v_first ->> 'n', posthorn.append_one_of(v_slot, (v_first ->> 'n')::bigint, (v_first ->> 'ch')::int,
       (v_first ->> 'c')::int, v_first ->> 'k', v_first -> 'p', v_first -> 'h')::text));
@@ -1088,13 +1145,17 @@ select posthorn.by_slot('append_list_of(p_slot smallint, p_messages json)', 'jso
   end;
 $body$);
 
--- said(name, kind, payload, key, headers): what send and publish share. Looks the newest version of the contract up and holds the
--- caller to it. Raises PH010 (unknown contract), PH011 (wrong kind), PH012 (key), PH013 (payload is no JSON for us), PH014 (too large), PH040 (the queue is full).
-create or replace function posthorn.said(p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json) returns text
+-- said(name, kind, payload, key, headers, options): what send and publish share. Looks the newest version of the contract up and holds the
+-- caller to it. Raises PH010 (unknown contract), PH011 (wrong kind), PH012 (key), PH013 (payload is no JSON for us), PH014 (too large), PH015 (options),
+-- PH040 (the queue is full).
+create or replace function posthorn.said(
+  p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json, p_options json default null
+) returns text
 language plpgsql as $$
 declare
   v_contract posthorn.contract;
   v_nonce bigint := posthorn.random_bigint();
+  v_place json;
 begin
   select * into v_contract from posthorn.contract where name = p_name order by version desc limit 1;
   if v_contract.id is null then
@@ -1131,6 +1192,11 @@ begin
   if p_kind = 'command' then
     perform posthorn.check_backlog(v_contract.channel);
   end if;
+  if p_options is not null then
+    v_place := posthorn.say_one(posthorn.open_slot(null), json_build_object('n', v_nonce::text, 'ch', v_contract.channel, 'c', v_contract.id, 'k', p_key,
+      'p', p_payload, 'h', p_headers), p_options, null);
+    return posthorn.public_id((v_place ->> 1)::bigint, (v_place ->> 2)::bigint);
+  end if;
   return posthorn.public_id(posthorn.append_one_of(posthorn.open_slot(null), v_nonce, v_contract.channel, v_contract.id, p_key, p_payload, p_headers), v_nonce);
 end $$;
 
@@ -1138,9 +1204,24 @@ end $$;
 create or replace function posthorn.publish(name text, payload json, key text default null, headers json default null) returns text
 language sql volatile as $$ select posthorn.said($1, 'event', $2, $3, $4) $$;
 
--- send(name, payload, key, headers): asks for something in the caller's transaction; returns the message's id.
-create or replace function posthorn.send(name text, payload json, key text default null, headers json default null) returns text
-language sql volatile as $$ select posthorn.said($1, 'command', $2, $3, $4) $$;
+-- send(name, payload, key, headers, options): asks for something in the caller's transaction; returns the message's id, or that of the message that
+-- stands for it. Options are JSON { delayMs, runAt, expiresInMs, priority, dedupe: { key, mode, windowMs, maxWaitMs } }; see options_of.
+create or replace function posthorn.send(name text, payload json, key text default null, headers json default null, options json default null) returns text
+language sql volatile as $$ select posthorn.said($1, 'command', $2, $3, $4, $5) $$;
+
+-- The one without options would make every short call ambiguous. Who had been granted it gets the new one.
+do $do$
+declare
+  v_role name;
+begin
+  if to_regprocedure('posthorn.send(text,json,text,json)') is not null then
+    for v_role in select r.rolname from pg_proc p cross join lateral aclexplode(p.proacl) a join pg_roles r on r.oid = a.grantee
+        where p.oid = to_regprocedure('posthorn.send(text,json,text,json)') and a.privilege_type = 'EXECUTE' and a.grantee <> p.proowner loop
+      execute format('grant execute on function posthorn.send(text, json, text, json, json) to %I', v_role);
+    end loop;
+    drop function posthorn.send(text, json, text, json);
+  end if;
+end $do$;
 ` },
   { name: "functions/06_conclude.sql", text: `-- How deliveries end. Each delivery ends at most once, whatever the end, in one transaction with its consequence:
 --   a delivery from the log in a claim-settling mode: a numbered part of its claim, unique (claim, part), fenced by the claim's token;
@@ -1239,17 +1320,20 @@ begin
   if v_row.id is null then
     perform posthorn.raise_lost(json_build_object('deferred', p_deferred::text));
   end if;
+  if v_row.once_more then
+    perform posthorn.let_go(v_row.id);
+  end if;
   -- The fence was the row; the ending is for the history.
   perform posthorn.end_of(posthorn.slot_for_end(v_row), v_row.subscription, v_row.message, v_row.delivery, p_outcome, null, v_row.worker);
   return v_row;
 end $$;
 
 -- slot_for_end(row): where the end of a delivery from \`deferred\` is written: where the log is open now; of a first delivery, which was moved there
--- while it ran, where its message lies, since its first hold may end it there as well.
+-- while it ran, where its message lies, since its first hold may end it there as well. One that was scheduled was in no claim.
 create or replace function posthorn.slot_for_end(p_row posthorn.deferred) returns smallint
 language plpgsql as $$
 begin
-  return coalesce(case when p_row.delivery = 1 then (posthorn.where_in_log(p_row.message, p_row.nonce)).slot end, (select slot from posthorn.ring));
+  return coalesce(case when p_row.delivery = 1 and p_row.lane >= 0 then (posthorn.where_in_log(p_row.message, p_row.nonce)).slot end, (select slot from posthorn.ring));
 end $$;
 
 -- ids(list): a JSON list of ids as an array; null for none.
@@ -1293,32 +1377,41 @@ begin
   return case when p_say is null then null else posthorn.append(p_say) end;
 end $$;
 
--- settle(parts, ends, say): conclude as a statement of its own. What handlers said must not be lost, so then COMMIT waits for the disk.
+-- settle(parts, ends, say): conclude as a statement of its own. What handlers said must not be lost, so then COMMIT waits for the disk. A key of dedupe
+-- that a producer holds is waited for a second: 55P03.
 create or replace function posthorn.settle(p_parts json, p_ends json, p_say json) returns json
 language plpgsql as $$
 begin
   perform posthorn.own_transaction(p_say is not null or p_ends is not null);
+  if json_typeof(p_say) = 'object' then
+    perform set_config('lock_timeout', '1s', true);
+  end if;
   return posthorn.conclude(p_parts, p_ends, p_say);
 end $$;
 
 -- work(subscription, lane, worker, limit, parts): settles what succeeded and claims the next, in one transaction. Claims of an
--- at-most-once subscription are on disk when it returns. Raises what own_transaction, conclude and claim raise.
+-- at-most-once subscription are on disk when it returns. Where a queue has lanes for priorities, the most urgent one is claimed from.
+-- Raises what own_transaction, conclude and claim raise.
 create or replace function posthorn.work(p_subscription int, p_lane int, p_worker bigint, p_limit int, p_parts json) returns text
 language plpgsql as $$
 declare
   v_guarded boolean;
   v_limited boolean;
+  v_classes boolean;
   v_slot smallint;
 begin
-  select s.has_breaker, s.limited, (posthorn.own_transaction(s.idempotency = 'at-most-once')).slot into v_guarded, v_limited, v_slot
+  select s.has_breaker, s.limited, exists (select from posthorn.lane l where l.subscription = s.id and l.lane > 1024),
+      (posthorn.own_transaction(s.idempotency = 'at-most-once')).slot into v_guarded, v_limited, v_classes, v_slot
     from posthorn.subscription s where s.id = p_subscription;
   if p_parts is not null then
     perform posthorn.conclude(p_parts);
   end if;
   if v_guarded then
-    return posthorn.claim_guarded(p_subscription, p_lane, p_worker, p_limit, v_limited);
+    return posthorn.claim_guarded(p_subscription, case when not v_classes then p_lane end, p_worker, p_limit, v_limited);
   elsif v_limited then
-    return posthorn.claim_limited(p_subscription, p_lane, p_worker, p_limit);
+    return posthorn.claim_limited(p_subscription, case when not v_classes then p_lane end, p_worker, p_limit);
+  elsif v_classes then
+    return posthorn.claim_by_priority(p_subscription, p_worker, p_limit);
   end if;
   return posthorn.claim(p_subscription, p_lane, p_worker, p_limit);
 end $$;
@@ -1414,6 +1507,9 @@ begin
   v_row.headers := v_message.headers;
   v_row.published_at := v_message.published_at;
   v_row.history := '[]';
+  v_row.expires_at := v_message.expires_at;
+  v_row.priority := posthorn.priority_of(p_lane);
+  v_row.once_more := false;
   return v_row;
 end $$;
 
@@ -1437,21 +1533,28 @@ declare
   v_defer json := p_next -> 'defer';
   v_dead json := p_next -> 'dead';
   v_ordering text := case when p_row.key is not null then (select s.ordering from posthorn.subscription s where s.id = p_row.subscription) end;
+  v_cancelled boolean;
 begin
-  if posthorn.cancel_instead(p_row, p_next) then
+  v_cancelled := posthorn.cancel_instead(p_row, p_next);
+  -- Whatever became of it, it does not run any more.
+  if p_row.once_more and p_row.id is not null then
+    perform posthorn.let_go(p_row.id);
+  end if;
+  if v_cancelled then
     return;
   end if;
   if v_defer is not null then
-    p_row.due_at := clock_timestamp() + (v_defer ->> 'delayMs')::float8 * interval '1 ms';
+    p_row.due_at := least(clock_timestamp() + (v_defer ->> 'delayMs')::float8 * interval '1 ms', p_row.expires_at);
     -- What comes from outside of its key's order enters it when it is due.
     if v_ordering is not null and (p_row.place is not null or v_defer -> 'outside' is null) then
       p_row := posthorn.turn_of(p_row);
     end if;
     insert into posthorn.deferred (subscription, due_at, delivery, attempts, crashes, reason, message, nonce, channel, lane, contract, key, payload,
-        headers, published_at, history, place)
+        headers, published_at, history, place, expires_at, priority, once_more)
       values (p_row.subscription, p_row.due_at, p_row.delivery + 1,
         (v_defer ->> 'attempts')::int, (v_defer ->> 'crashes')::int, p_outcome, p_row.message, p_row.nonce, p_row.channel, p_row.lane,
-        p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history, p_row.place)
+        p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history, p_row.place, p_row.expires_at,
+        coalesce(p_row.priority, 0), coalesce(p_row.once_more, false))
       on conflict (subscription, message) do update set due_at = excluded.due_at, delivery = excluded.delivery, attempts = excluded.attempts,
         crashes = excluded.crashes, reason = excluded.reason, history = excluded.history, place = excluded.place, token = null, worker = null, taken_at = null;
     return;
@@ -1480,11 +1583,13 @@ begin
 end $$;
 ` },
   { name: "functions/07_take.sql", text: `-- take(subscription, worker, contracts, limit): takes deliveries that are due from \`deferred\`, as one JSON list of
---   [id, nonce, null, contract, key, payload, headers, published_at in ms, deferred, token, delivery, attempts, crashes].
+--   [id, nonce, null, contract, key, payload, headers, published_at in ms, deferred, token, delivery, attempts, crashes,
+--    and in how many ms it expires, or null].
 -- Only contracts that this worker has handlers for: a message that was handed back waits for a worker that knows it. A message that
 -- has been under two crashed workers is a suspect: a worker holds one of them at a time, and beside it none that has been under one
 -- crash, so that of several killers none makes the others' neighbours pay: both would be blamed for the next crash.
--- Order: by due time. Rows that others are taking are passed over. Where order is kept, only the first of each key is due.
+-- Order: by due time; where a queue has priorities, by urgency since then. Rows that others are taking are passed over. Where order is kept, only
+-- the first of each key is due.
 -- Where a breaker is declared or limits hold: { taken, probe, waitMs }, or { openMs } while the circuit is open. \`probe\`: one message that is tried;
 -- \`waitMs\` as in claim_limited.
 create or replace function posthorn.take(p_subscription int, p_worker bigint, p_contracts json, p_limit int) returns json
@@ -1533,18 +1638,10 @@ begin
     select case when bool_or(d.crashes >= 2) then 1 else 2 end, count(*) = 0 into v_below, v_suspects
       from posthorn.deferred d where d.worker = p_worker and d.token is not null and d.crashes >= 1;
   end if;
-  v_ids := array(select d.id from posthorn.deferred d
-    where d.subscription = p_subscription and d.token is null and d.due_at <= clock_timestamp()
-      and d.contract = any (v_contracts) and d.crashes < v_below
-      and (not v_ordered or d.place is not null or d.key is null)
-    order by d.due_at limit v_limit for update skip locked);
+  v_ids := posthorn.lock_due(p_subscription, v_contracts, 0, v_below, v_limit, v_ordered);
   if coalesce(array_length(v_ids, 1), 0) < v_limit and v_suspects
       and not exists (select from posthorn.deferred d where d.id = any (v_ids) and d.crashes = 1) then
-    v_ids := v_ids || array(select d.id from posthorn.deferred d
-      where d.subscription = p_subscription and d.token is null and d.due_at <= clock_timestamp()
-        and d.contract = any (v_contracts) and d.crashes >= 2
-        and (not v_ordered or d.place is not null or d.key is null)
-      order by d.due_at limit 1 for update skip locked);
+    v_ids := v_ids || posthorn.lock_due(p_subscription, v_contracts, 2, 2147483647, 1, v_ordered);
   end if;
   if v_ids <> '{}' and exists (select from posthorn.cancel_request c where c.subscription = p_subscription) then
     v_ids := posthorn.without_requested(p_subscription, v_ids);
@@ -1559,7 +1656,8 @@ begin
     update posthorn.deferred d set token = (random() * 9e18)::bigint, worker = p_worker, taken_at = clock_timestamp()
       where d.id = any (v_ids) returning d.*)
     select json_agg(json_build_array(t.message::text, t.nonce::text, null, t.contract, t.key, t.payload, t.headers,
-      floor(extract(epoch from t.published_at) * 1000), t.id::text, t.token::text, t.delivery, t.attempts, t.crashes) order by t.due_at)
+      floor(extract(epoch from t.published_at) * 1000), t.id::text, t.token::text, t.delivery, t.attempts, t.crashes,
+      ceil(extract(epoch from t.expires_at - clock_timestamp()) * 1000)) order by t.due_at)
       into v_taken from taken t;
   if v_probe is not null then
     perform posthorn.circuit_begin(p_subscription, p_worker, v_probe);
@@ -1706,7 +1804,7 @@ begin
     perform posthorn.new_lanes(v_row.id, (select lanes from posthorn.channel where id = v_channel), false);
   end if;
   update posthorn.subscription set idempotency = p_idempotency, policy = p_policy, service = p_service, declared_at = clock_timestamp(),
-      ordering = p_policy #>> '{ordering,whenDead}'
+      redelivery_ms = posthorn.longest_redelivery(p_policy), ordering = p_policy #>> '{ordering,whenDead}'
     where id = v_row.id;
   if v_row.ordering is not null and p_policy #>> '{ordering,whenDead}' is null then
     perform posthorn.order_ends(v_row.id);
@@ -1744,10 +1842,9 @@ begin
       where c.subscription in (select a.subscription from posthorn.attendance a where a.worker = p_worker)), 'due', coalesce((
     select json_agg(json_build_array(s.id, ceil(extract(epoch from first.due_at - clock_timestamp()) * 1000)))
     from unnest(v_subscriptions) s(id)
-    cross join lateral (select d.due_at from posthorn.deferred d
-      where d.subscription = s.id and d.token is null and d.due_at < 'infinity'
-        and d.contract = any ((select a.contracts from posthorn.attendance a where a.worker = p_worker and a.subscription = s.id)::int[])
-      order by d.due_at limit 1) first), '[]'));
+    cross join lateral (select posthorn.first_due(s.id,
+      (select a.contracts from posthorn.attendance a where a.worker = p_worker and a.subscription = s.id)::int[]) as due_at offset 0) first
+    where first.due_at is not null), '[]'));
 end $$;
 
 -- is_ready: whether a claim of this lane would find something.
@@ -2069,7 +2166,7 @@ $$;
 create or replace function posthorn.waiting_state(p_token bigint, p_place bigint, p_due_at timestamptz, p_reason posthorn.outcome) returns text
 language sql immutable as $$
   select case when p_token is not null then 'running' when p_place is not null and p_due_at = 'infinity' then 'parked'
-    when p_reason in ('released', 'parked', 'throttled') then 'queued' else 'retrying' end
+    when p_reason = 'scheduled' then 'scheduled' when p_reason in ('released', 'parked', 'throttled') then 'queued' else 'retrying' end
 $$;
 
 -- log_status: the state of a message that the log alone knows; null for a reader that began after the message.
@@ -2135,8 +2232,17 @@ language sql volatile as $$
     cross join lateral posthorn.waiting_in_log(s.id, p_limit) log
     cross join lateral (select count(*) as messages from posthorn.cancel_mark k where k.subscription = s.id) k
     cross join lateral (
-      select count(*) filter (where d.token is null) as waiting, count(*) filter (where d.token is not null) as taken, min(d.published_at) as oldest
-      from (select * from posthorn.deferred d where d.subscription = s.id limit p_limit) d) d
+      -- What is only scheduled is no backlog before its time, and ages from then on.
+      select count(*) filter (where d.token is null) as waiting, count(*) filter (where d.token is not null) as taken, min(d.since) as oldest
+      from ((select d.token, d.published_at as since from posthorn.deferred d where d.subscription = s.id and d.delivery > 1 limit p_limit)
+        union all (select d.token, d.due_at from posthorn.classes(s.id) c(class) join posthorn.deferred d on d.subscription = s.id and d.priority = c.class
+          and d.token is null and d.due_at <= statement_timestamp() and d.delivery = 1 limit p_limit)
+        -- Its time has come, and it waits behind others of its key, which are older.
+        union all (select i.token, null from (select d.token, d.place, d.delivery from posthorn.classes(s.id) c(class)
+            join posthorn.deferred d on d.subscription = s.id and d.priority = c.class and d.token is null and d.due_at = 'infinity' limit p_limit) i
+          where i.place is not null and i.delivery = 1)
+        union all (select d.token, d.taken_at from posthorn.deferred d where d.token is not null and d.worker in (select w.id from posthorn.worker w)
+          and d.subscription = s.id and d.delivery = 1 limit p_limit)) d) d
     cross join lateral (select count(*) as letters from (select from posthorn.dead_letter l where l.subscription = s.id limit p_limit) l) l
     cross join lateral (select count(*) as messages from (select from posthorn.invalid i where i.subscription = s.id limit p_limit) i) i
     cross join lateral (select count(*) as workers from posthorn.attendance a where a.subscription = s.id and a.worker not in (select d.worker from dead d)) a
@@ -2246,8 +2352,10 @@ declare
   v_slot smallint;
 begin
   for v_slot in select unnest(slots) from posthorn.ring loop
-    execute format('select m.lane, m.contract, m.published_at, m.xid from posthorn.channel c cross join lateral generate_series(0, c.lanes - 1) l
-        cross join lateral (select * from posthorn.message_%s m where m.channel = c.id and m.lane = l and m.id = $1) m where m.nonce = $2', v_slot)
+    execute format('select m.lane, m.contract, m.published_at, m.xid from posthorn.channel c
+        cross join lateral (select generate_series(0, c.lanes - 1) union all select -1 where c.kind = ''command''
+          union all select l.lane from posthorn.subscription s join posthorn.lane l on l.subscription = s.id where s.channel = c.id and l.lane > 1024) l(lane)
+        cross join lateral (select * from posthorn.message_%s m where m.channel = c.id and m.lane = l.lane and m.id = $1) m where m.nonce = $2', v_slot)
       into lane, contract, published_at, xid using p_id, p_nonce;
     if contract is not null then
       slot := v_slot;
@@ -2260,8 +2368,10 @@ end $$;
 create or replace function posthorn.why_waiting(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json
 language sql stable as $$
   select json_strip_nulls(json_build_object('subscription', p_subscription.name, 'state', w.state, 'delivery', w.delivery, 'attempts', w.attempts,
-      'crashes', w.crashes, 'at', w.at, 'dueAt', w.due_at, 'reason', w.reason, 'by', w.by, 'issues', w.issues, 'worker', posthorn.why_worker(w.worker),
-      'keptUntil', w.keep_until, 'before', case when w.state in ('queued', 'retrying') then (
+      'crashes', w.crashes, 'at', w.at, 'dueAt', w.due_at, 'expiresAt', w.expires_at,
+      'behind', (select posthorn.public_id(b.message, b.nonce) from posthorn.deferred b where b.id = w.behind),
+      'reason', w.reason, 'by', w.by, 'issues', w.issues, 'worker', posthorn.why_worker(w.worker),
+      'keptUntil', w.keep_until, 'before', case when w.state in ('queued', 'retrying', 'scheduled') then (
         select count(*) from (select from posthorn.deferred d where d.subscription = p_subscription.id and d.token is null and d.due_at < w.due_at
           limit 100001) d) end,
       'steps', posthorn.why_steps(p_subscription.id, p_id),
@@ -2272,20 +2382,20 @@ language sql stable as $$
           'note', e.entry -> 'note', 'times', e.entry -> 'times')
         from json_array_elements(w.history) with ordinality e(entry, n) order by e.n desc limit 1)))
   from (
-    select posthorn.waiting_state(token, place, due_at, reason) as state, delivery, attempts,
-        crashes, taken_at as at, nullif(due_at, 'infinity') as due_at, reason::text, null as by, null::json as issues, worker, null::timestamptz as keep_until, history, key, place
+    select posthorn.waiting_state(token, place, due_at, reason) as state, delivery, attempts, crashes, taken_at as at, nullif(due_at, 'infinity') as due_at,
+        reason::text, null as by, null::json as issues, worker, null::timestamptz as keep_until, history, key, place, expires_at, behind
       from posthorn.deferred where subscription = p_subscription.id and message = p_id and nonce = p_nonce
     union all
-    select 'dead', delivery, attempts, crashes, died_at, null, reason, null, null, null, keep_until, history, key, place
+    select 'dead', delivery, attempts, crashes, died_at, null, reason, null, null, null, keep_until, history, key, place, null, null
       from posthorn.dead_letter where subscription = p_subscription.id and message = p_id and nonce = p_nonce
     union all
-    select 'invalid', delivery, null, null, found_at, null, null, null, issues, null, null, history, key, place
+    select 'invalid', delivery, null, null, found_at, null, null, null, issues, null, null, history, key, place, null, null
       from posthorn.invalid where subscription = p_subscription.id and message = p_id and nonce = p_nonce
     union all
-    select 'discarded', delivery, attempts, null, discarded_at, null, reason, discarded_by, null, null, keep_until, history, null, null
+    select 'discarded', delivery, attempts, null, discarded_at, null, reason, discarded_by, null, null, keep_until, history, null, null, null, null
       from posthorn.discarded where subscription = p_subscription.id and message = p_id and nonce = p_nonce
     union all
-    select 'cancelled', delivery, attempts, null, cancelled_at, null, reason, cancelled_by, null, null, keep_until, history, null, null
+    select 'cancelled', delivery, attempts, null, cancelled_at, null, reason, cancelled_by, null, null, keep_until, history, null, null, null, null
       from posthorn.cancelled where subscription = p_subscription.id and message = p_id and nonce = p_nonce
   ) w
 $$;
@@ -2335,7 +2445,7 @@ begin
 end $$;
 
 -- fate_in_log: what became of a message that only the log knows: succeeded; dead, when it failed and is in no list, because its dead letter
--- was kept for its time and is gone; running, in a claim; queued; null when it was passed by before the reader began.
+-- was kept for its time and is gone; expired; running, in a claim; queued; null when it was passed by before the reader began.
 create or replace function posthorn.fate_in_log(
   p_subscription posthorn.subscription, p_lane int, p_id bigint, p_xid xid8,
   out state text, out at timestamptz, out delivery int, out outcome text, out worker bigint, out lane_at posthorn.position
@@ -2359,7 +2469,7 @@ begin
       into v_ended using v_claim.id, p_id;
   end if;
   if v_ended.outcome is not null then
-    state := case when v_ended.outcome in ('succeeded', 'skipped') then 'succeeded' else 'dead' end;
+    state := case when v_ended.outcome in ('succeeded', 'skipped') then 'succeeded' when v_ended.outcome = 'expired' then 'expired' else 'dead' end;
     at := v_ended.at;
     delivery := v_ended.delivery;
     outcome := v_ended.outcome;
@@ -2368,7 +2478,7 @@ begin
     at := v_claim.at;
     delivery := 1;
     worker := v_claim.worker;
-  else
+  elsif p_lane >= 0 then
     lane_at := posthorn.why_position(p_subscription.id, p_lane);
     if not posthorn.is_passed(lane_at, p_id, p_xid) then
       state := 'queued';
@@ -2509,21 +2619,48 @@ $$;
 
 -- take_letters(filter, limit): removes entries from a list and returns them as deliveries that can wait. Of several sessions that want an entry
 -- one gets it; those that others are taking are passed over. The filter is JSON { list, message?, subscription?, contract?, upto? }: a public id,
--- names, and the highest id in the list, so that what dies again meanwhile is not taken again. Order: by id in the list, which is in \`id\`.
+-- names, and the highest id in the list, so that what dies again meanwhile is not taken again. Order: by id in the list, which is in \`id\`. Who orders
+-- that it runs again means it to run: it has no expiry any more.
 create or replace function posthorn.take_letters(p_filter json, p_limit int) returns setof posthorn.deferred
 language plpgsql as $$
+declare
+  v_letter record;
+  v_row posthorn.deferred;
 begin
-  return query execute format($sql$
+  for v_letter in execute format($sql$
     with picked as (
       select l.id from posthorn.%1$I l where %4$s order by l.id limit $2 for update skip locked
     )
     delete from posthorn.%1$I l using picked where l.id = picked.id
-      returning l.id, l.subscription, null::timestamptz, l.delivery, %2$s, %3$s, 'released'::posthorn.outcome, null::bigint, null::bigint,
-        null::timestamptz, l.message, l.nonce, l.channel, l.lane, l.contract, l.key, l.payload, l.headers, l.published_at, l.history, l.place $sql$,
+      returning l.id, l.subscription, l.delivery, %2$s as attempts, %3$s as crashes, l.message, l.nonce, l.channel, l.lane, l.contract, l.key, l.payload,
+        l.headers, l.published_at, l.history, l.place $sql$,
     case p_filter ->> 'list' when 'invalid' then 'invalid' else 'dead_letter' end,
     case p_filter ->> 'list' when 'invalid' then '0' else 'l.attempts' end,
     case p_filter ->> 'list' when 'invalid' then '0' else 'l.crashes' end,
-    posthorn.letters_where(p_filter)) using p_filter, p_limit;
+    posthorn.letters_where(p_filter)) using p_filter, p_limit
+  loop
+    v_row := null;
+    v_row.id := v_letter.id;
+    v_row.subscription := v_letter.subscription;
+    v_row.delivery := v_letter.delivery;
+    v_row.attempts := v_letter.attempts;
+    v_row.crashes := v_letter.crashes;
+    v_row.reason := 'released';
+    v_row.message := v_letter.message;
+    v_row.nonce := v_letter.nonce;
+    v_row.channel := v_letter.channel;
+    v_row.lane := v_letter.lane;
+    v_row.contract := v_letter.contract;
+    v_row.key := v_letter.key;
+    v_row.payload := v_letter.payload;
+    v_row.headers := v_letter.headers;
+    v_row.published_at := v_letter.published_at;
+    v_row.history := v_letter.history;
+    v_row.place := v_letter.place;
+    v_row.priority := posthorn.priority_of(v_letter.lane);
+    v_row.once_more := false;
+    return next v_row;
+  end loop;
 end $$;
 
 -- redrive(filter, by, limit): gives entries of a list a new delivery, due at once. Attempts and crashes start anew, the history stays and says who.
@@ -2753,7 +2890,8 @@ begin
 end $$;
 
 -- claim_guarded: as claim, or claim_limited, where a breaker is declared: { openMs } while the circuit is open; with \`probe\` beside a claim of one message
--- that is tried. The circuit comes before the limits: what is open uses no permit, and what is tried needs one.
+-- that is tried. The circuit comes before the limits: what is open uses no permit, and what is tried needs one. No lane: the most urgent of a queue
+-- that has lanes for priorities.
 create or replace function posthorn.claim_guarded(p_subscription int, p_lane int, p_worker bigint, p_limit int, p_limited boolean) returns text
 language plpgsql as $$
 declare
@@ -2766,16 +2904,21 @@ begin
     return concat('{"openMs":', v_gate.wait_ms, '}');
   end if;
   v_limit := case when v_gate.probe is null then p_limit else 1 end;
-  if p_limited then
-    v_claimed := posthorn.claim_limited(p_subscription, p_lane, p_worker, v_limit);
-  else
-    v_claimed := posthorn.claim(p_subscription, p_lane, p_worker, v_limit);
-  end if;
-  if v_gate.probe is null or v_claimed not like '{"claim":%' then
+  v_claimed := case when p_limited then posthorn.claim_limited(p_subscription, p_lane, p_worker, v_limit)
+    when p_lane is null then posthorn.claim_by_priority(p_subscription, p_worker, v_limit)
+    else posthorn.claim(p_subscription, p_lane, p_worker, v_limit) end;
+  if v_gate.probe is null or not posthorn.is_claim(v_claimed) then
     return v_claimed;
   end if;
   perform posthorn.circuit_begin(p_subscription, p_worker, v_gate.probe);
   return concat('{"probe":"', v_gate.probe, '",', substr(v_claimed, 2));
+end $$;
+
+-- is_claim: whether an answer of claim or claim_by_priority has messages.
+create or replace function posthorn.is_claim(p_claimed text) returns boolean
+language plpgsql immutable as $$
+begin
+  return p_claimed like '{"claim":%' or p_claimed like '{"more":true,"claim":%';
 end $$;
 
 -- circuit_hear(subscription, events): what a worker tells of runs that ended, in a transaction of its own. Events, in their order:
@@ -3228,6 +3371,9 @@ begin
   end if;
   delete from posthorn.cancel_request c where c.subscription = p_subscription.id and c.message = p_id and c.nonce = p_nonce;
   perform posthorn.write_cancelled(v_row, case when v_row.attempts = 0 and v_row.crashes = 0 then 'before it began' else 'between two attempts' end, p_by);
+  if v_row.once_more then
+    perform posthorn.let_go(v_row.id);
+  end if;
   -- Where order is kept, those of its key that waited behind it go on.
   if v_row.place is not null then
     perform posthorn.promote_key(v_row.subscription, v_row.key);
@@ -3327,6 +3473,9 @@ begin
     p_ids := array_remove(p_ids, v_row.id);
     delete from posthorn.cancel_request c where c.subscription = v_row.subscription and c.message = v_row.message returning c.requested_by into v_by;
     perform posthorn.write_cancelled(v_row, 'between two attempts', v_by);
+    if v_row.once_more then
+      perform posthorn.let_go(v_row.id);
+    end if;
     if v_row.place is not null then
       v_keys := v_keys || v_row.key;
     end if;
@@ -3525,9 +3674,9 @@ $body$);
 -- put_aside_of: messages that were never run, behind those of their key that wait. The first delivery ends as parked.
 select posthorn.by_slot('put_aside_of(p_slot smallint, p_subscription int, p_channel int, p_lane int, p_ids bigint[])', 'void', $body$
   insert into posthorn.deferred (subscription, due_at, delivery, attempts, crashes, reason, message, nonce, channel, lane, contract, key, payload, headers,
-      published_at, history, place)
+      published_at, history, place, expires_at, priority)
     select p_subscription, 'infinity', 2, 0, 0, 'parked', m.id, m.nonce, m.channel, m.lane, m.contract, m.key, m.payload, m.headers, m.published_at, '[]',
-      nextval('posthorn.place')
+      nextval('posthorn.place'), m.expires_at, posthorn.priority_of(m.lane)
     from unnest(p_ids) i(id)
       cross join lateral (select * from posthorn.message_{slot} m where m.channel = p_channel and m.lane = p_lane and m.id = i.id offset 0) m;
 $body$);
@@ -3599,22 +3748,26 @@ begin
 end $$;
 
 -- enter(subscription): messages that wait outside of the order of their key (delayed, or redriven where the others went on) and are due take their
--- place at its end. Not while a claim holds the key; whoever claims next must see what was decided here, hence the lock of the lane.
+-- place at its end. Plan: deferred_due, once for each priority in use. Not while a claim holds the key; whoever claims next must see what was decided here, hence the lock of the lane.
 create or replace function posthorn.enter(p_subscription int) returns void
 language plpgsql as $$
 declare
   v_ring posthorn.ring;
   v_row posthorn.deferred;
   v_open record;
+  -- Read once: compared with a function that may change, the index would be read on to its end.
+  v_now timestamptz := clock_timestamp();
 begin
-  if not exists (select from posthorn.deferred d where d.subscription = p_subscription and d.token is null and d.place is null and d.key is not null
-      and d.due_at <= clock_timestamp()) or not pg_try_advisory_xact_lock(posthorn.lock_key('lane', p_subscription, 0)) then
+  if not exists (select from posthorn.classes(p_subscription) c(class) cross join lateral (select from posthorn.deferred d where d.subscription = p_subscription
+        and d.priority = c.class and d.token is null and d.place is null and d.key is not null and d.due_at <= v_now limit 1) d) or not pg_try_advisory_xact_lock(posthorn.lock_key('lane', p_subscription, 0)) then
     return;
   end if;
   select * into v_ring from posthorn.ring;
   select * into v_open from posthorn.open_keys(v_ring.slots, p_subscription, 0);
-  for v_row in select * from posthorn.deferred d where d.subscription = p_subscription and d.token is null and d.place is null and d.key is not null
-      and d.due_at <= clock_timestamp() order by d.due_at limit 100 for update skip locked loop
+  for v_row in select due.* from posthorn.classes(p_subscription) c(class)
+      cross join lateral (select d.* from posthorn.deferred d where d.subscription = p_subscription and d.priority = c.class and d.token is null
+        and d.place is null and d.key is not null and d.due_at <= v_now order by d.due_at limit 100 for update skip locked) due
+      order by due.due_at limit 100 loop
     if v_open.unknown or hashtextextended(v_row.key, 0) = any (v_open.keys) then
       update posthorn.deferred set due_at = clock_timestamp() + interval '20 ms' where id = v_row.id;
     else
@@ -3710,6 +3863,658 @@ begin
   update posthorn.dead_letter set place = null where subscription = p_subscription and place is not null;
   update posthorn.invalid set place = null where subscription = p_subscription and place is not null;
   delete from posthorn.parked_key where subscription = p_subscription;
+end $$;
+` },
+  { name: "functions/20_options.sql", text: `-- What is said beside the payload: delay, expiry, priority. Messages without any of it do not come here.
+--
+-- A message that must wait lies in the log, in a lane that nobody reads, so that its id, history and status are those of any message; and as
+-- its first delivery in \`deferred\`, in the same transaction. All times are on the clock of the database.
+
+-- lane_of_priority, priority_of: a priority has a lane of its own in its queue, with a number that no channel counts up to. Zero has lane 0.
+create or replace function posthorn.lane_of_priority(p_priority int) returns int
+language sql immutable as $$ select case when p_priority = 0 then 0 else 2000 + p_priority end $$;
+
+create or replace function posthorn.priority_of(p_lane int) returns smallint
+language sql immutable as $$ select (case when p_lane > 1024 then p_lane - 2000 else 0 end)::smallint $$;
+
+-- urgency(priority, since): what comes first among several priorities: the class, and one class more for each 30 seconds of waiting, so that
+-- the lowest waits two minutes longer than the highest and is never starved.
+create or replace function posthorn.urgency(p_priority int, p_since timestamptz) returns float8
+language sql volatile as $$ select p_priority + extract(epoch from clock_timestamp() - p_since)::float8 / 30 $$;
+
+-- classes(subscription): the priorities that its queue has lanes for; zero alone where none was ever used.
+create or replace function posthorn.classes(p_subscription int) returns setof smallint
+language sql stable as $$
+  select 0::smallint union all select posthorn.priority_of(l.lane) from posthorn.lane l where l.subscription = p_subscription and l.lane > 1024
+$$;
+
+-- fits_order(channel, options): refuses for a queue that keeps the order of each key what would have a message overtake those before it, or what
+-- changes a message that has its place already. A time does not: a message takes its place when it is due. Raises PH015.
+create or replace function posthorn.fits_order(p_channel int, p_options json) returns void
+language plpgsql as $$
+declare
+  v_queue text := (select s.name from posthorn.subscription s where s.channel = p_channel and s.ordering is not null);
+  v_mode text := p_options #>> '{dedupe,mode}';
+begin
+  if v_queue is null then
+    return;
+  elsif json_typeof(p_options -> 'priority') = 'number' and (p_options ->> 'priority')::numeric <> 0 then
+    raise exception 'the queue "%" keeps the order of each key and takes no priority: it would have a message overtake those of its key', v_queue
+      using errcode = 'PH015', hint = 'Leave it out, or declare the queue with ordering "none".';
+  elsif v_mode in ('throttle', 'debounce', 'replace', 'once-more') then
+    raise exception 'the queue "%" keeps the order of each key and takes no dedupe of the mode %: it changes a message that has its place in the order of its key',
+      v_queue, v_mode using errcode = 'PH015', hint = 'The mode drop works there. Or declare the queue with ordering "none".';
+  end if;
+end $$;
+
+-- make_lane(channel, priority): the lane of a priority, made when it is first used. Its reader starts at the beginning. Who comes second while
+-- the first has not committed waits, so producers have it made beside their transactions where they can.
+create or replace function posthorn.make_lane(p_channel int, p_priority int) returns void
+language plpgsql as $$
+declare
+  v_subscription int := (select id from posthorn.subscription where channel = p_channel);
+  v_lane int := posthorn.lane_of_priority(p_priority);
+  v_slot smallint;
+  v_tick bigint;
+begin
+  if exists (select from posthorn.lane l where l.subscription = v_subscription and l.lane = v_lane) then
+    return;
+  end if;
+  perform posthorn.fits_order(p_channel, json_build_object('priority', p_priority));
+  select slot into v_slot from posthorn.ring;
+  v_tick := nextval('posthorn.tick_id');
+  perform posthorn.write_tick(v_slot, v_tick, 0, '3:3:');
+  insert into posthorn.lane (subscription, lane, slot, n, floor, ceiling, last_id, late, late_xids)
+    values (v_subscription, v_lane, v_slot, 0, v_tick, v_tick, 0, false, null) on conflict do nothing;
+end $$;
+
+-- option_number(options, field, least, most): a whole number of the options, null when it is not given. Raises PH015.
+create or replace function posthorn.option_number(p_options json, p_field text, p_least bigint, p_most bigint) returns bigint
+language plpgsql immutable as $$
+declare
+  v_text text := p_options ->> p_field;
+begin
+  if v_text is null then
+    return null;
+  end if;
+  if json_typeof(p_options -> p_field) <> 'number' or v_text !~ '^-?[0-9]{1,18}$' or v_text::bigint not between p_least and p_most then
+    raise exception 'the option % must be an integer from % to %, got %', p_field, p_least, p_most, left(v_text, 40) using errcode = 'PH015';
+  end if;
+  return v_text::bigint;
+end $$;
+
+-- option_keys(options, known, what): refuses what is no object, and names that are not known. Raises PH015.
+create or replace function posthorn.option_keys(p_options json, p_known text[], p_what text) returns void
+language plpgsql immutable as $$
+declare
+  v_unknown text;
+begin
+  if json_typeof(p_options) <> 'object' then
+    raise exception 'the % are no object', p_what using errcode = 'PH015';
+  end if;
+  select k into v_unknown from json_object_keys(p_options) k where k <> all (p_known) limit 1;
+  if v_unknown is not null then
+    raise exception 'the % know no "%"', p_what, left(v_unknown, 80) using errcode = 'PH015', hint = format('Known are: %s.', array_to_string(p_known, ', '));
+  end if;
+end $$;
+
+-- options_of(options, key): options as JSON { delayMs, runAt, expiresInMs, priority, dedupe: { key, mode, windowMs, maxWaitMs } }, checked and on the clock of
+-- the database. \`due_at\` is null where it may begin at once. The key of dedupe may come beside them. Raises PH015.
+create or replace function posthorn.options_of(
+  p_options json, p_key text, out due_at timestamptz, out expires_at timestamptz, out priority smallint, out key text, out mode text, out window_ms bigint,
+  out wait_ms bigint
+) language plpgsql as $$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_longest constant bigint := 315360000000;
+  v_delay bigint;
+  v_expires bigint;
+begin
+  perform posthorn.option_keys(p_options, '{delayMs,runAt,expiresInMs,priority,dedupe}', 'options of a command');
+  v_delay := posthorn.option_number(p_options, 'delayMs', 0, v_longest);
+  v_expires := posthorn.option_number(p_options, 'expiresInMs', 1, v_longest);
+  priority := coalesce(posthorn.option_number(p_options, 'priority', -2, 2), 0);
+  if p_options ->> 'runAt' is not null then
+    due_at := posthorn.run_at(p_options ->> 'runAt', v_now + v_longest * interval '1 ms');
+    if v_delay is not null then
+      raise exception 'delayMs and runAt exclude each other' using errcode = 'PH015';
+    end if;
+  elsif v_delay > 0 then
+    due_at := v_now + v_delay * interval '1 ms';
+  end if;
+  if due_at <= v_now then
+    due_at := null;
+  end if;
+  expires_at := v_now + v_expires * interval '1 ms';
+  if expires_at <= due_at then
+    raise exception 'it would expire before it may begin: at % and not before %', expires_at, due_at using errcode = 'PH015',
+      hint = 'Make expiresInMs longer than the delay.';
+  end if;
+  if p_options ->> 'dedupe' is not null then
+    select d.key, d.mode, d.window_ms, d.wait_ms into key, mode, window_ms, wait_ms from posthorn.dedupe_of(p_options -> 'dedupe', p_key, due_at is not null) d;
+  end if;
+end $$;
+
+-- run_at(text, latest): a time with a date, as ISO 8601 writes it. Raises PH015.
+create or replace function posthorn.run_at(p_text text, p_latest timestamptz) returns timestamptz
+language plpgsql stable as $$
+declare
+  v_at timestamptz;
+begin
+  begin
+    v_at := case when p_text ~ '^[0-9]{4,6}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}' then p_text::timestamptz end;
+  exception when others then
+    v_at := null;
+  end;
+  if v_at is null or v_at > p_latest then
+    raise exception 'the option runAt must be a time in ISO 8601, at most 10 years from now, got %', left(p_text, 40) using errcode = 'PH015';
+  end if;
+  return v_at;
+end $$;
+
+-- append_said(slot, said): as append, for JSON { said: list, options: list }: the entries of \`said\` name their options by index, from 0, as "o", and their
+-- keys of dedupe as "dk". All keys are locked first and in one order, so that two lists wait for each other and never in a ring.
+-- Returns [[nonce, id, nonce of the id]]; the two nonces differ where an earlier message stands for this one. This runs in transactions of callers, where
+-- nothing may be set, and its plans are kept: those that were made beside empty tables must be right beside full ones. So it sets for itself alone.
+create or replace function posthorn.append_said(p_slot smallint, p_said json) returns json
+language plpgsql
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
+set plan_cache_mode = force_generic_plan as $$
+declare
+  v_entry json;
+  v_places json[] := '{}';
+  -- Taken out once: each look into the whole would read all of it.
+  v_said json := p_said -> 'said';
+  v_options json := p_said -> 'options';
+begin
+  perform pg_current_xact_id();
+  if json_array_length(v_said) = 1 then
+    return json_build_array(posthorn.say_one(p_slot, v_said -> 0, v_options -> 0, v_said -> 0 ->> 'dk'));
+  end if;
+  perform posthorn.fits_order(q.ch, v_options -> q.o) from (
+    select distinct r.ch, r.o from json_to_recordset(v_said) as r(ch int, o int) where r.o is not null) q;
+  if exists (select from json_array_elements(v_options) o(options) where o.options ->> 'priority' is not null) then
+    perform posthorn.make_lane(p.ch, p.priority) from (
+      select distinct r.ch, (v_options -> r.o ->> 'priority')::int as priority from json_to_recordset(v_said) as r(ch int, o int)) p
+      where p.priority between -2 and 2 and p.priority <> 0;
+  end if;
+  if exists (select from json_array_elements(v_options) o(options) where o.options ->> 'dedupe' is not null) then
+    perform posthorn.hold_keys(v_said, v_options);
+  end if;
+  if not exists (select from json_array_elements(v_options) o(options) where o.options #>> '{dedupe,mode}' <> 'drop') then
+    return posthorn.append_many_of(p_slot, v_said, v_options);
+  end if;
+  for v_entry in select json_array_elements(v_said) loop
+    v_places := v_places || posthorn.say_one(p_slot, v_entry, v_options -> (v_entry ->> 'o')::int, v_entry ->> 'dk');
+  end loop;
+  return to_json(v_places);
+end $$;
+
+-- append_many_of: writes the entries of append_said, in one statement; of those with a key the ones whose nonce its row has, see hold_keys.
+select posthorn.by_slot('append_many_of(p_slot smallint, p_said json, p_options json)', 'json', $body$
+  declare v_places json;
+  begin
+  with options as materialized (
+    select o.n - 1 as i, p.* from json_array_elements(p_options) with ordinality o(options, n)
+      cross join lateral posthorn.options_of(o.options, 'checked') p
+  ), entry as materialized (
+    select r.*, row_number() over () as place
+      from json_to_recordset(p_said) as r(n bigint, ch int, c int, k text, p json, h json, o int, dk text)
+  ), said as materialized (
+    select e.*, case when e.message is null then nextval('posthorn.message_id') else e.message end as id from (
+      select e.*, o.due_at, o.expires_at, coalesce(o.priority, 0)::smallint as priority, d.message, coalesce(d.nonce, e.n) as nonce
+        from entry e left join options o on o.i = e.o left join posthorn.contract c on e.dk is not null and c.id = e.c
+        left join lateral (select * from posthorn.dedupe d where d.name = c.name and d.key = e.dk offset 0) d on e.dk is not null
+        order by e.place offset 0) e
+  ), written as (
+    insert into posthorn.message_{slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers, expires_at)
+      select pg_current_xact_id(), s.id, s.n, clock_timestamp(), s.ch, case when s.due_at is null then posthorn.lane_of_priority(s.priority) else -1 end,
+        s.c, s.k, coalesce(s.p, 'null'), s.h, s.expires_at from said s where s.nonce = s.n
+  ), later as (
+    insert into posthorn.deferred (subscription, due_at, delivery, attempts, crashes, reason, message, nonce, channel, lane, contract, key, payload, headers,
+        published_at, history, expires_at, priority)
+      select q.id, s.due_at, 1, 0, 0, 'scheduled', s.id, s.n, s.ch, -1, s.c, s.k, coalesce(s.p, 'null'), s.h, clock_timestamp(), '[]', s.expires_at, s.priority
+        from said s join posthorn.subscription q on q.channel = s.ch where s.nonce = s.n and s.due_at is not null
+  )
+  select json_agg(json_build_array(s.n::text, s.id::text, s.nonce::text)) into v_places from said s;
+  return v_places;
+  end;
+$body$);
+
+-- write_said(home, said): append_said as a producer does it; returns { xid, places }, or why nothing was written, as write_one.
+create or replace function posthorn.write_said(p_home text, p_said json) returns text
+language plpgsql as $$
+declare
+  v_slot smallint := posthorn.open_slot(p_home);
+begin
+  if v_slot < 0 then
+    return case v_slot when -1 then 'moved' else 'elsewhere' end;
+  end if;
+  return json_build_object('places', posthorn.append_said(v_slot, p_said), 'xid', pg_current_xact_id()::text);
+end $$;
+
+-- say_one(slot, entry, options, key): one entry of append_said. The key may lie in the options.
+create or replace function posthorn.say_one(p_slot smallint, p_entry json, p_options json, p_key text) returns json
+language plpgsql
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
+set plan_cache_mode = force_generic_plan as $$
+declare
+  v_options record;
+  v_subscription int;
+begin
+  if p_options is null then
+    return json_build_array(p_entry ->> 'n', posthorn.append_one_of(p_slot, (p_entry ->> 'n')::bigint, (p_entry ->> 'ch')::int, (p_entry ->> 'c')::int,
+      p_entry ->> 'k', p_entry -> 'p', p_entry -> 'h')::text, p_entry ->> 'n');
+  end if;
+  select * into v_options from posthorn.options_of(p_options, p_key);
+  perform posthorn.fits_order((p_entry ->> 'ch')::int, p_options);
+  v_subscription := (select s.id from posthorn.subscription s where s.channel = (p_entry ->> 'ch')::int);
+  if v_options.priority <> 0 then
+    perform posthorn.make_lane((p_entry ->> 'ch')::int, v_options.priority);
+  end if;
+  if v_options.mode is not null then
+    return posthorn.say_once(p_slot, v_subscription, p_entry, v_options.due_at, v_options.expires_at, v_options.priority, v_options.key, v_options.mode,
+      v_options.window_ms, v_options.wait_ms);
+  end if;
+  return posthorn.say_new(p_slot, v_subscription, p_entry, null, v_options.due_at, v_options.expires_at, v_options.priority);
+end $$;
+
+-- say_new: writes a message, and where it has a time, its first delivery into \`deferred\`. \`p_id\` is null for the next id.
+create or replace function posthorn.say_new(
+  p_slot smallint, p_subscription int, p_entry json, p_id bigint, p_due_at timestamptz, p_expires_at timestamptz, p_priority smallint,
+  p_once_more boolean default false, p_behind bigint default null
+) returns json
+language plpgsql as $$
+declare
+  v_id bigint := posthorn.append_said_of(p_slot, p_entry, p_id, case when p_due_at is null then posthorn.lane_of_priority(p_priority) else -1 end,
+    p_expires_at);
+begin
+  if p_due_at is not null then
+    insert into posthorn.deferred (subscription, due_at, delivery, attempts, crashes, reason, message, nonce, channel, lane, contract, key, payload, headers,
+        published_at, history, expires_at, priority, once_more, behind)
+      values (p_subscription, least(p_due_at, p_expires_at), 1, 0, 0, 'scheduled', v_id, (p_entry ->> 'n')::bigint, (p_entry ->> 'ch')::int, -1,
+        (p_entry ->> 'c')::int, p_entry ->> 'k', coalesce(p_entry -> 'p', 'null'), p_entry -> 'h', clock_timestamp(), '[]', p_expires_at, p_priority,
+        p_once_more, p_behind);
+  end if;
+  return json_build_array(p_entry ->> 'n', v_id::text, p_entry ->> 'n');
+end $$;
+
+select posthorn.by_slot('append_said_of(p_slot smallint, p_entry json, p_id bigint, p_lane int, p_expires_at timestamptz)', 'bigint', $body$
+  declare v_id bigint;
+  begin
+    insert into posthorn.message_{slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers, expires_at)
+      values (pg_current_xact_id(), coalesce(p_id, nextval('posthorn.message_id')), (p_entry ->> 'n')::bigint, clock_timestamp(), (p_entry ->> 'ch')::int,
+        p_lane, (p_entry ->> 'c')::int, p_entry ->> 'k', coalesce(p_entry -> 'p', 'null'), p_entry -> 'h', p_expires_at)
+      returning id into v_id;
+    return v_id;
+  end;
+$body$);
+
+-- claim_by_priority: as claim, of the lane of a queue that is most urgent now. With "more": true where another lane has something as well.
+create or replace function posthorn.claim_by_priority(p_subscription int, p_worker bigint, p_limit int) returns text
+language plpgsql as $$
+declare
+  v_ring posthorn.ring;
+  v_channel int := (select s.channel from posthorn.subscription s where s.id = p_subscription);
+  v_lane record;
+  v_claimed text;
+  v_taken text;
+  v_other text;
+begin
+  select * into v_ring from posthorn.ring;
+  for v_lane in
+    select l.lane from posthorn.lane l cross join lateral (select posthorn.lane_head(v_ring, p_subscription, l.lane, v_channel) as oldest offset 0) head
+      where l.subscription = p_subscription and head.oldest is not null
+      order by posthorn.urgency(posthorn.priority_of(l.lane), head.oldest) desc, head.oldest
+  loop
+    if v_taken is not null then
+      return '{"more":true,' || substr(v_taken, 2);
+    end if;
+    v_claimed := posthorn.claim(p_subscription, v_lane.lane, p_worker, p_limit);
+    if posthorn.is_claim(v_claimed) then
+      v_taken := v_claimed;
+    elsif v_claimed <> '{}' then
+      -- Why this lane gave nothing; or that it is to be asked again.
+      v_other := case when v_other is null or v_claimed = '{"again":true}' then v_claimed else v_other end;
+    end if;
+  end loop;
+  return coalesce(v_taken, v_other, '{}');
+end $$;
+
+-- lane_head: when the oldest message of a lane was said that a claim would find; null when there is none.
+create or replace function posthorn.lane_head(p_ring posthorn.ring, p_subscription int, p_lane int, p_channel int) returns timestamptz
+language plpgsql as $$
+declare
+  v_at posthorn.position := posthorn.position_of(p_subscription, p_lane);
+  v_ceiling posthorn.tick := posthorn.tick_of(v_at.slot, v_at.ceiling);
+  v_floor_id bigint := (posthorn.tick_of(v_at.slot, v_at.floor)).ceiling_id;
+  v_slot smallint;
+  v_xids xid8[];
+  v_now pg_snapshot;
+  v_late posthorn.batch;
+  v_oldest timestamptz;
+begin
+  foreach v_slot in array p_ring.slots loop
+    v_oldest := least(v_oldest, (posthorn.count_after_of(v_slot, p_channel, p_lane,
+      case when v_at.late then v_floor_id else v_at.last_id end, 1)).oldest);
+  end loop;
+  -- Committed late: in the window that is open, or below its ceiling and seen only now.
+  if v_at.late then
+    v_late := posthorn.late_page(p_ring.slots, p_channel, p_lane, v_at.late_xids, v_at.last_id, v_floor_id, 1);
+  end if;
+  if v_late.ids is null then
+    select pg_current_snapshot() into v_now;
+    v_xids := posthorn.late_xids(p_ring.slots, p_channel, p_lane, v_ceiling.snapshot, v_ceiling.ceiling_id, p_ring.first_id, v_now);
+    if v_xids is not null then
+      v_late := posthorn.late_page(p_ring.slots, p_channel, p_lane, v_xids, p_ring.first_id - 1, v_ceiling.ceiling_id, 1);
+    end if;
+  end if;
+  if v_late.ids is not null then
+    v_oldest := least(v_oldest, to_timestamp((v_late.items::json ->> 7)::float8 / 1000));
+  end if;
+  -- A window whose late part was not finished has to be claimed from, whatever is left in it.
+  return case when v_oldest is null and v_at.late then clock_timestamp() else v_oldest end;
+end $$;
+
+-- lock_due: the ids of deliveries that are due, locked, the most urgent first: of these contracts, with at least \`from\` and fewer than \`below\` crashes.
+-- Rows that others are taking are passed over. Ordered: of messages with a key only those that have a place.
+-- Plan: deferred_due in its order, once for each priority in use.
+create or replace function posthorn.lock_due(p_subscription int, p_contracts int[], p_from int, p_below int, p_limit int, p_ordered boolean)
+returns bigint[]
+language plpgsql as $$
+declare
+  -- Read once: compared with a function that may change, the index would be read on to its end.
+  v_now timestamptz := clock_timestamp();
+begin
+  return array(select first.id from posthorn.classes(p_subscription) c(class)
+    cross join lateral (select d.id, d.due_at from posthorn.deferred d
+      where d.subscription = p_subscription and d.priority = c.class and d.token is null and d.due_at <= v_now
+        and d.contract = any (p_contracts) and d.crashes >= p_from and d.crashes < p_below
+        and (not p_ordered or d.place is not null or d.key is null)
+      order by d.due_at limit p_limit for update skip locked) first
+    order by posthorn.urgency(c.class, first.due_at) desc limit p_limit);
+end $$;
+
+-- first_due: when the first delivery that waits is due, of the contracts that a worker has handlers for; null for none.
+-- Plan: deferred_due, one probe for each priority in use.
+create or replace function posthorn.first_due(p_subscription int, p_contracts int[]) returns timestamptz
+language plpgsql as $$
+begin
+  return (select min(first.due_at) from posthorn.classes(p_subscription) c(class)
+    cross join lateral (select d.due_at from posthorn.deferred d
+      where d.subscription = p_subscription and d.priority = c.class and d.token is null and d.due_at < 'infinity' and d.contract = any (p_contracts)
+      order by d.due_at limit 1) first);
+end $$;
+
+-- take_due: take, and when the next is due in ms: JSON { taken, next }; \`next\` is null when more may be due already, or nothing waits. Where a
+-- breaker is declared { openMs } and { probe, taken }, as take.
+create or replace function posthorn.take_due(p_subscription int, p_worker bigint, p_contracts json, p_limit int) returns json
+language plpgsql as $$
+declare
+  v_taken json := posthorn.take(p_subscription, p_worker, p_contracts, p_limit);
+begin
+  if json_typeof(v_taken) = 'object' then
+    return v_taken;
+  end if;
+  return json_build_object('taken', v_taken, 'next', case when json_array_length(v_taken) < p_limit then
+    (ceil(extract(epoch from posthorn.first_due(p_subscription, array(select c::int from json_array_elements_text(p_contracts) c)) - clock_timestamp()) * 1000))::float8 end);
+end $$;
+` },
+  { name: "functions/21_dedupe.sql", text: `-- Dedupe: what counts as the same request, by the contract's name and a key.
+--
+-- The row of posthorn.dedupe is the lock: of two that say the same key at once the second waits until the first has committed or rolled back.
+-- Everything but drop waits in \`deferred\`, where it stays changeable; the row there is locked by who counts on it, so that it is not taken before
+-- that commits. A delivery that runs is never locked from here: its worker would wait for a producer's transaction.
+
+-- dedupe_of(dedupe, key, timed): the part \`dedupe\` of options, checked. \`timed\`: the options say a time as well. Raises PH015.
+create or replace function posthorn.dedupe_of(
+  p_dedupe json, p_key text, p_timed boolean, out key text, out mode text, out window_ms bigint, out wait_ms bigint
+) language plpgsql as $$
+begin
+  perform posthorn.option_keys(p_dedupe, '{key,mode,windowMs,maxWaitMs}', 'options of dedupe');
+  key := coalesce(p_key, p_dedupe ->> 'key');
+  mode := p_dedupe ->> 'mode';
+  window_ms := posthorn.option_number(p_dedupe, 'windowMs', 1, 315360000000);
+  wait_ms := posthorn.option_number(p_dedupe, 'maxWaitMs', 1, 315360000000);
+  if key is null or (p_key is null and json_typeof(p_dedupe -> 'key') <> 'string') or octet_length(key) not between 1 and 512 then
+    raise exception 'the key of dedupe must be a text of 1 to 512 bytes' using errcode = 'PH015';
+  elsif mode is null or mode not in ('drop', 'throttle', 'debounce', 'replace', 'once-more') then
+    raise exception 'the mode of dedupe must be drop, throttle, debounce, replace or once-more, got %', left(mode, 40) using errcode = 'PH015';
+  elsif mode in ('drop', 'throttle', 'debounce') and window_ms is null then
+    raise exception 'the mode % of dedupe needs a windowMs', mode using errcode = 'PH015';
+  elsif mode in ('replace', 'once-more') and window_ms is not null then
+    raise exception 'the mode % of dedupe has no windowMs', mode using errcode = 'PH015';
+  elsif wait_ms is not null and mode <> 'debounce' then
+    raise exception 'the mode % of dedupe has no maxWaitMs', mode using errcode = 'PH015';
+  elsif wait_ms < window_ms then
+    raise exception 'maxWaitMs (%) must not be shorter than windowMs (%)', wait_ms, window_ms using errcode = 'PH015';
+  elsif p_timed and mode not in ('drop', 'replace') then
+    raise exception 'the mode % of dedupe says itself when the message begins, and excludes delayMs and runAt', mode using errcode = 'PH015';
+  end if;
+end $$;
+
+-- longest_redelivery(policy): the longest time from the first run of a message to the end of its last, in ms: every run as long as it may take, every
+-- wait as long as it can be. Null where that is not known: a function computes the waits.
+create or replace function posthorn.longest_redelivery(p_policy json) returns float8
+language plpgsql immutable as $$
+declare
+  v_retry json := p_policy -> 'retry';
+  v_attempts int := (v_retry ->> 'attempts')::int;
+  -- The first so many waits are none.
+  v_immediate int := coalesce((v_retry ->> 'immediate')::int, 0);
+begin
+  return v_attempts * (p_policy ->> 'visibilityTimeoutMs')::float8 + case v_retry ->> 'kind'
+    when 'none' then 0
+    when 'fixed' then greatest(v_attempts - 1 - v_immediate, 0) * (v_retry ->> 'delayMs')::float8
+    when 'exponential' then (select coalesce(sum(least((v_retry ->> 'maxMs')::float8, (v_retry ->> 'firstMs')::float8 * 2 ^ least(n - 1, 60))), 0)
+      from generate_series(1, v_attempts - 1 - v_immediate) n)
+    when 'delays' then (select coalesce(sum(d.ms::float8), 0) from json_array_elements_text(v_retry -> 'delaysMs') d(ms)) end;
+end $$;
+
+-- hold_dedupe: locks the row of a key, waiting for who holds it, and returns it. Where it was not there, it is made for this message; its nonce tells.
+-- An update that changes nothing is what locks a row in the same statement. Raises 40001 where the caller's transaction cannot see who was first.
+create or replace function posthorn.hold_dedupe(
+  p_name text, p_key text, p_subscription int, p_message bigint, p_nonce bigint, p_window_ms bigint
+) returns posthorn.dedupe
+language plpgsql as $$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_until timestamptz := v_now + coalesce(p_window_ms, 0) * interval '1 ms';
+  v_held posthorn.dedupe;
+begin
+  insert into posthorn.dedupe (name, key, subscription, message, nonce, until, since, look_at)
+    values (p_name, p_key, p_subscription, p_message, p_nonce, v_until, v_now, v_until)
+    on conflict (name, key) do update set look_at = excluded.look_at where false;
+  select * into v_held from posthorn.dedupe d where d.name = p_name and d.key = p_key;
+  return v_held;
+end $$;
+
+-- hold_keys(said, options): hold_dedupe for all keys of append_said, in the order of contract and key. Afterwards the row of a key of drop names the message that
+-- stands for it: that of its first entry where the key is new or its window is over. Raises PH015 for a window that is too short.
+create or replace function posthorn.hold_keys(p_said json, p_options json) returns void
+language plpgsql as $$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_wanted json;
+begin
+  select json_agg(json_build_object('name', w.name, 'key', w.dk, 'n', w.n, 'queue', w.queue, 'mode', w.mode, 'ms', w.ms)
+      order by w.name collate "C", w.dk collate "C") into v_wanted
+    from (select distinct on (c.name collate "C", e.dk collate "C") c.name, e.dk, e.n, q.id as queue,
+        p_options -> e.o #>> '{dedupe,mode}' as mode, posthorn.option_number(p_options -> e.o -> 'dedupe', 'windowMs', 1, 315360000000) as ms
+      from (select r.*, row_number() over () as place from json_to_recordset(p_said) as r(n bigint, ch int, c int, o int, dk text)) e
+      join posthorn.contract c on c.id = e.c join posthorn.subscription q on q.channel = e.ch
+      where e.dk is not null order by c.name collate "C", e.dk collate "C", e.place) w;
+  perform posthorn.check_window(w.queue, w.ms) from (
+    select distinct w.queue, w.ms from json_to_recordset(v_wanted) as w(queue int, mode text, ms bigint) where w.mode = 'drop') w;
+  insert into posthorn.dedupe (name, key, subscription, message, nonce, until, since, look_at)
+    select w.name, w.key, w.queue, nextval('posthorn.message_id'), w.n, v_now + coalesce(w.ms, 0) * interval '1 ms', v_now, v_now + coalesce(w.ms, 0) * interval '1 ms'
+      from json_to_recordset(v_wanted) as w(name text, key text, queue int, n bigint, ms bigint)
+    on conflict (name, key) do update set look_at = excluded.look_at where false;
+  -- Who was waited for may have taken a while.
+  v_now := clock_timestamp();
+  update posthorn.dedupe d set subscription = w.queue, message = nextval('posthorn.message_id'), nonce = w.n, until = v_now + w.ms * interval '1 ms',
+      since = v_now, look_at = v_now + w.ms * interval '1 ms', behind = null
+    from json_to_recordset(v_wanted) as w(name text, key text, queue int, n bigint, mode text, ms bigint)
+    where w.mode = 'drop' and d.name = w.name and d.key = w.key and d.until <= v_now and d.nonce <> w.n;
+end $$;
+
+-- say_once: writes a message, or finds the one that stands for it. Returns [nonce, id, nonce of the id].
+create or replace function posthorn.say_once(
+  p_slot smallint, p_subscription int, p_entry json, p_due_at timestamptz, p_expires_at timestamptz, p_priority smallint, p_key text, p_mode text,
+  p_window_ms bigint, p_wait_ms bigint
+) returns json
+language plpgsql as $$
+declare
+  v_name text := (select c.name from posthorn.contract c where c.id = (p_entry ->> 'c')::int);
+  v_nonce bigint := (p_entry ->> 'n')::bigint;
+  v_id bigint;
+  v_held posthorn.dedupe;
+  v_fresh boolean;
+  v_now timestamptz;
+  v_window constant interval := coalesce(p_window_ms, 0) * interval '1 ms';
+  v_waiting posthorn.deferred;
+  v_due timestamptz := p_due_at;
+  v_until timestamptz;
+  v_behind bigint;
+begin
+  if p_mode = 'drop' then
+    perform posthorn.check_window(p_subscription, p_window_ms);
+  end if;
+  -- A transaction has its id before it draws the id of a message.
+  perform pg_current_xact_id();
+  v_id := nextval('posthorn.message_id');
+  v_held := posthorn.hold_dedupe(v_name, p_key, p_subscription, v_id, v_nonce, p_window_ms);
+  v_fresh := v_held.nonce = v_nonce;
+  if v_fresh then
+    v_id := v_held.message;
+  end if;
+  v_now := clock_timestamp();
+  if not v_fresh then
+    if p_mode = 'drop' then
+      if v_held.until > v_now then
+        return posthorn.stands_for(p_entry, v_held);
+      end if;
+    else
+      v_waiting := posthorn.waiting_of(v_held);
+      if v_waiting.id is null and p_mode = 'once-more' then
+        -- The newest was cancelled, or has ended while the one before it waits for a retry.
+        select * into v_waiting from posthorn.deferred d where d.id = v_held.behind and d.token is null for update;
+        v_held.message := coalesce(v_waiting.message, v_held.message);
+        v_held.nonce := coalesce(v_waiting.nonce, v_held.nonce);
+      end if;
+      if v_waiting.id is not null and (p_mode <> 'throttle' or v_waiting.attempts + v_waiting.crashes = 0) then
+        perform posthorn.collapse(v_waiting, v_held, p_entry, coalesce(p_due_at, v_now), p_expires_at, p_mode, v_window, p_wait_ms);
+        return posthorn.stands_for(p_entry, v_held);
+      end if;
+    end if;
+  end if;
+  v_until := v_now + v_window;
+  if p_mode = 'throttle' and not v_fresh and v_held.until > v_now then
+    v_due := v_held.until;
+    v_until := v_due + v_window;
+  elsif p_mode = 'debounce' then
+    v_due := v_now + v_window;
+  elsif p_mode = 'once-more' and not v_fresh then
+    v_behind := coalesce((select d.id from posthorn.deferred d where d.subscription = v_held.subscription and d.message = v_held.message
+      and d.nonce = v_held.nonce and d.token is not null), (select d.id from posthorn.deferred d where d.id = v_held.behind and d.token is not null));
+    v_due := case when v_behind is not null then 'infinity'::timestamptz else v_now end;
+  elsif p_mode in ('replace', 'once-more') then
+    v_due := coalesce(v_due, v_now);
+  end if;
+  if not v_fresh then
+    update posthorn.dedupe d set subscription = p_subscription, message = v_id, nonce = v_nonce, until = v_until, since = v_now, look_at = v_until,
+        behind = v_behind where d.name = v_name and d.key = p_key;
+  end if;
+  return posthorn.say_new(p_slot, p_subscription, p_entry, v_id, v_due, p_expires_at, p_priority, p_mode = 'once-more', v_behind);
+end $$;
+
+-- check_window: a window that is over before a message can run for the last time would let the same request in beside it. Raises PH015.
+create or replace function posthorn.check_window(p_subscription int, p_window_ms bigint) returns void
+language plpgsql as $$
+declare
+  v_queue posthorn.subscription;
+begin
+  select * into v_queue from posthorn.subscription s where s.id = p_subscription;
+  if p_window_ms < v_queue.redelivery_ms then
+    raise exception 'a window of % ms is shorter than the % ms in which the queue "%" may run a message again', p_window_ms, ceil(v_queue.redelivery_ms),
+      v_queue.name using errcode = 'PH015', hint = 'Make windowMs at least as long, or the retries and the visibility timeout of the queue shorter.';
+  end if;
+end $$;
+
+create or replace function posthorn.stands_for(p_entry json, p_held posthorn.dedupe) returns json
+language plpgsql as $$
+begin
+  return json_build_array(p_entry ->> 'n', p_held.message::text, p_held.nonce::text);
+end $$;
+
+-- waiting_of: the waiting delivery of a key's message, locked; null columns when it runs or has ended.
+create or replace function posthorn.waiting_of(p_held posthorn.dedupe) returns posthorn.deferred
+language plpgsql as $$
+declare
+  v_row posthorn.deferred;
+begin
+  select * into v_row from posthorn.deferred d where d.subscription = p_held.subscription and d.message = p_held.message and d.nonce = p_held.nonce
+    and d.token is null for update;
+  return v_row;
+end $$;
+
+-- collapse: what a further request changes about the one that waits. The latest payload counts, but for once-more. A retry keeps its attempts and is
+-- not hastened.
+create or replace function posthorn.collapse(
+  p_row posthorn.deferred, p_held posthorn.dedupe, p_entry json, p_due_at timestamptz, p_expires_at timestamptz, p_mode text, p_window interval,
+  p_wait_ms bigint
+) returns void
+language plpgsql as $$
+declare
+  v_due timestamptz := case p_mode when 'replace' then p_due_at when 'debounce' then least(clock_timestamp() + p_window, p_held.since + p_wait_ms * interval '1 ms')
+    else p_row.due_at end;
+begin
+  if p_mode = 'once-more' then
+    return;
+  end if;
+  if p_row.behind is not null or p_row.attempts + p_row.crashes > 0 then
+    v_due := greatest(v_due, p_row.due_at);
+  end if;
+  update posthorn.deferred d set contract = (p_entry ->> 'c')::int, key = p_entry ->> 'k', payload = coalesce(p_entry -> 'p', 'null'), headers = p_entry -> 'h',
+    expires_at = p_expires_at, due_at = least(v_due, p_expires_at) where d.id = p_row.id;
+end $$;
+
+-- let_go(deferred): the one that waited behind this delivery may run. Passes over what a producer holds just now; tidy_dedupe finds it.
+create or replace function posthorn.let_go(p_deferred bigint) returns void
+language plpgsql as $$
+begin
+  update posthorn.deferred d set due_at = least(clock_timestamp(), d.expires_at), behind = null
+    where d.id in (select b.id from posthorn.deferred b where b.behind = p_deferred and b.token is null for update skip locked);
+end $$;
+
+-- tidy_dedupe(limit): one pass: lets go what waits behind a delivery that runs no more, and forgets keys whose window is over and whose message neither
+-- waits nor runs, nor the one that it was behind. Returns how many it looked at; as many as \`limit\`: there may be more.
+create or replace function posthorn.tidy_dedupe(p_limit int) returns int
+language plpgsql
+set enable_hashjoin = off set enable_mergejoin = off as $$
+declare
+  v_looked int;
+  v_now timestamptz := clock_timestamp();
+begin
+  perform posthorn.own_transaction(true);
+  if not pg_try_advisory_xact_lock(posthorn.lock_key('dedupe')) then
+    return 0;
+  end if;
+  update posthorn.deferred d set due_at = least(clock_timestamp(), d.expires_at), behind = null
+    where d.id in (select b.id from posthorn.deferred b where b.behind is not null and b.token is null
+      and not exists (select from posthorn.deferred r where r.id = b.behind and r.token is not null offset 0) order by b.behind limit p_limit for update skip locked);
+  -- Those that live on are looked at again after a minute.
+  with over as materialized (
+    select d.name, d.key, exists (select from posthorn.deferred w where w.subscription = d.subscription and w.message = d.message offset 0)
+        or exists (select from posthorn.deferred w where w.id = d.behind offset 0) as lives
+      from posthorn.dedupe d where d.look_at < v_now order by d.look_at limit p_limit for update skip locked
+  ), kept as (
+    update posthorn.dedupe d set look_at = clock_timestamp() + interval '1 minute' from over o where o.lives and d.name = o.name and d.key = o.key
+  ), gone as (
+    delete from posthorn.dedupe d using over o where not o.lives and d.name = o.name and d.key = o.key
+  )
+  select count(*) into v_looked from over;
+  return v_looked;
 end $$;
 ` },
   { name: "functions/22_backlog_limit.sql", text: `-- What a producer meets when too much waits in a queue. Nothing is counted for a message: the backlog is counted now and then, at most every
@@ -4083,7 +4888,7 @@ end $$;
 
 -- claim_limited: as claim, within the limits of the subscription; \`work\` has begun the transaction. The answer has more fields: { waitMs, dueMs }, when
 -- the limits left messages for later, which may come alone; { aside }, how many messages of the claim were put aside for their keys' limits, which
--- \`parts\` of it say. Where order is kept no key is limited, because it is by its order.
+-- \`parts\` of it say. No lane: as in claim_guarded. Where order is kept no key is limited, because it is by its order.
 create or replace function posthorn.claim_limited(p_subscription int, p_lane int, p_worker bigint, p_limit int) returns text
 language plpgsql as $$
 declare
@@ -4101,7 +4906,8 @@ begin
   end if;
   -- A key that floods is put aside page by page, so that others come to their turn.
   for v_round in 1 .. 20 loop
-    v_text := posthorn.claim(p_subscription, p_lane, p_worker, v_allow.permits);
+    v_text := case when p_lane is null then posthorn.claim_by_priority(p_subscription, p_worker, v_allow.permits)
+      else posthorn.claim(p_subscription, p_lane, p_worker, v_allow.permits) end;
     v_claim := v_text::json;
     v_count := coalesce(json_array_length(v_claim -> 'messages'), 0);
     if v_count = 0 then
@@ -4110,7 +4916,8 @@ begin
       v_wait_ms := posthorn.use_permits(v_allow, v_count, p_limit);
       return case when v_wait_ms is null then v_text else concat(left(v_text, -1), ',', posthorn.when_again(p_subscription, v_wait_ms), '}') end;
     end if;
-    v_split := posthorn.put_aside(v_allow, v_claim, p_lane, p_worker);
+    v_split := posthorn.put_aside(v_allow, v_claim, coalesce(p_lane,
+      (posthorn.claim_of((v_claim ->> 'slot')::smallint, (v_claim ->> 'claim')::bigint)).lane), p_worker);
     exit when v_split.kept > 0;
   end loop;
   if v_split.kept = 0 then

@@ -1,7 +1,7 @@
 /** Wake-ups: hints that there is something to claim. Polling is the truth; losing one costs time, never a message. */
 import type { Executor } from "../core/database.js";
 
-/** The channel of NOTIFY; its payload is a list of channel ids, or `cancelPayload`. */
+/** The channel of NOTIFY; its payload is a list of channel ids, below zero where something may wait outside the log, or `cancelPayload`. */
 export const wakeChannel = "posthorn_wake";
 
 /** What posthorn.cancel says there: somebody asked to cancel what runs. */
@@ -20,7 +20,7 @@ export function channelsOf(payload: string): number[] {
   return payload
     .split(",")
     .map(Number)
-    .filter((channel) => Number.isSafeInteger(channel) && channel > 0);
+    .filter((channel) => Number.isSafeInteger(channel) && channel !== 0);
 }
 
 /** How a transaction stands: "in progress", "committed", "aborted", or null when the server has forgotten it. */

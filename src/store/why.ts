@@ -51,6 +51,10 @@ export interface ReceiverFacts {
   /** When the state began. */
   readonly at?: string;
   readonly dueAt?: string;
+  /** No run begins after it. */
+  readonly expiresAt?: string;
+  /** The message that runs now and asked for the same; this one waits for its end. */
+  readonly behind?: string;
   readonly reason?: string;
   readonly by?: string;
   readonly issues?: readonly { readonly path: string; readonly message: string }[];

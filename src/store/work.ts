@@ -4,7 +4,7 @@
  */
 import type { Executor, OpenTransaction, Statement } from "../core/database.js";
 import { errorOf } from "../core/errors.js";
-import type { Place } from "./publish.js";
+import { type Place, placesByNonce } from "./publish.js";
 import { mapped } from "./sqlstate.js";
 
 /** A message in a worker's hands. */
@@ -23,6 +23,8 @@ export interface Delivery {
   /** Failed runs so far. */
   readonly attempts: number;
   readonly crashes: number;
+  /** When it expires, on the clock of `performance.now`; undefined for never. */
+  readonly expiresAt?: number | undefined;
   /** Changes when a message that runs is moved out of its claim. */
   hold: Hold;
   /** Of the one message that is tried while its circuit is half-open: the token under which its outcome is told. */
@@ -51,7 +53,8 @@ export type Outcome =
   | "invalid"
   | "skipped"
   | "begun"
-  | "parked";
+  | "parked"
+  | "expired";
 
 /** A part of a claim that has ended, or begun. `messages` absent: all of the claim. */
 export interface Part {
@@ -107,11 +110,15 @@ export interface Taken extends Permitted {
   readonly deliveries: readonly Delivery[];
   /** The circuit is open, and is to be looked at again after so many milliseconds. */
   readonly openMs?: number;
+  /** When the next one is due; undefined when the answer was full or nothing waits. */
+  readonly nextInMs?: number | undefined;
 }
 
 export interface Claimed extends Taken {
   /** Another session was claiming this lane. */
   readonly missed: boolean;
+  /** Another lane has something as well. */
+  readonly more?: boolean;
   /** Where order is kept: the next message must wait for one that runs. */
   readonly blocked?: boolean;
   /** Something was taken and put aside; there may be more. */
@@ -122,7 +129,7 @@ export interface Claimed extends Taken {
   readonly aside?: number;
 }
 
-type LogRow = [string, string, number, number, string | null, unknown, Record<string, string> | null, number];
+type LogRow = [string, string, number, number, string | null, unknown, Record<string, string> | null, number, number?];
 type DeferredRow = [
   string,
   string,
@@ -137,19 +144,22 @@ type DeferredRow = [
   number,
   number,
   number,
+  number | null,
 ];
 
-/** What a take answers where a breaker is declared or limits hold. */
+/** What a take answers. */
 interface TakeAnswer {
   readonly taken?: readonly DeferredRow[];
+  readonly next?: number | null;
   readonly waitMs?: number | null;
   readonly dueMs?: number | null;
   readonly openMs?: number;
   readonly probe?: string | null;
 }
 
-interface ClaimAnswer extends Omit<TakeAnswer, "taken"> {
+interface ClaimAnswer extends Omit<TakeAnswer, "taken" | "next"> {
   readonly missed?: boolean;
+  readonly more?: boolean;
   readonly blocked?: boolean;
   readonly again?: boolean;
   readonly claim?: string;
@@ -186,6 +196,7 @@ export async function work(
   const deliveries = messages.map((row) => fromLog(subscription, claim, token, slot, row));
   return {
     missed: false,
+    more: answer.more === true,
     parts: written ?? 0,
     aside: aside ?? 0,
     deliveries: asProbe(deliveries, probe),
@@ -194,7 +205,7 @@ export async function work(
 }
 
 /** What the database said about later. */
-function refused({ waitMs, dueMs, openMs }: TakeAnswer): Permitted & Pick<Taken, "openMs"> {
+function refused({ waitMs, dueMs, openMs }: Omit<TakeAnswer, "taken" | "next">): Permitted & Pick<Taken, "openMs"> {
   return {
     ...(typeof waitMs === "number" && { waitMs, dueMs: dueMs ?? null }),
     ...(typeof openMs === "number" && { openMs }),
@@ -206,7 +217,7 @@ function asProbe(deliveries: readonly Delivery[], probe: string | null | undefin
 }
 
 function fromLog(subscription: number, claim: string, token: string, claimSlot: number, row: LogRow): Delivery {
-  const [id, nonce, messageSlot, contract, key, payload, headers, publishedAt] = row;
+  const [id, nonce, messageSlot, contract, key, payload, headers, publishedAt, expiresInMs] = row;
   const hold: Hold = { from: "log", claim, token, claimSlot, messageSlot };
   return {
     subscription,
@@ -220,12 +231,18 @@ function fromLog(subscription: number, claim: string, token: string, claimSlot: 
     delivery: 1,
     attempts: 0,
     crashes: 0,
+    expiresAt: fromNow(expiresInMs),
     hold,
   };
 }
 
-/** Takes deliveries that are due: retries, and what was handed back. */
-export async function take(
+/** Counted from when the answer arrives: late by the way of the answer, never early. */
+function fromNow(inMs: number | null | undefined): number | undefined {
+  return inMs === null || inMs === undefined ? undefined : performance.now() + inMs;
+}
+
+/** Takes deliveries that are due: retries, what was scheduled, and what was handed back. */
+export async function takeDue(
   executor: Executor,
   subscription: number,
   worker: string,
@@ -233,26 +250,34 @@ export async function take(
   limit: number,
 ): Promise<Taken> {
   const { rows } = await mapped(
-    executor.query<{ taken: string }>("select posthorn.take($1::int, $2::bigint, $3::json, $4::int)::text as taken", [
-      subscription,
-      worker,
-      JSON.stringify(contracts),
-      limit,
-    ]),
+    executor.query<{ taken: string }>(
+      "select posthorn.take_due($1::int, $2::bigint, $3::json, $4::int)::text as taken",
+      [subscription, worker, JSON.stringify(contracts), limit],
+    ),
   );
-  const parsed: readonly DeferredRow[] | TakeAnswer = JSON.parse(rows[0]?.taken ?? "[]");
-  const answer: TakeAnswer = isRows(parsed) ? { taken: parsed } : parsed;
+  const answer: TakeAnswer = JSON.parse(rows[0]?.taken ?? "{}");
   const deliveries = fromDeferred(subscription, answer.taken ?? []);
-  return { deliveries: asProbe(deliveries, answer.probe), ...refused(answer) };
-}
-
-function isRows(answer: readonly DeferredRow[] | TakeAnswer): answer is readonly DeferredRow[] {
-  return Array.isArray(answer);
+  return { deliveries: asProbe(deliveries, answer.probe), nextInMs: answer.next ?? undefined, ...refused(answer) };
 }
 
 function fromDeferred(subscription: number, rows: readonly DeferredRow[]): readonly Delivery[] {
   return rows.map(
-    ([id, nonce, , contract, key, payload, headers, publishedAt, deferred, token, delivery, attempts, crashes]) => ({
+    ([
+      id,
+      nonce,
+      ,
+      contract,
+      key,
+      payload,
+      headers,
+      publishedAt,
+      deferred,
+      token,
+      delivery,
+      attempts,
+      crashes,
+      expiresInMs,
+    ]) => ({
       subscription,
       id,
       nonce,
@@ -264,6 +289,7 @@ function fromDeferred(subscription: number, rows: readonly DeferredRow[]): reado
       delivery,
       attempts,
       crashes,
+      expiresAt: fromNow(expiresInMs),
       hold: { from: "deferred", deferred, token },
     }),
   );
@@ -278,7 +304,7 @@ export async function settle(
   parts: readonly Part[],
   ends: readonly End[],
   say: string | null,
-): Promise<readonly Place[]> {
+): Promise<ReadonlyMap<string, Place>> {
   const { rows } = await mapped(
     executor.query<{ said: string | null }>("select posthorn.settle($1::json, $2::json, $3::json)::text as said", [
       parts.length === 0 ? null : JSON.stringify(parts),
@@ -301,7 +327,7 @@ export async function endAndCommit(
   open: OpenTransaction,
   delivery: Delivery,
   say: string | null,
-): Promise<readonly Place[]> {
+): Promise<ReadonlyMap<string, Place>> {
   const [row] = await mapped(open.commit<{ said: string | null }>(endStatement(delivery, open.startedAt, say)));
   return placesOf(row?.said ?? null);
 }
@@ -344,10 +370,9 @@ export function numeral(value: string | number | undefined): string {
   throw errorOf("PH_INTERNAL", "A number was expected where a delivery is ended.");
 }
 
-export function placesOf(said: string | null): Place[] {
-  if (said === null) return [];
-  const pairs: [string, string][] = JSON.parse(said);
-  return pairs.map(([nonce, id]) => ({ nonce, id }));
+/** The places of what was said, by the nonces that it was said with. */
+export function placesOf(said: string | null): ReadonlyMap<string, Place> {
+  return placesByNonce(said === null ? [] : JSON.parse(said));
 }
 
 function endAsJson({ delivery, outcome, entry, next, ends }: End): Record<string, unknown> {

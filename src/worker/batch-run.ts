@@ -160,7 +160,7 @@ export class BatchRun {
   }
 
   async #commit(call: BatchCall, open: OpenTransaction, piece: readonly Held[], batch: Batch): Promise<void> {
-    const { list, committed } = asSay(batch);
+    const { list, committed } = asSay([batch]);
     const deliveries = piece.map(({ run }) => run.delivery);
     if (call.aborted !== undefined) throw call.aborted;
     const places = await endManyAndCommit(open, deliveries, list).catch((error) => {

@@ -9,6 +9,7 @@ import type { Database, Listener, Session } from "../core/database.js";
 import { errorOf } from "../core/errors.js";
 import type { Logger } from "../core/logger.js";
 import { Loop } from "../core/loop.js";
+import { dedupePass, tidyEveryMs } from "../maintenance/dedupe.js";
 import { pruneEveryMs, prunePass } from "../maintenance/prune.js";
 import { rescuePass } from "../maintenance/rescue.js";
 import { stepsPass } from "../maintenance/steps.js";
@@ -78,6 +79,7 @@ export class Incarnation {
   readonly #poller: Poller;
   readonly #beats: Loop;
   readonly #watches: Loop;
+  readonly #tidies: Loop;
   readonly #schedules: Loop;
   readonly #prunes: Loop;
   #broken = false;
@@ -119,6 +121,7 @@ export class Incarnation {
     });
     this.#beats = new Loop({ pass: () => this.#beat(), onError: (error) => this.#break(error) });
     this.#watches = new Loop({ pass: () => this.#watch(), onError: (error) => this.#warn(error) });
+    this.#tidies = new Loop({ pass: () => this.#tidy(), onError: (error) => this.#warn(error) });
     this.#schedules = new Loop({ pass: () => options.schedules.pass(), onError: (error) => this.#warn(error) });
     this.#prunes = new Loop({ pass: () => this.#prune(), onError: (error) => this.#warn(error) });
     for (const connection of [connections.session, connections.listener]) {
@@ -135,6 +138,7 @@ export class Incarnation {
     this.#poller.start();
     this.#beats.start();
     this.#watches.start();
+    this.#tidies.start();
     this.#schedules.start();
     this.#prunes.start();
   }
@@ -145,10 +149,14 @@ export class Incarnation {
     else this.wake(channelsOf(payload));
   }
 
-  /** Messages appeared in these channels. */
+  /** Messages appeared in these channels; below zero: outside of the log. */
   wake(channels: Iterable<number>): void {
     const woken = new Set(channels);
-    for (const reader of this.#readers) if (woken.has(reader.options.ids.channel)) reader.hint();
+    for (const reader of this.#readers) {
+      const { channel } = reader.options.ids;
+      if (woken.has(channel)) reader.hint();
+      if (woken.has(-channel)) reader.due(0);
+    }
   }
 
   /** True when nothing ran, nothing is due and nothing is left in the log, at one moment. */
@@ -161,7 +169,7 @@ export class Incarnation {
     await this.#poller.stop();
     await Promise.all(this.#readers.map((reader) => reader.stop(graceMs)));
     this.#closing = true;
-    const loops = [this.#beats, this.#watches, this.#schedules, this.#prunes, this.#progress];
+    const loops = [this.#beats, this.#watches, this.#tidies, this.#schedules, this.#prunes, this.#progress];
     await Promise.all(loops.map((loop) => loop.stop()));
     // Everything is settled: no rescuer needs to look for us. Should this fail, one finds nothing.
     if (!this.#broken) await forgetWorker(this.#connections.session, this.#worker).catch((error) => this.#warn(error));
@@ -178,7 +186,7 @@ export class Incarnation {
     );
     await Promise.all(this.#readers.map((reader) => reader.abandon(reason)));
     await disconnect(this.#connections);
-    const loops = [this.#poller, this.#beats, this.#watches, this.#schedules, this.#prunes];
+    const loops = [this.#poller, this.#beats, this.#watches, this.#tidies, this.#schedules, this.#prunes];
     await Promise.all(loops.map((loop) => loop.stop()));
   }
 
@@ -268,6 +276,11 @@ export class Incarnation {
     if (await sweepPass(this.#options.side, 1)) this.#poller.soon();
     await stepsPass(this.#options.side, watchEveryMs - 500);
     return watchEveryMs;
+  }
+
+  async #tidy(): Promise<number> {
+    await dedupePass(this.#options.side);
+    return tidyEveryMs;
   }
 
   #warn(error: unknown, what = "a pass of maintenance failed; it is tried again"): void {

@@ -10,7 +10,7 @@ import { Changes } from "../core/changes.js";
 import { StoppedError } from "../core/errors.js";
 import { Loop } from "../core/loop.js";
 import { Roster } from "../core/roster.js";
-import { begin, type Delivery, type Taken, take, work } from "../store/work.js";
+import { begin, type Delivery, type Taken, takeDue, work } from "../store/work.js";
 import { Batches } from "./batches.js";
 import { Circuit } from "./circuit.js";
 import { type Flush, Ledger } from "./ledger.js";
@@ -22,7 +22,7 @@ import type { ReaderOptions } from "./reading.js";
 import { type Ran, Run } from "./run.js";
 import { lostIn, write } from "./settler.js";
 import type { Slots } from "./slots.js";
-import { lingerMs, manySlots, patienceMs, restMs, settleAloneMs, settleWithinMs } from "./times.js";
+import { heldMs, lingerMs, manySlots, patienceMs, restMs, settleAloneMs, settleWithinMs } from "./times.js";
 
 export class Reader {
   readonly options: ReaderOptions;
@@ -260,7 +260,6 @@ export class Reader {
       this.#slots?.give(this.#reserved - slots);
       this.#claiming = undefined;
       this.#reserved = 0;
-      // Whoever waits for nothing to be under way.
       this.#changes.notify();
     }
   }
@@ -299,11 +298,11 @@ export class Reader {
     }
     try {
       const claimed = await work(session, this.subscription, worker.id, limit, flush.parts);
-      const { deliveries } = claimed;
+      const { deliveries, again, more } = claimed;
       const limited = this.#told("log", claimed);
       const againMs = againAfterMs(claimed);
       if (againMs !== undefined) setTimeout(() => this.hint(), againMs).unref();
-      if (claimed.again || deliveries.length === limit) this.#hot = true;
+      if (again || more || deliveries.length === limit) this.#hot = true;
       else if (deliveries.length > 0 && !limited) this.options.onDry();
       this.#ledger.opened(deliveries, claimed);
       this.#batches?.claimed(deliveries.length, limit);
@@ -324,15 +323,18 @@ export class Reader {
     this.#slots?.take(limit);
     let deliveries: readonly Delivery[] = [];
     let limited = false;
+    let nextInMs: number | undefined;
     try {
-      const taken = await take(session, this.subscription, worker.id, this.#contracts, limit);
-      deliveries = taken.deliveries;
+      const taken = await takeDue(session, this.subscription, worker.id, this.#contracts, limit);
+      ({ deliveries, nextInMs } = taken);
       limited = this.#told("deferred", taken);
     } finally {
       this.#slots?.give(limit - deliveries.length);
     }
-    // A full answer may have left more, and so do limits; otherwise the next peek tells when there is something.
+    // A full answer may have left more, and so do limits; otherwise it, or the next peek, tells when there is something.
     if (deliveries.length < limit && !limited) this.#dueAt = undefined;
+    // Due already and not taken: somebody holds it just now.
+    if (nextInMs !== undefined) this.due(nextInMs > 0 ? nextInMs : heldMs);
     return deliveries;
   }
 
@@ -478,13 +480,11 @@ export class Reader {
     if (this.#free <= 0 || this.#stopping || this.blocked) return Math.max(0, Math.min(this.#patienceMs, order));
     const linger = this.#hot ? this.#lingerMs(this.#free) : restMs;
     const due = this.#dueAt === undefined ? restMs : this.#dueAt - performance.now();
-    const ask = Math.max(this.#permits.waitMs, Math.min(restMs, linger, due));
-    return Math.max(0, Math.min(ask, order));
+    return Math.max(0, Math.min(order, Math.max(this.#permits.waitMs, Math.min(linger, due))));
   }
 
   async #write(flush: Flush): Promise<void> {
-    const { session, logger, onSaid } = this.options;
-    const written = await write({ session, logger, onSaid, ledger: this.#ledger }, flush);
+    const written = await write({ ...this.options, ledger: this.#ledger }, flush);
     this.#order?.wrote(written);
     for (const { next } of written.ends) {
       // Looked at when it is due, without waiting for a peek.

@@ -145,6 +145,7 @@ export class Run implements Behind, Overdue, Stepping {
   /** Resolves when it has ended; never rejects. Few promises: this is the path of every message. */
   execute(): Promise<Ran> {
     try {
+      if (hasExpired(this.delivery)) return Promise.resolve({ kind: "ended", end: expired(this.delivery, this.#ends) });
       const arrival = receive(this.#handled.contract, this.delivery.payload);
       if (!(arrival instanceof Promise)) return this.#received(arrival);
       return arrival.then((received) => this.#received(received)).catch((error) => this.#failed(error));
@@ -203,7 +204,7 @@ export class Run implements Behind, Overdue, Stepping {
       const batch = (await said?.ready(open)) ?? nothingSaid;
       if (this.moving !== undefined) await this.moving;
       this.ending = true;
-      const { list, committed } = asSay(batch);
+      const { list, committed } = asSay([batch]);
       if (this.#aborted !== undefined) throw this.#aborted;
       committed(await this.#end(open, list, stored));
       return { kind: "committed", channels: batch.channels };
@@ -227,7 +228,11 @@ export class Run implements Behind, Overdue, Stepping {
     }
   }
 
-  async #end(open: OpenTransaction, say: string | null, stored: StoredResult | undefined): Promise<readonly Place[]> {
+  async #end(
+    open: OpenTransaction,
+    say: string | null,
+    stored: StoredResult | undefined,
+  ): Promise<ReadonlyMap<string, Place>> {
     try {
       if (stored !== undefined) return await endWithResultAndCommit(open, this.delivery, say, stored);
       return await endAndCommit(open, this.delivery, say);
@@ -440,6 +445,15 @@ export function putAside(delivery: Delivery, ends: boolean): End {
 export function released(delivery: Delivery, ends: boolean): End {
   const { attempts, crashes } = delivery;
   return { delivery, outcome: "released", next: { defer: { delayMs: 0, attempts, crashes } }, ends };
+}
+
+/** Its time is over: it is not begun, and not tried again. */
+function expired(delivery: Delivery, ends: boolean): End {
+  return { delivery, outcome: "expired", next: null, ends };
+}
+
+function hasExpired({ expiresAt }: Delivery): boolean {
+  return expiresAt !== undefined && performance.now() >= expiresAt;
 }
 
 /** The connection of the handler's transaction failed, not the handler. */

@@ -3,6 +3,7 @@ import type { Executor } from "../core/database.js";
 import { ClaimLostError } from "../core/errors.js";
 import type { Logger } from "../core/logger.js";
 import { asSay } from "../producer/buffer.js";
+import { isConflict, isLockTimeout } from "../store/publish.js";
 import { settle } from "../store/work.js";
 import { type Flush, type Ledger, type Lost, without } from "./ledger.js";
 
@@ -14,14 +15,29 @@ export interface Settling {
   readonly onSaid: (channels: ReadonlySet<number>) => void;
 }
 
+const mostConflicts = 5;
+const lockPauseMs = 50;
+
 /** Returns what was written. Errors: everything but a lost claim. */
 export async function write(settling: Settling, flush: Flush): Promise<Flush> {
   let left: Flush | null = flush;
+  let conflicts = 0;
   while (left !== null && (left.parts.length > 0 || left.ends.length > 0)) {
     try {
       await send(settling, left);
       return left;
     } catch (error) {
+      // A producer's open transaction has said a key that a handler here said, too. Its end is waited for in pieces, so that the heartbeat gets
+      // through between them.
+      if (isLockTimeout(error)) {
+        await new Promise((resolve) => setTimeout(resolve, lockPauseMs));
+        continue;
+      }
+      // What a handler said can wait in a ring with producers that say the same keys: nothing was written, so it is repeated.
+      if (isConflict(error) && conflicts < mostConflicts) {
+        conflicts += 1;
+        continue;
+      }
       const lost = lostIn(error);
       if (lost === null) throw error;
       settling.logger.warn("a settlement was refused: the message was rescued or ended elsewhere", { ...lost });
@@ -33,10 +49,8 @@ export async function write(settling: Settling, flush: Flush): Promise<Flush> {
 }
 
 async function send({ session, onSaid }: Settling, { parts, ends, says }: Flush): Promise<void> {
-  const spoken = says.map(({ batch }) => asSay(batch));
-  const list = spoken.length === 0 ? null : `[${spoken.map((say) => say.list?.slice(1, -1)).join(",")}]`;
-  const places = await settle(session, parts, ends, list);
-  for (const { committed } of spoken) committed(places);
+  const { list, committed } = asSay(says.map(({ batch }) => batch));
+  committed(await settle(session, parts, ends, list));
   onSaid(new Set(says.flatMap(({ batch }) => [...batch.channels])));
 }
 

@@ -26,6 +26,7 @@ export function tell({ name, logger, handlers }: Telling, ended: Ended, quiet = 
     logger.info(`${what} was cancelled while it ran`, facts);
     return;
   }
+  if (outcome === "expired") logger.info(`${what} expired before a run of it began`, facts);
   if (next === null || "invalid" in next || outcome === "released") return;
   if (outcome === "postponed") {
     if ("defer" in next && !quiet)

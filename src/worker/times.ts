@@ -12,3 +12,5 @@ export const lingerMs = 3;
 export const patienceMs = 500;
 /** With fewer slots than this, the time of a claim is mostly its round trip, and taking as many as possible pays. */
 export const manySlots = 100;
+/** When to look again at what is due and held by somebody else, a producer for instance. */
+export const heldMs = 10;

@@ -70,10 +70,14 @@ test(`order per key holds while workers are killed ${kills} times: nothing is lo
   await Promise.all([place(), place(), place()]);
   await saying;
   const survivors = [await spawn(), await spawn()];
-  await eventually(async () => Number(await admin.value("select sum(backlog + running) from posthorn.backlog")) === 0, {
-    withinMs: 120_000,
-    everyMs: 200,
-  });
+  await eventually(
+    async () => {
+      // A slow message can be under so many kills that it is taken for what kills them, and lies dead in the way of its key.
+      await admin.rows("select posthorn.redrive('{\"list\":\"dead-letters\"}', 'test', 100)");
+      return Number(await admin.value("select sum(backlog + running) from posthorn.backlog")) === 0;
+    },
+    { withinMs: 120_000, everyMs: 200 },
+  );
   const expected = Array.from({ length: said }, (_, i) => i + 1);
   for (const key of keys) {
     expect(await firstEffects("kept", key), `kept, ${key}`).toEqual(expected);

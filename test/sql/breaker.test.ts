@@ -6,7 +6,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { type CircuitReport, tellCircuit } from "../../src/store/circuit.js";
 import { registerContract, registerSubscription } from "../../src/store/registry.js";
 import { backlog } from "../../src/store/status.js";
-import { type Claimed, type Delivery, settle, take, work } from "../../src/store/work.js";
+import { type Claimed, type Delivery, settle, takeDue, work } from "../../src/store/work.js";
 import {
   die,
   type Engine,
@@ -60,9 +60,8 @@ const due = (reader: Reader) => plant(reader, "probe_at = clock_timestamp() - in
 
 const claim = ({ subscription }: Reader, worker: string, limit = 10): Promise<Claimed> =>
   work(engine.db, subscription, worker, limit, []);
-function taken({ subscription, contract }: Reader, worker: string) {
-  return take(engine.db, subscription, worker, [contract], 10);
-}
+const taken = ({ subscription, contract }: Reader, worker: string) =>
+  takeDue(engine.db, subscription, worker, [contract], 10);
 
 /** A circuit that has just opened. */
 async function opened(name: string): Promise<{ reader: Reader; worker: string }> {

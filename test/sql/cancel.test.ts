@@ -4,7 +4,7 @@ import { cancelMessage, cancelRequests } from "../../src/store/cancel.js";
 import { type Place, publicId, writeMessages } from "../../src/store/publish.js";
 import { prune } from "../../src/store/results.js";
 import { messageStatus } from "../../src/store/status.js";
-import { type Delivery, peek, settle, take, work } from "../../src/store/work.js";
+import { type Delivery, peek, settle, takeDue as take, work } from "../../src/store/work.js";
 import { eventually } from "../support/eventually.js";
 import {
   claim,

@@ -14,6 +14,7 @@ import {
   type Next,
   type Outcome,
   type Part,
+  takeDue,
   work,
 } from "../../src/store/work.js";
 import { eventually } from "../support/eventually.js";
@@ -42,6 +43,11 @@ export interface Reader {
   readonly subscription: number;
   readonly channel: number;
   readonly contract: number;
+}
+
+/** What is due and was taken. */
+export async function takeOf(...of: Parameters<typeof takeDue>): Promise<readonly Delivery[]> {
+  return (await takeDue(...of)).deliveries;
 }
 
 export async function openSession(url: string): Promise<Session> {

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { ClaimLostError } from "../../src/core/errors.js";
 import { forgetWorker } from "../../src/store/fleet.js";
-import { type Delivery, settle, take } from "../../src/store/work.js";
+import { type Delivery, settle, takeDue as take } from "../../src/store/work.js";
 import {
   claim,
   die,

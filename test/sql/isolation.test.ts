@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { homeOf, writeAlike, writeMessages } from "../../src/store/publish.js";
-import { peek, settle, take, work } from "../../src/store/work.js";
+import { peek, settle, takeDue as take, work } from "../../src/store/work.js";
 import {
   claim,
   type Engine,

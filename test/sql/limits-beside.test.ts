@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { tellCircuit } from "../../src/store/circuit.js";
 import { writeMessages } from "../../src/store/publish.js";
 import { registerContract, registerSubscription } from "../../src/store/registry.js";
-import { type Claimed, settle, type Taken, take, work } from "../../src/store/work.js";
+import { type Claimed, settle, type Taken, takeDue as take, work } from "../../src/store/work.js";
 import { type Engine, end, makeWorker, numberOf, openEngine, outgoing, part, type Reader, retryNow } from "./engine.js";
 
 let engine: Engine;

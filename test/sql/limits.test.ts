@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { writeMessages } from "../../src/store/publish.js";
 import { registerContract, registerSubscription } from "../../src/store/registry.js";
-import { type Claimed, settle, type Taken, take, work } from "../../src/store/work.js";
+import { type Claimed, settle, type Taken, takeDue as take, work } from "../../src/store/work.js";
 import {
   die,
   type Engine,

@@ -2,7 +2,16 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { sweepKeys } from "../../src/store/fleet.js";
 import { writeMessages } from "../../src/store/publish.js";
 import { registerContract, registerSubscription } from "../../src/store/registry.js";
-import { type Delivery, type End, type Part, promote, settle, spill, take, work } from "../../src/store/work.js";
+import {
+  type Delivery,
+  type End,
+  type Part,
+  promote,
+  settle,
+  spill,
+  takeDue as take,
+  work,
+} from "../../src/store/work.js";
 import {
   die,
   type Engine,

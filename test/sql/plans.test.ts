@@ -115,7 +115,7 @@ async function round(engine: Engine, watched: WatchedSession, reader: Reader, wo
     ...(await watched.watch("select posthorn.settle($1::json, null, null)", [JSON.stringify([part])])),
     ...(await watched.watch("select posthorn.work($1::int, 0, $2::bigint, 10, null)", [subscription, worker])),
     ...(await watched.watch("select posthorn.work($1::int, 0, $2::bigint, 10, null)", [subscription, worker])),
-    ...(await watched.watch("select posthorn.take($1::int, $2::bigint, $3::json, 100)", [
+    ...(await watched.watch("select posthorn.take_due($1::int, $2::bigint, $3::json, 100)", [
       subscription,
       taker,
       JSON.stringify([contract]),
@@ -145,10 +145,10 @@ const expected: Readonly<Record<string, { readonly text: RegExp; readonly access
     access: ["Index Scan claim_1_by_id", "Index Scan settlement_1_by_part", "Index Only Scan settlement_1_by_part"],
   },
   "take, the choice": {
-    text: /d\.crashes < v_below\s+and [^;]+?order by d\.due_at/,
+    text: /d\.crashes < p_below\s+and [^;]+?order by d\.due_at/,
     access: ["Index Scan deferred_due"],
   },
-  "take, the suspect": { text: /d\.crashes >= 2\s+and [^;]+?order by d\.due_at/, access: ["Index Scan deferred_due"] },
+  "the first that is due": { text: /d\.due_at < 'infinity'/, access: ["Index Scan deferred_due"] },
   "take, the mark": { text: /update posthorn\.deferred/, access: ["Index Scan deferred_pkey"] },
 };
 

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { writeMessages } from "../../src/store/publish.js";
-import { type Delivery, peek, settle, take, work } from "../../src/store/work.js";
+import { type Delivery, peek, settle, takeDue as take, work } from "../../src/store/work.js";
 import {
   claim,
   die,

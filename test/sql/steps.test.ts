@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { ClaimLostError } from "../../src/core/errors.js";
 import { redrive } from "../../src/store/operate.js";
 import { recordStep, stepsOf, sweepSteps } from "../../src/store/steps.js";
-import { type Delivery, settle, take } from "../../src/store/work.js";
+import { type Delivery, settle, takeDue as take } from "../../src/store/work.js";
 import {
   claim,
   die,

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { forgetWorker, holdSessionLock, registerWorker, rescue } from "../../src/store/fleet.js";
-import { type Delivery, settle, take, work } from "../../src/store/work.js";
+import { type Delivery, settle, takeDue as take, work } from "../../src/store/work.js";
 import {
   claim,
   die,

@@ -163,8 +163,19 @@ post.publish(OrderPlaced, { orderId: "1" }, { priority: 1 });
 post.publishMany(OrderPlaced, [{ orderId: "1" }], { expiresInMs: 5 });
 // @ts-expect-error a query is asked now
 post.ask(PriceOf, { sku: "1" }, { delayMs: 5 });
-// @ts-expect-error planned for commands, not built yet
-post.send(CloseAccount, { id: "1" }, { delayMs: 5 });
+post.send(CloseAccount, { id: "1" }, { delayMs: 5, priority: 1, expiresInMs: 60_000 });
+post.send(CloseAccount, { id: "1" }, { dedupe: { key: ({ id }) => id, mode: "drop", windowMs: 5 } });
+post.sendMany(CloseAccount, [{ id: "1" }], { dedupe: { key: "one", mode: "debounce", windowMs: 5, maxWaitMs: 50 } });
+// @ts-expect-error a mode that there is none of
+post.send(CloseAccount, { id: "1" }, { dedupe: { key: "1", mode: "once", windowMs: 5 } });
+// @ts-expect-error a window is what drop is about
+post.send(CloseAccount, { id: "1" }, { dedupe: { key: "1", mode: "drop" } });
+// @ts-expect-error replace has no window
+post.send(CloseAccount, { id: "1" }, { dedupe: { key: "1", mode: "replace", windowMs: 5 } });
+// @ts-expect-error a time is a Date
+post.send(CloseAccount, { id: "1" }, { runAt: "2030-01-01" });
+// @ts-expect-error a fact is not deduped
+post.publish(OrderPlaced, { orderId: "1" }, { dedupe: { key: "1", mode: "replace" } });
 // @ts-expect-error headers are texts
 post.send(CloseAccount, { id: "1" }, { headers: { retries: 1 } });
 // @ts-expect-error many takes a list
