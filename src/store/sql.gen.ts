@@ -3755,11 +3755,12 @@ declare
   v_ring posthorn.ring;
   v_row posthorn.deferred;
   v_open record;
-  -- Read once: compared with a function that may change, the index would be read on to its end.
+  -- Read once: compared with a function that may change, the index would be read on to its end. In order of time, so that of the indexes that an
+  -- empty table makes equal the one is taken that stops at it.
   v_now timestamptz := clock_timestamp();
 begin
   if not exists (select from posthorn.classes(p_subscription) c(class) cross join lateral (select from posthorn.deferred d where d.subscription = p_subscription
-        and d.priority = c.class and d.token is null and d.place is null and d.key is not null and d.due_at <= v_now limit 1) d) or not pg_try_advisory_xact_lock(posthorn.lock_key('lane', p_subscription, 0)) then
+        and d.priority = c.class and d.token is null and d.place is null and d.key is not null and d.due_at <= v_now order by d.due_at limit 1) d) or not pg_try_advisory_xact_lock(posthorn.lock_key('lane', p_subscription, 0)) then
     return;
   end if;
   select * into v_ring from posthorn.ring;
