@@ -79,6 +79,8 @@ function delivering(bench: Bench): Probe {
 
 export const fanOut: Row = {
   names: Object.values(names),
+  // The default set stays under ten minutes.
+  long: true,
   run: async (bench) => {
     const figures: Figure[] = [];
     if (bench.wants(names.publish)) {

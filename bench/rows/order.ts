@@ -170,6 +170,8 @@ async function claimsBeside(bench: Bench): Promise<Figure> {
 
 export const order: Row = {
   names: Object.values(names),
+  // The default set stays under ten minutes.
+  long: true,
   run: async (bench) => {
     const figures: Figure[] = [];
     if (bench.wants(names.drain)) {
