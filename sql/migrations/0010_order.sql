@@ -18,7 +18,7 @@ create table posthorn.parked_key (
 create sequence posthorn.place;
 alter table posthorn.deferred add column place bigint;
 create index deferred_by_place on posthorn.deferred (subscription, key, place) where place is not null;
--- Messages that have not entered the order of their key, for readers that keep one.
+-- What lies dead or invalid in the way of its key keeps its place; null where the key goes on without it.
 alter table posthorn.dead_letter add column place bigint;
 create index dead_letter_by_place on posthorn.dead_letter (subscription, key, place) where place is not null;
 alter table posthorn.invalid add column place bigint;
