@@ -65,20 +65,27 @@ select posthorn.by_slot(
 $body$);
 
 -- write_one(home, nonce, channel, contract, key, payload, headers): appends one message, as a producer does. Returns its id and the id of the
--- transaction as text, separated by a blank; or why nothing was written: a refusal fails no
--- transaction of a caller who named a home.
-create or replace function posthorn.write_one(
-  p_home text, p_nonce bigint, p_channel int, p_contract int, p_key text, p_payload json, p_headers json
-) returns text
-language plpgsql as $$
-declare
-  v_slot smallint := posthorn.open_slot(p_home);
-begin
-  if v_slot < 0 then
-    return case v_slot when -1 then 'moved' else 'elsewhere' end;
+-- transaction as text, separated by a blank; or why nothing was written: a refusal fails no transaction of a caller who named a home.
+select posthorn.in_open_slot(
+  'write_one(p_home text, p_nonce bigint, p_channel int, p_contract int, p_key text, p_payload json, p_headers json)', 'text', $declarations$
+  v_home text;
+  v_id bigint;
+  $declarations$, $before$
+  select r.slot, concat(r.system_identifier, '/', r.database) into v_slot, v_home from posthorn.ring r;
+  -- As in open_slot, which is asked where the answer is not plain.
+  if p_home <> v_home or current_setting('posthorn.home', true) is distinct from v_home then
+    v_slot := posthorn.open_slot(p_home);
+    if v_slot < 0 then
+      return case v_slot when -1 then 'moved' else 'elsewhere' end;
+    end if;
   end if;
-  return concat(posthorn.append_one_of(v_slot, p_nonce, p_channel, p_contract, p_key, p_payload, p_headers), ' ', pg_current_xact_id());
-end $$;
+  $before$, $body$
+    insert into posthorn.message_{slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers)
+      values (pg_current_xact_id(), nextval('posthorn.message_id'), p_nonce, clock_timestamp(), p_channel, 0, p_contract, p_key, p_payload, p_headers)
+      returning id into v_id;
+  $body$, $after$
+  return concat(v_id, ' ', pg_current_xact_id());
+  $after$);
 
 -- write_many(home, lists): appends many messages. Returns their ids in the order given and the id of the transaction, separated by blanks. Ids
 -- without a gap come back as first:last.

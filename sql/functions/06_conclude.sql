@@ -45,7 +45,8 @@ select posthorn.by_slot('claim_of(p_slot smallint, p_claim bigint)', 'posthorn.c
 $body$);
 
 -- end_in_transaction: the last statement of a handler's transaction: ends the delivery that the holder's token proves, and writes
--- what the handler said. `p_deferred` is null for a delivery from the log. `p_started` is now() at BEGIN, in seconds as text.
+-- what the handler said. `p_deferred` is null for a delivery from the log. `p_started` is what the
+-- transaction was marked with: posthorn.mark, or now() at BEGIN in seconds as text.
 -- Returns [[nonce, id]] of what was said. Raises PH005 (claim lost), PH006 (the handler ended the transaction).
 create or replace function posthorn.end_in_transaction(
   p_subscription int, p_message bigint, p_message_slot smallint, p_delivery int,
@@ -59,7 +60,7 @@ begin
   -- rows' locks soon, however long a handler may run. Zero: a database without the limit, which PGlite is.
   perform posthorn.plain_plans(), case when current_setting('idle_in_transaction_session_timeout') <> '0'
     then set_config('idle_in_transaction_session_timeout', '5s', true) end;
-  if extract(epoch from now())::text <> p_started then
+  if coalesce(nullif(current_setting('posthorn.mark', true), ''), extract(epoch from now())::text) <> p_started then
     raise exception 'the transaction that the handler was given has ended' using errcode = 'PH006';
   end if;
   if p_deferred is null and p_message_slot = p_claim_slot then

@@ -37,10 +37,10 @@ export interface Savepoints {
 export interface OpenTransaction<Tx = unknown> extends Executor {
   readonly native: Tx;
   /**
-   * `now()` in this transaction, in seconds as text: it moves when somebody ended the transaction and began another. Empty where it was not
-   * asked for.
+   * A number as text that the server forgets with this transaction, so that one that was ended and begun again is told apart. Empty where it
+   * was not asked for.
    */
-  readonly startedAt: string;
+  readonly mark: string;
   /**
    * Runs the user's part. Calls from inside that would wait for this transaction (one connection) are refused instead of hanging.
    * Code that runs on after the transaction has ended is no longer inside.
@@ -63,6 +63,8 @@ export interface OpenTransaction<Tx = unknown> extends Executor {
   rollback(): Promise<void>;
   /** Whether the connection was lost, which is certain after `rollback`. Then every statement has failed, whatever its error says. */
   readonly lost: boolean;
+  /** Why it could not even be begun, which shows with its first statement: then none has run. */
+  readonly notBegun: Error | undefined;
 }
 
 export interface Listener {
@@ -76,8 +78,10 @@ export interface Listener {
 export interface BeginOptions {
   /** For handlers: the server ends the transaction when its client is silent for so long; one of a stopped process must not hold its locks for ever. */
   readonly idleMs?: number;
-  /** Whether `startedAt` is needed; it is one more statement. Default true. */
+  /** Whether `mark` is needed; it is one more statement. Default true. */
   readonly marked?: boolean;
+  /** Refuses statements that write. Default false. */
+  readonly readOnly?: boolean;
 }
 
 export interface Database<Tx = unknown> extends Executor {
@@ -91,6 +95,7 @@ export interface Database<Tx = unknown> extends Executor {
   insideTransaction(): boolean;
   /** Several statements, no parameters, one transaction: migrations. */
   script(sql: string): Promise<void>;
+  /** The server may begin it only with the first statement. */
   begin(options?: BeginOptions): Promise<OpenTransaction<Tx>>;
   session(): Promise<Session>;
   /** Undefined where a session cannot listen. `onNotify` must not throw. */

@@ -11,7 +11,8 @@ import { within } from "./deadline.js";
 import { databaseDefaults } from "./defaults.js";
 import { databaseError, sqlStateOf } from "./errors.js";
 import { pgTypes } from "./parsers.js";
-import { type Committed, LastAndCommit, takesSubmitted } from "./pg-last.js";
+import { type Committed, LastAndCommit } from "./pg-last.js";
+import { canJoin, Opening } from "./pg-opening.js";
 
 export class PgConnection {
   readonly client: ClientBase;
@@ -20,6 +21,7 @@ export class PgConnection {
   readonly #onGone = (error?: Error) => this.#goneBy(error);
   #gone = false;
   #wasCut = false;
+  #opening: Opening | undefined;
   #reason: Error | undefined;
   #resolveLost: (error: Error | undefined) => void = () => {};
   /** Settles when the connection is gone: undefined after `detach` or an ordinary end. */
@@ -48,10 +50,37 @@ export class PgConnection {
     this.#resolveLost(undefined);
   }
 
+  /**
+   * Begins a transaction: at once, or with the first statement where that is a round trip less. From there on everything must be sent by `send`
+   * and the methods here.
+   */
+  async open(statements: readonly string[], timeoutMs: number): Promise<void> {
+    if (this.#gone) throw this.typed(this.#reason ?? new Error("The connection has ended"));
+    if (canJoin(this.client)) this.#opening = new Opening(this.client, statements);
+    else await this.script(statements.join("; "), timeoutMs);
+  }
+
+  /** Whether there is a transaction to be ended; undefined where that is not known. */
+  get opened(): boolean {
+    return this.#opening?.unsent !== true;
+  }
+
+  /** Why the transaction could not be begun. */
+  get notBegun(): Error | undefined {
+    return this.#opening?.failure === undefined ? undefined : this.typed(this.#opening.failure);
+  }
+
+  /** As `client.query`. */
+  readonly send = (...args: readonly unknown[]): unknown => {
+    const opening = this.#opening;
+    if (opening !== undefined && !opening.open) return opening.query(...args);
+    return Reflect.apply(this.client.query, this.client, args);
+  };
+
   query<Row>(text: string, params: readonly unknown[] | undefined, timeoutMs: number): Promise<{ rows: Row[] }> {
     const values = params === undefined ? [] : [...params];
     return this.#send<QueryResult>(
-      (resolve, reject) => this.client.query({ text, values, types: pgTypes }, told(resolve, reject)),
+      (resolve, reject) => this.send({ text, values, types: pgTypes }, told(resolve, reject)),
       timeoutMs,
     );
   }
@@ -59,7 +88,7 @@ export class PgConnection {
   /** Several statements in one round trip, without parameters. */
   async script(text: string, timeoutMs: number): Promise<readonly QueryResult[]> {
     const result = await this.#send<QueryResult | QueryResult[]>(
-      (resolve, reject) => this.client.query({ text, types: pgTypes }, told(resolve, reject)),
+      (resolve, reject) => this.send({ text, types: pgTypes }, told(resolve, reject)),
       timeoutMs,
     );
     return Array.isArray(result) ? result : [result];
@@ -67,16 +96,18 @@ export class PgConnection {
 
   /** COMMIT, in one round trip with the statement before it. Of the two the first that fails is the last that runs. */
   async commit<Row>(last: Statement | undefined, timeoutMs: number): Promise<Committed<Row>> {
+    if (last === undefined && !this.opened) return { rows: [], command: "COMMIT" };
     if (last?.params === undefined) {
-      const results = await this.script(last === undefined ? "commit" : `${last.text}; commit`, timeoutMs);
-      return { rows: results[0]?.rows ?? [], command: results.at(-1)?.command };
+      const statements = [...(this.#opening?.take() ?? []), ...(last === undefined ? [] : [last.text]), "commit"];
+      const results = await this.script(statements.join("; "), timeoutMs);
+      return { rows: (last && results.at(-2)?.rows) ?? [], command: results.at(-1)?.command };
     }
-    if (!takesSubmitted(this.client)) {
+    if (!canJoin(this.client)) {
       const { rows } = await this.query<Row>(last.text, last.params, timeoutMs);
       return { rows, command: (await this.script("commit", timeoutMs))[0]?.command };
     }
     return this.#send((resolve, reject) => {
-      this.client.query(new LastAndCommit<Row>(last, resolve, reject));
+      this.send(new LastAndCommit<Row>(this.#opening?.take() ?? [], last, resolve, reject));
     }, timeoutMs);
   }
 

@@ -6,11 +6,18 @@
  */
 import type { PoolClient } from "pg";
 import type { Guard } from "./guard.js";
+import type { PgConnection } from "./pg-connection.js";
 
-/** The client behind a guarded one, for `post.in(tx)`. */
-const targets = new WeakMap<object, { readonly client: PoolClient; readonly guard: Guard }>();
+/** A client, and the way to it in its transaction. */
+interface Behind {
+  readonly client: PoolClient;
+  readonly connection: PgConnection;
+}
 
-export function guardedPgClient(tx: object): { readonly client: PoolClient; readonly guard: Guard } | undefined {
+/** What is behind a guarded client, for `post.in(tx)`. */
+const targets = new WeakMap<object, Behind & { readonly guard: Guard }>();
+
+export function guardedPgClient(tx: object): (Behind & { readonly guard: Guard }) | undefined {
   return targets.get(tx);
 }
 
@@ -62,8 +69,8 @@ function refuse(args: unknown[], refusal: Error, client: PoolClient): unknown {
   return Promise.reject(refusal);
 }
 
-function guardedQuery(client: PoolClient, guard: Guard): AnyFunction {
-  const query: AnyFunction = client.query.bind(client);
+function guardedQuery({ client, connection }: Behind, guard: Guard): AnyFunction {
+  const query: AnyFunction = connection.send;
   return (...given) => {
     const args = [...given];
     const refusal = guard.admit(sqlOf(args[0]));
@@ -101,12 +108,15 @@ function guardedQuery(client: PoolClient, guard: Guard): AnyFunction {
 /** Methods that would take the connection away from its transaction. */
 const notTheUsers: readonly (string | symbol)[] = ["release", "end", "connect"];
 
-export function guardPgClient(client: PoolClient, guard: Guard): PoolClient {
-  const query = guardedQuery(client, guard);
+export function guardPgClient(behind: Behind, guard: Guard): PoolClient {
+  const { client, connection } = behind;
+  const query = guardedQuery(behind, guard);
   const bound = new Map<string | symbol, AnyFunction>();
   const native = new Proxy(client, {
     get(target, property) {
       if (property === "query") return query;
+      // It is as good as begun.
+      if (property === "getTransactionStatus" && !connection.opened) return () => "T";
       if (notTheUsers.includes(property)) {
         return () => {
           throw guard.sealed ? guard.afterEnd() : guard.notYours(`client.${String(property)}()`);
@@ -120,6 +130,6 @@ export function guardPgClient(client: PoolClient, guard: Guard): PoolClient {
     },
     set: (target, property, value) => Reflect.set(target, property, value, target),
   });
-  targets.set(native, { client, guard });
+  targets.set(native, { client, connection, guard });
   return native;
 }

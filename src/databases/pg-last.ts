@@ -1,11 +1,12 @@
 /**
- * The last statement of a transaction and its COMMIT in one round trip.
+ * The last statement of a transaction and its COMMIT in one round trip; where it is the first as well, with BEGIN.
  *
  * No Sync stands between the two: after an error of the first the server skips COMMIT. pg calls the methods of whatever is submitted as it
  * calls those of its own queries.
  */
-import type { ClientBase, Connection, Submittable } from "pg";
+import type { Connection, Submittable } from "pg";
 import type { Statement } from "../core/database.js";
+import { writeAll } from "./pg-opening.js";
 
 export interface Committed<Row> {
   /** Columns as the server writes them, in text. */
@@ -17,6 +18,7 @@ export interface Committed<Row> {
 export class LastAndCommit<Row> implements Submittable {
   /** For whoever looks at what a client sends. */
   readonly text: string;
+  readonly #opening: readonly string[];
   readonly #statement: Statement;
   readonly #resolve: (committed: Committed<Row>) => void;
   readonly #reject: (error: unknown) => void;
@@ -24,8 +26,15 @@ export class LastAndCommit<Row> implements Submittable {
   #names: readonly string[] = [];
   #command: string | undefined;
 
-  constructor(statement: Statement, resolve: (committed: Committed<Row>) => void, reject: (error: unknown) => void) {
+  /** `opening`: statements that go before it. */
+  constructor(
+    opening: readonly string[],
+    statement: Statement,
+    resolve: (committed: Committed<Row>) => void,
+    reject: (error: unknown) => void,
+  ) {
     this.text = `${statement.text}; commit`;
+    this.#opening = opening;
     this.#statement = statement;
     this.#resolve = resolve;
     this.#reject = reject;
@@ -36,13 +45,12 @@ export class LastAndCommit<Row> implements Submittable {
     // Gathered, so that they leave in one packet.
     connection.stream.cork();
     try {
+      writeAll(connection, this.#opening);
       connection.parse({ name: "", text, types: [] }, true);
       connection.bind({ values: params.map((param) => (param === null ? null : String(param))) }, true);
       connection.describe({ type: "P", name: "" }, true);
       connection.execute({}, true);
-      connection.parse({ name: "", text: "commit", types: [] }, true);
-      connection.bind({}, true);
-      connection.execute({}, true);
+      writeAll(connection, ["commit"]);
       connection.sync();
     } finally {
       connection.stream.uncork();
@@ -69,9 +77,4 @@ export class LastAndCommit<Row> implements Submittable {
   handleError(error: unknown): void {
     this.#reject(error);
   }
-}
-
-/** pg's native client, and a client with the option `pipeline`, take queries of pg's own only. */
-export function takesSubmitted(client: ClientBase): boolean {
-  return "connection" in client && !("pipeline" in client && client.pipeline === true);
 }

@@ -17,7 +17,7 @@ interface Parts {
   readonly client: PoolClient;
   readonly connection: PgConnection;
   readonly holder: object;
-  readonly startedAt: string;
+  readonly mark: string;
   readonly statementTimeoutMs: number;
   /** Gives the client back, or destroys it. */
   readonly release: (destroy: boolean) => void;
@@ -27,7 +27,7 @@ interface Parts {
 
 export class PgTransaction implements OpenTransaction<PoolClient> {
   readonly native: PoolClient;
-  readonly startedAt: string;
+  readonly mark: string;
   readonly #parts: Parts;
   readonly #guard = new Guard();
   readonly #scope: Scope;
@@ -36,8 +36,8 @@ export class PgTransaction implements OpenTransaction<PoolClient> {
 
   constructor(parts: Parts) {
     this.#parts = parts;
-    this.startedAt = parts.startedAt;
-    this.native = guardPgClient(parts.client, this.#guard);
+    this.mark = parts.mark;
+    this.native = guardPgClient(parts, this.#guard);
     this.#scope = openScope(parts.holder);
   }
 
@@ -60,6 +60,10 @@ export class PgTransaction implements OpenTransaction<PoolClient> {
 
   get lost(): boolean {
     return this.#lost;
+  }
+
+  get notBegun(): Error | undefined {
+    return this.#parts.connection.notBegun;
   }
 
   async commit<Row = Record<string, unknown>>(last?: Statement): Promise<readonly Row[]> {
@@ -88,6 +92,7 @@ export class PgTransaction implements OpenTransaction<PoolClient> {
     if (this.#ended) return;
     this.#guard.seal();
     this.#lost = this.#parts.connection.gone;
+    if (!this.#parts.connection.opened) return this.#end(false);
     try {
       if (this.#guard.running > 0) await this.#parts.cancel();
       const results = await this.#parts.connection.script("rollback", databaseDefaults.rollbackTimeoutMs);

@@ -61,6 +61,19 @@ export function describePool(pool: Pool): string {
   return `postgres://${part("user")}@${part("host")}:${part("port")}/${part("database")}`;
 }
 
+/** Transactions that were marked in this process. */
+let marks = 0;
+
+/** SET LOCAL costs half of what a function would. */
+function openingOf({ idleMs, readOnly = false }: BeginOptions, mark: string): readonly string[] {
+  const statements = [`begin isolation level read committed${readOnly ? ", read only" : ""}`];
+  if (idleMs !== undefined) {
+    statements.push(`set local idle_in_transaction_session_timeout = ${Math.ceil(idleMs)}`);
+  }
+  if (mark !== "") statements.push(`set local posthorn.mark = ${mark}`);
+  return statements;
+}
+
 export class PgDatabase implements Database<PoolClient> {
   readonly description: string;
   readonly single = false;
@@ -116,20 +129,16 @@ export class PgDatabase implements Database<PoolClient> {
     }
   }
 
-  async begin({ idleMs, marked = true }: BeginOptions = {}): Promise<OpenTransaction<PoolClient>> {
+  async begin(options: BeginOptions = {}): Promise<OpenTransaction<PoolClient>> {
     const { client, connection } = await this.#acquire();
     try {
-      const idle = idleMs === undefined ? "" : `set local idle_in_transaction_session_timeout = ${Math.ceil(idleMs)};`;
-      const mark = marked ? "select extract(epoch from now())::text as now" : "";
-      const results = await connection.script(
-        `begin isolation level read committed; ${idle} ${mark}`,
-        this.#settings.statementTimeoutMs,
-      );
+      const mark = options.marked === false ? "" : String(++marks);
+      await connection.open(openingOf(options, mark), this.#settings.statementTimeoutMs);
       return new PgTransaction({
         client,
         connection,
         holder: this.#pool,
-        startedAt: String(results.at(-1)?.rows[0]?.now ?? ""),
+        mark,
         statementTimeoutMs: this.#settings.statementTimeoutMs,
         release: (destroy) => this.#release(client, connection, destroy),
         cancel: () => this.#cancel(client),

@@ -5,7 +5,7 @@
  * every statement fails with 25P02.
  */
 import type { PGlite, Transaction } from "@electric-sql/pglite";
-import type { OpenTransaction, Savepoints, Statement } from "../core/database.js";
+import type { BeginOptions, OpenTransaction, Savepoints, Statement } from "../core/database.js";
 import { TransactionEndedError } from "../core/errors.js";
 import { openScope, runInScope, type Scope } from "./context.js";
 import { sqlStateOf } from "./errors.js";
@@ -17,7 +17,7 @@ type Ending = "commit" | "rollback";
 
 export class PgliteTransaction implements OpenTransaction<Transaction> {
   readonly native: Transaction;
-  readonly startedAt: string;
+  readonly mark: string;
   readonly #transaction: Transaction;
   readonly #guard = new Guard();
   readonly #scope: Scope;
@@ -28,12 +28,12 @@ export class PgliteTransaction implements OpenTransaction<Transaction> {
   private constructor(
     pglite: PGlite,
     transaction: Transaction,
-    startedAt: string,
+    mark: string,
     end: (how: Ending) => Promise<void>,
     typed: (error: unknown) => Error,
   ) {
     this.#transaction = transaction;
-    this.startedAt = startedAt;
+    this.mark = mark;
     this.#end = end;
     this.#typed = typed;
     this.native = guardPgliteTransaction(transaction, this.#guard);
@@ -41,7 +41,12 @@ export class PgliteTransaction implements OpenTransaction<Transaction> {
   }
 
   /** `take` is asked when the turn has come; when it says no, the transaction ends empty and nobody waits for the result. */
-  static open(pglite: PGlite, take: () => boolean, typed: (error: unknown) => Error): Promise<PgliteTransaction> {
+  static open(
+    pglite: PGlite,
+    { readOnly = false, marked = true }: BeginOptions,
+    take: () => boolean,
+    typed: (error: unknown) => Error,
+  ): Promise<PgliteTransaction> {
     return new Promise((resolve, reject) => {
       let choose: (how: Ending) => void = () => {};
       const chosen = new Promise<Ending>((settle) => {
@@ -49,12 +54,14 @@ export class PgliteTransaction implements OpenTransaction<Transaction> {
       });
       const done = pglite.transaction(async (transaction) => {
         if (!take()) return;
-        const { rows } = await transaction.query<{ now: string }>("select extract(epoch from now())::text as now");
+        if (readOnly) await transaction.exec("set transaction read only");
+        const mark = marked ? "select extract(epoch from now())::text as now" : undefined;
+        const rows = mark === undefined ? [] : (await transaction.query<{ now: string }>(mark)).rows;
         const end = async (how: Ending) => {
           choose(how);
           await done;
         };
-        resolve(new PgliteTransaction(pglite, transaction, String(rows[0]?.now), end, typed));
+        resolve(new PgliteTransaction(pglite, transaction, rows[0]?.now ?? "", end, typed));
         if ((await chosen) === "rollback") await transaction.rollback();
       });
       // After `resolve` this changes nothing: `end` reports how the transaction ended.
@@ -83,6 +90,7 @@ export class PgliteTransaction implements OpenTransaction<Transaction> {
 
   /** There is no connection but the process itself. */
   readonly lost = false;
+  readonly notBegun = undefined;
 
   seal(): number {
     return this.#guard.seal();

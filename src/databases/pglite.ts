@@ -6,7 +6,7 @@
  * transaction is refused; a statement does not land in a transaction that the user began by hand.
  */
 import type { PGlite, QueryOptions, Transaction } from "@electric-sql/pglite";
-import type { Database, Listener, OpenTransaction, Session } from "../core/database.js";
+import type { BeginOptions, Database, Listener, OpenTransaction, Session } from "../core/database.js";
 import { DatabaseUnavailableError } from "../core/errors.js";
 import { isInside, refuseInside } from "./context.js";
 import type { Settings } from "./defaults.js";
@@ -93,11 +93,12 @@ export class PgliteDatabase implements Database<Transaction> {
     });
   }
 
-  begin(): Promise<OpenTransaction<Transaction>> {
+  begin(options: BeginOptions = {}): Promise<OpenTransaction<Transaction>> {
     return this.#inTurn("begin", async (turn) => {
       await this.#refuseHandmade();
       return PgliteTransaction.open(
         this.#pglite,
+        options,
         () => turn.take(),
         (error) => this.#typed(error),
       );

@@ -5,7 +5,7 @@
  * this file exists for. Clients are recognised by shape, so that every copy and version of a driver is.
  */
 import type { Transaction } from "@electric-sql/pglite";
-import type { ClientBase } from "pg";
+import type { ClientBase, QueryConfig } from "pg";
 import type { Database, Executor } from "../core/database.js";
 import { TransactionRequiredError } from "../core/errors.js";
 import { databaseError, sqlStateOf } from "./errors.js";
@@ -44,7 +44,7 @@ export function executorOf(tx: unknown, database?: Pick<Database, "description">
   const guardedClient = guardedPgClient(tx);
   if (guardedClient !== undefined) {
     refuseSealed(guardedClient.guard);
-    return pgExecutor(guardedClient.client, database);
+    return pgExecutor(guardedClient.connection.send, database);
   }
   const guardedPglite = guardedPgliteTransaction(tx);
   if (guardedPglite !== undefined) {
@@ -75,7 +75,7 @@ function clientExecutor(client: ClientBase, database?: Pick<Database, "descripti
   if (status === undefined || status === null || !isQuiet(client)) return askServer(client, database);
   if (status === "E") throw failed();
   if (status !== "T") throw noTransaction();
-  return pgExecutor(client, database);
+  return pgExecutor((config) => client.query(config), database);
 }
 
 /** Whether nothing runs or waits on the client. pg shows it in fields; where they are missing the server is asked. */
@@ -96,14 +96,15 @@ async function askServer(client: ClientBase, database?: Pick<Database, "descript
     if (sqlState === "25P02") throw failed();
     throw databaseError(error, database === undefined ? {} : { description: database.description });
   }
-  return pgExecutor(client, database);
+  return pgExecutor((config) => client.query(config), database);
 }
 
-function pgExecutor(client: ClientBase, database?: Pick<Database, "description">): Executor {
+function pgExecutor(query: (config: QueryConfig) => unknown, database?: Pick<Database, "description">): Executor {
   return {
-    query: async (text, params) => {
+    query: async <Row>(text: string, params?: readonly unknown[]) => {
       try {
-        const { rows } = await client.query({ text, values: params === undefined ? [] : [...params], types: pgTypes });
+        const sent = query({ text, values: params === undefined ? [] : [...params], types: pgTypes });
+        const { rows } = (await sent) as { rows: Row[] };
         return { rows };
       } catch (error) {
         throw databaseError(error, database === undefined ? {} : { description: database.description });

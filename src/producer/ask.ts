@@ -102,7 +102,7 @@ async function answerIn(
       `ask(${name}) would wait for the transaction that it is called from: the embedded database has one connection. Ask before it, or read through tx.`,
     );
   }
-  const open = await database.begin();
+  const open = await database.begin({ marked: false, readOnly: true });
   // An answer function that never returns must not keep the connection: at the deadline the transaction ends without it.
   const letGo = (): void => {
     open.seal();
@@ -110,8 +110,6 @@ async function answerIn(
   };
   signal.addEventListener("abort", letGo, { once: true });
   try {
-    signal.throwIfAborted();
-    await open.query("set transaction read only");
     signal.throwIfAborted();
     return await runSealed(open, async () => answer(request, { tx: open.native, signal }));
   } finally {

@@ -5,7 +5,7 @@ import { mapped } from "./sqlstate.js";
 import { type Delivery, placesOf } from "./work.js";
 
 /**
- * Ends the deliveries of a batch, as the last statement of the transaction of its handler, and commits. `open.startedAt` is needed.
+ * Ends the deliveries of a batch, as the last statement of the transaction of its handler, and commits. `open.mark` is needed.
  *
  * Errors: `ClaimLostError`, whose facts name the delivery that somebody else ended; then none has ended.
  */
@@ -21,7 +21,7 @@ export async function endManyAndCommit(
     return [subscription, id, messageSlot, delivery, claim, claimSlot, deferred, hold.token];
   });
   const text = "select posthorn.end_many($1::json, $2::text, $3::json)::text as said";
-  const params = [JSON.stringify(ends), open.startedAt, say];
+  const params = [JSON.stringify(ends), open.mark, say];
   const [row] = await mapped(open.commit<{ said: string | null }>({ text, params }));
   return placesOf(row?.said ?? null);
 }

@@ -5,9 +5,10 @@
  * Columns go as lists, payloads as one JSON text, so that they are stored as said.
  */
 import { randomFillSync } from "node:crypto";
-import type { Executor, OpenTransaction } from "../core/database.js";
+import type { Executor, OpenTransaction, Statement } from "../core/database.js";
 import { errorOf } from "../core/errors.js";
 import { limits } from "../core/limits.js";
+import { literalsOf } from "./literals.js";
 import { mapped } from "./sqlstate.js";
 
 /** A message as it will be stored; `json` and `headers` are JSON text. */
@@ -312,10 +313,13 @@ function columnsOf(messages: readonly Outgoing[]): readonly (string | number | n
 }
 
 /** The statement for as many messages as there are nonces. `columns` are values for one message, and lists for more. */
-function writing(own: BigInt64Array, columns: readonly (string | number | null)[], home: string | null) {
-  const single = own.length === 1;
-  const nonce = single ? String(own[0]) : `{${own.join(",")}}`;
-  return { text: single ? writeOne : writeMany, params: [home, nonce, ...columns] };
+function writing(own: BigInt64Array, columns: readonly (string | number | null)[], home: string | null): Statement {
+  if (own.length > 1) return { text: writeMany, params: [home, `{${own.join(",")}}`, ...columns] };
+  const params = [home, String(own[0]), ...columns];
+  const literals = literalsOf(params);
+  return literals === undefined
+    ? { text: writeOne, params }
+    : { text: `select posthorn.write_one(${literals}) as written` };
 }
 
 async function write(

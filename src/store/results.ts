@@ -12,7 +12,7 @@ export async function endWithResultAndCommit(
   say: string | null,
   result: StoredResult,
 ): Promise<ReadonlyMap<string, Place>> {
-  const values = [...endValues(delivery, open.startedAt), numeral(delivery.nonce)].join(", ");
+  const values = [...endValues(delivery, open.mark), numeral(delivery.nonce)].join(", ");
   const text = `select posthorn.end_with_result(${values}, $1::json, $2::json)::text as said`;
   const [row] = await mapped(open.commit<{ said: string | null }>({ text, params: [say, JSON.stringify(result)] }));
   return placesOf(row?.said ?? null);

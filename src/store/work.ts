@@ -322,31 +322,31 @@ export async function begin(executor: Executor, parts: readonly Part[]): Promise
   );
 }
 
-/** Ends a delivery, as the last statement of its handler's transaction, and commits. `open.startedAt` is needed. */
+/** Ends a delivery, as the last statement of its handler's transaction, and commits. `open.mark` is needed. */
 export async function endAndCommit(
   open: OpenTransaction,
   delivery: Delivery,
   say: string | null,
 ): Promise<ReadonlyMap<string, Place>> {
-  const [row] = await mapped(open.commit<{ said: string | null }>(endStatement(delivery, open.startedAt, say)));
+  const [row] = await mapped(open.commit<{ said: string | null }>(endStatement(delivery, open.mark, say)));
   return placesOf(row?.said ?? null);
 }
 
 /**
- * The last statement of a handler's transaction. `startedAt` is now() at its BEGIN.
+ * The last statement of a handler's transaction. `mark`: of the transaction, by which the server knows it again.
  *
  * Where the handler said nothing it has no parameters, which costs less. All of it is numbers then, which the database gave us; anything else
  * is refused, so no text of anybody gets into the statement.
  */
-export function endStatement(delivery: Delivery, startedAt: string, say: string | null): Statement {
-  const ended = endValues(delivery, startedAt).join(", ");
+export function endStatement(delivery: Delivery, mark: string, say: string | null): Statement {
+  const ended = endValues(delivery, mark).join(", ");
   return say === null
     ? { text: `select posthorn.end_in_transaction(${ended}, null)` }
     : { text: `select posthorn.end_in_transaction(${ended}, $1::json)::text as said`, params: [say] };
 }
 
 /** What names a delivery and its hold where it is ended, as literals. */
-export function endValues(delivery: Delivery, startedAt: string): readonly string[] {
+export function endValues(delivery: Delivery, mark: string): readonly string[] {
   const { hold } = delivery;
   const log = hold.from === "log" ? hold : undefined;
   const values = [
@@ -359,7 +359,7 @@ export function endValues(delivery: Delivery, startedAt: string): readonly strin
     hold.from === "deferred" ? hold.deferred : undefined,
     hold.token,
   ];
-  return [...values, startedAt].map(numeral);
+  return [...values, mark].map(numeral);
 }
 
 export function numeral(value: string | number | undefined): string {

@@ -155,6 +155,7 @@ export class BatchRun {
     } catch (error) {
       call.drop(error);
       await rollback(open);
+      if (open.notBegun !== undefined) return this.#again(call, piece, open.notBegun, false, false);
       return this.#again(call, piece, error, inHandler, open.lost && error !== call.aborted);
     }
   }

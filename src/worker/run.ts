@@ -212,7 +212,10 @@ export class Run implements Behind, Overdue, Stepping {
       this.#said();
       await this.#rollback(open);
       this.#cut = open.lost && error !== this.#aborted;
-      throw error;
+      if (open.notBegun === undefined) throw error;
+      // Whatever the handler made of it.
+      this.#blamed = false;
+      throw open.notBegun;
     }
   }
 

@@ -90,7 +90,7 @@ describe("a folder that another process holds", () => {
       { at: new Date(0), n: 2 },
     ]);
     await expect(tx.native.query("commit")).rejects.toMatchObject({ code: "PH_TRANSACTION_ENDED" });
-    expect((await tx.query("select extract(epoch from now())::text as now")).rows).toEqual([{ now: tx.startedAt }]);
+    expect((await tx.query("select extract(epoch from now())::text as now")).rows).toEqual([{ now: tx.mark }]);
     await tx.commit();
     const dropped = await db.begin();
     await dropped.query("insert into proof values (2)");

@@ -72,7 +72,7 @@ describe("begin", () => {
 
   test("now() is the same in the whole transaction and another after somebody ended it", async () => {
     const tx = await db.begin();
-    expect((await tx.query("select extract(epoch from now())::text as now")).rows).toEqual([{ now: tx.startedAt }]);
+    expect((await tx.query("select extract(epoch from now())::text as now")).rows).toEqual([{ now: tx.mark }]);
     await tx.commit();
     await expect(tx.query("select 1")).rejects.toMatchObject({ code: "PH_TRANSACTION_ENDED" });
     await expect(tx.commit()).rejects.toMatchObject({ code: "PH_TRANSACTION_ENDED" });

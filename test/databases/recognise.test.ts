@@ -96,8 +96,8 @@ describe("a pg client", () => {
   test("that the library gave as tx is accepted until it is sealed", async () => {
     const db = await openDatabase(pool);
     const open = await db.begin();
-    expect((await (await asked(open.native)).query("select extract(epoch from now())::text as now")).rows).toEqual([
-      { now: open.startedAt },
+    expect((await (await asked(open.native)).query("select current_setting('posthorn.mark') as mark")).rows).toEqual([
+      { mark: open.mark },
     ]);
     open.seal();
     await expect(asked(open.native)).rejects.toMatchObject({ code: "PH_TRANSACTION_ENDED" });
@@ -118,7 +118,7 @@ describe("a PGlite transaction", () => {
     const db = await openDatabase(pglite);
     const open = await db.begin();
     expect((await (await asked(open.native)).query("select extract(epoch from now())::text as now")).rows).toEqual([
-      { now: open.startedAt },
+      { now: open.mark },
     ]);
     open.seal();
     await expect(asked(open.native)).rejects.toMatchObject({ code: "PH_TRANSACTION_ENDED" });

@@ -145,7 +145,7 @@ class ServedConnection {
         if (this.#transaction !== undefined)
           throw new InternalError("PH_INTERNAL", "A connection has one transaction.");
         this.#transaction = await database.begin();
-        return this.#transaction.startedAt;
+        return this.#transaction.mark;
       case "tx":
         return (await this.#open().query(request.text, paramsOf(request))).rows;
       case "native":

@@ -4,7 +4,15 @@
  * A transaction and a listener have a connection of their own, whose end ends them. When the holder goes away, calls fail as
  * lost; the next call looks up the holder anew.
  */
-import type { Database, Listener, OpenTransaction, Savepoints, Session, Statement } from "../../core/database.js";
+import type {
+  BeginOptions,
+  Database,
+  Listener,
+  OpenTransaction,
+  Savepoints,
+  Session,
+  Statement,
+} from "../../core/database.js";
 import { DatabaseUnavailableError, TransactionEndedError } from "../../core/errors.js";
 import { isInside, openScope, refuseInside, runInScope, type Scope } from "../context.js";
 import { Guard } from "../guard.js";
@@ -43,12 +51,13 @@ export class SharedDatabase implements Database<SharedTx> {
     await (await this.#mainConnection()).request({ op: "script", text });
   }
 
-  async begin(): Promise<OpenTransaction<SharedTx>> {
+  async begin({ readOnly = false }: BeginOptions = {}): Promise<OpenTransaction<SharedTx>> {
     refuseInside(this, "begin");
     const connection = await this.#ownConnection();
     try {
-      const startedAt = String(await connection.request({ op: "begin" }));
-      return new SharedTransaction(this, connection, startedAt);
+      const mark = String(await connection.request({ op: "begin" }));
+      if (readOnly) await connection.rows({ op: "tx", text: "set transaction read only", params: [] });
+      return new SharedTransaction(this, connection, mark);
     } catch (error) {
       connection.end();
       throw error;
@@ -112,14 +121,14 @@ export class SharedDatabase implements Database<SharedTx> {
 
 class SharedTransaction implements OpenTransaction<SharedTx> {
   readonly native: SharedTx;
-  readonly startedAt: string;
+  readonly mark: string;
   readonly #connection: SharedConnection;
   readonly #guard = new Guard();
   readonly #scope: Scope;
   #ended = false;
 
-  constructor(database: SharedDatabase, connection: SharedConnection, startedAt: string) {
-    this.startedAt = startedAt;
+  constructor(database: SharedDatabase, connection: SharedConnection, mark: string) {
+    this.mark = mark;
     this.#connection = connection;
     this.#scope = openScope(database);
     this.native = {
@@ -146,6 +155,8 @@ class SharedTransaction implements OpenTransaction<SharedTx> {
   get lost(): boolean {
     return this.#connection.gone;
   }
+
+  readonly notBegun = undefined;
 
   seal(): number {
     return this.#guard.seal();
