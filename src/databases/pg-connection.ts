@@ -11,8 +11,8 @@ import { within } from "./deadline.js";
 import { databaseDefaults } from "./defaults.js";
 import { databaseError, sqlStateOf } from "./errors.js";
 import { pgTypes } from "./parsers.js";
-import { type Committed, LastAndCommit } from "./pg-last.js";
 import { canJoin, Opening } from "./pg-opening.js";
+import { type Answer, type Around, LibraryStatement, takesSubmitted, valuesOf } from "./pg-statement.js";
 
 export class PgConnection {
   readonly client: ClientBase;
@@ -78,36 +78,40 @@ export class PgConnection {
   };
 
   query<Row>(text: string, params: readonly unknown[] | undefined, timeoutMs: number): Promise<{ rows: Row[] }> {
-    const values = params === undefined ? [] : [...params];
+    const values = takesSubmitted(this.client) ? valuesOf(params ?? []) : undefined;
+    if (values !== undefined) return this.#submit<Row>(text, values, timeoutMs);
     return this.#send<QueryResult>(
-      (resolve, reject) => this.send({ text, values, types: pgTypes }, told(resolve, reject)),
+      (resolve, reject) => this.send({ text, values: [...(params ?? [])], types: pgTypes }, told(resolve, reject)),
       timeoutMs,
     );
   }
 
   /** Several statements in one round trip, without parameters. */
-  async script(text: string, timeoutMs: number): Promise<readonly QueryResult[]> {
+  async script<Row>(text: string, timeoutMs: number): Promise<Answer<Row>> {
+    if (takesSubmitted(this.client)) return this.#submit<Row>(text, [], timeoutMs);
     const result = await this.#send<QueryResult | QueryResult[]>(
       (resolve, reject) => this.send({ text, types: pgTypes }, told(resolve, reject)),
       timeoutMs,
     );
-    return Array.isArray(result) ? result : [result];
+    const results = Array.isArray(result) ? result : [result];
+    return { rows: results.flatMap(({ rows }) => rows), command: results.at(-1)?.command };
   }
 
   /** COMMIT, in one round trip with the statement before it. Of the two the first that fails is the last that runs. */
-  async commit<Row>(last: Statement | undefined, timeoutMs: number): Promise<Committed<Row>> {
-    if (last === undefined && !this.opened) return { rows: [], command: "COMMIT" };
-    if (last?.params === undefined) {
-      const statements = [...(this.#opening?.take() ?? []), ...(last === undefined ? [] : [last.text]), "commit"];
-      const results = await this.script(statements.join("; "), timeoutMs);
-      return { rows: (last && results.at(-2)?.rows) ?? [], command: results.at(-1)?.command };
+  async commit<Row>(last: Statement | undefined, timeoutMs: number): Promise<Answer<Row>> {
+    if (last === undefined) return this.opened ? this.script("commit", timeoutMs) : { rows: [], command: "COMMIT" };
+    const values = takesSubmitted(this.client) ? valuesOf(last.params ?? []) : undefined;
+    if (values !== undefined) {
+      const around = { opening: this.#opening?.take() ?? [], commits: true };
+      return this.#submit<Row>(last.text, values, timeoutMs, around);
     }
-    if (!canJoin(this.client)) {
-      const { rows } = await this.query<Row>(last.text, last.params, timeoutMs);
-      return { rows, command: (await this.script("commit", timeoutMs))[0]?.command };
-    }
-    return this.#send((resolve, reject) => {
-      this.send(new LastAndCommit<Row>(this.#opening?.take() ?? [], last, resolve, reject));
+    const { rows } = await this.query<Row>(last.text, last.params, timeoutMs);
+    return { rows, command: (await this.script("commit", timeoutMs)).command };
+  }
+
+  #submit<Row>(text: string, values: readonly (string | null)[], timeoutMs: number, around?: Around) {
+    return this.#send<Answer<Row>>((resolve, reject) => {
+      this.send(new LibraryStatement<Row>(text, values, resolve, reject, around));
     }, timeoutMs);
   }
 

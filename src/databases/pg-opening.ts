@@ -6,10 +6,13 @@
  */
 import type { ClientBase, Connection, QueryResult, Submittable } from "pg";
 import { DatabaseUnavailableError } from "../core/errors.js";
+import { takesSubmitted, writeAll } from "./pg-statement.js";
 import { hasMethod, isObject } from "./shapes.js";
 
 /** A query of pg's own, before it is sent. */
 type Query = Submittable & {
+  handleCommandComplete(message: unknown, connection: Connection): void;
+  handleError(error: unknown, connection: Connection): void;
   text?: unknown;
   values?: unknown;
   name?: unknown;
@@ -29,18 +32,7 @@ function queryClassOf(client: ClientBase): QueryClass | undefined {
 
 /** Whether what is submitted to the client may open a transaction on its way. */
 export function canJoin(client: ClientBase): boolean {
-  return (
-    "connection" in client && !("pipeline" in client && client.pipeline === true) && queryClassOf(client) !== undefined
-  );
-}
-
-/** Writes statements without parameters, and no Sync. */
-export function writeAll(connection: Connection, statements: readonly string[]): void {
-  for (const text of statements) {
-    connection.parse({ name: "", text, types: [] }, true);
-    connection.bind({}, true);
-    connection.execute({}, true);
-  }
+  return takesSubmitted(client) && queryClassOf(client) !== undefined;
 }
 
 export class Opening {
@@ -111,25 +103,25 @@ export class Opening {
   #join(query: Query): void {
     this.#state = "sent";
     let left = this.#statements.length;
-    instead<[Connection]>(query, "submit", (submit, connection) => {
+    const { submit, handleCommandComplete, handleError } = query;
+    query.submit = (connection) => {
       connection.stream.cork();
       try {
         writeAll(connection, this.#statements);
-        return submit(connection);
+        return submit.call(query, connection);
       } finally {
         connection.stream.uncork();
       }
-    });
-    instead<unknown[]>(query, "handleCommandComplete", (complete, ...args) => {
-      if (left === 0) return complete(...args);
+    };
+    query.handleCommandComplete = (message, connection) => {
+      if (left === 0) return handleCommandComplete.call(query, message, connection);
       left -= 1;
       if (left === 0) this.#state = "open";
-      return undefined;
-    });
-    instead(query, "handleError", (fail, ...args) => {
-      if (left > 0) this.#fail(args[0]);
-      return fail(...args);
-    });
+    };
+    query.handleError = (error, connection) => {
+      if (left > 0) this.#fail(error);
+      handleError.call(query, error, connection);
+    };
   }
 
   /** In a round trip of its own. Its error is that of whatever follows. */
@@ -146,8 +138,9 @@ export class Opening {
     this.#failure = error;
   }
 
-  #follow(query: object): void {
-    instead(query, "submit", (submit, ...args) => (this.#state === "open" ? submit(...args) : notBegun()));
+  #follow(query: Submittable): void {
+    const { submit } = query;
+    query.submit = (connection) => (this.#state === "open" ? submit.call(query, connection) : notBegun());
   }
 }
 
@@ -173,15 +166,4 @@ function isJoinable(query: Submittable): query is Query {
 
 function isOfPg(query: Submittable): query is Query {
   return hasMethod(query, "requiresPreparation");
-}
-
-/** Replaces a method of one object; the new one gets the old one first. */
-function instead<Args extends unknown[]>(
-  of: object,
-  name: string,
-  method: (original: (...args: Args) => unknown, ...args: Args) => unknown,
-): void {
-  const original: unknown = Reflect.get(of, name);
-  if (typeof original !== "function") return;
-  Reflect.set(of, name, (...args: Args) => method((...given) => Reflect.apply(original, of, given), ...args));
 }

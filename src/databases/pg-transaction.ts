@@ -95,8 +95,8 @@ export class PgTransaction implements OpenTransaction<PoolClient> {
     if (!this.#parts.connection.opened) return this.#end(false);
     try {
       if (this.#guard.running > 0) await this.#parts.cancel();
-      const results = await this.#parts.connection.script("rollback", databaseDefaults.rollbackTimeoutMs);
-      this.#end(results[0]?.command !== "ROLLBACK");
+      const { command } = await this.#parts.connection.script("rollback", databaseDefaults.rollbackTimeoutMs);
+      this.#end(command !== "ROLLBACK");
     } catch {
       // Whatever is wrong with the connection, ending it rolls back. The caller has its own error to report.
       this.#lost = true;

@@ -23,6 +23,7 @@ import {
   type PgSession,
 } from "./pg-session.js";
 import { PgTransaction } from "./pg-transaction.js";
+import { readOnlyForGood } from "./statements.js";
 
 /** A client of the pool in our hands. */
 interface Acquired {
@@ -66,7 +67,7 @@ let marks = 0;
 
 /** SET LOCAL costs half of what a function would. */
 function openingOf({ idleMs, readOnly = false }: BeginOptions, mark: string): readonly string[] {
-  const statements = [`begin isolation level read committed${readOnly ? ", read only" : ""}`];
+  const statements = ["begin isolation level read committed", ...(readOnly ? readOnlyForGood : [])];
   if (idleMs !== undefined) {
     statements.push(`set local idle_in_transaction_session_timeout = ${Math.ceil(idleMs)}`);
   }

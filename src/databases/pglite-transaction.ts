@@ -12,6 +12,7 @@ import { sqlStateOf } from "./errors.js";
 import { Guard } from "./guard.js";
 import { pgliteParsers } from "./parsers.js";
 import { guardPgliteTransaction } from "./pglite-guard.js";
+import { readOnlyForGood } from "./statements.js";
 
 type Ending = "commit" | "rollback";
 
@@ -54,7 +55,7 @@ export class PgliteTransaction implements OpenTransaction<Transaction> {
       });
       const done = pglite.transaction(async (transaction) => {
         if (!take()) return;
-        if (readOnly) await transaction.exec("set transaction read only");
+        if (readOnly) await transaction.exec(readOnlyForGood.join("; "));
         const mark = marked ? "select extract(epoch from now())::text as now" : undefined;
         const rows = mark === undefined ? [] : (await transaction.query<{ now: string }>(mark)).rows;
         const end = async (how: Ending) => {

@@ -11,6 +11,9 @@ export type Control =
   | { readonly does: "end"; readonly statement: string }
   | { readonly does: "savepoint" | "rollback to" | "release"; readonly name: string };
 
+/** Makes a transaction one that cannot write: after its first query, which brings no rows, that cannot be taken back. */
+export const readOnlyForGood: readonly string[] = ["set transaction read only", "select where false"];
+
 /** One token that cannot hold a statement separator, or the separator itself. */
 const token =
   /--[^\n]*|\/\*|"(?:[^"]|"")*"?|[eE]'(?:[^'\\]|\\[\s\S]|'')*'?|'(?:[^']|'')*'?|\$(?:[A-Za-z_\u0080-\uffff][\w\u0080-\uffff]*)?\$|[A-Za-z_\u0080-\uffff][\w$\u0080-\uffff]*|;|\s+|[\s\S]/gy;

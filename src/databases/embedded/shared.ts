@@ -16,6 +16,7 @@ import type {
 import { DatabaseUnavailableError, TransactionEndedError } from "../../core/errors.js";
 import { isInside, openScope, refuseInside, runInScope, type Scope } from "../context.js";
 import { Guard } from "../guard.js";
+import { readOnlyForGood } from "../statements.js";
 import type { SharedConnection } from "./connection.js";
 
 /** What a transaction of another process can do. */
@@ -56,7 +57,7 @@ export class SharedDatabase implements Database<SharedTx> {
     const connection = await this.#ownConnection();
     try {
       const mark = String(await connection.request({ op: "begin" }));
-      if (readOnly) await connection.rows({ op: "tx", text: "set transaction read only", params: [] });
+      for (const text of readOnly ? readOnlyForGood : []) await connection.rows({ op: "tx", text, params: [] });
       return new SharedTransaction(this, connection, mark);
     } catch (error) {
       connection.end();
