@@ -174,11 +174,19 @@ declare
   v_guarded boolean;
   v_limited boolean;
   v_classes boolean;
-  v_slot smallint;
+  v_durable boolean;
+  v_home text;
+  v_commit text;
 begin
-  select s.has_breaker, s.limited, exists (select from posthorn.lane l where l.subscription = s.id and l.lane > 1024),
-      (posthorn.own_transaction(s.idempotency = 'at-most-once')).slot into v_guarded, v_limited, v_classes, v_slot
-    from posthorn.subscription s where s.id = p_subscription;
+  select s.has_breaker, s.limited, exists (select from posthorn.lane l where l.subscription = s.id and l.lane > 1024), s.idempotency = 'at-most-once',
+      concat(r.system_identifier, '/', r.database), set_config('synchronous_commit', case s.idempotency when 'at-most-once' then 'on' else 'off' end, true)
+    into v_guarded, v_limited, v_classes, v_durable, v_home, v_commit
+    from posthorn.ring r left join posthorn.subscription s on s.id = p_subscription;
+  -- All that own_transaction sees to: it is so already in a session of the library's own that has been here before.
+  if current_setting('posthorn.home', true) is distinct from v_home or current_setting('posthorn.plain', true) is distinct from 'on'
+      or current_setting('transaction_isolation') <> 'read committed' then
+    perform posthorn.own_transaction(v_durable);
+  end if;
   if p_parts is not null then
     perform posthorn.conclude(p_parts);
   end if;

@@ -61,16 +61,32 @@ export class PgSession implements Session {
 
 export class PgListener extends PgSession implements Listener {}
 
+/** What is so on every connection of the library's own. The plans: see posthorn.plain_plans, which has less to do where posthorn.plain is on. */
+const ofEverySession = {
+  search_path: "pg_catalog",
+  idle_session_timeout: "0",
+  default_transaction_isolation: "read committed",
+  enable_seqscan: "off",
+  enable_bitmapscan: "off",
+  enable_sort: "off",
+  jit: "off",
+  plan_cache_mode: "force_generic_plan",
+  "posthorn.plain": "on",
+} as const;
+
 async function openConnection(own: OwnClient, description: string, settings: Settings): Promise<PgConnection> {
   const connection = new PgConnection(own.client, description, () => void own.end(true));
   try {
     // Statements, not startup parameters: poolers refuse the latter. Claims need READ COMMITTED, whatever a role's default is. An idle
     // listener is not a dead worker. Nobody who may create functions in a schema of the search path can have us call theirs.
+    const all = {
+      ...ofEverySession,
+      statement_timeout: String(settings.statementTimeoutMs),
+      application_name: settings.applicationName,
+    };
     await connection.query(
-      "select pg_catalog.set_config('search_path', 'pg_catalog', false), pg_catalog.set_config('statement_timeout', $1, false), " +
-        "pg_catalog.set_config('application_name', $2, false), pg_catalog.set_config('idle_session_timeout', '0', false), " +
-        "pg_catalog.set_config('default_transaction_isolation', 'read committed', false)",
-      [String(settings.statementTimeoutMs), settings.applicationName],
+      "select pg_catalog.set_config(s.key, s.value, false) from pg_catalog.json_each_text($1::json) s",
+      [JSON.stringify(all)],
       settings.statementTimeoutMs,
     );
     return connection;

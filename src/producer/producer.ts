@@ -5,7 +5,15 @@ import type { Verb } from "../contracts/require-kind.js";
 import type { Database, Executor } from "../core/database.js";
 import { errorOf, WouldDeadlockError } from "../core/errors.js";
 import { limits } from "../core/limits.js";
-import { type Alike, channelsOf, type Places, type Written, writeAlike, writeSaid } from "../store/publish.js";
+import {
+  type Alike,
+  channelsOf,
+  type Places,
+  type Written,
+  writeAlike,
+  writeAndWake,
+  writeSaid,
+} from "../store/publish.js";
 import type { ContractIds } from "../store/registry.js";
 import { asOutgoing } from "./buffer.js";
 import type { Catalog } from "./catalog.js";
@@ -95,6 +103,7 @@ export function sayNow(producing: Producing): Say {
     if (database.single && database.insideTransaction()) throw wouldDeadlock(checking);
     const admission = room.admit(checking.contract, first.count);
     if (admission !== undefined) await admission;
+    if (first.count === 1 && !checking.more && !alone) return [await writeAlone(producing, first, checking)];
     const { written, channel } =
       checking.more && !checking.late && !alone
         ? await writeWhileChecking(producing, first, checking)
@@ -119,6 +128,22 @@ async function saySaid({ database, catalog, waker }: Producing, checking: Checki
       : await inOneTransaction(database, (tx) => writeSaid(tx, messages));
   waker.wake(channelsOf(messages));
   return [places];
+}
+
+/** One message. It tells of itself, if it may. */
+async function writeAlone({ database, catalog, waker }: Producing, first: PreparedList, checking: Checking) {
+  const ids = await idsOf(catalog, checking);
+  const message = { ...ids, headers: checking.headers, ...first };
+  const ride = waker.ride(ids.channel);
+  try {
+    const channels = ride.channels;
+    if (channels === undefined) return await writeAlike(database, message);
+    const { written, heard } = await writeAndWake(database, message, channels);
+    ride.heard = heard;
+    return written;
+  } finally {
+    ride.end();
+  }
 }
 
 /** Checks all before any is written. */

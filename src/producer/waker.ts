@@ -1,18 +1,29 @@
 /**
- * Wake-ups after commits: tells this process's worker at once and the other processes by NOTIFY from the library's own connection.
+ * Wake-ups after commits: tells this process's worker at once and the other processes by NOTIFY.
  *
- * Never in the caller's transaction: a notify there costs a third of all transactions, breaks two-phase commit, and is swallowed
- * by a rollback. Notifications are coalesced: while one is under way, the next gathers channels. All of this is a hint; an error is
- * reported and forgotten.
+ * Never in a caller's transaction: a notify there costs a third of all transactions, breaks two-phase commit, and is swallowed by a rollback. A
+ * single message in a transaction of its own may take the notification with it (rides.ts); all others go out by the library's own connection.
+ * They are coalesced: while one is under way, the next gathers channels. All of this is a hint; an error is reported and forgotten.
  */
 import type { Executor } from "../core/database.js";
 import { notify, transactionStatus } from "../store/wake.js";
+import { Rides } from "./rides.js";
 
 export interface WakerOptions {
   readonly side: Executor;
   /** Whether other processes may be listening. */
   readonly remote: boolean;
   readonly onError: (error: unknown) => void;
+}
+
+/** One message on its way into the log, and what is to be told with it. */
+export interface Ride {
+  /** What its transaction is to tell; undefined where it is to tell nothing. */
+  readonly channels: ReadonlySet<number> | undefined;
+  /** To be set when it was written: whether somebody listened. */
+  heard?: boolean;
+  /** To be called when it was written, or was not. */
+  end(): void;
 }
 
 /** How long a caller's transaction is watched, and how often: soon at first. */
@@ -24,6 +35,7 @@ const unheardMs = 250;
 
 export class Waker {
   readonly #options: WakerOptions;
+  readonly #rides = new Rides();
   #local: ((channels: Iterable<number>) => void) | undefined;
   #waiting = new Set<number>();
   #busy = false;
@@ -45,6 +57,35 @@ export class Waker {
     if (!this.#options.remote) return;
     for (const channel of channels) this.#waiting.add(channel);
     if (!this.#busy) void this.#drain();
+  }
+
+  /** Call before one message is written in a transaction of its own, in place of `wake`. */
+  ride(channel: number): Ride {
+    const own = new Set([channel]);
+    const began = performance.now();
+    if (this.#closed || !this.#options.remote || this.#busy || !this.#rides.next()) {
+      return {
+        channels: undefined,
+        end: () => {
+          this.#rides.took(performance.now() - began, false);
+          this.wake(own);
+        },
+      };
+    }
+    this.#busy = true;
+    const channels = new Set([...this.#waiting, channel]);
+    this.#waiting = new Set();
+    const ride: Ride = {
+      channels,
+      end: () => {
+        this.#rides.took(performance.now() - began, true);
+        this.#local?.(own);
+        // It was not written, perhaps; who else waited to be told of is told by the next.
+        if (ride.heard === undefined) for (const other of channels) this.#waiting.add(other);
+        void this.#rest(ride.heard !== false).then(() => (this.#waiting.size > 0 ? this.#drain() : undefined));
+      },
+    };
+    return ride;
   }
 
   /** For a transaction whose commit we cannot see: looks at it for a moment, then wakes. */
@@ -76,13 +117,19 @@ export class Waker {
         this.#waiting = new Set();
         const heard = await notify(this.#options.side, channels);
         if (heard && this.#waiting.size === 0) continue;
-        await new Promise((resolve) => setTimeout(resolve, heard ? gapMs : unheardMs).unref());
+        await pause(heard ? gapMs : unheardMs);
       }
     } catch (error) {
       this.#report(error);
     } finally {
       this.#busy = false;
     }
+  }
+
+  /** After a notification, until the next may go out. */
+  async #rest(heard: boolean): Promise<void> {
+    if (!heard || this.#waiting.size > 0) await pause(heard ? gapMs : unheardMs);
+    this.#busy = false;
   }
 
   #report(error: unknown): void {
@@ -93,4 +140,8 @@ export class Waker {
     this.#closed = true;
     this.#local = undefined;
   }
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms).unref());
 }

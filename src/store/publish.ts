@@ -10,6 +10,7 @@ import { errorOf } from "../core/errors.js";
 import { limits } from "../core/limits.js";
 import { literalsOf } from "./literals.js";
 import { mapped } from "./sqlstate.js";
+import { wakingWith } from "./wake.js";
 
 /** A message as it will be stored; `json` and `headers` are JSON text. */
 export interface Outgoing {
@@ -320,6 +321,24 @@ function writing(own: BigInt64Array, columns: readonly (string | number | null)[
   return literals === undefined
     ? { text: writeOne, params }
     : { text: `select posthorn.write_one(${literals}) as written` };
+}
+
+/**
+ * One message in a transaction of its own that tells the workers of it, and of what `channels` names besides. `heard`: whether one was there to
+ * listen.
+ */
+export async function writeAndWake(
+  executor: Executor,
+  { contract, channel, keys, list, headers }: Alike,
+  channels: Iterable<number>,
+): Promise<{ readonly written: Written; readonly heard: boolean }> {
+  const own = nonces(1);
+  const columns = [channel, contract, keys?.[0] ?? null, list.slice(1, -1), headers];
+  const { text, params } = writing(own, columns, null);
+  const { rows } = await mapped(
+    executor.query<{ written: string; heard: boolean }>(`${text}, ${wakingWith(channels)} as heard`, params),
+  );
+  return { written: new Written(rows[0]?.written ?? "", own), heard: rows[0]?.heard === true };
 }
 
 async function write(

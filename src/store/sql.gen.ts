@@ -701,7 +701,8 @@ begin
 end $$;
 
 -- plain_plans(): what keeps plans the same whatever the statistics say, until the end of this transaction. Called before any statement
--- whose plan is kept: one that was made while a segment was empty would be kept for a full one.
+-- whose plan is kept: one that was made while a segment was empty would be kept for a full one. A session of the library's own has all of it set
+-- when it is opened, and posthorn.plain says so.
 create or replace function posthorn.plain_plans() returns void
 language plpgsql as $$
 begin
@@ -869,59 +870,105 @@ end $$;
 -- Every committed message is in exactly one window, because ceilings never go down, snapshots only grow, and pages are read after
 -- the snapshot was taken. Must run in a transaction that publishes nothing: its own rows would count as seen; \`work\` has begun it.
 -- Raises PH004 (position lost), PH007 (the worker counts as dead).
-create or replace function posthorn.claim(p_subscription int, p_lane int, p_worker bigint, p_limit int) returns text
-language plpgsql as $$
-declare
+-- One function for each slot, with few and plain statements: a claim for one message costs as much as one for a hundred, and it is what a message waits for.
+select posthorn.in_open_slot('claim(p_subscription int, p_lane int, p_worker bigint, p_limit int)', 'text', $declarations$
+  v_held boolean;
+  v_free boolean;
+  v_alive boolean;
+  v_marked boolean;
   v_channel int;
   v_ordering text;
-  v_turn posthorn.turn;
-  v_before posthorn.position;
-  v_ring posthorn.ring;
-  v_at posthorn.position;
-  v_floor posthorn.tick;
-  v_ceiling posthorn.tick;
+  v_slots smallint[];
+  v_first_id bigint;
+  -- Where the lane stands.
+  v_n bigint;
+  v_floor bigint;
+  v_ceiling bigint;
+  v_last_id bigint;
+  v_late boolean;
+  v_late_xids xid8[];
+  -- What its ticks say: up to which id they go, and what they have seen.
+  v_floor_upto bigint;
+  v_floor_seen pg_snapshot;
+  v_upto bigint;
+  v_seen pg_snapshot;
   v_opened boolean := false;
-  v_marked boolean;
   v_left_out boolean := false;
   v_took_late boolean;
+  v_ids bigint[];
+  v_items text;
+  v_message_slots smallint[];
   v_batch posthorn.batch;
-  v_taken int := 0;
+  v_taken int;
+  v_before posthorn.position;
+  v_turn posthorn.turn;
+  v_ring posthorn.ring;
   v_claim bigint;
-  v_token bigint := (random() * 9e18)::bigint;
-begin
-  select s.channel, s.ordering into v_channel, v_ordering from posthorn.subscription s where s.id = p_subscription;
-  perform posthorn.hold_worker(p_worker);
-  if not pg_try_advisory_xact_lock(posthorn.lock_key('lane', p_subscription, p_lane)) then
-    return '{"missed":true}';
-  end if;
-  -- From here each statement sees what the previous holder of the lock committed. The ring is read only now: the previous holder may
+  v_token bigint;
+  $declarations$, $before$
+  -- The worker's as hold_worker does, the lane's against whoever else would claim from it.
+  select pg_try_advisory_xact_lock_shared(posthorn.lock_key('worker', p_worker)), pg_try_advisory_xact_lock(posthorn.lock_key('lane', p_subscription, p_lane))
+    into v_held, v_free;
+  -- From here each statement sees what the previous holders of the locks committed. The ring is read only now: the previous holder may
   -- have opened a window that holds messages of a slot which was not there before.
-  select * into v_ring from posthorn.ring;
-  v_marked := exists (select from posthorn.cancel_mark k where k.subscription = p_subscription);
-  v_at := posthorn.position_of(p_subscription, p_lane);
-  v_ceiling := posthorn.tick_of(v_at.slot, v_at.ceiling);
-  v_floor := posthorn.tick_of(v_at.slot, v_at.floor);
-  if v_ceiling.id is null or v_floor.id is null then
+  select exists (select from posthorn.worker w where w.id = p_worker), exists (select from posthorn.cancel_mark k where k.subscription = p_subscription),
+      s.channel, s.ordering, r.slots, r.first_id, l.slot, l.n, l.floor, l.ceiling, l.last_id, l.late, l.late_xids
+    into v_alive, v_marked, v_channel, v_ordering, v_slots, v_first_id, v_slot, v_n, v_floor, v_ceiling, v_last_id, v_late, v_late_xids
+    from posthorn.ring r left join posthorn.subscription s on s.id = p_subscription
+      left join posthorn.lane l on l.subscription = p_subscription and l.lane = p_lane;
+  if not v_held or not v_alive then
+    raise exception 'worker % counts as dead; its messages were rescued', p_worker using errcode = 'PH007';
+  elsif not v_free then
+    return '{"missed":true}';
+  elsif v_slot is null then
+    raise exception 'subscription % has no position for lane %', p_subscription, p_lane using errcode = 'PH004';
+  end if;
+  $before$, $body$
+  -- Its newest claim, else the base row.
+  select coalesce(c.n, v_n), coalesce(c.floor, v_floor), coalesce(c.ceiling, v_ceiling), coalesce(c.last_id, v_last_id), coalesce(c.late, v_late),
+      case when c.n is null then v_late_xids else c.late_xids end, t.ceiling_id, t.snapshot
+    into v_n, v_floor, v_ceiling, v_last_id, v_late, v_late_xids, v_upto, v_seen
+    from (select) base left join lateral (select * from posthorn.claim_{slot} c
+      where c.subscription = p_subscription and c.lane = p_lane order by c.n desc limit 1) c on true
+      left join posthorn.tick_{slot} t on t.id = coalesce(c.ceiling, v_ceiling);
+  if v_late then
+    select t.ceiling_id into v_floor_upto from posthorn.tick_{slot} t where t.id = v_floor;
+  end if;
+  if v_upto is null or v_late and v_floor_upto is null then
     raise exception 'the ticks of subscription %, lane % are gone', p_subscription, p_lane using errcode = 'PH004';
   end if;
 
   loop
-    v_took_late := v_at.late;
-    v_before := v_at;
-    if v_at.late then
-      v_batch := posthorn.late_page(v_ring.slots, v_channel, p_lane, v_at.late_xids, v_at.last_id, v_floor.ceiling_id, p_limit);
-      v_taken := coalesce(cardinality(v_batch.ids), 0);
+    v_took_late := v_late;
+    if v_ordering is not null then
+      v_before := row({slot}::smallint, v_n, v_floor, v_ceiling, v_last_id, v_late, v_late_xids);
+    end if;
+    if v_late then
+      select b.ids, b.items, b.slots into v_ids, v_items, v_message_slots
+        from posthorn.late_page(v_slots, v_channel, p_lane, v_late_xids, v_last_id, v_floor_upto, p_limit) b;
+      v_taken := coalesce(cardinality(v_ids), 0);
       if v_taken < p_limit then
-        v_at.late := false;
-        v_at.late_xids := null;
-        v_at.last_id := v_floor.ceiling_id;
+        v_late := false;
+        v_late_xids := null;
+        v_last_id := v_floor_upto;
       else
-        v_at.last_id := v_batch.ids[p_limit];
+        v_last_id := v_ids[p_limit];
       end if;
-    elsif v_at.last_id < v_ceiling.ceiling_id then
-      v_batch := posthorn.page(v_ring.slots, v_channel, p_lane, v_at.last_id, v_ceiling.ceiling_id, v_ceiling.snapshot, p_limit);
-      v_taken := coalesce(cardinality(v_batch.ids), 0);
-      v_at.last_id := case when v_taken < p_limit then v_ceiling.ceiling_id else v_batch.ids[p_limit] end;
+    elsif v_last_id < v_upto then
+      -- As page; of the one slot that holds data without a call.
+      if v_slots = array[{slot}]::smallint[] then
+        select array_agg(m.id), string_agg(
+            posthorn.item(m.id, m.nonce, {slot}::smallint, m.contract, m.key, m.payload, m.headers, m.published_at, m.expires_at), ','), null
+          into v_ids, v_items, v_message_slots
+          from (select * from posthorn.message_{slot} m
+            where m.channel = v_channel and m.lane = p_lane and m.id > v_last_id and m.id <= v_upto and pg_visible_in_snapshot(m.xid, v_seen)
+            order by m.id limit p_limit) m;
+      else
+        select b.ids, b.items, b.slots into v_ids, v_items, v_message_slots
+          from posthorn.page(v_slots, v_channel, p_lane, v_last_id, v_upto, v_seen, p_limit) b;
+      end if;
+      v_taken := coalesce(cardinality(v_ids), 0);
+      v_last_id := case when v_taken < p_limit then v_upto else v_ids[p_limit] end;
     elsif v_opened then
       -- Where all that was found had been cancelled, the position moves on all the same.
       exit when v_left_out;
@@ -931,55 +978,64 @@ begin
       -- statement: a message above the id may be seen and waits for the window after, one below it is late if it is unseen.
       -- The slots are those that the same snapshot sees: it sees no message whose slot it does not know.
       v_floor := v_ceiling;
-      v_ceiling.ceiling_id := greatest(v_floor.ceiling_id, coalesce(pg_sequence_last_value('posthorn.message_id'), 0));
-      select pg_current_snapshot(), r.slots into v_ceiling.snapshot, v_ring.slots from posthorn.ring r;
+      v_floor_upto := v_upto;
+      v_floor_seen := v_seen;
+      v_upto := greatest(v_upto, coalesce(pg_sequence_last_value('posthorn.message_id'), 0));
+      select pg_current_snapshot(), r.slots into v_seen, v_slots from posthorn.ring r;
       v_opened := true;
-      v_at.late_xids := posthorn.late_xids(v_ring.slots, v_channel, p_lane, v_floor.snapshot, v_floor.ceiling_id,
-        v_ring.first_id, v_ceiling.snapshot);
-      v_at.late := v_at.late_xids is not null;
-      v_at.last_id := case when v_at.late then v_ring.first_id - 1 else v_floor.ceiling_id end;
+      v_late_xids := posthorn.late_xids(v_slots, v_channel, p_lane, v_floor_seen, v_floor_upto, v_first_id, v_seen);
+      v_late := v_late_xids is not null;
+      v_last_id := case when v_late then v_first_id - 1 else v_floor_upto end;
+      v_taken := 0;
     end if;
     if v_marked and v_taken > 0 and v_ordering is null then
-      v_batch := posthorn.without_marked(p_subscription, v_batch);
-      v_left_out := v_left_out or cardinality(v_batch.ids) < v_taken;
-      v_taken := cardinality(v_batch.ids);
+      select b.ids, b.items, b.slots into v_ids, v_items, v_message_slots
+        from posthorn.without_marked(p_subscription, row(v_ids, v_message_slots, v_items)::posthorn.batch) b;
+      v_left_out := v_left_out or cardinality(v_ids) < v_taken;
+      v_taken := cardinality(v_ids);
     end if;
     exit when v_taken > 0;
   end loop;
 
   if v_ordering is not null then
-    v_turn := posthorn.in_order(v_ring.slots, p_subscription, v_channel, p_lane, v_batch, v_marked);
+    v_batch := row(v_ids, v_message_slots, v_items);
+    v_turn := posthorn.in_order(v_slots, p_subscription, v_channel, p_lane, v_batch, v_marked);
     if v_turn.taken = 0 then
       return '{"blocked":true}';
     elsif v_turn.taken < v_taken then
-      v_at := v_before;
-      v_at.last_id := v_batch.ids[v_turn.taken];
+      v_late := v_before.late;
+      v_late_xids := v_before.late_xids;
+      v_last_id := v_ids[v_turn.taken];
     end if;
   end if;
   if v_opened then
-    v_ceiling.id := nextval('posthorn.tick_id');
-    perform posthorn.write_tick(v_at.slot, v_ceiling.id, v_ceiling.ceiling_id, v_ceiling.snapshot);
+    insert into posthorn.tick_{slot} (id, ceiling_id, snapshot, at) values (nextval('posthorn.tick_id'), v_upto, v_seen, clock_timestamp())
+      returning id into v_ceiling;
   end if;
-  v_claim := nextval('posthorn.claim_id');
-  v_at.n := v_at.n + 1;
-  v_at.floor := v_floor.id;
-  v_at.ceiling := v_ceiling.id;
-  if v_batch.slots is null and v_ring.slots[1] <> v_at.slot then
-    v_batch.slots := array_fill(v_ring.slots[1], array[v_taken]);
-    v_turn.message_slots := v_batch.slots[1 : cardinality(v_turn.messages)];
+  if v_message_slots is null and v_slots[1] <> {slot} then
+    v_message_slots := array_fill(v_slots[1], array[v_taken]);
+    v_turn.message_slots := v_message_slots[1 : cardinality(v_turn.messages)];
   end if;
   if v_ordering is not null then
-    perform posthorn.write_turn(v_claim, v_token, p_worker, p_subscription, v_channel, p_lane, v_at, v_took_late, v_ring, v_turn);
-    return case when v_turn.ids is null then '{"again":true}' else concat('{"claim":"', v_claim, '","token":"', v_token, '","slot":', v_at.slot,
+    v_claim := nextval('posthorn.claim_id');
+    v_token := (random() * 9e18)::bigint;
+    select * into v_ring from posthorn.ring;
+    v_ring.slots := v_slots;
+    perform posthorn.write_turn(v_claim, v_token, p_worker, p_subscription, v_channel, p_lane,
+      row({slot}::smallint, v_n + 1, v_floor, v_ceiling, v_last_id, v_late, v_late_xids)::posthorn.position, v_took_late, v_ring, v_turn);
+    return case when v_turn.ids is null then '{"again":true}' else concat('{"claim":"', v_claim, '","token":"', v_token, '","slot":', {slot},
       ',"parts":', case when v_turn.parked is null then 0 else 1 end, ',"messages":[', v_turn.items, ']}') end;
   end if;
-  perform posthorn.write_claim(v_at.slot, v_claim, v_token, p_worker, p_subscription, p_lane, v_at, v_took_late, coalesce(v_batch.ids, '{}'), v_batch.slots);
+  insert into posthorn.claim_{slot} (id, n, token, worker, floor, ceiling, last_id, at, subscription, lane, late, took_late, late_xids, messages, message_slots)
+    values (nextval('posthorn.claim_id'), v_n + 1, (random() * 9e18)::bigint, p_worker, v_floor, v_ceiling, v_last_id, clock_timestamp(), p_subscription,
+      p_lane, v_late, v_took_late, v_late_xids, coalesce(v_ids, '{}'), v_message_slots)
+    returning id, token into v_claim, v_token;
   if v_taken = 0 then
-    perform posthorn.settle_part_of(v_at.slot, v_claim, v_token, 1, null, true, '{}');
+    perform posthorn.settle_part_of({slot}::smallint, v_claim, v_token, 1, null, true, '{}');
     return '{}';
   end if;
-  return concat('{"claim":"', v_claim, '","token":"', v_token, '","slot":', v_at.slot, ',"messages":[', v_batch.items, ']}');
-end $$;
+  return concat('{"claim":"', v_claim, '","token":"', v_token, '","slot":', {slot}, ',"messages":[', v_items, ']}');
+  $body$, '');
 
 -- hold_worker(worker): until the end of this transaction nobody rescues what this worker holds, so that a claim is never written
 -- for a worker that is forgotten in the same moment. Raises PH007 when it counts as dead already.
@@ -1014,14 +1070,6 @@ end $$;
 
 select posthorn.by_slot('write_tick(p_slot smallint, p_id bigint, p_ceiling_id bigint, p_snapshot pg_snapshot)', 'void', $body$
   insert into posthorn.tick_{slot} (id, ceiling_id, snapshot, at) values (p_id, p_ceiling_id, p_snapshot, clock_timestamp());
-$body$);
-
-select posthorn.by_slot(
-  'write_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription int, p_lane int, p_at posthorn.position, p_took_late boolean, p_messages bigint[], p_message_slots smallint[])',
-  'void', $body$
-  insert into posthorn.claim_{slot} (id, n, token, worker, floor, ceiling, last_id, at, subscription, lane, late, took_late, late_xids, messages, message_slots)
-    values (p_claim, p_at.n, p_token, p_worker, p_at.floor, p_at.ceiling, p_at.last_id, clock_timestamp(), p_subscription, p_lane, p_at.late,
-      p_took_late, p_at.late_xids, p_messages, p_message_slots);
 $body$);
 ` },
   { name: "functions/05_append.sql", text: `-- Writing messages into the slot of the ring that is open, in the caller's transaction. In PL/pgSQL, whose plans are kept: an insert that a client
@@ -1420,11 +1468,19 @@ declare
   v_guarded boolean;
   v_limited boolean;
   v_classes boolean;
-  v_slot smallint;
+  v_durable boolean;
+  v_home text;
+  v_commit text;
 begin
-  select s.has_breaker, s.limited, exists (select from posthorn.lane l where l.subscription = s.id and l.lane > 1024),
-      (posthorn.own_transaction(s.idempotency = 'at-most-once')).slot into v_guarded, v_limited, v_classes, v_slot
-    from posthorn.subscription s where s.id = p_subscription;
+  select s.has_breaker, s.limited, exists (select from posthorn.lane l where l.subscription = s.id and l.lane > 1024), s.idempotency = 'at-most-once',
+      concat(r.system_identifier, '/', r.database), set_config('synchronous_commit', case s.idempotency when 'at-most-once' then 'on' else 'off' end, true)
+    into v_guarded, v_limited, v_classes, v_durable, v_home, v_commit
+    from posthorn.ring r left join posthorn.subscription s on s.id = p_subscription;
+  -- All that own_transaction sees to: it is so already in a session of the library's own that has been here before.
+  if current_setting('posthorn.home', true) is distinct from v_home or current_setting('posthorn.plain', true) is distinct from 'on'
+      or current_setting('transaction_isolation') <> 'read committed' then
+    perform posthorn.own_transaction(v_durable);
+  end if;
   if p_parts is not null then
     perform posthorn.conclude(p_parts);
   end if;
@@ -1894,6 +1950,17 @@ end $$;
 select posthorn.by_slot('has_after_of(p_slot smallint, p_channel int, p_lane int, p_after bigint)', 'boolean', $body$
   return exists (select from posthorn.message_{slot} m where m.channel = p_channel and m.lane = p_lane and m.id > p_after);
 $body$);
+
+-- wake_with(channel, payload): the same as wake, in the transaction that it tells of.
+create or replace function posthorn.wake_with(p_channel text, p_payload text) returns boolean
+language plpgsql as $$
+begin
+  if not exists (select from posthorn.worker) then
+    return false;
+  end if;
+  perform pg_notify(p_channel, p_payload);
+  return true;
+end $$;
 
 -- wake(channel, payload): notifies, in a transaction of its own; false when no worker is there to listen. A notification commits with a
 -- transaction id; nobody waits for the disk for its sake.

@@ -16,6 +16,12 @@ export async function notify(executor: Executor, channels: Iterable<number>): Pr
   return rows[0]?.heard === true;
 }
 
+/** The same as an expression of a statement that writes. */
+export function wakingWith(channels: Iterable<number>): string {
+  const payload = [...channels].filter((channel) => Number.isSafeInteger(channel)).join(",");
+  return `posthorn.wake_with('${wakeChannel}', '${payload}')`;
+}
+
 export function channelsOf(payload: string): number[] {
   return payload
     .split(",")

@@ -126,7 +126,7 @@ async function round(engine: Engine, watched: WatchedSession, reader: Reader, wo
 /** The statements under test by a piece of their text, with the only ways in which they may read tables of the log or of what waits. */
 const expected: Readonly<Record<string, { readonly text: RegExp; readonly access: readonly string[] }>> = {
   page_of: {
-    text: /posthorn\.item.*pg_visible_in_snapshot\(m\.xid, p_snapshot\)/s,
+    text: /posthorn\.item.*pg_visible_in_snapshot\(m\.xid, (p_snapshot|v_seen)\)/s,
     access: ["Index Scan message_1_by_id"],
   },
   late_xids_of: {
@@ -134,8 +134,14 @@ const expected: Readonly<Record<string, { readonly text: RegExp; readonly access
     access: ["Index Scan message_1_by_xid", "Index Only Scan message_1_by_xid"],
   },
   late_page_of: { text: /unnest\(p_xids\) listed/, access: ["Index Scan message_1_by_xid"] },
-  newest_claim_of: { text: /order by c\.n desc limit 1/, access: ["Index Scan claim_1_by_n"] },
-  tick_of: { text: /posthorn\.tick_1 t where t\.id = p_id/, access: ["Index Scan tick_1_pkey"] },
+  newest_claim_of: {
+    text: /order by c\.n desc limit 1/,
+    access: ["Index Scan claim_1_by_n", "Index Scan tick_1_pkey"],
+  },
+  tick_of: {
+    text: /join posthorn\.tick_1 t on t\.id = /,
+    access: ["Index Scan claim_1_by_n", "Index Scan tick_1_pkey"],
+  },
   has_after_of: {
     text: /exists \(select from posthorn\.message_1 m/,
     access: ["Index Only Scan message_1_by_id", "Index Scan message_1_by_id"],
