@@ -20,6 +20,7 @@ import { order } from "./rows/order.js";
 import { bulkPublish, publishInTransaction } from "./rows/publish.js";
 import { rateLimit } from "./rows/rate-limit.js";
 import { rescueAfterKill } from "./rows/rescue.js";
+import { dedupe, delayedLag } from "./rows/time.js";
 import { table } from "./table.js";
 
 const rows: readonly Row[] = [
@@ -38,6 +39,8 @@ const rows: readonly Row[] = [
   fanOut,
   order,
   rateLimit,
+  dedupe,
+  delayedLag,
 ];
 const known = rows.flatMap(({ names }) => names);
 
