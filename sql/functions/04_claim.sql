@@ -1,7 +1,8 @@
 -- claim(subscription, lane, worker, limit): takes the next messages of a lane for a worker. Returns the text of a JSON document:
 --   { missed } when another session is claiming this lane just now, { } when there is nothing; where order is kept { blocked } when the next
 --   message must wait for one that runs, { again } when all that was taken waits behind parked keys; else
---   { claim, token, slot, parts?, messages: [[id, nonce, slot, contract, key, payload, headers, published_at in ms]] }; `parts` of it are written.
+--   { claim, token, slot, parts?, skipped?, messages: [[id, nonce, slot, contract, key, payload, headers, published_at in ms]] }; `parts` of it are
+--   written; the ids of `skipped` are not of it, though they are in the list.
 -- Windows between ticks: a position names a floor tick, a ceiling tick and a place between them. First come the messages that
 -- were committed late (at or below the floor's id, unseen by the floor, seen by the ceiling), then those above the floor's id.
 -- Every committed message is in exactly one window, because ceilings never go down, snapshots only grow, and pages are read after
@@ -161,7 +162,8 @@ select posthorn.in_open_slot('claim(p_subscription int, p_lane int, p_worker big
     perform posthorn.write_turn(v_claim, v_token, p_worker, p_subscription, v_channel, p_lane,
       row({slot}::smallint, v_n + 1, v_floor, v_ceiling, v_last_id, v_late, v_late_xids)::posthorn.position, v_took_late, v_ring, v_turn);
     return case when v_turn.ids is null then '{"again":true}' else concat('{"claim":"', v_claim, '","token":"', v_token, '","slot":', {slot},
-      ',"parts":', case when v_turn.parked is null then 0 else 1 end, ',"messages":[', v_turn.items, ']}') end;
+      ',"parts":', case when v_turn.parked is null then 0 else 1 end,
+      ',"skipped":' || to_json(v_turn.skipped::text[]), ',"messages":[', v_turn.items, ']}') end;
   end if;
   insert into posthorn.claim_{slot} (id, n, token, worker, floor, ceiling, last_id, at, subscription, lane, late, took_late, late_xids, messages, message_slots)
     values (nextval('posthorn.claim_id'), v_n + 1, (random() * 9e18)::bigint, p_worker, v_floor, v_ceiling, v_last_id, clock_timestamp(), p_subscription,

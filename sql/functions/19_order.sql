@@ -16,6 +16,7 @@ declare
   v_keys text[];
   v_open bigint[];
   v_unknown boolean;
+  v_parked text[];
   v_waiting text[];
   v_ours text[];
   v_cancelled bigint[] := '{}';
@@ -23,7 +24,13 @@ begin
   select o.keys, o.open_from, o.unknown into v_open, v_turn.open_from, v_unknown from posthorn.open_keys(p_slots, p_subscription, p_lane) o;
   v_keys := case when p_batch.slots is null then posthorn.keys_of(p_slots[1], p_channel, p_lane, p_batch.ids)
     else array(select i.item ->> 4 from json_array_elements(('[' || p_batch.items || ']')::json) i(item)) end;
-  v_waiting := array(select p.key from posthorn.parked_key p where p.subscription = p_subscription and p.key = any (v_keys));
+  -- A few are read as they lie there, which costs less than to ask for each key of the page.
+  v_parked := array(select p.key from posthorn.parked_key p where p.subscription = p_subscription order by p.key limit 129);
+  if cardinality(v_parked) <= 128 then
+    v_waiting := case when v_parked = '{}' then v_parked else array(select p.key from unnest(v_parked) p(key) where p.key = any (v_keys)) end;
+  else
+    v_waiting := array(select p.key from posthorn.parked_key p where p.subscription = p_subscription and p.key = any (v_keys));
+  end if;
   if v_waiting <> '{}' then
     -- Held until the end of this transaction, so that nobody finds the key's waiting messages gone while some are added.
     v_ours := array(select p.key from posthorn.parked_key p where p.subscription = p_subscription and p.key = any (v_waiting) for update skip locked);
@@ -33,8 +40,11 @@ begin
   if v_unknown then
     v_turn.taken := 0;
   elsif v_open is not null or v_waiting <> '{}' then
-    v_turn.taken := coalesce((select k.n - 1 from unnest(v_keys, v_turn.keys) with ordinality k(key, hash, n)
-      where k.hash = any (v_open) or (k.key = any (v_waiting) and k.key <> all (v_ours)) limit 1), v_turn.taken);
+    -- least passes over what is null.
+    v_turn.taken := least(v_turn.taken,
+      (select min(k.n) - 1 from unnest(v_turn.keys) with ordinality k(hash, n) join unnest(v_open) o(hash) on o.hash = k.hash),
+      case when v_waiting <> '{}' then (select min(k.n) - 1 from unnest(v_keys) with ordinality k(key, n)
+        where k.key = any (v_waiting) and k.key <> all (v_ours)) end);
   end if;
   if p_marked and v_turn.taken > 0 then
     with used as (
@@ -50,13 +60,19 @@ begin
     return v_turn;
   end if;
   select coalesce(array_agg(m.id), '{}'), coalesce(array_agg(m.hash), '{}'), case when p_batch.slots is not null then coalesce(array_agg(m.slot), '{}') end,
-      array_agg(m.id) filter (where not m.waits), array_agg(m.slot) filter (where not m.waits), string_agg(m.item::text, ',') filter (where not m.waits),
+      array_agg(m.id) filter (where not m.waits), array_agg(m.slot) filter (where not m.waits),
       array_agg(m.id) filter (where m.waits), array_agg(m.slot) filter (where m.waits)
-    into v_turn.messages, v_turn.keys, v_turn.message_slots, v_turn.ids, v_turn.slots, v_turn.items, v_turn.parked, v_turn.parked_slots
-    from (select i.id, i.slot, i.item, i.hash, coalesce(i.key = any (v_waiting), false) as waits
-      from rows from (unnest(p_batch.ids), unnest(v_slots), unnest(v_keys), unnest(v_turn.keys),
-          json_array_elements(('[' || p_batch.items || ']')::json)) with ordinality i(id, slot, key, hash, item, n)
+    into v_turn.messages, v_turn.keys, v_turn.message_slots, v_turn.ids, v_turn.slots, v_turn.parked, v_turn.parked_slots
+    from (select i.id, i.slot, i.hash, coalesce(i.key = any (v_waiting), false) as waits
+      from rows from (unnest(p_batch.ids), unnest(v_slots), unnest(v_keys), unnest(v_turn.keys)) with ordinality i(id, slot, key, hash, n)
       where i.n <= v_turn.taken and i.id <> all (v_cancelled)) m;
+  if cardinality(v_turn.ids) * 2 > cardinality(p_batch.ids) then
+    v_turn.items := p_batch.items;
+    v_turn.skipped := v_turn.parked || v_cancelled || p_batch.ids[v_turn.taken + 1 :];
+  else
+    v_turn.items := (select string_agg(i.item::text, ',') from rows from (unnest(p_batch.ids), json_array_elements(('[' || p_batch.items || ']')::json)) i(id, item)
+      where i.id = any (v_turn.ids));
+  end if;
   return v_turn;
 end $$;
 

@@ -217,7 +217,7 @@ begin
     v_text := case when p_lane is null then posthorn.claim_by_priority(p_subscription, p_worker, v_allow.permits)
       else posthorn.claim(p_subscription, p_lane, p_worker, v_allow.permits) end;
     v_claim := v_text::json;
-    v_count := coalesce(json_array_length(v_claim -> 'messages'), 0);
+    v_count := coalesce(json_array_length(v_claim -> 'messages') - coalesce(json_array_length(v_claim -> 'skipped'), 0), 0);
     if v_count = 0 then
       return v_text;
     elsif v_allow.key_concurrency is null and v_allow.key_gap_ms is null then

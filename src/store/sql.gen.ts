@@ -645,6 +645,10 @@ create table posthorn.step (
   primary key (subscription, message, name)
 );
 ` },
+  { name: "migrations/0013_skipped.sql", text: `-- Locks: none that a running worker would wait for.
+-- Of a page of which some messages are put aside, an answer holds all, and says which to skip: to read and write it anew costs more than the claim.
+alter type posthorn.turn add attribute skipped bigint[];
+` },
   { name: "functions/01_slots.sql", text: `-- by_slot(signature, returns, body): makes posthorn.<signature> from one body for all slots of the ring: {slot} in the body is
 -- the number of a slot, and the first argument, p_slot, chooses. The statements inside name their tables directly, so each has a
 -- cached plan over one plain table. Not for use at run time.
@@ -864,7 +868,8 @@ end $$;
   { name: "functions/04_claim.sql", text: `-- claim(subscription, lane, worker, limit): takes the next messages of a lane for a worker. Returns the text of a JSON document:
 --   { missed } when another session is claiming this lane just now, { } when there is nothing; where order is kept { blocked } when the next
 --   message must wait for one that runs, { again } when all that was taken waits behind parked keys; else
---   { claim, token, slot, parts?, messages: [[id, nonce, slot, contract, key, payload, headers, published_at in ms]] }; \`parts\` of it are written.
+--   { claim, token, slot, parts?, skipped?, messages: [[id, nonce, slot, contract, key, payload, headers, published_at in ms]] }; \`parts\` of it are
+--   written; the ids of \`skipped\` are not of it, though they are in the list.
 -- Windows between ticks: a position names a floor tick, a ceiling tick and a place between them. First come the messages that
 -- were committed late (at or below the floor's id, unseen by the floor, seen by the ceiling), then those above the floor's id.
 -- Every committed message is in exactly one window, because ceilings never go down, snapshots only grow, and pages are read after
@@ -1024,7 +1029,8 @@ select posthorn.in_open_slot('claim(p_subscription int, p_lane int, p_worker big
     perform posthorn.write_turn(v_claim, v_token, p_worker, p_subscription, v_channel, p_lane,
       row({slot}::smallint, v_n + 1, v_floor, v_ceiling, v_last_id, v_late, v_late_xids)::posthorn.position, v_took_late, v_ring, v_turn);
     return case when v_turn.ids is null then '{"again":true}' else concat('{"claim":"', v_claim, '","token":"', v_token, '","slot":', {slot},
-      ',"parts":', case when v_turn.parked is null then 0 else 1 end, ',"messages":[', v_turn.items, ']}') end;
+      ',"parts":', case when v_turn.parked is null then 0 else 1 end,
+      ',"skipped":' || to_json(v_turn.skipped::text[]), ',"messages":[', v_turn.items, ']}') end;
   end if;
   insert into posthorn.claim_{slot} (id, n, token, worker, floor, ceiling, last_id, at, subscription, lane, late, took_late, late_xids, messages, message_slots)
     values (nextval('posthorn.claim_id'), v_n + 1, (random() * 9e18)::bigint, p_worker, v_floor, v_ceiling, v_last_id, clock_timestamp(), p_subscription,
@@ -3639,6 +3645,7 @@ declare
   v_keys text[];
   v_open bigint[];
   v_unknown boolean;
+  v_parked text[];
   v_waiting text[];
   v_ours text[];
   v_cancelled bigint[] := '{}';
@@ -3646,7 +3653,13 @@ begin
   select o.keys, o.open_from, o.unknown into v_open, v_turn.open_from, v_unknown from posthorn.open_keys(p_slots, p_subscription, p_lane) o;
   v_keys := case when p_batch.slots is null then posthorn.keys_of(p_slots[1], p_channel, p_lane, p_batch.ids)
     else array(select i.item ->> 4 from json_array_elements(('[' || p_batch.items || ']')::json) i(item)) end;
-  v_waiting := array(select p.key from posthorn.parked_key p where p.subscription = p_subscription and p.key = any (v_keys));
+  -- A few are read as they lie there, which costs less than to ask for each key of the page.
+  v_parked := array(select p.key from posthorn.parked_key p where p.subscription = p_subscription order by p.key limit 129);
+  if cardinality(v_parked) <= 128 then
+    v_waiting := case when v_parked = '{}' then v_parked else array(select p.key from unnest(v_parked) p(key) where p.key = any (v_keys)) end;
+  else
+    v_waiting := array(select p.key from posthorn.parked_key p where p.subscription = p_subscription and p.key = any (v_keys));
+  end if;
   if v_waiting <> '{}' then
     -- Held until the end of this transaction, so that nobody finds the key's waiting messages gone while some are added.
     v_ours := array(select p.key from posthorn.parked_key p where p.subscription = p_subscription and p.key = any (v_waiting) for update skip locked);
@@ -3656,8 +3669,11 @@ begin
   if v_unknown then
     v_turn.taken := 0;
   elsif v_open is not null or v_waiting <> '{}' then
-    v_turn.taken := coalesce((select k.n - 1 from unnest(v_keys, v_turn.keys) with ordinality k(key, hash, n)
-      where k.hash = any (v_open) or (k.key = any (v_waiting) and k.key <> all (v_ours)) limit 1), v_turn.taken);
+    -- least passes over what is null.
+    v_turn.taken := least(v_turn.taken,
+      (select min(k.n) - 1 from unnest(v_turn.keys) with ordinality k(hash, n) join unnest(v_open) o(hash) on o.hash = k.hash),
+      case when v_waiting <> '{}' then (select min(k.n) - 1 from unnest(v_keys) with ordinality k(key, n)
+        where k.key = any (v_waiting) and k.key <> all (v_ours)) end);
   end if;
   if p_marked and v_turn.taken > 0 then
     with used as (
@@ -3673,13 +3689,19 @@ begin
     return v_turn;
   end if;
   select coalesce(array_agg(m.id), '{}'), coalesce(array_agg(m.hash), '{}'), case when p_batch.slots is not null then coalesce(array_agg(m.slot), '{}') end,
-      array_agg(m.id) filter (where not m.waits), array_agg(m.slot) filter (where not m.waits), string_agg(m.item::text, ',') filter (where not m.waits),
+      array_agg(m.id) filter (where not m.waits), array_agg(m.slot) filter (where not m.waits),
       array_agg(m.id) filter (where m.waits), array_agg(m.slot) filter (where m.waits)
-    into v_turn.messages, v_turn.keys, v_turn.message_slots, v_turn.ids, v_turn.slots, v_turn.items, v_turn.parked, v_turn.parked_slots
-    from (select i.id, i.slot, i.item, i.hash, coalesce(i.key = any (v_waiting), false) as waits
-      from rows from (unnest(p_batch.ids), unnest(v_slots), unnest(v_keys), unnest(v_turn.keys),
-          json_array_elements(('[' || p_batch.items || ']')::json)) with ordinality i(id, slot, key, hash, item, n)
+    into v_turn.messages, v_turn.keys, v_turn.message_slots, v_turn.ids, v_turn.slots, v_turn.parked, v_turn.parked_slots
+    from (select i.id, i.slot, i.hash, coalesce(i.key = any (v_waiting), false) as waits
+      from rows from (unnest(p_batch.ids), unnest(v_slots), unnest(v_keys), unnest(v_turn.keys)) with ordinality i(id, slot, key, hash, n)
       where i.n <= v_turn.taken and i.id <> all (v_cancelled)) m;
+  if cardinality(v_turn.ids) * 2 > cardinality(p_batch.ids) then
+    v_turn.items := p_batch.items;
+    v_turn.skipped := v_turn.parked || v_cancelled || p_batch.ids[v_turn.taken + 1 :];
+  else
+    v_turn.items := (select string_agg(i.item::text, ',') from rows from (unnest(p_batch.ids), json_array_elements(('[' || p_batch.items || ']')::json)) i(id, item)
+      where i.id = any (v_turn.ids));
+  end if;
   return v_turn;
 end $$;
 
@@ -4999,7 +5021,7 @@ begin
     v_text := case when p_lane is null then posthorn.claim_by_priority(p_subscription, p_worker, v_allow.permits)
       else posthorn.claim(p_subscription, p_lane, p_worker, v_allow.permits) end;
     v_claim := v_text::json;
-    v_count := coalesce(json_array_length(v_claim -> 'messages'), 0);
+    v_count := coalesce(json_array_length(v_claim -> 'messages') - coalesce(json_array_length(v_claim -> 'skipped'), 0), 0);
     if v_count = 0 then
       return v_text;
     elsif v_allow.key_concurrency is null and v_allow.key_gap_ms is null then

@@ -167,6 +167,8 @@ interface ClaimAnswer extends Omit<TakeAnswer, "taken" | "next"> {
   readonly slot?: number;
   readonly parts?: number;
   readonly aside?: number;
+  /** Ids of messages that are in the list and not of the claim. */
+  readonly skipped?: readonly string[];
   readonly messages?: readonly LogRow[];
 }
 
@@ -193,7 +195,9 @@ export async function work(
     const nothing = { missed: missed === true, blocked: blocked === true, again: again === true, deliveries: [] };
     return { ...nothing, ...refused(answer) };
   }
-  const deliveries = messages.map((row) => fromLog(subscription, claim, token, slot, row));
+  const skipped = new Set(answer.skipped);
+  const taken = skipped.size === 0 ? messages : messages.filter(([id]) => !skipped.has(id));
+  const deliveries = taken.map((row) => fromLog(subscription, claim, token, slot, row));
   return {
     missed: false,
     more: answer.more === true,
