@@ -162,11 +162,14 @@ export function asOutgoing(
   return { contract: ids.contract, channel: ids.channel, key, json, headers, extras };
 }
 
+const nothingToSay = { list: null, committed: () => undefined };
+
 /** Batches as the one list that SQL functions take, and what to do with the places that they return, by the nonces that were sent. */
 export function asSay(batches: readonly Batch[]): {
   readonly list: string | null;
   readonly committed: (places: ReadonlyMap<string, Place>) => void;
 } {
+  if (batches.every((batch) => batch === nothingSaid)) return nothingToSay;
   const messages = batches.flatMap((batch) => batch.messages);
   const own = nonces(messages.length);
   const list = messages.length === 0 ? null : asList(messages, own);

@@ -1,5 +1,6 @@
 /** Wake-ups: hints that there is something to claim. Polling is the truth; losing one costs time, never a message. */
 import type { Executor } from "../core/database.js";
+import { calling } from "./literals.js";
 
 /** The channel of NOTIFY; its payload is a list of channel ids, below zero where something may wait outside the log, or `cancelPayload`. */
 export const wakeChannel = "posthorn_wake";
@@ -7,12 +8,12 @@ export const wakeChannel = "posthorn_wake";
 /** What posthorn.cancel says there: somebody asked to cancel what runs. */
 export const cancelPayload = "cancel";
 
+const waking = { name: "wake", column: " as heard", text: "select posthorn.wake($1::text, $2::text) as heard" };
+
 /** Tells whoever listens; false when no worker is there to listen. */
 export async function notify(executor: Executor, channels: Iterable<number>): Promise<boolean> {
-  const { rows } = await executor.query<{ heard: boolean }>("select posthorn.wake($1::text, $2::text) as heard", [
-    wakeChannel,
-    [...channels].join(","),
-  ]);
+  const { text, params } = calling(waking, [wakeChannel, [...channels].join(",")]);
+  const { rows } = await executor.query<{ heard: boolean }>(text, params);
   return rows[0]?.heard === true;
 }
 

@@ -4,6 +4,7 @@
  */
 import type { Executor, OpenTransaction, Statement } from "../core/database.js";
 import { errorOf } from "../core/errors.js";
+import { calling, literalsOf } from "./literals.js";
 import { type Place, placesByNonce } from "./publish.js";
 import { mapped } from "./sqlstate.js";
 
@@ -172,6 +173,12 @@ interface ClaimAnswer extends Omit<TakeAnswer, "taken" | "next"> {
   readonly messages?: readonly LogRow[];
 }
 
+const working = {
+  name: "work",
+  column: " as claimed",
+  text: "select posthorn.work($1::int, $2::int, $3::bigint, $4::int, $5::json) as claimed",
+};
+
 /** Settles parts and claims the next messages of a lane, in one transaction. */
 export async function work(
   executor: Executor,
@@ -180,14 +187,14 @@ export async function work(
   limit: number,
   parts: readonly Part[],
 ): Promise<Claimed> {
-  const { rows } = await mapped(
-    executor.query<{ claimed: string }>("select posthorn.work($1::int, 0, $2::bigint, $3::int, $4::json) as claimed", [
-      subscription,
-      worker,
-      limit,
-      parts.length === 0 ? null : JSON.stringify(parts),
-    ]),
-  );
+  const { text, params } = calling(working, [
+    subscription,
+    0,
+    worker,
+    limit,
+    parts.length === 0 ? null : JSON.stringify(parts),
+  ]);
+  const { rows } = await mapped(executor.query<{ claimed: string }>(text, params));
   const answer: ClaimAnswer = JSON.parse(rows[0]?.claimed ?? "{}");
   const { claim, token, slot, parts: written, aside, messages, probe } = answer;
   if (claim === undefined || token === undefined || slot === undefined || messages === undefined) {
@@ -299,6 +306,12 @@ function fromDeferred(subscription: number, rows: readonly DeferredRow[]): reado
   );
 }
 
+const settling = {
+  name: "settle",
+  column: "::text as said",
+  text: "select posthorn.settle($1::json, $2::json, $3::json)::text as said",
+};
+
 /**
  * Settles what a worker holds; `say` is a list as `asList` makes it. All or nothing; `ClaimLostError` when any of it is lost.
  * Waits for the disk when there are ends or something was said: those must not be lost with a crash of the server.
@@ -309,13 +322,12 @@ export async function settle(
   ends: readonly End[],
   say: string | null,
 ): Promise<ReadonlyMap<string, Place>> {
-  const { rows } = await mapped(
-    executor.query<{ said: string | null }>("select posthorn.settle($1::json, $2::json, $3::json)::text as said", [
-      parts.length === 0 ? null : JSON.stringify(parts),
-      ends.length === 0 ? null : JSON.stringify(ends.map(endAsJson)),
-      say,
-    ]),
-  );
+  const { text, params } = calling(settling, [
+    parts.length === 0 ? null : JSON.stringify(parts),
+    ends.length === 0 ? null : JSON.stringify(ends.map(endAsJson)),
+    say,
+  ]);
+  const { rows } = await mapped(executor.query<{ said: string | null }>(text, params));
   return placesOf(rows[0]?.said ?? null);
 }
 
@@ -339,13 +351,13 @@ export async function endAndCommit(
 /**
  * The last statement of a handler's transaction. `mark`: of the transaction, by which the server knows it again.
  *
- * Where the handler said nothing it has no parameters, which costs less. All of it is numbers then, which the database gave us; anything else
- * is refused, so no text of anybody gets into the statement.
+ * Its values are in the text, which costs less; what names the delivery is numbers, which the database gave us, and anything else is refused.
  */
 export function endStatement(delivery: Delivery, mark: string, say: string | null): Statement {
   const ended = endValues(delivery, mark).join(", ");
-  return say === null
-    ? { text: `select posthorn.end_in_transaction(${ended}, null)` }
+  const said = literalsOf([say]);
+  return said !== undefined
+    ? { text: `select posthorn.end_in_transaction(${ended}, ${said})::text as said` }
     : { text: `select posthorn.end_in_transaction(${ended}, $1::json)::text as said`, params: [say] };
 }
 
@@ -401,6 +413,12 @@ export interface Peeked {
   readonly cancels: boolean;
 }
 
+const peeking = {
+  name: "peek",
+  column: "::text as found",
+  text: "select posthorn.peek($1::bigint, $2::json, $3::text, $4::boolean)::text as found",
+};
+
 /** Looks whether there is anything to do, in one statement for all subscriptions. `seen`: the snapshot of an earlier empty peek of the same. */
 export async function peek(
   executor: Executor,
@@ -409,12 +427,8 @@ export async function peek(
   seen: string | null,
   watch: boolean,
 ): Promise<Peeked> {
-  const { rows } = await mapped(
-    executor.query<{ found: string }>(
-      "select posthorn.peek($1::bigint, $2::json, $3::text, $4::boolean)::text as found",
-      [worker, JSON.stringify(subscriptions), seen, watch],
-    ),
-  );
+  const { text, params } = calling(peeking, [worker, JSON.stringify(subscriptions), seen, String(watch)]);
+  const { rows } = await mapped(executor.query<{ found: string }>(text, params));
   return JSON.parse(rows[0]?.found ?? "null");
 }
 

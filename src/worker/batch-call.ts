@@ -2,11 +2,12 @@
  * One call of a handler of many: its signal, its deadline, what it says, and of which messages it says that they failed. Whatever the handler
  * does after its end is nobody's: a stray `send`, `publish` or `fail` is refused.
  */
+
+import type { Overdue } from "../core/deadlines.js";
 import { ConfigurationError, DeadlineError, NotCommittedError } from "../core/errors.js";
 import { Buffer } from "../producer/buffer.js";
 import type { SayBuffered } from "../producer/say.js";
 import type { BaseBatchContext, Batched, Many } from "./batch-context.js";
-import type { Overdue } from "./deadlines.js";
 import type { Handled, Run, Running } from "./run.js";
 
 /** A message of a batch that fits its schema. */

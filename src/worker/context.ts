@@ -115,3 +115,13 @@ export class RunContext implements BaseContext {
     return this.#message;
   }
 }
+
+/** Of a run whose effects commit with its end. */
+export class TransactionRunContext extends RunContext {
+  readonly tx: unknown;
+
+  constructor(behind: Behind, tx: unknown) {
+    super(behind);
+    this.tx = tx;
+  }
+}

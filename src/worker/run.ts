@@ -5,6 +5,7 @@
 import { checkResult, type PreparedResult, type Received, receive } from "../contracts/check.js";
 import type { AnyContract } from "../contracts/contract.js";
 import type { Database, OpenTransaction } from "../core/database.js";
+import type { Deadlines, Overdue } from "../core/deadlines.js";
 import {
   CancelledError,
   ClaimLostError,
@@ -26,8 +27,7 @@ import { type Place, publicId } from "../store/publish.js";
 import { endWithResultAndCommit } from "../store/results.js";
 import { type Delivery, type End, endAndCommit, type Next, type StoredResult } from "../store/work.js";
 import type { Many } from "./batch-context.js";
-import { type Behind, RunContext } from "./context.js";
-import type { Deadlines, Overdue } from "./deadlines.js";
+import { type Behind, RunContext, TransactionRunContext } from "./context.js";
 import { afterFailure, afterUnknown, entryOf, type Failure, failureOf, type WorkerIdentity } from "./failure.js";
 import { checkProgress, type Progress } from "./progress.js";
 import { type Stepping, Steps } from "./steps.js";
@@ -197,7 +197,7 @@ export class Run implements Behind, Overdue, Stepping {
     const open = await this.#running.database.begin({ idleMs: longestSilenceMs(this.#running.policy) });
     try {
       open.onSavepoints({ mark: () => this.#buffer?.mark() ?? 0, backTo: (mark) => this.#buffer?.backTo(mark) });
-      const context = Object.defineProperty(new RunContext(this), "tx", { value: open.native, enumerable: true });
+      const context = new TransactionRunContext(this, open.native);
       const result = await this.#handle(() => runSealed(open, async () => this.#handled.handler(payload, context)));
       const said = this.#said();
       const stored = this.#stored(await checkResult(this.#handled.contract, result));

@@ -1,5 +1,5 @@
-/** Ends runs that take too long. One timer for all runs of a reader, which have the same time. */
-import { Roster } from "../core/roster.js";
+/** Ends what takes too long. One timer for all that have the same time: a timer of its own costs each as much as a small statement. */
+import { Roster } from "./roster.js";
 
 export interface Overdue {
   /** When its time will have passed, on the clock of `performance.now`. */

@@ -1,5 +1,5 @@
 import { afterEach, expect, test, vi } from "vitest";
-import { Deadlines, type Overdue } from "../../src/worker/deadlines.js";
+import { Deadlines, type Overdue } from "../../src/core/deadlines.js";
 
 afterEach(() => {
   vi.useRealTimers();
