@@ -29,8 +29,8 @@ describe("a waker", () => {
     const told: string[] = [];
     const local: number[] = [];
     const side = {
-      query: async <Row>(_text: string, params?: readonly unknown[]) => {
-        told.push(String(params?.[1]));
+      query: async <Row>(text: string) => {
+        told.push(/'posthorn_wake', '([^']*)'/.exec(text)?.[1] ?? text);
         return { rows: [{ heard: true } as Row] };
       },
     };
