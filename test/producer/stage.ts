@@ -58,7 +58,7 @@ export const ThingHappened = event("ThingHappened", { topic: "things", schema: p
 export const SumOf = query("SumOf", {
   request: z.object({ run: z.string(), text: z.string().transform(Number).optional() }),
   response: z.object({ sum: z.number() }),
-  deadlineMs: 5_000,
+  deadlineMs: 60_000,
 });
 
 export const spoiled = new Set<string>();
