@@ -49,7 +49,7 @@ describe("a folder that another process holds", () => {
   beforeEach(async () => {
     await cp(made, folder, { recursive: true });
     holder = await spawnFixture("test/databases/fixtures/holder.ts", { args: [folder] });
-    await holder.line("open", { withinMs: 30_000 });
+    await holder.line("open", { withinMs: 60_000 });
   });
   afterEach(async () => {
     holder.kill("SIGKILL");
@@ -168,7 +168,7 @@ describe("a folder that another process holds", () => {
   });
 
   test("a holder that is stopped does not hang the others for ever", async () => {
-    const db = await openDatabase(`embedded:${folder}`, { embedded: "share", statementTimeoutMs: 100 });
+    const db = await openDatabase(`embedded:${folder}`, { embedded: "share", statementTimeoutMs: 2_000 });
     await db.query("select 1");
     holder.kill("SIGSTOP");
     await expect(db.query("select 1")).rejects.toMatchObject({ code: "PH_DATABASE_TIMEOUT" });
