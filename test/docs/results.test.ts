@@ -31,7 +31,7 @@ test("the program of the guide answers soon what is ready soon, tells how far th
   expect(await bank.look(kept)).toEqual({ status: 200, body: { state: "running", progress: 0.5, result: undefined } });
 
   expect((await bank.takeBack(unwanted)).body).toBe("signalled");
-  await bank.post.receipt(unwanted).settled({ withinMs: 20_000 });
+  await bank.post.receipt(unwanted).settled({ withinMs: 60_000 });
   expect(await bank.explain(unwanted)).toEqual({
     code: "PH_NOT_SUCCEEDED",
     state: "cancelled",
@@ -39,7 +39,7 @@ test("the program of the guide answers soon what is ready soon, tells how far th
   });
 
   slow.open(5);
-  await bank.post.receipt(kept).settled({ withinMs: 20_000 });
+  await bank.post.receipt(kept).settled({ withinMs: 60_000 });
   expect((await bank.look(kept)).body).toEqual({
     state: "succeeded",
     progress: undefined,

@@ -154,7 +154,7 @@ describe.each([
     const status = await settled(shop, orders, 60_000);
     expect(status.imports).toMatchObject([{ total: 300, placed: 300 }]);
     expect(await shop.get("/search?q=customer-300")).toMatchObject({ total: 1 });
-  }, 90_000);
+  });
 
   test("finishes and ends with 0 on SIGTERM", async () => {
     await order(shop);

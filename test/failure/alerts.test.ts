@@ -63,7 +63,7 @@ test("an alert is raised once by a fleet of three workers, kept in a table, logg
     await eventually(() => told(fleet, /^info resolved: deadLetters of "once"/).length === round, patience);
   }
   expect(await alerts()).toHaveLength(2);
-}, 120_000);
+});
 
 test("a queue whose worker is gone raises an alert through the workers of other queues", async () => {
   const impatient = { ...loud, noWorkerMs: 1 };
@@ -77,4 +77,4 @@ test("a queue whose worker is gone raises an alert through the workers of other 
   await eventually(() => told([other], /^error alert: noWorkerMs of "outside"/).length === 1, patience);
   await scene.worker({ readers: ["outside"], alerts: impatient });
   await eventually(async () => (await alerts()).every(({ open }) => !open), patience);
-}, 120_000);
+});

@@ -89,7 +89,7 @@ test(`order per key holds while workers are killed ${kills} times: nothing is lo
   expect(await admin.rows("select reason from posthorn.dead_letter")).toEqual([]);
   // Every key is free again.
   await eventually(async () => Number(await admin.value("select count(*) from posthorn.parked_key")) === 0, {
-    withinMs: 30_000,
+    withinMs: 60_000,
   });
   for (const worker of survivors) {
     worker.say("stop");

@@ -91,7 +91,7 @@ async function waiting(post: Post<Sql>): Promise<number> {
 const some = homes.filter(({ name }) => ["a server by URL", "a pool of 1", "PGlite in memory"].includes(name));
 
 // The embedded database is made anew for each test, which takes a while on a busy machine.
-describe.each(some)("on $name", { timeout: 120_000 }, (kind) => {
+describe.each(some)("on $name", (kind) => {
   test("send rejects when the backlog is at the limit, says when to come back, and lets in again when there is room", async () => {
     const scene = await openScene(kind, "reject");
     const { post } = scene;

@@ -136,7 +136,7 @@ describe("a server of our own", () => {
     expect(await stored()).toBe(before);
     expect(await rows("select to_regclass('half') as half")).toEqual([{ half: null }]);
     await post.send(DoWork, { n: 13 });
-    await eventually(() => got.includes(13), { withinMs: 20_000 });
+    await eventually(() => got.includes(13), { withinMs: 60_000 });
     expect(got.filter((n) => n === 11 || n === 12)).toEqual([]);
   });
 
