@@ -27,7 +27,7 @@ for (const reader of ["rows", "outside"] as const) {
       upTo(5).map((n) => ({ n, act: "hold" })),
     );
     for (const n of upTo(5)) await leaving.line(`holds ${reader} ${n} attempt 1`, patience);
-    leaving.say("stop 20000");
+    leaving.say("stop 120000");
     await scene.post.sendMany(
       say[reader],
       upTo(20, 6).map((n) => ({ n })),
@@ -179,7 +179,7 @@ test("stop returns although the server has died, and the messages that ran are h
     await far.post.send(TickClock, { n: 1 });
     await held;
     await server.kill();
-    await Promise.race([post.stop({ graceMs: 100 }).catch(() => undefined), overdue(20_000)]);
+    await Promise.race([post.stop({ graceMs: 100 }).catch(() => undefined), overdue(60_000)]);
     await server.start();
     const next = inProcess(far.url, handled);
     await next.start();

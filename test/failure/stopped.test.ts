@@ -22,7 +22,7 @@ interface Cast {
 
 /** A message is under way in the sleeper when a replacement is called; then the sleeper is stopped, and the message comes to the replacement. */
 async function stopInHandler(reader: "rows" | "outside", { spared = false } = {}): Promise<Cast> {
-  const settings = { readers: [reader], workerTimeoutMs, visibilityTimeoutMs: 20_000, retry: later };
+  const settings = { readers: [reader], workerTimeoutMs, visibilityTimeoutMs: 120_000, retry: later };
   const sleeper = await scene.worker(settings);
   await scene.post.send(reader === "rows" ? WriteRow : CallOutside, { n: 1, act: "hold" });
   await sleeper.line(`holds ${reader} 1 attempt 1`, patience);

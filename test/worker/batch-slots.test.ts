@@ -123,7 +123,6 @@ describe.each(homes)("on $name", ({ make }) => {
         await eye.stop();
       }
     },
-    60_000,
   );
 
   test.each(["handler", "transaction"] as const)(
@@ -167,7 +166,6 @@ describe.each(homes)("on $name", ({ make }) => {
         await post.stop();
       }
     },
-    60_000,
   );
 });
 

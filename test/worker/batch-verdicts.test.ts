@@ -185,7 +185,6 @@ describe.each(homes)("on $name", ({ name, make }) => {
         await post.stop();
       }
     },
-    60_000,
   );
 
   test("steps and progress, which are of one message, are refused with the reason", async () => {

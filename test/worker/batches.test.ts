@@ -172,7 +172,6 @@ describe.each(homes)("on $name", ({ make }) => {
         await post.stop();
       }
     },
-    60_000,
   );
 
   test.each(["handler", "transaction"] as const)(
@@ -213,7 +212,6 @@ describe.each(homes)("on $name", ({ make }) => {
         await post.stop();
       }
     },
-    60_000,
   );
 
   test("at most once, a batch that throws makes dead letters of all its messages, and a message that is said to have failed is the only one", async () => {

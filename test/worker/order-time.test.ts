@@ -15,7 +15,7 @@ const policy = {
   retry: retry.none,
   idempotency: "handler",
   ordering: { per: "key", whenDead: "park" },
-  visibilityTimeoutMs: 20_000,
+  visibilityTimeoutMs: 60_000,
   deadLetter: { keepMs: 3_600_000 },
   alerts: { oldestAgeMs: 60_000, backlog: 100_000, deadLetters: 100_000, noWorkerMs: 60_000 },
 } as const satisfies Policy;

@@ -32,7 +32,7 @@ const policy = {
   retry: retry.fixed({ attempts: 2, delayMs: 1 }),
   idempotency: "handler",
   ordering: "none",
-  visibilityTimeoutMs: 20_000,
+  visibilityTimeoutMs: 60_000,
   deadLetter: { keepMs: 3_600_000 },
   alerts: { oldestAgeMs: 60_000, backlog: 100_000, deadLetters: 100_000, noWorkerMs: 60_000 },
 } as const satisfies Policy;
