@@ -1,6 +1,6 @@
 import { copyFile, mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { isAlive } from "../support/alive.js";
 import { eventually } from "../support/eventually.js";
 import { order, settled, turn } from "./books.js";
@@ -20,13 +20,20 @@ afterAll(async () => {
   await built.remove();
 });
 
+/** Ended with the test, however that ends: the next one needs the folder. */
+async function start(): Promise<Shop> {
+  const shop = await Shop.start(built, place.database, { program });
+  onTestFinished(async () => void (await shop.end("SIGKILL")));
+  return shop;
+}
+
 async function lifeOf(shop: Shop): Promise<{ life: number; pid: number }> {
   return eventually(async () => (await shop.get("/status")).life, { withinMs: 60_000 });
 }
 
 describe("the supervisor of the shop", () => {
   test("starts it again at the same address when it is killed in the middle of a payment, and the order is charged once", async () => {
-    const shop = await Shop.start(built, place.database, { program });
+    const shop = await start();
     const before = await lifeOf(shop);
     await turn(shop, "kill", true);
     // The answer may be cut off by the kill, when the payment is quicker than it.
@@ -45,7 +52,7 @@ describe("the supervisor of the shop", () => {
   });
 
   test("is not outlived by the shop, not even when it is killed", async () => {
-    const shop = await Shop.start(built, place.database, { program });
+    const shop = await start();
     const { pid } = await lifeOf(shop);
     await shop.end("SIGKILL");
     await eventually(() => expect(isAlive(pid)).toBe(false), { withinMs: 60_000 });
