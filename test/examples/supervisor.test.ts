@@ -49,7 +49,7 @@ describe("the supervisor of the shop", () => {
     const { pid } = await lifeOf(shop);
     expect(await shop.end("SIGTERM")).toBe(0);
     expect(isAlive(pid)).toBe(false);
-  });
+  }, 240_000);
 
   test("is not outlived by the shop, not even when it is killed", async () => {
     const shop = await start();
