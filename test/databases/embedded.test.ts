@@ -42,7 +42,7 @@ test("a committed row survives the end of its process by SIGKILL, at whatever mo
   // At most the one row whose commit had not been reported yet, per kill; those were continued from.
   expect(found.length - reported).toBeLessThanOrEqual(1);
   await db.close();
-}, 180_000);
+}, 600_000);
 
 describe("a folder that another process holds", () => {
   let holder: FixtureProcess;
