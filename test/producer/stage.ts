@@ -80,7 +80,7 @@ export const decisions = {
   retry: retry.fixed({ attempts: 3, delayMs: 1 }),
   idempotency: "handler",
   ordering: "none",
-  visibilityTimeoutMs: 10_000,
+  visibilityTimeoutMs: 60_000,
   deadLetter: { keepMs: 60_000 },
   alerts: { oldestAgeMs: 60_000, backlog: 1_000_000, deadLetters: 1_000_000, noWorkerMs: 60_000 },
 } as const;
