@@ -11,9 +11,11 @@ export default defineConfig({
     globalSetup: ["test/support/global-setup.ts"],
     pool: "forks",
     maxWorkers: 2,
-    testTimeout: 30_000,
-    hookTimeout: 60_000,
-    teardownTimeout: 30_000,
+    testTimeout: 120_000,
+    hookTimeout: 180_000,
+    teardownTimeout: 60_000,
+    // What a test waits for comes at once, or on a slow machine later; a wait that is too short would only make tests unsteady.
+    expect: { poll: { timeout: 60_000 } },
     retry: 0,
   },
 });

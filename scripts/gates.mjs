@@ -43,6 +43,8 @@ export class Gates {
     try {
       const file = join(folder, "result.json");
       const options = ["run", "--update=none", "--reporter=default", "--reporter=json", `--outputFile.json=${file}`];
+      // CI says at its end what failed.
+      if (process.env.POSTHORN_FAILURES) options.push(`--reporter=${join(root, "scripts/failure-reporter.mjs")}`);
       const { status } = run([join(root, "node_modules/vitest/vitest.mjs"), ...options, ...args], env);
       const { passed, failed, skipped } = counts(file);
       this.#passed += passed;

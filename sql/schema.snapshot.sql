@@ -1115,7 +1115,7 @@ function waiting_state(p_token bigint, p_place bigint, p_due_at timestamp with t
 function waiting_status(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json sql stable body 9b333999d517569ad3762529b8e01ae4
 function wake(p_channel text, p_payload text) returns boolean plpgsql volatile body 0aa42ba38e1b9e3f527d3577f66d8750
 function watch(p_every_ms integer) returns json plpgsql volatile body 1ec6afc7e59e08bb9e650e033a7bb680
-function when_again(p_subscription integer, p_wait_ms integer) returns text plpgsql volatile body e687392edda368b53369f3d6cf3b0012
+function when_again(p_subscription integer, p_wait_ms integer) returns text plpgsql volatile body ec812a7fd2b18b07c98b88f7dbb39e6f
 function where_in_log(p_id bigint, p_nonce bigint, OUT slot smallint, OUT lane integer, OUT contract integer, OUT published_at timestamp with time zone, OUT xid xid8) returns record plpgsql stable body d2e24a5b435dd7bdb8b621316475f7e2
 function why(p_public text) returns json plpgsql stable body 3b47f62b4483a14110fe2e8f0b573536
 function why_attended(p_subscription text, p_contract text) returns jsonb sql stable body da97fb08f204a252c79ed6be3d38a031

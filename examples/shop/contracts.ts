@@ -14,7 +14,7 @@ export const PostalCode = z.string().regex(/^[0-9]{5}$/, "is not a postal code o
 export const PriceOf = query("PriceOf", {
   request: z.object({ sku: Sku }),
   response: z.object({ cents: z.int() }),
-  deadlineMs: 400,
+  deadlineMs: seconds(2),
 });
 
 /** A password belongs into a query and never into a message: messages are kept. */

@@ -5043,13 +5043,14 @@ begin
     ',"aside":', v_count - v_split.kept, ',' || posthorn.when_again(p_subscription, v_wait_ms), ',"messages":[', v_split.items, ']}');
 end $$;
 
--- when_again: fields of an answer: when to ask again, and when the first waiting delivery is due. Null without a time.
+-- when_again: fields of an answer: when to ask again, and when the first waiting delivery is due; what waits behind another is due at infinity, which is
+-- no time. Null without a time.
 create or replace function posthorn.when_again(p_subscription int, p_wait_ms int) returns text
 language plpgsql as $$
 begin
   return format('"waitMs":%s,"dueMs":%s', p_wait_ms, coalesce((
     select greatest(0, ceil(extract(epoch from d.due_at - clock_timestamp()) * 1000)) from posthorn.deferred d
-      where d.subscription = p_subscription and d.token is null order by d.due_at limit 1)::text, 'null'))
+      where d.subscription = p_subscription and d.token is null and d.due_at < 'infinity' order by d.due_at limit 1)::text, 'null'))
     where p_wait_ms is not null;
 end $$;
 

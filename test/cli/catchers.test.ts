@@ -267,7 +267,7 @@ test("under dev a handler's mail and webhook are caught, and its code is told wh
     webhooks: Webhook[];
   };
   expect([mails.map(({ subject }) => subject), webhooks.map(({ body }) => body)]).toEqual([["Thank you"], ["paid"]]);
-}, 120_000);
+});
 
 test("without the packages dev says how to get them, leaves SMTP_URL as it is, and goes on", async () => {
   const folder = await shop("console.log(process.env.SMTP_URL);", {
@@ -286,7 +286,7 @@ test("without the packages dev says how to get them, leaves SMTP_URL as it is, a
   await dev.next("started");
   await send(dev, {});
   await dev.printed("smtp://mine.example");
-}, 120_000);
+});
 
 test("with --no-catch nothing is caught and the environment stays as it is", async () => {
   const folder = await shop('console.log(process.env.SMTP_URL + " " + process.env.WEBHOOK_URL);');
@@ -296,4 +296,4 @@ test("with --no-catch nothing is caught and the environment stays as it is", asy
   await dev.next("started");
   await send(dev, {});
   await dev.printed("smtp://mine.example https://mine.example");
-}, 120_000);
+});

@@ -11,7 +11,7 @@ import { createDatabase } from "../support/server.js";
 import { mainFile, project } from "./command.js";
 
 /** Starting a process that opens an embedded database takes its time on a busy machine. */
-export const patience = { withinMs: 40_000 };
+export const patience = { withinMs: 60_000 };
 
 export type Event<Name extends DevEvent["event"]> = DevEvent & { readonly event: Name };
 

@@ -75,7 +75,7 @@ test("all dead letters are redriven in pages with a counter, those that die agai
     "select distinct attempts, json_array_length(history) as entries from posthorn.dead_letter",
   );
   expect(rows).toEqual([{ attempts: 1, entries: 3 }]);
-}, 60_000);
+});
 
 test("a redrive of all takes nothing that died after it was counted", async () => {
   const executor: Executor = { query: async (text, params) => eye.query(text, [...(params ?? [])]) as never };

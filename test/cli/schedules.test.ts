@@ -64,7 +64,7 @@ test("schedules are listed with their next time and the message that they sent l
   expect(await cli("schedules", "remove", "yearly-digest")).toMatchObject({ code: 0, out: "removed: yearly-digest\n" });
   expect(await json("schedules", "remove", "leap-digest")).toEqual({ code: 0, value: { removed: "leap-digest" } });
   expect(await cli("schedules", "list")).toMatchObject({ code: 0, out: "No schedule is declared.\n" });
-}, 60_000);
+});
 
 test("a schedule that is unknown is not removed, and the known ones are named", async () => {
   const post = instance();

@@ -89,7 +89,7 @@ test("a message that killed its workers says how many", async () => {
   const post = await working(Other, () => undefined);
   await becomes(post, id, "dead");
   expect(await why(id)).toMatch(new RegExp(`^dead since ${since}: 5 workers died under it; redrive it with `));
-}, 120_000);
+});
 
 test("an invalid message says its first issue and how to redrive it", async () => {
   const queue = fresh("email");

@@ -42,14 +42,14 @@ test("a committed row survives the end of its process by SIGKILL, at whatever mo
   // At most the one row whose commit had not been reported yet, per kill; those were continued from.
   expect(found.length - reported).toBeLessThanOrEqual(1);
   await db.close();
-}, 180_000);
+}, 600_000);
 
 describe("a folder that another process holds", () => {
   let holder: FixtureProcess;
   beforeEach(async () => {
     await cp(made, folder, { recursive: true });
     holder = await spawnFixture("test/databases/fixtures/holder.ts", { args: [folder] });
-    await holder.line("open", { withinMs: 30_000 });
+    await holder.line("open", { withinMs: 60_000 });
   });
   afterEach(async () => {
     holder.kill("SIGKILL");
@@ -168,7 +168,7 @@ describe("a folder that another process holds", () => {
   });
 
   test("a holder that is stopped does not hang the others for ever", async () => {
-    const db = await openDatabase(`embedded:${folder}`, { embedded: "share", statementTimeoutMs: 100 });
+    const db = await openDatabase(`embedded:${folder}`, { embedded: "share", statementTimeoutMs: 2_000 });
     await db.query("select 1");
     holder.kill("SIGSTOP");
     await expect(db.query("select 1")).rejects.toMatchObject({ code: "PH_DATABASE_TIMEOUT" });

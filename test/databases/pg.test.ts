@@ -355,7 +355,7 @@ describe("a session", () => {
   });
 
   test("has a deadline for every statement on the server", async () => {
-    const quick = await openDatabase(place.url, { statementTimeoutMs: 100 });
+    const quick = await openDatabase(place.url, { statementTimeoutMs: 500 });
     const session = await quick.session();
     await expect(session.query("select pg_sleep(60)")).rejects.toMatchObject({ code: "PH_DATABASE_TIMEOUT" });
     await session.query("select 1");
@@ -419,7 +419,8 @@ describe("a half-open connection", () => {
 
   test("does not hang a statement, a session or a commit, and is not used again", async () => {
     const proxy = await swallowingProxy();
-    const far = await openDatabase(proxy.url, { statementTimeoutMs: 100 });
+    // Enough for what is done before the proxy swallows.
+    const far = await openDatabase(proxy.url, { statementTimeoutMs: 2_000 });
     const session = await far.session();
     const tx = await far.begin();
     await tx.query("select 1");

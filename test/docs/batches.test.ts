@@ -76,4 +76,4 @@ test("the example of the guide about batches pushes many notices in one call, tr
     await post.stop();
     await drop();
   }
-}, 60_000);
+});

@@ -12,7 +12,7 @@ beforeAll(async () => {
   post = posthorn({ service: "guides", database: pglite });
   await post.migrate();
   await pglite.exec("create table orders (id text primary key)");
-}, 60_000);
+});
 afterAll(async () => {
   await post.stop();
   await pglite.close();

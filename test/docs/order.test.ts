@@ -37,7 +37,7 @@ test("the example of the guide about order handles each article's movements in o
       { sku: "A1", change: 2 },
       { sku: "B2", change: 2 },
     ]);
-    await Promise.all(receipts.map((receipt) => receipt.settled({ withinMs: 30_000 })));
+    await Promise.all(receipts.map((receipt) => receipt.settled({ withinMs: 60_000 })));
     expect(moved.filter((one) => one.startsWith("A1"))).toEqual(["A1 1", "A1 2"]);
     expect(moved.filter((one) => one.startsWith("B2"))).toEqual(["B2 1", "B2 2"]);
     expect(moved.indexOf("B2 2")).toBeLessThan(moved.indexOf("A1 1"));
@@ -45,4 +45,4 @@ test("the example of the guide about order handles each article's movements in o
     await post.stop();
     await drop();
   }
-}, 60_000);
+});

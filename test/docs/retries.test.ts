@@ -43,8 +43,8 @@ test("the partner of the guide is asked again, put off, given up or left alone, 
   const tell = (status: number) => post.send(TellPartner, { url: partner.url(status), orderId: "1" });
   const circuit = async () => (await post.backlog()).find(({ name }) => name === "partner")?.circuit;
 
-  expect(await (await tell(204)).settled({ withinMs: 20_000 })).toMatchObject({ state: "succeeded" });
-  expect(await (await tell(410)).settled({ withinMs: 20_000 })).toMatchObject({
+  expect(await (await tell(204)).settled({ withinMs: 60_000 })).toMatchObject({ state: "succeeded" });
+  expect(await (await tell(410)).settled({ withinMs: 60_000 })).toMatchObject({
     state: "dead",
     attempt: 1,
     reason: "rejected: the partner has closed this endpoint",

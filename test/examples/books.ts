@@ -42,7 +42,7 @@ export const effectsOfOrders = ["mails", "charges", "webhooks", "documents", "sh
  * Waits until so many orders have each of their effects and nothing is on its way any more; returns the status. Nothing may be lost or
  * repeated, not even on the way there.
  */
-export async function settled(shop: Shop, orders: number, withinMs = 30_000): Promise<Json> {
+export async function settled(shop: Shop, orders: number, withinMs = 60_000): Promise<Json> {
   const status = await eventually(
     async () => {
       const now = await shop.get("/status");

@@ -151,10 +151,10 @@ describe.each([
     expect((await shop.get("/status")).troubles).toMatchObject({ "mail-down": true, kill: false });
     await turn(shop, "mail-down", false);
     for (const name of troubles) await turn(shop, name, false);
-    const status = await settled(shop, orders, 60_000);
+    const status = await settled(shop, orders, 180_000);
     expect(status.imports).toMatchObject([{ total: 300, placed: 300 }]);
     expect(await shop.get("/search?q=customer-300")).toMatchObject({ total: 1 });
-  }, 90_000);
+  }, 240_000);
 
   test("finishes and ends with 0 on SIGTERM", async () => {
     await order(shop);

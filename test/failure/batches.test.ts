@@ -46,7 +46,7 @@ test("a worker that is killed in the middle of a batch leaves nothing of its tra
   expect(await holds(scene)).toMatchObject({ openClaims: 0, heldDeferred: 0, deferred: 0 });
   second.kill();
   await second.exited;
-}, 90_000);
+});
 
 test(`a message that kills its worker in a batch is quarantined after ${limits.crashes} crashes, and all its neighbours are handled`, async () => {
   // Goal: one that kills must not take the batch along, nor run for ever.
@@ -99,7 +99,7 @@ test("a worker that was stopped in the middle of a batch and comes back changes 
   expect(await notEndedOnce(scene)).toEqual([]);
   for (const one of [first, second]) one.kill();
   await Promise.all([first.exited, second.exited]);
-}, 120_000);
+});
 
 test("at most once, a killed worker makes dead letters of the batch that it ran, and what waited for company is handled elsewhere", async () => {
   await scene.post.sendMany(
@@ -120,4 +120,4 @@ test("at most once, a killed worker makes dead letters of the batch that it ran,
   expect(await notEndedOnce(scene)).toEqual([]);
   second.kill();
   await second.exited;
-}, 90_000);
+});

@@ -94,7 +94,7 @@ for (const queue of ["outside", "rows"] as const) {
     expect({ ...(await circuit()), held: await held() }).toEqual({ state: "half-open", probes: 0, held: 1 });
     second.one.say(`go ${second.n}`);
     await finish(queue, ...left);
-  }, 120_000);
+  });
 }
 
 test("a worker that is told to stop while it tries a message passes the trial on at once", async () => {
@@ -109,7 +109,7 @@ test("a worker that is told to stop while it tries a message passes the trial on
   expect(await held()).toBe(1);
   second.say(`go ${n}`);
   await finish("outside", second);
-}, 120_000);
+});
 
 test("a worker that was stopped by SIGSTOP with the message that it tries cannot close the circuit when it comes back", async () => {
   const first = await worker("outside", 2_000);
@@ -126,7 +126,7 @@ test("a worker that was stopped by SIGSTOP with the message that it tries cannot
   second.say(`fail ${later.n}`);
   await eventually(async () => (await circuit())?.probes === 1, patience);
   expect(await circuit()).toEqual({ state: "open", probes: 1 });
-}, 120_000);
+});
 
 test("an older worker of a rolling deployment, whose policy knows no breaker, respects the circuit, and its trial closes it", async () => {
   const older = await scene.worker({ readers: ["outside"], retry: retry.fixed({ attempts: 2, delayMs: hour }) });
@@ -151,4 +151,4 @@ test("an older worker of a rolling deployment, whose policy knows no breaker, re
   await eventually(async () => (await circuit()) === undefined, patience);
   for (const other of upTo(3, 11)) older.say(`go ${other}`);
   for (const receipt of receipts) expect(await receipt.settled(patience)).toMatchObject({ state: "succeeded" });
-}, 120_000);
+});

@@ -41,5 +41,5 @@ for (const [reader, contract] of [
     });
     last.say("go 1");
     expect(await receipt.settled(patience)).toMatchObject({ state: "succeeded" });
-  }, 120_000);
+  });
 }

@@ -39,7 +39,7 @@ for (const how of ["post.transaction", "post.in", "post.send"] as const) {
     expect(await notEndedOnce(scene)).toEqual([]);
     worker.say("stop");
     await worker.exited;
-  }, 120_000);
+  });
 }
 
 /** The backend that is in COMMIT, waiting for what the test has prepared. */
@@ -86,7 +86,7 @@ test("a handler's transaction whose connection is lost in COMMIT before it is st
     await scene.rows("select pg_advisory_unlock(4711)");
   });
   expect((await effectsOf(scene, "rows")).get(400)).toBe(1);
-}, 120_000);
+});
 
 test("a handler's transaction whose connection is lost in COMMIT after it was stored does not run again, and its effects are there once", async () => {
   // Goal: the other outcome of the same loss: the effects and the end are stored although the worker never hears of it.
@@ -112,7 +112,7 @@ test("a handler's transaction whose connection is lost in COMMIT after it was st
   expect(worker.lines.filter((line) => line.startsWith("holds"))).toHaveLength(1);
   expect((await effectsOf(scene, "rows")).get(500)).toBe(1);
   expect(await notEndedOnce(scene)).toEqual([]);
-}, 120_000);
+});
 
 async function standby(name: string): Promise<void> {
   // Not through a COMMIT of its own: that would wait for the standby as well.

@@ -39,7 +39,7 @@ test("a command that an older worker of a rolling deployment does not know is ha
   expect(await scene.rows("select distinct pid from effect where n > 10")).toEqual([{ pid: older.pid }]);
   await scene.quiet();
   expect(await notEndedOnce(scene)).toEqual([]);
-}, 90_000);
+});
 
 test("while older and newer workers run side by side every command reaches a worker that knows it, at its first attempt", async () => {
   await scene.worker({ readers: ["outside"] });
@@ -59,7 +59,7 @@ test("while older and newer workers run side by side every command reaches a wor
     { attempt: 1, times: 200 },
   ]);
   expect(await notEndedOnce(scene)).toEqual([]);
-}, 90_000);
+});
 
 test("an event that no worker listens to is skipped and holds nothing up", async () => {
   await scene.worker({ readers: ["ledger", "mirror"] });
@@ -70,4 +70,4 @@ test("an event that no worker listens to is skipped and holds nothing up", async
   }
   expect(await notEndedOnce(scene)).toEqual([]);
   expect(await holds(scene)).toEqual({ openClaims: 0, heldDeferred: 0, deferred: 0, workers: 1 });
-}, 60_000);
+});

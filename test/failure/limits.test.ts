@@ -64,9 +64,14 @@ for (const [what, limits] of [
       return victim !== undefined && (await ended()) > 3;
     }, patience);
     const one = fleet.find(({ pid }) => pid === victim);
+    // Read before the kill: once it is dead others may take its permit before this test comes to the database.
+    const [death] = await scene.rows<{ at: string }>("select clock_timestamp()::text as at");
     one?.kill();
     await one?.exited;
-    await scene.rows("update run set died_at = clock_timestamp() where pid = $1 and ended_at is null", [victim]);
+    await scene.rows("update run set died_at = greatest($2, began_at) where pid = $1 and ended_at is null", [
+      victim,
+      death?.at,
+    ]);
     await eventually(async () => (await ended()) === messages, patience);
     await scene.quiet();
     expect(one).toBeDefined();

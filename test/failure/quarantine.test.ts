@@ -79,4 +79,4 @@ test("an at-most-once message whose handler kills its process is a dead letter a
   expect(letter?.history).toEqual([
     expect.objectContaining({ outcome: "unknown", error: expect.objectContaining({ name: "WorkerDied" }) }),
   ]);
-}, 120_000);
+});

@@ -74,7 +74,7 @@ for (const leaves of ["is killed", "is told to stop"] as const) {
     );
     expect(results).toEqual([first, second].map(({ pid }) => ({ pid, key: String(first.pid) })));
     expect(await recorded()).toEqual([]);
-  }, 120_000);
+  });
 }
 
 test("a worker that is killed after the effect of a step and before its record repeats it, with the same idempotency key", async () => {
@@ -90,7 +90,7 @@ test("a worker that is killed after the effect of a step and before its record r
   );
   expect(charges.map(({ pid }) => pid)).toEqual([first.pid, second.pid]);
   expect(new Set(charges.map(({ key }) => key)).size).toBe(1);
-}, 120_000);
+});
 
 for (const spared of [true, false]) {
   const whose = spared ? "whose sessions nobody could end" : "whose sessions were ended";
@@ -116,7 +116,7 @@ for (const spared of [true, false]) {
       { step: "charge", pid: replacement.pid },
       { step: "ship", pid: replacement.pid },
     ]);
-  }, 120_000);
+  });
 }
 
 test(`no step that was done for its handler begins again while workers are killed ${kills} times, and nothing is left in the end`, async () => {

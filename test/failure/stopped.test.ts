@@ -22,7 +22,7 @@ interface Cast {
 
 /** A message is under way in the sleeper when a replacement is called; then the sleeper is stopped, and the message comes to the replacement. */
 async function stopInHandler(reader: "rows" | "outside", { spared = false } = {}): Promise<Cast> {
-  const settings = { readers: [reader], workerTimeoutMs, visibilityTimeoutMs: 20_000, retry: later };
+  const settings = { readers: [reader], workerTimeoutMs, visibilityTimeoutMs: 120_000, retry: later };
   const sleeper = await scene.worker(settings);
   await scene.post.send(reader === "rows" ? WriteRow : CallOutside, { n: 1, act: "hold" });
   await sleeper.line(`holds ${reader} 1 attempt 1`, patience);
@@ -78,7 +78,7 @@ for (const word of ["go", "fail"] as const) {
     expect(await status()).toEqual(waiting);
     await worksAgain(cast, "outside");
     expect(await status()).toEqual(waiting);
-  }, 120_000);
+  });
 
   test(`a worker that was stopped while its handler ran, and comes back while its replacement runs, cannot settle: its ${ending} changes nothing`, async () => {
     // Goal: as above, with the second delivery in the replacement's hands.
@@ -97,7 +97,7 @@ for (const word of ["go", "fail"] as const) {
         [2, 1],
       ]),
     );
-  }, 120_000);
+  });
 
   test(`a worker that was stopped, and whose sessions nobody could end, meets the fence in the database: its ${ending} changes nothing`, async () => {
     // Goal: the last line: the token and the number of the part, not the loss of a connection, keep a stale holder out.
@@ -114,7 +114,7 @@ for (const word of ["go", "fail"] as const) {
       { outcome: "crashed", closes: true },
     ]);
     await worksAgain(cast, "outside");
-  }, 120_000);
+  });
 
   test(`a worker that was stopped inside its handler's transaction does not commit when it comes back: its ${ending} leaves the replacement's effect alone`, async () => {
     // Goal: of two workers with the effect written, only the one that holds the delivery commits.
@@ -128,7 +128,7 @@ for (const word of ["go", "fail"] as const) {
       { n: 1, pid: cast.replacement.pid },
       { n: 2, pid: cast.sleeper.pid },
     ]);
-  }, 120_000);
+  });
 }
 
 /** Makes the end of a first delivery wait for a lock that the test holds: before it is written, or after it and before COMMIT. */
@@ -173,5 +173,5 @@ for (const moment of ["before", "after"] as const) {
     const crashed = { delivery: 1, outcome: "crashed" };
     const before = [crashed, { delivery: 2, outcome: "succeeded" }];
     expect(endings).toEqual(moment === "before" ? before : [{ delivery: 1, outcome: "succeeded" }]);
-  }, 120_000);
+  });
 }

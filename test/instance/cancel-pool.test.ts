@@ -21,5 +21,5 @@ test("with a pool of 1, whose connection the handler's transaction holds, the ha
   const receipt = await post.send(DoWork, {});
   await begun.opened;
   expect(await receipt.cancel()).toBe("signalled");
-  expect(await receipt.settled({ withinMs: 20_000 })).toMatchObject({ state: "cancelled" });
+  expect(await receipt.settled({ withinMs: 60_000 })).toMatchObject({ state: "cancelled" });
 });

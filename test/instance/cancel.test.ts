@@ -6,7 +6,7 @@ import { homes, twoHomes } from "../producer/homes.js";
 import { decisions } from "../producer/stage.js";
 import { type Company, companyIn, freshName, gate } from "./company.js";
 
-const soon = { withinMs: 20_000 };
+const soon = { withinMs: 60_000 };
 const modes = [
   decisions,
   { ...decisions, idempotency: "transaction" },
@@ -168,7 +168,7 @@ describe.each(someHomes)("cancel() on $name", (kind) => {
   test("a handler that does not look at its signal and runs into its visibility timeout is cancelled then, not tried again", async () => {
     const DoWork = contract();
     const begun = gate();
-    const post = await working(DoWork, { ...decisions, visibilityTimeoutMs: 300 }, () => {
+    const post = await working(DoWork, { ...decisions, visibilityTimeoutMs: 1_500 }, () => {
       begun.open();
       return new Promise(() => undefined);
     });
@@ -218,9 +218,7 @@ describe.each(twoHomes)("progress() on $name", (kind) => {
     await post.start();
     const receipt = await post.send(Grind, { n: 1 });
     await told.opened;
-    await expect
-      .poll(async () => (await receipt.status()).progress, { timeout: 10_000 })
-      .toEqual({ done: 1, of: 2, at: "}" });
+    await expect.poll(async () => (await receipt.status()).progress).toEqual({ done: 1, of: 2, at: "}" });
     expect(await post.statusOf(receipt.id)).toMatchObject([
       { state: "running", progress: { done: 1, of: 2, at: "}" } },
     ]);
@@ -238,7 +236,7 @@ describe.each(twoHomes)("progress() on $name", (kind) => {
     async () => {
       const Grind = command("GrindFinely", { queue: "fine-mill", schema: type<object>() });
       const rows = company.home.rows ?? (async () => []);
-      await rows("create table written (at timestamptz default clock_timestamp())");
+      await rows("create table written (n serial)");
       await rows(
         "create function note() returns trigger language plpgsql as 'begin insert into public.written default values; return new; end'",
       );
@@ -256,14 +254,13 @@ describe.each(twoHomes)("progress() on $name", (kind) => {
         }
       });
       await post.start();
+      const from = performance.now();
       const receipt = await post.send(Grind, {});
-      await expect.poll(written, { timeout: 20_000 }).toBeGreaterThan(1);
+      await expect.poll(written).toBeGreaterThan(1);
       enough = true;
       await receipt.settled(soon);
-      const [gaps] = await rows(
-        "select extract(epoch from min(at - before)) * 1000 as least from (select at, lag(at) over (order by at) as before from written) w",
-      );
-      expect(Number(gaps?.least)).toBeGreaterThan(900);
+      // Not the gaps: a statement may take its time, so that two arrive closer to each other than they were sent.
+      expect(await written()).toBeLessThanOrEqual(1 + (performance.now() - from) / 1_000);
       expect(told).toBeGreaterThan(await written());
       await post.stop();
       await rows("drop trigger note on posthorn.progress");
@@ -302,7 +299,7 @@ describe.each(twoHomes)("progress() on $name", (kind) => {
     await post.start();
     const receipt = await post.send(Grind, {});
     await told.opened;
-    if (!kind.single) await expect.poll(async () => (await receipt.status()).progress, { timeout: 10_000 }).toBe(0.5);
+    if (!kind.single) await expect.poll(async () => (await receipt.status()).progress).toBe(0.5);
     go.open();
     expect(await receipt.settled(soon)).toMatchObject({ state: "succeeded" });
     await post.stop();

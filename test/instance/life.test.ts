@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { rejected, thrown } from "../core/thrown.js";
 import { type Home, twoHomes } from "../producer/homes.js";
 import { collect, decisions, serviceName } from "../producer/stage.js";
+import { eventually } from "../support/eventually.js";
 
 let names = 0;
 /** Contracts, queue and topic of a test's own: what one test declares in the database is no other test's business. */
@@ -57,7 +58,7 @@ describe.each(twoHomes)("an instance on $name", (kind) => {
       got.push(n);
     });
     await worker.start();
-    expect(await receipt.settled({ withinMs: 5_000 })).toMatchObject({ state: "succeeded" });
+    expect(await receipt.settled({ withinMs: 60_000 })).toMatchObject({ state: "succeeded" });
     expect(got).toEqual([1]);
     expect(await line(producer, queue)).toMatchObject({ backlog: 0, workers: 1, unattended: false });
     await worker.stop();
@@ -222,10 +223,8 @@ describe.each(twoHomes)("an instance on $name", (kind) => {
     const post = make();
     post.queue(queue, decisions);
     const starting = post.start().catch((error: unknown) => error);
-    const from = performance.now();
-    await post.stop();
-    // Nothing runs, so there is nothing to give a grace time to.
-    expect(performance.now() - from).toBeLessThan(10_000);
+    // Nothing runs, so there is nothing to give a grace time to: this one would be longer than the test may take.
+    await post.stop({ graceMs: 600_000 });
     await starting;
     expect(await line(make(), queue)).toMatchObject({ workers: 0 });
   });
@@ -243,20 +242,23 @@ describe.each(twoHomes)("an instance on $name", (kind) => {
     const { queue, DoWork } = contracts();
     const post = make();
     const events: string[] = [];
-    let running: () => void = () => undefined;
-    const begun = new Promise<void>((resolve) => {
-      running = resolve;
+    const begun: number[] = [];
+    let finish: () => void = () => undefined;
+    const finished = new Promise<void>((resolve) => {
+      finish = resolve;
     });
     post.queue(queue, decisions).handle(DoWork, async ({ n }, { signal }) => {
-      running();
-      if (n === 1) await new Promise((resolve) => setTimeout(resolve, 30));
+      begun.push(n);
+      if (n === 1) await finished;
       else await new Promise((resolve) => signal.addEventListener("abort", resolve));
       events.push(`${n} ${signal.aborted ? (signal.reason as Error).name : "finished"}`);
     });
     await post.start();
     const [fine, slow] = await post.sendMany(DoWork, [{ n: 1 }, { n: 2 }]);
-    await begun;
-    await post.stop({ graceMs: 300 });
+    await eventually(() => begun.length === 2);
+    const stopping = post.stop({ graceMs: 1_000 });
+    finish();
+    await stopping;
     expect(events.sort()).toEqual(["1 finished", "2 StoppedError"]);
     const other = make();
     expect(await other.statusOf(fine?.id ?? "")).toMatchObject([{ state: "succeeded" }]);
@@ -273,7 +275,7 @@ describe.each(twoHomes)("an instance on $name", (kind) => {
     });
     await post.start();
     const receipt = await post.send(DoWork, { n: 1 });
-    expect(await receipt.settled({ withinMs: 5_000 })).toMatchObject({ state: "succeeded" });
+    expect(await receipt.settled({ withinMs: 60_000 })).toMatchObject({ state: "succeeded" });
     expect(seen).toEqual(["PH_WOULD_DEADLOCK"]);
   });
 
@@ -324,7 +326,7 @@ describe.each(twoHomes)("an instance on $name", (kind) => {
     await rejected(post.start({ queues: [queue] }));
     post.queue(queue, decisions).handle(DoWork, () => undefined);
     await post.start({ queues: [queue] });
-    expect(await (await post.send(DoWork, { n: 1 })).settled({ withinMs: 5_000 })).toMatchObject({
+    expect(await (await post.send(DoWork, { n: 1 })).settled({ withinMs: 60_000 })).toMatchObject({
       state: "succeeded",
     });
   });

@@ -22,7 +22,7 @@ import { decisions } from "../producer/stage.js";
 import { eventually } from "../support/eventually.js";
 import { type Company, companyIn, freshName } from "./company.js";
 
-const soon = { withinMs: 10_000 };
+const soon = { withinMs: 60_000 };
 const modes = [
   { ...decisions },
   { ...decisions, idempotency: "transaction" },

@@ -1,6 +1,6 @@
 /** Queues with a backlogLimit, as producers meet them, on every kind of database. */
 import { BacklogFullError, command, type Post, posthorn, retry, type Sql } from "posthorn";
-import { afterAll, describe, expect, test } from "vitest";
+import { describe, expect, onTestFinished, test } from "vitest";
 import { z } from "zod";
 import { silentLogger } from "../../src/core/logger.js";
 import { eventually } from "../support/eventually.js";
@@ -24,20 +24,15 @@ const policy = {
   retry: retry.fixed({ attempts: 3, delayMs: 3_600_000 }),
   idempotency: "handler",
   ordering: "none",
-  visibilityTimeoutMs: 60_000,
+  visibilityTimeoutMs: 600_000,
   deadLetter: { keepMs: 60_000 },
   alerts: { oldestAgeMs: 3_600_000, backlog: 1_000_000, deadLetters: 1_000, noWorkerMs: 3_600_000 },
   concurrency: 1,
 } as const;
 
-const closing: (() => Promise<void>)[] = [];
-afterAll(async () => {
-  for (const close of closing) await close();
-});
-
 let scenes = 0;
 
-/** One message is held by its handler, so that what comes next waits. */
+/** Closed with its test: an embedded database that works on beside the next one would slow it down. One message is held by its handler, so that what comes next waits. */
 async function openScene(kind: HomeKind, whenFull: "reject" | "wait", waitMs = 60_000): Promise<Scene> {
   const home = await kind.open();
   scenes += 1;
@@ -60,7 +55,7 @@ async function openScene(kind: HomeKind, whenFull: "reject" | "wait", waitMs = 6
   post.queue("relay", { ...policy, concurrency: 5 }).handle(Relay, ({ n }, { send }) => {
     send(Fill, { n });
   });
-  closing.push(async () => {
+  onTestFinished(async () => {
     open();
     await post.stop();
     await home.close();
@@ -91,7 +86,7 @@ async function waiting(post: Post<Sql>): Promise<number> {
 const some = homes.filter(({ name }) => ["a server by URL", "a pool of 1", "PGlite in memory"].includes(name));
 
 // The embedded database is made anew for each test, which takes a while on a busy machine.
-describe.each(some)("on $name", { timeout: 120_000 }, (kind) => {
+describe.each(some)("on $name", (kind) => {
   test("send rejects when the backlog is at the limit, says when to come back, and lets in again when there is room", async () => {
     const scene = await openScene(kind, "reject");
     const { post } = scene;

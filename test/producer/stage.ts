@@ -58,7 +58,7 @@ export const ThingHappened = event("ThingHappened", { topic: "things", schema: p
 export const SumOf = query("SumOf", {
   request: z.object({ run: z.string(), text: z.string().transform(Number).optional() }),
   response: z.object({ sum: z.number() }),
-  deadlineMs: 5_000,
+  deadlineMs: 60_000,
 });
 
 export const spoiled = new Set<string>();
@@ -80,7 +80,7 @@ export const decisions = {
   retry: retry.fixed({ attempts: 3, delayMs: 1 }),
   idempotency: "handler",
   ordering: "none",
-  visibilityTimeoutMs: 10_000,
+  visibilityTimeoutMs: 60_000,
   deadLetter: { keepMs: 60_000 },
   alerts: { oldestAgeMs: 60_000, backlog: 1_000_000, deadLetters: 1_000_000, noWorkerMs: 60_000 },
 } as const;

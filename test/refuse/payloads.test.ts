@@ -288,7 +288,7 @@ describe.each(twoHomes)("on $name", (kind) => {
     const receipt = await post.send(DoReceive, payload);
     await eventually(() => arrived.length === 1);
     expect(JSON.stringify(arrived[0]?.payload)).toBe(JSON.stringify(payload));
-    expect(await receipt.settled({ withinMs: 5_000 })).toMatchObject({ state: "succeeded" });
+    expect(await receipt.settled({ withinMs: 60_000 })).toMatchObject({ state: "succeeded" });
     expect(({} as { admin?: unknown }).admin).toBeUndefined();
     expect(await rows("select count(*)::int as n from pg_class where relname = 'message_1'")).toBe(1);
   });

@@ -118,7 +118,7 @@ test("after a downtime each decision about missed times is kept, and the next ti
     await one.pass();
     expect(await sentBy(name), missed).toHaveLength(wanted[missed].length);
   }
-}, 60_000);
+});
 
 test("many missed times are sent in several transactions, a thousand at most, and the process may die between them", async () => {
   const name = fresh("many");
@@ -138,7 +138,7 @@ test("many missed times are sent in several transactions, a thousand at most, an
   expect(sent.length).toBeGreaterThanOrEqual(1_000);
   expect(sent.length).toBeLessThan(1_100);
   await rows("delete from posthorn.schedule where name = $1", [name]);
-}, 60_000);
+});
 
 test("a process that does not declare a schedule sends for it, but for one whose payload a function makes", async () => {
   const [plain, computed] = [fresh("plain"), fresh("computed")];

@@ -181,7 +181,7 @@ test("when the server is killed no committed message is lost, a surviving claim 
   );
   expect(survivors).toBeGreaterThan(0);
   await session.close();
-}, 90_000);
+});
 
 function byNumber(a: number, b: number): number {
   return a - b;

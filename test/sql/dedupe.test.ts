@@ -115,7 +115,7 @@ test("drop under contention: whoever rolls back or is killed, of each key that a
     expect([key, ids.size]).toEqual([key, 1]);
     expect([key, await storedOf(key)]).toEqual([key, 1]);
   }
-}, 60_000);
+});
 
 test("who says a key second waits for the first: it gets the first's id after a commit, and is accepted after a rollback", async () => {
   const [first, second] = [await engine.session(), await engine.session()];

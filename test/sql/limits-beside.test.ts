@@ -151,6 +151,20 @@ test("where order is kept a claim takes no more than the rate and the fleet let 
   }
 });
 
+// The answer was no JSON ("dueMs":Infinity), or on PostgreSQL 14 an error: the worker dropped what it held, and it ran twice.
+test("where order is kept and all that waits is behind what runs, a claim without a permit says that nothing of it is due", async () => {
+  const reader = await make({ ordering, rateLimit: perHour(60, 3) });
+  await say(reader, "a1 a2");
+  const { deliveries } = await claim(reader);
+  const ends = deliveries.map((delivery) => end(delivery, "failed", retryNow));
+  await settle(engine.db, [part(deliveries, 1, "failed", true)], ends, null);
+  expect(shown(await taken(reader))).toBe("a1");
+  await say(reader, "b1");
+  const refused = await claim(reader);
+  expect([refused.deliveries, refused.dueMs]).toEqual([[], null]);
+  expect(refused.waitMs).toBeGreaterThan(0);
+});
+
 test("what is put aside for the limit of its key is queued, not retrying", async () => {
   const reader = await make({ keyConcurrency: 1 });
   await say(reader, "a1 a2 a3");

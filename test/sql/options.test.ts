@@ -349,7 +349,7 @@ test("beside a hundred thousand scheduled messages and keys, saying, taking, loo
   } finally {
     await place.close();
   }
-}, 60_000);
+});
 
 test("a failed delivery of a scheduled message is the second of the same message, not another", async () => {
   const own = await freshQueue();

@@ -408,4 +408,4 @@ test("a claim touches as many pages beside a million messages as beside thirty t
   }
   // Once in each window its messages are looked through in the index, for late ones among them.
   expect(large.opening - small.opening).toBeLessThan(1_000_000 / 50);
-}, 90_000);
+});

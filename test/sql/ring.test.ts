@@ -277,4 +277,4 @@ test("under load each committed message is claimed exactly once while the ring t
   ).toEqual([]);
   expect(counts.size).toBe(ledger.committed.size);
   expect(await slotsOf("message", "channel = $1", [reader.channel])).toEqual(upTo(8));
-}, 60_000);
+});

@@ -53,7 +53,7 @@ test("every committed message is claimed exactly once for each subscription, and
     `windows: ${ledger.committed.size} messages, ${windows} ticks, ${tookLate} claims took late ones\n`,
   );
   expect(tookLate, "late messages were among them").toBeGreaterThan(50);
-}, 60_000);
+});
 
 function expectExactlyOnce(deliveries: readonly Delivery[], ledger: Ledger): void {
   const counts = countByNumber(deliveries);

@@ -13,7 +13,7 @@ export interface EventuallyOptions {
  */
 export async function eventually<T>(
   check: () => T | Promise<T>,
-  { withinMs = 10_000, everyMs = 20 }: EventuallyOptions = {},
+  { withinMs = 60_000, everyMs = 20 }: EventuallyOptions = {},
 ): Promise<Exclude<T, false | undefined>> {
   const deadline = performance.now() + withinMs;
   for (;;) {

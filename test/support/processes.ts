@@ -107,7 +107,7 @@ class RunningFixture implements FixtureProcess {
 
   async line(
     wanted: string | RegExp | ((line: string) => boolean),
-    { withinMs = 20_000 }: { withinMs?: number } = {},
+    { withinMs = 60_000 }: { withinMs?: number } = {},
   ): Promise<string> {
     const fits = predicate(wanted);
     const index = this.#unread.findIndex(fits);

@@ -42,7 +42,7 @@ describe.each(homes)("on $name", ({ make }) => {
       go.open();
       await post.stop();
     }
-  }, 60_000);
+  });
 
   test("a stop hands back at once what waits for company, without blame, and lets the batch that runs finish", async () => {
     const Wait = command("WaitItem", { queue: "waits", schema: type<Item>() });
@@ -87,7 +87,7 @@ describe.each(homes)("on $name", ({ make }) => {
     } finally {
       await next.stop();
     }
-  }, 60_000);
+  });
 
   test.each(["handler", "transaction"] as const)(
     "in %s mode a batch that does not end within the grace time is handed back as a whole, and what it does later is nobody's",
@@ -123,7 +123,6 @@ describe.each(homes)("on $name", ({ make }) => {
         await eye.stop();
       }
     },
-    60_000,
   );
 
   test.each(["handler", "transaction"] as const)(
@@ -167,7 +166,6 @@ describe.each(homes)("on $name", ({ make }) => {
         await post.stop();
       }
     },
-    60_000,
   );
 });
 
@@ -199,4 +197,4 @@ test("in transaction mode a batch takes one connection, and what is due waits fo
     await pool.end();
     await drop();
   }
-}, 60_000);
+});

@@ -57,7 +57,7 @@ describe.each(homes)("on $name", ({ name, make }) => {
       } finally {
         await post.stop();
       }
-    }, 60_000);
+    });
 
     test("a handler that asks to come back later puts off its whole batch at once, and that is told once", async () => {
       const { post, Do, queue, lines, states } = fresh();
@@ -79,7 +79,7 @@ describe.each(homes)("on $name", ({ name, make }) => {
       } finally {
         await post.stop();
       }
-    }, 60_000);
+    });
 
     test("a handler that opens the circuit puts off its batch, and the one message that is tried then runs alone and closes it", async () => {
       const { post, Do, queue, line, states } = fresh();
@@ -96,7 +96,7 @@ describe.each(homes)("on $name", ({ name, make }) => {
         await eventually(async () => (await line())?.circuit?.reason === "quota spent");
         full = false;
         await eventually(async () => (await states(receipts)).every((status) => status?.state === "succeeded"), {
-          withinMs: 30_000,
+          withinMs: 60_000,
         });
         const first = batches.findIndex(({ length }) => length === 1);
         // What had been claimed before may have met the open circuit; the first run that succeeds is one message.
@@ -105,7 +105,7 @@ describe.each(homes)("on $name", ({ name, make }) => {
       } finally {
         await post.stop();
       }
-    }, 60_000);
+    });
   });
 
   test("a batch whose handler throws is one failed run for the circuit, whatever it holds", async () => {
@@ -129,7 +129,7 @@ describe.each(homes)("on $name", ({ name, make }) => {
     } finally {
       await post.stop();
     }
-  }, 60_000);
+  });
 
   test("a message that waits for company when somebody cancels it ends as cancelled, and is not handled", async () => {
     for (const policy of [outside, { ...outside, idempotency: "transaction" as const }, once]) {
@@ -143,7 +143,7 @@ describe.each(homes)("on $name", ({ name, make }) => {
         const [first] = await post.sendMany(Do, upTo(2));
         await eventually(async () => (await line())?.running === 2);
         expect(await first?.cancel()).toBe("signalled");
-        expect(await first?.settled({ withinMs: 20_000 })).toMatchObject({ state: "cancelled" });
+        expect(await first?.settled({ withinMs: 60_000 })).toMatchObject({ state: "cancelled" });
         await post.sendMany(Do, [{ n: 3 }, { n: 4 }]);
         await post.untilIdle();
         expect(batches).toEqual([[2, 3, 4]]);
@@ -151,7 +151,7 @@ describe.each(homes)("on $name", ({ name, make }) => {
         await post.stop();
       }
     }
-  }, 60_000);
+  });
 
   test.each(modes)(
     "in %s mode a message of a batch that runs is cancelled when it fails, and the others are not",
@@ -185,7 +185,6 @@ describe.each(homes)("on $name", ({ name, make }) => {
         await post.stop();
       }
     },
-    60_000,
   );
 
   test("steps and progress, which are of one message, are refused with the reason", async () => {
@@ -213,5 +212,5 @@ describe.each(homes)("on $name", ({ name, make }) => {
     } finally {
       await post.stop();
     }
-  }, 60_000);
+  });
 });

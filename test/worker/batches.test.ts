@@ -41,7 +41,7 @@ describe.each(homes)("on $name", ({ make }) => {
     } finally {
       await post.stop();
     }
-  }, 60_000);
+  });
 
   test("a message of which the handler says that it failed is tried again by itself, and the others of its batch have succeeded", async () => {
     const post = open();
@@ -68,7 +68,7 @@ describe.each(homes)("on $name", ({ make }) => {
     } finally {
       await post.stop();
     }
-  }, 60_000);
+  });
 
   test("a handler that throws fails all of its batch; each is tried again alone, so that only the poisonous one dies", async () => {
     const lines: string[] = [];
@@ -97,7 +97,7 @@ describe.each(homes)("on $name", ({ make }) => {
     } finally {
       await post.stop();
     }
-  }, 60_000);
+  });
 
   test("in transaction mode a poisonous message burns its own attempts only: the effects of its neighbours are there once, at their first attempt", async () => {
     const { post, write, written } = await effects("poison");
@@ -121,7 +121,7 @@ describe.each(homes)("on $name", ({ make }) => {
     } finally {
       await post.stop();
     }
-  }, 60_000);
+  });
 
   test("in transaction mode a batch of which one message is said to have failed is rolled back, and the others run again at once without it", async () => {
     const { post, write, written } = await effects("named");
@@ -141,7 +141,7 @@ describe.each(homes)("on $name", ({ make }) => {
     } finally {
       await post.stop();
     }
-  }, 60_000);
+  });
 
   test.each(["handler", "transaction"] as const)(
     "in %s mode a message that does not fit its schema is invalid by itself, and the handler gets the others",
@@ -172,7 +172,6 @@ describe.each(homes)("on $name", ({ make }) => {
         await post.stop();
       }
     },
-    60_000,
   );
 
   test.each(["handler", "transaction"] as const)(
@@ -213,7 +212,6 @@ describe.each(homes)("on $name", ({ make }) => {
         await post.stop();
       }
     },
-    60_000,
   );
 
   test("at most once, a batch that throws makes dead letters of all its messages, and a message that is said to have failed is the only one", async () => {
@@ -237,7 +235,7 @@ describe.each(homes)("on $name", ({ make }) => {
     } finally {
       await post.stop();
     }
-  }, 60_000);
+  });
 
   test("a subscription takes many of one event and one of another at a time, each with its message around it", async () => {
     const post = open();
@@ -270,7 +268,7 @@ describe.each(homes)("on $name", ({ make }) => {
     } finally {
       await post.stop();
     }
-  }, 60_000);
+  });
 
   test("a batch that takes longer than the visibility timeout has failed, and in transaction mode its messages run again in smaller ones", async () => {
     const { post, write, written } = await effects("late");
@@ -294,7 +292,7 @@ describe.each(homes)("on $name", ({ make }) => {
     } finally {
       await post.stop();
     }
-  }, 60_000);
+  });
 });
 
 test("in transaction mode a message that somebody else has ended is left to them, and the others of its batch run again without it", async () => {
@@ -327,7 +325,7 @@ test("in transaction mode a message that somebody else has ended is left to them
     await admin.close();
     await drop();
   }
-}, 60_000);
+});
 
 test("in transaction mode a batch whose connection is lost runs again, and no attempt is burnt", async () => {
   const { url, drop } = await createDatabase();
@@ -354,4 +352,4 @@ test("in transaction mode a batch whose connection is lost runs again, and no at
     await admin.close();
     await drop();
   }
-}, 60_000);
+});

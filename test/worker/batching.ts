@@ -12,7 +12,7 @@ export type Items = readonly Batched<Item>[];
 
 const common = {
   ordering: "none",
-  visibilityTimeoutMs: 20_000,
+  visibilityTimeoutMs: 60_000,
   deadLetter: { keepMs: 3_600_000 },
   alerts: { oldestAgeMs: 3_600_000, backlog: 100_000, deadLetters: 100_000, noWorkerMs: 3_600_000 },
 } as const;

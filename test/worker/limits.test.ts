@@ -31,7 +31,7 @@ async function open(kind: HomeKind): Promise<Post<Sql>> {
 const steps = Array.from({ length: 30 }, (_, n) => ({ n, of: `key-${n % 3}` }));
 const eachThird = (key: number) => steps.map(({ n }) => n).filter((n) => n % 3 === key);
 
-describe.each(twoHomes)("on $name", { timeout: 120_000 }, (kind) => {
+describe.each(twoHomes)("on $name", (kind) => {
   test("all limits at once: everything is handled once, each key in its order, and no more at once than allowed", async () => {
     const post = await open(kind);
     const handled: number[] = [];
@@ -83,7 +83,7 @@ describe.each(twoHomes)("on $name", { timeout: 120_000 }, (kind) => {
   });
 });
 
-describe.each(twoHomes)("beside other parts of a policy on $name", { timeout: 120_000 }, (kind) => {
+describe.each(twoHomes)("beside other parts of a policy on $name", (kind) => {
   test("where order is kept, limits of the fleet hold and each key stays in its order, also when some fail", async () => {
     const post = await open(kind);
     const handled: number[] = [];

@@ -32,7 +32,7 @@ const policy = {
   retry: retry.fixed({ attempts: 2, delayMs: 1 }),
   idempotency: "handler",
   ordering: "none",
-  visibilityTimeoutMs: 20_000,
+  visibilityTimeoutMs: 60_000,
   deadLetter: { keepMs: 3_600_000 },
   alerts: { oldestAgeMs: 60_000, backlog: 100_000, deadLetters: 100_000, noWorkerMs: 60_000 },
 } as const satisfies Policy;
@@ -82,7 +82,7 @@ async function stage(home: Home, handler: Handler, decisions: Partial<Policy<"ha
   });
   await post.start();
   onTestFinished(() => post.stop({ graceMs: 0 }));
-  const settled = async () => (await post.send(Work, { n: 1 })).settled({ withinMs: 20_000 });
+  const settled = async () => (await post.send(Work, { n: 1 })).settled({ withinMs: 60_000 });
   return { queue, Work, post, settled };
 }
 
@@ -159,7 +159,7 @@ describe.each([
     expect(await stepsIn(home)).toEqual([{ name: "charge", result: null }]);
     broken = false;
     await redrive(home.eye, { list: "dead-letters", subscription: queue }, "the test", 10);
-    await eventually(() => journal.includes("ship"), { withinMs: 20_000 });
+    await eventually(() => journal.includes("ship"), { withinMs: 60_000 });
     await post.untilIdle();
     expect(journal).toEqual(["charge", "ship"]);
     expect(await stepsIn(home)).toEqual([]);
@@ -293,7 +293,7 @@ describe.each([
       else post.queue(name, { ...decisions, idempotency }).handle(Work, handler);
       await post.start();
       onTestFinished(() => post.stop({ graceMs: 0 }));
-      await (await post.send(Work, {})).settled({ withinMs: 20_000 });
+      await (await post.send(Work, {})).settled({ withinMs: 60_000 });
       expect(journal).toEqual([expect.objectContaining({ code: "PH_STEP_REFUSED", facts: { idempotency } })]);
     },
   );
@@ -397,10 +397,10 @@ test("an embedded database that is stopped between two steps and opened again go
     return new Promise(() => undefined);
   });
   await first.send(Work, {});
-  await eventually(() => reached, { withinMs: 20_000 });
+  await eventually(() => reached, { withinMs: 60_000 });
   await first.stop({ graceMs: 0 });
   const second = await life(async () => undefined);
   await second.untilIdle();
   await second.stop();
   expect(journal).toEqual(["first", "second"]);
-}, 60_000);
+});

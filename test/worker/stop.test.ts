@@ -22,7 +22,7 @@ test("a worker that has nothing to do stops without waiting for the grace time",
   } finally {
     await drop();
   }
-}, 30_000);
+});
 
 test("a handler that runs while its instance stops can still say and ask, and is not failed by the stop", async () => {
   const { url, drop } = await createDatabase();
@@ -63,4 +63,4 @@ test("a handler that runs while its instance stops can still say and ask, and is
   } finally {
     await drop();
   }
-}, 30_000);
+});

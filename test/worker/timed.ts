@@ -2,9 +2,12 @@
 import { PGlite } from "@electric-sql/pglite";
 import { command, type Post, posthorn, retry, type Sql, type } from "../../src/index.js";
 import type { SayBuffered } from "../../src/producer/say.js";
-import { decisions } from "../producer/stage.js";
+import { decisions as common } from "../producer/stage.js";
 import { eventually } from "../support/eventually.js";
 import { createDatabase } from "../support/server.js";
+
+/** Windows of a minute have to be long enough for three runs. */
+const decisions = { ...common, visibilityTimeoutMs: 10_000 } as const;
 
 export interface Payload {
   readonly run: string;

@@ -3,6 +3,7 @@ import { type OutputOf, seconds } from "posthorn";
 import { z } from "zod";
 import { type CapturePayment, PaymentCaptured } from "../contracts.js";
 import type { Elsewhere } from "../post.js";
+import { withPatience } from "./patience.js";
 
 /** A service that is silent for longer is asked again, later, with the same key. */
 const patienceMs = seconds(2);
@@ -16,15 +17,17 @@ const Charge = z.object({ chargeId: z.string(), cents: z.int() });
 export function capturePayment(serviceUrl: string) {
   return async (payment: OutputOf<typeof CapturePayment>, context: Elsewhere): Promise<void> => {
     const { orderId, cents } = payment;
-    const { signal, idempotencyKey, publish } = context;
-    const response = await fetch(new URL("/charges", serviceUrl), {
-      method: "POST",
-      headers: { "content-type": "application/json", "idempotency-key": idempotencyKey("charge") },
-      body: JSON.stringify({ orderId, cents }),
-      signal: AbortSignal.any([signal, AbortSignal.timeout(patienceMs)]),
+    const { idempotencyKey, publish } = context;
+    const charge = await withPatience(patienceMs, context.signal, async (signal) => {
+      const response = await fetch(new URL("/charges", serviceUrl), {
+        method: "POST",
+        headers: { "content-type": "application/json", "idempotency-key": idempotencyKey("charge") },
+        body: JSON.stringify({ orderId, cents }),
+        signal,
+      });
+      if (!response.ok) throw new Error(`The payment service answered ${response.status}: ${await response.text()}`);
+      return Charge.parse(await response.json());
     });
-    if (!response.ok) throw new Error(`The payment service answered ${response.status}: ${await response.text()}`);
-    const charge = Charge.parse(await response.json());
     publish(PaymentCaptured, { orderId, ...charge });
   };
 }

@@ -3,6 +3,7 @@ import { type OutputOf, seconds } from "posthorn";
 import { Webhook } from "standardwebhooks";
 import type { OrderPlaced } from "../contracts.js";
 import type { Elsewhere } from "../post.js";
+import { withPatience } from "./patience.js";
 
 const patienceMs = seconds(5);
 
@@ -24,18 +25,16 @@ export function tellPartner({ url, secret }: Endpoint) {
     });
     const id = `msg_${idempotencyKey()}`;
     const now = new Date();
-    const response = await fetch(url, {
-      method: "POST",
-      headers: {
-        "content-type": "application/json",
-        "webhook-id": id,
-        "webhook-timestamp": String(Math.floor(now.getTime() / 1000)),
-        "webhook-signature": signer.sign(id, now, body),
-      },
-      body,
-      signal: AbortSignal.any([signal, AbortSignal.timeout(patienceMs)]),
+    const headers = {
+      "content-type": "application/json",
+      "webhook-id": id,
+      "webhook-timestamp": String(Math.floor(now.getTime() / 1000)),
+      "webhook-signature": signer.sign(id, now, body),
+    };
+    await withPatience(patienceMs, signal, async (signal) => {
+      const response = await fetch(url, { method: "POST", headers, body, signal });
+      await response.body?.cancel();
+      if (!response.ok) throw new Error(`The partner answered ${response.status}.`);
     });
-    await response.body?.cancel();
-    if (!response.ok) throw new Error(`The partner answered ${response.status}.`);
   };
 }

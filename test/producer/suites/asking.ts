@@ -2,13 +2,14 @@
 import { DeadlineError, query } from "posthorn";
 import { beforeAll, describe, expect, test } from "vitest";
 import { rejected } from "../../core/thrown.js";
+import { eventually } from "../../support/eventually.js";
 import { homes } from "../homes.js";
 import { PileUp, type Stage, SumOf, schemaOf, stageOn } from "../stage.js";
 
 const NeverChecked = query("CheckForEver", {
   request: schemaOf<{ run: string }>(() => new Promise(() => undefined)),
   response: schemaOf<unknown>((value) => ({ value })),
-  deadlineMs: 5_000,
+  deadlineMs: 60_000,
 });
 
 describe.each(homes)("a query on $name", (kind) => {
@@ -17,12 +18,6 @@ describe.each(homes)("a query on $name", (kind) => {
     stage = await stageOn(kind);
     stage.post.answer(NeverChecked, () => 1);
   });
-
-  const took = async (work: Promise<unknown>): Promise<number> => {
-    const from = performance.now();
-    await work;
-    return performance.now() - from;
-  };
 
   test("the answer function gets the output of the request's schema and a transaction, and its answer comes back", async () => {
     const run = stage.run(undefined, async ({ text }, { tx, signal }) => {
@@ -95,17 +90,19 @@ describe.each(homes)("a query on $name", (kind) => {
     }
     expect(begun).toBeGreaterThan(0);
     const after = stage.run();
-    expect(await took(stage.post.transaction(async ({ send }) => send(PileUp, { run: after })))).toBeLessThan(5_000);
+    await stage.post.transaction(async ({ send }) => send(PileUp, { run: after }));
     expect(await stage.stored(after)).toBe(1);
   });
 
   test.runIf(!kind.single)("at the deadline a statement that still runs on the server is cancelled", async () => {
     const run = stage.run(undefined, async (_request, { tx }) => ({
-      sum: (await tx.query("select pg_sleep(20)")).rows.length,
+      sum: (await tx.query("select pg_sleep(3600)")).rows.length,
     }));
-    const error = await rejected(stage.post.ask(SumOf, { run }, { deadlineMs: 50 }));
+    const error = await rejected(stage.post.ask(SumOf, { run }, { deadlineMs: 1_000 }));
     expect(error.code).toBe("PH_DEADLINE");
-    expect(await took(stage.post.transaction(async ({ tx }) => tx.query("select 1")))).toBeLessThan(5_000);
+    const asleep =
+      "select from pg_stat_activity where datname = current_database() and query like '%pg_sleep(3600)%' and state = 'active' and pid <> pg_backend_pid()";
+    await eventually(async () => (await stage.rows(asleep)).length === 0);
   });
 
   test("a late answer function finds its transaction ended and its signal fired", async () => {
@@ -129,9 +126,8 @@ describe.each(homes)("a query on $name", (kind) => {
   });
 
   test("a request schema that never answers is an error by the deadline as well", async () => {
-    const asked = rejected(stage.post.ask(NeverChecked, { run: "x" }, { deadlineMs: 40 }));
-    expect(await took(asked)).toBeLessThan(2_000);
-    expect((await asked).code).toBe("PH_DEADLINE");
+    const error = await rejected(stage.post.ask(NeverChecked, { run: "x" }, { deadlineMs: 40 }));
+    expect([error.code, error.message]).toEqual(["PH_DEADLINE", expect.stringMatching(/within 40 ms/)]);
   });
 
   test("a caller's signal ends the wait, before and during it, with its reason as the cause", async () => {

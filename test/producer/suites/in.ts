@@ -46,7 +46,7 @@ describe.each(homes.filter(({ shared }) => shared))("in(tx) on $name", (kind) =>
       "calls",
       "calls",
     ]);
-    expect(await receipt.settled({ withinMs: 5_000 })).toMatchObject({ state: "succeeded" });
+    expect(await receipt.settled({ withinMs: 60_000 })).toMatchObject({ state: "succeeded" });
   });
 
   test("a rollback leaves neither the row nor the message, and nothing is delivered", async () => {

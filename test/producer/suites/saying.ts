@@ -35,7 +35,7 @@ describe.each(homes)("send and publish on $name", (kind) => {
     const run = stage.run();
     const { send } = stage.post;
     const receipt = await send(DoCall, { n: 1.5e300, run });
-    expect(await receipt.settled({ withinMs: 5_000 })).toMatchObject({ state: "succeeded" });
+    expect(await receipt.settled({ withinMs: 60_000 })).toMatchObject({ state: "succeeded" });
     expect(await stored(run)).toEqual([
       expect.objectContaining({ id: receipt.id, key: null, text: `{"n":1.5e+300,"run":"${run}"}`, headers: null }),
     ]);
@@ -214,7 +214,7 @@ describe.each(homes)("send and publish on $name", (kind) => {
     const run = stage.run();
     const at = "2026-01-02T03:04:05Z";
     const receipt = await stage.post.send(DoShape, { run, at });
-    await receipt.settled({ withinMs: 5_000 });
+    await receipt.settled({ withinMs: 60_000 });
     expect(await stored(run)).toEqual([
       expect.objectContaining({ text: `{"run":"${run}","at":"${at}"}`, key: "2026-7" }),
     ]);
@@ -230,7 +230,7 @@ describe.each(homes)("send and publish on $name", (kind) => {
       spoiled.add(run);
       return sent;
     });
-    expect(await receipt.settled({ withinMs: 5_000 })).toMatchObject({ state: "invalid", history: [] });
+    expect(await receipt.settled({ withinMs: 60_000 })).toMatchObject({ state: "invalid", history: [] });
     const listed = await stage.rows(
       "select subscription, contract, payload::text as payload, issues from posthorn.invalid_messages where message = $1",
       [receipt.id],
@@ -275,14 +275,14 @@ describe.each(homes)("send and publish on $name", (kind) => {
       history: [{ attempt: 1, outcome: "failed", error: { name: "TypeError", message: "it broke" } }],
     });
     finish("fine");
-    expect(await receipt.settled({ withinMs: 5_000 })).toMatchObject({ state: "succeeded" });
+    expect(await receipt.settled({ withinMs: 60_000 })).toMatchObject({ state: "succeeded" });
     expect(await stage.post.statusOf(receipt.id)).toMatchObject([{ subscription: "calls", state: "succeeded" }]);
 
     const hopeless = stage.run(() => {
       throw new Error("never");
     });
     const dead = await stage.post.send(DoCall, { run: hopeless });
-    expect(await dead.settled({ withinMs: 5_000 })).toMatchObject({
+    expect(await dead.settled({ withinMs: 60_000 })).toMatchObject({
       state: "dead",
       attempt: 3,
       reason: "failed 3 times",
@@ -297,7 +297,7 @@ describe.each(homes)("send and publish on $name", (kind) => {
     const receipt = await stage.post.send(DoCall, { run });
     // The retry comes within a millisecond, so it is held where it waits: planted, not hit by luck.
     await stage.begun(run, 3);
-    await receipt.settled({ withinMs: 5_000 });
+    await receipt.settled({ withinMs: 60_000 });
     await stage.rows(
       "with d as (delete from posthorn.dead_letter where payload ->> 'run' = $1 returning *) insert into posthorn.deferred (subscription, due_at, delivery, attempts, crashes, reason, message, nonce, channel, lane, contract, key, payload, headers, published_at, history) select subscription, now() + interval '1 hour', 9, 2, 1, 'failed', message, nonce, channel, lane, contract, key, payload, headers, published_at, history from d",
       [run],
@@ -313,7 +313,7 @@ describe.each(homes)("send and publish on $name", (kind) => {
       throw new Error("half done");
     });
     const receipt = await stage.post.send(DoOnce, { run });
-    expect(await receipt.settled({ withinMs: 5_000 })).toMatchObject({ state: "dead", attempt: 1 });
+    expect(await receipt.settled({ withinMs: 60_000 })).toMatchObject({ state: "dead", attempt: 1 });
     expect(stage.delivered(run)).toHaveLength(1);
   });
 
@@ -342,7 +342,7 @@ describe.each(homes)("send and publish on $name", (kind) => {
       if (attempt === 1) throw new Error("after the effect");
     });
     const receipt = await stage.post.send(DoEffect, { run });
-    expect(await receipt.settled({ withinMs: 5_000 })).toMatchObject({ state: "succeeded" });
+    expect(await receipt.settled({ withinMs: 60_000 })).toMatchObject({ state: "succeeded" });
     expect(await stage.rows("select n from note where run = $1", [run])).toEqual([{ n: 2 }]);
   });
 
@@ -360,7 +360,7 @@ describe.each(homes)("send and publish on $name", (kind) => {
         if (attempt === 1 && mode !== "at-most-once") throw new Error("after it was said");
       });
       const receipt = await stage.post.send(contract, { run });
-      await receipt.settled({ withinMs: 5_000 });
+      await receipt.settled({ withinMs: 60_000 });
       const winner = mode === "at-most-once" ? 1 : 2;
       const sent = await eventually(async () => {
         const rows = await stored(said);
@@ -382,7 +382,7 @@ describe.each(homes)("send and publish on $name", (kind) => {
       }
     });
     const receipt = await stage.post.send(DoCall, { run });
-    await receipt.settled({ withinMs: 5_000 });
+    await receipt.settled({ withinMs: 60_000 });
     expect(early).toMatchObject({ code: "PH_NOT_COMMITTED", name: "NotCommittedError" });
     expect(early).toBeInstanceOf(PosthornError);
     const id = await eventually(() => kept?.id);
@@ -395,7 +395,7 @@ describe.each(homes)("send and publish on $name", (kind) => {
       if (attempt < 3) send(DoLate, { run: `${run}-late`, n: -1 });
     });
     const receipt = await stage.post.send(DoCall, { run });
-    expect(await receipt.settled({ withinMs: 5_000 })).toMatchObject({ state: "succeeded" });
+    expect(await receipt.settled({ withinMs: 60_000 })).toMatchObject({ state: "succeeded" });
     expect(stage.delivered(run).map(({ context }) => context.attempt)).toEqual([1, 2, 3]);
     const piled = (await stored(run)).filter(({ key }) => key !== null);
     expect(piled.map(({ key }) => key)).toEqual(["key-3"]);

@@ -38,7 +38,7 @@ describe.each(homes)("a transaction on $name", (kind) => {
       return sent;
     });
     expect(early).toBe("PH_NOT_COMMITTED");
-    expect(await receipt.settled({ withinMs: 5_000 })).toMatchObject({ state: "succeeded" });
+    expect(await receipt.settled({ withinMs: 60_000 })).toMatchObject({ state: "succeeded" });
     expect(await notes(run)).toEqual([1]);
     const rows = await stage.rows(
       "select payload ->> 'n' as n, xid::text as xid, posthorn.public_id(id, nonce) as id from posthorn.message_1 m where payload ->> 'run' = $1 order by m.id",
@@ -292,7 +292,7 @@ describe.each(homes)("a transaction on $name", (kind) => {
       context.send(PileUp, { run });
     });
     const receipt = await post.send(DoEffect, { run });
-    expect(await receipt.settled({ withinMs: 5_000 })).toMatchObject({ state: "succeeded" });
+    expect(await receipt.settled({ withinMs: 60_000 })).toMatchObject({ state: "succeeded" });
     expect(codes).toEqual(Array(8).fill("PH_WOULD_DEADLOCK"));
     expect(await stage.stored(run)).toBe(2);
   });
