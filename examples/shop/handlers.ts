@@ -8,8 +8,10 @@ import {
   MaySeeOrder,
   OrderPlaced,
   PaymentCaptured,
+  PickPiece,
   PriceOf,
   SendEmail,
+  SurveyRegions,
   UserRegistered,
 } from "./contracts.js";
 import type { Troubles } from "./demo/troubles.js";
@@ -22,6 +24,8 @@ import { answerPrice } from "./features/prices.js";
 import { bookPayment, deliverReport, onCloseBooks } from "./features/report.js";
 import { indexOrder } from "./features/search.js";
 import { loadZones, planShipment } from "./features/shipping.js";
+import { surveyRegions } from "./features/survey.js";
+import { pickPiece } from "./features/warehouse.js";
 import { type Endpoint, tellPartner } from "./features/webhook.js";
 import * as queues from "./post.js";
 
@@ -49,7 +53,9 @@ export function addHandlers({ mailer, paymentUrl, partner }: Outside, troubles: 
 
   queues.email.handle(SendEmail, troubles.delivered(sendEmail(mailer)));
   queues.payments.handle(CapturePayment, troubles.delivered(pay));
+  queues.warehouse.handle(PickPiece, troubles.delivered(troubles.soldOut(pickPiece)));
   queues.imports.handle(ImportOrders, troubles.delivered(importOrders));
   queues.reports.handle(CloseBooks, troubles.delivered(onCloseBooks));
   queues.reports.handle(DeliverReport, troubles.delivered(deliverReport(mailer)));
+  queues.surveys.handle(SurveyRegions, troubles.delivered(surveyRegions));
 }
