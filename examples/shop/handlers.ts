@@ -37,6 +37,7 @@ export interface Outside {
 
 export function addHandlers({ mailer, paymentUrl, partner }: Outside, troubles: Troubles): void {
   const { post } = queues;
+  const zones = loadZones();
   const pay = troubles.killedAfter(capturePayment(paymentUrl));
 
   post.answer(PriceOf, troubles.pricing(answerPrice));
@@ -47,7 +48,7 @@ export function addHandlers({ mailer, paymentUrl, partner }: Outside, troubles: 
   queues.confirmations.on(OrderPlaced, troubles.delivered(confirmOrder));
   queues.searchIndex.on(OrderPlaced, troubles.delivered(indexOrder));
   queues.salesFigures.on(OrderPlaced, troubles.delivered(addToFigures));
-  queues.shipping.on(OrderPlaced, troubles.delivered(planShipment(loadZones())));
+  queues.shipping.on(OrderPlaced, troubles.delivered(planShipment(zones)));
   queues.partner.on(OrderPlaced, troubles.delivered(tellPartner(partner)));
   queues.ledger.on(PaymentCaptured, troubles.delivered(bookPayment));
 
@@ -57,5 +58,5 @@ export function addHandlers({ mailer, paymentUrl, partner }: Outside, troubles: 
   queues.imports.handle(ImportOrders, troubles.delivered(importOrders));
   queues.reports.handle(CloseBooks, troubles.delivered(onCloseBooks));
   queues.reports.handle(DeliverReport, troubles.delivered(deliverReport(mailer)));
-  queues.surveys.handle(SurveyRegions, troubles.delivered(surveyRegions));
+  queues.surveys.handle(SurveyRegions, troubles.delivered(surveyRegions(zones)));
 }

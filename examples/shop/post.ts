@@ -34,7 +34,7 @@ export const email = post.queue("email", {
   deadLetter: { keepMs: days(30) },
   alerts: { oldestAgeMs: minutes(5), backlog: 20_000, deadLetters: 1, noWorkerMs: minutes(1) },
   concurrency: 25,
-  rateLimit: { messages: 250, perMs: seconds(1) }, // what the mail provider allows, for all processes together
+  rateLimit: { messages: 100, perMs: seconds(1) }, // what the mail provider allows, for all processes together
 });
 
 // The preset for money, with less patience and more at once.

@@ -113,6 +113,6 @@ interface Told {
 /** What holds its messages back when nothing is wrong, in few words. */
 function limitOf({ ordering, rateLimit, backlogLimit }: Queue<string, Idempotency, Sql>["policy"]): string | null {
   if (ordering !== "none") return `in order per ${ordering.per}`;
-  if (rateLimit !== undefined) return `${rateLimit.messages} in ${rateLimit.perMs / 1000} s`;
-  return backlogLimit === undefined ? null : `full at ${backlogLimit.messages}`;
+  if (rateLimit !== undefined) return `at most ${rateLimit.messages} in ${rateLimit.perMs / 1000} s`;
+  return backlogLimit === undefined ? null : `refuses more while ${backlogLimit.messages} wait`;
 }

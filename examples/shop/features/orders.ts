@@ -39,7 +39,7 @@ export async function placeOrder(wish: Wish, customer: Customer, form?: string):
     const payment = await post.in(tx).send(CapturePayment, { orderId, cents }, onceFor(customer, form));
     const before = form === undefined ? undefined : await orderPaidBy(tx, payment.id);
     if (before !== undefined) return sameOrder(before, wish);
-    const [order] = await insertOrders(tx, customer, { ...wish, cents, confirmed }, [{ orderId, email: wish.email }]);
+    const [order] = await insertOrders(tx, customer, { sku: wish.sku, cents, confirmed }, [{ ...wish, orderId }]);
     if (order === undefined) throw new UnknownArticle(wish.sku);
     publish(OrderPlaced, order);
     await noteMessages(tx, CapturePayment.name, [{ orderId, messageId: payment.id }]);
@@ -80,7 +80,6 @@ function sameOrder({ id, sku, email, postalCode }: Known, wish: Wish): Placed {
 
 interface Terms {
   readonly sku: string;
-  readonly postalCode: string;
   readonly cents: number;
   readonly confirmed: boolean;
 }
@@ -92,16 +91,17 @@ type Said = OutputOf<typeof OrderPlaced>;
 async function insertOrders(
   tx: Sql,
   { guestId, userId }: Owner,
-  { sku, postalCode, cents, confirmed }: Terms,
-  orders: readonly { readonly orderId: string; readonly email: string }[],
+  { sku, cents, confirmed }: Terms,
+  orders: readonly { readonly orderId: string; readonly email: string; readonly postalCode: string }[],
 ): Promise<readonly Said[]> {
   const { rows } = await tx.query<Said>(
     `with a as (update shop.article set ordered = ordered + json_array_length($1::json) where sku = $4 returning sku, name, ordered)
      insert into shop.placed_order (id, guest_id, user_id, sku, article, cents, price_confirmed, email, postal_code, turn)
-     select o."orderId", $2, $3, a.sku, a.name, $5, $6, o.email, $7, a.ordered - json_array_length($1::json) + o.n
-     from a, rows from (json_to_recordset($1::json) as ("orderId" uuid, email text)) with ordinality as o ("orderId", email, n) order by o.n
+     select o."orderId", $2, $3, a.sku, a.name, $5, $6, o.email, o."postalCode", a.ordered - json_array_length($1::json) + o.n
+     from a, rows from (json_to_recordset($1::json) as ("orderId" uuid, email text, "postalCode" text))
+       with ordinality as o ("orderId", email, "postalCode", n) order by o.n
      returning id as "orderId", sku, article, cents, email, postal_code as "postalCode"`,
-    [JSON.stringify(orders), guestId, userId, sku, cents, confirmed, postalCode],
+    [JSON.stringify(orders), guestId, userId, sku, cents, confirmed],
   );
   return rows;
 }
@@ -127,9 +127,15 @@ export async function startImport(wish: Wish & { readonly count: number }, custo
 }
 
 interface Import extends Owner, Terms {
+  readonly postalCode: string;
   readonly from: number;
   readonly placed: number;
   readonly total: number;
+}
+
+/** The first customer lives at the postal code that was given, the others all over the country. */
+function away(postalCode: string, n: number): string {
+  return String((Number(postalCode) + n * 6_173) % 100_000).padStart(5, "0");
 }
 
 /** One step: its orders, their messages, how far it has come, and the request for the next step. Killed anywhere, it goes on from there. */
@@ -145,7 +151,8 @@ export async function importOrders({ importId }: { importId: string }, { tx, sen
   const [found] = rows;
   if (found === undefined) throw new Error(`There is no import ${importId}.`);
   const wanted = Array.from({ length: found.placed - found.from }, (_, i) => {
-    return { orderId: randomUUID(), email: `customer-${found.from + i + 1}@example.com` };
+    const n = found.from + i;
+    return { orderId: randomUUID(), email: `customer-${n + 1}@example.com`, postalCode: away(found.postalCode, n) };
   });
   const orders = await insertOrders(tx, found, found, wanted);
   const say = post.in(tx);
