@@ -950,7 +950,7 @@ function collapse(p_row posthorn.deferred, p_held posthorn.dedupe, p_entry json,
 function conclude(p_parts json, p_ends json DEFAULT NULL::json, p_say json DEFAULT NULL::json) returns json plpgsql volatile body 11196873e66af3dfec56ad3859183180
 function conclude_one(p_end json) returns void plpgsql volatile body d058dc33a59fb0557b5af05b48276d19
 function count_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone) returns record plpgsql volatile body e9b23776fe9e2cb428c82ec39f10bb06
-function count_backlog(p_limit posthorn.backlog_limit) returns bigint plpgsql volatile set enable_seqscan=off, enable_bitmapscan=off, enable_sort=off body 63bb08d2baf305177cc23f02132f9a23
+function count_backlog(p_limit posthorn.backlog_limit) returns bigint plpgsql volatile body 1ce80368e64e2fc5d20bf6f997ac99f8
 function count_between(p_channel integer, p_lane integer, p_after bigint, p_before bigint, p_limit integer) returns bigint plpgsql stable body a15af6a5ae30539490e60ad9aa183917
 function crossed_alerts() returns json sql volatile body 179bec7775391ee3cf53ef271498fd0c
 function dead_workers() returns TABLE(worker bigint, why text) sql volatile body 0167eca641aa5f830d5a654f946ace27
@@ -979,7 +979,7 @@ function follow(p_row posthorn.deferred, p_outcome posthorn.outcome, p_next json
 function forget_keys(p_limit integer) returns void plpgsql volatile body e101173205ccefa3472c1a34c878f58a
 function forget_steps(p_subscription integer, p_message bigint) returns void plpgsql volatile body 8db20fdb26a563963bed86c433ca16df
 function forget_worker(p_worker bigint) returns void plpgsql volatile body 747f59704892b8f60d61f8f335ab1dbd
-function gauges(p_limit integer) returns TABLE(subscription integer, backlog bigint, age_ms bigint, running bigint, dead_letters bigint, invalid bigint, workers bigint, retrying bigint) sql volatile body d9f87d449e566033e44fc791e5ebdebd
+function gauges(p_limit integer) returns TABLE(subscription integer, backlog bigint, age_ms bigint, running bigint, dead_letters bigint, invalid bigint, workers bigint, retrying bigint) sql volatile body 814b38b4b3e4d7fd821a126f7f3cbf46
 function grant_backlog(p_channel integer, p_messages bigint, p_spent bigint) returns json plpgsql volatile body b840daad13c04809b5a289f58ca03b00
 function has_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint) returns boolean plpgsql volatile body f5b4a41f2c2c433cab905a68f2dd999c
 function has_ended_of(p_slot smallint, p_subscription integer, p_message bigint) returns boolean plpgsql volatile body e82c1875aecca6c8b85b1b4d99ba226c
@@ -1013,7 +1013,7 @@ function let_go(p_deferred bigint) returns void plpgsql volatile body ef705fe3c3
 function letters(p_filter json, p_limit integer) returns json plpgsql stable body 4e32a2a9ca1677328712eef548b0a9f1
 function letters_count(p_filter json) returns json plpgsql stable body 7e275f7e4228432883825a825ec7308c
 function letters_where(p_filter json) returns text sql immutable body b95ad13e669d93a696588755cab5f05e
-function limits_now(p_subscription text) returns json plpgsql stable body ab8ec7fa5e3251f909bb34c1836183d3
+function limits_now(p_subscription text) returns json plpgsql stable body 8c4337553d54c022258ed022a5097c8e
 function line_step_ms(p_allow posthorn.allowance) returns double precision plpgsql immutable body e9a49f8645e49d86dbf2a69117553c46
 function list_schedules(p_late_ms integer) returns json plpgsql volatile body ec690025089145805668077af32ef120
 function lock_due(p_subscription integer, p_contracts integer[], p_from integer, p_below integer, p_limit integer, p_ordered boolean) returns bigint[] plpgsql volatile body 4fab3d6361bd92c12c4e8d1fdd79c40b
@@ -1109,6 +1109,7 @@ function unsettled_of(p_slot smallint, p_claim bigint) returns TABLE(message big
 function urgency(p_priority integer, p_since timestamp with time zone) returns double precision sql volatile body 0f95d6f3629ab7f645dad84bc9984e85
 function use_permits(p_allow posthorn.allowance, p_used integer, p_wanted integer) returns integer plpgsql volatile body d9abfc21c29c04d54cfd363f1e60ef54
 function wait_after(p_allow posthorn.allowance, p_taken integer, p_wanted integer) returns integer plpgsql volatile body 8271d2dbf31ac38d599e0543d9ac5b7e
+function waiting_for(p_limit posthorn.backlog_limit, p_most integer) returns bigint plpgsql volatile set enable_seqscan=off, enable_bitmapscan=off, enable_sort=off body dfe569259485d841c70a5ab004e77048
 function waiting_in_log(p_subscription integer, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone) returns record plpgsql volatile body df1821e18d93c3ac2ed8e225a0bf1fa6
 function waiting_of(p_held posthorn.dedupe) returns posthorn.deferred plpgsql volatile body 14f88992f7cd059359fec4ec39928031
 function waiting_state(p_token bigint, p_place bigint, p_due_at timestamp with time zone, p_reason posthorn.outcome) returns text sql immutable body 18a81ed1f9aa0e7c903969488bdb3284
@@ -1538,6 +1539,7 @@ function unsettled_of(p_slot smallint, p_claim bigint): nobody
 function urgency(p_priority integer, p_since timestamp with time zone): nobody
 function use_permits(p_allow posthorn.allowance, p_used integer, p_wanted integer): nobody
 function wait_after(p_allow posthorn.allowance, p_taken integer, p_wanted integer): nobody
+function waiting_for(p_limit posthorn.backlog_limit, p_most integer): nobody
 function waiting_in_log(p_subscription integer, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone): nobody
 function waiting_of(p_held posthorn.dedupe): nobody
 function waiting_state(p_token bigint, p_place bigint, p_due_at timestamp with time zone, p_reason posthorn.outcome): nobody

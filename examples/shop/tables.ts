@@ -30,13 +30,14 @@ const orders = [
     n bigint generated always as identity, id uuid primary key, guest_id uuid not null, user_id uuid, sku text not null,
     article text not null, cents int not null, price_confirmed boolean not null, email text not null, postal_code text not null,
     placed_at timestamptz not null default clock_timestamp())`,
-  // The how manieth of its article it is. Orders of an older shop have none.
+  // Which order of its article it is, counted from 1. Orders of an older shop have none.
   "alter table shop.placed_order add column if not exists turn int",
   "create index if not exists placed_order_guest on shop.placed_order (guest_id, n)",
   "create index if not exists placed_order_user on shop.placed_order (user_id, n) where user_id is not null",
   // Which messages belong to an order: with their ids, statusOf() tells what became of them.
   `create table if not exists shop.order_message (
     order_id uuid not null, name text not null, message_id text not null, said_at timestamptz not null, primary key (order_id, name))`,
+  "create index if not exists order_message_id on shop.order_message (message_id)",
   `create table if not exists shop.import (
     id uuid primary key, guest_id uuid not null, user_id uuid, sku text not null, cents int not null, price_confirmed boolean not null,
     postal_code text not null, total int not null, placed int not null default 0, began_at timestamptz not null default clock_timestamp(),

@@ -1,18 +1,13 @@
 /** Orders: placing one, placing many, and who may see which. */
 import { randomUUID } from "node:crypto";
-import { type AnswerContext, days, type OutputOf, type Receipt, type SendOptions, type Sql } from "posthorn";
+import type { AnswerContext, OutputOf, Receipt, Sql } from "posthorn";
 import { CapturePayment, ImportOrders, MaySeeOrder, OrderPlaced, PickPiece, SendEmail } from "../contracts.js";
 import { euros } from "../money.js";
 import { type InTransaction, post, read } from "../post.js";
 import { type MessageNote, noteMessages } from "../tables.js";
 import type { Customer } from "./accounts.js";
+import { onceFor, type Placed, sameOrder, type Wish } from "./forms.js";
 import { priceNow, UnknownArticle } from "./prices.js";
-
-export interface Wish {
-  readonly sku: string;
-  readonly email: string;
-  readonly postalCode: string;
-}
 
 export interface Order extends Wish {
   readonly id: string;
@@ -21,8 +16,6 @@ export interface Order extends Wish {
   readonly priceConfirmed: boolean;
   readonly placedAt: string;
 }
-
-export class FormUsed extends Error {}
 
 /**
  * The order, the fact and the requests, in one commit: if this process dies before it, none of them exists; after it, all do.
@@ -37,8 +30,8 @@ export async function placeOrder(wish: Wish, customer: Customer, form?: string):
   return post.transaction(async ({ tx, publish }) => {
     // Written at once, because its id is needed in this commit; and first, because a second request gets the receipt of the first.
     const payment = await post.in(tx).send(CapturePayment, { orderId, cents }, onceFor(customer, form));
-    const before = form === undefined ? undefined : await orderPaidBy(tx, payment.id);
-    if (before !== undefined) return sameOrder(before, wish);
+    const before = await sameOrder(tx, payment.id, wish);
+    if (before !== undefined) return before;
     const [order] = await insertOrders(tx, customer, { sku: wish.sku, cents, confirmed }, [{ ...wish, orderId }]);
     if (order === undefined) throw new UnknownArticle(wish.sku);
     publish(OrderPlaced, order);
@@ -47,35 +40,6 @@ export async function placeOrder(wish: Wish, customer: Customer, form?: string):
     await noteMessages(tx, PickPiece.name, [{ orderId, messageId: pick.id }]);
     return { id: orderId, again: false };
   });
-}
-
-export interface Placed {
-  readonly id: string;
-  /** The form was sent before, and this is the order that it placed then. */
-  readonly again: boolean;
-}
-
-/** Dropped, not put off: the money is asked for once, however often the button is pressed. For a day, longer than anybody keeps a form open. */
-function onceFor({ guestId }: Customer, form: string | undefined): SendOptions {
-  return form === undefined ? {} : { dedupe: { key: `${guestId} ${form}`, mode: "drop", windowMs: days(1) } };
-}
-
-type Known = Wish & { readonly id: string };
-
-async function orderPaidBy(tx: Sql, messageId: string): Promise<Known | undefined> {
-  const { rows } = await tx.query<Known>(
-    `select id, sku, email, postal_code as "postalCode" from shop.placed_order
-     join shop.order_message on order_id = id where name = $1 and message_id = $2`,
-    [CapturePayment.name, messageId],
-  );
-  return rows[0];
-}
-
-function sameOrder({ id, sku, email, postalCode }: Known, wish: Wish): Placed {
-  if (sku !== wish.sku || email !== wish.email || postalCode !== wish.postalCode) {
-    throw new FormUsed("This Idempotency-Key was used for another order.");
-  }
-  return { id, again: true };
 }
 
 interface Terms {

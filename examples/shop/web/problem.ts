@@ -3,7 +3,7 @@ import { STATUS_CODES } from "node:http";
 import { BacklogFullError, DeadlineError, PosthornError, StoppedError } from "posthorn";
 import type { z } from "zod";
 import { EmailTaken } from "../features/accounts.js";
-import { FormUsed } from "../features/orders.js";
+import { FormUsed } from "../features/forms.js";
 import { UnknownArticle } from "../features/prices.js";
 
 /** What is wrong with one field; `pointer` is a JSON pointer into the body. */
