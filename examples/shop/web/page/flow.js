@@ -183,7 +183,8 @@ export function behindInWords({ stations, shelves }) {
   const { retrying, dead } = stations.find(({ name }) => name === "warehouse");
   const [first] = [...shelves].sort((a, b) => b.waiting - a.waiting);
   if (retrying + dead === 0 || first.waiting === 0) return undefined;
-  return `${first.article}: 1 ${dead > 0 ? "dead" : "put off"}, ${grouped(first.waiting - 1)} wait behind it`;
+  const behind = first.waiting - 1;
+  return `${first.article}: 1 ${dead > 0 ? "dead" : "put off"}, ${grouped(behind)} ${behind === 1 ? "waits" : "wait"} behind it`;
 }
 
 /* The books */
