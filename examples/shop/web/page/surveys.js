@@ -19,7 +19,10 @@ function say(text, state = "good") {
 /** `lookNow()` is called when something has changed. */
 export function openSurveys(lookNow) {
   look = lookNow;
-  $("survey").addEventListener("click", async () => {
+  const ask = $("survey");
+  ask.addEventListener("click", async () => {
+    if (ask.ariaDisabled === "true") return;
+    ask.ariaDisabled = "true";
     try {
       await call("surveys", { method: "POST", body: {} });
       say("");
@@ -27,6 +30,7 @@ export function openSurveys(lookNow) {
       // A queue that is full says when to come back; so the words are the shop's.
       say(error instanceof Refused ? error.message : "The shop cannot be reached.", "bad");
     }
+    ask.ariaDisabled = "false";
     lookNow();
   });
 }
