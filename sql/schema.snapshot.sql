@@ -654,6 +654,7 @@ type turn.slots smallint[]
 type turn.items text
 type turn.parked bigint[]
 type turn.parked_slots smallint[]
+type turn.skipped bigint[]
 table worker.id bigint not null identity
 table worker.service text not null
 table worker.host text not null
@@ -939,10 +940,10 @@ function circuit_gate(p_subscription integer, OUT wait_ms bigint, OUT probe bigi
 function circuit_hear(p_subscription integer, p_events json) returns json plpgsql volatile body c2c6d6bc6d380daa73e1712683b16646
 function circuit_of(p_subscription integer) returns json sql stable body e057922bc09251405e8829a3586873be
 function circuit_opened(p_row posthorn.circuit, p_open_ms bigint, p_now timestamp with time zone) returns posthorn.circuit plpgsql volatile body 3191439004df3f62ba80901751bf8423
-function claim(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body f6f33e53ea2b71d750bb88c16f6982f9
+function claim(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body fbfd3075a2dcd68ed3bca62bd7680f75
 function claim_by_priority(p_subscription integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body 06e8ee4f06c2c42c66e9358472faa0a7
 function claim_guarded(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_limited boolean) returns text plpgsql volatile body bc137c24a1333282f24522508931f0f9
-function claim_limited(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body cd6f82d12058ae35be3d4f28077ef777
+function claim_limited(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body c3ab23837f02d24fe1f79d75da5d34bf
 function claim_of(p_slot smallint, p_claim bigint) returns posthorn.claim_1 plpgsql volatile body 22dfaece68090d24c642eb5bf8690ea6
 function claims_after_of(p_slot smallint, p_subscription integer, p_lane integer, p_n bigint, OUT ids bigint[], OUT newest bigint) returns record plpgsql volatile body d4f1a5a025418d56a5a1f4a3447d5a75
 function classes(p_subscription integer) returns SETOF smallint sql stable body a7998ab09f236bb1c78548377c900b0c
@@ -950,7 +951,7 @@ function collapse(p_row posthorn.deferred, p_held posthorn.dedupe, p_entry json,
 function conclude(p_parts json, p_ends json DEFAULT NULL::json, p_say json DEFAULT NULL::json) returns json plpgsql volatile body 11196873e66af3dfec56ad3859183180
 function conclude_one(p_end json) returns void plpgsql volatile body d058dc33a59fb0557b5af05b48276d19
 function count_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone) returns record plpgsql volatile body e9b23776fe9e2cb428c82ec39f10bb06
-function count_backlog(p_limit posthorn.backlog_limit) returns bigint plpgsql volatile set enable_seqscan=off, enable_bitmapscan=off, enable_sort=off body 63bb08d2baf305177cc23f02132f9a23
+function count_backlog(p_limit posthorn.backlog_limit) returns bigint plpgsql volatile body 1ce80368e64e2fc5d20bf6f997ac99f8
 function count_between(p_channel integer, p_lane integer, p_after bigint, p_before bigint, p_limit integer) returns bigint plpgsql stable body a15af6a5ae30539490e60ad9aa183917
 function crossed_alerts() returns json sql volatile body 179bec7775391ee3cf53ef271498fd0c
 function dead_workers() returns TABLE(worker bigint, why text) sql volatile body 0167eca641aa5f830d5a654f946ace27
@@ -962,7 +963,7 @@ function due_schedules(p_own json, p_limit integer) returns json plpgsql volatil
 function end_by_now(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns text plpgsql stable body 7c5e08c174e196a404ca94daae0bb88f
 function end_deferred(p_deferred bigint, p_token bigint, p_outcome posthorn.outcome) returns posthorn.deferred plpgsql volatile body c4c554ae734b8563d181ed9dd71814ba
 function end_held_of(p_slot smallint, p_subscription integer, p_message bigint, p_delivery integer, p_outcome posthorn.outcome, p_claim bigint, p_token bigint) returns boolean plpgsql volatile body c1deef3208507e779c783de406b55b4c
-function end_in_transaction(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_say json) returns json plpgsql volatile body 19221889a4f797c350992dcba629895d
+function end_in_transaction(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_say json) returns json plpgsql volatile body 097255b6884def41cd07cc2dbc08fff2
 function end_many(p_ends json, p_started text, p_say json) returns json plpgsql volatile body bb79195cf8e312c5f1c507711580db7e
 function end_of(p_slot smallint, p_subscription integer, p_message bigint, p_delivery integer, p_outcome posthorn.outcome, p_claim bigint, p_worker bigint) returns boolean plpgsql volatile body 809e3d85874fd8bbc3b056ee864b3900
 function end_with_result(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_nonce bigint, p_say json, p_result json) returns json plpgsql volatile body 8114c0a62f0ff2ce779d9140c6259081
@@ -979,7 +980,7 @@ function follow(p_row posthorn.deferred, p_outcome posthorn.outcome, p_next json
 function forget_keys(p_limit integer) returns void plpgsql volatile body e101173205ccefa3472c1a34c878f58a
 function forget_steps(p_subscription integer, p_message bigint) returns void plpgsql volatile body 8db20fdb26a563963bed86c433ca16df
 function forget_worker(p_worker bigint) returns void plpgsql volatile body 747f59704892b8f60d61f8f335ab1dbd
-function gauges(p_limit integer) returns TABLE(subscription integer, backlog bigint, age_ms bigint, running bigint, dead_letters bigint, invalid bigint, workers bigint, retrying bigint) sql volatile body d9f87d449e566033e44fc791e5ebdebd
+function gauges(p_limit integer) returns TABLE(subscription integer, backlog bigint, age_ms bigint, running bigint, dead_letters bigint, invalid bigint, workers bigint, retrying bigint) sql volatile body 814b38b4b3e4d7fd821a126f7f3cbf46
 function grant_backlog(p_channel integer, p_messages bigint, p_spent bigint) returns json plpgsql volatile body b840daad13c04809b5a289f58ca03b00
 function has_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint) returns boolean plpgsql volatile body f5b4a41f2c2c433cab905a68f2dd999c
 function has_ended_of(p_slot smallint, p_subscription integer, p_message bigint) returns boolean plpgsql volatile body e82c1875aecca6c8b85b1b4d99ba226c
@@ -990,7 +991,8 @@ function hold_worker(p_worker bigint) returns void plpgsql volatile body 94b1790
 function holds_of(p_slot smallint, p_claim bigint, p_token bigint, p_message bigint) returns boolean plpgsql volatile body 86ee36e8177cdb5397a5a246f287fe2a
 function id_of(p_public text) returns bigint sql immutable body 770fd5118467b6fc1be6d872c45b5eac
 function ids(p_list json) returns bigint[] plpgsql immutable body e847aa58930f9f7559e53e27b4ac2556
-function in_order(p_slots smallint[], p_subscription integer, p_channel integer, p_lane integer, p_batch posthorn.batch, p_marked boolean) returns posthorn.turn plpgsql volatile body 40fa2721d8efc4640fb7caf0faf1ba95
+function in_open_slot(p_signature text, p_returns text, p_declarations text, p_before text, p_body text, p_after text) returns void plpgsql volatile body ab0f99dfa6c74011e9ca5edae722fb0c
+function in_order(p_slots smallint[], p_subscription integer, p_channel integer, p_lane integer, p_batch posthorn.batch, p_marked boolean) returns posthorn.turn plpgsql volatile body 6a59cdacfac4189af26ff30dbaa4c602
 function is_behind(p_subscription integer, p_key text, p_place bigint) returns boolean plpgsql volatile body 6753317ab5fc0eadd91c33788006d039
 function is_claim(p_claimed text) returns boolean plpgsql immutable body 26118ffd31b40cf5f4b79fdeeb9f504c
 function is_here(p_system bigint, p_database oid) returns boolean plpgsql stable body 16a0db71ec3efe97dcc917747ca8029e
@@ -1013,7 +1015,7 @@ function let_go(p_deferred bigint) returns void plpgsql volatile body ef705fe3c3
 function letters(p_filter json, p_limit integer) returns json plpgsql stable body 4e32a2a9ca1677328712eef548b0a9f1
 function letters_count(p_filter json) returns json plpgsql stable body 7e275f7e4228432883825a825ec7308c
 function letters_where(p_filter json) returns text sql immutable body b95ad13e669d93a696588755cab5f05e
-function limits_now(p_subscription text) returns json plpgsql stable body ab8ec7fa5e3251f909bb34c1836183d3
+function limits_now(p_subscription text) returns json plpgsql stable body 8c4337553d54c022258ed022a5097c8e
 function line_step_ms(p_allow posthorn.allowance) returns double precision plpgsql immutable body e9a49f8645e49d86dbf2a69117553c46
 function list_schedules(p_late_ms integer) returns json plpgsql volatile body ec690025089145805668077af32ef120
 function lock_due(p_subscription integer, p_contracts integer[], p_from integer, p_below integer, p_limit integer, p_ordered boolean) returns bigint[] plpgsql volatile body 4fab3d6361bd92c12c4e8d1fdd79c40b
@@ -1109,11 +1111,13 @@ function unsettled_of(p_slot smallint, p_claim bigint) returns TABLE(message big
 function urgency(p_priority integer, p_since timestamp with time zone) returns double precision sql volatile body 0f95d6f3629ab7f645dad84bc9984e85
 function use_permits(p_allow posthorn.allowance, p_used integer, p_wanted integer) returns integer plpgsql volatile body d9abfc21c29c04d54cfd363f1e60ef54
 function wait_after(p_allow posthorn.allowance, p_taken integer, p_wanted integer) returns integer plpgsql volatile body 8271d2dbf31ac38d599e0543d9ac5b7e
+function waiting_for(p_limit posthorn.backlog_limit, p_most integer) returns bigint plpgsql volatile set enable_seqscan=off, enable_bitmapscan=off, enable_sort=off body dfe569259485d841c70a5ab004e77048
 function waiting_in_log(p_subscription integer, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone) returns record plpgsql volatile body df1821e18d93c3ac2ed8e225a0bf1fa6
 function waiting_of(p_held posthorn.dedupe) returns posthorn.deferred plpgsql volatile body 14f88992f7cd059359fec4ec39928031
 function waiting_state(p_token bigint, p_place bigint, p_due_at timestamp with time zone, p_reason posthorn.outcome) returns text sql immutable body 18a81ed1f9aa0e7c903969488bdb3284
 function waiting_status(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json sql stable body 9b333999d517569ad3762529b8e01ae4
 function wake(p_channel text, p_payload text) returns boolean plpgsql volatile body 0aa42ba38e1b9e3f527d3577f66d8750
+function wake_with(p_channel text, p_payload text) returns boolean plpgsql volatile body 8cf83186bde3c3e3a6aa99c4c705aee8
 function watch(p_every_ms integer) returns json plpgsql volatile body 1ec6afc7e59e08bb9e650e033a7bb680
 function when_again(p_subscription integer, p_wait_ms integer) returns text plpgsql volatile body ec812a7fd2b18b07c98b88f7dbb39e6f
 function where_in_log(p_id bigint, p_nonce bigint, OUT slot smallint, OUT lane integer, OUT contract integer, OUT published_at timestamp with time zone, OUT xid xid8) returns record plpgsql stable body d2e24a5b435dd7bdb8b621316475f7e2
@@ -1130,11 +1134,10 @@ function with_entry(p_history json, p_entry json) returns json sql immutable bod
 function with_outcome(p_subscription integer, p_message bigint, p_nonce bigint, p_contract integer, p_status json) returns json plpgsql stable body d5e8d3ea894443ff25906d391e6218fc
 function without_marked(p_subscription integer, p_batch posthorn.batch) returns posthorn.batch plpgsql volatile body 040541ff6cc012a875e1ee1613c82971
 function without_requested(p_subscription integer, p_ids bigint[]) returns bigint[] plpgsql volatile body bdd55bb88ed726b6623adeecd5b8be45
-function work(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_parts json) returns text plpgsql volatile body 5f3e6fb903cab869f384b45a51cea045
+function work(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_parts json) returns text plpgsql volatile body da552041242cff37ffa86b099de05c99
 function write_cancelled(p_row posthorn.deferred, p_reason text, p_by text) returns void plpgsql volatile body d11b5a752f057ad816510a72e20824fe
-function write_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_messages bigint[], p_message_slots smallint[]) returns void plpgsql volatile body 6fd3d8191dc088e22f07e731fcb18676
 function write_many(p_home text, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json) returns text plpgsql volatile body 567c2c9c54ef024ae065b6a06b3220e4
-function write_one(p_home text, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json) returns text plpgsql volatile body 393cae2f31429241c29c7b4ba74f115a
+function write_one(p_home text, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json) returns text plpgsql volatile body d226bab42444eeae248ebf25956336cd
 function write_ordered_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_messages bigint[], p_message_slots smallint[], p_keys bigint[], p_open_from bigint) returns void plpgsql volatile body 1abf462fe8ae34a27c61406cfcec9baa
 function write_progress(p_worker bigint, p_values json, p_ended json) returns void plpgsql volatile body bf9822207ac3685cf6c6f309017dbd03
 function write_said(p_home text, p_said json) returns text plpgsql volatile body 4af99cfb1580da535e50caa26a917513
@@ -1419,6 +1422,7 @@ function hold_worker(p_worker bigint): nobody
 function holds_of(p_slot smallint, p_claim bigint, p_token bigint, p_message bigint): nobody
 function id_of(p_public text): nobody
 function ids(p_list json): nobody
+function in_open_slot(p_signature text, p_returns text, p_declarations text, p_before text, p_body text, p_after text): nobody
 function in_order(p_slots smallint[], p_subscription integer, p_channel integer, p_lane integer, p_batch posthorn.batch, p_marked boolean): nobody
 function is_behind(p_subscription integer, p_key text, p_place bigint): nobody
 function is_claim(p_claimed text): nobody
@@ -1538,11 +1542,13 @@ function unsettled_of(p_slot smallint, p_claim bigint): nobody
 function urgency(p_priority integer, p_since timestamp with time zone): nobody
 function use_permits(p_allow posthorn.allowance, p_used integer, p_wanted integer): nobody
 function wait_after(p_allow posthorn.allowance, p_taken integer, p_wanted integer): nobody
+function waiting_for(p_limit posthorn.backlog_limit, p_most integer): nobody
 function waiting_in_log(p_subscription integer, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone): nobody
 function waiting_of(p_held posthorn.dedupe): nobody
 function waiting_state(p_token bigint, p_place bigint, p_due_at timestamp with time zone, p_reason posthorn.outcome): nobody
 function waiting_status(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint): nobody
 function wake(p_channel text, p_payload text): nobody
+function wake_with(p_channel text, p_payload text): nobody
 function watch(p_every_ms integer): nobody
 function when_again(p_subscription integer, p_wait_ms integer): nobody
 function where_in_log(p_id bigint, p_nonce bigint, OUT slot smallint, OUT lane integer, OUT contract integer, OUT published_at timestamp with time zone, OUT xid xid8): nobody
@@ -1561,7 +1567,6 @@ function without_marked(p_subscription integer, p_batch posthorn.batch): nobody
 function without_requested(p_subscription integer, p_ids bigint[]): nobody
 function work(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_parts json): nobody
 function write_cancelled(p_row posthorn.deferred, p_reason text, p_by text): nobody
-function write_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_messages bigint[], p_message_slots smallint[]): nobody
 function write_many(p_home text, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json): nobody
 function write_one(p_home text, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json): nobody
 function write_ordered_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_messages bigint[], p_message_slots smallint[], p_keys bigint[], p_open_from bigint): nobody

@@ -70,6 +70,13 @@ export const CapturePayment = command("CapturePayment", {
   schema: z.object({ orderId: z.uuid(), cents: z.int() }),
 });
 
+/** Its key is the article: pieces are given out in the order in which they were ordered. */
+export const PickPiece = command("PickPiece", {
+  queue: "warehouse",
+  schema: z.object({ orderId: z.uuid(), sku: Sku }),
+  key: (pick) => pick.sku,
+});
+
 export const ImportOrders = command("ImportOrders", {
   queue: "imports",
   schema: z.object({ importId: z.uuid() }),
@@ -81,4 +88,14 @@ export const CloseBooks = command("CloseBooks", { queue: "reports", schema: z.ob
 export const DeliverReport = command("DeliverReport", {
   queue: "reports",
   schema: z.object({ reportId: z.uuid() }),
+});
+
+/** Takes a while, and somebody looks forward to it: so it has a result. */
+export const SurveyRegions = command("SurveyRegions", {
+  queue: "surveys",
+  schema: z.object({}),
+  result: z.object({
+    orders: z.int(),
+    regions: z.array(z.object({ region: z.string(), orders: z.int(), cents: z.int() })),
+  }),
 });

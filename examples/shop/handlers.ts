@@ -8,8 +8,10 @@ import {
   MaySeeOrder,
   OrderPlaced,
   PaymentCaptured,
+  PickPiece,
   PriceOf,
   SendEmail,
+  SurveyRegions,
   UserRegistered,
 } from "./contracts.js";
 import type { Troubles } from "./demo/troubles.js";
@@ -22,6 +24,8 @@ import { answerPrice } from "./features/prices.js";
 import { bookPayment, deliverReport, onCloseBooks } from "./features/report.js";
 import { indexOrder } from "./features/search.js";
 import { loadZones, planShipment } from "./features/shipping.js";
+import { surveyRegions } from "./features/survey.js";
+import { pickPiece } from "./features/warehouse.js";
 import { type Endpoint, tellPartner } from "./features/webhook.js";
 import * as queues from "./post.js";
 
@@ -33,6 +37,7 @@ export interface Outside {
 
 export function addHandlers({ mailer, paymentUrl, partner }: Outside, troubles: Troubles): void {
   const { post } = queues;
+  const zones = loadZones();
   const pay = troubles.killedAfter(capturePayment(paymentUrl));
 
   post.answer(PriceOf, troubles.pricing(answerPrice));
@@ -43,13 +48,15 @@ export function addHandlers({ mailer, paymentUrl, partner }: Outside, troubles: 
   queues.confirmations.on(OrderPlaced, troubles.delivered(confirmOrder));
   queues.searchIndex.on(OrderPlaced, troubles.delivered(indexOrder));
   queues.salesFigures.on(OrderPlaced, troubles.delivered(addToFigures));
-  queues.shipping.on(OrderPlaced, troubles.delivered(planShipment(loadZones())));
+  queues.shipping.on(OrderPlaced, troubles.delivered(planShipment(zones)));
   queues.partner.on(OrderPlaced, troubles.delivered(tellPartner(partner)));
   queues.ledger.on(PaymentCaptured, troubles.delivered(bookPayment));
 
   queues.email.handle(SendEmail, troubles.delivered(sendEmail(mailer)));
   queues.payments.handle(CapturePayment, troubles.delivered(pay));
+  queues.warehouse.handle(PickPiece, troubles.delivered(troubles.soldOut(pickPiece)));
   queues.imports.handle(ImportOrders, troubles.delivered(importOrders));
   queues.reports.handle(CloseBooks, troubles.delivered(onCloseBooks));
   queues.reports.handle(DeliverReport, troubles.delivered(deliverReport(mailer)));
+  queues.surveys.handle(SurveyRegions, troubles.delivered(surveyRegions(zones)));
 }

@@ -34,10 +34,21 @@ export const email = post.queue("email", {
   deadLetter: { keepMs: days(30) },
   alerts: { oldestAgeMs: minutes(5), backlog: 20_000, deadLetters: 1, noWorkerMs: minutes(1) },
   concurrency: 25,
+  rateLimit: { messages: 100, perMs: seconds(1) }, // what the mail provider allows, for all processes together
 });
 
 // The preset for money, with less patience and more at once.
 export const payments = post.queue("payments", { ...policies.payment, retry: soon, concurrency: 25 });
+
+export const warehouse = post.queue("warehouse", {
+  retry: retry.exponential({ attempts: 8, firstMs: seconds(1), maxMs: minutes(1) }),
+  idempotency: "transaction", // the piece, the shelf and the settlement are one commit: no piece is given out twice
+  ordering: { per: "key", whenDead: "park" }, // who orders an article first is served first; nobody is passed by, also while a person looks
+  visibilityTimeoutMs: seconds(30),
+  deadLetter: { keepMs: days(30) },
+  alerts: { oldestAgeMs: minutes(30), backlog: 20_000, deadLetters: 1, noWorkerMs: minutes(1) },
+  concurrency: 4, // one for each article: of one article one runs at a time anyway
+});
 
 export const imports = post.queue("imports", {
   retry: retry.exponential({ attempts: 8, firstMs: seconds(1), maxMs: minutes(1) }),
@@ -50,6 +61,18 @@ export const imports = post.queue("imports", {
 });
 
 export const reports = post.queue("reports", { ...policies.email, retry: soon, concurrency: 2 });
+
+export const surveys = post.queue("surveys", {
+  retry: soon,
+  idempotency: "handler", // it only reads: a repeated run reads again
+  ordering: "none",
+  visibilityTimeoutMs: minutes(2),
+  deadLetter: { keepMs: days(7) },
+  alerts: { oldestAgeMs: minutes(5), backlog: 10, deadLetters: 1, noWorkerMs: minutes(1) },
+  fleetConcurrency: 1, // each reads all orders: two at once would take the database from the customers
+  backlogLimit: { messages: 3, whenFull: "reject" }, // who would wait for long is told so now, instead of waiting in vain
+  results: { keepMs: days(1) }, // it is out of date by tomorrow
+});
 
 /* By the clock: one command for each time, however many processes the shop has. */
 

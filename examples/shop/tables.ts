@@ -13,6 +13,8 @@ const accounts = [
 
 const catalogue = [
   "create table if not exists shop.article (sku text primary key, name text not null, about text not null, list_cents int not null)",
+  // How many were ordered and how many were taken from the shelf. Whoever counts one holds the row: so orders of an article have an order.
+  "alter table shop.article add column if not exists ordered int not null default 0, add column if not exists picked int not null default 0",
   `insert into shop.article values
     ('HORN-1', 'Post horn', 'Brass, three turns, in F', 14900),
     ('ENV-25', 'Envelopes', 'Twenty-five, laid paper', 950),
@@ -28,11 +30,14 @@ const orders = [
     n bigint generated always as identity, id uuid primary key, guest_id uuid not null, user_id uuid, sku text not null,
     article text not null, cents int not null, price_confirmed boolean not null, email text not null, postal_code text not null,
     placed_at timestamptz not null default clock_timestamp())`,
+  // Which order of its article it is, counted from 1. Orders of an older shop have none.
+  "alter table shop.placed_order add column if not exists turn int",
   "create index if not exists placed_order_guest on shop.placed_order (guest_id, n)",
   "create index if not exists placed_order_user on shop.placed_order (user_id, n) where user_id is not null",
   // Which messages belong to an order: with their ids, statusOf() tells what became of them.
   `create table if not exists shop.order_message (
     order_id uuid not null, name text not null, message_id text not null, said_at timestamptz not null, primary key (order_id, name))`,
+  "create index if not exists order_message_id on shop.order_message (message_id)",
   `create table if not exists shop.import (
     id uuid primary key, guest_id uuid not null, user_id uuid, sku text not null, cents int not null, price_confirmed boolean not null,
     postal_code text not null, total int not null, placed int not null default 0, began_at timestamptz not null default clock_timestamp(),
@@ -51,6 +56,8 @@ const effects = [
     day date not null, sku text not null, orders bigint not null, cents bigint not null, primary key (day, sku))`,
   "create table if not exists shop.shipment (order_id uuid not null, region text not null, zone text not null, days int not null)",
   "create index if not exists shipment_order on shop.shipment (order_id)",
+  "create table if not exists shop.piece (order_id uuid not null, sku text not null, number int not null)",
+  "create index if not exists piece_order on shop.piece (order_id)",
   `create table if not exists shop.ledger_line (
     n bigint generated always as identity primary key, order_id uuid not null, charge_id text not null, cents int not null, report_id uuid)`,
   "create index if not exists ledger_line_open on shop.ledger_line (n) where report_id is null",
@@ -58,6 +65,13 @@ const effects = [
   "create index if not exists ledger_line_order on shop.ledger_line (order_id)",
   `create table if not exists shop.report (
     id uuid primary key, lines int not null, cents bigint not null, closed_at timestamptz not null default clock_timestamp())`,
+];
+
+/** Who asked for which survey. `id` is that of its message: the receipt knows the rest. */
+const surveys = [
+  "create table if not exists shop.survey (id text primary key, guest_id uuid not null, asked_at timestamptz not null default clock_timestamp())",
+  "create index if not exists survey_guest on shop.survey (guest_id, asked_at)",
+  "create index if not exists shipment_region on shop.shipment (region)",
 ];
 
 const demo = [
@@ -89,7 +103,8 @@ export async function createTables(): Promise<void> {
     // Two shops that start at once on one server would both create them.
     await tx.query("select pg_advisory_xact_lock(hashtext('shop'))");
     for (const schema of ["shop", "outside"]) await tx.query(`create schema if not exists ${schema}`);
-    for (const statement of [accounts, catalogue, orders, effects, demo, outside].flat()) await tx.query(statement);
+    for (const statement of [accounts, catalogue, orders, effects, surveys, demo, outside].flat())
+      await tx.query(statement);
   });
   await addDemoUser();
 }

@@ -48,21 +48,23 @@ language sql volatile as $$
   )
   select s.id, greatest(log.messages - k.messages, 0) + d.waiting,
       coalesce(extract(epoch from clock_timestamp() - least(log.oldest, d.oldest, h.since)) * 1000, 0)::bigint,
-      coalesce(h.messages, 0)::bigint + d.taken, l.letters, i.messages, a.workers, d.waiting
+      coalesce(h.messages, 0)::bigint + d.taken, l.letters, i.messages, a.workers, d.retrying
     from posthorn.subscription s
     cross join lateral posthorn.waiting_in_log(s.id, p_limit) log
     cross join lateral (select count(*) as messages from posthorn.cancel_mark k where k.subscription = s.id) k
     cross join lateral (
       -- What is only scheduled is no backlog before its time, and ages from then on.
-      select count(*) filter (where d.token is null) as waiting, count(*) filter (where d.token is not null) as taken, min(d.since) as oldest
-      from ((select d.token, d.published_at as since from posthorn.deferred d where d.subscription = s.id and d.delivery > 1 limit p_limit)
-        union all (select d.token, d.due_at from posthorn.classes(s.id) c(class) join posthorn.deferred d on d.subscription = s.id and d.priority = c.class
+      -- What is parked waits behind another, and is not tried again.
+      select count(*) filter (where d.token is null) as waiting, count(*) filter (where d.token is null and not d.parked) as retrying,
+        count(*) filter (where d.token is not null) as taken, min(d.since) as oldest
+      from ((select d.token, d.published_at as since, d.place is not null and d.due_at = 'infinity' as parked from posthorn.deferred d where d.subscription = s.id and d.delivery > 1 limit p_limit)
+        union all (select d.token, d.due_at, false from posthorn.classes(s.id) c(class) join posthorn.deferred d on d.subscription = s.id and d.priority = c.class
           and d.token is null and d.due_at <= statement_timestamp() and d.delivery = 1 limit p_limit)
         -- Its time has come, and it waits behind others of its key, which are older.
-        union all (select i.token, null from (select d.token, d.place, d.delivery from posthorn.classes(s.id) c(class)
+        union all (select i.token, null, true from (select d.token, d.place, d.delivery from posthorn.classes(s.id) c(class)
             join posthorn.deferred d on d.subscription = s.id and d.priority = c.class and d.token is null and d.due_at = 'infinity' limit p_limit) i
           where i.place is not null and i.delivery = 1)
-        union all (select d.token, d.taken_at from posthorn.deferred d where d.token is not null and d.worker in (select w.id from posthorn.worker w)
+        union all (select d.token, d.taken_at, false from posthorn.deferred d where d.token is not null and d.worker in (select w.id from posthorn.worker w)
           and d.subscription = s.id and d.delivery = 1 limit p_limit)) d) d
     cross join lateral (select count(*) as letters from (select from posthorn.dead_letter l where l.subscription = s.id limit p_limit) l) l
     cross join lateral (select count(*) as messages from (select from posthorn.invalid i where i.subscription = s.id limit p_limit) i) i

@@ -57,19 +57,25 @@ begin
   return 100 + p_backlog / 100.0;
 end $$;
 
+-- waiting_for(limit, most): what waits unclaimed or deferred, counted up to about so many.
+create or replace function posthorn.waiting_for(p_limit posthorn.backlog_limit, p_most int) returns bigint
+language plpgsql set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off as $$
+begin
+  return (select w.messages + (select count(*) from (select from posthorn.deferred d where d.subscription = p_limit.subscription and d.token is null limit p_most) d)
+    from posthorn.waiting_in_log(p_limit.subscription, p_most) w);
+end $$;
+
 -- count_backlog(limit): counts what waits unclaimed or deferred, as far as twice the limit, and says so. Who begins to count says the old figure
 -- with the new time, so that nobody else does; what others say meanwhile is kept.
 create or replace function posthorn.count_backlog(p_limit posthorn.backlog_limit) returns bigint
-language plpgsql set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off as $$
+language plpgsql as $$
 declare
-  v_most int := least(p_limit.messages * 2 + 1, 2000000000)::int;
   v_before bigint := (posthorn.backlog_known(p_limit.channel)).backlog;
   v_count bigint;
   v_added bigint;
 begin
   perform posthorn.set_backlog(p_limit.channel, v_before);
-  select w.messages + (select count(*) from (select from posthorn.deferred d where d.subscription = p_limit.subscription and d.token is null limit v_most) d)
-    into v_count from posthorn.waiting_in_log(p_limit.subscription, v_most) w;
+  v_count := posthorn.waiting_for(p_limit, least(p_limit.messages * 2 + 1, 2000000000)::int);
   v_added := greatest(0, (posthorn.backlog_known(p_limit.channel)).backlog - v_before);
   perform posthorn.set_backlog(p_limit.channel, v_count + v_added);
   return v_count + v_added;

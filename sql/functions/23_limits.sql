@@ -447,5 +447,7 @@ begin
     'putAside', case when coalesce(v_limit.key_rate_ms, v_limit.key_concurrency) is not null then (
       select count(*) from (select from posthorn.deferred d where d.subscription = v_subscription.id and d.token is null
         and d.reason::text = 'throttled' limit 100001) d) end,
-    'full', (posthorn.backlog_known(v_full.channel)).backlog >= v_full.messages));
+    -- What is known may be old: it is counted anew when somebody asks for room, and then looks so.
+    'full', case when v_full.channel is not null then (posthorn.backlog_known(v_full.channel)).backlog >= v_full.messages
+      and posthorn.waiting_for(v_full, least(v_full.messages, 2000000000)::int) >= v_full.messages end));
 end $$;

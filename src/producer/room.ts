@@ -5,6 +5,7 @@
  * one costs nothing. What a process was granted it uses within a second, or loses. What was said without asking, or is not known to
  * be written, is told with the next question, so that figures err on the side of a fuller queue, until it is counted again.
  */
+import { AsyncResource } from "node:async_hooks";
 import type { AnyContract } from "../contracts/contract.js";
 import type { Executor } from "../core/database.js";
 import { BacklogFullError } from "../core/errors.js";
@@ -53,6 +54,8 @@ const longestPauseMs = 1_000;
 
 export class Room {
   readonly #options: RoomOptions;
+  /** What is asked beside the caller is not asked from inside their transaction: on the only connection that would be refused, as if it were awaited there. */
+  readonly #outside = new AsyncResource("PosthornRoom");
   readonly #known = new Map<number, Known>();
   #list: Promise<void> | undefined;
   #listedAt = Number.NEGATIVE_INFINITY;
@@ -172,11 +175,11 @@ export class Room {
   /** Asks beside the caller, for the next one. */
   #ask(contract: AnyContract, known: Known): void {
     const channel = this.#options.catalog.known(contract, false)?.channel;
-    if (channel !== undefined && known.question === undefined) this.#beside(this.#question(channel, known, 0));
+    if (channel !== undefined && known.question === undefined) this.#beside(() => this.#question(channel, known, 0));
   }
 
-  #beside(work: Promise<unknown>): void {
-    work.catch((error) => {
+  #beside(work: () => Promise<unknown>): void {
+    this.#outside.runInAsyncScope(work).catch((error) => {
       if (!this.#closed) this.#options.onError(error);
     });
   }
@@ -195,7 +198,7 @@ export class Room {
   }
 
   #refreshBeside(): void {
-    if (this.#list === undefined && performance.now() - this.#listedAt >= listMs) this.#beside(this.#refresh());
+    if (this.#list === undefined && performance.now() - this.#listedAt >= listMs) this.#beside(() => this.#refresh());
   }
 
   #refresh(within?: Executor): Promise<void> {

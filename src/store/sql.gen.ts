@@ -2322,21 +2322,23 @@ language sql volatile as $$
   )
   select s.id, greatest(log.messages - k.messages, 0) + d.waiting,
       coalesce(extract(epoch from clock_timestamp() - least(log.oldest, d.oldest, h.since)) * 1000, 0)::bigint,
-      coalesce(h.messages, 0)::bigint + d.taken, l.letters, i.messages, a.workers, d.waiting
+      coalesce(h.messages, 0)::bigint + d.taken, l.letters, i.messages, a.workers, d.retrying
     from posthorn.subscription s
     cross join lateral posthorn.waiting_in_log(s.id, p_limit) log
     cross join lateral (select count(*) as messages from posthorn.cancel_mark k where k.subscription = s.id) k
     cross join lateral (
       -- What is only scheduled is no backlog before its time, and ages from then on.
-      select count(*) filter (where d.token is null) as waiting, count(*) filter (where d.token is not null) as taken, min(d.since) as oldest
-      from ((select d.token, d.published_at as since from posthorn.deferred d where d.subscription = s.id and d.delivery > 1 limit p_limit)
-        union all (select d.token, d.due_at from posthorn.classes(s.id) c(class) join posthorn.deferred d on d.subscription = s.id and d.priority = c.class
+      -- What is parked waits behind another, and is not tried again.
+      select count(*) filter (where d.token is null) as waiting, count(*) filter (where d.token is null and not d.parked) as retrying,
+        count(*) filter (where d.token is not null) as taken, min(d.since) as oldest
+      from ((select d.token, d.published_at as since, d.place is not null and d.due_at = 'infinity' as parked from posthorn.deferred d where d.subscription = s.id and d.delivery > 1 limit p_limit)
+        union all (select d.token, d.due_at, false from posthorn.classes(s.id) c(class) join posthorn.deferred d on d.subscription = s.id and d.priority = c.class
           and d.token is null and d.due_at <= statement_timestamp() and d.delivery = 1 limit p_limit)
         -- Its time has come, and it waits behind others of its key, which are older.
-        union all (select i.token, null from (select d.token, d.place, d.delivery from posthorn.classes(s.id) c(class)
+        union all (select i.token, null, true from (select d.token, d.place, d.delivery from posthorn.classes(s.id) c(class)
             join posthorn.deferred d on d.subscription = s.id and d.priority = c.class and d.token is null and d.due_at = 'infinity' limit p_limit) i
           where i.place is not null and i.delivery = 1)
-        union all (select d.token, d.taken_at from posthorn.deferred d where d.token is not null and d.worker in (select w.id from posthorn.worker w)
+        union all (select d.token, d.taken_at, false from posthorn.deferred d where d.token is not null and d.worker in (select w.id from posthorn.worker w)
           and d.subscription = s.id and d.delivery = 1 limit p_limit)) d) d
     cross join lateral (select count(*) as letters from (select from posthorn.dead_letter l where l.subscription = s.id limit p_limit) l) l
     cross join lateral (select count(*) as messages from (select from posthorn.invalid i where i.subscription = s.id limit p_limit) i) i
@@ -4688,19 +4690,25 @@ begin
   return 100 + p_backlog / 100.0;
 end $$;
 
+-- waiting_for(limit, most): what waits unclaimed or deferred, counted up to about so many.
+create or replace function posthorn.waiting_for(p_limit posthorn.backlog_limit, p_most int) returns bigint
+language plpgsql set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off as $$
+begin
+  return (select w.messages + (select count(*) from (select from posthorn.deferred d where d.subscription = p_limit.subscription and d.token is null limit p_most) d)
+    from posthorn.waiting_in_log(p_limit.subscription, p_most) w);
+end $$;
+
 -- count_backlog(limit): counts what waits unclaimed or deferred, as far as twice the limit, and says so. Who begins to count says the old figure
 -- with the new time, so that nobody else does; what others say meanwhile is kept.
 create or replace function posthorn.count_backlog(p_limit posthorn.backlog_limit) returns bigint
-language plpgsql set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off as $$
+language plpgsql as $$
 declare
-  v_most int := least(p_limit.messages * 2 + 1, 2000000000)::int;
   v_before bigint := (posthorn.backlog_known(p_limit.channel)).backlog;
   v_count bigint;
   v_added bigint;
 begin
   perform posthorn.set_backlog(p_limit.channel, v_before);
-  select w.messages + (select count(*) from (select from posthorn.deferred d where d.subscription = p_limit.subscription and d.token is null limit v_most) d)
-    into v_count from posthorn.waiting_in_log(p_limit.subscription, v_most) w;
+  v_count := posthorn.waiting_for(p_limit, least(p_limit.messages * 2 + 1, 2000000000)::int);
   v_added := greatest(0, (posthorn.backlog_known(p_limit.channel)).backlog - v_before);
   perform posthorn.set_backlog(p_limit.channel, v_count + v_added);
   return v_count + v_added;
@@ -5251,7 +5259,9 @@ begin
     'putAside', case when coalesce(v_limit.key_rate_ms, v_limit.key_concurrency) is not null then (
       select count(*) from (select from posthorn.deferred d where d.subscription = v_subscription.id and d.token is null
         and d.reason::text = 'throttled' limit 100001) d) end,
-    'full', (posthorn.backlog_known(v_full.channel)).backlog >= v_full.messages));
+    -- What is known may be old: it is counted anew when somebody asks for room, and then looks so.
+    'full', case when v_full.channel is not null then (posthorn.backlog_known(v_full.channel)).backlog >= v_full.messages
+      and posthorn.waiting_for(v_full, least(v_full.messages, 2000000000)::int) >= v_full.messages end));
 end $$;
 ` },
   { name: "functions/24_steps.sql", text: `-- Steps of handlers: recorded while the delivery runs, read by the next one, removed when the message has ended.

@@ -31,12 +31,16 @@ export interface Ordering {
 
 export class Order {
   readonly #reader: Ordering & Pick<ReaderOptions, "policy" | "session" | "worker" | "ids">;
+  /** Whether a slow claim can be spilled. A handler's transaction on the only connection would wait for the spill, which waits for its connection. */
+  readonly #spills: boolean;
   readonly #keys = new Keys();
   /** Keys whose first message has ended, so that the next is to be made due. */
   readonly #ended = new Set<string>();
 
-  constructor({ policy, session, worker, ids }: ReaderOptions, reader: Ordering) {
+  constructor({ policy, session, worker, ids, database }: ReaderOptions, reader: Ordering) {
     this.#reader = { ...reader, policy, session, worker, ids };
+    // Nothing is lost: while such a handler runs nobody else can, so there is nobody to let go on.
+    this.#spills = !(database.single && policy.idempotency === "transaction");
   }
 
   /** Nothing where no order is kept. */
@@ -103,6 +107,7 @@ export class Order {
   /** To be called between settlements: promotes, and spills a claim that has been open too long. */
   async keep(): Promise<void> {
     await this.promote();
+    if (!this.#spills) return;
     const { ledger, write } = this.#reader;
     const { slowest } = ledger;
     if (slowest === undefined || slowest.forMs < spillAfterMs) return;

@@ -31,7 +31,7 @@ test.each([
         ),
       { withinMs },
     );
-    expect(await page.locator(".route .step").count()).toBe(9);
+    expect(await page.locator(".route .step").count()).toBe(10);
     await page.locator('.line[data-name="email"] button').click();
     await page.getByText("The mail server knows the Message-ID and drops the second.").waitFor({ timeout: withinMs });
     await expectAllIsWell(page);
@@ -56,6 +56,66 @@ test("a hundred orders from one click are counted on their way, and each is done
   await page.getByText("1 found", { exact: true }).waitFor({ timeout: withinMs });
   expect(await page.locator(".orders .order-to").allTextContents()).toEqual(["customer-77@example.com"]);
 });
+
+test("a form that is sent twice at once is one order, and the page says so", async () => {
+  const page = await stage.visit(desk);
+  const before = await tile(page, "orders");
+  await page.locator("#email").fill("twice-clicked@page.example");
+  await page.getByRole("button", { name: "Click it twice at once" }).click();
+  await page.getByText(/^Sent twice at once: one order, [0-9a-f]{8}\.$/).waitFor({ timeout: withinMs });
+  await page.locator(".order", { hasText: "twice-clicked" }).waitFor({ timeout: withinMs });
+  await expectAllIsWell(page);
+  await eventually(
+    async () => expect([await tile(page, "orders"), await page.locator(".order").count()]).toEqual([before + 1, 1]),
+    { withinMs },
+  );
+});
+
+test.each([
+  ["light", desk],
+  ["dark", { ...desk, colorScheme: "dark" }],
+  ["on a phone", { width: 360, height: 740, colorScheme: "light" }],
+] as const)(
+  "a survey shows its progress and its result, one that waits is taken back, and a full queue says when to come back: %s",
+  async (_name, look) => {
+    const page = await stage.visit(look, { mayComplain: true });
+    await placeOrder(page, "surveyed@page.example");
+    await expectAllIsWell(page);
+    const asked = (state: string) => page.locator(`.asked li[data-state="${state}"]`);
+    const ask = page.getByRole("button", { name: "Survey the regions" });
+    await ask.click();
+    await eventually(
+      async () => expect(Number(await asked("running").locator("progress").getAttribute("value"))).toBeGreaterThan(0),
+      { withinMs },
+    );
+    await eventually(
+      async () => {
+        const answer = page.waitForResponse((one) => one.request().method() === "POST", { timeout: withinMs });
+        await ask.click();
+        return (await answer).status() === 503;
+      },
+      { withinMs: 30_000 },
+    );
+    const full = /^\d wait already, and more would wait for long\. Try again in \d+ s\.$/;
+    await page.getByText(full).waitFor({ timeout: withinMs });
+    await asked("queued").first().waitFor({ timeout: withinMs });
+    await expectReadable(page);
+    await eventually(
+      async () => {
+        const back = page.locator(".asked").getByRole("button", { name: "Take back" });
+        for (const button of await back.all()) await button.click({ timeout: 1_000 });
+        return (await back.count()) === 0;
+      },
+      { withinMs },
+    );
+    await asked("cancelled").first().waitFor({ timeout: withinMs });
+    await ask.click();
+    await asked("succeeded").first().waitFor({ timeout: 30_000 });
+    await page.locator("#survey-result dt", { hasText: "Berlin" }).first().waitFor({ timeout: withinMs });
+    await expectReadable(page);
+  },
+  120_000,
+);
 
 describe("a switch shows what it says, and nothing is lost or repeated:", () => {
   test("mail server down", async () => {
@@ -95,6 +155,33 @@ describe("a switch shows what it says, and nothing is lost or repeated:", () => 
     await eventually(async () => expect(await tile(page, "noticed")).toBeGreaterThan(before), { withinMs });
     await page.locator(turn(name)).click();
     await stepOf(page, "PaymentCaptured", "succeeded").waitFor({ timeout: withinMs });
+    await expectAllIsWell(page);
+  });
+
+  test("post horns sold out", async () => {
+    const page = await stage.visit(desk);
+    await page.locator(turn("sold-out")).click();
+    await page.locator(`${turn("sold-out")}[aria-checked="true"]`).waitFor({ timeout: withinMs });
+    for (const n of [1, 2]) await placeOrder(page, `sold-out-${n}@page.example`);
+    await page.getByRole("radio", { name: /Fountain pen/ }).check();
+    await placeOrder(page, "in-stock@page.example");
+    await stepOf(page, "PickPiece", "succeeded").waitFor({ timeout: withinMs });
+    await page.locator(".order", { hasText: "sold-out-2" }).click();
+    await stepOf(page, "PickPiece", "parked").waitFor({ timeout: withinMs });
+    const line = page.locator('.line[data-name="warehouse"]');
+    await line.getByText("Post horn: 1 put off, 1 waits behind it").waitFor({ timeout: withinMs });
+    await eventually(
+      async () =>
+        expect([
+          await line.locator('[data-count="retrying"]').textContent(),
+          await line.locator('[data-count="waiting"]').textContent(),
+        ]).toEqual(["1", "1"]),
+      { withinMs },
+    );
+    await expectReadable(page);
+    await page.locator(turn("sold-out")).click();
+    await stepOf(page, "PickPiece", "succeeded").waitFor({ timeout: withinMs });
+    await page.locator('[data-trouble="sold-out"]', { hasText: "0 out of turn" }).waitFor({ timeout: withinMs });
     await expectAllIsWell(page);
   });
 

@@ -84,3 +84,33 @@ test("a full queue shows as full in the status", async () => {
     `Limits of '${scene.queue}': full at 2 waiting messages, and then send rejects; full, producers are refused.`,
   );
 });
+
+// What was known when somebody was last refused is old by then, and nobody has asked since.
+test("a queue that was full and has been worked off does not show as full", async () => {
+  const queue = fresh("mail");
+  const Mail = command(`Mail${digits()}`, { queue, schema: type<{ to: string }>() });
+  const post = instance();
+  const refusals = async () => {
+    for (;;)
+      if (
+        await post.send(Mail, { to: "a" }).then(
+          () => false,
+          () => true,
+        )
+      )
+        return;
+  };
+  let open: () => void = () => undefined;
+  const opened = new Promise<void>((resolve) => {
+    open = resolve;
+  });
+  post
+    .queue(queue, { ...decisions, concurrency: 1, backlogLimit: { messages: 2, whenFull: "reject" } })
+    .handle(Mail, () => opened);
+  await post.start();
+  await refusals();
+  open();
+  await post.untilIdle();
+  const { out } = await posthornCommand(["status", "--database", database.url]);
+  expect(out).toContain(`Limits of '${queue}': full at 2 waiting messages, and then send rejects.\n`);
+});

@@ -33,6 +33,8 @@ test("behind a dead message the others of its key say what they wait for, and th
     `waits behind 1 message of key 'A1' in '${queue}', the first of which is dead and lies in the way; see \`posthorn why ${first}\``,
   );
   expect(await why(third)).toContain("waits behind 2 messages of key 'A1'");
+  const line = (await post.backlog()).find(({ name }) => name === queue);
+  expect(line).toMatchObject({ backlog: 2, retrying: 0, deadLetters: 1 });
 });
 
 test("behind a message that is tried again, or runs, the others of its key say so", async () => {

@@ -32,11 +32,21 @@ export const allSucceeded = [
   "OrderPlaced search-index succeeded",
   "OrderPlaced shipping succeeded",
   "PaymentCaptured ledger succeeded",
+  "PickPiece warehouse succeeded",
   "SendEmail email succeeded",
 ];
 
 /** Effects that each order has. */
-export const effectsOfOrders = ["mails", "charges", "webhooks", "documents", "shipments", "bookings", "figures"];
+export const effectsOfOrders = [
+  "mails",
+  "charges",
+  "webhooks",
+  "documents",
+  "shipments",
+  "pieces",
+  "bookings",
+  "figures",
+];
 
 /**
  * Waits until so many orders have each of their effects and nothing is on its way any more; returns the status. Nothing may be lost or
@@ -48,6 +58,7 @@ export async function settled(shop: Shop, orders: number, withinMs = 60_000): Pr
       const now = await shop.get("/status");
       expect(wrong(now), "lost or repeated").toEqual([]);
       expect(now.orders).toBe(orders);
+      expect(now.outOfTurn).toBe(0);
       expect(open(now)).toEqual([]);
       expect(missing(now)).toEqual([]);
       return now;

@@ -42,10 +42,49 @@ describe("the shop refuses with a problem document", () => {
     ["a list", { body: "[]", headers: json }, 422],
     ["a request of another site", { body: good, headers: { ...json, "sec-fetch-site": "cross-site" } }, 403],
   ] as const)("%s", async (_name, init, status) => {
-    for (const path of ["/orders", "/imports", "/users", "/session"]) {
+    for (const path of ["/orders", "/imports", "/users", "/session", "/surveys"]) {
       expectProblem(await shop.raw(path, { method: "POST", ...init }), status);
     }
     expect((await shop.get("/status")).orders).toBe(0);
+    expect(await shop.get("/surveys")).toEqual([]);
+  });
+
+  test.each(["", "1", nobodys.toUpperCase().slice(1), `${nobodys}, ${nobodys}`, "'; drop table shop.survey"])(
+    "an Idempotency-Key that is no UUID: %j",
+    async (key) => {
+      const headers = { ...json, "idempotency-key": key };
+      expectProblem(await shop.raw("/orders", { method: "POST", body: good, headers }), 400);
+      expect((await shop.get("/status")).orders).toBe(0);
+    },
+  );
+
+  test("an Idempotency-Key that was used for another order, which stays as it was", async () => {
+    const visitor = shop.visitor();
+    await visitor.get("/me");
+    const headers = { ...json, "idempotency-key": nobodys };
+    const first = await visitor.raw("/orders", { method: "POST", body: good, headers });
+    expect([first.status, first.json.again]).toEqual([201, false]);
+    for (const other of [{ sku: "PEN-7" }, { email: "other@one.example" }, { postalCode: "20095" }]) {
+      const body = JSON.stringify({ ...wish, ...other });
+      expectProblem(await visitor.raw("/orders", { method: "POST", body, headers }), 422);
+    }
+    expect(await visitor.get("/orders")).toMatchObject([{ id: first.json.id, ...wish }]);
+    // The key is the customer's own: with somebody else's nobody learns of their order.
+    const stranger = shop.visitor();
+    expect((await stranger.raw("/orders", { method: "POST", body: good, headers })).status).toBe(201);
+  });
+
+  test("a survey that does not exist or was asked for by somebody else, and one with a wish in it", async () => {
+    const visitor = shop.visitor();
+    const { json: asked } = await visitor.call("POST", "/surveys", {});
+    for (const id of [asked.id, nobodys, "1", "%00", "1-0000000000000000", "%F0%9F", "..%2f"]) {
+      expectProblem(await shop.call("GET", `/surveys/${id}`), 404);
+      expectProblem(await shop.call("DELETE", `/surveys/${id}`), 404);
+    }
+    expectProblem(await shop.visitor().call("DELETE", `/surveys/${asked.id}`), 404);
+    expectProblem(await visitor.call("PUT", `/surveys/${asked.id}`, {}), 405);
+    expectProblem(await visitor.call("POST", "/surveys", { regions: [] }), 422);
+    expect((await visitor.get("/surveys")).map(({ id }: Json) => id)).toEqual([asked.id]);
   });
 
   test("wrong, missing and unknown fields, each with a pointer to it", async () => {

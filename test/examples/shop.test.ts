@@ -1,8 +1,20 @@
+import { randomUUID } from "node:crypto";
 import { Client } from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { eventually } from "../support/eventually.js";
-import { allSucceeded, becameOf, effect, effectsOfOrders, order, settled, station, turn, wrong } from "./books.js";
-import { type BuiltShop, buildShop, embedded, type Json, onServer, type Place, Shop } from "./shop.js";
+import {
+  allSucceeded,
+  becameOf,
+  effect,
+  effectsOfOrders,
+  order,
+  settled,
+  station,
+  turn,
+  wish,
+  wrong,
+} from "./books.js";
+import { type BuiltShop, buildShop, embedded, type Json, onServer, type Place, posthorn, Shop } from "./shop.js";
 
 let built: BuiltShop;
 
@@ -112,6 +124,85 @@ describe.each([
     expect(await settled(shop, orders)).toMatchObject({ atListPrice: 1 });
   });
 
+  test("a form that is sent twice at once, and again later, is one order with one payment", async () => {
+    const headers = { "content-type": "application/json", "idempotency-key": randomUUID() };
+    const body = JSON.stringify({ ...wish, email: "twice@one.example" });
+    const send = () => shop.raw("/orders", { method: "POST", body, headers });
+    const answers = [...(await Promise.all([send(), send(), send()])), await send()];
+    orders += 1;
+    expect(answers.map(({ status }) => status).sort()).toEqual([200, 200, 200, 201]);
+    expect(new Set(answers.map(({ json }) => json.id)).size).toBe(1);
+    await settled(shop, orders);
+    expect(await shop.get("/search?q=twice")).toMatchObject({ total: 1 });
+  });
+
+  test("who orders what is sold out waits in line while other articles go on, and each is served in turn", async () => {
+    await turn(shop, "sold-out", true);
+    const horns: string[] = [];
+    for (let n = 0; n < 3; n += 1) horns.push(await order(shop, { sku: "HORN-1" }));
+    const pen = await order(shop, { sku: "PEN-7" });
+    orders += 4;
+    const pieceOf = async (id: string) => (await shop.get(`/orders/${id}`)).piece;
+    await eventually(async () => expect(await pieceOf(pen)).toEqual(expect.any(Number)));
+    const last = await eventually(async () => {
+      const { messages } = await shop.get(`/orders/${horns[2]}`);
+      const pick = messages.find(({ name }: Json) => name === "PickPiece");
+      expect(pick.receivers).toMatchObject([{ name: "warehouse", state: "parked" }]);
+      return pick.id;
+    });
+    expect(await posthorn(built, place, "why", last)).toContain(
+      "waits behind 2 messages of key 'HORN-1' in 'warehouse'",
+    );
+    const { shelves } = await shop.get("/status");
+    expect(shelves.map(({ sku, waiting }: Json) => [sku, waiting])).toContainEqual(["HORN-1", 3]);
+    expect(await Promise.all(horns.map(pieceOf))).toEqual([null, null, null]);
+    await turn(shop, "sold-out", false);
+    await settled(shop, orders);
+    const [first = 0, ...others] = await Promise.all(horns.map(pieceOf));
+    expect(others).toEqual([first + 1, first + 2]);
+  });
+
+  test("a survey tells how far it is and what came of it, one that is taken back stops, and a full queue says when to come back", async () => {
+    const ask = () => shop.call("POST", "/surveys", {});
+    const stateOf = async (id: string) => (await shop.get(`/surveys/${id}`)).state;
+    const first = await ask();
+    expect([first.status, first.headers.get("location")]).toEqual([202, `/surveys/${first.json.id}`]);
+    await eventually(async () => expect((await shop.get("/surveys"))[0].progress).toBeGreaterThan(0));
+    const waiting: string[] = [];
+    const refused = await eventually(async () => {
+      const { status, headers, json } = await ask();
+      if (status === 202) waiting.push(json.id);
+      expect({ status, type: headers.get("content-type") }).toEqual({ status: 503, type: "application/problem+json" });
+      return headers;
+    });
+    expect(Number(refused.get("retry-after"))).toBeGreaterThanOrEqual(1);
+    expect(await posthorn(built, place, "status")).toMatch(/surveys.*full at 3 waiting messages/s);
+    for (const id of waiting) {
+      const { json } = await shop.call("DELETE", `/surveys/${id}`);
+      expect(["cancelled", "signalled"]).toContain(json.answer);
+      await eventually(async () => expect(await stateOf(id)).toBe("cancelled"));
+    }
+    const { result } = await eventually(async () => {
+      const survey = await shop.get(`/surveys/${first.json.id}`);
+      expect(survey.state).toBe("succeeded");
+      return survey;
+    });
+    expect(result.orders).toBe(orders);
+    expect((await shop.call("DELETE", `/surveys/${first.json.id}`)).json).toEqual({ answer: "too-late" });
+    await settled(shop, orders);
+  }, 60_000);
+
+  test("the command line tells the limits of the queues", async () => {
+    const { lines } = JSON.parse(await posthorn(built, place, "status", "--json"));
+    const limitsOf = (queue: string) => lines.find(({ name }: Json) => name === queue).limits;
+    expect(limitsOf("email")).toMatchObject({ rateLimit: { messages: 100, perMs: 1_000 } });
+    expect(limitsOf("surveys")).toMatchObject({
+      fleetConcurrency: 1,
+      backlogLimit: { messages: 3, whenFull: "reject" },
+    });
+    expect(await posthorn(built, place, "policy", "warehouse")).toContain("in order within each key");
+  });
+
   test.each(["payment-answers-lost", "payment-slow"])(
     "a payment is asked for again and charged once: %s",
     async (name) => {
@@ -140,16 +231,15 @@ describe.each([
   });
 
   test("hundreds of orders from one click, with every switch on and the process killed in the middle, are placed once each", async () => {
-    const troubles = ["mail-down", "payment-answers-lost", "delivered-twice"];
+    const troubles = ["mail-down", "payment-answers-lost", "sold-out", "delivered-twice"];
     for (const name of troubles) await turn(shop, name, true);
-    const wish = { sku: "PEN-7", email: "many@one.example", postalCode: "20095", count: 300 };
+    const wish = { sku: "HORN-1", email: "many@one.example", postalCode: "20095", count: 300 };
     expect((await shop.call("POST", "/imports", wish)).status).toBe(202);
     orders += wish.count;
     await turn(shop, "kill", true);
     expect(await shop.ended()).toBe("SIGKILL");
     shop = shop.returning(await Shop.start(built, place.database));
     expect((await shop.get("/status")).troubles).toMatchObject({ "mail-down": true, kill: false });
-    await turn(shop, "mail-down", false);
     for (const name of troubles) await turn(shop, name, false);
     const status = await settled(shop, orders, 180_000);
     expect(status.imports).toMatchObject([{ total: 300, placed: 300 }]);
@@ -195,11 +285,13 @@ describe("the counters of the shop", () => {
       ["outside.webhook", "order_id"],
       ["shop.search_document", "order_id"],
       ["shop.shipment", "order_id"],
+      ["shop.piece", "order_id"],
     ]) {
       await client.query(`delete from ${table} where ${column} = ${first}`);
     }
     await client.query(`delete from outside.mail where about = ${first}::text`);
     await client.query(`delete from outside.accounting_line where order_id = ${first}`);
+    await client.query("update shop.piece set number = 7");
     await client.query("update shop.sales_figure set orders = orders + 1");
     await client.query(`insert into outside.charge values ('ch_x', 'x', ${second}, 1, 1)`);
     await client.query(`insert into shop.ledger_line (order_id, charge_id, cents) values (${second}, 'ch_x', 1)`);
@@ -211,11 +303,13 @@ describe("the counters of the shop", () => {
         "webhooks lost 1",
         "documents lost 1",
         "shipments lost 1",
+        "pieces lost 1",
         "bookings repeated 1",
         "figures repeated 1",
         "reports lost 1",
       ]),
     );
+    expect((await shop.get("/status")).outOfTurn).toBe(1);
   });
 
   test("do not count as lost what is still on its way or a dead letter", async () => {

@@ -160,6 +160,14 @@ export async function runShop(
   return outputOf(child);
 }
 
+/** `posthorn …` in the folder of the shop, as one would type it there. */
+export async function posthorn(built: BuiltShop, place: Place, ...args: readonly string[]): Promise<string> {
+  const cli = join(built.folder, "node_modules/posthorn/dist/cli/main.js");
+  const env = { ...process.env, DATABASE_URL: place.database, NO_COLOR: "1" };
+  const { stdout } = await run(process.execPath, [cli, ...args], { cwd: join(built.folder, "shop"), env });
+  return stdout;
+}
+
 interface Ended {
   readonly code: number | null;
   readonly errors: string;

@@ -139,6 +139,20 @@ describe.each(some)("on $name", (kind) => {
     expect(await waiting(post)).toBe(before);
   });
 
+  // On the only connection the question was asked from inside the transaction, refused there, and never answered.
+  test("who says everything from inside transactions learns that a queue is full", async () => {
+    const scene = await openScene(kind, "reject");
+    await sendUntilFull(scene);
+    const warned: string[] = [];
+    const logger = { ...silentLogger, warn: (message: string) => void warned.push(message) };
+    const late = posthorn({ service: "late", database: scene.home.input, logger }) as Post<Sql>;
+    await eventually(() =>
+      expect(late.transaction(({ tx }) => late.in(tx).send(Fill, { n: 9 }))).rejects.toBeInstanceOf(BacklogFullError),
+    );
+    expect(warned).toEqual([]);
+    await late.stop();
+  });
+
   test("a handler is refused at the call, and what it said before is never lost at its settlement", async () => {
     const scene = await openScene(kind, "reject");
     const { post } = scene;

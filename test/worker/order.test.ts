@@ -2,6 +2,8 @@
  * Order per key, from end to end on a real server: several workers at once, failures, slow messages, dead ones, restarts. What is judged is
  * the journal that handlers write: every begin and every success with its key and number.
  */
+import { setTimeout as slowWork } from "node:timers/promises";
+import { PGlite } from "@electric-sql/pglite";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { silentLogger } from "../../src/core/logger.js";
 import { command, event, type Policy, posthorn, retry, type } from "../../src/index.js";
@@ -229,6 +231,29 @@ test("a slow message of one key does not stop the others", async () => {
   expect(done.slice(-2)).toEqual(["slow1", "slow2"]);
   await post.stop();
 });
+
+// Once the claim of a slow handler was moved aside while its transaction held the only connection: each waited for the other for ever.
+test("a slow handler in transaction mode does not stop a queue in order on a database with one connection", async () => {
+  const Command = command("DoSlowStep", { queue: "narrow", schema: type<Step>(), key: ({ key }) => key });
+  const pglite = new PGlite();
+  const post = posthorn({ service: "narrow", database: pglite, migrate: "auto", logger: silentLogger });
+  const journal = new Journal();
+  const orderly = { ...policy, idempotency: "transaction", concurrency: 4 } as const;
+  post.queue("narrow", orderly).handle(Command, async (step) => {
+    journal.begin(step);
+    // Longer than a claim may be open before it is looked at.
+    if (step.n === 1) await slowWork(400);
+    journal.done(step);
+  });
+  await post.start();
+  await post.sendMany(Command, shuffledSteps(["a", "b"], 4));
+  await eventually(() => expect(["a", "b"].map((key) => journal.doneOf(key).length)).toEqual([4, 4]), {
+    withinMs: 20_000,
+  });
+  expect(journal.disorder()).toBeUndefined();
+  await post.stop();
+  await pglite.close();
+}, 60_000);
 
 test("events without a handler do not hold the key of an ordered subscription", async () => {
   const Opened = event("AccountOpened", { topic: "accounts", schema: type<{ id: string }>(), key: ({ id }) => id });

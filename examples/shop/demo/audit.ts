@@ -36,6 +36,8 @@ export interface Audit {
   readonly orders: number;
   /** Taken at the list price, because pricing did not answer. */
   readonly atListPrice: number;
+  /** Pieces that were given out of turn. */
+  readonly outOfTurn: number;
   readonly stations: readonly Station[];
   readonly effects: readonly Effect[];
 }
@@ -52,10 +54,10 @@ const seen = (row: string): string =>
   `pg_visible_in_snapshot(((pg_snapshot_xmax($1::pg_snapshot)::text::bigint >> 32 << 32) | ${row}.xmin::text::bigint)::text::xid8, $1::pg_snapshot)`;
 
 /** `noticed` is an expression over a row. */
-function perOrder(table: string, order: string, noticed = "0"): string {
+function perOrder(table: string, order: string, noticed = "0", of = "wanted"): string {
   return `select count(*) as wanted, count(*) filter (where e.n is null) as missing, coalesce(sum(e.n - 1), 0) as repeated,
       coalesce(sum(e.noticed), 0) as noticed
-    from wanted o left join (
+    from ${of} o left join (
       select ${order} as id, count(*) as n, sum(${noticed}) as noticed from ${table} group by 1) e using (id)`;
 }
 
@@ -66,6 +68,7 @@ const counts: Readonly<Record<string, string>> = {
   webhooks: perOrder("outside.webhook", "order_id", "deliveries - 1"),
   documents: perOrder("shop.search_document", "order_id"),
   shipments: perOrder("shop.shipment", "order_id"),
+  pieces: perOrder("shop.piece", "order_id", "0", "(select id from wanted where turn is not null)"),
   bookings: perOrder("shop.ledger_line", "order_id"),
   // A sum does not say which order is missing in it: the one that is lost and one that is there twice would hide each other.
   figures: `select w.n as wanted, greatest(w.n - f.n, 0) as missing, greatest(f.n - o.n, 0) as repeated, 0 as noticed
@@ -82,12 +85,15 @@ const counts: Readonly<Record<string, string>> = {
       select about, count(*) as n, sum(deliveries - 1) as noticed from outside.mail group by 1) m on m.about = c.id::text`,
 };
 
-const counting = `with wanted as materialized (select id from shop.placed_order o where ${seen("o")}),
+const counting = `with wanted as materialized (select id, turn from shop.placed_order o where ${seen("o")}),
   newcomers as materialized (select id from shop.customer c where id <> '${demoUser.id}' and ${seen("c")})
 select json_build_object(${Object.entries(counts)
   .map(([name, text]) => `'${name}', (select to_json(c) from (${text}) c)`)
   .join(",\n")}) as counted,
-  json_build_object('orders', (select count(*) from wanted), 'atListPrice', (select count(*) from shop.placed_order where not price_confirmed), 'users', (select count(*) from newcomers),
+  json_build_object('orders', (select count(*) from wanted), 'atListPrice', (select count(*) from shop.placed_order where not price_confirmed),
+    'outOfTurn', (select count(*) from shop.piece p join shop.placed_order o on o.id = p.order_id where p.number <> o.turn),
+    'picks', (select count(*) from wanted where turn is not null), 'surveys', (select count(*) from shop.survey v where ${seen("v")}),
+    'users', (select count(*) from newcomers),
     'reports', (select count(*) from shop.report r where ${seen("r")}),
     'imports', (select coalesce(sum(placed / ${importStep} + case when ended_at is null or placed % ${importStep} > 0 then 1 else 0 end), 0)
       from shop.import)) as said`;
@@ -99,6 +105,7 @@ const ways: Readonly<Record<string, readonly string[]>> = {
   webhooks: ["partner"],
   documents: ["search-index"],
   shipments: ["shipping"],
+  pieces: ["warehouse"],
   bookings: ["payments", "ledger"],
   figures: ["sales-figures"],
   reports: ["reports"],
@@ -127,10 +134,11 @@ export async function audit(): Promise<Audit> {
     const [row] = rows;
     if (row === undefined) throw new Error("Nothing was counted.");
     const stations = stationsOf(backlog, row.said);
-    const { orders, atListPrice } = row.said;
+    const { orders, atListPrice, outOfTurn } = row.said;
     return {
       orders,
       atListPrice,
+      outOfTurn,
       stations,
       effects: Object.keys(counts).map((name) => effectOf(name, row.counted[name], stations)),
     };
@@ -140,6 +148,9 @@ export async function audit(): Promise<Audit> {
 interface Said {
   readonly orders: number;
   readonly atListPrice: number;
+  readonly outOfTurn: number;
+  readonly picks: number;
+  readonly surveys: number;
   readonly users: number;
   readonly reports: number;
   readonly imports: number;
@@ -153,7 +164,7 @@ function stationsOf(backlog: readonly BacklogRow[], said: Said): readonly Statio
     const done = Math.max(0, count - waiting - running - retrying - dead);
     return { name, said: count, waiting, running, retrying, done, dead, workers };
   };
-  const { orders, users, reports, imports } = said;
+  const { orders, picks, users, reports, imports, surveys } = said;
   const confirmations = station("confirmations", orders);
   const welcome = station("welcome", users);
   const payments = station("payments", orders);
@@ -166,6 +177,8 @@ function stationsOf(backlog: readonly BacklogRow[], said: Said): readonly Statio
     payments,
     station("ledger", payments.done),
     station("reports", reports),
+    station("warehouse", picks),
+    station("surveys", surveys),
     welcome,
   ];
 }

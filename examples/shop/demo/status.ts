@@ -1,8 +1,9 @@
 /** What the page shows of all orders together. Counted for everybody at once, and seldom enough to leave the database to the work. */
-import { describePolicy } from "posthorn";
+import { describePolicy, type Idempotency, type Queue, type Sql } from "posthorn";
 import type { Figure } from "../features/figures.js";
 import { figures } from "../features/figures.js";
 import { type Report, reports } from "../features/report.js";
+import { type Shelf, shelves } from "../features/warehouse.js";
 import * as queues from "../post.js";
 import { post, read } from "../post.js";
 import { type Audit, audit } from "./audit.js";
@@ -50,6 +51,7 @@ export interface Status extends Audit {
   readonly imports: readonly Import[];
   readonly figures: readonly Figure[];
   readonly reports: readonly Report[];
+  readonly shelves: readonly Shelf[];
 }
 
 /** This process begins a life; how many there were before says how often it was killed or restarted. */
@@ -71,16 +73,19 @@ export function statusReader(life: Life, troubles: Troubles): () => Promise<Stat
   const counted = shared(async (): Promise<Status> => {
     const audited = await audit();
     const imports = await read<Import>("select id, total, placed from shop.import order by began_at desc limit 3");
-    return { life, ...audited, imports, figures: await figures(), reports: await reports() };
+    const books = { figures: await figures(), reports: await reports(), shelves: await shelves() };
+    return { life, ...audited, imports, ...books };
   });
   // The switches are shown as they are, not as they were at the last count.
   return async () => ({ ...(await counted()), troubles });
 }
 
 /** The decisions of each queue and subscription, read back in words. */
-export function policies(): Readonly<Record<string, { readonly idempotency: string; readonly words: string }>> {
+export function policies(): Readonly<Record<string, Told>> {
   const all = [
     queues.imports,
+    queues.warehouse,
+    queues.surveys,
     queues.confirmations,
     queues.email,
     queues.searchIndex,
@@ -93,6 +98,21 @@ export function policies(): Readonly<Record<string, { readonly idempotency: stri
     queues.welcome,
   ];
   return Object.fromEntries(
-    all.map(({ name, policy }) => [name, { idempotency: policy.idempotency, words: describePolicy(policy) }]),
+    all.map(({ name, policy }) => {
+      return [name, { idempotency: policy.idempotency, limit: limitOf(policy), words: describePolicy(policy) }];
+    }),
   );
+}
+
+interface Told {
+  readonly idempotency: string;
+  readonly limit: string | null;
+  readonly words: string;
+}
+
+/** What holds its messages back when nothing is wrong, in few words. */
+function limitOf({ ordering, rateLimit, backlogLimit }: Queue<string, Idempotency, Sql>["policy"]): string | null {
+  if (ordering !== "none") return `in order per ${ordering.per}`;
+  if (rateLimit !== undefined) return `at most ${rateLimit.messages} in ${rateLimit.perMs / 1000} s`;
+  return backlogLimit === undefined ? null : `refuses more while ${backlogLimit.messages} wait`;
 }

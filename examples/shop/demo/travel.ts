@@ -1,6 +1,6 @@
 /** The way of one order: its messages, and what became of each for each receiver. */
 import type { ReceiverStatus, State } from "posthorn";
-import { CapturePayment, OrderPlaced, PaymentCaptured, SendEmail } from "../contracts.js";
+import { CapturePayment, OrderPlaced, PaymentCaptured, PickPiece, SendEmail } from "../contracts.js";
 import { post, read } from "../post.js";
 
 /** Errors by their message, without stacks. */
@@ -27,7 +27,7 @@ interface Note {
 }
 
 const kinds: Readonly<Record<string, "command" | "event">> = Object.fromEntries(
-  [OrderPlaced, SendEmail, CapturePayment, PaymentCaptured].map(({ name, kind }) => [name, kind]),
+  [OrderPlaced, SendEmail, CapturePayment, PickPiece, PaymentCaptured].map(({ name, kind }) => [name, kind]),
 );
 
 export async function travelOf(orderId: string): Promise<readonly TravelledMessage[]> {
@@ -45,8 +45,8 @@ export async function travelOf(orderId: string): Promise<readonly TravelledMessa
 
 function receiverOf(status: ReceiverStatus): Receiver {
   const { subscription: name, state, dueAt = null, crashes, history = [] } = status;
-  const failures = history.map(({ attempt, outcome, endedAt = null, error }) => {
-    return { attempt, at: endedAt, error: error?.message ?? outcome };
+  const failures = history.map(({ attempt, outcome, endedAt = null, error, note }) => {
+    return { attempt, at: endedAt, error: error?.message ?? note ?? outcome };
   });
   return { name, state, dueAt, crashes: crashes ?? 0, failures };
 }

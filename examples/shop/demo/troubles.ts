@@ -4,6 +4,7 @@
  * Each is a row, so that a switch stays as it was set when the process is killed; all but the kill itself, which strikes once.
  */
 import { once } from "node:events";
+import { RetryLater, seconds } from "posthorn";
 import { post, read } from "../post.js";
 
 export const troubleNames = [
@@ -11,9 +12,13 @@ export const troubleNames = [
   "pricing-down",
   "payment-slow",
   "payment-answers-lost",
+  "sold-out",
   "delivered-twice",
   "kill",
 ] as const;
+
+/** The article that is sold out by the switch. */
+export const soldOutSku = "HORN-1";
 
 export type TroubleName = (typeof troubleNames)[number];
 
@@ -67,14 +72,27 @@ export class Troubles {
    * wrong moment. The engine knows of no success and delivers the message again, for real: the second run meets an effect that is
    * there already. In handler mode the other side knows the idempotency key; in transaction mode the first run was rolled back.
    */
-  delivered<Payload, Context extends { readonly attempt: number }>(
-    handler: (payload: Payload, context: Context) => void | Promise<void>,
+  delivered<Payload, Context extends { readonly attempt: number }, Result>(
+    handler: (payload: Payload, context: Context) => Result | Promise<Result>,
   ) {
-    return async (payload: Payload, context: Context): Promise<void> => {
-      await handler(payload, context);
+    return async (payload: Payload, context: Context): Promise<Result> => {
+      const result = await handler(payload, context);
       if (this.is("delivered-twice") && context.attempt === 1) {
         throw new Error("delivered twice: the work was done, and its success was lost");
       }
+      return result;
+    };
+  }
+
+  /** No piece of this article is left until the switch is turned back. That is nobody's failure: no attempt is burnt, however long it takes. */
+  soldOut<Payload extends { readonly sku: string }, Context>(
+    handler: (payload: Payload, context: Context) => Promise<void>,
+  ) {
+    return async (payload: Payload, context: Context): Promise<void> => {
+      if (this.is("sold-out") && payload.sku === soldOutSku) {
+        throw new RetryLater(seconds(1), "the shelf is empty until new post horns are delivered");
+      }
+      await handler(payload, context);
     };
   }
 

@@ -1,18 +1,13 @@
 /** Orders: placing one, placing many, and who may see which. */
 import { randomUUID } from "node:crypto";
-import type { AnswerContext, OutputOf, Sql } from "posthorn";
-import { CapturePayment, ImportOrders, MaySeeOrder, OrderPlaced, SendEmail } from "../contracts.js";
+import type { AnswerContext, OutputOf, Receipt, Sql } from "posthorn";
+import { CapturePayment, ImportOrders, MaySeeOrder, OrderPlaced, PickPiece, SendEmail } from "../contracts.js";
 import { euros } from "../money.js";
 import { type InTransaction, post, read } from "../post.js";
-import { noteMessages } from "../tables.js";
+import { type MessageNote, noteMessages } from "../tables.js";
 import type { Customer } from "./accounts.js";
+import { onceFor, type Placed, sameOrder, type Wish } from "./forms.js";
 import { priceNow, UnknownArticle } from "./prices.js";
-
-export interface Wish {
-  readonly sku: string;
-  readonly email: string;
-  readonly postalCode: string;
-}
 
 export interface Order extends Wish {
   readonly id: string;
@@ -23,46 +18,54 @@ export interface Order extends Wish {
 }
 
 /**
- * The order, the fact and the request, in one commit: if this process dies before it, none of them exists; after it, all do.
+ * The order, the fact and the requests, in one commit: if this process dies before it, none of them exists; after it, all do.
  * The question comes first: a transaction should not wait for an answer.
+ *
+ * `form` is the number of the order form. The same form again, after a double click or a lost answer, is the same order; of two at the same
+ * moment as well. Errors: `FormUsed` when something else stands in it.
  */
-export async function placeOrder(wish: Wish, customer: Customer): Promise<string> {
+export async function placeOrder(wish: Wish, customer: Customer, form?: string): Promise<Placed> {
   const { cents, confirmed } = await priceNow(wish.sku);
   const orderId = randomUUID();
-  await post.transaction(async ({ tx, publish }) => {
-    const [order] = await insertOrders(tx, customer, { ...wish, cents, confirmed }, [{ orderId, email: wish.email }]);
+  return post.transaction(async ({ tx, publish }) => {
+    // Written at once, because its id is needed in this commit; and first, because a second request gets the receipt of the first.
+    const payment = await post.in(tx).send(CapturePayment, { orderId, cents }, onceFor(customer, form));
+    const before = await sameOrder(tx, payment.id, wish);
+    if (before !== undefined) return before;
+    const [order] = await insertOrders(tx, customer, { sku: wish.sku, cents, confirmed }, [{ ...wish, orderId }]);
     if (order === undefined) throw new UnknownArticle(wish.sku);
     publish(OrderPlaced, order);
-    // Written at once, because its id is needed in this commit.
-    const receipt = await post.in(tx).send(CapturePayment, { orderId, cents });
-    await noteMessages(tx, CapturePayment.name, [{ orderId, messageId: receipt.id }]);
+    await noteMessages(tx, CapturePayment.name, [{ orderId, messageId: payment.id }]);
+    const pick = await post.in(tx).send(PickPiece, { orderId, sku: order.sku });
+    await noteMessages(tx, PickPiece.name, [{ orderId, messageId: pick.id }]);
+    return { id: orderId, again: false };
   });
-  return orderId;
 }
 
 interface Terms {
   readonly sku: string;
-  readonly postalCode: string;
   readonly cents: number;
   readonly confirmed: boolean;
 }
 
 type Owner = Pick<Customer, "guestId" | "userId">;
-type Placed = OutputOf<typeof OrderPlaced>;
+type Said = OutputOf<typeof OrderPlaced>;
 
-/** Returns what is said of each; nothing when there is no such article. */
+/** Returns what is said of each; nothing when there is no such article. Counting the article holds its row: its orders get their turn by commits. */
 async function insertOrders(
   tx: Sql,
   { guestId, userId }: Owner,
-  { sku, postalCode, cents, confirmed }: Terms,
-  orders: readonly { readonly orderId: string; readonly email: string }[],
-): Promise<readonly Placed[]> {
-  const { rows } = await tx.query<Placed>(
-    `insert into shop.placed_order (id, guest_id, user_id, sku, article, cents, price_confirmed, email, postal_code)
-     select o."orderId", $2, $3, a.sku, a.name, $5, $6, o.email, $7
-     from json_to_recordset($1::json) as o ("orderId" uuid, email text), shop.article a where a.sku = $4
+  { sku, cents, confirmed }: Terms,
+  orders: readonly { readonly orderId: string; readonly email: string; readonly postalCode: string }[],
+): Promise<readonly Said[]> {
+  const { rows } = await tx.query<Said>(
+    `with a as (update shop.article set ordered = ordered + json_array_length($1::json) where sku = $4 returning sku, name, ordered)
+     insert into shop.placed_order (id, guest_id, user_id, sku, article, cents, price_confirmed, email, postal_code, turn)
+     select o."orderId", $2, $3, a.sku, a.name, $5, $6, o.email, o."postalCode", a.ordered - json_array_length($1::json) + o.n
+     from a, rows from (json_to_recordset($1::json) as ("orderId" uuid, email text, "postalCode" text))
+       with ordinality as o ("orderId", email, "postalCode", n) order by o.n
      returning id as "orderId", sku, article, cents, email, postal_code as "postalCode"`,
-    [JSON.stringify(orders), guestId, userId, sku, cents, confirmed, postalCode],
+    [JSON.stringify(orders), guestId, userId, sku, cents, confirmed],
   );
   return rows;
 }
@@ -88,9 +91,15 @@ export async function startImport(wish: Wish & { readonly count: number }, custo
 }
 
 interface Import extends Owner, Terms {
+  readonly postalCode: string;
   readonly from: number;
   readonly placed: number;
   readonly total: number;
+}
+
+/** The first customer lives at the postal code that was given, the others all over the country. */
+function away(postalCode: string, n: number): string {
+  return String((Number(postalCode) + n * 6_173) % 100_000).padStart(5, "0");
 }
 
 /** One step: its orders, their messages, how far it has come, and the request for the next step. Killed anywhere, it goes on from there. */
@@ -106,24 +115,31 @@ export async function importOrders({ importId }: { importId: string }, { tx, sen
   const [found] = rows;
   if (found === undefined) throw new Error(`There is no import ${importId}.`);
   const wanted = Array.from({ length: found.placed - found.from }, (_, i) => {
-    return { orderId: randomUUID(), email: `customer-${found.from + i + 1}@example.com` };
+    const n = found.from + i;
+    return { orderId: randomUUID(), email: `customer-${n + 1}@example.com`, postalCode: away(found.postalCode, n) };
   });
   const orders = await insertOrders(tx, found, found, wanted);
   const say = post.in(tx);
   await say.publishMany(OrderPlaced, orders);
-  const receipts = await say.sendMany(
+  const payments = await say.sendMany(
     CapturePayment,
     orders.map(({ orderId, cents }) => ({ orderId, cents })),
   );
-  const notes = orders.map(({ orderId }, i) => ({ orderId, messageId: receipts[i]?.id ?? "" }));
-  await noteMessages(tx, CapturePayment.name, notes);
+  const picks = await say.sendMany(
+    PickPiece,
+    orders.map(({ orderId, sku }) => ({ orderId, sku })),
+  );
+  const notes = (receipts: readonly Receipt[]): readonly MessageNote[] =>
+    orders.map(({ orderId }, i) => ({ orderId, messageId: receipts[i]?.id ?? "" }));
+  await noteMessages(tx, CapturePayment.name, notes(payments));
+  await noteMessages(tx, PickPiece.name, notes(picks));
   if (found.placed < found.total) send(ImportOrders, { importId });
 }
 
 /* What follows from an order by mail */
 
 /** Transaction mode: the command, the notes and the end of the event are one commit, so an order never gets two mails. */
-export async function confirmOrder(order: Placed, { tx, message }: InTransaction): Promise<void> {
+export async function confirmOrder(order: Said, { tx, message }: InTransaction): Promise<void> {
   const { orderId, article, cents, email: to } = order;
   const text = `Thank you for your order.\n\n  ${article}, ${euros(cents)}\n\nOrder ${orderId}\n`;
   const mail = { to, subject: `Your order: ${article}`, text, about: orderId };

@@ -1,8 +1,9 @@
 /** Refusals as application/problem+json (RFC 9457), and how what was thrown becomes one. */
 import { STATUS_CODES } from "node:http";
-import { DeadlineError, PosthornError, StoppedError } from "posthorn";
+import { BacklogFullError, DeadlineError, PosthornError, StoppedError } from "posthorn";
 import type { z } from "zod";
 import { EmailTaken } from "../features/accounts.js";
+import { FormUsed } from "../features/forms.js";
 import { UnknownArticle } from "../features/prices.js";
 
 /** What is wrong with one field; `pointer` is a JSON pointer into the body. */
@@ -44,8 +45,15 @@ export function problemOf(thrown: unknown): Problem {
   if (thrown instanceof EmailTaken) {
     return new Problem(409, thrown.message, { errors: [{ pointer: "#/email", detail: "has an account already" }] });
   }
+  if (thrown instanceof FormUsed) return new Problem(422, thrown.message);
   if (thrown instanceof DeadlineError) {
     return new Problem(503, "The answer did not come in time. Try again.", { headers: { "retry-after": "1" } });
+  }
+  if (thrown instanceof BacklogFullError) {
+    const { backlog, retryAfterMs } = thrown.facts;
+    const seconds = String(Math.ceil(Number(retryAfterMs) / 1000));
+    const detail = `${backlog} wait already, and more would wait for long. Try again in ${seconds} s.`;
+    return new Problem(503, detail, { headers: { "retry-after": seconds } });
   }
   if (thrown instanceof StoppedError || (thrown instanceof PosthornError && thrown.retryable)) {
     return new Problem(503, "The shop cannot answer at the moment. Try again.", { headers: { "retry-after": "1" } });

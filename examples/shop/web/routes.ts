@@ -6,17 +6,19 @@ import { Email, PostalCode, PriceOf, Sku } from "../contracts.js";
 import { policies, type statusReader } from "../demo/status.js";
 import { travelOf } from "../demo/travel.js";
 import { type Troubles, troubleNames } from "../demo/troubles.js";
-import { closeSession, logIn, openSession, register } from "../features/accounts.js";
+import { type Customer, closeSession, logIn, openSession, register } from "../features/accounts.js";
 import { orderFor, ordersOf, placeOrder, startImport } from "../features/orders.js";
 import { articles, UnknownArticle } from "../features/prices.js";
 import { closeBooks } from "../features/report.js";
 import { searchOrders } from "../features/search.js";
 import { shipmentOf } from "../features/shipping.js";
+import { askForSurvey, cancelSurvey, surveyOf, surveysOf } from "../features/survey.js";
+import { pieceOf } from "../features/warehouse.js";
 import { post } from "../post.js";
 import { mails, mailsAbout } from "../services/mailbox.js";
 import { readJson } from "./body.js";
 import { Problem } from "./problem.js";
-import { cookie, customerIn, customerOrGuest, noCookie, tokenIn } from "./session.js";
+import { cookie, customerIn, customerOrGuest, tokenIn } from "./session.js";
 
 export interface Reply {
   readonly status?: number;
@@ -62,6 +64,8 @@ export function routes(status: ReturnType<typeof statusReader>, troubles: Troubl
     { path: /^\/search()$/, answers: { GET: search } },
     { path: /^\/mails()$/, answers: { GET: async () => ({ json: await mails() }) } },
     { path: /^\/reports()$/, answers: { POST: newReport } },
+    { path: /^\/surveys()$/, answers: { GET: mySurveys, POST: newSurvey } },
+    { path: /^\/surveys\/([^/]+)$/, answers: { GET: oneSurvey, DELETE: endSurvey } },
     { path: /^\/policies()$/, answers: { GET: () => ({ json: policies() }) } },
     { path: /^\/status()$/, answers: { GET: async () => ({ json: await status() }) } },
     { path: /^\/troubles\/([^/]+)$/, answers: { PUT: (request, name) => turn(request, name, troubles) } },
@@ -77,8 +81,10 @@ async function price(sku: string): Promise<Reply> {
 
 /* Accounts */
 
+/** Gives who has none a session, before their first order: of two clicks both have to come from one guest. */
 async function me(request: IncomingMessage): Promise<Reply> {
-  return { json: { email: (await customerIn(request))?.email ?? null } };
+  const { customer, headers } = await customerOrGuest(request);
+  return { headers, json: { email: customer.email } };
 }
 
 async function newUser(request: IncomingMessage): Promise<Reply> {
@@ -112,16 +118,24 @@ async function enter(
 async function endSession(request: IncomingMessage): Promise<Reply> {
   const token = tokenIn(request);
   if (token !== undefined) await closeSession(token);
-  return { headers: noCookie(), json: { email: null } };
+  return { headers: cookie(await openSession(undefined, null)), json: { email: null } };
 }
 
 /* Orders */
 
 async function newOrder(request: IncomingMessage): Promise<Reply> {
+  const form = formIn(request);
   const order = await readJson(request, NewOrder);
   const { customer, headers } = await customerOrGuest(request);
-  const id = await withArticle(() => placeOrder(order, customer));
-  return { status: 201, headers: { ...headers, location: `/orders/${id}` }, json: { id } };
+  const { id, again } = await withArticle(() => placeOrder(order, customer, form));
+  return { status: again ? 200 : 201, headers: { ...headers, location: `/orders/${id}` }, json: { id, again } };
+}
+
+/** Programs may leave it out: then each request is an order of its own. */
+function formIn({ headers }: IncomingMessage): string | undefined {
+  const form = headers["idempotency-key"];
+  if (form === undefined || z.uuid().safeParse(form).success) return form?.toString();
+  throw new Problem(400, "The Idempotency-Key is not a UUID.");
 }
 
 /** 202: it is certain that they will be placed, and not yet done. */
@@ -152,7 +166,8 @@ async function oneOrder(request: IncomingMessage, id: string): Promise<Reply> {
   const order = customer === undefined ? undefined : await orderFor(id, customer);
   if (order === undefined) throw new Problem(404, "You have no such order.");
   const shipment = (await shipmentOf(id)) ?? null;
-  return { json: { ...order, shipment, messages: await travelOf(id), mails: await mailsAbout(id) } };
+  const piece = (await pieceOf(id)) ?? null;
+  return { json: { ...order, shipment, piece, messages: await travelOf(id), mails: await mailsAbout(id) } };
 }
 
 async function search(request: IncomingMessage, _part: string, query: URLSearchParams): Promise<Reply> {
@@ -168,6 +183,34 @@ async function newReport(request: IncomingMessage): Promise<Reply> {
   await readJson(request, z.strictObject({}));
   const id = await closeBooks();
   return id === undefined ? { json: { id: null } } : { status: 201, json: { id } };
+}
+
+async function mySurveys(request: IncomingMessage): Promise<Reply> {
+  const customer = await customerIn(request);
+  return { json: customer === undefined ? [] : await surveysOf(customer) };
+}
+
+/** 202: it is certain that it will be made. 503 with Retry-After when too many wait already: see problem.ts. */
+async function newSurvey(request: IncomingMessage): Promise<Reply> {
+  await readJson(request, z.strictObject({}));
+  const { customer, headers } = await customerOrGuest(request);
+  const id = await askForSurvey(customer);
+  return { status: 202, headers: { ...headers, location: `/surveys/${id}` }, json: { id } };
+}
+
+async function oneSurvey(request: IncomingMessage, id: string): Promise<Reply> {
+  return { json: await theirs(request, (customer) => surveyOf(id, customer)) };
+}
+
+async function endSurvey(request: IncomingMessage, id: string): Promise<Reply> {
+  return { json: { answer: await theirs(request, (customer) => cancelSurvey(id, customer)) } };
+}
+
+async function theirs<T>(request: IncomingMessage, find: (customer: Customer) => Promise<T | undefined>): Promise<T> {
+  const customer = await customerIn(request);
+  const found = customer === undefined ? undefined : await find(customer);
+  if (found === undefined) throw new Problem(404, "You have no such survey.");
+  return found;
 }
 
 async function turn(request: IncomingMessage, name: string, troubles: Troubles): Promise<Reply> {

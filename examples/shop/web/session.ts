@@ -33,7 +33,3 @@ export async function customerOrGuest(
 export function cookie(token: string): Readonly<Record<string, string>> {
   return { "set-cookie": `${name}=${token}; Path=/; HttpOnly; SameSite=Lax; Max-Age=${Math.floor(sessionMs / 1000)}` };
 }
-
-export function noCookie(): Readonly<Record<string, string>> {
-  return { "set-cookie": `${name}=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0` };
-}

@@ -68,19 +68,36 @@ function wish() {
   return { sku, email: email.trim(), postalCode: postalCode.trim() };
 }
 
-async function order(path, body, done) {
+/** The number of this order form. It stays until an answer has come or something else stands in the form: what is sent again is the same order. */
+let number = crypto.randomUUID();
+
+const renew = () => {
+  number = crypto.randomUUID();
+};
+
+/** Sends the form as it stands now. */
+function send() {
+  return call("orders", { method: "POST", body: wish(), headers: { "idempotency-key": number } });
+}
+
+async function order(ask, done) {
   if (place.ariaDisabled === "true") return;
   place.ariaDisabled = "true";
   say("");
   try {
-    const answer = await call(path, { method: "POST", body });
+    const answer = await ask();
     showWrong([]);
+    renew();
     done(answer);
   } catch (error) {
+    // After any other refusal it is not known here whether the order was placed.
+    if (error instanceof Refused && error.status < 500) renew();
     showWrong(error.errors ?? []);
     if (error.errors?.length) return;
     const text =
-      error instanceof Refused ? error.message : "The shop cannot be reached. Nothing is known of this order.";
+      error instanceof Refused
+        ? error.message
+        : "The shop cannot be reached. Send it again: if it was placed, it is not placed twice.";
     say(text, "bad");
   } finally {
     place.ariaDisabled = "false";
@@ -93,20 +110,35 @@ export function openCounter(onPlaced) {
     write($("sku-wrong"), "");
     showPrice(target.value);
   });
+  form.addEventListener("input", renew);
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    order("orders", wish(), ({ id }) => {
+    order(send, ({ id }) => {
       say(`Order ${id.slice(0, 8)} is placed.`);
       onPlaced(id);
     });
   });
+  $("twice").addEventListener("click", () =>
+    order(
+      () => Promise.all([send(), send()]),
+      (answers) => {
+        const ids = new Set(answers.map(({ id }) => id));
+        const [id] = ids;
+        say(`Sent twice at once: ${ids.size === 1 ? "one order" : "two orders"}, ${id.slice(0, 8)}.`);
+        onPlaced(id);
+      },
+    ),
+  );
   for (const button of form.querySelectorAll("[data-count]")) {
     const count = Number(button.dataset.count);
     button.addEventListener("click", () =>
-      order("imports", { ...wish(), count }, () => {
-        say(`${grouped(count)} orders will be placed, whatever happens to this process.`);
-        onPlaced();
-      }),
+      order(
+        () => call("imports", { method: "POST", body: { ...wish(), count } }),
+        () => {
+          say(`${grouped(count)} orders will be placed, whatever happens to this process.`);
+          onPlaced();
+        },
+      ),
     );
   }
   openDoor();

@@ -19,11 +19,12 @@ export class Refused extends Error {
   }
 }
 
-export async function call(path, { method = "GET", body } = {}) {
+export async function call(path, { method = "GET", body, headers = {} } = {}) {
   const response = await fetch(path, {
     method,
     signal: AbortSignal.timeout(10_000),
-    ...(body === undefined ? {} : { body: JSON.stringify(body), headers: { "content-type": "application/json" } }),
+    headers: body === undefined ? headers : { ...headers, "content-type": "application/json" },
+    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
   });
   const json = await response.json();
   if (!response.ok) throw new Refused(json);

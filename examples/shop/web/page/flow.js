@@ -23,6 +23,14 @@ const lines = [
   },
   { name: "confirmations", message: "OrderPlaced", kind: "event", depth: 0, does: "says SendEmail" },
   { name: "email", message: "SendEmail", kind: "command", depth: 1, effect: "mails", does: "mails" },
+  {
+    name: "warehouse",
+    message: "PickPiece",
+    kind: "command",
+    depth: 0,
+    effect: "pieces",
+    does: "pieces",
+  },
   { name: "partner", message: "OrderPlaced", kind: "event", depth: 0, effect: "webhooks", does: "webhooks" },
   {
     name: "search-index",
@@ -41,6 +49,7 @@ const lines = [
     does: "in the figures",
   },
   { name: "shipping", message: "OrderPlaced", kind: "event", depth: 0, effect: "shipments", does: "shipments" },
+  { name: "surveys", message: "SurveyRegions", kind: "command", depth: 0, rare: true, does: "surveys" },
   {
     name: "welcome",
     message: "UserRegistered",
@@ -60,6 +69,7 @@ const twice = {
   email: "The mail server knows the Message-ID and drops the second.",
   partner: "The partner knows the webhook-id and drops the second.",
   reports: "The mail has the same Message-ID; accounting books its lines once.",
+  surveys: "It only reads, so it reads again.",
   welcome: "It only says SendEmail; that is written with its settlement, once.",
 };
 const twiceHere = "Its rows and its end are one commit: of two runs one is refused, and leaves nothing.";
@@ -86,7 +96,8 @@ export function drawFlow(known) {
 function lineRows({ name, message, kind, depth, effect, does }) {
   const bar = el("span", { className: "bar", ariaHidden: "true" });
   for (const part of ["done", "running", "waiting", "retrying", "dead"]) bar.append(el("i", { data: { part } }));
-  const cells = {};
+  const limit = el("span", { className: "line-limit" });
+  const cells = { limit };
   const cell = (count) => {
     cells[count] = el("td", { className: "number", data: { count, label: count } }, "0");
     return cells[count];
@@ -97,6 +108,7 @@ function lineRows({ name, message, kind, depth, effect, does }) {
     el("span", { className: "line-message" }, message),
     el("span", { className: "line-way" }, el("span", { className: "line-kind" }, `${kind} `), `→ ${name}`),
     bar,
+    limit,
   );
   const row = el("tr", { className: "line", data: { name, depth } }, el("th", { scope: "row" }, button));
   row.append(...counts.map(cell));
@@ -136,6 +148,7 @@ function answersOf({ name, message, kind }, station) {
 export function showFlow(status) {
   last = status;
   const { stations, effects } = status;
+  const behind = behindInWords(status);
   const byName = new Map(effects.map((effect) => [effect.name, effect]));
   for (const line of lines) {
     const station = stations.find(({ name }) => name === line.name);
@@ -143,6 +156,7 @@ export function showFlow(status) {
     row.hidden = line.rare === true && station.said === 0;
     for (const count of counts) showCount(cells[count], station[count]);
     const open = station.waiting + station.running + station.retrying;
+    write(cells.limit, (line.name === "warehouse" ? behind : undefined) ?? policies[line.name]?.limit ?? "");
     row.dataset.tone = station.dead > 0 ? "bad" : station.retrying > 0 ? "wait" : open > 0 ? "busy" : "good";
     for (const part of bar.children) {
       part.style.flexGrow = String(station[part.dataset.part] / Math.max(1, station.said));
@@ -162,6 +176,15 @@ export function showFlow(status) {
 function showCount(cell, value) {
   write(cell, grouped(value));
   cell.dataset.zero = String(value === 0);
+}
+
+/** Of an article that cannot be picked just now: the first that waits for it, and those behind. */
+export function behindInWords({ stations, shelves }) {
+  const { retrying, dead } = stations.find(({ name }) => name === "warehouse");
+  const [first] = [...shelves].sort((a, b) => b.waiting - a.waiting);
+  if (retrying + dead === 0 || first.waiting === 0) return undefined;
+  const behind = first.waiting - 1;
+  return `${first.article}: 1 ${dead > 0 ? "dead" : "put off"}, ${grouped(behind)} ${behind === 1 ? "waits" : "wait"} behind it`;
 }
 
 /* The books */

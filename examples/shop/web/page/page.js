@@ -4,6 +4,7 @@ import { $, call, write } from "./dom.js";
 import { drawFlow, showBooks, showFlow } from "./flow.js";
 import { lookAtMails, showOffice } from "./office.js";
 import { choose, lookAtOrders, openOrders, showDue } from "./orders.js";
+import { lookAtSurveys, openSurveys } from "./surveys.js";
 import { drawTroubles, setAway, showTroubles } from "./troubles.js";
 
 let drawn = false;
@@ -32,7 +33,7 @@ async function look() {
     showTroubles(status);
     showImports(status.imports);
     showOffice(status);
-    const [busy] = await Promise.all([lookAtOrders(status.orders), lookAtMails()]);
+    const [busy] = await Promise.all([lookAtOrders(status.orders), lookAtMails(), lookAtSurveys()]);
     showDue();
     showLink("live", "live");
     return busy || status.stations.some(({ waiting, running, retrying }) => waiting + running + retrying > 0);
@@ -72,6 +73,7 @@ openCounter((id) => {
   lookNow();
 });
 openOrders(lookNow);
+openSurveys(lookNow);
 drawTroubles(lookNow);
 document.addEventListener("visibilitychange", lookNow);
 keepLooking();

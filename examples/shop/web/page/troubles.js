@@ -1,5 +1,6 @@
 /** The switches: what each does, what you should see, and what of it counts. */
 import { $, call, el, grouped, write } from "./dom.js";
+import { behindInWords } from "./flow.js";
 
 const troubles = [
   {
@@ -26,6 +27,13 @@ const troubles = [
     title: "Payment answers lost",
     see: "It charges, and the line breaks before the answer. The shop asks twice; the service notices the key, and charges once.",
     effects: ["charges"],
+  },
+  {
+    name: "sold-out",
+    title: "Post horns sold out",
+    see: "Who ordered first waits for the next horn, and who ordered later waits behind: in order, per article. Other articles go on. Turn it back, and each gets their piece in turn.",
+    effects: ["pieces"],
+    fact: (status) => behindInWords(status) ?? `${grouped(status.outOfTurn)} out of turn`,
   },
   {
     name: "delivered-twice",
