@@ -117,10 +117,14 @@ export function sayNow(producing: Producing): Say {
 }
 
 /** With options, all is checked before any is written: keys of dedupe are locked in their order over the whole list. */
-async function saySaid({ database, catalog, waker }: Producing, checking: Checking): Promise<readonly Places[]> {
+async function saySaid(producing: Producing, checking: Checking): Promise<readonly Places[]> {
+  const { database, catalog, waker, room } = producing;
   const said = await checking.takeSaid();
   if (said.length === 0) return [];
   if (database.single && database.insideTransaction()) throw wouldDeadlock(checking);
+  // Whether one of them will be dropped as a duplicate is known only when it is written.
+  const admission = room.admit(checking.contract, said.length);
+  if (admission !== undefined) await admission;
   const messages = await outgoing(catalog, checking, said);
   const { places } =
     messages.length <= limits.batchMessages
@@ -196,10 +200,12 @@ export function sayIn(producing: Producing, tx: () => Promise<Executor>): Say {
   return new Sayer(write, asking);
 }
 
-async function saySaidIn({ catalog, waker, home }: Producing, checking: Checking, tx: () => Promise<Executor>) {
+async function saySaidIn(producing: Producing, checking: Checking, tx: () => Promise<Executor>) {
+  const { catalog, waker, home, room } = producing;
   const said = await checking.takeSaid();
   const executor = await tx();
   if (said.length === 0) return [];
+  await room.admit(checking.contract, said.length, { tx: executor, foreign: true });
   const messages = await outgoing(catalog, checking, said, executor);
   const { xid, places } = await writeSaid(executor, messages, home);
   void waker.watch(xid, channelsOf(messages));

@@ -1,5 +1,5 @@
 /** Queues with a backlogLimit, as producers meet them, on every kind of database. */
-import { BacklogFullError, command, type Post, posthorn, retry, type Sql } from "posthorn";
+import { BacklogFullError, command, type Post, posthorn, retry, type SendOptions, type Sql } from "posthorn";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { z } from "zod";
 import { silentLogger } from "../../src/core/logger.js";
@@ -67,10 +67,14 @@ async function openScene(kind: HomeKind, whenFull: "reject" | "wait", waitMs = 6
 }
 
 /** Sends until the queue is full, by the table: how many were let in. A refusal before that comes from a figure that errs on the fuller side. */
-async function sendUntilFull({ post }: Scene): Promise<{ readonly sent: number; readonly error: BacklogFullError }> {
+async function sendUntilFull(
+  { post }: Scene,
+  optionsOf: (n: number) => SendOptions | undefined = () => undefined,
+): Promise<{ readonly sent: number; readonly error: BacklogFullError }> {
   for (let sent = 0; ; ) {
     try {
-      await post.send(Fill, { n: sent + 1 });
+      if (sent > 10 * limit) throw new Error("the queue never said that it is full");
+      await post.send(Fill, { n: sent + 1 }, optionsOf(sent));
       sent += 1;
     } catch (error) {
       if (!(error instanceof BacklogFullError)) throw error;
@@ -87,6 +91,14 @@ const some = homes.filter(({ name }) => ["a server by URL", "a pool of 1", "PGli
 
 // The embedded database is made anew for each test, which takes a while on a busy machine.
 describe.each(some)("on $name", (kind) => {
+  test("send with a key of dedupe is held to the limit as well", async () => {
+    const scene = await openScene(kind, "reject");
+    const { error } = await sendUntilFull(scene, (n) => ({
+      dedupe: { key: `key ${n}`, mode: "drop", windowMs: 30 * 86_400_000 },
+    }));
+    expect(error).toMatchObject({ code: "PH_BACKLOG_FULL" });
+  });
+
   test("send rejects when the backlog is at the limit, says when to come back, and lets in again when there is room", async () => {
     const scene = await openScene(kind, "reject");
     const { post } = scene;
