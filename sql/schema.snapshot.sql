@@ -909,7 +909,7 @@ function alert_rules() returns TABLE(subscription integer, subscription_name tex
 function allow(p_subscription integer, p_limit integer) returns posthorn.allowance plpgsql volatile body 6506ffabfeb12a8ef94fca72dd19dee2
 function append(p_messages json) returns json plpgsql volatile body c742f4c73921c22b787892135af4a56c
 function append_list_of(p_slot smallint, p_messages json) returns json plpgsql volatile body d1f8f8990141588008c2f4c80884ce43
-function append_many_of(p_slot smallint, p_said json, p_options json) returns json plpgsql volatile body 008feae8f8141592a3f15fa145a20ec5
+function append_many_of(p_slot smallint, p_said json, p_options json) returns json plpgsql volatile body 16bd93fc8db7327bc92f5269a00e9b30
 function append_of(p_slot smallint, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json) returns bigint[] plpgsql volatile body 45c5f06c2abd999e6d4a936ed3757d77
 function append_one_of(p_slot smallint, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json) returns bigint plpgsql volatile body baf52d5a32b83c756a451f771df5db37
 function append_said(p_slot smallint, p_said json) returns json plpgsql volatile set enable_seqscan=off, enable_bitmapscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off, plan_cache_mode=force_generic_plan body bf519e778418e8e7a4b2a85f82f28dd9
