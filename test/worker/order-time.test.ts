@@ -138,7 +138,6 @@ test("of one call and of one transaction the messages of a key run as they were 
     });
     await does([1, 2, 3, 4, 5, 6, 7]);
     // Of the two with the same key one was written, and its id is that of both.
-    expect(await receipts[1]?.status()).toMatchObject({ state: "succeeded" });
     expect(receipts[1]?.id).toBe(receipts[0]?.id);
     expect((await post.send(Do, { key: "a", n: 9 }, dedupe("y"))).id).toBe(receipts[0]?.id);
   } finally {
