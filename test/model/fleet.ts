@@ -278,6 +278,8 @@ export class Fleet {
       waiting.map(({ said }) => said),
     );
     this.hands = this.hands.filter((one) => !waiting.includes(one));
+    // Their first hold is worth nothing, also where each message ends by itself. Elsewhere the claim says so, and the ledger asks nobody.
+    if (this.#inTransactions) this.stale.push(...waiting.map((one) => ({ ...one, stale: true })));
   }
 
   async kill(worker: Worker): Promise<void> {

@@ -301,22 +301,56 @@ test("a dead worker's spilled messages are delivered again in order, those that 
   expect(due[0]).toMatchObject({ delivery: 2, crashes: 1 });
 });
 
-test("a handler's transaction that committed under its first hold while the claim was spilled is not run again", async () => {
-  const reader = await orderedQueue("spilltx", "park", "transaction");
+test.each(["in the same slot", "across a rotation"])(
+  "a handler's transaction that committed under its first hold while the claim was spilled is not run again, %s",
+  async (where) => {
+    const reader = await orderedQueue(`spilltx${where.length}`, "park", "transaction");
+    await say(reader, "a1 a2");
+    const first = await claimed(reader);
+    const a1 = named(first.deliveries, "a1");
+    const handler = await engine.session();
+    await handler.rows("begin");
+    await endInTransaction(handler, a1, await startedAt(handler), null);
+    // The worker does not do this: it waits for the new hold. The database must not depend on it.
+    await spilled(reader, first.deliveries, ["a1"], ["a2"]);
+    await handler.rows("commit");
+    if (where === "across a rotation")
+      await engine.admin.rows("update posthorn.ring set slots = slots || 2::smallint, slot = 2");
+    await die(engine, reader.worker);
+    await rescueAll(engine.db);
+    await engine.admin.rows("update posthorn.ring set slots = '{1}', slot = 1");
+    await sweepKeys(engine.db, 1_000);
+    const other = { ...reader, worker: await makeWorker(engine, [reader]) };
+    expect(shown(await taken(other))).toBe("a2");
+  },
+);
+
+test("what was put aside when its claim was spilled cannot be ended under its first hold any more, also where each message ends by itself", async () => {
+  const reader = await orderedQueue("spillold", "park", "transaction");
   await say(reader, "a1 a2");
   const first = await claimed(reader);
-  const a1 = named(first.deliveries, "a1");
+  await spilled(reader, first.deliveries, ["a1"], ["a2"]);
   const handler = await engine.session();
   await handler.rows("begin");
-  await endInTransaction(handler, a1, await startedAt(handler), null);
-  // The worker does not do this: it waits for the new hold. The database must not depend on it.
-  await spilled(reader, first.deliveries, ["a1"], ["a2"]);
-  await handler.rows("commit");
-  await die(engine, reader.worker);
-  await rescueAll(engine.db);
+  const stale = endInTransaction(handler, named(first.deliveries, "a2"), await startedAt(handler), null);
+  expect(await failure(stale)).toMatchObject({ code: "PH_CLAIM_LOST" });
+  await handler.rows("rollback");
+});
+
+test("a retried message that is dead parks its key: making the next one due does not pass it", async () => {
+  const reader = await orderedQueue("deadlater");
+  await say(reader, "a1");
+  const first = await claimed(reader);
+  await settleClaim(first.deliveries, [end(named(first.deliveries, "a1"), "failed", retryNow)]);
+  const retried = named(await taken(reader), "a1");
+  await settle(engine.db, [], [end(retried, "failed", giveUp)], null);
+  // Its holder says so, and the sweep comes by.
+  expect(await promote(engine.db, reader.subscription, ["a"])).toBe(0);
   await sweepKeys(engine.db, 1_000);
-  const other = { ...reader, worker: await makeWorker(engine, [reader]) };
-  expect(shown(await taken(other))).toBe("a2");
+  expect(await parkedKeys(reader)).toEqual([{ key: "a" }]);
+  await say(reader, "a2");
+  expect(await claimed(reader)).toMatchObject({ again: true, deliveries: [] });
+  expect(await taken(reader)).toEqual([]);
 });
 
 test("a claim of a dead worker comes back in order, also what it put aside", async () => {
