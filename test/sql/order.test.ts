@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { cancelMessage } from "../../src/store/cancel.js";
 import { sweepKeys } from "../../src/store/fleet.js";
-import { writeMessages } from "../../src/store/publish.js";
+import { publicId, writeMessages } from "../../src/store/publish.js";
 import { registerContract, registerSubscription } from "../../src/store/registry.js";
 import {
   type Delivery,
@@ -48,25 +49,26 @@ const policyOf = (whenDead: "park" | "skip" | undefined) =>
     ordering: whenDead === undefined ? "none" : { per: "key", whenDead },
   });
 
-async function declare(name: string, idempotency: Idempotency, whenDead: "park" | "skip" | undefined) {
+async function declare(name: string, idempotency: Idempotency, whenDead: "park" | "skip" | undefined, on = engine) {
   const declared = { name, kind: "command", channel: name, idempotency, policy: policyOf(whenDead) } as const;
-  return registerSubscription(engine.db, declared, "test");
+  return registerSubscription(on.db, declared, "test");
 }
 
 async function orderedQueue(
   name: string,
   whenDead: "park" | "skip" = "park",
   idempotency: Idempotency = "handler",
+  on = engine,
 ): Promise<Ordered> {
   const entry = { kind: "command", name: `Do${name}`, version: 1, channel: name, keyed: true, owner: null };
-  const { contract, channel } = await registerContract(engine.db, entry, "test", false);
-  const { subscription } = await declare(name, idempotency, whenDead);
+  const { contract, channel } = await registerContract(on.db, entry, "test", false);
+  const { subscription } = await declare(name, idempotency, whenDead, on);
   const reader = { subscription, channel, contract };
-  return { ...reader, name, worker: await makeWorker(engine, [reader]) };
+  return { ...reader, name, worker: await makeWorker(on, [reader]) };
 }
 
 /** "a1 b1 a2": messages with these keys and numbers. */
-async function say(reader: Reader, text: string): Promise<void> {
+async function say(reader: Reader, text: string, on = engine): Promise<void> {
   const messages = text.split(" ").map((one) => ({
     contract: reader.contract,
     channel: reader.channel,
@@ -74,7 +76,7 @@ async function say(reader: Reader, text: string): Promise<void> {
     json: JSON.stringify({ m: Number(one.slice(1)) }),
     headers: null,
   }));
-  await writeMessages(engine.db, messages);
+  await writeMessages(on.db, messages);
 }
 
 const shown = (deliveries: readonly Delivery[]): string =>
@@ -351,6 +353,49 @@ test("a retried message that is dead parks its key: making the next one due does
   await say(reader, "a2");
   expect(await claimed(reader)).toMatchObject({ again: true, deliveries: [] });
   expect(await taken(reader)).toEqual([]);
+});
+
+test("when the first of a key is cancelled while it waits for a retry, the next is due at once", async () => {
+  const reader = await orderedQueue("cancelfirst");
+  await say(reader, "a1");
+  const first = await claimed(reader);
+  const later = { defer: { delayMs: 3_600_000, attempts: 1, crashes: 0 } };
+  await settleClaim(first.deliveries, [end(named(first.deliveries, "a1"), "failed", later)]);
+  await say(reader, "a2");
+  expect(await claimed(reader)).toMatchObject({ again: true });
+  expect(await taken(reader)).toEqual([]);
+  expect(await cancelMessage(engine.db, publicId(named(first.deliveries, "a1")), "test")).toBe("cancelled");
+  expect(shown(await taken(reader))).toBe("a2");
+});
+
+test("a claim that looks while a holder fails sees the open claim or the parked key, whatever commits in between", async () => {
+  // Goal: open claims are looked at in an earlier statement than parked keys, since a failing holder closes its part and parks the key at once.
+  // Method: in a database of its own the look at open claims is made to wait at its beginning. If parked keys had been looked at before, the claim
+  // would find neither.
+  const own = await openEngine();
+  try {
+    const reader = await orderedQueue("between", "park", "handler", own);
+    await say(reader, "a1", own);
+    const held = await work(own.db, reader.subscription, reader.worker, 10, []);
+    await say(reader, "a2", own);
+    await own.admin.rows("alter function posthorn.open_keys(smallint[], int, int) rename to open_keys_at_once");
+    await own.admin.rows(`create function posthorn.open_keys(p_slots smallint[], p_subscription int, p_lane int,
+        out keys bigint[], out open_from bigint, out unknown boolean) language plpgsql as $$
+      begin
+        perform pg_advisory_xact_lock_shared(4711);
+        select o.* into keys, open_from, unknown from posthorn.open_keys_at_once(p_slots, p_subscription, p_lane) o;
+      end $$`);
+    await own.admin.rows("select pg_advisory_lock(4711)");
+    const other = await own.session();
+    const claiming = work(other, reader.subscription, await makeWorker(own, [reader]), 10, []);
+    await waitsForLock(own, other);
+    const a1 = named(held.deliveries, "a1");
+    await settle(own.db, [part([a1], 1, "failed", true)], [end(a1, "failed", retryNow)], null);
+    await own.admin.rows("select pg_advisory_unlock(4711)");
+    expect((await claiming).deliveries).toEqual([]);
+  } finally {
+    await own.close();
+  }
 });
 
 test("a claim of a dead worker comes back in order, also what it put aside", async () => {
