@@ -5,7 +5,7 @@ ensureInstalled();
 const { Gates } = await import("./gates.mjs");
 
 const gates = new Gates();
-const suites = ["test/failure/kills.test.ts", "test/failure/server-death.test.ts"];
+const suites = ["test/failure/kills.test.ts", "test/failure/everything.test.ts", "test/failure/server-death.test.ts"];
 gates.vitest("many kills", suites, { POSTHORN_LONG: "1" });
 gates.vitest("many runs", ["test/model"], { POSTHORN_LONG: "1" });
 gates.close();
