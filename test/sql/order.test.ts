@@ -355,6 +355,25 @@ test("a retried message that is dead parks its key: making the next one due does
   expect(await taken(reader)).toEqual([]);
 });
 
+test("a claim that stops within what was committed late goes on there: nothing is left out, nothing comes twice", async () => {
+  const reader = await orderedQueue("cutlate");
+  const late = await engine.session();
+  await late.rows("begin");
+  const outgoing = (key: string, m: number) => ({
+    ...{ contract: reader.contract, channel: reader.channel, headers: null },
+    ...{ key, json: JSON.stringify({ m }) },
+  });
+  await writeMessages(late, [outgoing("b", 1), outgoing("a", 2), outgoing("c", 3)]);
+  await say(reader, "a1");
+  const first = await claimed(reader);
+  expect(first.shown).toBe("a1");
+  await late.rows("commit");
+  expect((await claimed(reader)).shown).toBe("b1");
+  await settleClaim(first.deliveries, []);
+  expect((await claimed(reader)).shown).toBe("a2 c3");
+  expect(await claimed(reader)).toMatchObject({ deliveries: [] });
+});
+
 test("when the first of a key is cancelled while it waits for a retry, the next is due at once", async () => {
   const reader = await orderedQueue("cancelfirst");
   await say(reader, "a1");
