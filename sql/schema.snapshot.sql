@@ -910,7 +910,7 @@ function alert_rules() returns TABLE(subscription integer, subscription_name tex
 function allow(p_subscription integer, p_limit integer) returns posthorn.allowance plpgsql volatile body 6506ffabfeb12a8ef94fca72dd19dee2
 function append(p_messages json) returns json plpgsql volatile body c742f4c73921c22b787892135af4a56c
 function append_list_of(p_slot smallint, p_messages json) returns json plpgsql volatile body d1f8f8990141588008c2f4c80884ce43
-function append_many_of(p_slot smallint, p_said json, p_options json) returns json plpgsql volatile body 008feae8f8141592a3f15fa145a20ec5
+function append_many_of(p_slot smallint, p_said json, p_options json) returns json plpgsql volatile body 16bd93fc8db7327bc92f5269a00e9b30
 function append_of(p_slot smallint, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json) returns bigint[] plpgsql volatile body 45c5f06c2abd999e6d4a936ed3757d77
 function append_one_of(p_slot smallint, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json) returns bigint plpgsql volatile body baf52d5a32b83c756a451f771df5db37
 function append_said(p_slot smallint, p_said json) returns json plpgsql volatile set enable_seqscan=off, enable_bitmapscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off, plan_cache_mode=force_generic_plan body bf519e778418e8e7a4b2a85f82f28dd9
@@ -976,7 +976,7 @@ function first_due(p_subscription integer, p_contracts integer[]) returns timest
 function first_permit(p_subscription integer) returns posthorn.permit plpgsql volatile body 180b155f407130678ade46a42bf12f5e
 function fits_order(p_channel integer, p_options json) returns void plpgsql volatile body 207cceb007b68c3b3e1e268ffc09b6fe
 function fleet() returns json sql volatile body 59e8767873782d9bf37c43105d8f8d83
-function follow(p_row posthorn.deferred, p_outcome posthorn.outcome, p_next json) returns void plpgsql volatile body 7b40f924974ae09b1f7fb64aa501b2cd
+function follow(p_row posthorn.deferred, p_outcome posthorn.outcome, p_next json) returns void plpgsql volatile body ca9d90aaad7a80a77e8c3b831c238e97
 function forget_keys(p_limit integer) returns void plpgsql volatile body e101173205ccefa3472c1a34c878f58a
 function forget_steps(p_subscription integer, p_message bigint) returns void plpgsql volatile body 8db20fdb26a563963bed86c433ca16df
 function forget_worker(p_worker bigint) returns void plpgsql volatile body 747f59704892b8f60d61f8f335ab1dbd

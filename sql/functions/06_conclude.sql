@@ -347,6 +347,9 @@ begin
     perform posthorn.keep_result(p_row.subscription, p_row.message, p_row.nonce, p_next -> 'result');
     return;
   end if;
+  if v_dead is null and p_next -> 'invalid' is null then
+    return;
+  end if;
   -- One that ended badly lies in the way of those behind it, or does not.
   p_row.place := case v_ordering when 'park' then coalesce(p_row.place, nextval('posthorn.place')) end;
   if p_row.place is not null then

@@ -187,8 +187,9 @@ export interface SaidMessages {
 const writeSaidAll = "select posthorn.write_said($1::text, $2::json) as written";
 
 /**
- * As `writeMessages`, where some have options. Those that count as the same as others come last and in the order of their keys, over all
- * statements: two calls with the same keys wait for each other and never in a ring. `home` as in `writeAlike`.
+ * As `writeMessages`, where some have options. A statement locks its keys of dedupe in one order. Where there are several statements, those that
+ * count as the same as others come last and in the order of their keys, over all of them: two calls with the same keys wait for each other and never
+ * in a ring. `home` as in `writeAlike`.
  */
 export async function writeSaid(
   executor: Executor,
@@ -196,7 +197,8 @@ export async function writeSaid(
   home: string | null = null,
 ): Promise<SaidMessages> {
   const order = messages.map(({ extras }, i) => ({ i, once: Buffer.from(extras?.once ?? "") }));
-  order.sort((a, b) => Buffer.compare(a.once, b.once) || a.i - b.i);
+  // Else they stay as they were said: a queue may keep that order.
+  if (order.length > limits.batchMessages) order.sort((a, b) => Buffer.compare(a.once, b.once) || a.i - b.i);
   const written: Place[] = [];
   let xid = "";
   for (let from = 0; from < order.length; from += limits.batchMessages) {

@@ -1647,6 +1647,9 @@ begin
     perform posthorn.keep_result(p_row.subscription, p_row.message, p_row.nonce, p_next -> 'result');
     return;
   end if;
+  if v_dead is null and p_next -> 'invalid' is null then
+    return;
+  end if;
   -- One that ended badly lies in the way of those behind it, or does not.
   p_row.place := case v_ordering when 'park' then coalesce(p_row.place, nextval('posthorn.place')) end;
   if p_row.place is not null then
@@ -4164,7 +4167,8 @@ begin
   return to_json(v_places);
 end $$;
 
--- append_many_of: writes the entries of append_said, in one statement; of those with a key the ones whose nonce its row has, see hold_keys.
+-- append_many_of: writes the entries of append_said, in one statement; of those with a key the ones whose nonce its row has, see hold_keys. Ids were drawn
+-- there in the order of the keys; where a queue keeps order they are drawn anew in the order of the list, which is the order of its messages.
 select posthorn.by_slot('append_many_of(p_slot smallint, p_said json, p_options json)', 'json', $body$
   declare v_places json;
   begin
@@ -4175,11 +4179,14 @@ select posthorn.by_slot('append_many_of(p_slot smallint, p_said json, p_options 
     select r.*, row_number() over () as place
       from json_to_recordset(p_said) as r(n bigint, ch int, c int, k text, p json, h json, o int, dk text)
   ), said as materialized (
-    select e.*, case when e.message is null then nextval('posthorn.message_id') else e.message end as id from (
-      select e.*, o.due_at, o.expires_at, coalesce(o.priority, 0)::smallint as priority, d.message, coalesce(d.nonce, e.n) as nonce
+    select e.*, case when e.message is null or e.anew then nextval('posthorn.message_id') else e.message end as id from (
+      select e.*, o.due_at, o.expires_at, coalesce(o.priority, 0)::smallint as priority, d.message, coalesce(d.nonce, e.n) as nonce, c.name,
+          d.nonce = e.n and exists (select from posthorn.subscription q where q.channel = e.ch and q.ordering is not null) as anew
         from entry e left join options o on o.i = e.o left join posthorn.contract c on e.dk is not null and c.id = e.c
         left join lateral (select * from posthorn.dedupe d where d.name = c.name and d.key = e.dk offset 0) d on e.dk is not null
         order by e.place offset 0) e
+  ), named as (
+    update posthorn.dedupe d set message = s.id from said s where s.anew and d.name = s.name and d.key = s.dk
   ), written as (
     insert into posthorn.message_{slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers, expires_at)
       select pg_current_xact_id(), s.id, s.n, clock_timestamp(), s.ch, case when s.due_at is null then posthorn.lane_of_priority(s.priority) else -1 end,
@@ -4190,7 +4197,8 @@ select posthorn.by_slot('append_many_of(p_slot smallint, p_said json, p_options 
       select q.id, s.due_at, 1, 0, 0, 'scheduled', s.id, s.n, s.ch, -1, s.c, s.k, coalesce(s.p, 'null'), s.h, clock_timestamp(), '[]', s.expires_at, s.priority
         from said s join posthorn.subscription q on q.channel = s.ch where s.nonce = s.n and s.due_at is not null
   )
-  select json_agg(json_build_array(s.n::text, s.id::text, s.nonce::text)) into v_places from said s;
+  select json_agg(json_build_array(s.n::text, s.id::text, s.nonce::text)) into v_places
+    from (select s.n, s.nonce, coalesce(max(s.id) filter (where s.n = s.nonce) over (partition by s.nonce), s.id) as id from said s) s;
   return v_places;
   end;
 $body$);

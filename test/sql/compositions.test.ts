@@ -185,6 +185,22 @@ test.each(["park", "skip"] as const)(
   },
 );
 
+/** It was parked for nothing, and what came later of its key waited for the sweep. */
+test.each(["expired", "skipped"] as const)(
+  "where order is kept, the key of a message that has %s out of its claim is free at once",
+  async (outcome) => {
+    const queue = await ordered("park");
+    await send(queue, 1, null, "a");
+    const first = only((await claimed(queue)).deliveries);
+    await settle(engine.db, [part([first], 1, outcome, true)], [end(first, outcome, null)], null);
+    expect(
+      await engine.admin.rows("select key from posthorn.parked_key where subscription = $1", [queue.subscription]),
+    ).toEqual([]);
+    await send(queue, 2, null, "a");
+    expect(numbers((await claimed(queue)).deliveries)).toEqual([2]);
+  },
+);
+
 test("where order is kept, what is put aside and what is moved out of a slow claim keeps its expiry", async () => {
   const queue = await ordered();
   const options = { expiresInMs: 3_600_000 };

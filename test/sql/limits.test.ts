@@ -326,6 +326,56 @@ test("no more of a key run than its concurrency; the next in line begins when on
   expect((await takeUpTo(reader, worker, 10)).deliveries.map(({ id }) => id)).toEqual([ids[2]]);
 });
 
+test("a message that comes when its key has room, while others of it are in line, does not pass them", async () => {
+  const reader = await makeLimited({ keyConcurrency: 1 });
+  const worker = await makeWorker(engine, [reader]);
+  const [, second] = await say(reader, ["a", "a"]);
+  const held = await claimUpTo(reader, worker, 10);
+  await settle(engine.db, [part(held.deliveries, 2, "succeeded", true)], [], null);
+  // Nothing of the key runs. The one in line is not due yet, and would be next.
+  await passes(reader, -60_000);
+  const [late] = await say(reader, ["a"]);
+  expect((await claimUpTo(reader, worker, 10)).deliveries).toEqual([]);
+  await passes(reader, 3_600_000);
+  const next = await takeUpTo(reader, worker, 10);
+  expect(next.deliveries.map(({ id }) => id)).toEqual([second]);
+  const ends = next.deliveries.map((delivery) => end(delivery, "succeeded", null));
+  await settle(engine.db, [], ends, null);
+  await passes(reader, 3_600_000);
+  expect((await takeUpTo(reader, worker, 10)).deliveries.map(({ id }) => id)).toEqual([late]);
+});
+
+test("whichever of a key comes to be due, the oldest of those that were put aside goes", async () => {
+  const reader = await makeLimited({ keyRateLimit: perHour(60, 1) });
+  const worker = await makeWorker(engine, [reader]);
+  const [, second, third] = await say(reader, ["a", "a", "a"]);
+  await claimUpTo(reader, worker, 10);
+  await passes(reader, 60_000);
+  // Where several stand in line anew, or a limit has changed, times can come in another order than the messages.
+  await engine.admin.rows(
+    `update posthorn.deferred set due_at = clock_timestamp() + case when message = $2 then -1 else 1 end * interval '1 minute'
+      where subscription = $1`,
+    [reader.subscription, third],
+  );
+  expect((await takeUpTo(reader, worker, 10)).deliveries.map(({ id }) => id)).toEqual([second]);
+});
+
+test("claims that were closed are looked at no more: what is counted for a limit of the fleet does not grow with the past", async () => {
+  const reader = await makeLimited({ fleetConcurrency: 5 });
+  const worker = await makeWorker(engine, [reader]);
+  const listed = () =>
+    engine.admin.value("select max(cardinality(open_claims)) from posthorn.permit where subscription = $1", [
+      reader.subscription,
+    ]);
+  for (const _ of upTo(12)) {
+    await say(reader, ["a", "b"]);
+    const { deliveries } = await claimUpTo(reader, worker, 10);
+    expect(deliveries).toHaveLength(2);
+    await settle(engine.db, [part(deliveries, 1, "succeeded", true)], [], null);
+  }
+  expect(Number(await listed())).toBeLessThanOrEqual(1);
+});
+
 test("a retry of a key waits for its key's limit like everything of it, and stays a retry", async () => {
   const reader = await makeLimited({ keyRateLimit: perHour(60, 1) });
   const worker = await makeWorker(engine, [reader]);

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { cancelMessage } from "../../src/store/cancel.js";
 import { sweepKeys } from "../../src/store/fleet.js";
-import { writeMessages } from "../../src/store/publish.js";
+import { publicId, writeMessages } from "../../src/store/publish.js";
 import { registerContract, registerSubscription } from "../../src/store/registry.js";
 import {
   type Delivery,
@@ -48,25 +49,26 @@ const policyOf = (whenDead: "park" | "skip" | undefined) =>
     ordering: whenDead === undefined ? "none" : { per: "key", whenDead },
   });
 
-async function declare(name: string, idempotency: Idempotency, whenDead: "park" | "skip" | undefined) {
+async function declare(name: string, idempotency: Idempotency, whenDead: "park" | "skip" | undefined, on = engine) {
   const declared = { name, kind: "command", channel: name, idempotency, policy: policyOf(whenDead) } as const;
-  return registerSubscription(engine.db, declared, "test");
+  return registerSubscription(on.db, declared, "test");
 }
 
 async function orderedQueue(
   name: string,
   whenDead: "park" | "skip" = "park",
   idempotency: Idempotency = "handler",
+  on = engine,
 ): Promise<Ordered> {
   const entry = { kind: "command", name: `Do${name}`, version: 1, channel: name, keyed: true, owner: null };
-  const { contract, channel } = await registerContract(engine.db, entry, "test", false);
-  const { subscription } = await declare(name, idempotency, whenDead);
+  const { contract, channel } = await registerContract(on.db, entry, "test", false);
+  const { subscription } = await declare(name, idempotency, whenDead, on);
   const reader = { subscription, channel, contract };
-  return { ...reader, name, worker: await makeWorker(engine, [reader]) };
+  return { ...reader, name, worker: await makeWorker(on, [reader]) };
 }
 
 /** "a1 b1 a2": messages with these keys and numbers. */
-async function say(reader: Reader, text: string): Promise<void> {
+async function say(reader: Reader, text: string, on = engine): Promise<void> {
   const messages = text.split(" ").map((one) => ({
     contract: reader.contract,
     channel: reader.channel,
@@ -74,7 +76,7 @@ async function say(reader: Reader, text: string): Promise<void> {
     json: JSON.stringify({ m: Number(one.slice(1)) }),
     headers: null,
   }));
-  await writeMessages(engine.db, messages);
+  await writeMessages(on.db, messages);
 }
 
 const shown = (deliveries: readonly Delivery[]): string =>
@@ -301,22 +303,118 @@ test("a dead worker's spilled messages are delivered again in order, those that 
   expect(due[0]).toMatchObject({ delivery: 2, crashes: 1 });
 });
 
-test("a handler's transaction that committed under its first hold while the claim was spilled is not run again", async () => {
-  const reader = await orderedQueue("spilltx", "park", "transaction");
+test.each(["in the same slot", "across a rotation"])(
+  "a handler's transaction that committed under its first hold while the claim was spilled is not run again, %s",
+  async (where) => {
+    const reader = await orderedQueue(`spilltx${where.length}`, "park", "transaction");
+    await say(reader, "a1 a2");
+    const first = await claimed(reader);
+    const a1 = named(first.deliveries, "a1");
+    const handler = await engine.session();
+    await handler.rows("begin");
+    await endInTransaction(handler, a1, await startedAt(handler), null);
+    // The worker does not do this: it waits for the new hold. The database must not depend on it.
+    await spilled(reader, first.deliveries, ["a1"], ["a2"]);
+    await handler.rows("commit");
+    if (where === "across a rotation")
+      await engine.admin.rows("update posthorn.ring set slots = slots || 2::smallint, slot = 2");
+    await die(engine, reader.worker);
+    await rescueAll(engine.db);
+    await engine.admin.rows("update posthorn.ring set slots = '{1}', slot = 1");
+    await sweepKeys(engine.db, 1_000);
+    const other = { ...reader, worker: await makeWorker(engine, [reader]) };
+    expect(shown(await taken(other))).toBe("a2");
+  },
+);
+
+test("what was put aside when its claim was spilled cannot be ended under its first hold any more, also where each message ends by itself", async () => {
+  const reader = await orderedQueue("spillold", "park", "transaction");
   await say(reader, "a1 a2");
   const first = await claimed(reader);
-  const a1 = named(first.deliveries, "a1");
+  await spilled(reader, first.deliveries, ["a1"], ["a2"]);
   const handler = await engine.session();
   await handler.rows("begin");
-  await endInTransaction(handler, a1, await startedAt(handler), null);
-  // The worker does not do this: it waits for the new hold. The database must not depend on it.
-  await spilled(reader, first.deliveries, ["a1"], ["a2"]);
-  await handler.rows("commit");
-  await die(engine, reader.worker);
-  await rescueAll(engine.db);
+  const stale = endInTransaction(handler, named(first.deliveries, "a2"), await startedAt(handler), null);
+  expect(await failure(stale)).toMatchObject({ code: "PH_CLAIM_LOST" });
+  await handler.rows("rollback");
+});
+
+test("a retried message that is dead parks its key: making the next one due does not pass it", async () => {
+  const reader = await orderedQueue("deadlater");
+  await say(reader, "a1");
+  const first = await claimed(reader);
+  await settleClaim(first.deliveries, [end(named(first.deliveries, "a1"), "failed", retryNow)]);
+  const retried = named(await taken(reader), "a1");
+  await settle(engine.db, [], [end(retried, "failed", giveUp)], null);
+  // Its holder says so, and the sweep comes by.
+  expect(await promote(engine.db, reader.subscription, ["a"])).toBe(0);
   await sweepKeys(engine.db, 1_000);
-  const other = { ...reader, worker: await makeWorker(engine, [reader]) };
-  expect(shown(await taken(other))).toBe("a2");
+  expect(await parkedKeys(reader)).toEqual([{ key: "a" }]);
+  await say(reader, "a2");
+  expect(await claimed(reader)).toMatchObject({ again: true, deliveries: [] });
+  expect(await taken(reader)).toEqual([]);
+});
+
+test("a claim that stops within what was committed late goes on there: nothing is left out, nothing comes twice", async () => {
+  const reader = await orderedQueue("cutlate");
+  const late = await engine.session();
+  await late.rows("begin");
+  const outgoing = (key: string, m: number) => ({
+    ...{ contract: reader.contract, channel: reader.channel, headers: null },
+    ...{ key, json: JSON.stringify({ m }) },
+  });
+  await writeMessages(late, [outgoing("b", 1), outgoing("a", 2), outgoing("c", 3)]);
+  await say(reader, "a1");
+  const first = await claimed(reader);
+  expect(first.shown).toBe("a1");
+  await late.rows("commit");
+  expect((await claimed(reader)).shown).toBe("b1");
+  await settleClaim(first.deliveries, []);
+  expect((await claimed(reader)).shown).toBe("a2 c3");
+  expect(await claimed(reader)).toMatchObject({ deliveries: [] });
+});
+
+test("when the first of a key is cancelled while it waits for a retry, the next is due at once", async () => {
+  const reader = await orderedQueue("cancelfirst");
+  await say(reader, "a1");
+  const first = await claimed(reader);
+  const later = { defer: { delayMs: 3_600_000, attempts: 1, crashes: 0 } };
+  await settleClaim(first.deliveries, [end(named(first.deliveries, "a1"), "failed", later)]);
+  await say(reader, "a2");
+  expect(await claimed(reader)).toMatchObject({ again: true });
+  expect(await taken(reader)).toEqual([]);
+  expect(await cancelMessage(engine.db, publicId(named(first.deliveries, "a1")), "test")).toBe("cancelled");
+  expect(shown(await taken(reader))).toBe("a2");
+});
+
+test("a claim that looks while a holder fails sees the open claim or the parked key, whatever commits in between", async () => {
+  // Goal: open claims are looked at in an earlier statement than parked keys, since a failing holder closes its part and parks the key at once.
+  // Method: in a database of its own the look at open claims is made to wait at its beginning. If parked keys had been looked at before, the claim
+  // would find neither.
+  const own = await openEngine();
+  try {
+    const reader = await orderedQueue("between", "park", "handler", own);
+    await say(reader, "a1", own);
+    const held = await work(own.db, reader.subscription, reader.worker, 10, []);
+    await say(reader, "a2", own);
+    await own.admin.rows("alter function posthorn.open_keys(smallint[], int, int) rename to open_keys_at_once");
+    await own.admin.rows(`create function posthorn.open_keys(p_slots smallint[], p_subscription int, p_lane int,
+        out keys bigint[], out open_from bigint, out unknown boolean) language plpgsql as $$
+      begin
+        perform pg_advisory_xact_lock_shared(4711);
+        select o.* into keys, open_from, unknown from posthorn.open_keys_at_once(p_slots, p_subscription, p_lane) o;
+      end $$`);
+    await own.admin.rows("select pg_advisory_lock(4711)");
+    const other = await own.session();
+    const claiming = work(other, reader.subscription, await makeWorker(own, [reader]), 10, []);
+    await waitsForLock(own, other);
+    const a1 = named(held.deliveries, "a1");
+    await settle(own.db, [part([a1], 1, "failed", true)], [end(a1, "failed", retryNow)], null);
+    await own.admin.rows("select pg_advisory_unlock(4711)");
+    expect((await claiming).deliveries).toEqual([]);
+  } finally {
+    await own.close();
+  }
 });
 
 test("a claim of a dead worker comes back in order, also what it put aside", async () => {

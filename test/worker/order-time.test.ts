@@ -130,6 +130,31 @@ test("a delayed message does not hold its key, runs after its time in the order 
   }
 });
 
+/** It was once the order of the keys of dedupe: ids were drawn as these were locked, and messages without one came first or last. */
+test("of one call and of one transaction the messages of a key run as they were said, also those with a key of dedupe", async () => {
+  const { post, Do, does } = await working("handler", {});
+  try {
+    const dedupe = (key: string) => ({ dedupe: { key, mode: "drop", windowMs: 3_600_000 } }) as const;
+    const steps = [1, 2, 3].map((n) => ({ key: "a", n }));
+    await post.sendMany(Do, steps, {
+      dedupe: { key: ({ n }: Step) => `list ${9 - n}`, mode: "drop", windowMs: 3_600_000 },
+    });
+    const receipts = await post.transaction(async ({ send }) => {
+      send(Do, { key: "a", n: 4 });
+      const first = send(Do, { key: "a", n: 5 }, dedupe("y"));
+      send(Do, { key: "a", n: 6 }, dedupe("x"));
+      send(Do, { key: "a", n: 7 });
+      return [first, send(Do, { key: "a", n: 8 }, dedupe("y"))];
+    });
+    await does([1, 2, 3, 4, 5, 6, 7]);
+    // Of the two with the same key one was written, and its id is that of both.
+    expect(receipts[1]?.id).toBe(receipts[0]?.id);
+    expect((await post.send(Do, { key: "a", n: 9 }, dedupe("y"))).id).toBe(receipts[0]?.id);
+  } finally {
+    await post.stop();
+  }
+});
+
 test("a priority, and dedupe that changes what waits, are refused by name for an ordered queue, in every way to say something", async () => {
   const { post, Do, done } = await working("handler", {});
   try {
