@@ -28,17 +28,6 @@ select posthorn.by_slot(
   return found;
 $body$);
 
--- end_held_of: as end_of, for a message that lies in the slot of its claim, as most do: the holder's token is compared in the same statement.
-select posthorn.by_slot(
-  'end_held_of(p_slot smallint, p_subscription int, p_message bigint, p_delivery int, p_outcome posthorn.outcome, p_claim bigint, p_token bigint)',
-  'boolean', $body$
-  insert into posthorn.ending_{slot} (message, claim, worker, at, subscription, delivery, outcome)
-    select p_message, p_claim, held.worker, clock_timestamp(), p_subscription, p_delivery, p_outcome
-    from (select c.worker from posthorn.claim_{slot} c where c.id = p_claim and c.token = p_token offset 0) held
-    on conflict do nothing;
-  return found;
-$body$);
-
 -- claim_of: a claim by its id, whoever holds it; null columns when it is gone.
 select posthorn.by_slot('claim_of(p_slot smallint, p_claim bigint)', 'posthorn.claim_1', $body$
   return (select row(c.*)::posthorn.claim_1 from posthorn.claim_{slot} c where c.id = p_claim);
@@ -48,26 +37,43 @@ $body$);
 -- what the handler said. `p_deferred` is null for a delivery from the log. `p_started` is what the
 -- transaction was marked with: posthorn.mark, or now() at BEGIN in seconds as text.
 -- Returns [[nonce, id]] of what was said. Raises PH005 (claim lost), PH006 (the handler ended the transaction).
-create or replace function posthorn.end_in_transaction(
+select posthorn.in_open_slot(
+  'end_in_transaction(p_subscription int, p_message bigint, p_message_slot smallint, p_delivery int, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_say json)',
+  'json', '', $before$
+  if coalesce(nullif(current_setting('posthorn.mark', true), ''), extract(epoch from now())::text) <> p_started then
+    raise exception 'the transaction that the handler was given has ended' using errcode = 'PH006';
+  elsif p_deferred is not null or p_say is not null or p_message_slot <> p_claim_slot then
+    return posthorn.end_with(p_subscription, p_message, p_message_slot, p_delivery, p_claim, p_claim_slot, p_deferred, p_token, p_say);
+  end if;
+  -- Most messages lie in the slot of their claim, and their handlers said nothing: one statement, whose plan needs no more than this.
+  perform set_config('enable_seqscan', 'off', true);
+  v_slot := p_claim_slot;
+  $before$, $body$
+  insert into posthorn.ending_{slot} (message, claim, worker, at, subscription, delivery, outcome)
+    select p_message, p_claim, held.worker, clock_timestamp(), p_subscription, p_delivery, 'succeeded'
+    from (select c.worker from posthorn.claim_{slot} c where c.id = p_claim and c.token = p_token offset 0) held
+    on conflict do nothing;
+  $body$, $after$
+  if not found then
+    perform posthorn.raise_lost(json_build_object('ended', p_message::text));
+  end if;
+  return null;
+  $after$);
+
+-- end_with: the same for all others. Nothing of the handler comes after it, so nothing of it is affected by how plans are made.
+create or replace function posthorn.end_with(
   p_subscription int, p_message bigint, p_message_slot smallint, p_delivery int,
-  p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_say json
+  p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_say json
 ) returns json
 language plpgsql as $$
 declare
   v_claim posthorn.claim_1;
 begin
-  -- Nothing of the handler comes after this, so nothing of it is affected. A process that is stopped between here and COMMIT lets go of the
-  -- rows' locks soon, however long a handler may run. Zero: a database without the limit, which PGlite is.
+  -- What a handler said can be too long for one packet with COMMIT. A process that is stopped between them lets go of the rows' locks soon, however
+  -- long a handler may run. Zero: a database without the limit, which PGlite is.
   perform posthorn.plain_plans(), case when current_setting('idle_in_transaction_session_timeout') <> '0'
     then set_config('idle_in_transaction_session_timeout', '5s', true) end;
-  if coalesce(nullif(current_setting('posthorn.mark', true), ''), extract(epoch from now())::text) <> p_started then
-    raise exception 'the transaction that the handler was given has ended' using errcode = 'PH006';
-  end if;
-  if p_deferred is null and p_message_slot = p_claim_slot then
-    if not posthorn.end_held_of(p_claim_slot, p_subscription, p_message, p_delivery, 'succeeded', p_claim, p_token) then
-      perform posthorn.raise_lost(json_build_object('ended', p_message::text));
-    end if;
-  elsif p_deferred is null then
+  if p_deferred is null then
     v_claim := posthorn.claim_of(p_claim_slot, p_claim);
     if v_claim.token is distinct from p_token
       or not posthorn.end_of(p_message_slot, p_subscription, p_message, p_delivery, 'succeeded', p_claim, v_claim.worker) then

@@ -105,6 +105,8 @@ export class PgConnection {
       const around = { opening: this.#opening?.take() ?? [], commits: true };
       return this.#submit<Row>(last.text, values, timeoutMs, around);
     }
+    // A process that is stopped between the two is to let go of its locks soon, however long a handler may be silent.
+    await this.script("set local idle_in_transaction_session_timeout = '5s'", timeoutMs);
     const { rows } = await this.query<Row>(last.text, last.params, timeoutMs);
     return { rows, command: (await this.script("commit", timeoutMs)).command };
   }

@@ -13,7 +13,7 @@ import type { Database } from "../core/database.js";
 const aheadOnOneConnection = 16;
 /** How long what is claimed ahead is expected to wait for a slot, and how many messages that are at most. */
 const aheadMs = 30;
-const mostAhead = 32;
+const mostAhead = 64;
 /** How much the newest run counts in the mean. */
 const weight = 0.1;
 

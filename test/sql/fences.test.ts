@@ -390,12 +390,13 @@ test("a rescuer that races with the part that closes a claim finds nothing left 
 });
 
 // It was the visibility timeout and a little more: for an hour, where a handler may run for an hour.
-test("a transaction that has ended its delivery may wait five seconds for its COMMIT, however long its handler may be silent", async () => {
-  const { first } = await held("transaction", 1);
+test("a transaction that has ended its delivery and said something may wait five seconds for its COMMIT, however long its handler may be silent", async () => {
+  const { first, reader } = await held("transaction", 1);
   const session = await engine.session();
   await session.rows("begin");
   await session.rows("set local idle_in_transaction_session_timeout = '1h'");
-  await endInTransaction(session, first, await startedAt(session), null);
+  const said = JSON.stringify([{ n: "1", ch: reader.channel, c: reader.contract, k: null, p: 1 }]);
+  await endInTransaction(session, first, await startedAt(session), said);
   expect(await session.value("show idle_in_transaction_session_timeout")).toBe("5s");
   await session.rows("commit");
   expect(await session.value("show idle_in_transaction_session_timeout")).toBe("0");
