@@ -21,6 +21,7 @@ export class Checking {
   readonly #payloads: Iterator<unknown>;
   /** Those of an array stay what they are until the call ends; other iterables may give the same object again, changed. */
   readonly #steady: boolean;
+  readonly #length: number | undefined;
   #taken = 0;
   #more = true;
   #late = false;
@@ -35,12 +36,18 @@ export class Checking {
     this.beside = extras !== undefined;
     this.#extrasOf = extras;
     this.#steady = Array.isArray(payloads);
+    this.#length = Array.isArray(payloads) ? payloads.length : undefined;
     this.#payloads = payloads[Symbol.iterator]();
   }
 
   /** Whether there may be more. */
   get more(): boolean {
-    return this.#more;
+    return this.#more && (this.left === undefined || this.left > 0);
+  }
+
+  /** How many are left, where that is known. */
+  get left(): number | undefined {
+    return this.#length === undefined ? undefined : this.#length - this.#taken;
   }
 
   /** Whether the schema was asynchronous so far. */

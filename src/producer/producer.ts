@@ -8,6 +8,7 @@ import { limits } from "../core/limits.js";
 import {
   type Alike,
   channelsOf,
+  commitAlike,
   type Places,
   type Written,
   writeAlike,
@@ -91,6 +92,9 @@ class Sayer implements Say {
 
 /** How many messages of a longer list are checked while the server writes those before: fewer cost more in statements than they save in time. */
 const pieceMessages = 2_000;
+/** Of a list that is as long as this, the server gets a first part as soon as it is checked, and goes on longer than the rest takes to be checked. */
+const splitMessages = 500;
+const firstShare = 0.3;
 
 /** Outside any transaction: each call is one of its own, committed when it returns. */
 export function sayNow(producing: Producing): Say {
@@ -98,7 +102,7 @@ export function sayNow(producing: Producing): Say {
   const write: Write = async (checking) => {
     if (checking.beside) return saySaid(producing, checking);
     const alone = database.single || database.insideTransaction();
-    const first = await checking.take(alone ? limits.batchMessages : pieceMessages);
+    const first = await checking.take(alone ? limits.batchMessages : firstPiece(checking));
     if (first.count === 0) return [];
     if (database.single && database.insideTransaction()) throw wouldDeadlock(checking);
     const admission = room.admit(checking.contract, first.count);
@@ -134,6 +138,10 @@ async function saySaid(producing: Producing, checking: Checking): Promise<readon
   return [places];
 }
 
+function firstPiece({ left = 0 }: Checking): number {
+  return left < splitMessages ? pieceMessages : Math.min(pieceMessages, Math.ceil(left * firstShare));
+}
+
 /** One message. It tells of itself, if it may. */
 async function writeAlone({ database, catalog, waker }: Producing, first: PreparedList, checking: Checking) {
   const ids = await idsOf(catalog, checking);
@@ -163,13 +171,15 @@ async function writeAtOnce({ database, catalog }: Producing, first: PreparedList
  * Checks a long list piece by piece while the server writes the piece before, in one transaction: all or none, as if they had been checked
  * first. Only where checks are synchronous, so that the transaction never waits for anybody.
  */
-function writeWhileChecking({ database, catalog }: Producing, first: PreparedList, checking: Checking) {
-  return inOneTransaction(database, async (tx) => {
+async function writeWhileChecking({ database, catalog }: Producing, first: PreparedList, checking: Checking) {
+  const open = await database.begin(patient);
+  try {
     const ids = await idsOf(catalog, checking);
+    const common = { ...ids, headers: checking.headers };
     const written: Written[] = [];
     let piece = first;
-    while (piece.count > 0) {
-      const writing = writeAlike(tx, { ...ids, headers: checking.headers, ...piece });
+    while (checking.more) {
+      const writing = writeAlike(open, { ...common, ...piece });
       // Its error is met below; should a check fail before, the rollback waits for it.
       writing.catch(() => undefined);
       try {
@@ -179,8 +189,13 @@ function writeWhileChecking({ database, catalog }: Producing, first: PreparedLis
       }
       written.push(await writing);
     }
+    if (piece.count === 0) await open.commit();
+    else written.push(await commitAlike(open, { ...common, ...piece }));
     return { written, channel: ids.channel };
-  });
+  } catch (error) {
+    await open.rollback();
+    throw error;
+  }
 }
 
 /** In a transaction that the caller began and will end. */
@@ -255,9 +270,11 @@ async function idsOf(catalog: Catalog, { contract }: Checking, inside?: Executor
   return found;
 }
 
+/** The application may have set a shorter time for transactions of its own that are idle. */
+const patient = { marked: false, idleMs: 300_000 } as const;
+
 async function inOneTransaction<T>(database: Database, work: (tx: Executor) => Promise<T>): Promise<T> {
-  // The application may have set a shorter time for transactions of its own that are idle.
-  const open = await database.begin({ marked: false, idleMs: 300_000 });
+  const open = await database.begin(patient);
   try {
     const result = await work(open);
     await open.commit();

@@ -284,16 +284,25 @@ export function channelsOf(messages: readonly Outgoing[]): Set<number> {
 
 /** Messages of one contract in one statement. `home` holds an executor that somebody else brought to the database that the ids are from. */
 export function writeAlike(executor: Executor, messages: Alike, home: string | null = null): Promise<Written> {
-  const { count, contract, channel, keys, list, headers } = messages;
-  if (count === 1) return write(executor, 1, [channel, contract, keys?.[0] ?? null, list.slice(1, -1), headers], home);
-  const columns = [
+  return write(executor, messages.count, columnsOfAlike(messages), home);
+}
+
+function columnsOfAlike({ count, contract, channel, keys, list, headers }: Alike): readonly (string | number | null)[] {
+  if (count === 1) return [channel, contract, keys?.[0] ?? null, list.slice(1, -1), headers];
+  return [
     `{${channel}}`,
     `{${contract}}`,
     keys && JSON.stringify(keys),
     list,
     headers && `[${Array(count).fill(headers).join(",")}]`,
   ];
-  return write(executor, count, columns, home);
+}
+
+/** As `writeAlike`, as the last statement of a transaction of ours, in one round trip with its COMMIT. */
+export async function commitAlike(open: OpenTransaction, messages: Alike): Promise<Written> {
+  const own = nonces(messages.count);
+  const [row] = await mapped(open.commit<{ written: string }>(writing(own, columnsOfAlike(messages), null)));
+  return new Written(row?.written ?? "", own);
 }
 
 /** Channel and contract once where all have the same, keys and headers not at all where none has any. */
@@ -331,12 +340,11 @@ function writing(own: BigInt64Array, columns: readonly (string | number | null)[
  */
 export async function writeAndWake(
   executor: Executor,
-  { contract, channel, keys, list, headers }: Alike,
+  message: Alike,
   channels: Iterable<number>,
 ): Promise<{ readonly written: Written; readonly heard: boolean }> {
   const own = nonces(1);
-  const columns = [channel, contract, keys?.[0] ?? null, list.slice(1, -1), headers];
-  const { text, params } = writing(own, columns, null);
+  const { text, params } = writing(own, columnsOfAlike(message), null);
   const { rows } = await mapped(
     executor.query<{ written: string; heard: boolean }>(`${text}, ${wakingWith(channels)} as heard`, params),
   );
