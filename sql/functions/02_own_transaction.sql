@@ -26,8 +26,8 @@ begin
 end $$;
 
 -- plain_plans(): what keeps plans the same whatever the statistics say, until the end of this transaction. Called before any statement
--- whose plan is kept: one that was made while a segment was empty would be kept for a full one. A session of the library's own has all of it set
--- when it is opened, and posthorn.plain says so.
+-- whose plan is kept: one that was made while a segment was empty would be kept for a full one. `work` sets the
+-- same in a statement that it needs anyway.
 create or replace function posthorn.plain_plans() returns void
 language plpgsql as $$
 begin

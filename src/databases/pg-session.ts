@@ -61,17 +61,11 @@ export class PgSession implements Session {
 
 export class PgListener extends PgSession implements Listener {}
 
-/** What is so on every connection of the library's own. The plans: see posthorn.plain_plans, which has less to do where posthorn.plain is on. */
+/** What is so on every connection of the library's own. */
 const ofEverySession = {
   search_path: "pg_catalog",
   idle_session_timeout: "0",
   default_transaction_isolation: "read committed",
-  enable_seqscan: "off",
-  enable_bitmapscan: "off",
-  enable_sort: "off",
-  jit: "off",
-  plan_cache_mode: "force_generic_plan",
-  "posthorn.plain": "on",
 } as const;
 
 async function openConnection(own: OwnClient, description: string, settings: Settings): Promise<PgConnection> {

@@ -705,8 +705,8 @@ begin
 end $$;
 
 -- plain_plans(): what keeps plans the same whatever the statistics say, until the end of this transaction. Called before any statement
--- whose plan is kept: one that was made while a segment was empty would be kept for a full one. A session of the library's own has all of it set
--- when it is opened, and posthorn.plain says so.
+-- whose plan is kept: one that was made while a segment was empty would be kept for a full one. \`work\` sets the
+-- same in a statement that it needs anyway.
 create or replace function posthorn.plain_plans() returns void
 language plpgsql as $$
 begin
@@ -1482,15 +1482,17 @@ declare
   v_classes boolean;
   v_durable boolean;
   v_home text;
-  v_commit text;
+  v_set text;
 begin
   select s.has_breaker, s.limited, exists (select from posthorn.lane l where l.subscription = s.id and l.lane > 1024), s.idempotency = 'at-most-once',
-      concat(r.system_identifier, '/', r.database), set_config('synchronous_commit', case s.idempotency when 'at-most-once' then 'on' else 'off' end, true)
-    into v_guarded, v_limited, v_classes, v_durable, v_home, v_commit
+      concat(r.system_identifier, '/', r.database),
+      concat(set_config('synchronous_commit', case s.idempotency when 'at-most-once' then 'on' else 'off' end, true), set_config('enable_seqscan', 'off', true),
+        set_config('enable_bitmapscan', 'off', true), set_config('enable_sort', 'off', true), set_config('jit', 'off', true),
+        set_config('plan_cache_mode', 'force_generic_plan', true))
+    into v_guarded, v_limited, v_classes, v_durable, v_home, v_set
     from posthorn.ring r left join posthorn.subscription s on s.id = p_subscription;
-  -- All that own_transaction sees to: it is so already in a session of the library's own that has been here before.
-  if current_setting('posthorn.home', true) is distinct from v_home or current_setting('posthorn.plain', true) is distinct from 'on'
-      or current_setting('transaction_isolation') <> 'read committed' then
+  -- The rest of what own_transaction sees to: it was found so where this session has been here before.
+  if current_setting('posthorn.home', true) is distinct from v_home or current_setting('transaction_isolation') <> 'read committed' then
     perform posthorn.own_transaction(v_durable);
   end if;
   if p_parts is not null then
