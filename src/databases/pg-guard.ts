@@ -14,11 +14,28 @@ interface Behind {
   readonly connection: PgConnection;
 }
 
-/** What is behind a guarded client, for `post.in(tx)`. */
-const targets = new WeakMap<object, Behind & { readonly guard: Guard }>();
+interface Guarded extends Behind {
+  readonly guard: Guard;
+}
 
-export function guardedPgClient(tx: object): (Behind & { readonly guard: Guard }) | undefined {
-  return targets.get(tx);
+/** By this a guarded client gives away what is behind it, for `post.in(tx)`. A WeakMap would do, and costs more than the rest of the guard. */
+const behindIt = Symbol("posthorn.guarded");
+
+export function guardedPgClient(tx: object): Guarded | undefined {
+  const found: unknown = Reflect.get(tx, behindIt);
+  return found instanceof GuardedClient ? found : undefined;
+}
+
+class GuardedClient implements Guarded {
+  readonly client: PoolClient;
+  readonly connection: PgConnection;
+  readonly guard: Guard;
+
+  constructor({ client, connection }: Behind, guard: Guard) {
+    this.client = client;
+    this.connection = connection;
+    this.guard = guard;
+  }
 }
 
 type Callback = (error: Error | undefined, result?: unknown) => void;
@@ -111,10 +128,12 @@ const notTheUsers: readonly (string | symbol)[] = ["release", "end", "connect"];
 export function guardPgClient(behind: Behind, guard: Guard): PoolClient {
   const { client, connection } = behind;
   const query = guardedQuery(behind, guard);
-  const bound = new Map<string | symbol, AnyFunction>();
+  let bound: Map<string | symbol, AnyFunction> | undefined;
+  const guarded = new GuardedClient(behind, guard);
   const native = new Proxy(client, {
     get(target, property) {
       if (property === "query") return query;
+      if (property === behindIt) return guarded;
       // It is as good as begun.
       if (property === "getTransactionStatus" && !connection.opened) return () => "T";
       if (notTheUsers.includes(property)) {
@@ -124,12 +143,12 @@ export function guardPgClient(behind: Behind, guard: Guard): PoolClient {
       }
       const value: unknown = Reflect.get(target, property, target);
       if (!isFunction(value) || property === "constructor") return value;
+      bound ??= new Map();
       const method = bound.get(property) ?? value.bind(target);
       bound.set(property, method);
       return method;
     },
     set: (target, property, value) => Reflect.set(target, property, value, target),
   });
-  targets.set(native, { client, connection, guard });
   return native;
 }
