@@ -62,6 +62,7 @@ export function errorInWords(error: {
   readonly code?: string | null;
 }): string {
   const head = error.code ?? error.name;
-  const said = oneLine(error.message, 160);
+  // It is a part of a sentence, which goes on behind it.
+  const said = oneLine(error.message, 160).replace(/(?<!\.)\.$/, "");
   return said === "" ? oneLine(head, 60) : `${oneLine(head, 60)}: ${said}`;
 }

@@ -133,6 +133,14 @@ describe("describePolicy", () => {
     );
   });
 
+  it("reads a preset back as the queue that takes it has it", () => {
+    for (const preset of Object.values(policies)) {
+      expect(describePolicy(preset)).toBe(describePolicy(checkPolicy(preset, "preset")));
+    }
+    const { concurrency: _, ...sixDecisions } = policies.email;
+    expect(describePolicy(sixDecisions)).toContain("up to 10 at once in each process");
+  });
+
   it("says how long results are kept where the policy says it", () => {
     const kept = checkPolicy({ ...policies.email, results: { keepMs: days(7) } }, "email");
     expect(describePolicy(kept)).toContain("; dead letters are kept for 30 d; results for 7 d; you are told");
