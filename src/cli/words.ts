@@ -1,10 +1,8 @@
 /** Numbers, times and errors as the command line says them. */
+import { count as grouped } from "../core/words.js";
 import { oneLine } from "./io.js";
 
-/** 1204 as "1,204". */
-export function grouped(value: number): string {
-  return String(value).replace(/\B(?=(\d{3})+$)/g, ",");
-}
+export { grouped };
 
 const small = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
 

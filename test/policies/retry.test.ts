@@ -128,7 +128,7 @@ describe("describePolicy", () => {
     expect(describePolicy(policy(doubling, { alerts }))).toBe(
       "tried at 0 s, 1 s, 3 s, 7 s, 15 s …, 8 times in all, gives up after 2 min 3 s; may repeat after a crash; " +
         "in no particular order; up to 10 at once in each process; a run is ended after 1 min; " +
-        "dead letters are kept for 30 d; you are told after 5 min of waiting, at 10 000 waiting messages, " +
+        "dead letters are kept for 30 d; you are told after 5 min of waiting, at 10,000 waiting messages, " +
         "at 1 dead letter, and after 1 min without a worker",
     );
   });
