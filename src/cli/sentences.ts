@@ -80,7 +80,8 @@ function limitOf(message: MessageFacts, receiver: ReceiverFacts): string | undef
     return `waits for a permit of the rate limit of '${subscription}', ${rateInWords(rateLimit)}: ${turn({ ...receiver, perSecond })}`;
   }
   if (fleetConcurrency !== undefined && running >= fleetConcurrency) {
-    return `waits for one of the ${grouped(fleetConcurrency)} that may run at once of '${subscription}' in the whole fleet: ${turn(receiver)}`;
+    const which = fleetConcurrency === 1 ? "the one" : `one of the ${grouped(fleetConcurrency)}`;
+    return `waits for ${which} that may run at once of '${subscription}' in the whole fleet: ${turn(receiver)}`;
   }
   return undefined;
 }

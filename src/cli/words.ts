@@ -1,10 +1,8 @@
 /** Numbers, times and errors as the command line says them. */
+import { count as grouped } from "../core/words.js";
 import { oneLine } from "./io.js";
 
-/** 1204 as "1,204". */
-export function grouped(value: number): string {
-  return String(value).replace(/\B(?=(\d{3})+$)/g, ",");
-}
+export { grouped };
 
 const small = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
 
@@ -62,6 +60,7 @@ export function errorInWords(error: {
   readonly code?: string | null;
 }): string {
   const head = error.code ?? error.name;
-  const said = oneLine(error.message, 160);
+  // It is a part of a sentence, which goes on behind it.
+  const said = oneLine(error.message, 160).replace(/(?<!\.)\.$/, "");
   return said === "" ? oneLine(head, 60) : `${oneLine(head, 60)}: ${said}`;
 }

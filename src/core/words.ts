@@ -20,7 +20,7 @@ export function durationInWords(ms: number): string {
   return rest === 0 || small === undefined ? head : `${head} ${rest} ${small.name}`;
 }
 
-/** 10000 as "10 000". */
+/** 10000 as "10,000". */
 export function count(value: number): string {
-  return String(value).replace(/\B(?=(\d{3})+$)/g, " ");
+  return String(value).replace(/\B(?=(\d{3})+$)/g, ",");
 }

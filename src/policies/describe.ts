@@ -1,7 +1,7 @@
 /** Reads a policy back: as data, and in words for the CLI, the dashboard and reviews. Nominal waits, without jitter. */
 import { count, durationInWords } from "../core/words.js";
 import type { CheckedFlow, CheckedRate } from "./flow.js";
-import type { CheckedPolicy, CircuitBreaker } from "./policy.js";
+import { type CheckedPolicy, type CircuitBreaker, checkPolicy, type QueuePolicy } from "./policy.js";
 import { defaultJitter, type Jitter, nominalDelayMs } from "./retry.js";
 
 export interface PolicyDescription {
@@ -29,7 +29,13 @@ export interface PolicyDescription {
   readonly circuitBreaker: CircuitBreaker | null;
 }
 
-export function describePolicyAsData(policy: CheckedPolicy): PolicyDescription {
+/**
+ * A policy as data: as it is declared, or a queue's `policy`.
+ *
+ * Errors: as `describePolicy`.
+ */
+export function describePolicyAsData(described: QueuePolicy | CheckedPolicy): PolicyDescription {
+  const policy = checkPolicy(described, "policy");
   const { retry } = policy;
   const triedAtMs = [0];
   for (let failures = 1; retry.kind !== "custom" && failures < retry.attempts; failures += 1) {
@@ -55,8 +61,12 @@ export function describePolicyAsData(policy: CheckedPolicy): PolicyDescription {
   };
 }
 
-/** "tried at 0 s, 1 s, 3 s …, gives up after 2 h 4 min; may repeat after a crash; …" */
-export function describePolicy(policy: CheckedPolicy): string {
+/**
+ * "tried at 0 s, 1 s, 3 s …, gives up after 2 h 4 min; may repeat after a crash; …", of a policy as it is declared, or of a queue's `policy`.
+ *
+ * Errors: `ConfigurationError` for a policy that no queue could have.
+ */
+export function describePolicy(policy: QueuePolicy | CheckedPolicy): string {
   const data = describePolicyAsData(policy);
   return [
     tries(data),
@@ -72,7 +82,7 @@ export function describePolicy(policy: CheckedPolicy): string {
   ].join("; ");
 }
 
-function ordering({ ordering }: CheckedPolicy): string {
+function ordering({ ordering }: QueuePolicy | CheckedPolicy): string {
   if (ordering === "none") return "in no particular order";
   const dead = ordering.whenDead === "park" ? "wait for you" : "go on";
   return `in order within each key, where those behind a dead one ${dead}`;

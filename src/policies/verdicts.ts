@@ -37,7 +37,7 @@ export class RetryLater extends Error {
   readonly "~posthorn": Branded;
 
   constructor(ms: number, reason?: string, options: VerdictOptions = {}) {
-    super(reason ?? `its handler asks for another run in ${show(ms)} ms`, options);
+    super(reason ?? `its handler asks for another run in ${typeof ms === "number" ? ms : show(ms)} ms`, options);
     this.name = "RetryLater";
     this.delayMs = checkMs(ms, "RetryLater");
     this["~posthorn"] = brand({ kind: "later", delayMs: this.delayMs });

@@ -183,7 +183,7 @@ function notSucceeded(id: string, { state, reason, history = [] }: ReceiverStatu
   const why = [reason, last?.message].filter((part) => part !== undefined && part !== null).join(": ");
   return new NoResultError(
     "PH_NOT_SUCCEEDED",
-    `The message ${id} has no result, because it is ${state}${why === "" ? "" : `: ${why.slice(0, limits.issueLength)}`}.`,
+    `The message ${id} has no result, because it is ${state}${why === "" ? "" : `: ${why.slice(0, limits.issueLength).replace(/\.$/, "")}`}.`,
     { id, state, ...(reason ? { reason } : {}), history },
   );
 }
@@ -193,7 +193,8 @@ function asStatus(receiver: ReceiverStatus): Status {
     state: receiver.state,
     attempt: receiver.attempts ?? 0,
     ...(receiver.dueAt ? { dueAt: new Date(receiver.dueAt) } : {}),
-    ...(receiver.reason ? { reason: receiver.reason } : {}),
+    // Of one that runs it would say why it had waited.
+    ...(receiver.reason && receiver.state !== "running" ? { reason: receiver.reason } : {}),
     ...("progress" in receiver ? { progress: receiver.progress } : {}),
     ...(receiver.cancelRequestedAt ? { cancelRequestedAt: new Date(receiver.cancelRequestedAt) } : {}),
     history: receiver.history ?? [],

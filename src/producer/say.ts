@@ -59,7 +59,7 @@ export interface PublishOptions {
   readonly headers?: Headers;
 }
 
-/** What became of a command. `attempt` counts the runs so far; `history` holds each failed or crashed one. */
+/** What became of a command. `attempt` counts the failed runs so far; `history` holds each failed or crashed one. Once it has succeeded neither is kept. */
 export interface Status<R = unknown> {
   readonly state: ReceiverStatus["state"];
   readonly attempt: number;

@@ -2339,11 +2339,11 @@ language sql volatile as $$
     cross join lateral (select count(*) as messages from posthorn.cancel_mark k where k.subscription = s.id) k
     cross join lateral (
       -- What is only scheduled is no backlog before its time, and ages from then on.
-      -- What is parked waits behind another, and is not tried again.
-      select count(*) filter (where d.token is null) as waiting, count(*) filter (where d.token is null and not d.parked) as retrying,
+      -- Retrying as waiting_state() means it: what is parked, put aside or handed back has not failed, and what was scheduled has not run.
+      select count(*) filter (where d.token is null) as waiting, count(*) filter (where d.token is null and not d.unfailed) as retrying,
         count(*) filter (where d.token is not null) as taken, min(d.since) as oldest
-      from ((select d.token, d.published_at as since, d.place is not null and d.due_at = 'infinity' as parked from posthorn.deferred d where d.subscription = s.id and d.delivery > 1 limit p_limit)
-        union all (select d.token, d.due_at, false from posthorn.classes(s.id) c(class) join posthorn.deferred d on d.subscription = s.id and d.priority = c.class
+      from ((select d.token, d.published_at as since, (d.place is not null and d.due_at = 'infinity') or d.reason in ('released', 'parked', 'throttled') as unfailed from posthorn.deferred d where d.subscription = s.id and d.delivery > 1 limit p_limit)
+        union all (select d.token, d.due_at, true from posthorn.classes(s.id) c(class) join posthorn.deferred d on d.subscription = s.id and d.priority = c.class
           and d.token is null and d.due_at <= statement_timestamp() and d.delivery = 1 limit p_limit)
         -- Its time has come, and it waits behind others of its key, which are older.
         union all (select i.token, null, true from (select d.token, d.place, d.delivery from posthorn.classes(s.id) c(class)

@@ -35,11 +35,18 @@ export function tell({ name, logger, handlers }: Telling, ended: Ended, quiet = 
   }
   const error = failureOf(thrown);
   const why = error.message.slice(0, 200);
-  if ("dead" in next) logger.error(`${what} ${next.dead.reason} and is a dead letter now: ${why}`, { ...facts, error });
+  if ("dead" in next)
+    logger.error(`${what} ${diedBy(next.dead.reason)} and is a dead letter now: ${why}`, { ...facts, error });
   if ("defer" in next && !quiet) {
     logger.warn(`${what} failed and is tried again in ${next.defer.delayMs} ms: ${why}`, { ...facts, error });
     if (note !== undefined) logger.warn(`${what}: ${note}`, facts);
   }
+}
+
+/** The reason as the start of a sentence. The words of a rejection follow as those of its error. */
+function diedBy(reason: string): string {
+  if (reason.startsWith("rejected: ")) return "was rejected";
+  return reason.includes(", ") ? `${reason},` : reason;
 }
 
 /** Nobody here knows what to do with it. */

@@ -146,7 +146,7 @@ export function limitMeanings(): ReadonlyMap<string, string> {
 }
 
 function inWords(name: string, value: number): string {
-  const digits = String(value).replace(/\B(?=(\d{3})+$)/g, " ");
+  const digits = String(value).replace(/\B(?=(\d{3})+$)/g, ",");
   return name.endsWith("Ms") ? `${digits} (${durationInWords(value)})` : digits;
 }
 

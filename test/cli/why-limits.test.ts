@@ -51,7 +51,7 @@ test("a message that waits because as many run as may in the fleet is said to", 
   await runs(scene, 1);
   const next = await scene.send("b");
   expect(await why(next)).toBe(
-    `waits for one of the 1 that may run at once of '${scene.queue}' in the whole fleet: none before it`,
+    `waits for the one that may run at once of '${scene.queue}' in the whole fleet: none before it`,
   );
 });
 

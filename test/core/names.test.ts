@@ -86,7 +86,7 @@ describe("words", () => {
   });
 
   it("writes large numbers in groups of three digits", () => {
-    expect([5, 1_000, 10_000, 1_234_567].map(count)).toEqual(["5", "1 000", "10 000", "1 234 567"]);
+    expect([5, 1_000, 10_000, 1_234_567].map(count)).toEqual(["5", "1,000", "10,000", "1,234,567"]);
   });
 
   it("shows whatever it is given in one short line and never throws", () => {

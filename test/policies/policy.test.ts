@@ -316,7 +316,7 @@ describe("limits of the fleet", () => {
       "up to 1 at once for each key in the whole fleet",
       "no faster in the whole fleet than 500 in 1 s, up to 100 at once",
       "no faster for each key in the whole fleet than 1 in 2 s, one at a time",
-      "full at 10 000 waiting messages, and then send rejects",
+      "full at 10,000 waiting messages, and then send rejects",
     ]);
     const waits = checkPolicy({ ...whole, backlogLimit: { messages: 1, whenFull: "wait" } }, "email");
     expect(describePolicy(waits)).toContain("full at 1 waiting message, and then send waits for up to 30 s");

@@ -128,9 +128,17 @@ describe("describePolicy", () => {
     expect(describePolicy(policy(doubling, { alerts }))).toBe(
       "tried at 0 s, 1 s, 3 s, 7 s, 15 s …, 8 times in all, gives up after 2 min 3 s; may repeat after a crash; " +
         "in no particular order; up to 10 at once in each process; a run is ended after 1 min; " +
-        "dead letters are kept for 30 d; you are told after 5 min of waiting, at 10 000 waiting messages, " +
+        "dead letters are kept for 30 d; you are told after 5 min of waiting, at 10,000 waiting messages, " +
         "at 1 dead letter, and after 1 min without a worker",
     );
+  });
+
+  it("reads a preset back as the queue that takes it has it", () => {
+    for (const preset of Object.values(policies)) {
+      expect(describePolicy(preset)).toBe(describePolicy(checkPolicy(preset, "preset")));
+    }
+    const { concurrency: _, ...sixDecisions } = policies.email;
+    expect(describePolicy(sixDecisions)).toContain("up to 10 at once in each process");
   });
 
   it("says how long results are kept where the policy says it", () => {

@@ -175,4 +175,9 @@ test("what is put aside for the limit of its key is queued, not retrying", async
     [reader.subscription],
   );
   expect(states).toEqual([{ state: "queued" }, { state: "queued" }]);
+  const gauge = await engine.admin.rows(
+    "select backlog::int, retrying::int from posthorn.gauges(10) where subscription = $1",
+    [reader.subscription],
+  );
+  expect(gauge).toEqual([{ backlog: 2, retrying: 0 }]);
 });

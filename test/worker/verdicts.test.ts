@@ -154,7 +154,7 @@ describe.each(twoHomes)("on $name", (kind) => {
       expect({ echoed: app.echoed, runs: app.runs() }).toEqual({ echoed: [], runs: 1 });
       expect(await rows("select from effect where name = 'rejected'")).toEqual([]);
       expect(app.log).toEqual([
-        expect.stringMatching(/^error Work\d+ in "queue-\d+" rejected: no such address and is a dead letter now/),
+        expect.stringMatching(/^error Work\d+ in "queue-\d+" was rejected and is a dead letter now: no such address$/),
       ]);
     });
 

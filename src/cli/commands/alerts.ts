@@ -28,7 +28,7 @@ const inWords: Readonly<Record<string, string>> = {
   backlog: "messages wait",
   deadLetters: "dead letters",
   noWorkerMs: "waits without a worker",
-  circuitOpen: "runs failed: the circuit is open",
+  circuitOpen: "the circuit is open",
 };
 
 /** A figure of an alert: durations end in Ms. */

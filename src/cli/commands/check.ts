@@ -129,7 +129,7 @@ function compare(service: string, declared: readonly Declared[], found: InDataba
       const here = declared.some(({ name }) => name === one.name)
         ? "; this configuration works on it once it is started"
         : "";
-      const waits = one.backlog > 0 ? `, and ${plural(one.backlog, "message")} wait` : "";
+      const waits = one.backlog > 0 ? `, and ${plural(one.backlog, "message waits", "messages wait")}` : "";
       return warning("unattended", one.name, `no worker works on it now${waits}${here}`);
     });
   const events = found.contracts.filter(({ kind, owner }) => kind === "event" && owner === null);

@@ -107,7 +107,7 @@ export function heldError(database: string, holder: Holder): EmbeddedHeldError {
   const who = pid === process.pid ? `this process (pid ${pid})` : `process ${pid} on ${host}`;
   return new EmbeddedHeldError(
     "PH_EMBEDDED_HELD",
-    `${database} is held by ${who} since ${since}. An embedded database has one process: stop that one, or use a PostgreSQL server.`,
+    `${database} is held by ${who} since ${since}. An embedded database has one process; only the command line looks into it beside. Stop that one, or use a PostgreSQL server.`,
     { pid, since, host },
   );
 }
