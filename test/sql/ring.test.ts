@@ -134,10 +134,13 @@ test("a claim that began before the edge reads the new slot too when its window 
   const { reader, worker } = await queueWithWorker("gate");
   await say(engine.db, reader, [1]);
   const body = String(
-    await engine.admin.value("select pg_get_functiondef('posthorn.hold_worker(bigint)'::regprocedure)"),
+    await engine.admin.value("select pg_get_functiondef('posthorn.lock_key(text, bigint, bigint)'::regprocedure)"),
   );
-  await engine.admin.rows(`create or replace function posthorn.hold_worker(p_worker bigint) returns void language plpgsql as $$ begin
-    if current_setting('test.gate', true) = 'on' then perform pg_advisory_xact_lock(4712); end if; end $$`);
+  await engine.admin.rows(`create or replace function posthorn.lock_key(p_purpose text, p_a bigint default 0, p_b bigint default 0) returns bigint
+    language plpgsql volatile as $$ begin
+      if p_purpose = 'worker' and current_setting('test.gate', true) = 'on' then perform pg_advisory_xact_lock(4712); end if;
+      return hashtextextended('posthorn:' || p_purpose || ':' || p_a || ':' || p_b, 0);
+    end $$`);
   const early = await engine.session();
   try {
     await early.rows("set test.gate = 'on'");
