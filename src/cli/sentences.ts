@@ -19,13 +19,13 @@ export function sentenceOf(message: MessageFacts, receiver: ReceiverFacts): stri
     case null:
       return `'${receiver.subscription}' began ${on(message, receiver.at)}, after this event was published, and does not get it`;
     case "queued":
-      return `${queued(message, receiver)}${stepsDone(receiver)}`;
+      return `${queued(message, receiver)}${stepsDone(receiver)}${tooLate(message, receiver)}`;
     case "scheduled":
-      return scheduled(message, receiver);
+      return `${scheduled(message, receiver)}${tooLate(message, receiver)}`;
     case "expired":
       return expired(message, receiver);
     case "retrying":
-      return `${retrying(message, receiver)}${stepsDone(receiver)}${othersWait(receiver)}`;
+      return `${retrying(message, receiver)}${stepsDone(receiver)}${othersWait(receiver)}${tooLate(message, receiver)}`;
     case "parked":
       return parked(message, receiver);
     case "running":
@@ -124,6 +124,12 @@ function scheduled(message: MessageFacts, receiver: ReceiverFacts): string {
 function expired(message: MessageFacts, { at, delivery = 1 }: ReceiverFacts): string {
   const run = delivery === 1 ? "no run had begun in time" : `its ${ordinal(delivery)} delivery had not begun in time`;
   return `expired ${on(message, at)}: ${run}, and none will`;
+}
+
+/** It waits still, and nobody has looked at it since its time was over. */
+function tooLate(message: MessageFacts, { expiresAt }: ReceiverFacts): string {
+  if (expiresAt === undefined || Date.parse(expiresAt) > Date.parse(message.now)) return "";
+  return `; its time was over ${on(message, expiresAt)}, so it will not run`;
 }
 
 /** "the circuit of 'email' is open since 14:02:10 after 5 failures; next probe at 14:03:10"; undefined while it is closed. */

@@ -25,7 +25,7 @@ export type Idempotency = "transaction" | "handler" | "at-most-once";
 
 /** When you are told. */
 export interface Alerts {
-  /** The oldest message waits longer than this. */
+  /** The oldest message waits or runs longer than this. */
   readonly oldestAgeMs: number;
   /** This many messages wait. */
   readonly backlog: number;
@@ -150,7 +150,7 @@ export const policyFields = {
     doc: "When you are told",
     required: true,
     fields: {
-      oldestAgeMs: { ...duration, doc: "The oldest message waits longer than this", required: true },
+      oldestAgeMs: { ...duration, doc: "The oldest message waits or runs longer than this", required: true },
       backlog: { ...count, doc: "This many messages wait", required: true },
       deadLetters: { ...count, doc: "There are this many dead letters", required: true },
       noWorkerMs: { ...duration, doc: "No worker has been there for this long", required: true },

@@ -17,6 +17,17 @@ test("a scheduled message says its time; once that has passed, what keeps it fro
   );
 });
 
+test("a scheduled message whose time is over says that it will not run, although nobody has looked at it since", async () => {
+  const queue = fresh("email");
+  const Work = work(queue);
+  const post = await working(Work, () => undefined);
+  const { id } = await post.send(Work, { n: 1 }, { delayMs: 3_600_000, expiresInMs: 7_200_000 });
+  await post.stop();
+  const past = "clock_timestamp() - interval '1 second'";
+  await rows(`update posthorn.deferred set due_at = ${past}, expires_at = ${past} where message = $1`, [messageOf(id)]);
+  expect(await why(id)).toMatch(new RegExp(`; its time was over ${at}, so it will not run$`));
+});
+
 test("a scheduled message that is due while every slot is taken waits for a free one", async () => {
   const queue = fresh("email");
   const Work = work(queue);
