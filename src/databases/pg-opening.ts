@@ -6,7 +6,7 @@
  */
 import type { ClientBase, Connection, QueryResult, Submittable } from "pg";
 import { DatabaseUnavailableError } from "../core/errors.js";
-import { takesSubmitted, writeAll } from "./pg-statement.js";
+import { takesSubmitted, unnamed, writeAll } from "./pg-statement.js";
 import { hasMethod, isObject } from "./shapes.js";
 
 /** A query of pg's own, before it is sent. */
@@ -75,6 +75,8 @@ export class Opening {
     if (Query === undefined) throw new TypeError("the client has no class of queries");
     if (isSubmittable(config)) return this.#send(config, args.slice(1));
     const query = new Query(...args);
+    // Tracers send a copy of what has none, which has none of its methods either.
+    query.name ??= unnamed;
     if (isObject(config) && "query_timeout" in config) query.query_timeout = config.query_timeout;
     if (typeof query.callback === "function") {
       this.#send(query, []);
@@ -160,7 +162,13 @@ function isSubmittable(value: unknown): value is Submittable {
 function isJoinable(query: Submittable): query is Query {
   if (!isOfPg(query)) return false;
   const { text, values, name, rows } = query;
-  if (typeof text !== "string" || !Array.isArray(values) || name !== undefined || rows !== undefined) return false;
+  if (
+    typeof text !== "string" ||
+    !Array.isArray(values) ||
+    (name !== undefined && name !== unnamed) ||
+    rows !== undefined
+  )
+    return false;
   return query.requiresPreparation();
 }
 
