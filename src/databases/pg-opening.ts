@@ -6,6 +6,7 @@
  */
 import type { ClientBase, Connection, QueryResult, Submittable } from "pg";
 import { DatabaseUnavailableError } from "../core/errors.js";
+import { sqlStateOf } from "./errors.js";
 import { takesSubmitted, unnamed, writeAll } from "./pg-statement.js";
 import { hasMethod, isObject } from "./shapes.js";
 
@@ -105,11 +106,13 @@ export class Opening {
   #join(query: Query): void {
     this.#state = "sent";
     let left = this.#statements.length;
+    let written = false;
     const { submit, handleCommandComplete, handleError } = query;
     query.submit = (connection) => {
       connection.stream.cork();
       try {
         writeAll(connection, this.#statements);
+        written = true;
         return submit.call(query, connection);
       } finally {
         connection.stream.uncork();
@@ -121,7 +124,7 @@ export class Opening {
       if (left === 0) this.#state = "open";
     };
     query.handleError = (error, connection) => {
-      if (left > 0) this.#fail(error);
+      if (left > 0 && (!written || isOfServer(error))) this.#fail(error);
       handleError.call(query, error, connection);
     };
   }
@@ -152,6 +155,14 @@ function notBegun(): DatabaseUnavailableError {
     "The transaction could not be begun, so the statement was not sent. Nothing was stored; it may be repeated.",
     { inCommit: false },
   );
+}
+
+/**
+ * Whether the server itself refused, in whose order nothing after it ran. Other errors come while the transaction may have begun: a value cannot be
+ * written, its time is over, or the connection is gone, of which a pooler tells with a class of its own; the statement may be what ended it.
+ */
+function isOfServer(error: unknown): boolean {
+  return sqlStateOf(error)?.startsWith("08") === false;
 }
 
 function isSubmittable(value: unknown): value is Submittable {
