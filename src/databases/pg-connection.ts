@@ -113,7 +113,8 @@ export class PgConnection {
 
   #submit<Row>(text: string, values: readonly (string | null)[], timeoutMs: number, around?: Around) {
     return this.#send<Answer<Row>>((resolve, reject) => {
-      this.send(new LibraryStatement<Row>(text, values, resolve, reject, around));
+      const end = (error: unknown, answer?: Answer<Row>): void => (answer ? resolve(answer) : reject(error));
+      this.send(new LibraryStatement<Row>(text, values, end, around));
     }, timeoutMs);
   }
 

@@ -6,7 +6,8 @@
  */
 import type { ClientBase, Connection, QueryResult, Submittable } from "pg";
 import { DatabaseUnavailableError } from "../core/errors.js";
-import { takesSubmitted, writeAll } from "./pg-statement.js";
+import { sqlStateOf } from "./errors.js";
+import { takesSubmitted, unnamed, writeAll } from "./pg-statement.js";
 import { hasMethod, isObject } from "./shapes.js";
 
 /** A query of pg's own, before it is sent. */
@@ -75,6 +76,8 @@ export class Opening {
     if (Query === undefined) throw new TypeError("the client has no class of queries");
     if (isSubmittable(config)) return this.#send(config, args.slice(1));
     const query = new Query(...args);
+    // Tracers send a copy of what has none, which has none of its methods either.
+    query.name ??= unnamed;
     if (isObject(config) && "query_timeout" in config) query.query_timeout = config.query_timeout;
     if (typeof query.callback === "function") {
       this.#send(query, []);
@@ -103,11 +106,13 @@ export class Opening {
   #join(query: Query): void {
     this.#state = "sent";
     let left = this.#statements.length;
+    let written = false;
     const { submit, handleCommandComplete, handleError } = query;
     query.submit = (connection) => {
       connection.stream.cork();
       try {
         writeAll(connection, this.#statements);
+        written = true;
         return submit.call(query, connection);
       } finally {
         connection.stream.uncork();
@@ -119,7 +124,7 @@ export class Opening {
       if (left === 0) this.#state = "open";
     };
     query.handleError = (error, connection) => {
-      if (left > 0) this.#fail(error);
+      if (left > 0 && (!written || isOfServer(error))) this.#fail(error);
       handleError.call(query, error, connection);
     };
   }
@@ -152,6 +157,14 @@ function notBegun(): DatabaseUnavailableError {
   );
 }
 
+/**
+ * Whether the server itself refused, in whose order nothing after it ran. Other errors come while the transaction may have begun: a value cannot be
+ * written, its time is over, or the connection is gone, of which a pooler tells with a class of its own; the statement may be what ended it.
+ */
+function isOfServer(error: unknown): boolean {
+  return sqlStateOf(error)?.startsWith("08") === false;
+}
+
 function isSubmittable(value: unknown): value is Submittable {
   return isObject(value) && "submit" in value && typeof value.submit === "function";
 }
@@ -160,7 +173,13 @@ function isSubmittable(value: unknown): value is Submittable {
 function isJoinable(query: Submittable): query is Query {
   if (!isOfPg(query)) return false;
   const { text, values, name, rows } = query;
-  if (typeof text !== "string" || !Array.isArray(values) || name !== undefined || rows !== undefined) return false;
+  if (
+    typeof text !== "string" ||
+    !Array.isArray(values) ||
+    (name !== undefined && name !== unnamed) ||
+    rows !== undefined
+  )
+    return false;
   return query.requiresPreparation();
 }
 

@@ -15,6 +15,11 @@ export interface Answer<Row> {
 }
 
 type Value = string | null;
+/** As of pg's own queries: an error, or the answer. */
+type Told<Row> = (error: unknown, answer?: Answer<Row>) => void;
+
+/** A name that is none for pg. */
+export const unnamed = "";
 
 /** What pg would send for these; undefined where one is of a kind that pg alone knows how to write. */
 export function valuesOf(params: readonly unknown[]): readonly Value[] | undefined {
@@ -54,26 +59,21 @@ export class LibraryStatement<Row> implements Submittable {
   /** For whoever looks at what a client sends. */
   readonly text: string;
   readonly values: readonly Value[];
+  /** Tracers put a comment into a copy of what has no name, and a copy has none of the methods. */
+  readonly name = unnamed;
+  /** pg, where queries have a time limit, and tracers put their own around it, to know of the end. */
+  callback: Told<Row>;
   readonly #around: Around;
-  readonly #resolve: (answer: Answer<Row>) => void;
-  readonly #reject: (error: unknown) => void;
   readonly #rows: Row[] = [];
   #columns: readonly (readonly [name: string, parse: (text: string) => unknown])[] = [];
   #command: string | undefined;
   #unread: unknown;
 
-  constructor(
-    text: string,
-    values: readonly Value[],
-    resolve: (answer: Answer<Row>) => void,
-    reject: (error: unknown) => void,
-    around: Around = alone,
-  ) {
+  constructor(text: string, values: readonly Value[], callback: Told<Row>, around: Around = alone) {
     this.text = text;
     this.values = values;
+    this.callback = callback;
     this.#around = around;
-    this.#resolve = resolve;
-    this.#reject = reject;
   }
 
   requiresPreparation(): boolean {
@@ -129,11 +129,11 @@ export class LibraryStatement<Row> implements Submittable {
   handleEmptyQuery(): void {}
 
   handleReadyForQuery(): void {
-    if (this.#unread !== undefined) this.#reject(this.#unread);
-    else this.#resolve({ rows: this.#rows, command: this.#command });
+    if (this.#unread !== undefined) this.callback(this.#unread);
+    else this.callback(null, { rows: this.#rows, command: this.#command });
   }
 
   handleError(error: unknown): void {
-    this.#reject(error);
+    this.callback(error);
   }
 }

@@ -167,6 +167,41 @@ describe("a transaction that begins with its first statement", () => {
   });
 });
 
+describe("a first statement that fails where only the client says so", () => {
+  test("does not count as one whose transaction could not begin when its values cannot be written", async () => {
+    const open = await db.begin();
+    const values = [{ toJSON: () => 1n }];
+    await expect(open.native.query("select $1::json", values)).rejects.toThrow("BigInt");
+    expect(open.notBegun).toBeUndefined();
+    await open.native.query("insert into opening values ($1)", [1]);
+    await open.commit();
+    expect(open.notBegun).toBeUndefined();
+    expect(await stored()).toEqual([1]);
+  });
+
+  test("does not count as one when its time is over", async () => {
+    const open = await db.begin();
+    const slow = { text: "select pg_sleep($1)", values: [0.2], query_timeout: 20 };
+    await expect(open.native.query(slow)).rejects.toThrow("timeout");
+    await open.native.query("insert into opening values ($1)", [1]);
+    await open.commit();
+    expect(open.notBegun).toBeUndefined();
+    expect(await stored()).toEqual([1]);
+  });
+
+  test("does not count as one when it loses the connection: it may be what ends it", async () => {
+    const open = await db.begin();
+    const slow = open.native.query("select pg_sleep($1), 'it is me'", [60]);
+    const running = "select from pg_stat_activity where query like '%it is me%' and pid <> pg_backend_pid()";
+    await expect.poll(async () => (await pool.query(running)).rowCount).toBe(1);
+    const { connection } = open.native as import("pg").PoolClient & { connection: import("pg").Connection };
+    connection.stream.destroy();
+    await expect(slow).rejects.toThrow();
+    await open.rollback();
+    expect([open.notBegun, open.lost]).toEqual([undefined, true]);
+  });
+});
+
 describe("a transaction that cannot begin", () => {
   const sends: Record<string, (connection: PgConnection) => Promise<unknown>> = {
     "with parameters": async (connection) => connection.send("insert into opening values ($1)", [1]),
