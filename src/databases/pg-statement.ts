@@ -56,13 +56,14 @@ export interface Around {
 const alone: Around = { opening: [], commits: false };
 
 export class LibraryStatement<Row> implements Submittable {
-  /** For whoever looks at what a client sends. */
+  /** All that is sent; also for whoever looks at what a client sends. */
   readonly text: string;
   readonly values: readonly Value[];
   /** Tracers put a comment into a copy of what has no name, and a copy has none of the methods. */
   readonly name = unnamed;
   /** pg, where queries have a time limit, and tracers put their own around it, to know of the end. */
   callback: Told<Row>;
+  readonly #statement: string;
   readonly #around: Around;
   readonly #rows: Row[] = [];
   #columns: readonly (readonly [name: string, parse: (text: string) => unknown])[] = [];
@@ -70,7 +71,8 @@ export class LibraryStatement<Row> implements Submittable {
   #unread: unknown;
 
   constructor(text: string, values: readonly Value[], callback: Told<Row>, around: Around = alone) {
-    this.text = text;
+    this.text = [...around.opening, text, ...(around.commits ? ["commit"] : [])].join("; ");
+    this.#statement = text;
     this.values = values;
     this.callback = callback;
     this.#around = around;
@@ -83,14 +85,14 @@ export class LibraryStatement<Row> implements Submittable {
   submit(connection: Connection): void {
     const { opening, commits } = this.#around;
     if (!this.requiresPreparation()) {
-      connection.query([...opening, this.text, ...(commits ? ["commit"] : [])].join("; "));
+      connection.query(this.text);
       return;
     }
     // Gathered, so that they leave in one packet.
     connection.stream.cork();
     try {
       writeAll(connection, opening);
-      connection.parse({ name: "", text: this.text, types: [] }, true);
+      connection.parse({ name: "", text: this.#statement, types: [] }, true);
       connection.bind({ values: [...this.values] }, true);
       connection.describe({ type: "P", name: "" }, true);
       connection.execute({}, true);

@@ -20,7 +20,7 @@ test("what may be claimed ahead of the slots follows the runs: some while they a
   slots.took(30_000);
   expect(slots.ahead(9)).toBe(0);
   for (let run = 0; run < 100; run += 1) slots.took(1);
-  expect(slots.ahead(9)).toBe(32);
+  expect(slots.ahead(9)).toBe(64);
   slots.stalled();
   expect(slots.ahead(9)).toBe(0);
   slots.took(15);
