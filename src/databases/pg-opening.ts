@@ -7,6 +7,7 @@
 import type { ClientBase, Connection, QueryResult, Submittable } from "pg";
 import { DatabaseUnavailableError } from "../core/errors.js";
 import { sqlStateOf } from "./errors.js";
+import { inOnePiece } from "./pg-packet.js";
 import { takesSubmitted, unnamed, writeAll } from "./pg-statement.js";
 import { hasMethod, isObject } from "./shapes.js";
 
@@ -108,16 +109,12 @@ export class Opening {
     let left = this.#statements.length;
     let written = false;
     const { submit, handleCommandComplete, handleError } = query;
-    query.submit = (connection) => {
-      connection.stream.cork();
-      try {
-        writeAll(connection, this.#statements);
+    query.submit = (connection) =>
+      inOnePiece(connection, (packet) => {
+        writeAll(packet, this.#statements);
         written = true;
-        return submit.call(query, connection);
-      } finally {
-        connection.stream.uncork();
-      }
-    };
+        return submit.call(query, packet);
+      });
     query.handleCommandComplete = (message, connection) => {
       if (left === 0) return handleCommandComplete.call(query, message, connection);
       left -= 1;

@@ -7,6 +7,7 @@
  */
 import type { ClientBase, Connection, Submittable } from "pg";
 import { parserOf } from "./parsers.js";
+import { inOnePiece } from "./pg-packet.js";
 
 export interface Answer<Row> {
   readonly rows: Row[];
@@ -88,19 +89,15 @@ export class LibraryStatement<Row> implements Submittable {
       connection.query(this.text);
       return;
     }
-    // Gathered, so that they leave in one packet.
-    connection.stream.cork();
-    try {
-      writeAll(connection, opening);
-      connection.parse({ name: "", text: this.#statement, types: [] }, true);
-      connection.bind({ values: [...this.values] }, true);
-      connection.describe({ type: "P", name: "" }, true);
-      connection.execute({}, true);
-      if (commits) writeAll(connection, ["commit"]);
-      connection.sync();
-    } finally {
-      connection.stream.uncork();
-    }
+    inOnePiece(connection, (packet) => {
+      writeAll(packet, opening);
+      packet.parse({ name: "", text: this.#statement, types: [] }, true);
+      packet.bind({ values: [...this.values] }, true);
+      packet.describe({ type: "P", name: "" }, true);
+      packet.execute({}, true);
+      if (commits) writeAll(packet, ["commit"]);
+      packet.sync();
+    });
   }
 
   handleRowDescription({

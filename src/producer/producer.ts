@@ -92,9 +92,6 @@ class Sayer implements Say {
 
 /** How many messages of a longer list are checked while the server writes those before: fewer cost more in statements than they save in time. */
 const pieceMessages = 2_000;
-/** Of a list that is as long as this, the server gets a first part as soon as it is checked, and goes on longer than the rest takes to be checked. */
-const splitMessages = 500;
-const firstShare = 0.3;
 
 /** Outside any transaction: each call is one of its own, committed when it returns. */
 export function sayNow(producing: Producing): Say {
@@ -102,7 +99,7 @@ export function sayNow(producing: Producing): Say {
   const write: Write = async (checking) => {
     if (checking.beside) return saySaid(producing, checking);
     const alone = database.single || database.insideTransaction();
-    const first = await checking.take(alone ? limits.batchMessages : firstPiece(checking));
+    const first = await checking.take(alone ? limits.batchMessages : pieceMessages);
     if (first.count === 0) return [];
     if (database.single && database.insideTransaction()) throw wouldDeadlock(checking);
     const admission = room.admit(checking.contract, first.count);
@@ -136,10 +133,6 @@ async function saySaid(producing: Producing, checking: Checking): Promise<readon
       : await inOneTransaction(database, (tx) => writeSaid(tx, messages));
   waker.wake(channelsOf(messages));
   return [places];
-}
-
-function firstPiece({ left = 0 }: Checking): number {
-  return left < splitMessages ? pieceMessages : Math.min(pieceMessages, Math.ceil(left * firstShare));
 }
 
 /** One message. It tells of itself, if it may. */
