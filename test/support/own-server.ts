@@ -122,6 +122,22 @@ class FolderServer implements OwnServer {
     // We know that the former postmaster is gone; its number may belong to another process by now.
     await rm(join(this.dataFolder, "postmaster.pid"), { force: true });
     await rm(join(this.socketFolder, `.s.PGSQL.${this.port}.lock`), { force: true });
+    const deadline = Date.now() + startLimitMs;
+    for (;;) {
+      const from = (await this.log().catch(() => "")).length;
+      await this.#spawn();
+      try {
+        return await this.#accepting();
+      } catch (error) {
+        // What a killed backend had attached is let go a moment after it is gone.
+        const held = (await this.log()).slice(from).includes("pre-existing shared memory block");
+        if (!held || Date.now() > deadline) throw error;
+        await wait(100);
+      }
+    }
+  }
+
+  async #spawn(): Promise<void> {
     const log = await open(join(this.#parts.folder, "server.log"), "a");
     const args = ["-D", this.dataFolder, "-p", String(this.port), "-k", this.socketFolder, "-h", host];
     const postmaster = spawn(join(this.#parts.binaries, "bin", "postgres"), args, {
@@ -138,7 +154,6 @@ class FolderServer implements OwnServer {
     });
     await once(postmaster, "spawn");
     await log.close();
-    await this.#accepting();
   }
 
   async stop(mode: "fast" | "immediate" = "fast"): Promise<void> {
