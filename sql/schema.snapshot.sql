@@ -235,6 +235,7 @@ table dead_letter.headers json
 table dead_letter.published_at timestamp with time zone not null
 table dead_letter.history json not null
 table dead_letter.place bigint
+table dead_letter.priority smallint
 table dedupe.name text not null
 table dedupe.key text not null
 table dedupe.subscription integer not null
@@ -361,6 +362,7 @@ table invalid.headers json
 table invalid.published_at timestamp with time zone not null
 table invalid.history json not null
 table invalid.place bigint
+table invalid.priority smallint
 table key_permit.subscription integer not null
 table key_permit.key text not null
 table key_permit.tat timestamp with time zone not null
@@ -976,7 +978,7 @@ function first_due(p_subscription integer, p_contracts integer[]) returns timest
 function first_permit(p_subscription integer) returns posthorn.permit plpgsql volatile body 180b155f407130678ade46a42bf12f5e
 function fits_order(p_channel integer, p_options json) returns void plpgsql volatile body 207cceb007b68c3b3e1e268ffc09b6fe
 function fleet() returns json sql volatile body 59e8767873782d9bf37c43105d8f8d83
-function follow(p_row posthorn.deferred, p_outcome posthorn.outcome, p_next json) returns void plpgsql volatile body ca9d90aaad7a80a77e8c3b831c238e97
+function follow(p_row posthorn.deferred, p_outcome posthorn.outcome, p_next json) returns void plpgsql volatile body db0da60f55cb56fe3e43dfe7e6799b8e
 function forget_keys(p_limit integer) returns void plpgsql volatile body e101173205ccefa3472c1a34c878f58a
 function forget_steps(p_subscription integer, p_message bigint) returns void plpgsql volatile body 8db20fdb26a563963bed86c433ca16df
 function forget_worker(p_worker bigint) returns void plpgsql volatile body 747f59704892b8f60d61f8f335ab1dbd
@@ -1102,7 +1104,7 @@ function sweep_keys(p_limit integer) returns json plpgsql volatile body a97b6596
 function sweep_steps(p_limit integer, p_every_ms integer) returns json plpgsql volatile body 1e77009cc4664370f8d6f7dbec69f072
 function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body 3fa5ee582ba2ab32005c0581a3036d49
 function take_due(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body 938ff242fbd3289005bd64c218805d95
-function take_letters(p_filter json, p_limit integer) returns SETOF posthorn.deferred plpgsql volatile body a4d27522867c3c00669531f39af11def
+function take_letters(p_filter json, p_limit integer) returns SETOF posthorn.deferred plpgsql volatile body ae455ca48698a63aeb5643acfe3aeec8
 function tat_from(p_tat timestamp with time zone, p_at timestamp with time zone, p_gap_ms double precision, p_burst integer) returns timestamp with time zone plpgsql immutable body df7df8c3ae305e48de624b2555658983
 function tick_of(p_slot smallint, p_id bigint) returns posthorn.tick plpgsql volatile body b42d63568f4791a19b26e8ab22275e79
 function tidy_dedupe(p_limit integer) returns integer plpgsql volatile set enable_hashjoin=off, enable_mergejoin=off body 457088d6fc4986b93f6c330495ed64ba

@@ -365,14 +365,14 @@ begin
   end if;
   if v_dead is not null then
     insert into posthorn.dead_letter (subscription, died_at, keep_until, reason, delivery, attempts, crashes, message, nonce, channel, lane,
-        contract, key, payload, headers, published_at, history, place)
+        contract, key, payload, headers, published_at, history, place, priority)
       values (p_row.subscription, clock_timestamp(), clock_timestamp() + (v_dead ->> 'keepMs')::float8 * interval '1 ms', v_dead ->> 'reason',
         p_row.delivery, (v_dead ->> 'attempts')::int, (v_dead ->> 'crashes')::int, p_row.message, p_row.nonce, p_row.channel, p_row.lane,
-        p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history, p_row.place);
+        p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history, p_row.place, p_row.priority);
   elsif p_next -> 'invalid' is not null then
     insert into posthorn.invalid (subscription, found_at, issues, delivery, message, nonce, channel, lane, contract, key, payload, headers,
-        published_at, history, place)
+        published_at, history, place, priority)
       values (p_row.subscription, clock_timestamp(), p_next -> 'invalid', p_row.delivery, p_row.message, p_row.nonce, p_row.channel, p_row.lane,
-        p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history, p_row.place);
+        p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history, p_row.place, p_row.priority);
   end if;
 end $$;

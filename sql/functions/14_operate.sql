@@ -30,7 +30,7 @@ begin
     )
     delete from posthorn.%1$I l using picked where l.id = picked.id
       returning l.id, l.subscription, l.delivery, %2$s as attempts, %3$s as crashes, l.message, l.nonce, l.channel, l.lane, l.contract, l.key, l.payload,
-        l.headers, l.published_at, l.history, l.place $sql$,
+        l.headers, l.published_at, l.history, l.place, l.priority $sql$,
     case p_filter ->> 'list' when 'invalid' then 'invalid' else 'dead_letter' end,
     case p_filter ->> 'list' when 'invalid' then '0' else 'l.attempts' end,
     case p_filter ->> 'list' when 'invalid' then '0' else 'l.crashes' end,
@@ -54,7 +54,7 @@ begin
     v_row.published_at := v_letter.published_at;
     v_row.history := v_letter.history;
     v_row.place := v_letter.place;
-    v_row.priority := posthorn.priority_of(v_letter.lane);
+    v_row.priority := coalesce(v_letter.priority, posthorn.priority_of(v_letter.lane));
     v_row.once_more := false;
     return next v_row;
   end loop;

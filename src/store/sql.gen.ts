@@ -649,6 +649,11 @@ create table posthorn.step (
 -- Of a page of which some messages are put aside, an answer holds all, and says which to skip: to read and write it anew costs more than the claim.
 alter type posthorn.turn add attribute skipped bigint[];
 ` },
+  { name: "migrations/0014_priority.sql", text: `-- Locks: for a moment, whoever writes to the two tables or reads them.
+-- What is redriven has the priority that it was said with. Null: a message that ended before; the lane tells, where it came from one.
+alter table posthorn.dead_letter add column priority smallint;
+alter table posthorn.invalid add column priority smallint;
+` },
   { name: "functions/01_slots.sql", text: `-- by_slot(signature, returns, body): makes posthorn.<signature> from one body for all slots of the ring: {slot} in the body is
 -- the number of a slot, and the first argument, p_slot, chooses. The statements inside name their tables directly, so each has a
 -- cached plan over one plain table. Not for use at run time.
@@ -1665,15 +1670,15 @@ begin
   end if;
   if v_dead is not null then
     insert into posthorn.dead_letter (subscription, died_at, keep_until, reason, delivery, attempts, crashes, message, nonce, channel, lane,
-        contract, key, payload, headers, published_at, history, place)
+        contract, key, payload, headers, published_at, history, place, priority)
       values (p_row.subscription, clock_timestamp(), clock_timestamp() + (v_dead ->> 'keepMs')::float8 * interval '1 ms', v_dead ->> 'reason',
         p_row.delivery, (v_dead ->> 'attempts')::int, (v_dead ->> 'crashes')::int, p_row.message, p_row.nonce, p_row.channel, p_row.lane,
-        p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history, p_row.place);
+        p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history, p_row.place, p_row.priority);
   elsif p_next -> 'invalid' is not null then
     insert into posthorn.invalid (subscription, found_at, issues, delivery, message, nonce, channel, lane, contract, key, payload, headers,
-        published_at, history, place)
+        published_at, history, place, priority)
       values (p_row.subscription, clock_timestamp(), p_next -> 'invalid', p_row.delivery, p_row.message, p_row.nonce, p_row.channel, p_row.lane,
-        p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history, p_row.place);
+        p_row.contract, p_row.key, p_row.payload, p_row.headers, p_row.published_at, p_row.history, p_row.place, p_row.priority);
   end if;
 end $$;
 ` },
@@ -2741,7 +2746,7 @@ begin
     )
     delete from posthorn.%1$I l using picked where l.id = picked.id
       returning l.id, l.subscription, l.delivery, %2$s as attempts, %3$s as crashes, l.message, l.nonce, l.channel, l.lane, l.contract, l.key, l.payload,
-        l.headers, l.published_at, l.history, l.place $sql$,
+        l.headers, l.published_at, l.history, l.place, l.priority $sql$,
     case p_filter ->> 'list' when 'invalid' then 'invalid' else 'dead_letter' end,
     case p_filter ->> 'list' when 'invalid' then '0' else 'l.attempts' end,
     case p_filter ->> 'list' when 'invalid' then '0' else 'l.crashes' end,
@@ -2765,7 +2770,7 @@ begin
     v_row.published_at := v_letter.published_at;
     v_row.history := v_letter.history;
     v_row.place := v_letter.place;
-    v_row.priority := posthorn.priority_of(v_letter.lane);
+    v_row.priority := coalesce(v_letter.priority, posthorn.priority_of(v_letter.lane));
     v_row.once_more := false;
     return next v_row;
   end loop;

@@ -383,8 +383,6 @@ export class Reference {
     said.expires = false;
     said.expired = false;
     said.onceMore = false;
-    // A list of dead letters knows the priority by the lane alone.
-    if (said.apart) said.priority = 0;
     said.attempts = 0;
     said.crashes = 0;
     said.delivery += 1;
