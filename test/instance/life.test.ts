@@ -111,7 +111,7 @@ describe.each(twoHomes)("an instance on $name", (kind) => {
   test("every call after stop() is refused as stopped, and stop() may be called again", async () => {
     const { DoWork, FactStated, queue } = contracts();
     const post = make();
-    post.queue(queue, decisions);
+    post.queue(queue, decisions).handle(DoWork, () => undefined);
     await post.start();
     const receipt = await post.send(DoWork, { n: 1 });
     await post.stop();
