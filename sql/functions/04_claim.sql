@@ -9,7 +9,7 @@
 -- the snapshot was taken. Must run in a transaction that publishes nothing: its own rows would count as seen; `work` has begun it.
 -- Raises PH004 (position lost), PH007 (the worker counts as dead).
 -- One function for each slot, with few and plain statements: a claim for one message costs as much as one for a hundred, and it is what a message waits for.
-select posthorn.in_open_slot('claim(p_subscription int, p_lane int, p_worker bigint, p_limit int)', 'text', $declarations$
+select posthorn.by_found_slot('claim(p_subscription int, p_lane int, p_worker bigint, p_limit int)', 'text', $declarations$
   v_held boolean;
   v_free boolean;
   v_alive boolean;

@@ -66,7 +66,7 @@ $body$);
 
 -- write_one(home, nonce, channel, contract, key, payload, headers): appends one message, as a producer does. Returns its id and the id of the
 -- transaction as text, separated by a blank; or why nothing was written: a refusal fails no transaction of a caller who named a home.
-select posthorn.in_open_slot(
+select posthorn.by_found_slot(
   'write_one(p_home text, p_nonce bigint, p_channel int, p_contract int, p_key text, p_payload json, p_headers json)', 'text', $declarations$
   v_home text;
   v_id bigint;

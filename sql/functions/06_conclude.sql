@@ -37,7 +37,7 @@ $body$);
 -- what the handler said. `p_deferred` is null for a delivery from the log. `p_started` is what the
 -- transaction was marked with: posthorn.mark, or now() at BEGIN in seconds as text.
 -- Returns [[nonce, id]] of what was said. Raises PH005 (claim lost), PH006 (the handler ended the transaction).
-select posthorn.in_open_slot(
+select posthorn.by_found_slot(
   'end_in_transaction(p_subscription int, p_message bigint, p_message_slot smallint, p_delivery int, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_say json)',
   'json', '', $before$
   if coalesce(nullif(current_setting('posthorn.mark', true), ''), extract(epoch from now())::text) <> p_started then

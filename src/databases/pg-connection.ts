@@ -60,7 +60,7 @@ export class PgConnection {
     else await this.script(statements.join("; "), timeoutMs);
   }
 
-  /** Whether there is a transaction to be ended; undefined where that is not known. */
+  /** Whether the server may have a transaction that is to be ended. */
   get opened(): boolean {
     return this.#opening?.unsent !== true;
   }

@@ -20,8 +20,9 @@ export function inOnePiece<T>(connection: Connection, write: (to: Connection) =>
   try {
     return write(Object.create(connection, { stream: { value: stream } }));
   } finally {
-    if (bytes <= longest) connection.stream.write(Buffer.concat(pieces, bytes));
-    else sendAll(connection, pieces);
+    // None where nothing was said, or the socket takes nothing any more.
+    if (bytes > longest) sendAll(connection, pieces);
+    else if (bytes > 0) connection.stream.write(Buffer.concat(pieces, bytes));
   }
 }
 

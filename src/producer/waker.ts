@@ -78,11 +78,13 @@ export class Waker {
     const ride: Ride = {
       channels,
       end: () => {
-        this.#rides.took(performance.now() - began, true);
         this.#local?.(own);
-        // It was not written, perhaps; who else waited to be told of is told by the next.
+        // It was not written, perhaps; who else waited to be told of is told by the next. How long that took says nothing of riding.
         if (ride.heard === undefined) for (const other of channels) this.#waiting.add(other);
-        void this.#rest(ride.heard !== false).then(() => (this.#waiting.size > 0 ? this.#drain() : undefined));
+        else this.#rides.took(performance.now() - began, true);
+        void this.#rest(ride.heard !== false).then(() => {
+          if (this.#waiting.size > 0 && !this.#busy) void this.#drain();
+        });
       },
     };
     return ride;
@@ -97,7 +99,7 @@ export class Waker {
     }
     try {
       for (const ms of watchMs) {
-        await new Promise((resolve) => setTimeout(resolve, ms).unref());
+        await pause(ms);
         if (this.#closed) return;
         const status = await transactionStatus(this.#options.side, xid);
         if (status === "in progress") continue;

@@ -654,32 +654,30 @@ alter type posthorn.turn add attribute skipped bigint[];
 alter table posthorn.dead_letter add column priority smallint;
 alter table posthorn.invalid add column priority smallint;
 ` },
-  { name: "functions/01_slots.sql", text: `-- by_slot(signature, returns, body): makes posthorn.<signature> from one body for all slots of the ring: {slot} in the body is
+  { name: "functions/01_slots.sql", text: `-- slot_branches(body): the body for each slot of the ring, as branches of a CASE.
+create or replace function posthorn.slot_branches(p_body text) returns text
+language sql immutable as $$
+  select string_agg(format('when %s then %s', slot, replace(p_body, '{slot}', slot::text)), E'\\n' order by slot) from generate_series(1, 8) slot
+$$;
+
+-- by_slot(signature, returns, body): makes posthorn.<signature> from one body for all slots of the ring: {slot} in the body is
 -- the number of a slot, and the first argument, p_slot, chooses. The statements inside name their tables directly, so each has a
 -- cached plan over one plain table. Not for use at run time.
 create or replace function posthorn.by_slot(p_signature text, p_returns text, p_body text) returns void
 language plpgsql as $$
-declare
-  v_branches text;
 begin
-  select string_agg(format('when %s then %s', slot, replace(p_body, '{slot}', slot::text)), E'\\n' order by slot)
-    into v_branches from generate_series(1, 8) slot;
   execute format('create or replace function posthorn.%s returns %s language plpgsql as %L', p_signature, p_returns,
-    format(E'begin case p_slot\\n%s\\nelse raise exception ''slot %% does not exist'', p_slot using errcode = ''PH099'';\\nend case; end', v_branches));
+    format(E'begin case p_slot\\n%s\\nelse raise exception ''slot %% does not exist'', p_slot using errcode = ''PH099'';\\nend case; end', posthorn.slot_branches(p_body)));
 end $$;
 
--- in_open_slot(signature, returns, declarations, before, body, after): the same for a function that finds the slot by itself: \`before\` sets v_slot. What
+-- by_found_slot(signature, returns, declarations, before, body, after): the same for a function that finds the slot by itself: \`before\` sets v_slot. What
 -- is one function costs a third less than two of which one calls the other.
-create or replace function posthorn.in_open_slot(p_signature text, p_returns text, p_declarations text, p_before text, p_body text, p_after text) returns void
+create or replace function posthorn.by_found_slot(p_signature text, p_returns text, p_declarations text, p_before text, p_body text, p_after text) returns void
 language plpgsql as $$
-declare
-  v_branches text;
 begin
-  select string_agg(format('when %s then %s', slot, replace(p_body, '{slot}', slot::text)), E'\\n' order by slot)
-    into v_branches from generate_series(1, 8) slot;
   execute format('create or replace function posthorn.%s returns %s language plpgsql as %L', p_signature, p_returns,
     format(E'declare v_slot smallint; %s\\nbegin %s\\ncase v_slot\\n%s\\nelse raise exception ''slot %% does not exist'', v_slot using errcode = ''PH099'';\\nend case;\\n%s end',
-      p_declarations, p_before, v_branches, p_after));
+      p_declarations, p_before, posthorn.slot_branches(p_body), p_after));
 end $$;
 ` },
   { name: "functions/02_own_transaction.sql", text: `-- own_transaction(durable): called first in every transaction of the library itself, never in a caller's.
@@ -881,7 +879,7 @@ end $$;
 -- the snapshot was taken. Must run in a transaction that publishes nothing: its own rows would count as seen; \`work\` has begun it.
 -- Raises PH004 (position lost), PH007 (the worker counts as dead).
 -- One function for each slot, with few and plain statements: a claim for one message costs as much as one for a hundred, and it is what a message waits for.
-select posthorn.in_open_slot('claim(p_subscription int, p_lane int, p_worker bigint, p_limit int)', 'text', $declarations$
+select posthorn.by_found_slot('claim(p_subscription int, p_lane int, p_worker bigint, p_limit int)', 'text', $declarations$
   v_held boolean;
   v_free boolean;
   v_alive boolean;
@@ -1151,7 +1149,7 @@ $body$);
 
 -- write_one(home, nonce, channel, contract, key, payload, headers): appends one message, as a producer does. Returns its id and the id of the
 -- transaction as text, separated by a blank; or why nothing was written: a refusal fails no transaction of a caller who named a home.
-select posthorn.in_open_slot(
+select posthorn.by_found_slot(
   'write_one(p_home text, p_nonce bigint, p_channel int, p_contract int, p_key text, p_payload json, p_headers json)', 'text', $declarations$
   v_home text;
   v_id bigint;
@@ -1342,7 +1340,7 @@ $body$);
 -- what the handler said. \`p_deferred\` is null for a delivery from the log. \`p_started\` is what the
 -- transaction was marked with: posthorn.mark, or now() at BEGIN in seconds as text.
 -- Returns [[nonce, id]] of what was said. Raises PH005 (claim lost), PH006 (the handler ended the transaction).
-select posthorn.in_open_slot(
+select posthorn.by_found_slot(
   'end_in_transaction(p_subscription int, p_message bigint, p_message_slot smallint, p_delivery int, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_say json)',
   'json', '', $before$
   if coalesce(nullif(current_setting('posthorn.mark', true), ''), extract(epoch from now())::text) <> p_started then
