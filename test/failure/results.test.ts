@@ -29,6 +29,14 @@ test.each(modes)(
     const kept = await scene.post.send(Reckon, { n: 2 });
     const second = await start("after the end");
     expect(await second.exited).toEqual({ code: null, signal: "SIGKILL" });
+    // A killed client is no killed backend: the server may still be committing what the worker sent before.
+    await eventually(
+      async () =>
+        (await scene.count(
+          "select count(*) from pg_stat_activity where datname = current_database() and application_name = 'posthorn reckoners'",
+        )) === 0,
+      patience,
+    );
     // It took whatever it came to first; what it ended has its result, and nothing else has.
     const done = await results();
     expect(done.length).toBeGreaterThan(0);
