@@ -902,7 +902,13 @@ select posthorn.by_found_slot('claim(p_subscription int, p_lane int, p_worker bi
   v_seen pg_snapshot;
   v_opened boolean := false;
   v_left_out boolean := false;
-  v_took_late boolean;
+  v_is_late boolean;
+  v_took_late boolean := false;
+  -- What the late part gave, where the main part of its window is read as well.
+  v_late_ids bigint[] := '{}';
+  v_late_items text;
+  v_late_slots smallint[];
+  v_room int;
   v_ids bigint[];
   v_items text;
   v_message_slots smallint[];
@@ -947,7 +953,9 @@ select posthorn.by_found_slot('claim(p_subscription int, p_lane int, p_worker bi
   end if;
 
   loop
-    v_took_late := v_late;
+    v_room := p_limit - cardinality(v_late_ids);
+    v_is_late := v_late;
+    v_took_late := v_late or cardinality(v_late_ids) > 0;
     if v_ordering is not null then
       v_before := row({slot}::smallint, v_n, v_floor, v_ceiling, v_last_id, v_late, v_late_xids);
     end if;
@@ -970,13 +978,13 @@ select posthorn.by_found_slot('claim(p_subscription int, p_lane int, p_worker bi
           into v_ids, v_items, v_message_slots
           from (select * from posthorn.message_{slot} m
             where m.channel = v_channel and m.lane = p_lane and m.id > v_last_id and m.id <= v_upto and pg_visible_in_snapshot(m.xid, v_seen)
-            order by m.id limit p_limit) m;
+            order by m.id limit v_room) m;
       else
         select b.ids, b.items, b.slots into v_ids, v_items, v_message_slots
-          from posthorn.page(v_slots, v_channel, p_lane, v_last_id, v_upto, v_seen, p_limit) b;
+          from posthorn.page(v_slots, v_channel, p_lane, v_last_id, v_upto, v_seen, v_room) b;
       end if;
       v_taken := coalesce(cardinality(v_ids), 0);
-      v_last_id := case when v_taken < p_limit then v_upto else v_ids[p_limit] end;
+      v_last_id := case when v_taken < v_room then v_upto else v_ids[v_room] end;
     elsif v_opened then
       -- Where all that was found had been cancelled, the position moves on all the same.
       exit when v_left_out;
@@ -1002,8 +1010,21 @@ select posthorn.by_found_slot('claim(p_subscription int, p_lane int, p_worker bi
       v_left_out := v_left_out or cardinality(v_ids) < v_taken;
       v_taken := cardinality(v_ids);
     end if;
-    exit when v_taken > 0;
+    if v_is_late and not v_late and v_taken > 0 and v_last_id < v_upto and v_ordering is null then
+      -- There is room for the main part of the same window: where many commit at once, nearly every window has both.
+      v_late_ids := v_ids;
+      v_late_items := v_items;
+      v_late_slots := v_message_slots;
+      continue;
+    end if;
+    exit when v_taken > 0 or cardinality(v_late_ids) > 0;
   end loop;
+  if cardinality(v_late_ids) > 0 then
+    v_ids := v_late_ids || v_ids;
+    v_items := concat_ws(',', v_late_items, v_items);
+    v_message_slots := v_late_slots || v_message_slots;
+    v_taken := cardinality(v_ids);
+  end if;
 
   if v_ordering is not null then
     v_batch := row(v_ids, v_message_slots, v_items);
@@ -1031,8 +1052,8 @@ select posthorn.by_found_slot('claim(p_subscription int, p_lane int, p_worker bi
     v_ring.slots := v_slots;
     perform posthorn.write_turn(v_claim, v_token, p_worker, p_subscription, v_channel, p_lane,
       row({slot}::smallint, v_n + 1, v_floor, v_ceiling, v_last_id, v_late, v_late_xids)::posthorn.position, v_took_late, v_ring, v_turn);
-    return case when v_turn.ids is null then '{"again":true}' else concat('{"claim":"', v_claim, '","token":"', v_token, '","slot":', {slot},
-      ',"parts":', case when v_turn.parked is null then 0 else 1 end,
+    return case when v_turn.ids is null then '{"again":true}' else concat('{', case when v_took_late and not v_late and v_last_id < v_upto then '"more":true,' end,
+      '"claim":"', v_claim, '","token":"', v_token, '","slot":', {slot}, ',"parts":', case when v_turn.parked is null then 0 else 1 end,
       ',"skipped":' || to_json(v_turn.skipped::text[]), ',"messages":[', v_turn.items, ']}') end;
   end if;
   insert into posthorn.claim_{slot} (id, n, token, worker, floor, ceiling, last_id, at, subscription, lane, late, took_late, late_xids, messages, message_slots)

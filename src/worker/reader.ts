@@ -22,7 +22,7 @@ import type { ReaderOptions } from "./reading.js";
 import { type Ran, Run } from "./run.js";
 import { lostIn, write } from "./settler.js";
 import type { Slots } from "./slots.js";
-import { heldMs, lingerMs, manySlots, patienceMs, restMs, settleAloneMs, settleWithinMs } from "./times.js";
+import { followMs, heldMs, lingerMs, manySlots, patienceMs, restMs, settleAloneMs, settleWithinMs } from "./times.js";
 
 export class Reader {
   readonly options: ReaderOptions;
@@ -300,7 +300,7 @@ export class Reader {
       const claimed = await work(session, this.subscription, worker.id, limit, flush.parts);
       const { deliveries, again, more } = claimed;
       const limited = this.#told("log", claimed);
-      const againMs = againAfterMs(claimed);
+      const againMs = againAfterMs(claimed) ?? (deliveries.length > 1 && !limited ? followMs : undefined);
       if (againMs !== undefined) setTimeout(() => this.hint(), againMs).unref();
       if (again || more || deliveries.length === limit) this.#hot = true;
       else if (deliveries.length > 0 && !limited) this.options.onDry();
