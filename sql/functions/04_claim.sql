@@ -42,6 +42,7 @@ select posthorn.by_found_slot('claim(p_subscription int, p_lane int, p_worker bi
   v_ids bigint[];
   v_items text;
   v_message_slots smallint[];
+  v_keys text[];
   v_batch posthorn.batch;
   v_taken int;
   v_before posthorn.position;
@@ -104,8 +105,9 @@ select posthorn.by_found_slot('claim(p_subscription int, p_lane int, p_worker bi
       -- As page; of the one slot that holds data without a call.
       if v_slots = array[{slot}]::smallint[] then
         select array_agg(m.id), string_agg(
-            posthorn.item(m.id, m.nonce, {slot}::smallint, m.contract, m.key, m.payload, m.headers, m.published_at, m.expires_at), ','), null
-          into v_ids, v_items, v_message_slots
+            posthorn.item(m.id, m.nonce, {slot}::smallint, m.contract, m.key, m.payload, m.headers, m.published_at, m.expires_at), ','), null,
+            array_agg(m.key) filter (where v_ordering is not null)
+          into v_ids, v_items, v_message_slots, v_keys
           from (select * from posthorn.message_{slot} m
             where m.channel = v_channel and m.lane = p_lane and m.id > v_last_id and m.id <= v_upto and pg_visible_in_snapshot(m.xid, v_seen)
             order by m.id limit v_room) m;
@@ -158,7 +160,7 @@ select posthorn.by_found_slot('claim(p_subscription int, p_lane int, p_worker bi
 
   if v_ordering is not null then
     v_batch := row(v_ids, v_message_slots, v_items);
-    v_turn := posthorn.in_order(v_slots, p_subscription, v_channel, p_lane, v_batch, v_marked);
+    v_turn := posthorn.in_order(v_slots, p_subscription, v_channel, p_lane, v_batch, v_keys, v_marked);
     if v_turn.taken = 0 then
       return '{"blocked":true}';
     elsif v_turn.taken < v_taken then

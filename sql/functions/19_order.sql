@@ -5,10 +5,10 @@
 -- A claim looks at open claims in an earlier statement than at parked keys: a failing holder closes its part and parks the key in one transaction,
 -- so whoever sees the part sees the key.
 
--- in_order(slots, subscription, channel, lane, batch, marked): what may be taken of a page; `taken` 0 when its first message must wait. `marked`:
--- somebody has cancelled messages of this reader; their marks are used up for what is taken, and for nothing else.
+-- in_order(slots, subscription, channel, lane, batch, keys, marked): what may be taken of a page; `taken` 0 when its first message must wait. `keys` of its
+-- messages where they are known, else null. `marked`: somebody has cancelled messages of this reader; their marks are used up for what is taken, and for nothing else.
 create or replace function posthorn.in_order(
-  p_slots smallint[], p_subscription int, p_channel int, p_lane int, p_batch posthorn.batch, p_marked boolean
+  p_slots smallint[], p_subscription int, p_channel int, p_lane int, p_batch posthorn.batch, p_keys text[], p_marked boolean
 ) returns posthorn.turn language plpgsql as $$
 declare
   v_turn posthorn.turn;
@@ -22,7 +22,7 @@ declare
   v_cancelled bigint[] := '{}';
 begin
   select o.keys, o.open_from, o.unknown into v_open, v_turn.open_from, v_unknown from posthorn.open_keys(p_slots, p_subscription, p_lane) o;
-  v_keys := case when p_batch.slots is null then posthorn.keys_of(p_slots[1], p_channel, p_lane, p_batch.ids)
+  v_keys := case when p_keys is not null then p_keys when p_batch.slots is null then posthorn.keys_of(p_slots[1], p_channel, p_lane, p_batch.ids)
     else array(select i.item ->> 4 from json_array_elements(('[' || p_batch.items || ']')::json) i(item)) end;
   -- A few are read as they lie there, which costs less than to ask for each key of the page.
   v_parked := array(select p.key from posthorn.parked_key p where p.subscription = p_subscription order by p.key limit 129);

@@ -912,6 +912,7 @@ select posthorn.by_found_slot('claim(p_subscription int, p_lane int, p_worker bi
   v_ids bigint[];
   v_items text;
   v_message_slots smallint[];
+  v_keys text[];
   v_batch posthorn.batch;
   v_taken int;
   v_before posthorn.position;
@@ -974,8 +975,9 @@ select posthorn.by_found_slot('claim(p_subscription int, p_lane int, p_worker bi
       -- As page; of the one slot that holds data without a call.
       if v_slots = array[{slot}]::smallint[] then
         select array_agg(m.id), string_agg(
-            posthorn.item(m.id, m.nonce, {slot}::smallint, m.contract, m.key, m.payload, m.headers, m.published_at, m.expires_at), ','), null
-          into v_ids, v_items, v_message_slots
+            posthorn.item(m.id, m.nonce, {slot}::smallint, m.contract, m.key, m.payload, m.headers, m.published_at, m.expires_at), ','), null,
+            array_agg(m.key) filter (where v_ordering is not null)
+          into v_ids, v_items, v_message_slots, v_keys
           from (select * from posthorn.message_{slot} m
             where m.channel = v_channel and m.lane = p_lane and m.id > v_last_id and m.id <= v_upto and pg_visible_in_snapshot(m.xid, v_seen)
             order by m.id limit v_room) m;
@@ -1028,7 +1030,7 @@ select posthorn.by_found_slot('claim(p_subscription int, p_lane int, p_worker bi
 
   if v_ordering is not null then
     v_batch := row(v_ids, v_message_slots, v_items);
-    v_turn := posthorn.in_order(v_slots, p_subscription, v_channel, p_lane, v_batch, v_marked);
+    v_turn := posthorn.in_order(v_slots, p_subscription, v_channel, p_lane, v_batch, v_keys, v_marked);
     if v_turn.taken = 0 then
       return '{"blocked":true}';
     elsif v_turn.taken < v_taken then
@@ -3671,10 +3673,10 @@ end $$;
 -- A claim looks at open claims in an earlier statement than at parked keys: a failing holder closes its part and parks the key in one transaction,
 -- so whoever sees the part sees the key.
 
--- in_order(slots, subscription, channel, lane, batch, marked): what may be taken of a page; \`taken\` 0 when its first message must wait. \`marked\`:
--- somebody has cancelled messages of this reader; their marks are used up for what is taken, and for nothing else.
+-- in_order(slots, subscription, channel, lane, batch, keys, marked): what may be taken of a page; \`taken\` 0 when its first message must wait. \`keys\` of its
+-- messages where they are known, else null. \`marked\`: somebody has cancelled messages of this reader; their marks are used up for what is taken, and for nothing else.
 create or replace function posthorn.in_order(
-  p_slots smallint[], p_subscription int, p_channel int, p_lane int, p_batch posthorn.batch, p_marked boolean
+  p_slots smallint[], p_subscription int, p_channel int, p_lane int, p_batch posthorn.batch, p_keys text[], p_marked boolean
 ) returns posthorn.turn language plpgsql as $$
 declare
   v_turn posthorn.turn;
@@ -3688,7 +3690,7 @@ declare
   v_cancelled bigint[] := '{}';
 begin
   select o.keys, o.open_from, o.unknown into v_open, v_turn.open_from, v_unknown from posthorn.open_keys(p_slots, p_subscription, p_lane) o;
-  v_keys := case when p_batch.slots is null then posthorn.keys_of(p_slots[1], p_channel, p_lane, p_batch.ids)
+  v_keys := case when p_keys is not null then p_keys when p_batch.slots is null then posthorn.keys_of(p_slots[1], p_channel, p_lane, p_batch.ids)
     else array(select i.item ->> 4 from json_array_elements(('[' || p_batch.items || ']')::json) i(item)) end;
   -- A few are read as they lie there, which costs less than to ask for each key of the page.
   v_parked := array(select p.key from posthorn.parked_key p where p.subscription = p_subscription order by p.key limit 129);
