@@ -1140,6 +1140,7 @@ function without_requested(p_subscription integer, p_ids bigint[]) returns bigin
 function work(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_parts json) returns text plpgsql volatile body e275e5a5c70023babb3cb297df39c582
 function write_cancelled(p_row posthorn.deferred, p_reason text, p_by text) returns void plpgsql volatile body d11b5a752f057ad816510a72e20824fe
 function write_many(p_home text, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json) returns text plpgsql volatile body 567c2c9c54ef024ae065b6a06b3220e4
+function write_once(p_home text, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json, p_once text, p_window_ms bigint) returns text plpgsql volatile body 978a88a2111246d42c321b1ff6b3588d
 function write_one(p_home text, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json) returns text plpgsql volatile body d226bab42444eeae248ebf25956336cd
 function write_ordered_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_messages bigint[], p_message_slots smallint[], p_keys bigint[], p_open_from bigint) returns void plpgsql volatile body 1abf462fe8ae34a27c61406cfcec9baa
 function write_progress(p_worker bigint, p_values json, p_ended json) returns void plpgsql volatile body bf9822207ac3685cf6c6f309017dbd03
@@ -1572,6 +1573,7 @@ function without_requested(p_subscription integer, p_ids bigint[]): nobody
 function work(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_parts json): nobody
 function write_cancelled(p_row posthorn.deferred, p_reason text, p_by text): nobody
 function write_many(p_home text, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json): nobody
+function write_once(p_home text, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json, p_once text, p_window_ms bigint): nobody
 function write_one(p_home text, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json): nobody
 function write_ordered_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_messages bigint[], p_message_slots smallint[], p_keys bigint[], p_open_from bigint): nobody
 function write_progress(p_worker bigint, p_values json, p_ended json): nobody
