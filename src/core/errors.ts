@@ -84,7 +84,14 @@ export const errorCodes = {
   PH_CONTRACT_CONFLICT: {
     class: "ContractConflictError",
     retryable: false,
-    meaning: "Two parties disagree about a contract: its kind, channel, owner or key.",
+    meaning:
+      "Two parties disagree about a contract (its kind, channel, owner or key), or two services work on one queue or subscription.",
+  },
+  PH_NOT_DRAINED: {
+    class: "ContractConflictError",
+    retryable: false,
+    meaning:
+      "A start would change the idempotency or ordering of a queue or subscription that holds messages which have not ended, or that others work on by the old decision.",
   },
   PH_PAYLOAD_INVALID: {
     class: "ContractViolationError",

@@ -121,7 +121,8 @@ function guard(found: Found): string {
  */
 const dropFunctions = `do $drop$ declare v_old regprocedure; begin
   for v_old in select oid from pg_proc where pronamespace = 'posthorn'::regnamespace
-      and not (proname in ('send', 'publish') and proargtypes in ('25 114 25 114'::oidvector, '25 114 25 114 114'::oidvector))
+      and not (proname in ('send', 'publish') and proargtypes in ('25 114 25 114'::oidvector, '25 114 25 114 23'::oidvector,
+        '25 114 25 114 114'::oidvector, '25 114 25 114 114 23'::oidvector))
       and not (proname = 'cancel' and proargtypes = '25 25'::oidvector) loop
     begin
       execute format('drop function %s', v_old);

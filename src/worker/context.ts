@@ -10,6 +10,7 @@ export interface Message {
   /** The public id; the same for every receiver and every attempt. */
   readonly id: string;
   readonly name: string;
+  /** The version that it was said in. The payload is that of your contract. */
   readonly version: number;
   readonly key: string | null;
   readonly publishedAt: Date;
@@ -62,7 +63,9 @@ export interface Behind {
   readonly delivery: Delivery;
   /** Name of the queue or subscription. */
   readonly reader: string;
-  readonly contract: { readonly name: string; readonly version: number };
+  readonly contract: { readonly name: string };
+  /** Of the contract, as the message was said. */
+  readonly version: number;
   readonly signal: AbortSignal;
   /** Where the handler says something. */
   readonly saying: SayBuffered;
@@ -102,12 +105,12 @@ export class RunContext implements BaseContext {
   }
 
   get message(): Message {
-    const { delivery, contract } = this.#behind;
+    const { delivery, contract, version } = this.#behind;
     const { key, publishedAt, headers } = delivery;
     this.#message ??= Object.freeze({
       id: publicId(delivery),
       name: contract.name,
-      version: contract.version,
+      version,
       key,
       publishedAt: new Date(publishedAt),
       headers: Object.freeze({ ...headers }),

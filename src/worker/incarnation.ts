@@ -8,6 +8,7 @@ import type { AnyContract } from "../contracts/contract.js";
 import type { Database, Listener, Session } from "../core/database.js";
 import { Deadlines } from "../core/deadlines.js";
 import { errorOf } from "../core/errors.js";
+import { libraryVersion } from "../core/library.js";
 import type { Logger } from "../core/logger.js";
 import { Loop } from "../core/loop.js";
 import { dedupePass, tidyEveryMs } from "../maintenance/dedupe.js";
@@ -23,7 +24,15 @@ import type { Room } from "../producer/room.js";
 import type { Side } from "../producer/side.js";
 import type { Waker } from "../producer/waker.js";
 import { cancelRequests } from "../store/cancel.js";
-import { backendOf, forgetWorker, heartbeat, holdSessionLock, isAttended, registerWorker } from "../store/fleet.js";
+import {
+  backendOf,
+  countSkipped,
+  forgetWorker,
+  heartbeat,
+  holdSessionLock,
+  registerWorker,
+  standing,
+} from "../store/fleet.js";
 import { registerSubscription } from "../store/registry.js";
 import { cancelPayload, channelsOf, wakeChannel } from "../store/wake.js";
 import { Poller } from "./poller.js";
@@ -87,11 +96,12 @@ export class Incarnation {
   /** Settles with the reason when it cannot go on. */
   readonly ended: Promise<unknown>;
 
-  static async begin(options: WorkerOptions): Promise<Incarnation> {
+  /** `again`: not the first of its process. Its policies are then no newer than those that others declared meanwhile. */
+  static async begin(options: WorkerOptions, again: boolean): Promise<Incarnation> {
     let incarnation: Incarnation | undefined;
     const connections = await connect(options, (payload) => incarnation?.heard(payload));
     try {
-      const readers = await register(options, connections.session);
+      const readers = await register(options, connections.session, again);
       const worker = await registerSelf(options, connections, readers);
       incarnation = new Incarnation(options, connections, worker, readers);
       return incarnation;
@@ -171,6 +181,7 @@ export class Incarnation {
     this.#closing = true;
     const loops = [this.#beats, this.#watches, this.#tidies, this.#schedules, this.#prunes, this.#progress];
     await Promise.all(loops.map((loop) => loop.stop()));
+    await this.#tellSkipped().catch((error) => this.#warn(error));
     // Everything is settled: no rescuer needs to look for us. Should this fail, one finds nothing.
     if (!this.#broken) await forgetWorker(this.#connections.session, this.#worker).catch((error) => this.#warn(error));
     await disconnect(this.#connections);
@@ -210,8 +221,9 @@ export class Incarnation {
       deadlines: new Deadlines(declared.policy.visibilityTimeoutMs),
       worker: { id: this.#worker, service, host: hostname(), pid: process.pid },
       onSaid: (channels) => waker.wake(channels),
+      skipped: new Map(),
       onDry: () => this.#poller.soon(),
-      attended: (contract) => isAttended(session, ids.subscription, contract),
+      standing: (contract) => standing(session, ids.subscription, contract),
       onBroken: (error) => this.#break(error),
     };
   }
@@ -272,10 +284,19 @@ export class Incarnation {
   }
 
   async #watch(): Promise<number> {
+    await this.#tellSkipped();
     await watchPass(this.#options.side, this.#options.logger);
     if (await sweepPass(this.#options.side, 1)) this.#poller.soon();
     await stepsPass(this.#options.side, watchEveryMs - 500);
     return watchEveryMs;
+  }
+
+  async #tellSkipped(): Promise<void> {
+    for (const { options, subscription } of this.#readers) {
+      const skipped = new Map(options.skipped);
+      options.skipped.clear();
+      if (skipped.size > 0) await countSkipped(this.#options.side, subscription, skipped);
+    }
   }
 
   async #tidy(): Promise<number> {
@@ -318,8 +339,13 @@ interface Registered {
   readonly handlers: ReadonlyMap<number, Handled>;
 }
 
-async function register({ declared, service, catalog }: WorkerOptions, session: Session): Promise<Registered[]> {
+async function register(
+  { declared, service, catalog }: WorkerOptions,
+  session: Session,
+  again: boolean,
+): Promise<Registered[]> {
   const registered: Registered[] = [];
+  const by = { host: hostname(), pid: process.pid, library: libraryVersion, again };
   for (const one of declared) {
     const { name, kind, channel, policy } = one;
     const entry = {
@@ -329,12 +355,12 @@ async function register({ declared, service, catalog }: WorkerOptions, session: 
       idempotency: policy.idempotency,
       policy: JSON.stringify(storedPolicy(policy)),
     };
-    const ids = await registerSubscription(session, entry, service);
-    const contracts = await catalog.ids(one.handlers.keys(), false);
+    const ids = await registerSubscription(session, entry, service, by);
     const handlers = new Map<number, Handled>();
     for (const [contract, handled] of one.handlers) {
-      const known = contracts.ids.get(contract);
-      if (known !== undefined) handlers.set(known.contract, handled);
+      for (const [version, known] of await catalog.versions(contract)) {
+        handlers.set(known.contract, { ...handled, version });
+      }
     }
     registered.push({ declared: one, ids, handlers });
   }
@@ -354,6 +380,11 @@ async function registerSelf(
     timeoutMs,
     sessionKey,
     backends: backends.filter((backend) => backend !== undefined),
-    attends: readers.map(({ ids, handlers }) => ({ subscription: ids.subscription, contracts: [...handlers.keys()] })),
+    library: libraryVersion,
+    attends: readers.map(({ declared, ids, handlers }) => ({
+      subscription: ids.subscription,
+      contracts: [...handlers.keys()],
+      policy: storedPolicy(declared.policy),
+    })),
   });
 }

@@ -78,17 +78,28 @@ export class Outcomes {
     order()?.after(delivery, false);
   }
 
-  /** No handler here. A command is handed back for a worker that has one; an event that no live worker listens to is skipped. */
+  /**
+   * No handler here. A message that another worker may know, now or when it is deployed, is handed back. An event that no living worker listens to
+   * is skipped. What is older than anybody reads is invalid, and can be redriven once somebody does.
+   */
   async unhandled(delivery: Delivery, broken: () => boolean): Promise<void> {
-    const { kind, name, logger, attended } = this.#options;
-    const skip = kind === "event" && !(await attended(delivery.contract));
+    const { name, logger } = this.#options;
+    const known = await this.#options.standing(delivery.contract);
     if (broken()) return;
-    if (skip) {
+    if (known.what === "skip") {
       this.#skip(delivery);
       return;
     }
-    const facts = { reader: name, message: publicId(delivery), contract: delivery.contract };
-    logger.warn(`a message of "${name}" has no handler here; it waits for a worker that has one`, facts);
+    if (known.what === "unreadable") {
+      const { name: contract, version, reads } = known;
+      const message = `no worker reads version ${version} of ${contract} any more; the oldest that is read is ${reads}`;
+      const next = { invalid: [{ path: "", message }] };
+      this.ran(delivery, { kind: "ended", end: { delivery, outcome: "invalid", next, ends: this.#endsThemselves } });
+      return;
+    }
+    const facts = { reader: name, message: publicId(delivery), contract: known.name, version: known.version };
+    const what = `${known.name} version ${known.version}`;
+    logger.warn(`a message of "${name}" has no handler here; it waits for a worker that has one for ${what}`, facts);
     this.release(delivery);
   }
 
@@ -96,6 +107,8 @@ export class Outcomes {
     const { ledger, circuit, order } = this.#told;
     circuit.ended(delivery);
     ledger.skipped(delivery);
+    const { skipped } = this.#options;
+    skipped.set(delivery.contract, (skipped.get(delivery.contract) ?? 0) + 1);
     order()?.after(delivery, true);
   }
 

@@ -36,6 +36,8 @@ import { decide, withoutBreaker } from "./verdict.js";
 export interface Handled {
   readonly contract: AnyContract;
   readonly handler: (payload: unknown, context: RunContext) => unknown;
+  /** The version that its messages were said in; without it the contract's. */
+  readonly version?: number;
   /** It takes many messages at once; then `handler` is not called. */
   readonly many?: Many;
 }
@@ -146,7 +148,7 @@ export class Run implements Behind, Overdue, Stepping {
   execute(): Promise<Ran> {
     try {
       if (hasExpired(this.delivery)) return Promise.resolve({ kind: "ended", end: expired(this.delivery, this.#ends) });
-      const arrival = receive(this.#handled.contract, this.delivery.payload);
+      const arrival = receive(this.#handled.contract, this.delivery.payload, this.#handled.version);
       if (!(arrival instanceof Promise)) return this.#received(arrival);
       return arrival.then((received) => this.#received(received)).catch((error) => this.#failed(error));
     } catch (error) {
@@ -256,6 +258,10 @@ export class Run implements Behind, Overdue, Stepping {
 
   get contract(): AnyContract {
     return this.#handled.contract;
+  }
+
+  get version(): number {
+    return this.#handled.version ?? this.#handled.contract.version;
   }
 
   /** Made when the handler first says something. A stray call after the end is refused by it. */

@@ -10,6 +10,7 @@ export class Worker {
   readonly #options: WorkerOptions;
   #incarnation: Incarnation | undefined;
   #supervising: Promise<void> = Promise.resolve();
+  #begun = false;
   #stopped = false;
   #interrupt: (() => void) | undefined;
 
@@ -42,7 +43,8 @@ export class Worker {
   }
 
   async #begin(): Promise<Incarnation> {
-    const incarnation = await Incarnation.begin(this.#options);
+    const incarnation = await Incarnation.begin(this.#options, this.#begun);
+    this.#begun = true;
     this.#incarnation = incarnation;
     this.#options.waker.listen((channels) => incarnation.wake(channels));
     incarnation.start();

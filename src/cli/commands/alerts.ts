@@ -29,6 +29,9 @@ const inWords: Readonly<Record<string, string>> = {
   deadLetters: "dead letters",
   noWorkerMs: "waits without a worker",
   circuitOpen: "the circuit is open",
+  noHandlerMs: "waits without a handler",
+  mixedPoliciesMs: "policies side by side",
+  outdatedWorkers: "workers too old for the schema",
 };
 
 /** A figure of an alert: durations end in Ms. */
