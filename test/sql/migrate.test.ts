@@ -113,24 +113,28 @@ test("functions of other code with the same name and another signature are gone 
   });
 });
 
-test("a role that had been granted posthorn.send without options sends with and without them after the migration", async () => {
+test("a role that had been granted posthorn.send or publish of an older library has those of this one after the migration", async () => {
   await within({}, async ({ admin, database }) => {
     await ensureSchema(database, "auto");
     await makeQueue({ url: "", db: database, admin, session: async () => admin, close: async () => undefined }, "old");
     const role = `producer_${process.pid}`;
-    await admin.rows(`drop function posthorn.send(text, json, text, json, json);
+    await admin.rows(`drop function posthorn.send(text, json, text, json, json, int), posthorn.publish(text, json, text, json, int);
       create function posthorn.send(name text, payload json, key text default null, headers json default null) returns text language sql as $$ select '' $$;
+      create function posthorn.publish(name text, payload json, key text default null, headers json default null) returns text language sql as $$ select '' $$;
       create role ${role}; grant usage on schema posthorn to ${role};
-      grant execute on function posthorn.send(text, json, text, json) to ${role};
+      grant execute on function posthorn.send(text, json, text, json), posthorn.publish(text, json, text, json) to ${role};
       update posthorn.installation set functions_digest = 'other'`);
     try {
       await ensureSchema(database, "auto");
       const may = await admin.rows(
-        "select pronargs::int as args, has_function_privilege($1::name, oid, 'execute') as may from pg_proc where proname = 'send' and pronamespace = 'posthorn'::regnamespace",
+        "select pronargs::int as args, has_function_privilege($1::name, oid, 'execute') as may from pg_proc where proname in ('send', 'publish') and pronamespace = 'posthorn'::regnamespace order by 1",
         [role],
       );
-      expect(may).toEqual([{ args: 5, may: true }]);
-      for (const rest of ["", ", 'k'", ", null, '{}'", ", options => '{\"delayMs\":5}'"]) {
+      expect(may).toEqual([
+        { args: 5, may: true },
+        { args: 6, may: true },
+      ]);
+      for (const rest of ["", ", 'k'", ", null, '{}'", ", options => '{\"delayMs\":5}'", ", version => 1"]) {
         expect(await admin.value(`select posthorn.send('Doold', '{}'${rest})`)).toMatch(/^\d+-/);
       }
     } finally {
