@@ -119,6 +119,12 @@ export const errorCodes = {
     retryable: false,
     meaning: "A payload is larger than the limit.",
   },
+  PH_CAUSATION_DEPTH: {
+    class: "ContractViolationError",
+    retryable: false,
+    meaning:
+      "A handler said a message that lies more handlers behind the one that began it than `causationLimit` allows: handlers cause each other's messages in a ring.",
+  },
   PH_NO_ANSWER: {
     class: "NoAnswerError",
     retryable: false,

@@ -1,5 +1,6 @@
 /** What a handler is given beside the payload. */
 import { createHash } from "node:crypto";
+import { causeOf, headersWithoutCause } from "../producer/cause.js";
 import type { Headers, SayBuffered } from "../producer/say.js";
 import { publicId } from "../store/publish.js";
 import type { Delivery } from "../store/work.js";
@@ -15,6 +16,10 @@ export interface Message {
   readonly key: string | null;
   readonly publishedAt: Date;
   readonly headers: Headers;
+  /** The message that began it all; its own id where no handler said it. The same for everything that follows from one message. */
+  readonly correlationId: string;
+  /** The message whose handler said it; null where no handler did. */
+  readonly causationId: string | null;
 }
 
 export interface BaseContext extends SayBuffered {
@@ -106,14 +111,19 @@ export class RunContext implements BaseContext {
 
   get message(): Message {
     const { delivery, contract, version } = this.#behind;
-    const { key, publishedAt, headers } = delivery;
-    this.#message ??= Object.freeze({
-      id: publicId(delivery),
+    if (this.#message !== undefined) return this.#message;
+    const { key, publishedAt } = delivery;
+    const id = publicId(delivery);
+    const { correlationId, causationId } = causeOf(delivery);
+    this.#message = Object.freeze({
+      id,
       name: contract.name,
       version,
       key,
       publishedAt: new Date(publishedAt),
-      headers: Object.freeze({ ...headers }),
+      headers: Object.freeze(headersWithoutCause(delivery)),
+      correlationId: correlationId ?? id,
+      causationId,
     });
     return this.#message;
   }

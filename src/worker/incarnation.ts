@@ -65,6 +65,8 @@ export interface WorkerOptions {
   readonly slots: Slots;
   /** Without a heartbeat for so long, a worker counts as dead. */
   readonly timeoutMs: number;
+  /** How many handlers may lie between a message and the one that began it. */
+  readonly causationLimit: number;
   /** Sends what is due of the schedules of the fleet; returns how long to wait. */
   readonly schedules: { pass(): Promise<number> };
 }
@@ -202,7 +204,7 @@ export class Incarnation {
   }
 
   #readerOptions({ declared, ids, handlers }: Registered): ReaderOptions {
-    const { database, catalog, asking, room, logger, waker, service, slots } = this.#options;
+    const { database, catalog, asking, room, logger, waker, service, slots, causationLimit } = this.#options;
     const { session } = this.#connections;
     return {
       name: declared.name,
@@ -214,6 +216,7 @@ export class Incarnation {
       catalog,
       asking,
       room,
+      causationLimit,
       logger,
       session,
       slots,

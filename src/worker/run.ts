@@ -19,6 +19,7 @@ import { type CheckedPolicy, policyFields } from "../policies/policy.js";
 import { type Verdict, verdictOf } from "../policies/verdicts.js";
 import { asSay, type Batch, Buffer, nothingSaid } from "../producer/buffer.js";
 import type { Catalog } from "../producer/catalog.js";
+import { Causing } from "../producer/cause.js";
 import type { Asking } from "../producer/receipt.js";
 import type { Room } from "../producer/room.js";
 import { runSealed } from "../producer/transaction.js";
@@ -50,6 +51,8 @@ export interface Running {
   readonly catalog: Catalog;
   readonly asking: Asking;
   readonly room: Room;
+  /** How many handlers may lie between a message that a handler says and the one that began it. */
+  readonly causationLimit: number;
   readonly worker: WorkerIdentity;
   readonly deadlines: Deadlines;
   readonly progress: Progress;
@@ -268,8 +271,10 @@ export class Run implements Behind, Overdue, Stepping {
   get saying(): Buffer {
     this.#steps?.refuseSaying();
     if (this.#buffer === undefined) {
-      const { catalog, asking, room } = this.#running;
-      this.#buffer = new Buffer(catalog, asking, `the handler of ${this.#handled.contract.name}`, room);
+      const { catalog, asking, room, causationLimit } = this.#running;
+      const { name } = this.#handled.contract;
+      const causing = new Causing([this.delivery], name, causationLimit);
+      this.#buffer = new Buffer(catalog, asking, `the handler of ${name}`, room, causing);
       if (this.#over) this.#buffer.close();
     }
     return this.#buffer;
