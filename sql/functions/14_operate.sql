@@ -163,9 +163,9 @@ $$;
 create or replace function posthorn.recent_alerts(p_limit int) returns json
 language sql stable as $$
   select coalesce(json_agg(json_build_object('alert', a.name, 'subscription', a.subscription, 'value', a.value, 'threshold', a.threshold,
-      'raisedAt', a.raised_at, 'resolvedAt', a.resolved_at) order by a.resolved_at desc), '[]')
+      'raisedAt', a.raised_at, 'resolvedAt', a.resolved_at, 'detail', a.detail) order by a.resolved_at desc), '[]')
     from (select a.*, s.name as subscription from posthorn.alert a join posthorn.subscription s on s.id = a.subscription
-      where a.resolved_at is not null order by a.resolved_at desc limit p_limit) a(id, name, subscription_id, raised_at, resolved_at, value, threshold, subscription)
+      where a.resolved_at is not null order by a.resolved_at desc limit p_limit) a(id, name, subscription_id, raised_at, resolved_at, value, threshold, detail, subscription)
 $$;
 
 -- fleet(): workers that are registered, and why one counts as dead.

@@ -232,3 +232,12 @@ language sql volatile as $$
   select 'version', format('%s version %s', c.name, c.version), format('no running worker knows version %s of %s any more', c.version, c.name)
     from posthorn.contract c where c.name in (select name from handled) and c.id not in (select id from handled)
 $$;
+
+-- policy_changes(name, limit): how the policy of a queue or subscription changed, the newest first, as JSON; null where there is none of this name.
+create or replace function posthorn.policy_changes(p_name text, p_limit int) returns json
+language sql stable as $$
+  select (select coalesce(json_agg(json_build_object('changedAt', p.changed_at, 'service', p.service, 'host', p.host, 'pid', p.pid, 'library', p.library,
+      'was', p.was, 'became', p.became) order by p.id desc), '[]')
+      from (select * from posthorn.policy_change c where c.subscription = s.id order by c.id desc limit p_limit) p)
+    from posthorn.subscription s where s.name = p_name
+$$;

@@ -2941,9 +2941,9 @@ $$;
 create or replace function posthorn.recent_alerts(p_limit int) returns json
 language sql stable as $$
   select coalesce(json_agg(json_build_object('alert', a.name, 'subscription', a.subscription, 'value', a.value, 'threshold', a.threshold,
-      'raisedAt', a.raised_at, 'resolvedAt', a.resolved_at) order by a.resolved_at desc), '[]')
+      'raisedAt', a.raised_at, 'resolvedAt', a.resolved_at, 'detail', a.detail) order by a.resolved_at desc), '[]')
     from (select a.*, s.name as subscription from posthorn.alert a join posthorn.subscription s on s.id = a.subscription
-      where a.resolved_at is not null order by a.resolved_at desc limit p_limit) a(id, name, subscription_id, raised_at, resolved_at, value, threshold, subscription)
+      where a.resolved_at is not null order by a.resolved_at desc limit p_limit) a(id, name, subscription_id, raised_at, resolved_at, value, threshold, detail, subscription)
 $$;
 
 -- fleet(): workers that are registered, and why one counts as dead.
@@ -5710,6 +5710,15 @@ language sql volatile as $$
   union all
   select 'version', format('%s version %s', c.name, c.version), format('no running worker knows version %s of %s any more', c.version, c.name)
     from posthorn.contract c where c.name in (select name from handled) and c.id not in (select id from handled)
+$$;
+
+-- policy_changes(name, limit): how the policy of a queue or subscription changed, the newest first, as JSON; null where there is none of this name.
+create or replace function posthorn.policy_changes(p_name text, p_limit int) returns json
+language sql stable as $$
+  select (select coalesce(json_agg(json_build_object('changedAt', p.changed_at, 'service', p.service, 'host', p.host, 'pid', p.pid, 'library', p.library,
+      'was', p.was, 'became', p.became) order by p.id desc), '[]')
+      from (select * from posthorn.policy_change c where c.subscription = s.id order by c.id desc limit p_limit) p)
+    from posthorn.subscription s where s.name = p_name
 $$;
 ` },
   { name: "views.sql", text: `-- For people and tools: stable names over tables that may change.

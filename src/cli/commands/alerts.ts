@@ -52,10 +52,10 @@ export function alertTable(list: readonly Alert[], io: Io): string {
       { title: "Since" },
       { title: "Until" },
     ],
-    list.map(({ alert, subscription, value, threshold, raisedAt, resolvedAt }) => [
+    list.map(({ alert, subscription, value, threshold, detail, raisedAt, resolvedAt }) => [
       subscription,
       alert,
-      inWords[alert] ?? "",
+      detail ?? inWords[alert] ?? "",
       figure(alert, value),
       figure(alert, threshold),
       raisedAt === null ? "now, not raised yet" : clock(raisedAt, now),

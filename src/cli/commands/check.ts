@@ -6,6 +6,7 @@ import { isDeepStrictEqual } from "node:util";
 import { describe } from "../../contracts/contract.js";
 import { ConfigurationError, PosthornError } from "../../core/errors.js";
 import type { Exported } from "../../instance/exported.js";
+import { type Orphan, orphans } from "../../store/history.js";
 import { ensureSchema } from "../../store/migrate.js";
 import type { RegisteredContract, RegisteredSubscription } from "../../store/operate.js";
 import { registered } from "../../store/operate.js";
@@ -18,7 +19,7 @@ import { plural } from "../words.js";
 
 export interface Finding {
   readonly level: "error" | "warning";
-  readonly rule: "config" | "database" | "kinds" | "policies" | "handlers" | "owners" | "unattended";
+  readonly rule: "config" | "database" | "kinds" | "policies" | "handlers" | "owners" | "unattended" | "orphans";
   /** The queue, subscription or contract that it is about. */
   readonly about: string;
   readonly message: string;
@@ -28,6 +29,7 @@ interface InDatabase {
   readonly subscriptions: readonly RegisteredSubscription[];
   readonly contracts: readonly RegisteredContract[];
   readonly lines: readonly BacklogLine[];
+  readonly orphans: readonly Orphan[];
 }
 
 type Declared = Exported["declared"][number];
@@ -77,7 +79,7 @@ async function findingsOf(line: Line): Promise<readonly Finding[]> {
   try {
     const found = await withOpened(database, async (opened) => {
       await ensureSchema(opened, "check");
-      return { ...(await registered(opened)), lines: await backlog(opened) };
+      return { ...(await registered(opened)), lines: await backlog(opened), orphans: await orphans(opened) };
     });
     return [...inCode, ...compare(service, declared, found)];
   } catch (error) {
@@ -140,7 +142,11 @@ function compare(service: string, declared: readonly Declared[], found: InDataba
       "nobody has published this event yet, and no contract names its owner: the first who publishes it will own it",
     ),
   );
-  return [...own, ...unattended, ...ownerless];
+  // Queues and subscriptions without a worker have a rule of their own.
+  const orphaned = found.orphans
+    .filter(({ what }) => what !== "queue" && what !== "subscription")
+    .map(({ name, detail }) => warning("orphans", name, detail));
+  return [...own, ...unattended, ...ownerless, ...orphaned];
 }
 
 function subscriptionFindings(service: string, one: Declared, known: readonly RegisteredSubscription[]): Finding[] {
