@@ -7,7 +7,7 @@ import { hostname } from "node:os";
 import type { AnyContract } from "../contracts/contract.js";
 import type { Database, Listener, Session } from "../core/database.js";
 import { Deadlines } from "../core/deadlines.js";
-import { errorOf } from "../core/errors.js";
+import { errorOf, SchemaVersionError } from "../core/errors.js";
 import { libraryVersion } from "../core/library.js";
 import type { Logger } from "../core/logger.js";
 import { Loop } from "../core/loop.js";
@@ -33,6 +33,7 @@ import {
   registerWorker,
   standing,
 } from "../store/fleet.js";
+import { refuseUnfitSchema } from "../store/migrate.js";
 import { registerSubscription } from "../store/registry.js";
 import { cancelPayload, channelsOf, wakeChannel } from "../store/wake.js";
 import { Poller } from "./poller.js";
@@ -103,6 +104,7 @@ export class Incarnation {
     let incarnation: Incarnation | undefined;
     const connections = await connect(options, (payload) => incarnation?.heard(payload));
     try {
+      await refuseUnfitSchema(connections.session);
       const readers = await register(options, connections.session, again);
       const worker = await registerSelf(options, connections, readers);
       incarnation = new Incarnation(options, connections, worker, readers);
@@ -234,7 +236,14 @@ export class Incarnation {
   async #beat(): Promise<number> {
     const alive = await heartbeat(this.#connections.session, this.#worker, this.#oldest());
     if (!alive) throw errorOf("PH_WORKER_FORGOTTEN", "This worker counted as dead; it registers anew.");
+    // It ends in order: what runs may be settled, since functions live on for a while.
+    if (!this.#closing) await refuseUnfitSchema(this.#connections.session).catch((error) => this.#unfit(error));
     return Math.min(5_000, this.#options.timeoutMs / 3);
+  }
+
+  #unfit(error: unknown): void {
+    if (!(error instanceof SchemaVersionError)) throw error;
+    this.#resolveEnd(error);
   }
 
   /**

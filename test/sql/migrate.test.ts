@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Database } from "../../src/core/database.js";
 import { openDatabase } from "../../src/databases/open.js";
-import { ensureSchema, functionsDigest, schemaVersion } from "../../src/store/migrate.js";
+import { ensureSchema, functionsDigest, planMigration, schemaVersion } from "../../src/store/migrate.js";
 import { sqlFiles } from "../../src/store/sql.gen.js";
 import { settle } from "../../src/store/work.js";
 import { createDatabase, type DatabaseOptions } from "../support/server.js";
@@ -207,9 +207,30 @@ test("a schema of the right version with other functions is refused by check wit
   });
 });
 
-test("a newer schema is refused by check and by auto with PH_SCHEMA_NEWER, and left as it is", async () => {
+test("a newer schema that works with this code is used by check and by auto and left as it is, and no migration is planned", async () => {
   await within({ template: template.name }, async ({ database, admin }) => {
     await admin.rows("insert into posthorn.migration (n, name) values ($1, 'of the future')", [schemaVersion + 1]);
+    await admin.rows("update posthorn.installation set functions_digest = 'of the future', library = '99.1.0'");
+    const before = await shapeOf(admin);
+    for (const mode of ["check", "auto"] as const) await ensureSchema(database, mode);
+    expect(await failure(planMigration(database))).toMatchObject({ code: "PH_SCHEMA_NEWER" });
+    expect(await shapeOf(admin)).toEqual(before);
+  });
+});
+
+/** Goal: two deployments that start in turn do not replace each other's functions. */
+test("functions of a newer library on the same tables are not replaced by older code", async () => {
+  await within({ template: template.name }, async ({ database, admin }) => {
+    await admin.rows("update posthorn.installation set functions_digest = 'of the future', library = '99.1.0'");
+    await ensureSchema(database, "auto");
+    expect(await admin.value("select functions_digest from posthorn.installation")).toBe("of the future");
+  });
+});
+
+test("a newer schema that does not work with this code is refused by check and by auto with PH_SCHEMA_NEWER, and left as it is", async () => {
+  await within({ template: template.name }, async ({ database, admin }) => {
+    await admin.rows("insert into posthorn.migration (n, name) values ($1, 'of the future')", [schemaVersion + 1]);
+    await admin.rows("update posthorn.installation set library = '99.1.0', oldest_library = '99.0.0'");
     const before = await shapeOf(admin);
     for (const mode of ["check", "auto"] as const) {
       expect(await failure(ensureSchema(database, mode)), mode).toMatchObject({ code: "PH_SCHEMA_NEWER" });
