@@ -76,8 +76,9 @@ export const limits = {
   stepResultBytes: 65_536,
   /** Steps of one message that are recorded. */
   steps: 1_000,
-  /** Handlers between a message and what began it, unless the instance says otherwise; and the most that it may say. */
+  /** Handlers between a message and what began it, unless the instance says otherwise. */
   causationDepth: 100,
+  /** The most handlers that an instance may allow there. */
   causationDepthMost: 100_000,
   /** Names of the contracts before it that a message carries. */
   causationNames: 12,
