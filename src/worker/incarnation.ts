@@ -306,8 +306,14 @@ export class Incarnation {
   async #tellSkipped(): Promise<void> {
     for (const { options, subscription } of this.#readers) {
       const skipped = new Map(options.skipped);
-      options.skipped.clear();
-      if (skipped.size > 0) await countSkipped(this.#options.side, subscription, skipped);
+      if (skipped.size === 0) continue;
+      await countSkipped(this.#options.side, subscription, skipped);
+      // Those that were skipped meanwhile are for the next time.
+      for (const [contract, count] of skipped) {
+        const more = (options.skipped.get(contract) ?? 0) - count;
+        if (more > 0) options.skipped.set(contract, more);
+        else options.skipped.delete(contract);
+      }
     }
   }
 

@@ -1,5 +1,6 @@
 /** What follows from the end of a delivery: for the ledger, the circuit, those behind it of its key, and whoever waits for it in this process. */
 import type { Batch } from "../producer/buffer.js";
+import type { Standing } from "../store/fleet.js";
 import { publicId } from "../store/publish.js";
 import type { Delivery } from "../store/work.js";
 import { type Circuit, eventOf } from "./circuit.js";
@@ -21,6 +22,7 @@ export class Outcomes {
   readonly #options: ReaderOptions;
   readonly #told: Told;
   readonly #endsThemselves: boolean;
+  readonly #asked = new Map<number, Promise<Standing>>();
 
   constructor(options: ReaderOptions, told: Told) {
     this.#options = options;
@@ -84,7 +86,7 @@ export class Outcomes {
    */
   async unhandled(delivery: Delivery, broken: () => boolean): Promise<void> {
     const { name, logger } = this.#options;
-    const known = await this.#options.standing(delivery.contract);
+    const known = await this.#standingOf(delivery.contract);
     if (broken()) return;
     if (known.what === "skip") {
       this.#skip(delivery);
@@ -101,6 +103,20 @@ export class Outcomes {
     const what = `${known.name} version ${known.version}`;
     logger.warn(`a message of "${name}" has no handler here; it waits for a worker that has one for ${what}`, facts);
     this.release(delivery);
+  }
+
+  /**
+   * One question for all that arrived together. Never an answer from before a message was claimed: a worker that has a handler may have come since, and
+   * its event must not be skipped.
+   */
+  #standingOf(contract: number): Promise<Standing> {
+    let asked = this.#asked.get(contract);
+    if (asked === undefined) {
+      asked = this.#options.standing(contract);
+      this.#asked.set(contract, asked);
+      setImmediate(() => this.#asked.delete(contract));
+    }
+    return asked;
   }
 
   #skip(delivery: Delivery): void {

@@ -87,8 +87,8 @@ function calledNames(): ReadonlySet<string> {
   const names = new Set(spoken);
   for (const { file } of sourcesIn("src")) {
     if (file.endsWith("sql.gen.ts")) continue;
-    for (const [, name = ""] of readFileSync(`${root}${file}`, "utf8").matchAll(/posthorn\.([a-z_]+)\(/g))
-      names.add(name);
+    const text = readFileSync(`${root}${file}`, "utf8");
+    for (const [, name = ""] of text.matchAll(/(?:posthorn\.|jsonOf\(\s*\w+,\s*")([a-z_]+)\(/g)) names.add(name);
   }
   return names;
 }
