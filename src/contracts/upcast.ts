@@ -16,23 +16,30 @@ export type Steps = Readonly<Record<number, (payload: never) => unknown>>;
 type Tuple<N extends number, T extends readonly unknown[] = []> = T["length"] extends N ? T : Tuple<N, [...T, unknown]>;
 type Next<N extends number> = [...Tuple<N>, unknown]["length"];
 type Previous<N extends number> = Tuple<N> extends readonly [unknown, ...infer Rest] ? Rest["length"] & number : never;
+/** A version that the compiler does not know, or that is too large for it to count to, a date for instance. */
+type Uncounted<V extends number> = number extends V
+  ? true
+  : `${V}` extends `${infer _A}${infer _B}${infer _C}${infer _D}${string}`
+    ? true
+    : false;
 type Takes<F> = F extends (payload: infer P) => unknown ? P : never;
 
 /**
  * What the steps `U` of version `V` must be: each gives what the next one takes, and the last gives what the schema takes. A version that is not
  * known to the compiler is checked at run time alone.
  */
-export type StepsTo<U, V extends number, I> = number extends V
-  ? Steps
-  : { readonly [K in Previous<V>]: (payload: never) => I } & {
-      readonly [K in keyof U]: K extends number
-        ? Next<K> extends V
-          ? (payload: Takes<U[K]>) => I
-          : Next<K> extends keyof U
-            ? (payload: Takes<U[K]>) => Takes<U[Next<K>]>
-            : `upcast has a step from version ${K} and none from ${Next<K> & number}`
-        : never;
-    };
+export type StepsTo<U, V extends number, I> =
+  Uncounted<V> extends true
+    ? Steps
+    : { readonly [K in Previous<V>]: (payload: never) => I } & {
+        readonly [K in keyof U]: K extends number
+          ? Next<K> extends V
+            ? (payload: Takes<U[K]>) => I
+            : Next<K> extends keyof U
+              ? (payload: Takes<U[K]>) => Takes<U[Next<K>]>
+              : `upcast has a step from version ${K} and none from ${Next<K> & number}`
+          : never;
+      };
 
 type Step = (payload: unknown) => unknown;
 /** By the version that each starts from. */

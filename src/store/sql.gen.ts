@@ -5633,7 +5633,8 @@ $$;
 create or replace function posthorn.unhandled(p_limit int) returns table (subscription int, contract int, messages bigint, oldest timestamptz)
 language sql volatile as $$
   with living as materialized (
-    select a.subscription, array_agg(c) as contracts from posthorn.attendance a cross join lateral unnest(a.contracts) c
+    -- Also of a worker that has no handler at all.
+    select a.subscription, array_remove(array_agg(c), null) as contracts from posthorn.attendance a left join lateral unnest(a.contracts) c on true
       where a.worker not in (select d.worker from posthorn.dead_workers() d) group by 1
   )
   select l.subscription, d.contract, count(*), min(d.due_at) from living l

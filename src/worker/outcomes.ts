@@ -23,6 +23,8 @@ export class Outcomes {
   readonly #told: Told;
   readonly #endsThemselves: boolean;
   readonly #asked = new Map<number, Promise<Standing>>();
+  /** Contracts of which it was told that they have no handler here. */
+  readonly #warned = new Set<number>();
 
   constructor(options: ReaderOptions, told: Told) {
     this.#options = options;
@@ -99,9 +101,14 @@ export class Outcomes {
       this.ran(delivery, { kind: "ended", end: { delivery, outcome: "invalid", next, ends: this.#endsThemselves } });
       return;
     }
-    const facts = { reader: name, message: publicId(delivery), contract: known.name, version: known.version };
-    const what = `${known.name} version ${known.version}`;
-    logger.warn(`a message of "${name}" has no handler here; it waits for a worker that has one for ${what}`, facts);
+    // Once for each contract: in a deployment there may be thousands, and an alert tells when it lasts.
+    if (!this.#warned.has(delivery.contract)) {
+      this.#warned.add(delivery.contract);
+      const facts = { reader: name, message: publicId(delivery), contract: known.name, version: known.version };
+      const what = `${known.name} version ${known.version}`;
+      const message = `a message of "${name}" has no handler here; like others after it, it waits for a worker that has one for ${what}`;
+      logger.warn(message, facts);
+    }
     this.release(delivery);
   }
 

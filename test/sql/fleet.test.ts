@@ -303,6 +303,23 @@ test("a message that is due for longer than noWorkerMs and that no worker has a 
   expect(await raised("lacks")).toEqual([]);
 });
 
+test("a worker without any handler makes messages wait without a handler, too", async () => {
+  const reader = await makeQueue(engine, "empty-handed");
+  await declare("empty-handed", policyOf());
+  const worker = await attend(reader, []);
+  await say(engine.db, reader, [1]);
+  const deliveries = await claim(engine.db, reader, worker);
+  const ends = deliveries.map((one) => end(one, "released", { defer: { delayMs: 0, attempts: 0, crashes: 0 } }));
+  await settle(engine.db, [part(deliveries, 1, "released", true)], ends, null);
+  await engine.admin.rows(
+    "update posthorn.deferred set due_at = due_at - interval '2 minutes' where subscription = $1",
+    [reader.subscription],
+  );
+  expect(await raised("empty-handed")).toEqual([
+    { alert: "noHandlerMs", detail: "Doempty-handed version 1: 1 waiting, no worker has another version" },
+  ]);
+});
+
 test("what becomes of a message without a handler depends on what living workers read", async () => {
   const [reader] = await makeTopic(engine, "stands", ["standing"]);
   if (reader === undefined) throw new Error("no reader");

@@ -36,6 +36,11 @@ event("OrderPlaced", {
 declare const some: number;
 command("SendEmail", { ...head, version: some, upcast: { 1: toV2, 2: toV3 } });
 
+// So is one that is a date: the compiler does not count so far.
+command("SendEmail", { ...head, version: 20_260, upcast: { 20259: toV3 } });
+command("SendEmail", { ...head, version: 20_260 });
+command("SendEmail", { ...head, version: 999, upcast: { 998: toV3 } });
+
 // ---- a step that is missing -------------------------------------------------
 // @ts-expect-error the last step
 command("SendEmail", { ...head, version: 3, upcast: { 1: toV2 } });

@@ -112,6 +112,37 @@ describe.each(twoHomes)("on $name", (kind) => {
     await producer.stop();
   });
 
+  test("where order is kept, what comes behind a message that is newer than its worker waits for it", async () => {
+    const queue = freshName("ordered");
+    const name = `PostLetter${queue.split("-")[1]}`;
+    const key = () => "one";
+    const v1 = command(name, { queue, key, schema: type<V1>() });
+    const v2 = command(name, { queue, key, schema: type<V2>(), version: 2, upcast: { 1: toV2 } });
+    const policy = { ...decisions, ordering: { per: "key", whenDead: "park" } } as const;
+    const got: unknown[] = [];
+    const producer = make();
+    const old = make();
+    old.queue(queue, policy).handle(v1, ({ to }) => {
+      got.push(to);
+    });
+    await old.start();
+    await producer.send(v1, { to: "a" });
+    await producer.send(v2, { to: ["b"] });
+    const last = await producer.send(v1, { to: "c" });
+    await eventually(async () => (await last.status()).state === "parked", patience);
+    expect(got).toEqual(["a"]);
+    await old.stop();
+    const anew = make();
+    anew.queue(queue, policy).handle(v2, ({ to }) => {
+      got.push(to);
+    });
+    await anew.start();
+    expect(await last.settled(patience)).toMatchObject({ state: "succeeded" });
+    expect(got).toEqual(["a", ["b"], ["c"]]);
+    await anew.stop();
+    await producer.stop();
+  });
+
   test("what is older than anybody reads is invalid with the reason, and is handled once a worker reads it and it is redriven", async () => {
     const { queue, name, v1, v3, v3Alone } = generations();
     const producer = make();
