@@ -5,6 +5,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { describe } from "../../contracts/contract.js";
 import { ConfigurationError, PosthornError } from "../../core/errors.js";
+import { isObject } from "../../databases/shapes.js";
 import type { Exported } from "../../instance/exported.js";
 import { type Orphan, orphans } from "../../store/history.js";
 import { ensureSchema } from "../../store/migrate.js";
@@ -166,11 +167,24 @@ function subscriptionFindings(service: string, one: Declared, known: readonly Re
   }
   const plain: unknown = JSON.parse(JSON.stringify(one.policy));
   if (before.policy !== null && !isDeepStrictEqual(before.policy, plain)) {
-    found.push(
-      warning("policies", one.name, "differs from what the newest worker declared; it counts from the next start on"),
-    );
+    const fixed = fixedParts(before.policy, plain);
+    const when =
+      fixed.length === 0
+        ? "it counts from the next start on"
+        : `a start that changes ${fixed.join(" and ")} is refused while messages have not ended: run posthorn drain ${one.name} first`;
+    found.push(warning("policies", one.name, `differs from what the newest worker declared; ${when}`));
   }
   return found;
+}
+
+/** What of a policy may change only while nothing is unsettled. Whether order is kept, not what a dead message does to its key. */
+function fixedParts(was: unknown, became: unknown): readonly string[] {
+  if (!isObject(was) || !isObject(became)) return [];
+  const differs = {
+    idempotency: Reflect.get(was, "idempotency") !== Reflect.get(became, "idempotency"),
+    ordering: isObject(Reflect.get(was, "ordering")) !== isObject(Reflect.get(became, "ordering")),
+  };
+  return Object.entries(differs).flatMap(([name, is]) => (is ? [name] : []));
 }
 
 function contractFindings(own: ReturnType<typeof describe>, known: readonly RegisteredContract[]): Finding[] {
