@@ -32,8 +32,19 @@ create or replace view posthorn.workers as
   from posthorn.worker w;
 
 create or replace view posthorn.alerts as
-  select s.name as subscription, a.name as alert, a.value, a.threshold, a.raised_at, a.resolved_at
+  select s.name as subscription, a.name as alert, a.value, a.threshold, a.raised_at, a.resolved_at, a.detail
   from posthorn.alert a join posthorn.subscription s on s.id = a.subscription;
+
+create or replace view posthorn.policy_history as
+  select s.name as subscription, p.changed_at, p.service, p.host, p.pid, p.library, p.was, p.became
+  from posthorn.policy_change p join posthorn.subscription s on s.id = p.subscription;
+
+create or replace view posthorn.orphans as
+  select what, name, detail from posthorn.orphaned();
+
+create or replace view posthorn.skipped_events as
+  select s.name as subscription, c.name as contract, c.version, k.messages, k.first_at, k.last_at
+  from posthorn.skipped k join posthorn.subscription s on s.id = k.subscription join posthorn.contract c on c.id = k.contract;
 
 create or replace view posthorn.circuits as
   select s.name as subscription, coalesce(c.state, 'closed') as state, c.opened_at, c.failures, c.reason, c.probe_at, c.probes

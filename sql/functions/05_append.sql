@@ -140,11 +140,12 @@ select posthorn.by_slot('append_list_of(p_slot smallint, p_messages json)', 'jso
   end;
 $body$);
 
--- said(name, kind, payload, key, headers, options): what send and publish share. Looks the newest version of the contract up and holds the
--- caller to it. Raises PH010 (unknown contract), PH011 (wrong kind), PH012 (key), PH013 (payload is no JSON for us), PH014 (too large), PH015 (options),
+-- said(name, kind, payload, key, headers, options, version): what send and publish share. Looks the contract up, the newest version where none is
+-- named, and holds the caller to it. Raises PH010 (unknown contract), PH011 (wrong kind), PH012 (key), PH013 (payload is no JSON for us), PH014 (too large), PH015 (options),
 -- PH040 (the queue is full).
 create or replace function posthorn.said(
-  p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json, p_options json default null
+  p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json, p_options json default null,
+  p_version int default null
 ) returns text
 language plpgsql as $$
 declare
@@ -152,7 +153,11 @@ declare
   v_nonce bigint := posthorn.random_bigint();
   v_place json;
 begin
-  select * into v_contract from posthorn.contract where name = p_name order by version desc limit 1;
+  select * into v_contract from posthorn.contract where name = p_name and (p_version is null or version = p_version) order by version desc limit 1;
+  if v_contract.id is null and exists (select from posthorn.contract where name = p_name) then
+    raise exception '"%" has no version %; known are %', p_name, p_version, (select string_agg(version::text, ', ' order by version) from posthorn.contract
+      where name = p_name) using errcode = 'PH010', hint = 'A version is registered by the first TypeScript process that says it or works on it.';
+  end if;
   if v_contract.id is null then
     raise exception 'no contract is called "%"', left(p_name, 80) using errcode = 'PH010',
       hint = 'Contracts are registered by the first TypeScript process that declares or says them. See select name, kind from posthorn.contract.';
@@ -195,25 +200,34 @@ begin
   return posthorn.public_id(posthorn.append_one_of(posthorn.open_slot(null), v_nonce, v_contract.channel, v_contract.id, p_key, p_payload, p_headers), v_nonce);
 end $$;
 
--- publish(name, payload, key, headers): states a fact in the caller's transaction; returns the message's id. Visible after COMMIT.
-create or replace function posthorn.publish(name text, payload json, key text default null, headers json default null) returns text
-language sql volatile as $$ select posthorn.said($1, 'event', $2, $3, $4) $$;
+-- publish(name, payload, key, headers, version): states a fact in the caller's transaction; returns the message's id. Visible after COMMIT. Without a
+-- version the payload counts as one of the newest that is registered: name it, so that a deployment does not change what yours is taken for.
+create or replace function posthorn.publish(name text, payload json, key text default null, headers json default null, version int default null) returns text
+language sql volatile as $$ select posthorn.said($1, 'event', $2, $3, $4, null, $5) $$;
 
--- send(name, payload, key, headers, options): asks for something in the caller's transaction; returns the message's id, or that of the message that
--- stands for it. Options are JSON { delayMs, runAt, expiresInMs, priority, dedupe: { key, mode, windowMs, maxWaitMs } }; see options_of.
-create or replace function posthorn.send(name text, payload json, key text default null, headers json default null, options json default null) returns text
-language sql volatile as $$ select posthorn.said($1, 'command', $2, $3, $4, $5) $$;
+-- send(name, payload, key, headers, options, version): asks for something in the caller's transaction; returns the message's id, or that of the message that
+-- stands for it. Options are JSON { delayMs, runAt, expiresInMs, priority, dedupe: { key, mode, windowMs, maxWaitMs } }; see options_of. The
+-- version as in publish.
+create or replace function posthorn.send(
+  name text, payload json, key text default null, headers json default null, options json default null, version int default null
+) returns text
+language sql volatile as $$ select posthorn.said($1, 'command', $2, $3, $4, $5, $6) $$;
 
--- The one without options would make every short call ambiguous. Who had been granted it gets the new one.
+-- Those with fewer parameters would make every short call ambiguous. Who had been granted one gets the new one.
 do $do$
 declare
+  v_old record;
   v_role name;
 begin
-  if to_regprocedure('posthorn.send(text,json,text,json)') is not null then
+  for v_old in select o.old::regprocedure as old, o.new from (values
+      (to_regprocedure('posthorn.send(text,json,text,json)'), 'posthorn.send(text, json, text, json, json, int)'),
+      (to_regprocedure('posthorn.send(text,json,text,json,json)'), 'posthorn.send(text, json, text, json, json, int)'),
+      (to_regprocedure('posthorn.publish(text,json,text,json)'), 'posthorn.publish(text, json, text, json, int)')) o(old, new)
+      where o.old is not null loop
     for v_role in select r.rolname from pg_proc p cross join lateral aclexplode(p.proacl) a join pg_roles r on r.oid = a.grantee
-        where p.oid = to_regprocedure('posthorn.send(text,json,text,json)') and a.privilege_type = 'EXECUTE' and a.grantee <> p.proowner loop
-      execute format('grant execute on function posthorn.send(text, json, text, json, json) to %I', v_role);
+        where p.oid = v_old.old and a.privilege_type = 'EXECUTE' and a.grantee <> p.proowner loop
+      execute format('grant execute on function %s to %I', v_old.new, v_role);
     end loop;
-    drop function posthorn.send(text, json, text, json);
-  end if;
+    execute format('drop function %s', v_old.old);
+  end loop;
 end $do$;

@@ -104,10 +104,11 @@ begin
   end if;
 end $$;
 
--- register_subscription(name, kind, channel, idempotency, policy, service): the subscription's id and its channel's as JSON.
--- The newest start wins for the policy. Raises PH020 when the name reads another channel.
+-- register_subscription(name, kind, channel, idempotency, policy, service, by): the subscription's id and its channel's as JSON.
+-- The newest start wins for the policy. `by` as in takes_policy. Raises PH020 when the name reads another channel, PH020 and PH021 as takes_policy.
 create or replace function posthorn.register_subscription(
-  p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text
+  p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text,
+  p_by json default null
 ) returns json
 language plpgsql as $$
 declare
@@ -132,6 +133,9 @@ begin
   end if;
   if v_new then
     perform posthorn.new_lanes(v_row.id, (select lanes from posthorn.channel where id = v_channel), false);
+  end if;
+  if not posthorn.takes_policy(v_row, p_idempotency, p_policy, p_service, p_by) then
+    return json_build_object('subscription', v_row.id, 'channel', v_channel);
   end if;
   update posthorn.subscription set idempotency = p_idempotency, policy = p_policy, service = p_service, declared_at = clock_timestamp(),
       redelivery_ms = posthorn.longest_redelivery(p_policy), ordering = p_policy #>> '{ordering,whenDead}'

@@ -2,17 +2,18 @@
 
 -- register_worker(…): a new worker; its claims will have higher ids than the sequence shows now.
 create or replace function posthorn.register_worker(
-  p_service text, p_host text, p_pid int, p_timeout_ms int, p_session_key bigint, p_backends json, p_attends json
+  p_service text, p_host text, p_pid int, p_timeout_ms int, p_session_key bigint, p_backends json, p_attends json, p_library text default null
 ) returns bigint
 language plpgsql as $$
 declare
   v_worker bigint;
 begin
-  insert into posthorn.worker (service, host, pid, timeout_ms, session_key, backends, oldest_open_claim)
-    values (p_service, p_host, p_pid, p_timeout_ms, p_session_key, p_backends, coalesce(pg_sequence_last_value('posthorn.claim_id'), 0))
+  perform posthorn.hold_policies(p_service, p_attends);
+  insert into posthorn.worker (service, host, pid, timeout_ms, session_key, backends, oldest_open_claim, library)
+    values (p_service, p_host, p_pid, p_timeout_ms, p_session_key, p_backends, coalesce(pg_sequence_last_value('posthorn.claim_id'), 0), p_library)
     returning id into v_worker;
-  insert into posthorn.attendance (worker, subscription, contracts)
-    select v_worker, a.subscription, a.contracts from json_to_recordset(p_attends) as a(subscription int, contracts int[]);
+  insert into posthorn.attendance (worker, subscription, contracts, policy)
+    select v_worker, a.subscription, a.contracts, a.policy from json_to_recordset(p_attends) as a(subscription int, contracts int[], policy json);
   return v_worker;
 end $$;
 

@@ -73,7 +73,7 @@ language sql volatile as $$
 $$;
 
 -- watch(every): raises and resolves alerts, once in the fleet: whoever comes first within `every` ms does it for all. Returns what changed:
--- [{ change: raised | resolved, alert, subscription, value, threshold }]; null when it was not our turn. Also forgets dead letters past their keeping, and keys without limits.
+-- [{ change: raised | resolved, alert, subscription, value, threshold, detail }]; null when it was not our turn. Also forgets dead letters past their keeping, and keys without limits.
 create or replace function posthorn.watch(p_every_ms int) returns json
 language plpgsql as $$
 declare
@@ -93,14 +93,15 @@ begin
   for v_rule in select * from posthorn.alert_rules() loop
     select * into v_open from posthorn.alert a where a.subscription = v_rule.subscription and a.name = v_rule.name and a.resolved_at is null;
     if v_rule.value >= v_rule.threshold and v_open.id is null then
-      insert into posthorn.alert (name, subscription, value, threshold) values (v_rule.name, v_rule.subscription, v_rule.value, v_rule.threshold);
+      insert into posthorn.alert (name, subscription, value, threshold, detail)
+        values (v_rule.name, v_rule.subscription, v_rule.value, v_rule.threshold, v_rule.detail);
     elsif v_rule.value < v_rule.threshold and v_open.id is not null then
       update posthorn.alert set resolved_at = clock_timestamp() where id = v_open.id;
     else
       continue;
     end if;
     v_changes := v_changes || json_build_object('change', case when v_open.id is null then 'raised' else 'resolved' end, 'alert', v_rule.name,
-      'subscription', v_rule.subscription_name, 'value', v_rule.value, 'threshold', v_rule.threshold);
+      'subscription', v_rule.subscription_name, 'value', v_rule.value, 'threshold', v_rule.threshold, 'detail', v_rule.detail);
   end loop;
   delete from posthorn.dead_letter where id in (select id from posthorn.dead_letter where keep_until < clock_timestamp() order by keep_until limit 1000);
   perform posthorn.forget_keys(10000);
@@ -108,9 +109,9 @@ begin
 end $$;
 
 -- alert_rules(): every rule of every declared policy with its value now. A queue that nobody declared has no policy, and shows as unattended.
-create or replace function posthorn.alert_rules() returns table (subscription int, subscription_name text, name text, value bigint, threshold bigint)
+create or replace function posthorn.alert_rules() returns table (subscription int, subscription_name text, name text, value bigint, threshold bigint, detail text)
 language sql volatile as $$
-  select g.subscription, s.name, r.name, r.value, r.threshold from posthorn.gauges(100000) g
+  select g.subscription, s.name, r.name, r.value, r.threshold, null from posthorn.gauges(100000) g
     join posthorn.subscription s on s.id = g.subscription
     cross join lateral (values
       ('oldestAgeMs', g.age_ms, (s.policy #>> '{alerts,oldestAgeMs}')::bigint),
@@ -121,4 +122,6 @@ language sql volatile as $$
       ('circuitOpen', (select coalesce(max(greatest(c.failures, (s.policy #>> '{circuitBreaker,failures}')::int)), 0) from posthorn.circuit c
         where c.subscription = s.id and c.state <> 'closed'), (s.policy #>> '{circuitBreaker,failures}')::bigint)
     ) r(name, value, threshold) where r.threshold is not null
+  union all
+  select * from posthorn.fleet_rules() f where f.threshold is not null
 $$;

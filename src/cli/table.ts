@@ -159,7 +159,11 @@ export const commands: Readonly<Record<string, Command>> = {
     summary: "Read the policy of a queue or subscription back in words",
     more: "As the configuration declares it; with --database as the newest worker declared it.",
     argument: { name: "queue", doc: "The name of a queue or subscription", required: true },
-    options: looks,
+    options: {
+      ...looks,
+      history: { type: "flag", doc: "How it changed instead: when, by which worker, from what to what" },
+      limit,
+    },
   },
   check: {
     summary: "Check kinds, names, policies, handlers and owners, and compare them with the database",

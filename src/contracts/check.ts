@@ -11,6 +11,7 @@ import { show } from "../core/show.js";
 import type { AnyContract } from "./contract.js";
 import { type Issue, issuesInWords, readIssues } from "./issues.js";
 import type { Schema } from "./standard-schema.js";
+import { raise } from "./upcast.js";
 
 /** What `send` and `publish` write. */
 export interface Prepared {
@@ -78,9 +79,16 @@ export function prepareList(contract: AnyContract, payloads: readonly unknown[])
   return { count: payloads.length, list, keys };
 }
 
-/** Checks a payload on arrival. What does not fit is told and not thrown: the message is invalid, and is not retried. */
-export function receive(contract: AnyContract, value: unknown): Received | Promise<Received> {
-  return then(run(contract["~posthorn"].inside.schema, value), asReceived);
+/** Checks a payload on arrival, as the version that it was said in. What does not fit is told and not thrown: the message is invalid, and is not retried. */
+export function receive(
+  contract: AnyContract,
+  value: unknown,
+  version: number = contract.version,
+): Received | Promise<Received> {
+  const { schema } = contract["~posthorn"].inside;
+  if (version === contract.version) return then(run(schema, value), asReceived);
+  const raised = raise(contract, version, value);
+  return raised.ok ? then(run(schema, raised.payload), asReceived) : raised;
 }
 
 /** Checks what a handler returned before it is stored; a contract without a result stores none. Throws as `prepare` does. */

@@ -41,6 +41,8 @@ export interface Inside {
   readonly schema: Schema;
   /** The response schema of a query, the result schema of a command. */
   readonly result: Schema | undefined;
+  /** From each older version that is read to the next. A copy of the package that knows none leaves it out. */
+  readonly steps?: ReadonlyMap<number, (payload: unknown) => unknown> | undefined;
   /** A method, so that a key function of any payload type fits. */
   key?(payload: unknown): unknown;
   /** Whether the value is the contract itself: a spread copy carries the brand too, and must not pass. */

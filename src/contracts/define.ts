@@ -8,6 +8,7 @@ import { show } from "../core/show.js";
 import type { Command, Contract, Event, Inside, Kind, Query } from "./contract.js";
 import { checkReading } from "./naming.js";
 import { isSchema, type Schema } from "./standard-schema.js";
+import { checkSteps, type Steps, type StepsTo, type Upcast, upcastField } from "./upcast.js";
 
 /** The definition of a query. */
 export interface QueryDefinition<I, O, RI, RO> {
@@ -18,24 +19,33 @@ export interface QueryDefinition<I, O, RI, RO> {
   readonly version?: number;
 }
 /** The definition of a command. */
-export interface CommandDefinition<Q extends string, I, O, RI, RO> {
+export interface CommandDefinition<Q extends string, I, O, RI, RO, V extends number = number, U extends Steps = Steps> {
   /** The one queue in the fleet that handles it. */
   readonly queue: Q;
   readonly schema: Schema<I, O>;
   /** What the handler returns, where the sender wants it: checked, kept for the time that the queue's policy says, read by `receipt.result()`. */
   readonly result?: Schema<RI, RO>;
   readonly key?: (payload: NoInfer<O>) => string;
-  readonly version?: number;
+  /** Counts incompatible changes of the payload. */
+  readonly version?: V;
+  /**
+   * Brings payloads of older versions to this one, before the schema: `{ 1: (v1: V1) => v2, 2: (v2: V2) => v3 }`. Steps are synchronous and pure.
+   * Messages of a version without a step are not read any more: they are invalid, and can be redriven once there is one.
+   */
+  readonly upcast?: U & StepsTo<U, V, NoInfer<I>>;
 }
 /** The definition of an event. */
-export interface EventDefinition<T extends string, I, O> {
+export interface EventDefinition<T extends string, I, O, V extends number = number, U extends Steps = Steps> {
   readonly topic: T;
   readonly schema: Schema<I, O>;
   /** Order is kept per key. */
   readonly key?: (payload: NoInfer<O>) => string;
   /** The service that alone may publish it. */
   readonly owner?: string;
-  readonly version?: number;
+  /** Counts incompatible changes of the payload. */
+  readonly version?: V;
+  /** Brings payloads of older versions to this one, before the schema; as of a command. */
+  readonly upcast?: U & StepsTo<U, V, NoInfer<I>>;
 }
 
 /**
@@ -60,14 +70,20 @@ export function query<const N extends string, I, O, RI, RO>(
  * Delivery: stored in its queue and handled by the one handler of the fleet, as often as its queue's policy says.
  * Errors: `ConfigurationError` for a name that reads as a fact, or an option that does not fit.
  */
-export function command<const N extends string, const Q extends string, I, O, RI = never, RO = never>(
-  name: N,
-  definition: CommandDefinition<Q, I, O, RI, RO>,
-): Command<N, Q, I, O, RI, RO> {
+export function command<
+  const N extends string,
+  const Q extends string,
+  I,
+  O,
+  RI = never,
+  RO = never,
+  const V extends number = 1,
+  U extends Steps = Steps,
+>(name: N, definition: CommandDefinition<Q, I, O, RI, RO, V, U>): Command<N, Q, I, O, RI, RO> {
   checkReading("command", checkContractName(name, "command"));
-  const { queue, schema, result, key, version } = checkOptions(definition, contractFields.command, name);
+  const { queue, schema, result, key, version, upcast } = checkOptions(definition, contractFields.command, name);
   const head = { kind: "command", name, channel: queue as Q, version, keyed: key !== undefined } as const;
-  return seal(head, { schema, result, key });
+  return seal(head, { schema, result, key, steps: checkSteps(upcast, version, name) });
 }
 
 /**
@@ -77,14 +93,19 @@ export function command<const N extends string, const Q extends string, I, O, RI
  * Order: per key where there is one; nothing is promised across keys.
  * Errors: `ConfigurationError` for a name that does not read as a fact, or an option that does not fit.
  */
-export function event<const N extends string, const T extends string, I, O>(
-  name: N,
-  definition: EventDefinition<T, I, O>,
-): Event<N, T, I, O> {
+export function event<
+  const N extends string,
+  const T extends string,
+  I,
+  O,
+  const V extends number = 1,
+  U extends Steps = Steps,
+>(name: N, definition: EventDefinition<T, I, O, V, U>): Event<N, T, I, O> {
   checkReading("event", checkContractName(name, "event"));
-  const { topic, schema, key, owner, version } = checkOptions(definition, contractFields.event, name);
+  const { topic, schema, key, owner, version, upcast } = checkOptions(definition, contractFields.event, name);
   const head = { kind: "event", name, channel: topic as T, version, keyed: key !== undefined } as const;
-  return seal(owner === undefined ? head : { ...head, owner }, { schema, result: undefined, key });
+  const steps = checkSteps(upcast, version, name);
+  return seal(owner === undefined ? head : { ...head, owner }, { schema, result: undefined, key, steps });
 }
 
 type Head<K extends Kind, N extends string, C extends string> = Omit<Contract<K, N, C, unknown, unknown>, "~posthorn">;
@@ -92,17 +113,18 @@ interface Parts {
   readonly schema: Schema;
   readonly result: Schema | undefined;
   readonly key?: ((payload: never) => unknown) | undefined;
+  readonly steps?: Upcast | undefined;
 }
 
 function seal<K extends Kind, N extends string, C extends string, I, O, RI, RO>(
   head: Head<K, N, C>,
-  { schema, result, key }: Parts,
+  { schema, result, key, steps }: Parts,
 ): Contract<K, N, C, I, O, RI, RO> {
   const made = (value: unknown): boolean => value === contract;
   const inside: Inside = Object.freeze(
     key === undefined
-      ? { schema, result, made }
-      : { schema, result, made, key: (payload: unknown) => key(payload as never) },
+      ? { schema, result, made, steps }
+      : { schema, result, made, steps, key: (payload: unknown) => key(payload as never) },
   );
   const contract = Object.freeze({ ...head, "~posthorn": Object.freeze({ version: 1, inside } as const) });
   return contract;
@@ -171,6 +193,7 @@ export const contractFields = {
     }),
     key: keyField,
     version: versionField,
+    upcast: upcastField,
   },
   event: {
     topic: nameField({ doc: "The topic that stores it", required: true }, "topic"),
@@ -178,5 +201,6 @@ export const contractFields = {
     key: keyField,
     owner: nameField({ doc: "The service that alone may publish it" }, "owner"),
     version: versionField,
+    upcast: upcastField,
   },
 } as const satisfies Record<Kind, Fields>;

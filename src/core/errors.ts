@@ -84,7 +84,14 @@ export const errorCodes = {
   PH_CONTRACT_CONFLICT: {
     class: "ContractConflictError",
     retryable: false,
-    meaning: "Two parties disagree about a contract: its kind, channel, owner or key.",
+    meaning:
+      "Two parties disagree about a contract (its kind, channel, owner or key), or two services work on one queue or subscription.",
+  },
+  PH_NOT_DRAINED: {
+    class: "ContractConflictError",
+    retryable: false,
+    meaning:
+      "A start would change the idempotency or ordering of a queue or subscription that holds messages which have not ended, or that others work on by the old decision.",
   },
   PH_PAYLOAD_INVALID: {
     class: "ContractViolationError",
@@ -111,6 +118,12 @@ export const errorCodes = {
     class: "PayloadTooLargeError",
     retryable: false,
     meaning: "A payload is larger than the limit.",
+  },
+  PH_CAUSATION_DEPTH: {
+    class: "ContractViolationError",
+    retryable: false,
+    meaning:
+      "A handler said a message that lies more handlers behind the one that began it than `causationLimit` allows: handlers cause each other's messages in a ring.",
   },
   PH_NO_ANSWER: {
     class: "NoAnswerError",

@@ -76,6 +76,12 @@ export const limits = {
   stepResultBytes: 65_536,
   /** Steps of one message that are recorded. */
   steps: 1_000,
+  /** Handlers between a message and what began it, unless the instance says otherwise. */
+  causationDepth: 100,
+  /** The most handlers that an instance may allow there. */
+  causationDepthMost: 100_000,
+  /** Names of the contracts before it that a message carries. */
+  causationNames: 12,
   /** Crashes of a worker under one message before it is quarantined as a dead letter. */
   crashes: 5,
 } as const;

@@ -68,6 +68,13 @@ export const instanceFields = {
     max: 600_000,
     default: 15_000,
   },
+  causationLimit: {
+    type: "integer",
+    doc: "How many handlers may lie between a message that a handler says and the message that began it; too small and long chains fail, too large and a ring of handlers goes on for long",
+    min: 1,
+    max: limits.causationDepthMost,
+    default: limits.causationDepth,
+  },
 } as const satisfies Fields;
 
 function checkNames(value: unknown, path: string): readonly string[] {

@@ -55,6 +55,13 @@ export interface PosthornOptions<D> {
    * Default 15000. Range 1000 to 600000.
    */
   readonly workerTimeoutMs?: number;
+  /**
+   * How many handlers may lie between a message that a handler says and the message that began it. What lies further is refused with the names of
+   * the chain. Too small and long chains fail; too large and handlers that cause each other's messages in a ring go on for long.
+   *
+   * Default 100. Range 1 to 100000.
+   */
+  readonly causationLimit?: number;
 }
 
 /**
@@ -72,6 +79,7 @@ class Instance {
   readonly #migrate: MigrateMode;
   readonly #logger: Logger;
   readonly #workerTimeoutMs: number;
+  readonly #causationLimit: number;
   readonly #release: () => void;
   readonly #answers = new Answers();
   readonly #declarations = new Map<string, Declaration>();
@@ -94,6 +102,7 @@ class Instance {
     this.#migrate = checked.migrate ?? (onServer ? "check" : "auto");
     this.#logger = checked.logger ?? consoleLogger;
     this.#workerTimeoutMs = checked.workerTimeoutMs;
+    this.#causationLimit = checked.causationLimit;
     this.#opening = {
       input,
       service: this.service,
@@ -276,6 +285,7 @@ class Instance {
       logger: this.#logger,
       slots: new Slots(database),
       timeoutMs: this.#workerTimeoutMs,
+      causationLimit: this.#causationLimit,
       schedules,
     });
     await worker.start();

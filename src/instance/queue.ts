@@ -1,6 +1,7 @@
 /** Queues and subscriptions as declared in this process: a name, a policy, and handlers. */
 import { type AnyContract, describe, type OutputOf, type ResultInputOf } from "../contracts/contract.js";
 import { requireKind } from "../contracts/require-kind.js";
+import { readableVersions } from "../contracts/upcast.js";
 import { ConfigurationError, WrongKindError } from "../core/errors.js";
 import { checkOptions } from "../core/options.js";
 import { show } from "../core/show.js";
@@ -155,6 +156,19 @@ export class Declaration implements Declared {
     }
   }
 
+  /** One handler for each version, be it its own or one that is brought to it. */
+  #refuseTwice(contract: AnyContract): void {
+    const read = new Set(readableVersions(contract));
+    for (const other of this.handlers.keys()) {
+      const both = other.name === contract.name ? readableVersions(other).filter((version) => read.has(version)) : [];
+      if (both.length === 0) continue;
+      const what =
+        read.size > 1 || other.version !== contract.version ? `${contract.name} version ${both[0]}` : contract.name;
+      const message = `"${this.name}" has a handler for ${what} already. Remove one.`;
+      throw new ConfigurationError("PH_DECLARED_TWICE", message, { contract: contract.name });
+    }
+  }
+
   /** Whether a handler may be added; returns it. */
   #check(contract: AnyContract, verb: Working, handler: unknown): (...given: unknown[]) => unknown {
     if (this.kind !== contract.kind) {
@@ -183,15 +197,7 @@ export class Declaration implements Declared {
         `${verb}(${contract.name}, …) takes a function as its ${place} argument, got ${show(handler)}.`,
       );
     }
-    if ([...this.handlers.keys()].some(({ name, version }) => name === contract.name && version === contract.version)) {
-      throw new ConfigurationError(
-        "PH_DECLARED_TWICE",
-        `"${this.name}" has a handler for ${contract.name} already. Remove one.`,
-        {
-          contract: contract.name,
-        },
-      );
-    }
+    this.#refuseTwice(contract);
     if (limitsKeys(this.policy) && !describe(contract).keyed) {
       const name = this.policy.keyConcurrency === undefined ? "keyRateLimit" : "keyConcurrency";
       throw new ConfigurationError(

@@ -8,10 +8,11 @@ export const watchEveryMs = 5_000;
 
 export async function watchPass(executor: Executor, logger: Logger): Promise<void> {
   const changes = await watch(executor, watchEveryMs - 500);
-  for (const { change, alert, subscription, value, threshold } of changes ?? []) {
-    const facts = { alert, subscription, value, threshold };
+  for (const { change, alert, subscription, value, threshold, detail } of changes ?? []) {
+    const facts = { alert, subscription, value, threshold, ...(detail === null ? {} : { detail }) };
+    const what = detail === null ? "" : `: ${detail}`;
     if (change === "raised")
-      logger.error(`alert: ${alert} of "${subscription}" is ${value}, limit ${threshold}`, facts);
+      logger.error(`alert: ${alert} of "${subscription}" is ${value}, limit ${threshold}${what}`, facts);
     else logger.info(`resolved: ${alert} of "${subscription}"`, facts);
   }
 }

@@ -10,6 +10,7 @@ import { DatabaseUnavailableError, errorOf, NotCommittedError } from "../core/er
 import { limits } from "../core/limits.js";
 import { asList, channelsOf, nonces, type Outgoing, type Place } from "../store/publish.js";
 import type { Catalog } from "./catalog.js";
+import type { Causing } from "./cause.js";
 import { type Said, say } from "./prepare.js";
 import { type Asking, SentReceipt } from "./receipt.js";
 import type { Room } from "./room.js";
@@ -44,13 +45,18 @@ export class Buffer implements SayBuffered {
   #pending: Pending[] = [];
   #closed = false;
   readonly #room: Room | undefined;
+  readonly #causing: Causing | undefined;
 
-  /** `room`: where a full queue refuses a command at the call. Without it whoever writes the batch asks. */
-  constructor(catalog: Catalog, asking: Asking, owner: string, room?: Room) {
+  /**
+   * `room`: where a full queue refuses a command at the call. Without it whoever writes the batch asks. `causing`: of a handler, whose message is
+   * the cause.
+   */
+  constructor(catalog: Catalog, asking: Asking, owner: string, room?: Room, causing?: Causing) {
     this.#catalog = catalog;
     this.#asking = asking;
     this.#owner = owner;
     this.#room = room;
+    this.#causing = causing;
   }
 
   // Bound, because users take them apart: ({ send, publish }) => …
@@ -82,7 +88,14 @@ export class Buffer implements SayBuffered {
         `${verb}() was called after ${this.#owner} had ended; the message was not written. Await whatever calls it inside.`,
       );
     }
-    return say(kind, kind === "event" ? "publish" : "send", contract, payload, options);
+    const said = say(kind, kind === "event" ? "publish" : "send", contract, payload, options);
+    const causing = this.#causing;
+    if (causing === undefined) return said;
+    const caused = (one: Said): Said => {
+      causing.check(one.contract);
+      return { ...one, headers: causing.in(one.headers) };
+    };
+    return said instanceof Promise ? said.then(caused) : caused(said);
   }
 
   #take(pending: Pending): void {

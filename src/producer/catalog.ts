@@ -5,6 +5,7 @@
  * with one connection it must run inside; then it is remembered only once the transaction is known to have committed.
  */
 import { type AnyContract, describe } from "../contracts/contract.js";
+import { readableVersions } from "../contracts/upcast.js";
 import type { Database, Executor } from "../core/database.js";
 import type { Outgoing } from "../store/publish.js";
 import { type ContractIds, makeLane, registerContract } from "../store/registry.js";
@@ -57,6 +58,18 @@ export class Catalog {
         }
       },
     };
+  }
+
+  /** The ids of all versions that a contract reads, by version. */
+  async versions(contract: AnyContract): Promise<ReadonlyMap<number, ContractIds>> {
+    const ids = new Map<number, ContractIds>();
+    for (const version of readableVersions(contract)) {
+      const entry = { ...describe(contract), version };
+      const fresh = await registerContract(this.#side, entry, this.#service, false);
+      ids.set(version, fresh);
+      if (version === contract.version) this.#remember(contract, fresh, false);
+    }
+    return ids;
   }
 
   /**

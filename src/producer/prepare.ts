@@ -8,6 +8,7 @@ import { limits } from "../core/limits.js";
 import { checkOptions, type Fields } from "../core/options.js";
 import { isPlain, quote, show } from "../core/show.js";
 import type { Extras } from "../store/publish.js";
+import { causeHeader } from "./cause.js";
 import { type ExtrasOf, encodeExtras, extraOptions } from "./extras.js";
 
 /** A checked message that does not know its contract's ids yet. */
@@ -100,6 +101,10 @@ function checkHeaders(value: unknown, path: string): Readonly<Record<string, str
   }
   const headers: [string, string][] = [];
   for (const [name, header] of entries) {
+    if (name.startsWith(causeHeader)) {
+      const message = `${path} has the name ${quote(name)}, which the library keeps for itself. Choose another.`;
+      throw new ContractViolationError("PH_PAYLOAD_NOT_JSON", message, { path, header: causeHeader });
+    }
     if (typeof header !== "string") {
       const message = `${must}; the value of ${quote(name)} is ${show(header)}.`;
       const facts = { path, header: name.slice(0, limits.nameLength) };

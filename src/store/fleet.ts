@@ -10,7 +10,16 @@ export interface WorkerEntry {
   /** Key of the session lock, as text; null where there are no sessions of one's own. */
   readonly sessionKey: string | null;
   readonly backends: readonly Backend[];
-  readonly attends: readonly { readonly subscription: number; readonly contracts: readonly number[] }[];
+  readonly attends: readonly Attends[];
+  /** Version of the library; null where it is not told. */
+  readonly library?: string;
+}
+
+export interface Attends {
+  readonly subscription: number;
+  readonly contracts: readonly number[];
+  /** The policy that this worker carries. */
+  readonly policy?: object;
 }
 
 /** A server process of ours, so that a rescuer can end it when we are stopped. */
@@ -34,7 +43,7 @@ export async function holdSessionLock(executor: Executor, key: string): Promise<
 export async function registerWorker(executor: Executor, entry: WorkerEntry): Promise<string> {
   const { rows } = await mapped(
     executor.query<{ worker: string }>(
-      "select posthorn.register_worker($1::text, $2::text, $3::int, $4::int, $5::bigint, $6::json, $7::json)::text as worker",
+      "select posthorn.register_worker($1::text, $2::text, $3::int, $4::int, $5::bigint, $6::json, $7::json, $8::text)::text as worker",
       [
         entry.service,
         entry.host,
@@ -43,6 +52,7 @@ export async function registerWorker(executor: Executor, entry: WorkerEntry): Pr
         entry.sessionKey,
         JSON.stringify(entry.backends),
         JSON.stringify(entry.attends),
+        entry.library ?? null,
       ],
     ),
   );
@@ -89,6 +99,8 @@ export interface AlertChange {
   readonly subscription: string;
   readonly value: number;
   readonly threshold: number;
+  /** What exactly, in words; null where the name says all. */
+  readonly detail: string | null;
 }
 
 /** Raises and resolves alerts, once in the fleet; null when it was not our turn. */
@@ -111,15 +123,35 @@ export async function sweepKeys(
   return JSON.parse(rows[0]?.swept ?? "null");
 }
 
-/** Whether a live worker that works on this subscription has a handler for this contract. */
-export async function isAttended(executor: Executor, subscription: number, contract: number): Promise<boolean> {
+/** What becomes of a message that a worker has no handler for. */
+export interface Standing {
+  readonly name: string;
+  readonly version: number;
+  /** Handed back; skipped; or older than anybody reads. */
+  readonly what: "release" | "skip" | "unreadable";
+  /** The oldest version that a living worker reads. */
+  readonly reads: number | null;
+}
+
+export async function standing(executor: Executor, subscription: number, contract: number): Promise<Standing> {
   const { rows } = await mapped(
-    executor.query<{ attended: boolean }>(
-      "select exists (select from posthorn.attendance where subscription = $1::int and $2::int = any (contracts)) as attended",
-      [subscription, contract],
-    ),
+    executor.query<{ standing: string }>("select posthorn.standing($1::int, $2::int)::text as standing", [
+      subscription,
+      contract,
+    ]),
   );
-  return rows[0]?.attended === true;
+  return JSON.parse(rows[0]?.standing ?? "null");
+}
+
+/** Adds to the count of events that were skipped, by contract. */
+export async function countSkipped(
+  executor: Executor,
+  subscription: number,
+  counts: ReadonlyMap<number, number>,
+): Promise<void> {
+  await mapped(
+    executor.query("select posthorn.count_skipped($1::int, $2::json)", [subscription, JSON.stringify([...counts])]),
+  );
 }
 
 /** One piece of tidying dedupe keys; returns how many were looked at. */

@@ -8,6 +8,7 @@
 import { createHash } from "node:crypto";
 import type { Database } from "../core/database.js";
 import { errorOf, PosthornError, SchemaVersionError } from "../core/errors.js";
+import { compareVersions, libraryVersion, oldestOnThisSchema } from "../core/library.js";
 import { sqlFiles } from "./sql.gen.js";
 import { mapped } from "./sqlstate.js";
 
@@ -32,6 +33,9 @@ export const functionsDigest = createHash("sha256").update(bodies.join("\n")).di
 interface Found {
   readonly version: number;
   readonly digest: string | null;
+  /** The library that made it so, and the oldest that works on it; null where they did not tell. */
+  readonly library: string | null;
+  readonly oldest: string | null;
 }
 
 /** Looking at the schema may take another way than changing it. */
@@ -41,7 +45,7 @@ type Schemed = Pick<Database, "query" | "script">;
 const oldestServer = 140_000;
 
 /**
- * Makes sure that the schema fits, and migrates where `mode` is "auto".
+ * Makes sure that the schema fits, and migrates where `mode` is "auto". A newer schema that still works with this code fits, and is left as it is.
  *
  * Errors: `SchemaVersionError` (PH_SCHEMA_MISSING, PH_SCHEMA_OLDER, PH_SCHEMA_NEWER); `DatabaseRefusedError` for a server that
  * cannot hold the schema.
@@ -50,7 +54,7 @@ export async function ensureSchema(database: Schemed, mode: MigrateMode): Promis
   await checkServer(database);
   for (let attempt = 1; ; attempt += 1) {
     const found = await findSchema(database);
-    if (found.version > schemaVersion) throw newer(found);
+    if (isNewer(found)) return refuseUnfit(found);
     if (found.version === schemaVersion && found.digest === functionsDigest) return;
     if (mode === "check") throw older(found);
     try {
@@ -78,7 +82,7 @@ export interface MigrationPlan {
 export async function planMigration(database: Schemed): Promise<MigrationPlan> {
   await checkServer(database);
   const found = await findSchema(database);
-  if (found.version > schemaVersion) throw newer(found);
+  if (isNewer(found)) throw newer(found);
   const missing = migrations.filter(({ n }) => n > found.version).map(({ name }) => name);
   const functions = found.digest !== functionsDigest;
   const script = missing.length > 0 || functions ? scriptFrom(found) : "";
@@ -100,8 +104,10 @@ function scriptFrom(found: Found): string {
     found.version === 0 ? "" : dropFunctions,
     ...bodies,
     ...missing.map(({ n, name }) => `insert into posthorn.migration (n, name) values (${n}, '${name}');`),
-    `insert into posthorn.installation (functions_digest) values ('${functionsDigest}')
-       on conflict (singleton) do update set functions_digest = excluded.functions_digest;`,
+    `insert into posthorn.installation (functions_digest, library, oldest_library)
+       values ('${functionsDigest}', '${libraryVersion}', '${oldestOnThisSchema}')
+       on conflict (singleton) do update set functions_digest = excluded.functions_digest, library = excluded.library,
+         oldest_library = excluded.oldest_library;`,
     found.version === 0 ? firstEpoch : "",
   ].join("\n");
 }
@@ -121,7 +127,8 @@ function guard(found: Found): string {
  */
 const dropFunctions = `do $drop$ declare v_old regprocedure; begin
   for v_old in select oid from pg_proc where pronamespace = 'posthorn'::regnamespace
-      and not (proname in ('send', 'publish') and proargtypes in ('25 114 25 114'::oidvector, '25 114 25 114 114'::oidvector))
+      and not (proname in ('send', 'publish') and proargtypes in ('25 114 25 114'::oidvector, '25 114 25 114 23'::oidvector,
+        '25 114 25 114 114'::oidvector, '25 114 25 114 114 23'::oidvector))
       and not (proname = 'cancel' and proargtypes = '25 25'::oidvector) loop
     begin
       execute format('drop function %s', v_old);
@@ -136,15 +143,36 @@ insert into posthorn.epoch (n, system_identifier, database, first_id)
 insert into posthorn.ring (slots, slot, system_identifier, database, first_id)
   select '{1}', 1, system_identifier, database, first_id from posthorn.epoch;`;
 
-async function findSchema(database: Schemed): Promise<Found> {
+async function findSchema(database: Pick<Database, "query">): Promise<Found> {
   const exists = await database.query<{ there: boolean }>(
     "select to_regclass('posthorn.migration') is not null as there",
   );
-  if (exists.rows[0]?.there !== true) return { version: 0, digest: null };
-  const { rows } = await database.query<{ version: number; digest: string | null }>(
-    "select coalesce(max(n), 0)::int as version, (select functions_digest from posthorn.installation) as digest from posthorn.migration",
+  if (exists.rows[0]?.there !== true) return nothing;
+  // The installation as JSON, because an older schema has fewer columns.
+  const { rows } = await database.query<Found>(
+    `select (select coalesce(max(n), 0)::int from posthorn.migration) as version, i.row ->> 'functions_digest' as digest,
+       i.row ->> 'library' as library, i.row ->> 'oldest_library' as oldest
+     from (select (select to_jsonb(one) from posthorn.installation one) as row) i`,
   );
-  return rows[0] ?? { version: 0, digest: null };
+  return rows[0] ?? nothing;
+}
+
+const nothing: Found = { version: 0, digest: null, library: null, oldest: null };
+
+/** Made by newer code. Of functions alone the version of the library tells: an older process must not put its own in place of newer ones. */
+function isNewer({ version, digest, library }: Found): boolean {
+  if (version !== schemaVersion) return version > schemaVersion;
+  return digest !== functionsDigest && library !== null && compareVersions(library, libraryVersion) > 0;
+}
+
+function refuseUnfit(found: Found): void {
+  if (found.oldest === null || compareVersions(found.oldest, libraryVersion) > 0) throw newer(found);
+}
+
+/** For a worker that runs while somebody migrates. Errors: PH_SCHEMA_NEWER where the schema does not work with this code any more. */
+export async function refuseUnfitSchema(database: Pick<Database, "query">): Promise<void> {
+  const found = await findSchema(database);
+  if (isNewer(found)) refuseUnfit(found);
 }
 
 async function checkServer(database: Schemed): Promise<void> {
@@ -197,9 +225,10 @@ function older(found: Found): Error {
 }
 
 function newer(found: Found): Error {
+  const needs = found.oldest === null ? "" : ` and works with library ${found.oldest} and newer`;
   return errorOf(
     "PH_SCHEMA_NEWER",
-    `The Posthorn schema has version ${found.version}; this code knows ${schemaVersion}. Deploy the newer code; a schema is never downgraded.`,
-    { found: found.version, needed: schemaVersion },
+    `The Posthorn schema has version ${found.version}${needs}; this code has ${schemaVersion}, and is library ${libraryVersion}. Deploy the newer code; a schema is never downgraded.`,
+    { found: found.version, needed: schemaVersion, library: libraryVersion, oldestLibrary: found.oldest },
   );
 }

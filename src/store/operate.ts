@@ -96,6 +96,8 @@ export interface Alert {
   readonly subscription: string;
   readonly value: number;
   readonly threshold: number;
+  /** What exactly, in words; null or absent where the name says all. */
+  readonly detail?: string | null;
   /** Null for a rule that is crossed now and that no worker has raised yet. */
   readonly raisedAt: string | null;
   readonly resolvedAt?: string;

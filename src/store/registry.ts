@@ -52,16 +52,37 @@ export interface SubscriptionIds {
   readonly channel: number;
 }
 
-/** Registers a queue's or topic's reader with its policy. A new reader of a topic starts now. */
+/** Who declares a policy. `again`: not by a start, but by a worker that registers anew; it changes nothing. */
+export interface Declaring {
+  readonly host: string;
+  readonly pid: number;
+  readonly library: string;
+  readonly again: boolean;
+}
+
+/**
+ * Registers a queue's or topic's reader with its policy, which is recorded. A new reader of a topic starts now.
+ *
+ * Errors: `ContractConflictError`: another service works on it (PH_CONTRACT_CONFLICT), or it is not drained (PH_NOT_DRAINED).
+ */
 export async function registerSubscription(
   executor: Executor,
   entry: SubscriptionEntry,
   service: string,
+  by: Declaring | null = null,
 ): Promise<SubscriptionIds> {
   const { rows } = await mapped(
     executor.query<{ ids: string }>(
-      "select posthorn.register_subscription($1::text, $2::text::posthorn.kind, $3::text, $4::text::posthorn.idempotency, $5::json, $6::text)::text as ids",
-      [entry.name, entry.kind, entry.channel, entry.idempotency, entry.policy, service],
+      "select posthorn.register_subscription($1::text, $2::text::posthorn.kind, $3::text, $4::text::posthorn.idempotency, $5::json, $6::text, $7::json)::text as ids",
+      [
+        entry.name,
+        entry.kind,
+        entry.channel,
+        entry.idempotency,
+        entry.policy,
+        service,
+        by === null ? null : JSON.stringify(by),
+      ],
     ),
   );
   return JSON.parse(rows[0]?.ids ?? "null");

@@ -654,6 +654,48 @@ alter type posthorn.turn add attribute skipped bigint[];
 alter table posthorn.dead_letter add column priority smallint;
 alter table posthorn.invalid add column priority smallint;
 ` },
+  { name: "migrations/0019_fleet.sql", text: `-- What the fleet knows of itself: which policy each worker carries, how policies changed, what was skipped, and which library the schema is for.
+-- Locks: worker, attendance, alert and installation, access exclusive: columns without a default, for a moment. Nothing of the log.
+
+alter table posthorn.worker
+  -- Version of the library.
+  add column library text;
+alter table posthorn.attendance
+  -- As this worker carries it; null for a worker whose library did not tell.
+  add column policy json;
+alter table posthorn.alert
+  -- What exactly, in words.
+  add column detail text;
+
+-- Every change of the policy of a queue or subscription. The newest start wins, and is the last row.
+create table posthorn.policy_change (
+  id bigint generated always as identity primary key,
+  subscription int not null references posthorn.subscription (id) on delete cascade,
+  changed_at timestamptz not null default clock_timestamp(),
+  service text not null,
+  host text,
+  pid int,
+  library text,
+  was json,
+  became json not null
+);
+create index policy_change_subscription on posthorn.policy_change (subscription, id);
+
+-- Events without a handler, counted. A worker that is killed forgets what it counted in the last seconds.
+create table posthorn.skipped (
+  subscription int not null,
+  contract int not null,
+  messages bigint not null,
+  first_at timestamptz not null,
+  last_at timestamptz not null,
+  primary key (subscription, contract)
+);
+
+-- The library that made the schema what it is, and the oldest one that still works on it.
+alter table posthorn.installation
+  add column library text,
+  add column oldest_library text;
+` },
   { name: "functions/01_slots.sql", text: `-- slot_branches(body): the body for each slot of the ring, as branches of a CASE.
 create or replace function posthorn.slot_branches(p_body text) returns text
 language sql immutable as $$
@@ -1246,11 +1288,12 @@ select posthorn.by_slot('append_list_of(p_slot smallint, p_messages json)', 'jso
   end;
 $body$);
 
--- said(name, kind, payload, key, headers, options): what send and publish share. Looks the newest version of the contract up and holds the
--- caller to it. Raises PH010 (unknown contract), PH011 (wrong kind), PH012 (key), PH013 (payload is no JSON for us), PH014 (too large), PH015 (options),
+-- said(name, kind, payload, key, headers, options, version): what send and publish share. Looks the contract up, the newest version where none is
+-- named, and holds the caller to it. Raises PH010 (unknown contract), PH011 (wrong kind), PH012 (key), PH013 (payload is no JSON for us), PH014 (too large), PH015 (options),
 -- PH040 (the queue is full).
 create or replace function posthorn.said(
-  p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json, p_options json default null
+  p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json, p_options json default null,
+  p_version int default null
 ) returns text
 language plpgsql as $$
 declare
@@ -1258,7 +1301,11 @@ declare
   v_nonce bigint := posthorn.random_bigint();
   v_place json;
 begin
-  select * into v_contract from posthorn.contract where name = p_name order by version desc limit 1;
+  select * into v_contract from posthorn.contract where name = p_name and (p_version is null or version = p_version) order by version desc limit 1;
+  if v_contract.id is null and exists (select from posthorn.contract where name = p_name) then
+    raise exception '"%" has no version %; known are %', p_name, p_version, (select string_agg(version::text, ', ' order by version) from posthorn.contract
+      where name = p_name) using errcode = 'PH010', hint = 'A version is registered by the first TypeScript process that says it or works on it.';
+  end if;
   if v_contract.id is null then
     raise exception 'no contract is called "%"', left(p_name, 80) using errcode = 'PH010',
       hint = 'Contracts are registered by the first TypeScript process that declares or says them. See select name, kind from posthorn.contract.';
@@ -1301,27 +1348,36 @@ begin
   return posthorn.public_id(posthorn.append_one_of(posthorn.open_slot(null), v_nonce, v_contract.channel, v_contract.id, p_key, p_payload, p_headers), v_nonce);
 end $$;
 
--- publish(name, payload, key, headers): states a fact in the caller's transaction; returns the message's id. Visible after COMMIT.
-create or replace function posthorn.publish(name text, payload json, key text default null, headers json default null) returns text
-language sql volatile as $$ select posthorn.said($1, 'event', $2, $3, $4) $$;
+-- publish(name, payload, key, headers, version): states a fact in the caller's transaction; returns the message's id. Visible after COMMIT. Without a
+-- version the payload counts as one of the newest that is registered: name it, so that a deployment does not change what yours is taken for.
+create or replace function posthorn.publish(name text, payload json, key text default null, headers json default null, version int default null) returns text
+language sql volatile as $$ select posthorn.said($1, 'event', $2, $3, $4, null, $5) $$;
 
--- send(name, payload, key, headers, options): asks for something in the caller's transaction; returns the message's id, or that of the message that
--- stands for it. Options are JSON { delayMs, runAt, expiresInMs, priority, dedupe: { key, mode, windowMs, maxWaitMs } }; see options_of.
-create or replace function posthorn.send(name text, payload json, key text default null, headers json default null, options json default null) returns text
-language sql volatile as $$ select posthorn.said($1, 'command', $2, $3, $4, $5) $$;
+-- send(name, payload, key, headers, options, version): asks for something in the caller's transaction; returns the message's id, or that of the message that
+-- stands for it. Options are JSON { delayMs, runAt, expiresInMs, priority, dedupe: { key, mode, windowMs, maxWaitMs } }; see options_of. The
+-- version as in publish.
+create or replace function posthorn.send(
+  name text, payload json, key text default null, headers json default null, options json default null, version int default null
+) returns text
+language sql volatile as $$ select posthorn.said($1, 'command', $2, $3, $4, $5, $6) $$;
 
--- The one without options would make every short call ambiguous. Who had been granted it gets the new one.
+-- Those with fewer parameters would make every short call ambiguous. Who had been granted one gets the new one.
 do $do$
 declare
+  v_old record;
   v_role name;
 begin
-  if to_regprocedure('posthorn.send(text,json,text,json)') is not null then
+  for v_old in select o.old::regprocedure as old, o.new from (values
+      (to_regprocedure('posthorn.send(text,json,text,json)'), 'posthorn.send(text, json, text, json, json, int)'),
+      (to_regprocedure('posthorn.send(text,json,text,json,json)'), 'posthorn.send(text, json, text, json, json, int)'),
+      (to_regprocedure('posthorn.publish(text,json,text,json)'), 'posthorn.publish(text, json, text, json, int)')) o(old, new)
+      where o.old is not null loop
     for v_role in select r.rolname from pg_proc p cross join lateral aclexplode(p.proacl) a join pg_roles r on r.oid = a.grantee
-        where p.oid = to_regprocedure('posthorn.send(text,json,text,json)') and a.privilege_type = 'EXECUTE' and a.grantee <> p.proowner loop
-      execute format('grant execute on function posthorn.send(text, json, text, json, json) to %I', v_role);
+        where p.oid = v_old.old and a.privilege_type = 'EXECUTE' and a.grantee <> p.proowner loop
+      execute format('grant execute on function %s to %I', v_old.new, v_role);
     end loop;
-    drop function posthorn.send(text, json, text, json);
-  end if;
+    execute format('drop function %s', v_old.old);
+  end loop;
 end $do$;
 ` },
   { name: "functions/06_conclude.sql", text: `-- How deliveries end. Each delivery ends at most once, whatever the end, in one transaction with its consequence:
@@ -1895,10 +1951,11 @@ begin
   end if;
 end $$;
 
--- register_subscription(name, kind, channel, idempotency, policy, service): the subscription's id and its channel's as JSON.
--- The newest start wins for the policy. Raises PH020 when the name reads another channel.
+-- register_subscription(name, kind, channel, idempotency, policy, service, by): the subscription's id and its channel's as JSON.
+-- The newest start wins for the policy. \`by\` as in takes_policy. Raises PH020 when the name reads another channel, PH020 and PH021 as takes_policy.
 create or replace function posthorn.register_subscription(
-  p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text
+  p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text,
+  p_by json default null
 ) returns json
 language plpgsql as $$
 declare
@@ -1923,6 +1980,9 @@ begin
   end if;
   if v_new then
     perform posthorn.new_lanes(v_row.id, (select lanes from posthorn.channel where id = v_channel), false);
+  end if;
+  if not posthorn.takes_policy(v_row, p_idempotency, p_policy, p_service, p_by) then
+    return json_build_object('subscription', v_row.id, 'channel', v_channel);
   end if;
   update posthorn.subscription set idempotency = p_idempotency, policy = p_policy, service = p_service, declared_at = clock_timestamp(),
       redelivery_ms = posthorn.longest_redelivery(p_policy), ordering = p_policy #>> '{ordering,whenDead}'
@@ -2021,17 +2081,18 @@ end $$;
 
 -- register_worker(…): a new worker; its claims will have higher ids than the sequence shows now.
 create or replace function posthorn.register_worker(
-  p_service text, p_host text, p_pid int, p_timeout_ms int, p_session_key bigint, p_backends json, p_attends json
+  p_service text, p_host text, p_pid int, p_timeout_ms int, p_session_key bigint, p_backends json, p_attends json, p_library text default null
 ) returns bigint
 language plpgsql as $$
 declare
   v_worker bigint;
 begin
-  insert into posthorn.worker (service, host, pid, timeout_ms, session_key, backends, oldest_open_claim)
-    values (p_service, p_host, p_pid, p_timeout_ms, p_session_key, p_backends, coalesce(pg_sequence_last_value('posthorn.claim_id'), 0))
+  perform posthorn.hold_policies(p_service, p_attends);
+  insert into posthorn.worker (service, host, pid, timeout_ms, session_key, backends, oldest_open_claim, library)
+    values (p_service, p_host, p_pid, p_timeout_ms, p_session_key, p_backends, coalesce(pg_sequence_last_value('posthorn.claim_id'), 0), p_library)
     returning id into v_worker;
-  insert into posthorn.attendance (worker, subscription, contracts)
-    select v_worker, a.subscription, a.contracts from json_to_recordset(p_attends) as a(subscription int, contracts int[]);
+  insert into posthorn.attendance (worker, subscription, contracts, policy)
+    select v_worker, a.subscription, a.contracts, a.policy from json_to_recordset(p_attends) as a(subscription int, contracts int[], policy json);
   return v_worker;
 end $$;
 
@@ -2384,7 +2445,7 @@ language sql volatile as $$
 $$;
 
 -- watch(every): raises and resolves alerts, once in the fleet: whoever comes first within \`every\` ms does it for all. Returns what changed:
--- [{ change: raised | resolved, alert, subscription, value, threshold }]; null when it was not our turn. Also forgets dead letters past their keeping, and keys without limits.
+-- [{ change: raised | resolved, alert, subscription, value, threshold, detail }]; null when it was not our turn. Also forgets dead letters past their keeping, and keys without limits.
 create or replace function posthorn.watch(p_every_ms int) returns json
 language plpgsql as $$
 declare
@@ -2404,14 +2465,15 @@ begin
   for v_rule in select * from posthorn.alert_rules() loop
     select * into v_open from posthorn.alert a where a.subscription = v_rule.subscription and a.name = v_rule.name and a.resolved_at is null;
     if v_rule.value >= v_rule.threshold and v_open.id is null then
-      insert into posthorn.alert (name, subscription, value, threshold) values (v_rule.name, v_rule.subscription, v_rule.value, v_rule.threshold);
+      insert into posthorn.alert (name, subscription, value, threshold, detail)
+        values (v_rule.name, v_rule.subscription, v_rule.value, v_rule.threshold, v_rule.detail);
     elsif v_rule.value < v_rule.threshold and v_open.id is not null then
       update posthorn.alert set resolved_at = clock_timestamp() where id = v_open.id;
     else
       continue;
     end if;
     v_changes := v_changes || json_build_object('change', case when v_open.id is null then 'raised' else 'resolved' end, 'alert', v_rule.name,
-      'subscription', v_rule.subscription_name, 'value', v_rule.value, 'threshold', v_rule.threshold);
+      'subscription', v_rule.subscription_name, 'value', v_rule.value, 'threshold', v_rule.threshold, 'detail', v_rule.detail);
   end loop;
   delete from posthorn.dead_letter where id in (select id from posthorn.dead_letter where keep_until < clock_timestamp() order by keep_until limit 1000);
   perform posthorn.forget_keys(10000);
@@ -2419,9 +2481,9 @@ begin
 end $$;
 
 -- alert_rules(): every rule of every declared policy with its value now. A queue that nobody declared has no policy, and shows as unattended.
-create or replace function posthorn.alert_rules() returns table (subscription int, subscription_name text, name text, value bigint, threshold bigint)
+create or replace function posthorn.alert_rules() returns table (subscription int, subscription_name text, name text, value bigint, threshold bigint, detail text)
 language sql volatile as $$
-  select g.subscription, s.name, r.name, r.value, r.threshold from posthorn.gauges(100000) g
+  select g.subscription, s.name, r.name, r.value, r.threshold, null from posthorn.gauges(100000) g
     join posthorn.subscription s on s.id = g.subscription
     cross join lateral (values
       ('oldestAgeMs', g.age_ms, (s.policy #>> '{alerts,oldestAgeMs}')::bigint),
@@ -2432,6 +2494,8 @@ language sql volatile as $$
       ('circuitOpen', (select coalesce(max(greatest(c.failures, (s.policy #>> '{circuitBreaker,failures}')::int)), 0) from posthorn.circuit c
         where c.subscription = s.id and c.state <> 'closed'), (s.policy #>> '{circuitBreaker,failures}')::bigint)
     ) r(name, value, threshold) where r.threshold is not null
+  union all
+  select * from posthorn.fleet_rules() f where f.threshold is not null
 $$;
 ` },
   { name: "functions/13_why.sql", text: `-- Why a message is where it is. For people and tools, not for the hot path.
@@ -2880,29 +2944,29 @@ begin
 end $$;
 
 -- crossed_alerts(): open alerts, and rules that are crossed now although nobody has raised them yet (raisedAt is null), as JSON
---   [{ alert, subscription, value, threshold, raisedAt }]. Without a worker nobody raises alerts; this sees them all the same.
+--   [{ alert, subscription, value, threshold, raisedAt, detail }]. Without a worker nobody raises alerts; this sees them all the same.
 create or replace function posthorn.crossed_alerts() returns json
 language sql volatile as $$
   with open as (
-    select a.name, a.subscription, s.name as subscription_name, a.value, a.threshold, a.raised_at
+    select a.name, a.subscription, s.name as subscription_name, a.value, a.threshold, a.raised_at, a.detail
       from posthorn.alert a join posthorn.subscription s on s.id = a.subscription where a.resolved_at is null
   ), crossed as (
     select * from open
     union all
-    select r.name, r.subscription, r.subscription_name, r.value, r.threshold, null from posthorn.alert_rules() r
+    select r.name, r.subscription, r.subscription_name, r.value, r.threshold, null, r.detail from posthorn.alert_rules() r
       where r.value >= r.threshold and not exists (select from open o where o.subscription = r.subscription and o.name = r.name)
   )
   select coalesce(json_agg(json_build_object('alert', name, 'subscription', subscription_name, 'value', value, 'threshold', threshold,
-    'raisedAt', raised_at) order by raised_at, subscription_name, name), '[]') from crossed
+    'raisedAt', raised_at, 'detail', detail) order by raised_at, subscription_name, name), '[]') from crossed
 $$;
 
 -- recent_alerts(limit): alerts that are resolved, the newest first.
 create or replace function posthorn.recent_alerts(p_limit int) returns json
 language sql stable as $$
   select coalesce(json_agg(json_build_object('alert', a.name, 'subscription', a.subscription, 'value', a.value, 'threshold', a.threshold,
-      'raisedAt', a.raised_at, 'resolvedAt', a.resolved_at) order by a.resolved_at desc), '[]')
+      'raisedAt', a.raised_at, 'resolvedAt', a.resolved_at, 'detail', a.detail) order by a.resolved_at desc), '[]')
     from (select a.*, s.name as subscription from posthorn.alert a join posthorn.subscription s on s.id = a.subscription
-      where a.resolved_at is not null order by a.resolved_at desc limit p_limit) a(id, name, subscription_id, raised_at, resolved_at, value, threshold, subscription)
+      where a.resolved_at is not null order by a.resolved_at desc limit p_limit) a(id, name, subscription_id, raised_at, resolved_at, value, threshold, detail, subscription)
 $$;
 
 -- fleet(): workers that are registered, and why one counts as dead.
@@ -5481,6 +5545,251 @@ begin
   return case when p_say is null then null else posthorn.append(p_say) end;
 end $$;
 ` },
+  { name: "functions/30_fleet.sql", text: `-- Who may declare what, what is recorded of it, and what the whole fleet lacks.
+
+-- has_unsettled(subscription): whether anything of it has not ended: it waits in the log, waits outside, or is held by a worker, living or dead.
+-- Dead letters and invalid messages have ended. True only for this moment: who publishes just now is not seen.
+create or replace function posthorn.has_unsettled(p_subscription int) returns boolean
+language plpgsql volatile as $$
+begin
+  return exists (select from posthorn.deferred d where d.subscription = p_subscription)
+    or exists (select from posthorn.open_claims() c where c.subscription = p_subscription)
+    or (posthorn.waiting_in_log(p_subscription, 1)).messages > 0;
+end $$;
+
+-- library_parts: the numbers of a version of the library, which compare as versions do.
+create or replace function posthorn.library_parts(p_version text) returns int[]
+language sql immutable as $$ select string_to_array(split_part(p_version, '-', 1), '.')::int[] $$;
+
+-- living(subscription): who works on it now.
+create or replace function posthorn.living(p_subscription int) returns table (worker bigint, service text, host text, pid int, contracts int[], policy json)
+language sql volatile as $$
+  select w.id, w.service, w.host, w.pid, a.contracts, a.policy from posthorn.attendance a join posthorn.worker w on w.id = a.worker
+    where a.subscription = p_subscription and a.worker not in (select d.worker from posthorn.dead_workers() d)
+$$;
+
+-- fixed_parts: what of a policy may change only while nothing is unsettled, as JSON.
+create or replace function posthorn.fixed_parts(p_idempotency text, p_policy json) returns jsonb
+language sql immutable as $$
+  select jsonb_build_object('idempotency', p_idempotency, 'ordering', case when p_policy #>> '{ordering,whenDead}' is null then 'none' else 'per key' end)
+$$;
+
+-- takes_policy(row, idempotency, policy, service, by): whether a worker that starts may carry this policy, and whether it becomes the one of the subscription,
+-- which is locked. \`p_by\` is JSON { host, pid, library, again }: a worker that only registers anew is no newer start, and changes nothing.
+-- A change is recorded. Raises PH020 (another service works on it), PH021 (not drained).
+create or replace function posthorn.takes_policy(
+  p_row posthorn.subscription, p_idempotency posthorn.idempotency, p_policy json, p_service text, p_by json
+) returns boolean
+language plpgsql as $$
+declare
+  v_again boolean := coalesce((p_by ->> 'again')::boolean, false);
+begin
+  perform posthorn.refuse_second_service(p_row, p_service);
+  if p_row.policy is not null then
+    perform posthorn.refuse_undrained(p_row, posthorn.fixed_parts(p_idempotency::text, p_policy), v_again);
+  end if;
+  if v_again and p_row.policy is not null then
+    return false;
+  end if;
+  if p_row.policy is null or p_row.policy::jsonb <> p_policy::jsonb or p_row.service is distinct from p_service then
+    insert into posthorn.policy_change (subscription, service, host, pid, library, was, became)
+      values (p_row.id, p_service, p_by ->> 'host', (p_by ->> 'pid')::int, p_by ->> 'library', p_row.policy, p_policy);
+    -- A fleet that carries two policies for long would write one with each restart.
+    delete from posthorn.policy_change where subscription = p_row.id and id <= (
+      select id from posthorn.policy_change where subscription = p_row.id order by id desc offset 1000 limit 1);
+  end if;
+  return true;
+end $$;
+
+-- refuse_second_service: one service works on a queue or subscription. Raises PH020 while another one lives there.
+create or replace function posthorn.refuse_second_service(p_row posthorn.subscription, p_service text) returns void
+language plpgsql as $$
+declare
+  v_other record;
+begin
+  if p_row.service is null or p_row.service = p_service then
+    return;
+  end if;
+  select * into v_other from posthorn.living(p_row.id) l where l.service <> p_service order by l.worker limit 1;
+  if v_other.worker is not null then
+    raise exception 'service "%" works on "%" (pid % on %), and service "%" wants to work on it too', v_other.service, p_row.name, v_other.pid,
+      v_other.host, p_service using errcode = 'PH020',
+      hint = 'One service handles a queue or subscription: its workers share the messages, and each would get a part of them. Rename one of the two; if the service was renamed, stop its old workers first.';
+  end if;
+end $$;
+
+-- refuse_undrained: idempotency and ordering say what the traces of a message mean: they change only when there are none, and nobody works by the
+-- old decision. Raises PH021.
+create or replace function posthorn.refuse_undrained(p_row posthorn.subscription, p_new jsonb, p_again boolean) returns void
+language plpgsql as $$
+declare
+  v_was jsonb := posthorn.fixed_parts(p_row.idempotency::text, p_row.policy);
+  v_what text;
+  v_other record;
+begin
+  if v_was = p_new then
+    return;
+  end if;
+  select string_agg(format('%s from "%s" to "%s"', k, v_was ->> k, p_new ->> k), ' and ' order by k) into v_what
+    from jsonb_object_keys(p_new) k where v_was ->> k <> p_new ->> k;
+  if p_again then
+    raise exception '"%" was declared anew while this worker was away, and this worker would change its %', p_row.name, v_what using errcode = 'PH021',
+      hint = 'A newer start has decided otherwise. Deploy the newer code here too.';
+  end if;
+  select * into v_other from posthorn.living(p_row.id) l where l.policy is not null
+    and posthorn.fixed_parts(l.policy ->> 'idempotency', l.policy) <> p_new order by l.worker limit 1;
+  if v_other.worker is not null then
+    raise exception 'the policy of "%" would change its %, and a worker of service "%" (pid % on %) still works by the old one', p_row.name, v_what,
+      v_other.service, v_other.pid, v_other.host using errcode = 'PH021',
+      hint = format('Run \`posthorn drain %s\`, stop the workers of the old version, and start the new ones.', p_row.name);
+  end if;
+  if posthorn.has_unsettled(p_row.id) then
+    raise exception 'the policy of "%" would change its %, and it holds messages that have not ended', p_row.name, v_what using errcode = 'PH021',
+      hint = format('Run \`posthorn drain %s\` with the old version, and start the new one when it is empty.', p_row.name);
+  end if;
+end $$;
+
+-- hold_policies(service, attends): the second look, when a worker registers: of two that started in the same moment with decisions that exclude each
+-- other one is refused. Locks the rows of the registry, which whoever declares a policy does too. Raises PH020, PH021.
+create or replace function posthorn.hold_policies(p_service text, p_attends json) returns void
+language plpgsql as $$
+declare
+  v_row record;
+begin
+  for v_row in select s.name, s.service, s.idempotency::text as idempotency, s.policy, a.policy as carried from posthorn.subscription s
+      join json_to_recordset(p_attends) as a(subscription int, policy json) on a.subscription = s.id order by s.id for share of s loop
+    if v_row.service <> p_service then
+      raise exception 'service "%" declared "%" in this moment, and service "%" wants to work on it too', v_row.service, v_row.name, p_service
+        using errcode = 'PH020', hint = 'One service handles a queue or subscription. Rename one of the two.';
+    elsif v_row.carried is not null and posthorn.fixed_parts(v_row.carried ->> 'idempotency', v_row.carried)
+        <> posthorn.fixed_parts(v_row.idempotency, v_row.policy) then
+      raise exception 'the policy of "%" was changed by another start in this moment, in its idempotency or ordering', v_row.name using errcode = 'PH021',
+        hint = 'Start one version at a time, when the other one has been stopped.';
+    end if;
+  end loop;
+end $$;
+
+-- standing(subscription, contract): what becomes of a message that a worker has no handler for, as JSON { name, version, what, reads }:
+--   release: some worker may take it, now or later; skip: an event that nobody listens to here; unreadable: older than what any living worker
+--   reads, though newer versions of it are handled; \`reads\` is then the oldest that is read.
+create or replace function posthorn.standing(p_subscription int, p_contract int) returns json
+language plpgsql as $$
+declare
+  v_contract posthorn.contract;
+  v_read int[];
+begin
+  select * into v_contract from posthorn.contract where id = p_contract;
+  select array_agg(c.version order by c.version) into v_read from posthorn.living(p_subscription) l
+    join posthorn.contract c on c.id = any (l.contracts) where c.name = v_contract.name;
+  return json_build_object('name', v_contract.name, 'version', v_contract.version, 'reads', v_read[1], 'what', case
+    when v_read is null and v_contract.kind = 'event' then 'skip'
+    when v_contract.version < v_read[1] then 'unreadable'
+    else 'release' end);
+end $$;
+
+-- count_skipped(subscription, counts): adds to what was skipped; counts are [[contract, messages]].
+create or replace function posthorn.count_skipped(p_subscription int, p_counts json) returns void
+language sql volatile as $$
+  insert into posthorn.skipped (subscription, contract, messages, first_at, last_at)
+    select p_subscription, (c ->> 0)::int, (c ->> 1)::bigint, clock_timestamp(), clock_timestamp() from json_array_elements(p_counts) c
+      order by (c ->> 0)::int
+    on conflict (subscription, contract) do update set messages = posthorn.skipped.messages + excluded.messages, last_at = excluded.last_at
+$$;
+
+-- unhandled(limit): messages that are due and that no living worker of their queue or subscription has a handler for, by contract. Looks at up to
+-- \`limit\` due messages of each; those of the log are claimed and handed back first, by whoever works there.
+create or replace function posthorn.unhandled(p_limit int) returns table (subscription int, contract int, messages bigint, oldest timestamptz)
+language sql volatile as $$
+  with living as materialized (
+    -- Also of a worker that has no handler at all.
+    select a.subscription, array_remove(array_agg(c), null) as contracts from posthorn.attendance a left join lateral unnest(a.contracts) c on true
+      where a.worker not in (select d.worker from posthorn.dead_workers() d) group by 1
+  )
+  select l.subscription, d.contract, count(*), min(d.due_at) from living l
+    cross join lateral (select w.contract, w.due_at from posthorn.classes(l.subscription) p(class) join posthorn.deferred w
+      on w.subscription = l.subscription and w.priority = p.class and w.token is null and w.due_at <= statement_timestamp() limit p_limit) d
+    where d.contract <> all (l.contracts) group by 1, 2
+$$;
+
+-- handled_versions: who handles which versions of a contract there, in words.
+create or replace function posthorn.handled_versions(p_subscription int, p_name text) returns text
+language sql volatile as $$
+  select coalesce(string_agg(format('%s %s version %s', v.workers, case v.workers when 1 then 'worker has' else 'workers have' end, v.version), ', '
+      order by v.version), 'no worker has another version')
+    from (select c.version, count(*) as workers from posthorn.living(p_subscription) l join posthorn.contract c on c.id = any (l.contracts)
+      where c.name = p_name group by 1) v
+$$;
+
+-- fleet_rules(): what is wrong with the fleet as a whole, as rules of alerts.
+create or replace function posthorn.fleet_rules() returns table (subscription int, subscription_name text, name text, value bigint, threshold bigint, detail text)
+language sql volatile as $$
+  with lacking as materialized (
+    select u.subscription, max(extract(epoch from clock_timestamp() - u.oldest) * 1000)::bigint as ms,
+        string_agg(format('%s version %s: %s waiting, %s', c.name, c.version, u.messages, posthorn.handled_versions(u.subscription, c.name)), '; '
+          order by c.name, c.version) as detail
+      from posthorn.unhandled(10000) u join posthorn.contract c on c.id = u.contract group by 1
+  ), mixed as materialized (
+    select a.subscription, count(*) as policies, max(a.since) as since from (
+        select l.subscription, l.policy::text as policy, min(w.started_at) as since from posthorn.attendance l join posthorn.worker w on w.id = l.worker
+          where l.policy is not null and l.worker not in (select d.worker from posthorn.dead_workers() d) group by 1, 2) a group by 1 having count(*) > 1
+  ), outdated as materialized (
+    select a.subscription, count(*) as workers, min(w.library) as oldest from posthorn.worker w join posthorn.attendance a on a.worker = w.id
+      cross join posthorn.installation i
+      where posthorn.library_parts(w.library) < posthorn.library_parts(i.oldest_library)
+        and w.id not in (select d.worker from posthorn.dead_workers() d) group by 1
+  )
+  select s.id, s.name, r.name, coalesce(r.value, 0), r.threshold, r.detail from posthorn.subscription s
+    left join lacking l on l.subscription = s.id left join mixed m on m.subscription = s.id left join outdated o on o.subscription = s.id
+    cross join lateral (values
+      ('noHandlerMs', l.ms, (s.policy #>> '{alerts,noWorkerMs}')::bigint, l.detail),
+      -- A deployment is over by then.
+      ('mixedPoliciesMs', (extract(epoch from clock_timestamp() - m.since) * 1000)::bigint, 600000,
+        format('%s policies side by side; see posthorn policy %s --history', m.policies, s.name)),
+      ('outdatedWorkers', o.workers, 1, format('a worker has library %s, which does not work on this schema', o.oldest))
+    ) r(name, value, threshold, detail) where s.policy is not null
+$$;
+
+-- orphaned(): what exists and nobody cares for, as rows (what, name, detail). Whoever only says something is not registered anywhere: "nobody" means
+-- no living worker.
+create or replace function posthorn.orphaned() returns table (what text, name text, detail text)
+language sql volatile as $$
+  with living as materialized (
+    select a.subscription, a.worker, a.contracts from posthorn.attendance a where a.worker not in (select d.worker from posthorn.dead_workers() d)
+  ), handled as materialized (
+    select distinct c.id, c.name from living l cross join lateral unnest(l.contracts) x(contract) join posthorn.contract c on c.id = x.contract
+  ), newest as (
+    select distinct on (c.name) c.*, h.name as channel_name from posthorn.contract c join posthorn.channel h on h.id = c.channel order by c.name, c.version desc
+  )
+  select 'queue', s.name, format('no worker works on the queue "%s"', s.name) from posthorn.subscription s join posthorn.channel h on h.id = s.channel
+    where h.kind = 'command' and not exists (select from living l where l.subscription = s.id)
+  union all
+  select 'subscription', s.name, format('no worker works on the subscription "%s" to "%s"', s.name, h.name) from posthorn.subscription s
+    join posthorn.channel h on h.id = s.channel where h.kind = 'event' and not exists (select from living l where l.subscription = s.id)
+  union all
+  select 'topic', h.name, format('nobody reads the topic "%s"', h.name) from posthorn.channel h
+    where h.kind = 'event' and not exists (select from posthorn.subscription s where s.channel = h.id)
+  union all
+  select 'command', n.name, format('workers of "%s" run, and none has a handler for %s', n.channel_name, n.name) from newest n
+    where n.kind = 'command' and n.name not in (select name from handled)
+      and exists (select from living l join posthorn.subscription s on s.id = l.subscription where s.channel = n.channel)
+  union all
+  select 'event', n.name, format('"%s" is read, and no subscription has a handler for %s', n.channel_name, n.name) from newest n
+    where n.kind = 'event' and n.name not in (select name from handled)
+      and exists (select from living l join posthorn.subscription s on s.id = l.subscription where s.channel = n.channel)
+  union all
+  select 'version', format('%s version %s', c.name, c.version), format('no running worker knows version %s of %s any more', c.version, c.name)
+    from posthorn.contract c where c.name in (select name from handled) and c.id not in (select id from handled)
+$$;
+
+-- policy_changes(name, limit): how the policy of a queue or subscription changed, the newest first, as JSON; null where there is none of this name.
+create or replace function posthorn.policy_changes(p_name text, p_limit int) returns json
+language sql stable as $$
+  select (select coalesce(json_agg(json_build_object('changedAt', p.changed_at, 'service', p.service, 'host', p.host, 'pid', p.pid, 'library', p.library,
+      'was', p.was, 'became', p.became) order by p.id desc), '[]')
+      from (select * from posthorn.policy_change c where c.subscription = s.id order by c.id desc limit p_limit) p)
+    from posthorn.subscription s where s.name = p_name
+$$;
+` },
   { name: "views.sql", text: `-- For people and tools: stable names over tables that may change.
 
 create or replace view posthorn.backlog as
@@ -5515,8 +5824,19 @@ create or replace view posthorn.workers as
   from posthorn.worker w;
 
 create or replace view posthorn.alerts as
-  select s.name as subscription, a.name as alert, a.value, a.threshold, a.raised_at, a.resolved_at
+  select s.name as subscription, a.name as alert, a.value, a.threshold, a.raised_at, a.resolved_at, a.detail
   from posthorn.alert a join posthorn.subscription s on s.id = a.subscription;
+
+create or replace view posthorn.policy_history as
+  select s.name as subscription, p.changed_at, p.service, p.host, p.pid, p.library, p.was, p.became
+  from posthorn.policy_change p join posthorn.subscription s on s.id = p.subscription;
+
+create or replace view posthorn.orphans as
+  select what, name, detail from posthorn.orphaned();
+
+create or replace view posthorn.skipped_events as
+  select s.name as subscription, c.name as contract, c.version, k.messages, k.first_at, k.last_at
+  from posthorn.skipped k join posthorn.subscription s on s.id = k.subscription join posthorn.contract c on c.id = k.contract;
 
 create or replace view posthorn.circuits as
   select s.name as subscription, coalesce(c.state, 'closed') as state, c.opened_at, c.failures, c.reason, c.probe_at, c.probes

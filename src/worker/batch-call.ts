@@ -6,6 +6,7 @@
 import type { Overdue } from "../core/deadlines.js";
 import { ConfigurationError, DeadlineError, NotCommittedError } from "../core/errors.js";
 import { Buffer } from "../producer/buffer.js";
+import { Causing } from "../producer/cause.js";
 import type { SayBuffered } from "../producer/say.js";
 import type { BaseBatchContext, Batched, Many } from "./batch-context.js";
 import type { Handled, Run, Running } from "./run.js";
@@ -29,6 +30,7 @@ export class BatchCall implements Overdue {
   readonly #controller = new AbortController();
   #abort: ((reason: Error) => void) | undefined;
   #buffer: Buffer | undefined;
+  #held: readonly Held[] = [];
   #over = false;
   aborted: Error | undefined;
   /** What the handler said of single messages. */
@@ -47,6 +49,7 @@ export class BatchCall implements Overdue {
 
   /** Calls the handler. Rejects with what it threw, at the visibility timeout, or at an abort. */
   async call(many: Many, held: readonly Held[], tx?: { readonly native: unknown }): Promise<void> {
+    this.#held = held;
     const messages = Object.freeze(held.map((one) => this.#messageOf(one)));
     const context = this.#context();
     if (tx !== undefined) Object.defineProperty(context, "tx", { value: tx.native, enumerable: true });
@@ -136,8 +139,10 @@ export class BatchCall implements Overdue {
   /** Made when the handler first says something. */
   #saying(): Buffer {
     if (this.#buffer === undefined) {
-      const { catalog, asking } = this.#running;
-      this.#buffer = new Buffer(catalog, asking, `the handler of ${this.#contract.name}`);
+      const { catalog, asking, causationLimit } = this.#running;
+      const deliveries = this.#held.map(({ run }) => run.delivery);
+      const causing = new Causing(deliveries, this.#contract.name, causationLimit);
+      this.#buffer = new Buffer(catalog, asking, `the handler of ${this.#contract.name}`, undefined, causing);
       if (this.#over) this.#buffer.close();
     }
     return this.#buffer;

@@ -85,9 +85,9 @@ export class BatchRun {
   /** A message that does not fit its schema is invalid by itself; the others are handed over. */
   async #received(): Promise<Held[]> {
     const runs = [...this.#open];
-    const { contract } = this.#options.handled;
+    const { contract, version } = this.#options.handled;
     const all = await Promise.all(
-      runs.map(async (run) => ({ run, got: await receive(contract, run.delivery.payload) })),
+      runs.map(async (run) => ({ run, got: await receive(contract, run.delivery.payload, version) })),
     );
     const held: Held[] = [];
     for (const { run, got } of all) {

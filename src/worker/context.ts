@@ -1,5 +1,6 @@
 /** What a handler is given beside the payload. */
 import { createHash } from "node:crypto";
+import { causeOf, headersWithoutCause } from "../producer/cause.js";
 import type { Headers, SayBuffered } from "../producer/say.js";
 import { publicId } from "../store/publish.js";
 import type { Delivery } from "../store/work.js";
@@ -10,10 +11,15 @@ export interface Message {
   /** The public id; the same for every receiver and every attempt. */
   readonly id: string;
   readonly name: string;
+  /** The version that it was said in. The payload is that of your contract. */
   readonly version: number;
   readonly key: string | null;
   readonly publishedAt: Date;
   readonly headers: Headers;
+  /** The message that began it all; its own id where no handler said it. The same for everything that follows from one message. */
+  readonly correlationId: string;
+  /** The message whose handler said it; null where no handler did. */
+  readonly causationId: string | null;
 }
 
 export interface BaseContext extends SayBuffered {
@@ -62,7 +68,9 @@ export interface Behind {
   readonly delivery: Delivery;
   /** Name of the queue or subscription. */
   readonly reader: string;
-  readonly contract: { readonly name: string; readonly version: number };
+  readonly contract: { readonly name: string };
+  /** Of the contract, as the message was said. */
+  readonly version: number;
   readonly signal: AbortSignal;
   /** Where the handler says something. */
   readonly saying: SayBuffered;
@@ -102,15 +110,20 @@ export class RunContext implements BaseContext {
   }
 
   get message(): Message {
-    const { delivery, contract } = this.#behind;
-    const { key, publishedAt, headers } = delivery;
-    this.#message ??= Object.freeze({
-      id: publicId(delivery),
+    const { delivery, contract, version } = this.#behind;
+    if (this.#message !== undefined) return this.#message;
+    const { key, publishedAt } = delivery;
+    const id = publicId(delivery);
+    const { correlationId, causationId } = causeOf(delivery);
+    this.#message = Object.freeze({
+      id,
       name: contract.name,
-      version: contract.version,
+      version,
       key,
       publishedAt: new Date(publishedAt),
-      headers: Object.freeze({ ...headers }),
+      headers: Object.freeze(headersWithoutCause(delivery)),
+      correlationId: correlationId ?? id,
+      causationId,
     });
     return this.#message;
   }

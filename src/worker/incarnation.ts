@@ -7,7 +7,8 @@ import { hostname } from "node:os";
 import type { AnyContract } from "../contracts/contract.js";
 import type { Database, Listener, Session } from "../core/database.js";
 import { Deadlines } from "../core/deadlines.js";
-import { errorOf } from "../core/errors.js";
+import { errorOf, SchemaVersionError } from "../core/errors.js";
+import { libraryVersion } from "../core/library.js";
 import type { Logger } from "../core/logger.js";
 import { Loop } from "../core/loop.js";
 import { dedupePass, tidyEveryMs } from "../maintenance/dedupe.js";
@@ -23,7 +24,16 @@ import type { Room } from "../producer/room.js";
 import type { Side } from "../producer/side.js";
 import type { Waker } from "../producer/waker.js";
 import { cancelRequests } from "../store/cancel.js";
-import { backendOf, forgetWorker, heartbeat, holdSessionLock, isAttended, registerWorker } from "../store/fleet.js";
+import {
+  backendOf,
+  countSkipped,
+  forgetWorker,
+  heartbeat,
+  holdSessionLock,
+  registerWorker,
+  standing,
+} from "../store/fleet.js";
+import { refuseUnfitSchema } from "../store/migrate.js";
 import { registerSubscription } from "../store/registry.js";
 import { cancelPayload, channelsOf, wakeChannel } from "../store/wake.js";
 import { Poller } from "./poller.js";
@@ -56,6 +66,8 @@ export interface WorkerOptions {
   readonly slots: Slots;
   /** Without a heartbeat for so long, a worker counts as dead. */
   readonly timeoutMs: number;
+  /** How many handlers may lie between a message and the one that began it. */
+  readonly causationLimit: number;
   /** Sends what is due of the schedules of the fleet; returns how long to wait. */
   readonly schedules: { pass(): Promise<number> };
 }
@@ -87,11 +99,13 @@ export class Incarnation {
   /** Settles with the reason when it cannot go on. */
   readonly ended: Promise<unknown>;
 
-  static async begin(options: WorkerOptions): Promise<Incarnation> {
+  /** `again`: not the first of its process. Its policies are then no newer than those that others declared meanwhile. */
+  static async begin(options: WorkerOptions, again: boolean): Promise<Incarnation> {
     let incarnation: Incarnation | undefined;
     const connections = await connect(options, (payload) => incarnation?.heard(payload));
     try {
-      const readers = await register(options, connections.session);
+      await refuseUnfitSchema(connections.session);
+      const readers = await register(options, connections.session, again);
       const worker = await registerSelf(options, connections, readers);
       incarnation = new Incarnation(options, connections, worker, readers);
       return incarnation;
@@ -171,6 +185,7 @@ export class Incarnation {
     this.#closing = true;
     const loops = [this.#beats, this.#watches, this.#tidies, this.#schedules, this.#prunes, this.#progress];
     await Promise.all(loops.map((loop) => loop.stop()));
+    await this.#tellSkipped().catch((error) => this.#warn(error));
     // Everything is settled: no rescuer needs to look for us. Should this fail, one finds nothing.
     if (!this.#broken) await forgetWorker(this.#connections.session, this.#worker).catch((error) => this.#warn(error));
     await disconnect(this.#connections);
@@ -191,7 +206,7 @@ export class Incarnation {
   }
 
   #readerOptions({ declared, ids, handlers }: Registered): ReaderOptions {
-    const { database, catalog, asking, room, logger, waker, service, slots } = this.#options;
+    const { database, catalog, asking, room, logger, waker, service, slots, causationLimit } = this.#options;
     const { session } = this.#connections;
     return {
       name: declared.name,
@@ -203,6 +218,7 @@ export class Incarnation {
       catalog,
       asking,
       room,
+      causationLimit,
       logger,
       session,
       slots,
@@ -210,8 +226,9 @@ export class Incarnation {
       deadlines: new Deadlines(declared.policy.visibilityTimeoutMs),
       worker: { id: this.#worker, service, host: hostname(), pid: process.pid },
       onSaid: (channels) => waker.wake(channels),
+      skipped: new Map(),
       onDry: () => this.#poller.soon(),
-      attended: (contract) => isAttended(session, ids.subscription, contract),
+      standing: (contract) => standing(session, ids.subscription, contract),
       onBroken: (error) => this.#break(error),
     };
   }
@@ -219,7 +236,14 @@ export class Incarnation {
   async #beat(): Promise<number> {
     const alive = await heartbeat(this.#connections.session, this.#worker, this.#oldest());
     if (!alive) throw errorOf("PH_WORKER_FORGOTTEN", "This worker counted as dead; it registers anew.");
+    // It ends in order: what runs may be settled, since functions live on for a while.
+    if (!this.#closing) await refuseUnfitSchema(this.#connections.session).catch((error) => this.#unfit(error));
     return Math.min(5_000, this.#options.timeoutMs / 3);
+  }
+
+  #unfit(error: unknown): void {
+    if (!(error instanceof SchemaVersionError)) throw error;
+    this.#resolveEnd(error);
   }
 
   /**
@@ -272,10 +296,25 @@ export class Incarnation {
   }
 
   async #watch(): Promise<number> {
+    await this.#tellSkipped();
     await watchPass(this.#options.side, this.#options.logger);
     if (await sweepPass(this.#options.side, 1)) this.#poller.soon();
     await stepsPass(this.#options.side, watchEveryMs - 500);
     return watchEveryMs;
+  }
+
+  async #tellSkipped(): Promise<void> {
+    for (const { options, subscription } of this.#readers) {
+      const skipped = new Map(options.skipped);
+      if (skipped.size === 0) continue;
+      await countSkipped(this.#options.side, subscription, skipped);
+      // Those that were skipped meanwhile are for the next time.
+      for (const [contract, count] of skipped) {
+        const more = (options.skipped.get(contract) ?? 0) - count;
+        if (more > 0) options.skipped.set(contract, more);
+        else options.skipped.delete(contract);
+      }
+    }
   }
 
   async #tidy(): Promise<number> {
@@ -318,8 +357,13 @@ interface Registered {
   readonly handlers: ReadonlyMap<number, Handled>;
 }
 
-async function register({ declared, service, catalog }: WorkerOptions, session: Session): Promise<Registered[]> {
+async function register(
+  { declared, service, catalog }: WorkerOptions,
+  session: Session,
+  again: boolean,
+): Promise<Registered[]> {
   const registered: Registered[] = [];
+  const by = { host: hostname(), pid: process.pid, library: libraryVersion, again };
   for (const one of declared) {
     const { name, kind, channel, policy } = one;
     const entry = {
@@ -329,12 +373,12 @@ async function register({ declared, service, catalog }: WorkerOptions, session: 
       idempotency: policy.idempotency,
       policy: JSON.stringify(storedPolicy(policy)),
     };
-    const ids = await registerSubscription(session, entry, service);
-    const contracts = await catalog.ids(one.handlers.keys(), false);
+    const ids = await registerSubscription(session, entry, service, by);
     const handlers = new Map<number, Handled>();
     for (const [contract, handled] of one.handlers) {
-      const known = contracts.ids.get(contract);
-      if (known !== undefined) handlers.set(known.contract, handled);
+      for (const [version, known] of await catalog.versions(contract)) {
+        handlers.set(known.contract, { ...handled, version });
+      }
     }
     registered.push({ declared: one, ids, handlers });
   }
@@ -354,6 +398,11 @@ async function registerSelf(
     timeoutMs,
     sessionKey,
     backends: backends.filter((backend) => backend !== undefined),
-    attends: readers.map(({ ids, handlers }) => ({ subscription: ids.subscription, contracts: [...handlers.keys()] })),
+    library: libraryVersion,
+    attends: readers.map(({ declared, ids, handlers }) => ({
+      subscription: ids.subscription,
+      contracts: [...handlers.keys()],
+      policy: storedPolicy(declared.policy),
+    })),
   });
 }

@@ -1,5 +1,6 @@
 /** What follows from the end of a delivery: for the ledger, the circuit, those behind it of its key, and whoever waits for it in this process. */
 import type { Batch } from "../producer/buffer.js";
+import type { Standing } from "../store/fleet.js";
 import { publicId } from "../store/publish.js";
 import type { Delivery } from "../store/work.js";
 import { type Circuit, eventOf } from "./circuit.js";
@@ -21,6 +22,9 @@ export class Outcomes {
   readonly #options: ReaderOptions;
   readonly #told: Told;
   readonly #endsThemselves: boolean;
+  readonly #asked = new Map<number, Promise<Standing>>();
+  /** Contracts of which it was told that they have no handler here. */
+  readonly #warned = new Set<number>();
 
   constructor(options: ReaderOptions, told: Told) {
     this.#options = options;
@@ -78,24 +82,56 @@ export class Outcomes {
     order()?.after(delivery, false);
   }
 
-  /** No handler here. A command is handed back for a worker that has one; an event that no live worker listens to is skipped. */
+  /**
+   * No handler here. A message that another worker may know, now or when it is deployed, is handed back. An event that no living worker listens to
+   * is skipped. What is older than anybody reads is invalid, and can be redriven once somebody does.
+   */
   async unhandled(delivery: Delivery, broken: () => boolean): Promise<void> {
-    const { kind, name, logger, attended } = this.#options;
-    const skip = kind === "event" && !(await attended(delivery.contract));
+    const { name, logger } = this.#options;
+    const known = await this.#standingOf(delivery.contract);
     if (broken()) return;
-    if (skip) {
+    if (known.what === "skip") {
       this.#skip(delivery);
       return;
     }
-    const facts = { reader: name, message: publicId(delivery), contract: delivery.contract };
-    logger.warn(`a message of "${name}" has no handler here; it waits for a worker that has one`, facts);
+    if (known.what === "unreadable") {
+      const { name: contract, version, reads } = known;
+      const message = `no worker reads version ${version} of ${contract} any more; the oldest that is read is ${reads}`;
+      const next = { invalid: [{ path: "", message }] };
+      this.ran(delivery, { kind: "ended", end: { delivery, outcome: "invalid", next, ends: this.#endsThemselves } });
+      return;
+    }
+    // Once for each contract: in a deployment there may be thousands, and an alert tells when it lasts.
+    if (!this.#warned.has(delivery.contract)) {
+      this.#warned.add(delivery.contract);
+      const facts = { reader: name, message: publicId(delivery), contract: known.name, version: known.version };
+      const what = `${known.name} version ${known.version}`;
+      const message = `a message of "${name}" has no handler here; like others after it, it waits for a worker that has one for ${what}`;
+      logger.warn(message, facts);
+    }
     this.release(delivery);
+  }
+
+  /**
+   * One question for all that arrived together. Never an answer from before a message was claimed: a worker that has a handler may have come since, and
+   * its event must not be skipped.
+   */
+  #standingOf(contract: number): Promise<Standing> {
+    let asked = this.#asked.get(contract);
+    if (asked === undefined) {
+      asked = this.#options.standing(contract);
+      this.#asked.set(contract, asked);
+      setImmediate(() => this.#asked.delete(contract));
+    }
+    return asked;
   }
 
   #skip(delivery: Delivery): void {
     const { ledger, circuit, order } = this.#told;
     circuit.ended(delivery);
     ledger.skipped(delivery);
+    const { skipped } = this.#options;
+    skipped.set(delivery.contract, (skipped.get(delivery.contract) ?? 0) + 1);
     order()?.after(delivery, true);
   }
 

@@ -1,6 +1,7 @@
 /** What a reader is given: a queue or subscription, its handlers, and what the process shares. */
 import type { Executor } from "../core/database.js";
 import type { Logger } from "../core/logger.js";
+import type { Standing } from "../store/fleet.js";
 import type { SubscriptionIds } from "../store/registry.js";
 import type { Handled, Running } from "./run.js";
 import type { Slots } from "./slots.js";
@@ -16,8 +17,10 @@ export interface ReaderOptions extends Running {
   readonly logger: Logger;
   /** These channels got messages that handlers said. */
   readonly onSaid: (channels: ReadonlySet<number>) => void;
-  /** Whether a live worker somewhere has a handler for this contract. */
-  readonly attended: (contract: number) => Promise<boolean>;
+  /** How many events were skipped here, by contract, and not counted in the database yet. */
+  readonly skipped: Map<number, number>;
+  /** What becomes of a message of a contract without a handler here. */
+  readonly standing: (contract: number) => Promise<Standing>;
   /** The log was emptied: more may come soon. */
   readonly onDry: () => void;
   /** The reader cannot go on: the connection is gone, or this worker counts as dead. */

@@ -19,6 +19,7 @@ import { type CheckedPolicy, policyFields } from "../policies/policy.js";
 import { type Verdict, verdictOf } from "../policies/verdicts.js";
 import { asSay, type Batch, Buffer, nothingSaid } from "../producer/buffer.js";
 import type { Catalog } from "../producer/catalog.js";
+import { Causing } from "../producer/cause.js";
 import type { Asking } from "../producer/receipt.js";
 import type { Room } from "../producer/room.js";
 import { runSealed } from "../producer/transaction.js";
@@ -36,6 +37,8 @@ import { decide, withoutBreaker } from "./verdict.js";
 export interface Handled {
   readonly contract: AnyContract;
   readonly handler: (payload: unknown, context: RunContext) => unknown;
+  /** The version that its messages were said in; without it the contract's. */
+  readonly version?: number;
   /** It takes many messages at once; then `handler` is not called. */
   readonly many?: Many;
 }
@@ -48,6 +51,8 @@ export interface Running {
   readonly catalog: Catalog;
   readonly asking: Asking;
   readonly room: Room;
+  /** How many handlers may lie between a message that a handler says and the one that began it. */
+  readonly causationLimit: number;
   readonly worker: WorkerIdentity;
   readonly deadlines: Deadlines;
   readonly progress: Progress;
@@ -146,7 +151,7 @@ export class Run implements Behind, Overdue, Stepping {
   execute(): Promise<Ran> {
     try {
       if (hasExpired(this.delivery)) return Promise.resolve({ kind: "ended", end: expired(this.delivery, this.#ends) });
-      const arrival = receive(this.#handled.contract, this.delivery.payload);
+      const arrival = receive(this.#handled.contract, this.delivery.payload, this.#handled.version);
       if (!(arrival instanceof Promise)) return this.#received(arrival);
       return arrival.then((received) => this.#received(received)).catch((error) => this.#failed(error));
     } catch (error) {
@@ -258,12 +263,18 @@ export class Run implements Behind, Overdue, Stepping {
     return this.#handled.contract;
   }
 
+  get version(): number {
+    return this.#handled.version ?? this.#handled.contract.version;
+  }
+
   /** Made when the handler first says something. A stray call after the end is refused by it. */
   get saying(): Buffer {
     this.#steps?.refuseSaying();
     if (this.#buffer === undefined) {
-      const { catalog, asking, room } = this.#running;
-      this.#buffer = new Buffer(catalog, asking, `the handler of ${this.#handled.contract.name}`, room);
+      const { catalog, asking, room, causationLimit } = this.#running;
+      const { name } = this.#handled.contract;
+      const causing = new Causing([this.delivery], name, causationLimit);
+      this.#buffer = new Buffer(catalog, asking, `the handler of ${name}`, room, causing);
       if (this.#over) this.#buffer.close();
     }
     return this.#buffer;

@@ -1,7 +1,6 @@
 /** An error is never only in the database: it is told when it happens, as it is kept in the history and without the payload. */
 import type { Logger } from "../core/logger.js";
 import { publicId } from "../store/publish.js";
-import type { Delivery } from "../store/work.js";
 import { failureOf } from "./failure.js";
 import type { Handled, Ran } from "./run.js";
 
@@ -47,10 +46,4 @@ export function tell({ name, logger, handlers }: Telling, ended: Ended, quiet = 
 function diedBy(reason: string): string {
   if (reason.startsWith("rejected: ")) return "was rejected";
   return reason.includes(", ") ? `${reason},` : reason;
-}
-
-/** Nobody here knows what to do with it. */
-export function tellUnhandled({ name, logger }: Telling, { contract, ...delivery }: Delivery): void {
-  const facts = { reader: name, message: publicId(delivery), contract };
-  logger.warn(`a message of "${name}" has no handler here; it waits for a worker that has one`, facts);
 }

@@ -1,15 +1,18 @@
 /** Works in this process until it is stopped: one incarnation after another, with growing pauses while the database is away. */
-import { StoppedError } from "../core/errors.js";
+import { SchemaVersionError, StoppedError } from "../core/errors.js";
 import { Incarnation, type WorkerOptions } from "./incarnation.js";
 
 const pauseMs = { first: 100, longest: 5_000 } as const;
 /** An incarnation that ends sooner than this counts as one that could not begin: what ended it may end the next as well. */
 const steadyMs = 10_000;
+/** How long handlers may still run on a schema that is not theirs any more. */
+const farewellMs = 10_000;
 
 export class Worker {
   readonly #options: WorkerOptions;
   #incarnation: Incarnation | undefined;
   #supervising: Promise<void> = Promise.resolve();
+  #begun = false;
   #stopped = false;
   #interrupt: (() => void) | undefined;
 
@@ -42,7 +45,8 @@ export class Worker {
   }
 
   async #begin(): Promise<Incarnation> {
-    const incarnation = await Incarnation.begin(this.#options);
+    const incarnation = await Incarnation.begin(this.#options, this.#begun);
+    this.#begun = true;
     this.#incarnation = incarnation;
     this.#options.waker.listen((channels) => incarnation.wake(channels));
     incarnation.start();
@@ -58,8 +62,15 @@ export class Worker {
       const reason = await Promise.race([current.ended, this.#interrupted()]);
       if (this.#stopped) return;
       if (performance.now() - begun >= steadyMs) inMs = 0;
-      this.#options.logger.warn("the worker drops what it holds and begins anew", { reason, inMs });
-      await current.abandon();
+      if (reason instanceof SchemaVersionError) {
+        this.#options.logger.error("the worker takes no more messages: the schema was migrated by newer code", {
+          reason,
+        });
+        await current.stop(farewellMs);
+      } else {
+        this.#options.logger.warn("the worker drops what it holds and begins anew", { reason, inMs });
+        await current.abandon();
+      }
       this.#incarnation = undefined;
       if (inMs > 0) await this.#pause(inMs);
       inMs = Math.min(pauseMs.longest, Math.max(pauseMs.first, inMs * 2));

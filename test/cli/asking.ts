@@ -39,10 +39,11 @@ export const decisions: Policy<"handler"> = {
   alerts: { oldestAgeMs: 600_000, backlog: 1_000, deadLetters: 100, noWorkerMs: 600_000 },
 };
 
-/** A service of its own, which ends with the test. */
-export function instance(): Post<Sql> {
-  const service = fresh("service");
-  const post = posthorn({ service, database: database.url, migrate: "auto", logger: silentLogger });
+/** A service of its own, which ends with the test; or another worker of a service, under another spelling of the database. */
+export function instance(service = fresh("service")): Post<Sql> {
+  const url = new URL(database.url);
+  url.searchParams.set("application_name", fresh("instance"));
+  const post = posthorn({ service, database: url.href, migrate: "auto", logger: silentLogger });
   open.push(post);
   onTestFinished(() => post.stop({ graceMs: 0 }));
   return post;
@@ -86,8 +87,9 @@ export async function working(
   contract: Command<string, string, { n: number }, { n: number }>,
   handler: () => unknown,
   policy: Partial<Policy<"handler">> = {},
+  service = fresh("service"),
 ): Promise<Post<Sql>> {
-  const post = instance();
+  const post = instance(service);
   post.queue(contract.channel, { ...decisions, ...policy }).handle(contract, async () => {
     await handler();
   });

@@ -182,6 +182,55 @@ post.queue("audit", policies.email).handle(command("AuditOrder", { queue: "audit
   expect(text.out).toMatch(/^3 errors, 4 warnings$/m);
 });
 
+test("check names what nobody handles while workers run, and what a start would refuse until the queue is drained", async () => {
+  const own = await createDatabase();
+  try {
+    await posthornCommand(["migrate", "--database", own.url]);
+    const runs =
+      'post.queue("email", policies.email).handle(command("SendEmail", { queue: "email", schema, version: 2 }), () => undefined);';
+    const worker = await spawnFixture("src/cli/main.ts", {
+      args: ["start"],
+      cwd: await project({ "posthorn.config.mjs": shop(own.url, runs) }),
+    });
+    await worker.line(/works on/);
+    const client = new Client({ connectionString: own.url });
+    await client.connect();
+    for (const [name, version] of [
+      ["SendEmail", 1],
+      ["ForgetEmail", 1],
+    ] as const) {
+      await client.query("select posthorn.register_contract($1, $2, 'command', 'email', false, null, 'old', false)", [
+        name,
+        version,
+      ]);
+    }
+    await client.query("select posthorn.register_channel('event', 'unread')");
+    await client.end();
+    const changed = runs.replace("policies.email", '{ ...policies.email, idempotency: "transaction" }');
+    const cwd = await project({ "posthorn.config.mjs": shop(own.url, changed) });
+    const { findings } = JSON.parse((await posthornCommand(["check", "--json"], { cwd })).out);
+    expect(findings).toEqual([
+      {
+        level: "warning",
+        rule: "policies",
+        about: "email",
+        message: expect.stringContaining(
+          "a start that changes idempotency is refused while messages have not ended: run posthorn drain email",
+        ),
+      },
+      ...[
+        ["ForgetEmail", 'workers of "email" run, and none has a handler for ForgetEmail'],
+        ["unread", 'nobody reads the topic "unread"'],
+        ["SendEmail version 1", "no running worker knows version 1 of SendEmail any more"],
+      ].map(([about, message]) => ({ level: "warning", rule: "orphans", about, message })),
+    ]);
+    worker.kill("SIGTERM");
+    await worker.exited;
+  } finally {
+    await own.drop();
+  }
+});
+
 test("check says with 1 that the database is away, and that the code alone can be checked", async () => {
   const cwd = await project({ "posthorn.config.mjs": shop("postgres://nobody@127.0.0.1:1/nothing", full) });
   const ended = await posthornCommand(["check"], { cwd });

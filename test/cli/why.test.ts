@@ -94,7 +94,8 @@ test("a command of a version that no worker has a handler for says which version
   const queue = fresh("email");
   const [One, Two] = [work(queue, 1), work(queue, 2)];
   const block = { concurrency: 1 };
-  for (const _ of [1, 2]) await working(One, () => undefined, block);
+  const service = fresh("mailers");
+  for (const _ of [1, 2]) await working(One, () => undefined, block, service);
   const { id } = await instance().send(Two, { n: 1 });
   await eventually(
     async () => (await rows("select from posthorn.deferred where message = $1", [messageOf(id)])).length === 1,

@@ -10,6 +10,7 @@ import { PGlite } from "@electric-sql/pglite";
 import pg from "pg";
 import { command, event, type Post, type PosthornError, posthorn, query, type Sql, type } from "posthorn";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { libraryVersion, oldestOnThisSchema } from "../../src/core/library.js";
 import { schemaVersion } from "../../src/store/migrate.js";
 import { rejected } from "../core/thrown.js";
 import { collect, decisions, serviceName } from "../producer/stage.js";
@@ -351,7 +352,7 @@ describe("a schema", () => {
     await post.send(DoWork, { n: 1 });
   });
 
-  test("that is newer than the code is refused on every database, with any choice of migrate, and left as it is", async () => {
+  test("that is newer than the code and does not work with it is refused on every database, with any choice of migrate, and left as it is", async () => {
     const newer = schemaVersion + 1;
     await make(place.url).migrate();
     const first = posthorn({ service: serviceName(), database: pglite });
@@ -362,6 +363,7 @@ describe("a schema", () => {
       [pglite, (sql: string) => pglite.query(sql)],
     ] as const) {
       await run(`insert into posthorn.migration (n, name) values (${newer}, 'from the future')`);
+      await run("update posthorn.installation set oldest_library = '99.0.0'");
       for (const migrate of ["auto", "check"] as const) {
         const post = posthorn({ service: serviceName(), database, migrate });
         for (const call of [() => post.send(DoWork, { n: 1 }), () => post.migrate(), () => post.start()]) {
@@ -369,17 +371,18 @@ describe("a schema", () => {
           expect([error.name, error.code, error.facts]).toEqual([
             "SchemaVersionError",
             "PH_SCHEMA_NEWER",
-            { found: newer, needed: schemaVersion },
+            { found: newer, needed: schemaVersion, library: libraryVersion, oldestLibrary: "99.0.0" },
           ]);
           expect(error.message).toMatch(
             new RegExp(
-              `has version ${newer}; this code knows ${schemaVersion}\\. Deploy the newer code; a schema is never downgraded`,
+              `has version ${newer} and works with library 99.0.0 and newer; this code has ${schemaVersion}, .*Deploy the newer code; a schema is never downgraded`,
             ),
           );
         }
         await post.stop();
       }
       await run(`delete from posthorn.migration where n = ${newer}`);
+      await run(`update posthorn.installation set oldest_library = '${oldestOnThisSchema}'`);
     }
   });
 

@@ -272,7 +272,7 @@ test("an open circuit raises an alert at once, keeps it over failed trials, and 
     return changes.filter(({ subscription }: { subscription: string }) => subscription === "alerts");
   };
   expect(await watch()).toEqual([
-    { change: "raised", alert: "circuitOpen", subscription: "alerts", value: 3, threshold: 3 },
+    { change: "raised", alert: "circuitOpen", subscription: "alerts", value: 3, threshold: 3, detail: null },
   ]);
   await due(reader);
   const [tried] = (await claim(reader, worker)).deliveries;

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Database } from "../../src/core/database.js";
 import { openDatabase } from "../../src/databases/open.js";
-import { ensureSchema, functionsDigest, schemaVersion } from "../../src/store/migrate.js";
+import { ensureSchema, functionsDigest, planMigration, schemaVersion } from "../../src/store/migrate.js";
 import { sqlFiles } from "../../src/store/sql.gen.js";
 import { settle } from "../../src/store/work.js";
 import { createDatabase, type DatabaseOptions } from "../support/server.js";
@@ -113,24 +113,28 @@ test("functions of other code with the same name and another signature are gone 
   });
 });
 
-test("a role that had been granted posthorn.send without options sends with and without them after the migration", async () => {
+test("a role that had been granted posthorn.send or publish of an older library has those of this one after the migration", async () => {
   await within({}, async ({ admin, database }) => {
     await ensureSchema(database, "auto");
     await makeQueue({ url: "", db: database, admin, session: async () => admin, close: async () => undefined }, "old");
     const role = `producer_${process.pid}`;
-    await admin.rows(`drop function posthorn.send(text, json, text, json, json);
+    await admin.rows(`drop function posthorn.send(text, json, text, json, json, int), posthorn.publish(text, json, text, json, int);
       create function posthorn.send(name text, payload json, key text default null, headers json default null) returns text language sql as $$ select '' $$;
+      create function posthorn.publish(name text, payload json, key text default null, headers json default null) returns text language sql as $$ select '' $$;
       create role ${role}; grant usage on schema posthorn to ${role};
-      grant execute on function posthorn.send(text, json, text, json) to ${role};
+      grant execute on function posthorn.send(text, json, text, json), posthorn.publish(text, json, text, json) to ${role};
       update posthorn.installation set functions_digest = 'other'`);
     try {
       await ensureSchema(database, "auto");
       const may = await admin.rows(
-        "select pronargs::int as args, has_function_privilege($1::name, oid, 'execute') as may from pg_proc where proname = 'send' and pronamespace = 'posthorn'::regnamespace",
+        "select pronargs::int as args, has_function_privilege($1::name, oid, 'execute') as may from pg_proc where proname in ('send', 'publish') and pronamespace = 'posthorn'::regnamespace order by 1",
         [role],
       );
-      expect(may).toEqual([{ args: 5, may: true }]);
-      for (const rest of ["", ", 'k'", ", null, '{}'", ", options => '{\"delayMs\":5}'"]) {
+      expect(may).toEqual([
+        { args: 5, may: true },
+        { args: 6, may: true },
+      ]);
+      for (const rest of ["", ", 'k'", ", null, '{}'", ", options => '{\"delayMs\":5}'", ", version => 1"]) {
         expect(await admin.value(`select posthorn.send('Doold', '{}'${rest})`)).toMatch(/^\d+-/);
       }
     } finally {
@@ -203,9 +207,30 @@ test("a schema of the right version with other functions is refused by check wit
   });
 });
 
-test("a newer schema is refused by check and by auto with PH_SCHEMA_NEWER, and left as it is", async () => {
+test("a newer schema that works with this code is used by check and by auto and left as it is, and no migration is planned", async () => {
   await within({ template: template.name }, async ({ database, admin }) => {
     await admin.rows("insert into posthorn.migration (n, name) values ($1, 'of the future')", [schemaVersion + 1]);
+    await admin.rows("update posthorn.installation set functions_digest = 'of the future', library = '99.1.0'");
+    const before = await shapeOf(admin);
+    for (const mode of ["check", "auto"] as const) await ensureSchema(database, mode);
+    expect(await failure(planMigration(database))).toMatchObject({ code: "PH_SCHEMA_NEWER" });
+    expect(await shapeOf(admin)).toEqual(before);
+  });
+});
+
+/** Goal: two deployments that start in turn do not replace each other's functions. */
+test("functions of a newer library on the same tables are not replaced by older code", async () => {
+  await within({ template: template.name }, async ({ database, admin }) => {
+    await admin.rows("update posthorn.installation set functions_digest = 'of the future', library = '99.1.0'");
+    await ensureSchema(database, "auto");
+    expect(await admin.value("select functions_digest from posthorn.installation")).toBe("of the future");
+  });
+});
+
+test("a newer schema that does not work with this code is refused by check and by auto with PH_SCHEMA_NEWER, and left as it is", async () => {
+  await within({ template: template.name }, async ({ database, admin }) => {
+    await admin.rows("insert into posthorn.migration (n, name) values ($1, 'of the future')", [schemaVersion + 1]);
+    await admin.rows("update posthorn.installation set library = '99.1.0', oldest_library = '99.0.0'");
     const before = await shapeOf(admin);
     for (const mode of ["check", "auto"] as const) {
       expect(await failure(ensureSchema(database, mode)), mode).toMatchObject({ code: "PH_SCHEMA_NEWER" });

@@ -68,14 +68,17 @@ test("messages that were claimed ahead of slots that do not become free are hand
   const released = new Promise<void>((resolve) => {
     release = resolve;
   });
-  const slow = posthorn({ service: "slow", database: url, migrate: "auto" });
+  const slow = posthorn({ service: "works", database: url, migrate: "auto" });
   slow.queue("work", policy).handle(Work, async ({ n }) => {
     if (n < 200) return;
     hanging.add(n);
     await released;
   });
   const handled = new Set<number>();
-  const other = posthorn({ service: "other", database: url });
+  // Another worker of the same service: one process may have it under another spelling of the database alone.
+  const again = new URL(url);
+  again.searchParams.set("application_name", "other");
+  const other = posthorn({ service: "works", database: again.href });
   other.queue("work", policy).handle(Work, ({ n }) => {
     handled.add(n);
   });

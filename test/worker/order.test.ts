@@ -37,9 +37,12 @@ afterAll(async () => {
 });
 
 let opened = 0;
+/** Workers of one service, which one process may have only under several spellings of its database. */
 function open() {
   opened += 1;
-  return posthorn({ service: `orderly-${opened}`, database: database.url, migrate: "auto", logger: silentLogger });
+  const url = new URL(database.url);
+  url.searchParams.set("application_name", `orderly-${opened}`);
+  return posthorn({ service: "orderly", database: url.href, migrate: "auto", logger: silentLogger });
 }
 
 /** What happened, in the order in which it did: one process, so one clock. */

@@ -29,6 +29,9 @@ const inWords: Readonly<Record<string, string>> = {
   deadLetters: "dead letters",
   noWorkerMs: "waits without a worker",
   circuitOpen: "the circuit is open",
+  noHandlerMs: "waits without a handler",
+  mixedPoliciesMs: "policies side by side",
+  outdatedWorkers: "workers too old for the schema",
 };
 
 /** A figure of an alert: durations end in Ms. */
@@ -49,10 +52,10 @@ export function alertTable(list: readonly Alert[], io: Io): string {
       { title: "Since" },
       { title: "Until" },
     ],
-    list.map(({ alert, subscription, value, threshold, raisedAt, resolvedAt }) => [
+    list.map(({ alert, subscription, value, threshold, detail, raisedAt, resolvedAt }) => [
       subscription,
       alert,
-      inWords[alert] ?? "",
+      detail ?? inWords[alert] ?? "",
       figure(alert, value),
       figure(alert, threshold),
       raisedAt === null ? "now, not raised yet" : clock(raisedAt, now),

@@ -5,7 +5,9 @@
 import { isDeepStrictEqual } from "node:util";
 import { describe } from "../../contracts/contract.js";
 import { ConfigurationError, PosthornError } from "../../core/errors.js";
+import { isObject } from "../../databases/shapes.js";
 import type { Exported } from "../../instance/exported.js";
+import { type Orphan, orphans } from "../../store/history.js";
 import { ensureSchema } from "../../store/migrate.js";
 import type { RegisteredContract, RegisteredSubscription } from "../../store/operate.js";
 import { registered } from "../../store/operate.js";
@@ -18,7 +20,7 @@ import { plural } from "../words.js";
 
 export interface Finding {
   readonly level: "error" | "warning";
-  readonly rule: "config" | "database" | "kinds" | "policies" | "handlers" | "owners" | "unattended";
+  readonly rule: "config" | "database" | "kinds" | "policies" | "handlers" | "owners" | "unattended" | "orphans";
   /** The queue, subscription or contract that it is about. */
   readonly about: string;
   readonly message: string;
@@ -28,6 +30,7 @@ interface InDatabase {
   readonly subscriptions: readonly RegisteredSubscription[];
   readonly contracts: readonly RegisteredContract[];
   readonly lines: readonly BacklogLine[];
+  readonly orphans: readonly Orphan[];
 }
 
 type Declared = Exported["declared"][number];
@@ -77,7 +80,7 @@ async function findingsOf(line: Line): Promise<readonly Finding[]> {
   try {
     const found = await withOpened(database, async (opened) => {
       await ensureSchema(opened, "check");
-      return { ...(await registered(opened)), lines: await backlog(opened) };
+      return { ...(await registered(opened)), lines: await backlog(opened), orphans: await orphans(opened) };
     });
     return [...inCode, ...compare(service, declared, found)];
   } catch (error) {
@@ -140,7 +143,11 @@ function compare(service: string, declared: readonly Declared[], found: InDataba
       "nobody has published this event yet, and no contract names its owner: the first who publishes it will own it",
     ),
   );
-  return [...own, ...unattended, ...ownerless];
+  // Queues and subscriptions without a worker have a rule of their own.
+  const orphaned = found.orphans
+    .filter(({ what }) => what !== "queue" && what !== "subscription")
+    .map(({ name, detail }) => warning("orphans", name, detail));
+  return [...own, ...unattended, ...ownerless, ...orphaned];
 }
 
 function subscriptionFindings(service: string, one: Declared, known: readonly RegisteredSubscription[]): Finding[] {
@@ -160,11 +167,24 @@ function subscriptionFindings(service: string, one: Declared, known: readonly Re
   }
   const plain: unknown = JSON.parse(JSON.stringify(one.policy));
   if (before.policy !== null && !isDeepStrictEqual(before.policy, plain)) {
-    found.push(
-      warning("policies", one.name, "differs from what the newest worker declared; it counts from the next start on"),
-    );
+    const fixed = fixedParts(before.policy, plain);
+    const when =
+      fixed.length === 0
+        ? "it counts from the next start on"
+        : `a start that changes ${fixed.join(" and ")} is refused while messages have not ended: run posthorn drain ${one.name} first`;
+    found.push(warning("policies", one.name, `differs from what the newest worker declared; ${when}`));
   }
   return found;
+}
+
+/** What of a policy may change only while nothing is unsettled. Whether order is kept, not what a dead message does to its key. */
+function fixedParts(was: unknown, became: unknown): readonly string[] {
+  if (!isObject(was) || !isObject(became)) return [];
+  const differs = {
+    idempotency: Reflect.get(was, "idempotency") !== Reflect.get(became, "idempotency"),
+    ordering: isObject(Reflect.get(was, "ordering")) !== isObject(Reflect.get(became, "ordering")),
+  };
+  return Object.entries(differs).flatMap(([name, is]) => (is ? [name] : []));
 }
 
 function contractFindings(own: ReturnType<typeof describe>, known: readonly RegisteredContract[]): Finding[] {

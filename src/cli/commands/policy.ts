@@ -9,6 +9,7 @@ import { loadConfig } from "../config.js";
 import type { Io } from "../io.js";
 import { withDatabase } from "../open.js";
 import { flag, type Line, text } from "../parse.js";
+import { policyHistory } from "./policy-history.js";
 
 interface Found {
   readonly name: string;
@@ -20,6 +21,7 @@ interface Found {
 
 export async function policy(line: Line, io: Io): Promise<number> {
   const name = line.argument ?? "";
+  if (flag(line, "history")) return policyHistory(name, line, io);
   const found = text(line, "database") === undefined ? await inCode(name, line) : await inDatabase(name, line);
   const { policy: checked, ...facts } = found;
   if (flag(line, "json")) {
