@@ -12,16 +12,10 @@ import { isInside } from "./context.js";
 import { withDeadline, within } from "./deadline.js";
 import { databaseDefaults, type Settings } from "./defaults.js";
 import { codeOf } from "./errors.js";
+import type { OwnClient } from "./own-client.js";
 import { cancelRunning } from "./pg-cancel.js";
 import { PgConnection } from "./pg-connection.js";
-import {
-  connectError,
-  endClient,
-  type OwnClient,
-  openPgListener,
-  openPgSession,
-  type PgSession,
-} from "./pg-session.js";
+import { connectError, endClient, openPgListener, openPgSession, type PgSession } from "./pg-session.js";
 import { PgTransaction } from "./pg-transaction.js";
 import { readOnlyForGood } from "./statements.js";
 
@@ -154,7 +148,9 @@ export class PgDatabase implements Database<PoolClient> {
     return openPgSession((overrides) => this.#makeClient(overrides), this.description, this.#settings);
   }
 
-  listen(channel: string, onNotify: (payload: string) => void): Promise<Listener | undefined> {
+  async listen(channel: string, onNotify: (payload: string) => void): Promise<Listener | undefined> {
+    // What a pooler's client listens to is heard by nobody, and a lock of its session outlives it.
+    if (this.#settings.pooler === "transaction") return undefined;
     const make = (overrides: ClientConfig) => this.#makeClient(overrides);
     return openPgListener(make, this.description, this.#settings, channel, onNotify);
   }

@@ -2,7 +2,7 @@
 import type { Database } from "../core/database.js";
 import { WouldDeadlockError } from "../core/errors.js";
 import type { Logger } from "../core/logger.js";
-import { type DatabaseInput, openDatabase } from "../databases/open.js";
+import { type DatabaseInput, type DatabaseOptions, openDatabase } from "../databases/open.js";
 import { executorOf } from "../databases/recognise.js";
 import { Catalog } from "../producer/catalog.js";
 import { type Producing, sayNow } from "../producer/producer.js";
@@ -25,6 +25,7 @@ export interface Opened {
 export interface Opening {
   readonly input: DatabaseInput;
   readonly service: string;
+  readonly options: Pick<DatabaseOptions, "pooler">;
   readonly logger: Logger;
   /** Throws once the instance was stopped. */
   readonly refuseStopped: () => void;
@@ -73,8 +74,8 @@ export async function close({ producing, side }: Opened): Promise<void> {
   }
 }
 
-async function connect({ input, service, logger, refuseStopped }: Opening): Promise<Opened> {
-  const database = await openDatabase(input, { applicationName: `posthorn ${service}` });
+async function connect({ input, service, options, logger, refuseStopped }: Opening): Promise<Opened> {
+  const database = await openDatabase(input, { ...options, applicationName: `posthorn ${service}` });
   const side = new Side(database);
   const catalog = new Catalog(database, side, service);
   const producing: Producing = {

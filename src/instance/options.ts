@@ -55,6 +55,11 @@ export const instanceFields = {
     doc: "What to do when the schema is missing or older: migrate it, or refuse. Without it: auto on an embedded database, check on a server",
     values: ["auto", "check"],
   },
+  pooler: {
+    type: "choice",
+    doc: "What stands between here and a PostgreSQL server: none, as for a pooler in session mode, gives each connection a session; transaction, as PgBouncer, Supavisor and Neon do it, does not, so workers poll, and are known to be dead by their heartbeats alone. Without it: none, and a pooler in transaction mode is refused",
+    values: ["none", "transaction"],
+  },
   logger: {
     type: "custom",
     doc: "Where to tell what nobody asked for: failed attempts, invalid messages, dead workers, alerts, lost connections. Without it: warnings and errors to the console",

@@ -46,6 +46,13 @@ export interface PosthornOptions<D> {
    * Default "auto" on an embedded database, "check" on a server.
    */
   readonly migrate?: MigrateMode;
+  /**
+   * What stands between here and a PostgreSQL server. "none", also for a pooler in session mode: every connection has a session. "transaction", for
+   * PgBouncer, Supavisor, Neon and others in transaction mode: workers poll, and are known to be dead by their heartbeats alone.
+   *
+   * Default "none". Errors: a pooler in transaction mode that was not said is refused (PH_DATABASE_POOLED).
+   */
+  readonly pooler?: "none" | "transaction";
   /** Default: warnings and errors to the console. */
   readonly logger?: Logger;
   /**
@@ -97,6 +104,7 @@ class Instance {
     this.#opening = {
       input,
       service: this.service,
+      options: checked.pooler === undefined ? {} : { pooler: checked.pooler },
       logger: this.#logger,
       refuseStopped: () => this.#refuseStopped(),
     };

@@ -115,6 +115,7 @@ export class Incarnation {
       session: connections.session,
       worker,
       readers: this.#readers,
+      hears: connections.listener !== undefined,
       onDead: () => void this.#rescue(),
       onCancels: () => void this.#cancel(),
       onError: (error) => this.#break(error),

@@ -35,12 +35,19 @@ afterAll(async () => {
   for (const close of closing.splice(0)) await close();
 });
 
+/** How producers and workers come to the database. */
+export interface Way {
+  readonly through: (url: string) => string;
+  readonly pooler: "transaction";
+}
+
 /** Everything is removed when the test file ends. */
-export async function openScene(on?: OwnServer): Promise<Scene> {
+export async function openScene(on?: OwnServer, way?: Way): Promise<Scene> {
   const database = await createDatabase(on === undefined ? {} : { on });
-  const { url } = database;
-  const eye = new Eye(url);
-  const post = posthorn({ service: "till", database: url, migrate: "auto", logger: silentLogger });
+  const eye = new Eye(database.url);
+  const url = way === undefined ? database.url : way.through(database.url);
+  const pooler = way === undefined ? {} : { pooler: way.pooler };
+  const post = posthorn({ service: "till", database: url, migrate: "auto", logger: silentLogger, ...pooler });
   await post.migrate();
   await eye.rows(effects);
   const workers: FixtureProcess[] = [];
@@ -56,7 +63,7 @@ export async function openScene(on?: OwnServer): Promise<Scene> {
   });
   const count: Scene["count"] = async (sql, values) => Number(Object.values((await eye.rows(sql, values))[0] ?? {})[0]);
   const spawn: Scene["spawn"] = async (settings = {}) => {
-    const args = [JSON.stringify({ ...settings, url })];
+    const args = [JSON.stringify({ ...settings, ...pooler, url })];
     const started = await spawnFixture("test/failure/fixtures/worker.ts", { args });
     workers.push(started);
     return started;
