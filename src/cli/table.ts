@@ -176,6 +176,11 @@ export const commands: Readonly<Record<string, Command>> = {
       ...looks,
       "dry-run": { type: "flag", doc: "Say what would be done, and do nothing" },
       print: { type: "flag", doc: "Print the SQL that would be run, and do nothing" },
+      "with-roles": {
+        type: "flag",
+        doc: "Make the roles of a producer, a worker and an observer as well, or renew their rights; needs the right to make roles",
+      },
+      "print-roles": { type: "flag", doc: "Print the SQL that makes these roles, and do nothing" },
     },
   },
   start: {

@@ -99,6 +99,7 @@ function scriptFrom(found: Found): string {
     ...missing.map(({ text }) => text),
     found.version === 0 ? "" : dropFunctions,
     ...bodies,
+    "do $grant$ begin perform posthorn.grant_roles(); end $grant$;",
     ...missing.map(({ n, name }) => `insert into posthorn.migration (n, name) values (${n}, '${name}');`),
     `insert into posthorn.installation (functions_digest) values ('${functionsDigest}')
        on conflict (singleton) do update set functions_digest = excluded.functions_digest;`,
