@@ -19,6 +19,15 @@ import { connectError, endClient, openPgListener, openPgSession, type PgSession 
 import { PgTransaction } from "./pg-transaction.js";
 import { readOnlyForGood } from "./statements.js";
 
+/**
+ * The server says that it ends a connection before it does: the pool would give it to the next one. One to a server that was a primary stays with it
+ * when another has become the primary; the next is made to whoever has the name by then.
+ */
+function isOfNoUse(error: unknown): boolean {
+  if (!(error instanceof DatabaseUnavailableError)) return false;
+  return error.code === "PH_DATABASE_LOST" || error.code === "PH_DATABASE_READ_ONLY";
+}
+
 /** A client of the pool in our hands. */
 interface Acquired {
   readonly client: PoolClient;
@@ -101,9 +110,7 @@ export class PgDatabase implements Database<PoolClient> {
       this.#release(client, connection, false);
       return result;
     } catch (error) {
-      // The server says that it ends the connection before it does: the pool would give it to the next one.
-      const lost = error instanceof DatabaseUnavailableError && error.code === "PH_DATABASE_LOST";
-      this.#release(client, connection, connection.gone || lost);
+      this.#release(client, connection, connection.gone || isOfNoUse(error));
       throw error;
     }
   }

@@ -25,7 +25,7 @@ export interface Opened {
 export interface Opening {
   readonly input: DatabaseInput;
   readonly service: string;
-  readonly options: Pick<DatabaseOptions, "pooler">;
+  readonly options: Pick<DatabaseOptions, "pooler" | "statementTimeoutMs">;
   readonly logger: Logger;
   /** Throws once the instance was stopped. */
   readonly refuseStopped: () => void;

@@ -5,6 +5,7 @@ import type { Logger } from "../core/logger.js";
 import { checkName } from "../core/names.js";
 import type { Fields } from "../core/options.js";
 import { show } from "../core/show.js";
+import { databaseDefaults } from "../databases/defaults.js";
 import type { DatabaseInput } from "../databases/open.js";
 import { isObject, isPgClient, isPglite, isPgPool } from "../databases/shapes.js";
 
@@ -65,6 +66,13 @@ export const instanceFields = {
     doc: "Where to tell what nobody asked for: failed attempts, invalid messages, dead workers, alerts, lost connections. Without it: warnings and errors to the console",
     words: "an object with info, warn and error, each called with a text and an object of facts",
     check: checkLogger,
+  },
+  statementTimeoutMs: {
+    type: "duration",
+    doc: "How long a statement of the library may take; too small and a busy server is given up, too large and a connection that no longer answers goes unnoticed for so long",
+    min: 100,
+    max: 3_600_000,
+    default: databaseDefaults.statementTimeoutMs,
   },
   workerTimeoutMs: {
     type: "duration",

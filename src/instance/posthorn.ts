@@ -56,6 +56,13 @@ export interface PosthornOptions<D> {
   /** Default: warnings and errors to the console. */
   readonly logger?: Logger;
   /**
+   * How long a statement of the library may take. Too small and a busy server is given up; too large and a connection that no longer answers goes
+   * unnoticed for so long. Your own statements in `tx` are not bounded by it.
+   *
+   * Default 30000. Range 100 to 3600000.
+   */
+  readonly statementTimeoutMs?: number;
+  /**
    * Without a heartbeat for so long, a worker of this process counts as dead. Too small and a busy process is taken for a dead
    * one; too large and the messages of a stopped one wait.
    *
@@ -104,7 +111,10 @@ class Instance {
     this.#opening = {
       input,
       service: this.service,
-      options: checked.pooler === undefined ? {} : { pooler: checked.pooler },
+      options: {
+        statementTimeoutMs: checked.statementTimeoutMs,
+        ...(checked.pooler === undefined ? {} : { pooler: checked.pooler }),
+      },
       logger: this.#logger,
       refuseStopped: () => this.#refuseStopped(),
     };

@@ -138,6 +138,7 @@ export class Incarnation {
     for (const reader of this.#readers) reader.start();
     this.#poller.start();
     this.#beats.start();
+    this.#alive();
     this.#watches.start();
     this.#tidies.start();
     this.#schedules.start();
@@ -170,6 +171,7 @@ export class Incarnation {
     await this.#poller.stop();
     await Promise.all(this.#readers.map((reader) => reader.stop(graceMs)));
     this.#closing = true;
+    clearTimeout(this.#deadAt);
     const loops = [this.#beats, this.#watches, this.#tidies, this.#schedules, this.#prunes, this.#progress];
     await Promise.all(loops.map((loop) => loop.stop()));
     // Everything is settled: no rescuer needs to look for us. Should this fail, one finds nothing.
@@ -180,6 +182,7 @@ export class Incarnation {
   /** Drops everything. */
   async abandon(): Promise<void> {
     this.#closing = true;
+    clearTimeout(this.#deadAt);
     this.#progress.abandon();
     const reason = errorOf(
       "PH_CLAIM_LOST",
@@ -218,9 +221,27 @@ export class Incarnation {
   }
 
   async #beat(): Promise<number> {
+    const sentAt = performance.now();
     const alive = await heartbeat(this.#connections.session, this.#worker, this.#oldest());
     if (!alive) throw errorOf("PH_WORKER_FORGOTTEN", "This worker counted as dead; it registers anew.");
+    this.#alive(performance.now() - sentAt);
     return Math.min(5_000, this.#options.timeoutMs / 3);
+  }
+
+  #deadAt: NodeJS.Timeout | undefined;
+
+  /**
+   * The dead man's switch: with no heartbeat answered for the time after which others take it for dead, it takes itself for dead, so that its
+   * handlers are told before many of their messages run elsewhere. It need not wait until its connection is given up.
+   */
+  #alive(agoMs = 0): void {
+    clearTimeout(this.#deadAt);
+    if (this.#broken || this.#closing) return;
+    const { timeoutMs } = this.#options;
+    this.#deadAt = setTimeout(() => {
+      const message = `No heartbeat was answered within ${timeoutMs} ms, so this worker counts as dead; it registers anew.`;
+      this.#break(errorOf("PH_WORKER_FORGOTTEN", message));
+    }, timeoutMs - agoMs).unref();
   }
 
   /**
@@ -291,6 +312,7 @@ export class Incarnation {
   #break(error: unknown): void {
     if (this.#broken || this.#closing) return;
     this.#broken = true;
+    clearTimeout(this.#deadAt);
     this.#resolveEnd(error);
   }
 }

@@ -16,9 +16,9 @@ export interface Scene {
   /** The first column of the first row, as a number. */
   count(sql: string, values?: readonly unknown[]): Promise<number>;
   /** A worker process that has just been started. */
-  spawn(settings?: Omit<Settings, "url">): Promise<FixtureProcess>;
+  spawn(settings?: Partial<Settings>): Promise<FixtureProcess>;
   /** A worker process that works already. */
-  worker(settings?: Omit<Settings, "url">): Promise<FixtureProcess>;
+  worker(settings?: Partial<Settings>): Promise<FixtureProcess>;
   /** SIGKILL to all workers that were started here. */
   stopWorkers(): Promise<void>;
   /** Has a worker come and go, so that the subscriptions exist: one reads what is published after its first worker came. */
@@ -38,7 +38,8 @@ afterAll(async () => {
 /** How producers and workers come to the database. */
 export interface Way {
   readonly through: (url: string) => string;
-  readonly pooler: "transaction";
+  readonly pooler?: "transaction";
+  readonly statementTimeoutMs?: number;
 }
 
 /** Everything is removed when the test file ends. */
@@ -46,8 +47,8 @@ export async function openScene(on?: OwnServer, way?: Way): Promise<Scene> {
   const database = await createDatabase(on === undefined ? {} : { on });
   const eye = new Eye(database.url);
   const url = way === undefined ? database.url : way.through(database.url);
-  const pooler = way === undefined ? {} : { pooler: way.pooler };
-  const post = posthorn({ service: "till", database: url, migrate: "auto", logger: silentLogger, ...pooler });
+  const { through: _, ...ways } = way ?? { through: undefined };
+  const post = posthorn({ service: "till", database: url, migrate: "auto", logger: silentLogger, ...ways });
   await post.migrate();
   await eye.rows(effects);
   const workers: FixtureProcess[] = [];
@@ -63,7 +64,7 @@ export async function openScene(on?: OwnServer, way?: Way): Promise<Scene> {
   });
   const count: Scene["count"] = async (sql, values) => Number(Object.values((await eye.rows(sql, values))[0] ?? {})[0]);
   const spawn: Scene["spawn"] = async (settings = {}) => {
-    const args = [JSON.stringify({ ...settings, ...pooler, url })];
+    const args = [JSON.stringify({ ...ways, url, ...settings })];
     const started = await spawnFixture("test/failure/fixtures/worker.ts", { args });
     workers.push(started);
     return started;

@@ -75,6 +75,7 @@ const Call = command("CallAway", { queue: "calling", schema: type<{ n: number }>
 const Once = command("FireOnce", { queue: "firing", schema: type<object>() });
 const Tick = command("TickClock", { queue: "ticking", schema: type<object>() });
 const Many = command("TakeMany", { queue: "taking", schema: type<{ n: number }>() });
+const Written = event("EffectWritten", { topic: "effects", schema: type<{ n: number }>() });
 const Placed = event("OrderPlaced", { topic: "orders", schema: type<{ n: number }>() });
 
 test("with the role of a worker and of a producer alone, everything that processes do is done", async () => {
@@ -92,7 +93,7 @@ test("with the role of a worker and of a producer alone, everything that process
     .handle(Write, async ({ n }, { tx, publish, progress }) => {
       progress({ n });
       await tx.query("insert into public.effect values ($1)", [n]);
-      if (n === 1) publish(Placed, { n });
+      if (n === 1) publish(Written, { n });
       return { n };
     });
   worker
@@ -138,7 +139,7 @@ test("with the role of a worker and of a producer alone, everything that process
     for (let n = 1; n <= 6; n += 1) send(Call, { n });
   });
   await producer.sendMany(Many, [{ n: 1 }, { n: 2 }]);
-  await producer.send(Write, { n: 2 }, { dedupe: { key: "same", mode: "drop", windowMs: 60_000 } } as never);
+  await producer.send(Write, { n: 2 }, { dedupe: { key: "same", mode: "drop", windowMs: 3_600_000 } } as never);
   await producer.send(Write, { n: 3 }, { priority: 1, expiresInMs: 60_000 });
   const delayed = await producer.send(Write, { n: 4 }, { delayMs: 3_600_000 });
   expect(await delayed.cancel()).toBeTruthy();
