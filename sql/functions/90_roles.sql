@@ -12,7 +12,7 @@ language sql immutable as $$
       'register_worker', 'heartbeat', 'forget_worker', 'rescue', 'watch', 'prune', 'sweep_keys', 'sweep_steps', 'tidy_dedupe', 'record_step', 'steps_of',
       'write_progress', 'circuit_hear', 'cancel_requests', 'declare_schedule', 'schedule_now', 'due_schedules', 'fire_schedules', 'note_schedule_failure']),
     ('observer', array['message_status', 'message_statuses', 'why', 'letters', 'letters_count', 'crossed_alerts', 'recent_alerts', 'fleet', 'error_groups',
-      'registered', 'list_schedules', 'circuit_of', 'gauges', 'limits_now'])
+      'registered', 'list_schedules', 'circuit_of', 'gauges', 'limits_now', 'scaling'])
 $$;
 
 -- role_tables(): what each role may read beside the views, which are the observer's.

@@ -185,13 +185,22 @@ export const commands: Readonly<Record<string, Command>> = {
   },
   start: {
     summary: "Work on the queues and subscriptions of the configuration until it is told to stop",
-    more: "SIGINT and SIGTERM let running handlers finish; a second one ends it at once.",
+    more: "SIGINT and SIGTERM let running handlers finish; a second one ends it at once. Under npm or npx, which hand SIGTERM on to nobody, it stops in the same way when they are gone.",
     options: {
       ...everywhere,
       config,
       queue: { ...queue, many: true },
       subscription: { ...subscription, many: true },
       "grace-ms": { ...graceMs, default: 20_000 },
+      port: {
+        ...port,
+        doc: "Answer probes and autoscalers on this port: /health, /ready and /scaling; without it on none",
+      },
+      host: {
+        type: "text",
+        value: "address",
+        doc: "The address for --port; without it 0.0.0.0, so that the cluster reaches it",
+      },
     },
   },
   dev: {

@@ -14,7 +14,9 @@ export interface Exported {
 }
 
 /** An instance, whichever copy of the package made it. */
-export type ExportedPost = Pick<Post<unknown>, "start" | "stop" | "migrate"> & { readonly [exported]: Exported };
+export type ExportedPost = Pick<Post<unknown>, "start" | "stop" | "migrate" | "ready" | "scaling"> & {
+  readonly [exported]: Exported;
+};
 
 export function isExportedPost(value: unknown): value is ExportedPost {
   if (typeof value !== "object" || value === null || !(exported in value)) return false;

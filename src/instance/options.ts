@@ -99,6 +99,11 @@ const names = (what: string) =>
 export const startFields = {
   queues: names("queues"),
   subscriptions: names("subscriptions"),
+  handleSignals: {
+    type: "boolean",
+    doc: "Whether SIGINT and SIGTERM stop it, and end the process then; a second signal ends it at once",
+    default: false,
+  },
 } as const satisfies Fields;
 
 export const stopFields = {

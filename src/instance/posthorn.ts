@@ -34,6 +34,8 @@ import { close, type Opened, type Opening, open, openInside } from "./opened.js"
 import { instanceFields, startFields, stopFields } from "./options.js";
 import type { Post } from "./post.js";
 import { Declaration } from "./queue.js";
+import { scalingReport } from "./scaling.js";
+import { stopOnSignals } from "./signals.js";
 
 export interface PosthornOptions<D> {
   /** The name of this service: owner of the events that it publishes, shown beside its workers. */
@@ -97,6 +99,7 @@ class Instance {
   #starting: Promise<void> | undefined;
   #worker: Worker | undefined;
   #stopped: Promise<void> | undefined;
+  #unlisten: (() => void) | undefined;
   /** While the worker drains, its handlers can still say and ask. */
   #draining = false;
 
@@ -240,6 +243,21 @@ class Instance {
     return backlog(producing.database);
   }
 
+  async scaling() {
+    const { producing } = await this.#open();
+    producing.asking.check("scaling()");
+    return scalingReport(producing.database);
+  }
+
+  async ready() {
+    const { producing } = await this.#open();
+    producing.asking.check("ready()");
+    await producing.database.query("select 1 as one");
+    // Between two registrations nothing is worked on, and the reason is known.
+    if (this.#worker?.trouble !== undefined) throw this.#worker.trouble;
+    return { working: this.#worker !== undefined };
+  }
+
   async migrate(): Promise<void> {
     this.#refuseStopped();
     // One that is under way may only look; whatever it finds, the next one may migrate.
@@ -260,12 +278,15 @@ class Instance {
         "start() was called before, and this instance works already. Call it once, with everything that it is to work on.",
       );
     }
-    const starting = this.#start(chosen);
+    const starting = this.#start(chosen.declared);
     this.#starting = starting;
+    // From here on: a signal that comes meanwhile stops what has begun.
+    if (chosen.handleSignals) this.#unlisten = stopOnSignals(() => this.stop(), this.#logger);
     try {
       await starting;
     } catch (error) {
       this.#starting = undefined;
+      this.#unlisten?.();
       throw error;
     }
   }
@@ -301,9 +322,11 @@ class Instance {
   }
 
   /** All, or those named; an unknown name lists the known ones. */
-  #choose(options: unknown): readonly Declaration[] {
-    const given = options === undefined ? {} : checkOptions(options, startFields, "start()");
-    if (given.queues === undefined && given.subscriptions === undefined) return [...this.#declarations.values()];
+  #choose(options: unknown): { readonly declared: readonly Declaration[]; readonly handleSignals: boolean } {
+    const given = checkOptions(options ?? {}, startFields, "start()");
+    const { handleSignals } = given;
+    if (given.queues === undefined && given.subscriptions === undefined)
+      return { declared: [...this.#declarations.values()], handleSignals };
     const pick = (kind: Declaration["kind"], names: readonly string[] = []): Declaration[] => {
       const known = [...this.#declarations.values()].filter((declaration) => declaration.kind === kind);
       const twice = names.find((name, i) => names.indexOf(name) !== i);
@@ -323,7 +346,7 @@ class Instance {
         throw new ConfigurationError("PH_OPTION_INVALID", message, { name });
       });
     };
-    return [...pick("command", given.queues), ...pick("event", given.subscriptions)];
+    return { declared: [...pick("command", given.queues), ...pick("event", given.subscriptions)], handleSignals };
   }
 
   async stop(options?: unknown): Promise<void> {
@@ -333,6 +356,7 @@ class Instance {
   }
 
   async #stop(graceMs: number): Promise<void> {
+    this.#unlisten?.();
     this.#draining = this.#started;
     try {
       // A worker that is about to begin must not outlive this.

@@ -188,8 +188,9 @@ export class Incarnation {
       "PH_CLAIM_LOST",
       "The worker lost its connection or counts as dead; its messages go to others.",
     );
-    await Promise.all(this.#readers.map((reader) => reader.abandon(reason)));
-    await disconnect(this.#connections);
+    // Readers wait for the statement that they sent last, which may be one that nobody answers: it ends with its connection.
+    const readers = this.#readers.map((reader) => reader.abandon(reason));
+    await Promise.all([...readers, disconnect(this.#connections)]);
     const loops = [this.#poller, this.#beats, this.#watches, this.#tidies, this.#schedules, this.#prunes];
     await Promise.all(loops.map((loop) => loop.stop()));
   }

@@ -12,6 +12,7 @@ export class Worker {
   #supervising: Promise<void> = Promise.resolve();
   #stopped = false;
   #interrupt: (() => void) | undefined;
+  #trouble: unknown;
 
   constructor(options: WorkerOptions) {
     this.#options = options;
@@ -21,6 +22,11 @@ export class Worker {
   async start(): Promise<void> {
     const first = await this.#begin();
     this.#supervising = this.#supervise(first);
+  }
+
+  /** Why nothing is worked on at the moment; undefined while it works. */
+  get trouble(): unknown {
+    return this.#trouble;
   }
 
   /** Returns at a moment when nothing runs and nothing is due here. */
@@ -44,6 +50,7 @@ export class Worker {
   async #begin(): Promise<Incarnation> {
     const incarnation = await Incarnation.begin(this.#options);
     this.#incarnation = incarnation;
+    this.#trouble = undefined;
     this.#options.waker.listen((channels) => incarnation.wake(channels));
     incarnation.start();
     return incarnation;
@@ -57,6 +64,7 @@ export class Worker {
     while (!this.#stopped) {
       const reason = await Promise.race([current.ended, this.#interrupted()]);
       if (this.#stopped) return;
+      this.#trouble = reason;
       if (performance.now() - begun >= steadyMs) inMs = 0;
       this.#options.logger.warn("the worker drops what it holds and begins anew", { reason, inMs });
       await current.abandon();
@@ -88,6 +96,7 @@ export class Worker {
         await next.stop(0);
         return undefined;
       } catch (reason) {
+        this.#trouble = reason;
         this.#options.logger.warn("the worker cannot begin; it tries again", { reason, inMs: pause });
         await this.#pause(pause);
       }

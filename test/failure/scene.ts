@@ -64,7 +64,7 @@ export async function openScene(on?: OwnServer, way?: Way): Promise<Scene> {
   });
   const count: Scene["count"] = async (sql, values) => Number(Object.values((await eye.rows(sql, values))[0] ?? {})[0]);
   const spawn: Scene["spawn"] = async (settings = {}) => {
-    const args = [JSON.stringify({ ...ways, url, ...settings })];
+    const args = [JSON.stringify({ ...ways, url, outsideUrl: database.url, ...settings })];
     const started = await spawnFixture("test/failure/fixtures/worker.ts", { args });
     workers.push(started);
     return started;
