@@ -50,7 +50,12 @@ const database: Option = {
 
 /** Options of every command. */
 export const everywhere = { json, help } as const;
-const looks = { ...everywhere, config, database };
+const schema: Option = {
+  type: "text",
+  value: "name",
+  doc: "With --database: the schema of the installation; without it posthorn",
+};
+const looks = { ...everywhere, config, database, schema };
 
 const queue: Option = { type: "text", value: "name", doc: "Only this queue" };
 const subscription: Option = { type: "text", value: "name", doc: "Only this subscription" };

@@ -10,6 +10,8 @@ export interface Exported {
   readonly version: 1;
   readonly service: string;
   readonly database: DatabaseInput;
+  /** Absent where an older copy of the package made it. */
+  readonly schema?: string;
   readonly declared: readonly Declared[];
 }
 

@@ -15,6 +15,7 @@ import { Waker } from "../producer/waker.js";
 import { ensureSchema, type MigrateMode } from "../store/migrate.js";
 import { homeOf } from "../store/publish.js";
 import { messageStatuses } from "../store/results.js";
+import { databaseIn, executorIn } from "../store/schema.js";
 
 export interface Opened {
   readonly producing: Producing;
@@ -26,6 +27,7 @@ export interface Opening {
   readonly input: DatabaseInput;
   readonly service: string;
   readonly options: Pick<DatabaseOptions, "pooler" | "statementTimeoutMs">;
+  readonly schema: string;
   readonly logger: Logger;
   /** Throws once the instance was stopped. */
   readonly refuseStopped: () => void;
@@ -53,7 +55,7 @@ export async function open(opening: Opening, mode: MigrateMode): Promise<Opened>
 export async function openInside(opening: Opening, tx: unknown): Promise<Opened> {
   const opened = await connect(opening);
   const { database } = opened.producing;
-  const { query } = await executorOf(tx, database);
+  const { query } = executorIn(opening.schema, await executorOf(tx, database));
   const script = async (): Promise<never> => {
     throw new WouldDeadlockError(
       "PH_WOULD_DEADLOCK",
@@ -74,8 +76,9 @@ export async function close({ producing, side }: Opened): Promise<void> {
   }
 }
 
-async function connect({ input, service, options, logger, refuseStopped }: Opening): Promise<Opened> {
-  const database = await openDatabase(input, { ...options, applicationName: `posthorn ${service}` });
+async function connect({ input, service, options, schema, logger, refuseStopped }: Opening): Promise<Opened> {
+  const opened = await openDatabase(input, { ...options, applicationName: `posthorn ${service}` });
+  const database = databaseIn(schema, opened);
   const side = new Side(database);
   const catalog = new Catalog(database, side, service);
   const producing: Producing = {

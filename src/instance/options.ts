@@ -8,6 +8,7 @@ import { show } from "../core/show.js";
 import { databaseDefaults } from "../databases/defaults.js";
 import type { DatabaseInput } from "../databases/open.js";
 import { isObject, isPgClient, isPglite, isPgPool } from "../databases/shapes.js";
+import { checkSchema } from "../store/schema.js";
 
 function checkLogger(value: unknown, path: string): Logger {
   const methods = ["info", "warn", "error"] as const;
@@ -60,6 +61,12 @@ export const instanceFields = {
     type: "choice",
     doc: "What stands between here and a PostgreSQL server: none, as for a pooler in session mode, gives each connection a session; transaction, as PgBouncer, Supavisor and Neon do it, does not, so workers poll, and are known to be dead by their heartbeats alone. Without it: none, and a pooler in transaction mode is refused",
     values: ["none", "transaction"],
+  },
+  schema: {
+    type: "custom",
+    doc: "The schema of this installation; another name makes another installation in the same database, which shares nothing with the first. Without it: posthorn",
+    words: "a name of lower-case letters, digits and _",
+    check: checkSchema,
   },
   logger: {
     type: "custom",

@@ -25,6 +25,7 @@ import { runTransaction } from "../producer/transaction.js";
 import { ScheduleDeclaration } from "../schedules/schedule.js";
 import { Scheduler } from "../schedules/scheduler.js";
 import type { MigrateMode } from "../store/migrate.js";
+import { defaultSchema, executorIn } from "../store/schema.js";
 import { backlog, isPublicId, messageStatus } from "../store/status.js";
 import { Slots } from "../worker/slots.js";
 import { Worker } from "../worker/worker.js";
@@ -55,6 +56,13 @@ export interface PosthornOptions<D> {
    * Default "none". Errors: a pooler in transaction mode that was not said is refused (PH_DATABASE_POOLED).
    */
   readonly pooler?: "none" | "transaction";
+  /**
+   * The schema of this installation in its database. Installations in other schemas share nothing with it: not queues of the same name, nor locks,
+   * wake-ups or roles.
+   *
+   * Default "posthorn". Errors: `ConfigurationError` (PH_NAME_INVALID) for what cannot be a name without quotes.
+   */
+  readonly schema?: string;
   /** Default: warnings and errors to the console. */
   readonly logger?: Logger;
   /**
@@ -114,6 +122,7 @@ class Instance {
     this.#opening = {
       input,
       service: this.service,
+      schema: checked.schema ?? defaultSchema,
       options: {
         statementTimeoutMs: checked.statementTimeoutMs,
         ...(checked.pooler === undefined ? {} : { pooler: checked.pooler }),
@@ -121,7 +130,7 @@ class Instance {
       logger: this.#logger,
       refuseStopped: () => this.#refuseStopped(),
     };
-    this.#release = claimService(this.service, input);
+    this.#release = claimService(this.service, input, this.#opening.schema);
   }
 
   /** What tools read of an instance that a program exports. A property with a brand, so that another copy of the package can read it too. */
@@ -130,6 +139,7 @@ class Instance {
       version: 1,
       service: this.service,
       database: this.#opening.input,
+      schema: this.#opening.schema,
       declared: [...this.#declarations.values()],
     };
   }
@@ -206,7 +216,9 @@ class Instance {
     const opening = this.#openFor(tx);
     // Whoever awaits a verb sees it; a caller who only makes the object must not get an unhandled rejection.
     opening.catch(() => undefined);
-    const say = opening.then(({ producing }) => sayIn(producing, async () => executorOf(tx, producing.database)));
+    const say = opening.then(({ producing }) =>
+      sayIn(producing, async () => executorIn(this.#opening.schema, await executorOf(tx, producing.database))),
+    );
     say.catch(() => undefined);
     return {
       send: async (...said) => (await say).send(...said),

@@ -50,7 +50,9 @@ test("a network that cuts connections, swallows what is sent in one direction or
   // Goal: every wait for the database ends, on both sides; what was confirmed is delivered; workers and producers come back by themselves.
   // Method: producers and two workers behind a proxy; each kind of trouble lasts until producers have met it, then the weather is fair again and
   // all must be at work. Then the tables are read as a whole.
-  const workers = [await scene.worker({ workerTimeoutMs }), await scene.worker({ workerTimeoutMs })];
+  // A server that hears nothing of a handler's transaction ends it when its handler's time is over.
+  const settings = { workerTimeoutMs, visibilityTimeoutMs: 5_000 };
+  const workers = [await scene.worker(settings), await scene.worker(settings)];
   const load = new Load(scene, 20);
   load.start();
   for (const weather of weathers) {
@@ -82,6 +84,7 @@ for (const weather of ["black hole", "black hole up", "black hole down"] as cons
     const sleeper = await scene.worker({
       readers: ["outside"],
       workerTimeoutMs,
+      url: proxy.through(await direction()),
       statementTimeoutMs: 120_000,
       visibilityTimeoutMs: 600_000,
     });
@@ -126,8 +129,9 @@ async function direction(): Promise<string> {
 test("every call of a process whose network is gone ends by its deadline, with a typed error that says whether to repeat it", async () => {
   // Goal: no call waits for ever. Method: an instance that has worked, and one that has not connected yet, in a black hole.
   proxy.weather("fair");
+  const url = await direction();
   const make = (service: string) =>
-    posthorn({ service, database: scene.url, statementTimeoutMs, logger: silentLogger, migrate: "check" });
+    posthorn({ service, database: proxy.through(url), statementTimeoutMs, logger: silentLogger, migrate: "check" });
   const used = make("used");
   const receipt = await used.send(WriteRow, { n: 810_000 });
   await receipt.status();

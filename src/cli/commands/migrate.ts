@@ -3,8 +3,9 @@ import type { Database } from "../../core/database.js";
 import { ConfigurationError } from "../../core/errors.js";
 import { ensureSchema, type MigrationPlan, planMigration } from "../../store/migrate.js";
 import { makeRoles, rolesScript } from "../../store/roles.js";
+import { scriptIn } from "../../store/schema.js";
 import type { Io } from "../io.js";
-import { inputOf, withOpened } from "../open.js";
+import { placeOf, withOpened } from "../open.js";
 import { flag, type Line } from "../parse.js";
 
 export async function migrate(line: Line, io: Io): Promise<number> {
@@ -20,13 +21,16 @@ export async function migrate(line: Line, io: Io): Promise<number> {
     const message = `--with-roles changes the server, and --${asked[0]} changes nothing. Pass one of them; --print-roles prints what --with-roles does.`;
     throw new ConfigurationError("PH_ARGUMENT_INVALID", message);
   }
+  const place = await placeOf(line);
   if (flag(line, "print-roles")) {
-    io.out(flag(line, "json") ? `${JSON.stringify({ script: rolesScript })}\n` : `begin;\n${rolesScript}\ncommit;\n`);
+    const made = scriptIn(place.schema, rolesScript);
+    io.out(flag(line, "json") ? `${JSON.stringify({ script: made })}\n` : `begin;\n${made}\ncommit;\n`);
     return 0;
   }
   const only = dry || print;
-  const plan = await withOpened(await inputOf(line), (database) => run(database, only, roles), !only);
-  const { script, ...facts } = plan;
+  const plan = await withOpened(place, (database) => run(database, only, roles), !only);
+  const { script: planned, ...facts } = plan;
+  const script = scriptIn(place.schema, planned);
   if (flag(line, "json"))
     io.out(`${JSON.stringify({ ...facts, migrated: !only && script !== "", ...(print ? { script } : {}) })}\n`);
   else if (print) io.out(script === "" ? "-- Nothing to do.\n" : `begin;\n${script}\ncommit;\n`);
