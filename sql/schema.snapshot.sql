@@ -927,7 +927,7 @@ function backlog_tenths() returns bigint plpgsql volatile body f90a4bfd1d68e5f23
 function begin_and_line_up(p_allow posthorn.allowance, p_key text, p_room posthorn.key_room, p_begins integer, p_waits integer) returns timestamp with time zone plpgsql volatile body 5a7a822c2d32c7e642463b1cdc008720
 function by_found_slot(p_signature text, p_returns text, p_declarations text, p_before text, p_body text, p_after text) returns void plpgsql volatile body 4eebf6cf1d32914aab79ce19d2c2f54e
 function by_slot(p_signature text, p_returns text, p_body text) returns void plpgsql volatile body 40ecd1a2e9779d6ec54d4c8871091c9e
-function cancel(message text, by text DEFAULT NULL::text) returns text sql volatile body 57cff3bfb1c055aa54af69db5ea78c34
+function cancel(message text, by text DEFAULT NULL::text) returns text sql volatile body 38996290276762695bb73d4f6d10df8c
 function cancel_instead(p_row posthorn.deferred, p_next json) returns boolean plpgsql volatile body 37cc41302c908f7f3b60a421c38eb6c2
 function cancel_message(p_public text, p_by text) returns text plpgsql volatile body 672b0a547510d307d60bd88769b8fbb1
 function cancel_requests(p_worker bigint) returns json plpgsql volatile body c6b9156db38cdfd2b7dba26bbcbd6294
@@ -948,6 +948,8 @@ function claim_by_priority(p_subscription integer, p_worker bigint, p_limit inte
 function claim_guarded(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_limited boolean) returns text plpgsql volatile body bc137c24a1333282f24522508931f0f9
 function claim_limited(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body c3ab23837f02d24fe1f79d75da5d34bf
 function claim_of(p_slot smallint, p_claim bigint) returns posthorn.claim_1 plpgsql volatile body 22dfaece68090d24c642eb5bf8690ea6
+function claimed_since(p_subscription integer, p_since timestamp with time zone) returns bigint plpgsql volatile body 4dc3c4f6bee4b26f394f6d00750d945e
+function claimed_since_of(p_slot smallint, p_subscription integer, p_lane integer, p_since timestamp with time zone) returns bigint plpgsql volatile body 09e9ca3e10828024906085f770a8ab94
 function claims_after_of(p_slot smallint, p_subscription integer, p_lane integer, p_n bigint, OUT ids bigint[], OUT newest bigint) returns record plpgsql volatile body d4f1a5a025418d56a5a1f4a3447d5a75
 function classes(p_subscription integer) returns SETOF smallint sql stable body a7998ab09f236bb1c78548377c900b0c
 function collapse(p_row posthorn.deferred, p_held posthorn.dedupe, p_entry json, p_due_at timestamp with time zone, p_expires_at timestamp with time zone, p_mode text, p_window interval, p_wait_ms bigint) returns void plpgsql volatile body 7c5a08c38330c003c3d49ba44613ca1c
@@ -963,6 +965,7 @@ function dedupe_of(p_dedupe json, p_key text, p_timed boolean, OUT key text, OUT
 function delivery_of(p_subscription integer, p_lane integer, p_message bigint, p_slot smallint) returns posthorn.deferred plpgsql volatile body cfde0063d1e5abb8f8c2a847dea681b5
 function discard(p_filter json, p_by text, p_reason text, p_limit integer) returns json plpgsql volatile body 1d7fd369a6c7e2cb7f8fdaf683a23627
 function due_schedules(p_own json, p_limit integer) returns json plpgsql volatile body 87cf53ed6bfedb074b08fb6e3ad5d88b
+function end_backends(p_backends json) returns void plpgsql volatile body 8bdd5d6a8171e4c2debab068074e9df1
 function end_by_now(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns text plpgsql stable body 7c5e08c174e196a404ca94daae0bb88f
 function end_deferred(p_deferred bigint, p_token bigint, p_outcome posthorn.outcome) returns posthorn.deferred plpgsql volatile body c4c554ae734b8563d181ed9dd71814ba
 function end_in_transaction(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_say json) returns json plpgsql volatile body bf5caf37d0374422635ddd50cd8eac9d
@@ -985,6 +988,7 @@ function forget_steps(p_subscription integer, p_message bigint) returns void plp
 function forget_worker(p_worker bigint) returns void plpgsql volatile body 747f59704892b8f60d61f8f335ab1dbd
 function gauges(p_limit integer) returns TABLE(subscription integer, backlog bigint, age_ms bigint, running bigint, dead_letters bigint, invalid bigint, workers bigint, retrying bigint) sql volatile body 364a6203b5528dba2b16a9b305c01012
 function grant_backlog(p_channel integer, p_messages bigint, p_spent bigint) returns json plpgsql volatile body b840daad13c04809b5a289f58ca03b00
+function grant_roles() returns void plpgsql volatile body 1d48d73637bdc84fb20ecd2a0a21e4ac
 function has_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint) returns boolean plpgsql volatile body f5b4a41f2c2c433cab905a68f2dd999c
 function has_ended_of(p_slot smallint, p_subscription integer, p_message bigint) returns boolean plpgsql volatile body e82c1875aecca6c8b85b1b4d99ba226c
 function heartbeat(p_worker bigint, p_oldest bigint) returns boolean plpgsql volatile body ce5493e45a1b35d44e1f59643da0372d
@@ -1077,16 +1081,19 @@ function register_worker(p_service text, p_host text, p_pid integer, p_timeout_m
 function registered() returns json sql stable body 2baa93f8e03181b2d9b274ca1fff9ae9
 function remove_schedule(p_name text) returns boolean plpgsql volatile body f4fbdba0b5b9ba91dd0cbd679cda37f1
 function request_cancel(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint, p_by text) returns text plpgsql volatile body e5df623da1c7350da988b566e2a4d19c
-function rescue(p_limit integer) returns json plpgsql volatile body f4a19a9c23444efc1ee50ac4c6a6cd25
+function rescue(p_limit integer) returns json plpgsql volatile body eabf38ae24b0577875a3bfc3efbf9dd8
 function rescue_claim(p_worker posthorn.worker, p_claim posthorn.claim_1) returns integer plpgsql volatile body f9d59dcb247e38fa198b540e1c4d50c8
 function rescue_deferred(p_worker posthorn.worker) returns integer plpgsql volatile body 262890839660fbdb57cf36548a205527
 function rescue_worker(p_worker posthorn.worker, p_limit integer, OUT claims integer, OUT messages integer, OUT done boolean) returns record plpgsql volatile body 34b0942bda0770e461824a4ab0ad1563
+function role_functions() returns TABLE(role text, functions text[]) sql immutable body edf418bd0c9c646875e366cd10fd6d0e
+function role_tables() returns TABLE(role text, tables text[]) sql immutable body eec07d803fa51390d1b0a0657856a23e
 function room_at(p_tat timestamp with time zone, p_at timestamp with time zone, p_gap_ms double precision, p_burst integer) returns integer plpgsql immutable body a385f8d45e26295243066dfa45e083c8
 function run_at(p_text text, p_latest timestamp with time zone) returns timestamp with time zone plpgsql stable body 4b68c6abc664034b077609073db17822
 function said(p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json, p_options json DEFAULT NULL::json) returns text plpgsql volatile body 015057c2aa089ed8fda0d68ad3688c17
 function say_new(p_slot smallint, p_subscription integer, p_entry json, p_id bigint, p_due_at timestamp with time zone, p_expires_at timestamp with time zone, p_priority smallint, p_once_more boolean DEFAULT false, p_behind bigint DEFAULT NULL::bigint) returns json plpgsql volatile body 45f1d894bb161c1d5005df8b4e63bea8
 function say_once(p_slot smallint, p_subscription integer, p_entry json, p_due_at timestamp with time zone, p_expires_at timestamp with time zone, p_priority smallint, p_key text, p_mode text, p_window_ms bigint, p_wait_ms bigint) returns json plpgsql volatile body 9f8cc36aef75a9437bf84335ecf3a7cd
 function say_one(p_slot smallint, p_entry json, p_options json, p_key text) returns json plpgsql volatile set enable_seqscan=off, enable_bitmapscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off, plan_cache_mode=force_generic_plan body 0d10a80d9a4b7cfed1819c5eec78132a
+function scaling() returns json plpgsql volatile body 3604953ebaa1f410051050373fb6f5df
 function schedule_now(p_name text) returns json plpgsql volatile body 52d0474314c408a708ecc05ae41fe636
 function send(name text, payload json, key text DEFAULT NULL::text, headers json DEFAULT NULL::json, options json DEFAULT NULL::json) returns text sql volatile body 5df032ef0a60061229430a5451d016b3
 function set_backlog(p_channel integer, p_backlog bigint) returns void plpgsql volatile body 9be638d6cc0293fb534b235b5abfc13a
@@ -1119,8 +1126,8 @@ function waiting_in_log(p_subscription integer, p_limit integer, OUT messages bi
 function waiting_of(p_held posthorn.dedupe) returns posthorn.deferred plpgsql volatile body 14f88992f7cd059359fec4ec39928031
 function waiting_state(p_token bigint, p_place bigint, p_due_at timestamp with time zone, p_reason posthorn.outcome) returns text sql immutable body 18a81ed1f9aa0e7c903969488bdb3284
 function waiting_status(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json sql stable body 9b333999d517569ad3762529b8e01ae4
-function wake(p_channel text, p_payload text) returns boolean plpgsql volatile body 0aa42ba38e1b9e3f527d3577f66d8750
-function wake_with(p_channel text, p_payload text) returns boolean plpgsql volatile body 8cf83186bde3c3e3a6aa99c4c705aee8
+function wake(p_payload text) returns boolean plpgsql volatile body 7d9d0981f73194a029667eb327d82493
+function wake_with(p_payload text) returns boolean plpgsql volatile body 614f1786dd8d30f65759649634e70a2d
 function watch(p_every_ms integer) returns json plpgsql volatile body 1ec6afc7e59e08bb9e650e033a7bb680
 function when_again(p_subscription integer, p_wait_ms integer) returns text plpgsql volatile body ec812a7fd2b18b07c98b88f7dbb39e6f
 function where_in_log(p_id bigint, p_nonce bigint, OUT slot smallint, OUT lane integer, OUT contract integer, OUT published_at timestamp with time zone, OUT xid xid8) returns record plpgsql stable body d2e24a5b435dd7bdb8b621316475f7e2
@@ -1380,6 +1387,8 @@ function claim_by_priority(p_subscription integer, p_worker bigint, p_limit inte
 function claim_guarded(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_limited boolean): nobody
 function claim_limited(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer): nobody
 function claim_of(p_slot smallint, p_claim bigint): nobody
+function claimed_since(p_subscription integer, p_since timestamp with time zone): nobody
+function claimed_since_of(p_slot smallint, p_subscription integer, p_lane integer, p_since timestamp with time zone): nobody
 function claims_after_of(p_slot smallint, p_subscription integer, p_lane integer, p_n bigint, OUT ids bigint[], OUT newest bigint): nobody
 function classes(p_subscription integer): nobody
 function collapse(p_row posthorn.deferred, p_held posthorn.dedupe, p_entry json, p_due_at timestamp with time zone, p_expires_at timestamp with time zone, p_mode text, p_window interval, p_wait_ms bigint): nobody
@@ -1395,6 +1404,7 @@ function dedupe_of(p_dedupe json, p_key text, p_timed boolean, OUT key text, OUT
 function delivery_of(p_subscription integer, p_lane integer, p_message bigint, p_slot smallint): nobody
 function discard(p_filter json, p_by text, p_reason text, p_limit integer): nobody
 function due_schedules(p_own json, p_limit integer): nobody
+function end_backends(p_backends json): nobody
 function end_by_now(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint): nobody
 function end_deferred(p_deferred bigint, p_token bigint, p_outcome posthorn.outcome): nobody
 function end_in_transaction(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_say json): nobody
@@ -1417,6 +1427,7 @@ function forget_steps(p_subscription integer, p_message bigint): nobody
 function forget_worker(p_worker bigint): nobody
 function gauges(p_limit integer): nobody
 function grant_backlog(p_channel integer, p_messages bigint, p_spent bigint): nobody
+function grant_roles(): nobody
 function has_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint): nobody
 function has_ended_of(p_slot smallint, p_subscription integer, p_message bigint): nobody
 function heartbeat(p_worker bigint, p_oldest bigint): nobody
@@ -1513,12 +1524,15 @@ function rescue(p_limit integer): nobody
 function rescue_claim(p_worker posthorn.worker, p_claim posthorn.claim_1): nobody
 function rescue_deferred(p_worker posthorn.worker): nobody
 function rescue_worker(p_worker posthorn.worker, p_limit integer, OUT claims integer, OUT messages integer, OUT done boolean): nobody
+function role_functions(): nobody
+function role_tables(): nobody
 function room_at(p_tat timestamp with time zone, p_at timestamp with time zone, p_gap_ms double precision, p_burst integer): nobody
 function run_at(p_text text, p_latest timestamp with time zone): nobody
 function said(p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json, p_options json): nobody
 function say_new(p_slot smallint, p_subscription integer, p_entry json, p_id bigint, p_due_at timestamp with time zone, p_expires_at timestamp with time zone, p_priority smallint, p_once_more boolean, p_behind bigint): nobody
 function say_once(p_slot smallint, p_subscription integer, p_entry json, p_due_at timestamp with time zone, p_expires_at timestamp with time zone, p_priority smallint, p_key text, p_mode text, p_window_ms bigint, p_wait_ms bigint): nobody
 function say_one(p_slot smallint, p_entry json, p_options json, p_key text): nobody
+function scaling(): nobody
 function schedule_now(p_name text): nobody
 function send(name text, payload json, key text, headers json, options json): nobody
 function set_backlog(p_channel integer, p_backlog bigint): nobody
@@ -1551,8 +1565,8 @@ function waiting_in_log(p_subscription integer, p_limit integer, OUT messages bi
 function waiting_of(p_held posthorn.dedupe): nobody
 function waiting_state(p_token bigint, p_place bigint, p_due_at timestamp with time zone, p_reason posthorn.outcome): nobody
 function waiting_status(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint): nobody
-function wake(p_channel text, p_payload text): nobody
-function wake_with(p_channel text, p_payload text): nobody
+function wake(p_payload text): nobody
+function wake_with(p_payload text): nobody
 function watch(p_every_ms integer): nobody
 function when_again(p_subscription integer, p_wait_ms integer): nobody
 function where_in_log(p_id bigint, p_nonce bigint, OUT slot smallint, OUT lane integer, OUT contract integer, OUT published_at timestamp with time zone, OUT xid xid8): nobody

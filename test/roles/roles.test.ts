@@ -78,10 +78,8 @@ const Many = command("TakeMany", { queue: "taking", schema: type<{ n: number }>(
 const Written = event("EffectWritten", { topic: "effects", schema: type<{ n: number }>() });
 const Placed = event("OrderPlaced", { topic: "orders", schema: type<{ n: number }>() });
 
-test("with the role of a worker and of a producer alone, everything that processes do is done", async () => {
-  // Goal: no function that a producer or a worker calls is missing in its role, in any mode, also after the migration was run again.
-  const worker = make("my_worker");
-  const seen: string[] = [];
+/** Every way of working that there is. */
+function declareAll(worker: Post<Sql>, seen: string[]): void {
   const limited = { rateLimit: { messages: 1_000, perMs: 1_000 }, fleetConcurrency: 10 };
   worker
     .queue("writing", {
@@ -130,6 +128,13 @@ test("with the role of a worker and of a producer alone, everything that process
     payload: {},
     missed: "skip",
   } as never);
+}
+
+test("with the role of a worker and of a producer alone, everything that processes do is done", async () => {
+  // Goal: no function that a producer or a worker calls is missing in its role, in any mode, also after the migration was run again.
+  const worker = make("my_worker");
+  const seen: string[] = [];
+  declareAll(worker, seen);
   await worker.start();
 
   const producer = make("my_producer");

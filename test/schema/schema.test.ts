@@ -50,6 +50,39 @@ async function spawn(schema: Schema): Promise<FixtureProcess> {
   return spawnFixture("test/failure/fixtures/worker.ts", { args });
 }
 
+/** All of its numbers took effect as its queues promise, in processes of its own. */
+async function judge(schema: Schema, pids: ReadonlySet<number>): Promise<void> {
+  await eventually(
+    async () =>
+      (await rows<{ left: string }>(`select sum(backlog + running)::text as left from ${schema}.backlog`))[0]?.left ===
+      "0",
+    { withinMs: 120_000, everyMs: 100 },
+  );
+  const numbers = Array.from({ length: 160 }, (_, i) => (schema === "acme" ? 10_001 : 1) + i);
+  for (const reader of ["rows", "ledger"]) {
+    const done = await rows<{ n: number }>(
+      "select n from effect where reader = $1 and n between $2 and $3 order by n",
+      [reader, numbers[0], numbers.at(-1)],
+    );
+    expect(
+      done.map(({ n }) => n),
+      `${schema} ${reader}`,
+    ).toEqual(numbers);
+  }
+  const outside = await rows<{ n: number }>(
+    "select distinct n from effect where reader = 'outside' and n between $1 and $2 order by n",
+    [numbers[0], numbers.at(-1)],
+  );
+  expect(outside.map(({ n }) => n)).toEqual(numbers);
+  const strangers = await rows("select n, pid from effect where n between $1 and $2 and pid <> all ($3)", [
+    numbers[0],
+    numbers.at(-1),
+    [...pids],
+  ]);
+  expect(strangers, schema).toEqual([]);
+  expect(await rows(`select * from ${schema}.dead_letters`)).toEqual([]);
+}
+
 test("two installations in one database with the same service, queues and topic, whose workers are killed, share nothing and lose nothing", async () => {
   // Goal: locks, wake-ups, positions, ids and rescue are each installation's own. Method: both say the same contracts with numbers of their own, and
   // workers of both are killed; who took a number is looked up by its process.
@@ -91,37 +124,7 @@ test("two installations in one database with the same service, queues and topic,
   const [a, b] = subscribed;
   if (a === undefined || b === undefined) throw new Error("no workers");
   const last = await Promise.all([kills("posthorn_a", a), kills("acme", b)]);
-  for (const schema of both) {
-    await eventually(
-      async () =>
-        (await rows<{ left: string }>(`select sum(backlog + running)::text as left from ${schema}.backlog`))[0]
-          ?.left === "0",
-      { withinMs: 120_000, everyMs: 100 },
-    );
-    const numbers = Array.from({ length: 160 }, (_, i) => (schema === "acme" ? 10_001 : 1) + i);
-    for (const reader of ["rows", "ledger"]) {
-      const done = await rows<{ n: number }>(
-        "select n from effect where reader = $1 and n between $2 and $3 order by n",
-        [reader, numbers[0], numbers.at(-1)],
-      );
-      expect(
-        done.map(({ n }) => n),
-        `${schema} ${reader}`,
-      ).toEqual(numbers);
-    }
-    const outside = await rows<{ n: number }>(
-      "select distinct n from effect where reader = 'outside' and n between $1 and $2 order by n",
-      [numbers[0], numbers.at(-1)],
-    );
-    expect(outside.map(({ n }) => n)).toEqual(numbers);
-    const strangers = await rows("select n, pid from effect where n between $1 and $2 and pid <> all ($3)", [
-      numbers[0],
-      numbers.at(-1),
-      [...(pids.get(schema) ?? [])],
-    ]);
-    expect(strangers, schema).toEqual([]);
-    expect(await rows(`select * from ${schema}.dead_letters`)).toEqual([]);
-  }
+  for (const schema of both) await judge(schema, pids.get(schema) ?? new Set());
   // The third one has seen nothing of it.
   expect(await rows("select * from posthorn.worker")).toEqual([]);
   expect(await rows("select id from posthorn.message_1")).toEqual([]);

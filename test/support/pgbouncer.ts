@@ -42,26 +42,8 @@ export async function startBouncer(server: { readonly url: string }, options: Bo
   await chmod(folder, 0o755);
   if (user !== undefined) await chown(folder, user.uid, user.gid);
   const port = await freePort();
-  const target = new URL(server.url);
-  const { mode = "transaction", size = 10, roundRobin = false } = options;
   const file = join(folder, "pgbouncer.ini");
-  const lines = [
-    "[databases]",
-    `* = host=${target.hostname} port=${target.port} user=${target.username}`,
-    "[pgbouncer]",
-    `listen_addr = ${host}`,
-    `listen_port = ${port}`,
-    "unix_socket_dir =",
-    "auth_type = any",
-    `pool_mode = ${mode}`,
-    `default_pool_size = ${size}`,
-    "max_client_conn = 500",
-    `server_round_robin = ${roundRobin ? 1 : 0}`,
-    // Otherwise it waits for fifteen seconds before it tries a server again that was away.
-    "server_login_retry = 0.2",
-    "admin_users = postgres",
-  ];
-  await writeFile(file, `${lines.join("\n")}\n`);
+  await writeFile(file, iniOf(server.url, port, options));
   let running: ChildProcess | undefined;
   const url = (database: string) => `postgres://postgres@${host}:${port}/${database}`;
 
@@ -109,6 +91,28 @@ export async function startBouncer(server: { readonly url: string }, options: Bo
       await rm(folder, { recursive: true, force: true });
     },
   };
+}
+
+function iniOf(server: string, port: number, options: BouncerOptions): string {
+  const target = new URL(server);
+  const { mode = "transaction", size = 10, roundRobin = false } = options;
+  const lines = [
+    "[databases]",
+    `* = host=${target.hostname} port=${target.port} user=${target.username}`,
+    "[pgbouncer]",
+    `listen_addr = ${host}`,
+    `listen_port = ${port}`,
+    "unix_socket_dir =",
+    "auth_type = any",
+    `pool_mode = ${mode}`,
+    `default_pool_size = ${size}`,
+    "max_client_conn = 500",
+    `server_round_robin = ${roundRobin ? 1 : 0}`,
+    // Otherwise it waits for fifteen seconds before it tries a server again that was away.
+    "server_login_retry = 0.2",
+    "admin_users = postgres",
+  ];
+  return `${lines.join("\n")}\n`;
 }
 
 async function freePort(): Promise<number> {
