@@ -4,7 +4,10 @@ import { defineConfig } from "vitest/config";
 export default defineConfig({
   resolve: {
     // Tests and examples import the package by its name and get the sources.
-    alias: [{ find: /^posthorn$/, replacement: fileURLToPath(new URL("./src/index.ts", import.meta.url)) }],
+    alias: [
+      { find: /^posthorn$/, replacement: fileURLToPath(new URL("./src/index.ts", import.meta.url)) },
+      { find: /^posthorn\/http$/, replacement: fileURLToPath(new URL("./src/http/index.ts", import.meta.url)) },
+    ],
   },
   test: {
     include: ["test/**/*.test.ts"],

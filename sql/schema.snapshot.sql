@@ -8,7 +8,6 @@ table alert.raised_at timestamp with time zone not null default clock_timestamp(
 table alert.resolved_at timestamp with time zone
 table alert.value bigint not null
 table alert.threshold bigint not null
-table alert.detail text
 type allowance.subscription integer
 type allowance.permits integer
 type allowance.crowded boolean
@@ -26,7 +25,6 @@ type allowance.open_keys jsonb
 table attendance.worker bigint not null
 table attendance.subscription integer not null
 table attendance.contracts integer[] not null
-table attendance.policy json
 type backlog_known.backlog bigint
 type backlog_known.age_ms double precision
 table backlog_limit.channel integer not null
@@ -348,8 +346,6 @@ table epoch.first_id bigint not null
 table epoch.begun_at timestamp with time zone not null default clock_timestamp()
 table installation.singleton boolean not null default true
 table installation.functions_digest text not null
-table installation.library text
-table installation.oldest_library text
 table invalid.id bigint not null identity
 table invalid.subscription integer not null
 table invalid.found_at timestamp with time zone not null
@@ -485,15 +481,6 @@ table permit.n bigint not null
 table permit.tat timestamp with time zone not null
 table permit.open_claims bigint[] not null
 table permit.looked_upto bigint[] not null
-table policy_change.id bigint not null identity
-table policy_change.subscription integer not null
-table policy_change.changed_at timestamp with time zone not null default clock_timestamp()
-table policy_change.service text not null
-table policy_change.host text
-table policy_change.pid integer
-table policy_change.library text
-table policy_change.was json
-table policy_change.became json not null
 type position.slot smallint
 type position.n bigint
 type position.floor bigint
@@ -596,11 +583,6 @@ table settlement_8.outcome posthorn.outcome
 table settlement_8.closes boolean not null
 table settlement_8.at timestamp with time zone not null
 table settlement_8.messages bigint[]
-table skipped.subscription integer not null
-table skipped.contract integer not null
-table skipped.messages bigint not null
-table skipped.first_at timestamp with time zone not null
-table skipped.last_at timestamp with time zone not null
 table step.subscription integer not null
 table step.message bigint not null
 table step.name text not null
@@ -686,7 +668,6 @@ table worker.session_key bigint
 table worker.backends json not null default '[]'::json
 table worker.server_started_at timestamp with time zone not null default pg_postmaster_start_time()
 table worker.oldest_open_claim bigint not null
-table worker.library text
 
 -- storage options
 
@@ -744,8 +725,6 @@ constraint parked_key_pkey on posthorn.parked_key PRIMARY KEY (subscription, key
 constraint parked_key_subscription_fkey on posthorn.parked_key FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint permit_pkey on posthorn.permit PRIMARY KEY (subscription, n)
 constraint permit_subscription_fkey on posthorn.permit FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
-constraint policy_change_pkey on posthorn.policy_change PRIMARY KEY (id)
-constraint policy_change_subscription_fkey on posthorn.policy_change FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id) ON DELETE CASCADE
 constraint progress_pkey on posthorn.progress PRIMARY KEY (subscription, message)
 constraint progress_subscription_fkey on posthorn.progress FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint result_pkey on posthorn.result PRIMARY KEY (subscription, message)
@@ -761,7 +740,6 @@ constraint schedule_jitter_ms_check on posthorn.schedule CHECK ((jitter_ms >= 0)
 constraint schedule_missed_check on posthorn.schedule CHECK ((missed = ANY (ARRAY['skip'::text, 'once'::text, 'all'::text])))
 constraint schedule_name_check on posthorn.schedule CHECK (((length(name) >= 1) AND (length(name) <= 80)))
 constraint schedule_pkey on posthorn.schedule PRIMARY KEY (name)
-constraint skipped_pkey on posthorn.skipped PRIMARY KEY (subscription, contract)
 constraint step_pkey on posthorn.step PRIMARY KEY (subscription, message, name)
 constraint subscription_channel_fkey on posthorn.subscription FOREIGN KEY (channel) REFERENCES posthorn.channel(id)
 constraint subscription_name_check on posthorn.subscription CHECK (((length(name) >= 1) AND (length(name) <= 80)))
@@ -877,8 +855,6 @@ CREATE INDEX message_8_by_xid ON posthorn.message_8 USING btree (((((channel)::b
 CREATE UNIQUE INDEX migration_pkey ON posthorn.migration USING btree (n)
 CREATE UNIQUE INDEX parked_key_pkey ON posthorn.parked_key USING btree (subscription, key)
 CREATE UNIQUE INDEX permit_pkey ON posthorn.permit USING btree (subscription, n)
-CREATE UNIQUE INDEX policy_change_pkey ON posthorn.policy_change USING btree (id)
-CREATE INDEX policy_change_subscription ON posthorn.policy_change USING btree (subscription, id)
 CREATE UNIQUE INDEX progress_pkey ON posthorn.progress USING btree (subscription, message)
 CREATE INDEX result_kept ON posthorn.result USING btree (keep_until)
 CREATE UNIQUE INDEX result_pkey ON posthorn.result USING btree (subscription, message)
@@ -894,7 +870,6 @@ CREATE UNIQUE INDEX settlement_5_by_part ON posthorn.settlement_5 USING btree (c
 CREATE UNIQUE INDEX settlement_6_by_part ON posthorn.settlement_6 USING btree (claim, part)
 CREATE UNIQUE INDEX settlement_7_by_part ON posthorn.settlement_7 USING btree (claim, part)
 CREATE UNIQUE INDEX settlement_8_by_part ON posthorn.settlement_8 USING btree (claim, part)
-CREATE UNIQUE INDEX skipped_pkey ON posthorn.skipped USING btree (subscription, contract)
 CREATE UNIQUE INDEX step_pkey ON posthorn.step USING btree (subscription, message, name)
 CREATE INDEX subscription_channel ON posthorn.subscription USING btree (channel)
 CREATE UNIQUE INDEX subscription_name_key ON posthorn.subscription USING btree (name)
@@ -919,7 +894,6 @@ sequence deferred_id bigint start 1 increment 1 cache 1
 sequence invalid_id_seq bigint start 1 increment 1 cache 1
 sequence message_id bigint start 1 increment 1 cache 1
 sequence place bigint start 1 increment 1 cache 1
-sequence policy_change_id_seq bigint start 1 increment 1 cache 1
 sequence schedule_revision bigint start 1 increment 1 cache 1
 sequence subscription_id_seq integer start 1 increment 1 cache 1
 sequence tick_id bigint start 1 increment 1 cache 1
@@ -934,7 +908,7 @@ enum outcome (succeeded, failed, crashed, released, rejected, invalid, skipped, 
 function add_backlog(p_channel integer, p_messages bigint) returns void plpgsql volatile body 5527102d7ee41b35d266fb1c0c29cefd
 function admit(p_allow posthorn.allowance, p_ids bigint[], p_contracts integer[]) returns bigint[] plpgsql volatile body 006d85683cef4782fa336bea1d7e2e5e
 function after_crash(p_worker posthorn.worker, p_subscription posthorn.subscription, p_begun_at timestamp with time zone, p_row posthorn.deferred, p_unknown boolean, p_blamed boolean) returns void plpgsql volatile body 7ce05a552710bb0d74f68cae24da771b
-function alert_rules() returns TABLE(subscription integer, subscription_name text, name text, value bigint, threshold bigint, detail text) sql volatile body 135503fdfc721f43a2206b8b1d115f85
+function alert_rules() returns TABLE(subscription integer, subscription_name text, name text, value bigint, threshold bigint) sql volatile body 859a988582da99461cfb5da858b1cc5c
 function allow(p_subscription integer, p_limit integer) returns posthorn.allowance plpgsql volatile body 6506ffabfeb12a8ef94fca72dd19dee2
 function append(p_messages json) returns json plpgsql volatile body c742f4c73921c22b787892135af4a56c
 function append_list_of(p_slot smallint, p_messages json) returns json plpgsql volatile body d1f8f8990141588008c2f4c80884ce43
@@ -953,7 +927,7 @@ function backlog_tenths() returns bigint plpgsql volatile body f90a4bfd1d68e5f23
 function begin_and_line_up(p_allow posthorn.allowance, p_key text, p_room posthorn.key_room, p_begins integer, p_waits integer) returns timestamp with time zone plpgsql volatile body 5a7a822c2d32c7e642463b1cdc008720
 function by_found_slot(p_signature text, p_returns text, p_declarations text, p_before text, p_body text, p_after text) returns void plpgsql volatile body 4eebf6cf1d32914aab79ce19d2c2f54e
 function by_slot(p_signature text, p_returns text, p_body text) returns void plpgsql volatile body 40ecd1a2e9779d6ec54d4c8871091c9e
-function cancel(message text, by text DEFAULT NULL::text) returns text sql volatile body 57cff3bfb1c055aa54af69db5ea78c34
+function cancel(message text, by text DEFAULT NULL::text) returns text sql volatile body 38996290276762695bb73d4f6d10df8c
 function cancel_instead(p_row posthorn.deferred, p_next json) returns boolean plpgsql volatile body 37cc41302c908f7f3b60a421c38eb6c2
 function cancel_message(p_public text, p_by text) returns text plpgsql volatile body 672b0a547510d307d60bd88769b8fbb1
 function cancel_requests(p_worker bigint) returns json plpgsql volatile body c6b9156db38cdfd2b7dba26bbcbd6294
@@ -969,11 +943,13 @@ function circuit_gate(p_subscription integer, OUT wait_ms bigint, OUT probe bigi
 function circuit_hear(p_subscription integer, p_events json) returns json plpgsql volatile body c2c6d6bc6d380daa73e1712683b16646
 function circuit_of(p_subscription integer) returns json sql stable body e057922bc09251405e8829a3586873be
 function circuit_opened(p_row posthorn.circuit, p_open_ms bigint, p_now timestamp with time zone) returns posthorn.circuit plpgsql volatile body 3191439004df3f62ba80901751bf8423
-function claim(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body 6a5da9e7175e8393af24743e805351f0
+function claim(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body fbfd3075a2dcd68ed3bca62bd7680f75
 function claim_by_priority(p_subscription integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body 06e8ee4f06c2c42c66e9358472faa0a7
 function claim_guarded(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_limited boolean) returns text plpgsql volatile body bc137c24a1333282f24522508931f0f9
 function claim_limited(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body c3ab23837f02d24fe1f79d75da5d34bf
 function claim_of(p_slot smallint, p_claim bigint) returns posthorn.claim_1 plpgsql volatile body 22dfaece68090d24c642eb5bf8690ea6
+function claimed_since(p_subscription integer, p_since timestamp with time zone) returns bigint plpgsql volatile body 4dc3c4f6bee4b26f394f6d00750d945e
+function claimed_since_of(p_slot smallint, p_subscription integer, p_lane integer, p_since timestamp with time zone) returns bigint plpgsql volatile body 09e9ca3e10828024906085f770a8ab94
 function claims_after_of(p_slot smallint, p_subscription integer, p_lane integer, p_n bigint, OUT ids bigint[], OUT newest bigint) returns record plpgsql volatile body d4f1a5a025418d56a5a1f4a3447d5a75
 function classes(p_subscription integer) returns SETOF smallint sql stable body a7998ab09f236bb1c78548377c900b0c
 function collapse(p_row posthorn.deferred, p_held posthorn.dedupe, p_entry json, p_due_at timestamp with time zone, p_expires_at timestamp with time zone, p_mode text, p_window interval, p_wait_ms bigint) returns void plpgsql volatile body 7c5a08c38330c003c3d49ba44613ca1c
@@ -982,14 +958,14 @@ function conclude_one(p_end json) returns void plpgsql volatile body d058dc33a59
 function count_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone) returns record plpgsql volatile body e9b23776fe9e2cb428c82ec39f10bb06
 function count_backlog(p_limit posthorn.backlog_limit) returns bigint plpgsql volatile body 1ce80368e64e2fc5d20bf6f997ac99f8
 function count_between(p_channel integer, p_lane integer, p_after bigint, p_before bigint, p_limit integer) returns bigint plpgsql stable body a15af6a5ae30539490e60ad9aa183917
-function count_skipped(p_subscription integer, p_counts json) returns void sql volatile body b9d2e813404602b598cc7bbc41975ed2
-function crossed_alerts() returns json sql volatile body 69e78415ae0c14ac07b6b19a1ebf5a56
+function crossed_alerts() returns json sql volatile body 179bec7775391ee3cf53ef271498fd0c
 function dead_workers() returns TABLE(worker bigint, why text) sql volatile body 0167eca641aa5f830d5a654f946ace27
 function declare_schedule(p_name text, p_cron text, p_zone text, p_contract integer, p_missed text, p_jitter_ms integer, p_payload json, p_key text, p_headers json, p_function text, p_service text, p_next timestamp with time zone, p_due timestamp with time zone) returns json plpgsql volatile body d448323e1b09a65b6c716236c118b5fa
 function dedupe_of(p_dedupe json, p_key text, p_timed boolean, OUT key text, OUT mode text, OUT window_ms bigint, OUT wait_ms bigint) returns record plpgsql volatile body afc0afdf2cd6439075a078f73008aa4d
 function delivery_of(p_subscription integer, p_lane integer, p_message bigint, p_slot smallint) returns posthorn.deferred plpgsql volatile body cfde0063d1e5abb8f8c2a847dea681b5
 function discard(p_filter json, p_by text, p_reason text, p_limit integer) returns json plpgsql volatile body 1d7fd369a6c7e2cb7f8fdaf683a23627
 function due_schedules(p_own json, p_limit integer) returns json plpgsql volatile body 87cf53ed6bfedb074b08fb6e3ad5d88b
+function end_backends(p_backends json) returns void plpgsql volatile body 8bdd5d6a8171e4c2debab068074e9df1
 function end_by_now(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns text plpgsql stable body 7c5e08c174e196a404ca94daae0bb88f
 function end_deferred(p_deferred bigint, p_token bigint, p_outcome posthorn.outcome) returns posthorn.deferred plpgsql volatile body c4c554ae734b8563d181ed9dd71814ba
 function end_in_transaction(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_say json) returns json plpgsql volatile body bf5caf37d0374422635ddd50cd8eac9d
@@ -1005,28 +981,24 @@ function fire_schedules(p_list json) returns json plpgsql volatile body 17215d29
 function first_due(p_subscription integer, p_contracts integer[]) returns timestamp with time zone plpgsql volatile body ea6b3b266c651b3aebbf97a7ccc4bd5a
 function first_permit(p_subscription integer) returns posthorn.permit plpgsql volatile body 180b155f407130678ade46a42bf12f5e
 function fits_order(p_channel integer, p_options json) returns void plpgsql volatile body 207cceb007b68c3b3e1e268ffc09b6fe
-function fixed_parts(p_idempotency text, p_policy json) returns jsonb sql immutable body 51746973bf2a39aff36f94abeb0a1d09
 function fleet() returns json sql volatile body 59e8767873782d9bf37c43105d8f8d83
-function fleet_rules() returns TABLE(subscription integer, subscription_name text, name text, value bigint, threshold bigint, detail text) sql volatile body 7982073800f8da6216166e40b5d1b834
 function follow(p_row posthorn.deferred, p_outcome posthorn.outcome, p_next json) returns void plpgsql volatile body db0da60f55cb56fe3e43dfe7e6799b8e
 function forget_keys(p_limit integer) returns void plpgsql volatile body e101173205ccefa3472c1a34c878f58a
 function forget_steps(p_subscription integer, p_message bigint) returns void plpgsql volatile body 8db20fdb26a563963bed86c433ca16df
 function forget_worker(p_worker bigint) returns void plpgsql volatile body 747f59704892b8f60d61f8f335ab1dbd
 function gauges(p_limit integer) returns TABLE(subscription integer, backlog bigint, age_ms bigint, running bigint, dead_letters bigint, invalid bigint, workers bigint, retrying bigint) sql volatile body 364a6203b5528dba2b16a9b305c01012
 function grant_backlog(p_channel integer, p_messages bigint, p_spent bigint) returns json plpgsql volatile body b840daad13c04809b5a289f58ca03b00
-function handled_versions(p_subscription integer, p_name text) returns text sql volatile body a533fd6af79fee28fc75903f29505649
+function grant_roles() returns void plpgsql volatile body 1d48d73637bdc84fb20ecd2a0a21e4ac
 function has_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint) returns boolean plpgsql volatile body f5b4a41f2c2c433cab905a68f2dd999c
 function has_ended_of(p_slot smallint, p_subscription integer, p_message bigint) returns boolean plpgsql volatile body e82c1875aecca6c8b85b1b4d99ba226c
-function has_unsettled(p_subscription integer) returns boolean plpgsql volatile body 02f858e1c67e988b4ef7aca400a4638e
 function heartbeat(p_worker bigint, p_oldest bigint) returns boolean plpgsql volatile body ce5493e45a1b35d44e1f59643da0372d
 function hold_dedupe(p_name text, p_key text, p_subscription integer, p_message bigint, p_nonce bigint, p_window_ms bigint) returns posthorn.dedupe plpgsql volatile body 7752af3dd21ae9a42c3c4f7d5a77e331
 function hold_keys(p_said json, p_options json) returns void plpgsql volatile body fd51c6bbbff4153fa293378271102d41
-function hold_policies(p_service text, p_attends json) returns void plpgsql volatile body abad74265c9f2440e459854b25cc987a
 function hold_worker(p_worker bigint) returns void plpgsql volatile body 94b17904c392ef261e73a15c93e3859c
 function holds_of(p_slot smallint, p_claim bigint, p_token bigint, p_message bigint) returns boolean plpgsql volatile body 86ee36e8177cdb5397a5a246f287fe2a
 function id_of(p_public text) returns bigint sql immutable body 770fd5118467b6fc1be6d872c45b5eac
 function ids(p_list json) returns bigint[] plpgsql immutable body e847aa58930f9f7559e53e27b4ac2556
-function in_order(p_slots smallint[], p_subscription integer, p_channel integer, p_lane integer, p_batch posthorn.batch, p_keys text[], p_marked boolean) returns posthorn.turn plpgsql volatile body b03ba15b1195f83f3395381e238e7bdc
+function in_order(p_slots smallint[], p_subscription integer, p_channel integer, p_lane integer, p_batch posthorn.batch, p_marked boolean) returns posthorn.turn plpgsql volatile body 6a59cdacfac4189af26ff30dbaa4c602
 function is_behind(p_subscription integer, p_key text, p_place bigint) returns boolean plpgsql volatile body 6753317ab5fc0eadd91c33788006d039
 function is_claim(p_claimed text) returns boolean plpgsql immutable body 26118ffd31b40cf5f4b79fdeeb9f504c
 function is_here(p_system bigint, p_database oid) returns boolean plpgsql stable body 16a0db71ec3efe97dcc917747ca8029e
@@ -1049,11 +1021,9 @@ function let_go(p_deferred bigint) returns void plpgsql volatile body ef705fe3c3
 function letters(p_filter json, p_limit integer) returns json plpgsql stable body 4e32a2a9ca1677328712eef548b0a9f1
 function letters_count(p_filter json) returns json plpgsql stable body 7e275f7e4228432883825a825ec7308c
 function letters_where(p_filter json) returns text sql immutable body b95ad13e669d93a696588755cab5f05e
-function library_parts(p_version text) returns integer[] sql immutable body 5806d515fb5d2226a910c9dbb6df0d4f
 function limits_now(p_subscription text) returns json plpgsql stable body 8c4337553d54c022258ed022a5097c8e
 function line_step_ms(p_allow posthorn.allowance) returns double precision plpgsql immutable body e9a49f8645e49d86dbf2a69117553c46
 function list_schedules(p_late_ms integer) returns json plpgsql volatile body ec690025089145805668077af32ef120
-function living(p_subscription integer) returns TABLE(worker bigint, service text, host text, pid integer, contracts integer[], policy json) sql volatile body 0e90a9334ccb39e3fcedf5b388fe49c3
 function lock_due(p_subscription integer, p_contracts integer[], p_from integer, p_below integer, p_limit integer, p_ordered boolean) returns bigint[] plpgsql volatile body 4fab3d6361bd92c12c4e8d1fdd79c40b
 function lock_key(p_purpose text, p_a bigint DEFAULT 0, p_b bigint DEFAULT 0) returns bigint plpgsql immutable body cf8a56d16f5730e54e09c24ed2dabe98
 function log_status(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8) returns json sql stable body f796f0f31001bcbcee77990df04d0ef3
@@ -1082,7 +1052,6 @@ function option_keys(p_options json, p_known text[], p_what text) returns void p
 function option_number(p_options json, p_field text, p_least bigint, p_most bigint) returns bigint plpgsql immutable body 3c690736c0f16823b98fa4a07bbe86c6
 function options_of(p_options json, p_key text, OUT due_at timestamp with time zone, OUT expires_at timestamp with time zone, OUT priority smallint, OUT key text, OUT mode text, OUT window_ms bigint, OUT wait_ms bigint) returns record plpgsql volatile body 7013c05bc216aa0c7a47ccb045432b58
 function order_ends(p_subscription integer) returns void plpgsql volatile body 575c8f1e753c0ed1c948e18eb9256c7a
-function orphaned() returns TABLE(what text, name text, detail text) sql volatile body 4b4a67baa4172def567baed203113b4e
 function own_transaction(p_durable boolean) returns posthorn.ring plpgsql volatile body f2d650fde71f3f03d81f8cac7c96c375
 function page(p_slots smallint[], p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer) returns posthorn.batch plpgsql volatile body cd078dd8b1a079a87e640dfd4148d3f4
 function page_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer) returns posthorn.batch plpgsql volatile body cb5534bc4b4e26a7308fa680d9104872
@@ -1090,43 +1059,43 @@ function park(p_subscription integer, p_key text) returns void plpgsql volatile 
 function parts_of(p_slot smallint, p_claim bigint) returns SETOF posthorn.settlement_1 plpgsql volatile body 874862cacd05d8e4ec18694dbe1c6ebc
 function peek(p_worker bigint, p_subscriptions json, p_seen text, p_watch boolean DEFAULT false) returns json plpgsql volatile body 13e54c504263290bdef33864d18c3038
 function plain_plans() returns void plpgsql volatile body 7724d5677658961553186027baf5bcb3
-function policy_changes(p_name text, p_limit integer) returns json sql stable body 454e416a6659dfdab9fd98aed2cb3b5d
 function position_of(p_subscription integer, p_lane integer) returns posthorn."position" plpgsql volatile body a051c73d3ac550fde4f011b7e2058d52
 function priority_of(p_lane integer) returns smallint sql immutable body aebe0a156dcfbcf52a675a2121bc42c6
 function promote(p_subscription integer, p_keys json) returns integer plpgsql volatile body 3fecd0329359ef5c412ae7ed8f140a1a
 function promote_key(p_subscription integer, p_key text) returns integer plpgsql volatile body 3cc9005b7f477bb995c038988edda39d
 function prune(p_every_ms integer, p_limit integer) returns integer plpgsql volatile body 12b5c5380f848d3f43a1c5743f8694e6
 function public_id(p_id bigint, p_nonce bigint) returns text sql immutable body 5069506832cd976835edb476b9c2a329
-function publish(name text, payload json, key text DEFAULT NULL::text, headers json DEFAULT NULL::json, version integer DEFAULT NULL::integer) returns text sql volatile body cd122eab60e425ce04327f9dd332ee63
+function publish(name text, payload json, key text DEFAULT NULL::text, headers json DEFAULT NULL::json) returns text sql volatile body 1210d20fcb52b02a93c3a83baffb2c27
 function put_aside(p_allow posthorn.allowance, p_claim json, p_lane integer, p_worker bigint, OUT items text, OUT kept integer, OUT parts integer) returns record plpgsql volatile body fdd2038d56cb461f03586cc87f84e74a
 function put_aside_of(p_slot smallint, p_subscription integer, p_channel integer, p_lane integer, p_ids bigint[]) returns void plpgsql volatile body 6a74060f61dddeb12464dc2386598a60
 function raise_lost(p_what json) returns void plpgsql volatile body 6a8b885b7b2c1c4438671dc611452c13
 function random_bigint() returns bigint sql volatile body dd887409346f69fbc8358359170ee317
-function recent_alerts(p_limit integer) returns json sql stable body f9af950c680fa18353663c57eec9ae91
+function recent_alerts(p_limit integer) returns json sql stable body 4746f1d811af5909142052090f83bca7
 function recent_rate(p_subscription integer, p_lane integer, p_slot smallint) returns double precision plpgsql stable body 7f39db05a3858bcc42f078d344ab47a8
 function record_step(p_worker bigint, p_subscription integer, p_message bigint, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_name text, p_result json) returns json plpgsql volatile body e5a8fb0c20fdd845f6366e1bd720f54f
 function redrive(p_filter json, p_by text, p_limit integer) returns json plpgsql volatile body 3dfc68e55a139a028702683d764c7239
-function refuse_second_service(p_row posthorn.subscription, p_service text) returns void plpgsql volatile body 8c15c13f8d43955c4129f6dfd603ae96
-function refuse_undrained(p_row posthorn.subscription, p_new jsonb, p_again boolean) returns void plpgsql volatile body 6f6fdb5a06b3d3a0ef576c6ac12624d7
 function register_channel(p_kind posthorn.kind, p_name text) returns integer plpgsql volatile body 0319587c3f81922c5657b5b5f21e149c
 function register_contract(p_name text, p_version integer, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_service text, p_publishes boolean) returns json plpgsql volatile body b6a5f33551dff4ab902598a08015c2e0
-function register_subscription(p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text, p_by json DEFAULT NULL::json) returns json plpgsql volatile body 77275ce79d5afc65e0c5a7fa026b5d47
-function register_worker(p_service text, p_host text, p_pid integer, p_timeout_ms integer, p_session_key bigint, p_backends json, p_attends json, p_library text DEFAULT NULL::text) returns bigint plpgsql volatile body 49f14af8745d17ed5c3f3d97c82cbf6e
+function register_subscription(p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text) returns json plpgsql volatile body bbc9ce749a5a9b419f75766770640c57
+function register_worker(p_service text, p_host text, p_pid integer, p_timeout_ms integer, p_session_key bigint, p_backends json, p_attends json) returns bigint plpgsql volatile body e20427705b40fe72689b36e5d395d9d5
 function registered() returns json sql stable body 2baa93f8e03181b2d9b274ca1fff9ae9
 function remove_schedule(p_name text) returns boolean plpgsql volatile body f4fbdba0b5b9ba91dd0cbd679cda37f1
 function request_cancel(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint, p_by text) returns text plpgsql volatile body e5df623da1c7350da988b566e2a4d19c
-function rescue(p_limit integer) returns json plpgsql volatile body f4a19a9c23444efc1ee50ac4c6a6cd25
+function rescue(p_limit integer) returns json plpgsql volatile body eabf38ae24b0577875a3bfc3efbf9dd8
 function rescue_claim(p_worker posthorn.worker, p_claim posthorn.claim_1) returns integer plpgsql volatile body f9d59dcb247e38fa198b540e1c4d50c8
 function rescue_deferred(p_worker posthorn.worker) returns integer plpgsql volatile body 262890839660fbdb57cf36548a205527
 function rescue_worker(p_worker posthorn.worker, p_limit integer, OUT claims integer, OUT messages integer, OUT done boolean) returns record plpgsql volatile body 34b0942bda0770e461824a4ab0ad1563
+function role_functions() returns TABLE(role text, functions text[]) sql immutable body edf418bd0c9c646875e366cd10fd6d0e
+function role_tables() returns TABLE(role text, tables text[]) sql immutable body eec07d803fa51390d1b0a0657856a23e
 function room_at(p_tat timestamp with time zone, p_at timestamp with time zone, p_gap_ms double precision, p_burst integer) returns integer plpgsql immutable body a385f8d45e26295243066dfa45e083c8
 function run_at(p_text text, p_latest timestamp with time zone) returns timestamp with time zone plpgsql stable body 4b68c6abc664034b077609073db17822
-function said(p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json, p_options json DEFAULT NULL::json, p_version integer DEFAULT NULL::integer) returns text plpgsql volatile body 8a7963fc941a437c225f8ac03dad4936
+function said(p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json, p_options json DEFAULT NULL::json) returns text plpgsql volatile body 015057c2aa089ed8fda0d68ad3688c17
 function say_new(p_slot smallint, p_subscription integer, p_entry json, p_id bigint, p_due_at timestamp with time zone, p_expires_at timestamp with time zone, p_priority smallint, p_once_more boolean DEFAULT false, p_behind bigint DEFAULT NULL::bigint) returns json plpgsql volatile body 45f1d894bb161c1d5005df8b4e63bea8
 function say_once(p_slot smallint, p_subscription integer, p_entry json, p_due_at timestamp with time zone, p_expires_at timestamp with time zone, p_priority smallint, p_key text, p_mode text, p_window_ms bigint, p_wait_ms bigint) returns json plpgsql volatile body 9f8cc36aef75a9437bf84335ecf3a7cd
 function say_one(p_slot smallint, p_entry json, p_options json, p_key text) returns json plpgsql volatile set enable_seqscan=off, enable_bitmapscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off, plan_cache_mode=force_generic_plan body 0d10a80d9a4b7cfed1819c5eec78132a
+function scaling() returns json plpgsql volatile body 3604953ebaa1f410051050373fb6f5df
 function schedule_now(p_name text) returns json plpgsql volatile body 52d0474314c408a708ecc05ae41fe636
-function send(name text, payload json, key text DEFAULT NULL::text, headers json DEFAULT NULL::json, options json DEFAULT NULL::json, version integer DEFAULT NULL::integer) returns text sql volatile body 3e2f2e201b251c088df80a93ab3adc0f
+function send(name text, payload json, key text DEFAULT NULL::text, headers json DEFAULT NULL::json, options json DEFAULT NULL::json) returns text sql volatile body 5df032ef0a60061229430a5451d016b3
 function set_backlog(p_channel integer, p_backlog bigint) returns void plpgsql volatile body 9be638d6cc0293fb534b235b5abfc13a
 function set_backlog_limit(p_subscription integer, p_policy json) returns void plpgsql volatile body 4cf2b33324643b49fecc619156b7ff9f
 function set_limits(p_subscription integer, p_policy json) returns void plpgsql volatile body 36795627b850f8464ab8c422481368fd
@@ -1136,7 +1105,6 @@ function slot_branches(p_body text) returns text sql immutable body 60a9c3a33507
 function slot_for_end(p_row posthorn.deferred) returns smallint plpgsql volatile body c19a9c85bbcdf186cc88919be8780871
 function slot_of_claim(p_claim bigint) returns smallint sql volatile body a7963bf32941e58ea1c9ba97da58ebbf
 function spill(p_parts json, p_spill json) returns json plpgsql volatile body 94a0e1d99beda0caf032e02671956630
-function standing(p_subscription integer, p_contract integer) returns json plpgsql volatile body 2f6274345925f2f3f2b0e175dafb472e
 function stands_for(p_entry json, p_held posthorn.dedupe) returns json plpgsql volatile body be98b77c2e95eb8446362b91ffdd7284
 function steps_of(p_subscription integer, p_message bigint) returns json plpgsql volatile body 94d87ed8a13b77ba49a71698c092be19
 function sweep_cancel_requests(p_limit integer) returns void plpgsql volatile body cc4606c1a394ea861a07a3d4519bd47b
@@ -1145,12 +1113,10 @@ function sweep_steps(p_limit integer, p_every_ms integer) returns json plpgsql v
 function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body 3fa5ee582ba2ab32005c0581a3036d49
 function take_due(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body 938ff242fbd3289005bd64c218805d95
 function take_letters(p_filter json, p_limit integer) returns SETOF posthorn.deferred plpgsql volatile body ae455ca48698a63aeb5643acfe3aeec8
-function takes_policy(p_row posthorn.subscription, p_idempotency posthorn.idempotency, p_policy json, p_service text, p_by json) returns boolean plpgsql volatile body b8126000e033e78f1898914b8f196d1f
 function tat_from(p_tat timestamp with time zone, p_at timestamp with time zone, p_gap_ms double precision, p_burst integer) returns timestamp with time zone plpgsql immutable body df7df8c3ae305e48de624b2555658983
 function tick_of(p_slot smallint, p_id bigint) returns posthorn.tick plpgsql volatile body b42d63568f4791a19b26e8ab22275e79
 function tidy_dedupe(p_limit integer) returns integer plpgsql volatile set enable_hashjoin=off, enable_mergejoin=off body 457088d6fc4986b93f6c330495ed64ba
 function turn_of(p_row posthorn.deferred) returns posthorn.deferred plpgsql volatile body 862054950605c5682e75a84e6c26f272
-function unhandled(p_limit integer) returns TABLE(subscription integer, contract integer, messages bigint, oldest timestamp with time zone) sql volatile body f9713ce1e180e620b43aaf3d4c5d29e9
 function unsettled_of(p_slot smallint, p_claim bigint) returns TABLE(message bigint, lane integer, slot smallint, subscription integer) plpgsql volatile body d41be358398d531256f348a2772b2e87
 function urgency(p_priority integer, p_since timestamp with time zone) returns double precision sql volatile body 0f95d6f3629ab7f645dad84bc9984e85
 function use_permits(p_allow posthorn.allowance, p_used integer, p_wanted integer) returns integer plpgsql volatile body d9abfc21c29c04d54cfd363f1e60ef54
@@ -1160,9 +1126,9 @@ function waiting_in_log(p_subscription integer, p_limit integer, OUT messages bi
 function waiting_of(p_held posthorn.dedupe) returns posthorn.deferred plpgsql volatile body 14f88992f7cd059359fec4ec39928031
 function waiting_state(p_token bigint, p_place bigint, p_due_at timestamp with time zone, p_reason posthorn.outcome) returns text sql immutable body 18a81ed1f9aa0e7c903969488bdb3284
 function waiting_status(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json sql stable body 9b333999d517569ad3762529b8e01ae4
-function wake(p_channel text, p_payload text) returns boolean plpgsql volatile body 0aa42ba38e1b9e3f527d3577f66d8750
-function wake_with(p_channel text, p_payload text) returns boolean plpgsql volatile body 8cf83186bde3c3e3a6aa99c4c705aee8
-function watch(p_every_ms integer) returns json plpgsql volatile body 87b8d5bc6588136c7d9e84490e703bb3
+function wake(p_payload text) returns boolean plpgsql volatile body 7d9d0981f73194a029667eb327d82493
+function wake_with(p_payload text) returns boolean plpgsql volatile body 614f1786dd8d30f65759649634e70a2d
+function watch(p_every_ms integer) returns json plpgsql volatile body 1ec6afc7e59e08bb9e650e033a7bb680
 function when_again(p_subscription integer, p_wait_ms integer) returns text plpgsql volatile body ec812a7fd2b18b07c98b88f7dbb39e6f
 function where_in_log(p_id bigint, p_nonce bigint, OUT slot smallint, OUT lane integer, OUT contract integer, OUT published_at timestamp with time zone, OUT xid xid8) returns record plpgsql stable body d2e24a5b435dd7bdb8b621316475f7e2
 function why(p_public text) returns json plpgsql stable body 3b47f62b4483a14110fe2e8f0b573536
@@ -1181,7 +1147,6 @@ function without_requested(p_subscription integer, p_ids bigint[]) returns bigin
 function work(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_parts json) returns text plpgsql volatile body e275e5a5c70023babb3cb297df39c582
 function write_cancelled(p_row posthorn.deferred, p_reason text, p_by text) returns void plpgsql volatile body d11b5a752f057ad816510a72e20824fe
 function write_many(p_home text, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json) returns text plpgsql volatile body 567c2c9c54ef024ae065b6a06b3220e4
-function write_once(p_home text, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json, p_once text, p_window_ms bigint) returns text plpgsql volatile body 978a88a2111246d42c321b1ff6b3588d
 function write_one(p_home text, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json) returns text plpgsql volatile body d226bab42444eeae248ebf25956336cd
 function write_ordered_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_messages bigint[], p_message_slots smallint[], p_keys bigint[], p_open_from bigint) returns void plpgsql volatile body 1abf462fe8ae34a27c61406cfcec9baa
 function write_progress(p_worker bigint, p_values json, p_ended json) returns void plpgsql volatile body bf9822207ac3685cf6c6f309017dbd03
@@ -1198,8 +1163,7 @@ view alerts as
     a.value,
     a.threshold,
     a.raised_at,
-    a.resolved_at,
-    a.detail
+    a.resolved_at
    FROM posthorn.alert a
      JOIN posthorn.subscription s ON s.id = a.subscription;
 view backlog as
@@ -1257,22 +1221,6 @@ view invalid_messages as
    FROM posthorn.invalid i
      JOIN posthorn.subscription s ON s.id = i.subscription
      JOIN posthorn.contract c ON c.id = i.contract;
-view orphans as
- SELECT what,
-    name,
-    detail
-   FROM posthorn.orphaned() orphaned(what, name, detail);
-view policy_history as
- SELECT s.name AS subscription,
-    p.changed_at,
-    p.service,
-    p.host,
-    p.pid,
-    p.library,
-    p.was,
-    p.became
-   FROM posthorn.policy_change p
-     JOIN posthorn.subscription s ON s.id = p.subscription;
 view schedules as
  SELECT s.name,
     s.cron,
@@ -1290,16 +1238,6 @@ view schedules as
     s.failed_at
    FROM posthorn.schedule s
      JOIN posthorn.contract c ON c.id = s.contract;
-view skipped_events as
- SELECT s.name AS subscription,
-    c.name AS contract,
-    c.version,
-    k.messages,
-    k.first_at,
-    k.last_at
-   FROM posthorn.skipped k
-     JOIN posthorn.subscription s ON s.id = k.subscription
-     JOIN posthorn.contract c ON c.id = k.contract;
 view workers as
  SELECT id,
     service,
@@ -1373,13 +1311,9 @@ table message_7: nobody
 table message_8: nobody
 sequence message_id: nobody
 table migration: nobody
-view orphans: nobody
 table parked_key: nobody
 table permit: nobody
 sequence place: nobody
-table policy_change: nobody
-sequence policy_change_id_seq: nobody
-view policy_history: nobody
 table progress: nobody
 table result: nobody
 table ring: nobody
@@ -1395,8 +1329,6 @@ table settlement_5: nobody
 table settlement_6: nobody
 table settlement_7: nobody
 table settlement_8: nobody
-table skipped: nobody
-view skipped_events: nobody
 table step: nobody
 table subscription: nobody
 sequence subscription_id_seq: nobody
@@ -1455,6 +1387,8 @@ function claim_by_priority(p_subscription integer, p_worker bigint, p_limit inte
 function claim_guarded(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_limited boolean): nobody
 function claim_limited(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer): nobody
 function claim_of(p_slot smallint, p_claim bigint): nobody
+function claimed_since(p_subscription integer, p_since timestamp with time zone): nobody
+function claimed_since_of(p_slot smallint, p_subscription integer, p_lane integer, p_since timestamp with time zone): nobody
 function claims_after_of(p_slot smallint, p_subscription integer, p_lane integer, p_n bigint, OUT ids bigint[], OUT newest bigint): nobody
 function classes(p_subscription integer): nobody
 function collapse(p_row posthorn.deferred, p_held posthorn.dedupe, p_entry json, p_due_at timestamp with time zone, p_expires_at timestamp with time zone, p_mode text, p_window interval, p_wait_ms bigint): nobody
@@ -1463,7 +1397,6 @@ function conclude_one(p_end json): nobody
 function count_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone): nobody
 function count_backlog(p_limit posthorn.backlog_limit): nobody
 function count_between(p_channel integer, p_lane integer, p_after bigint, p_before bigint, p_limit integer): nobody
-function count_skipped(p_subscription integer, p_counts json): nobody
 function crossed_alerts(): nobody
 function dead_workers(): nobody
 function declare_schedule(p_name text, p_cron text, p_zone text, p_contract integer, p_missed text, p_jitter_ms integer, p_payload json, p_key text, p_headers json, p_function text, p_service text, p_next timestamp with time zone, p_due timestamp with time zone): nobody
@@ -1471,6 +1404,7 @@ function dedupe_of(p_dedupe json, p_key text, p_timed boolean, OUT key text, OUT
 function delivery_of(p_subscription integer, p_lane integer, p_message bigint, p_slot smallint): nobody
 function discard(p_filter json, p_by text, p_reason text, p_limit integer): nobody
 function due_schedules(p_own json, p_limit integer): nobody
+function end_backends(p_backends json): nobody
 function end_by_now(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint): nobody
 function end_deferred(p_deferred bigint, p_token bigint, p_outcome posthorn.outcome): nobody
 function end_in_transaction(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_say json): nobody
@@ -1486,28 +1420,24 @@ function fire_schedules(p_list json): nobody
 function first_due(p_subscription integer, p_contracts integer[]): nobody
 function first_permit(p_subscription integer): nobody
 function fits_order(p_channel integer, p_options json): nobody
-function fixed_parts(p_idempotency text, p_policy json): nobody
 function fleet(): nobody
-function fleet_rules(): nobody
 function follow(p_row posthorn.deferred, p_outcome posthorn.outcome, p_next json): nobody
 function forget_keys(p_limit integer): nobody
 function forget_steps(p_subscription integer, p_message bigint): nobody
 function forget_worker(p_worker bigint): nobody
 function gauges(p_limit integer): nobody
 function grant_backlog(p_channel integer, p_messages bigint, p_spent bigint): nobody
-function handled_versions(p_subscription integer, p_name text): nobody
+function grant_roles(): nobody
 function has_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint): nobody
 function has_ended_of(p_slot smallint, p_subscription integer, p_message bigint): nobody
-function has_unsettled(p_subscription integer): nobody
 function heartbeat(p_worker bigint, p_oldest bigint): nobody
 function hold_dedupe(p_name text, p_key text, p_subscription integer, p_message bigint, p_nonce bigint, p_window_ms bigint): nobody
 function hold_keys(p_said json, p_options json): nobody
-function hold_policies(p_service text, p_attends json): nobody
 function hold_worker(p_worker bigint): nobody
 function holds_of(p_slot smallint, p_claim bigint, p_token bigint, p_message bigint): nobody
 function id_of(p_public text): nobody
 function ids(p_list json): nobody
-function in_order(p_slots smallint[], p_subscription integer, p_channel integer, p_lane integer, p_batch posthorn.batch, p_keys text[], p_marked boolean): nobody
+function in_order(p_slots smallint[], p_subscription integer, p_channel integer, p_lane integer, p_batch posthorn.batch, p_marked boolean): nobody
 function is_behind(p_subscription integer, p_key text, p_place bigint): nobody
 function is_claim(p_claimed text): nobody
 function is_here(p_system bigint, p_database oid): nobody
@@ -1530,11 +1460,9 @@ function let_go(p_deferred bigint): nobody
 function letters(p_filter json, p_limit integer): nobody
 function letters_count(p_filter json): nobody
 function letters_where(p_filter json): nobody
-function library_parts(p_version text): nobody
 function limits_now(p_subscription text): nobody
 function line_step_ms(p_allow posthorn.allowance): nobody
 function list_schedules(p_late_ms integer): nobody
-function living(p_subscription integer): nobody
 function lock_due(p_subscription integer, p_contracts integer[], p_from integer, p_below integer, p_limit integer, p_ordered boolean): nobody
 function lock_key(p_purpose text, p_a bigint, p_b bigint): nobody
 function log_status(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8): nobody
@@ -1563,7 +1491,6 @@ function option_keys(p_options json, p_known text[], p_what text): nobody
 function option_number(p_options json, p_field text, p_least bigint, p_most bigint): nobody
 function options_of(p_options json, p_key text, OUT due_at timestamp with time zone, OUT expires_at timestamp with time zone, OUT priority smallint, OUT key text, OUT mode text, OUT window_ms bigint, OUT wait_ms bigint): nobody
 function order_ends(p_subscription integer): nobody
-function orphaned(): nobody
 function own_transaction(p_durable boolean): nobody
 function page(p_slots smallint[], p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer): nobody
 function page_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer): nobody
@@ -1571,14 +1498,13 @@ function park(p_subscription integer, p_key text): nobody
 function parts_of(p_slot smallint, p_claim bigint): nobody
 function peek(p_worker bigint, p_subscriptions json, p_seen text, p_watch boolean): nobody
 function plain_plans(): nobody
-function policy_changes(p_name text, p_limit integer): nobody
 function position_of(p_subscription integer, p_lane integer): nobody
 function priority_of(p_lane integer): nobody
 function promote(p_subscription integer, p_keys json): nobody
 function promote_key(p_subscription integer, p_key text): nobody
 function prune(p_every_ms integer, p_limit integer): nobody
 function public_id(p_id bigint, p_nonce bigint): nobody
-function publish(name text, payload json, key text, headers json, version integer): nobody
+function publish(name text, payload json, key text, headers json): nobody
 function put_aside(p_allow posthorn.allowance, p_claim json, p_lane integer, p_worker bigint, OUT items text, OUT kept integer, OUT parts integer): nobody
 function put_aside_of(p_slot smallint, p_subscription integer, p_channel integer, p_lane integer, p_ids bigint[]): nobody
 function raise_lost(p_what json): nobody
@@ -1587,12 +1513,10 @@ function recent_alerts(p_limit integer): nobody
 function recent_rate(p_subscription integer, p_lane integer, p_slot smallint): nobody
 function record_step(p_worker bigint, p_subscription integer, p_message bigint, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_name text, p_result json): nobody
 function redrive(p_filter json, p_by text, p_limit integer): nobody
-function refuse_second_service(p_row posthorn.subscription, p_service text): nobody
-function refuse_undrained(p_row posthorn.subscription, p_new jsonb, p_again boolean): nobody
 function register_channel(p_kind posthorn.kind, p_name text): nobody
 function register_contract(p_name text, p_version integer, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_service text, p_publishes boolean): nobody
-function register_subscription(p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text, p_by json): nobody
-function register_worker(p_service text, p_host text, p_pid integer, p_timeout_ms integer, p_session_key bigint, p_backends json, p_attends json, p_library text): nobody
+function register_subscription(p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text): nobody
+function register_worker(p_service text, p_host text, p_pid integer, p_timeout_ms integer, p_session_key bigint, p_backends json, p_attends json): nobody
 function registered(): nobody
 function remove_schedule(p_name text): nobody
 function request_cancel(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint, p_by text): nobody
@@ -1600,14 +1524,17 @@ function rescue(p_limit integer): nobody
 function rescue_claim(p_worker posthorn.worker, p_claim posthorn.claim_1): nobody
 function rescue_deferred(p_worker posthorn.worker): nobody
 function rescue_worker(p_worker posthorn.worker, p_limit integer, OUT claims integer, OUT messages integer, OUT done boolean): nobody
+function role_functions(): nobody
+function role_tables(): nobody
 function room_at(p_tat timestamp with time zone, p_at timestamp with time zone, p_gap_ms double precision, p_burst integer): nobody
 function run_at(p_text text, p_latest timestamp with time zone): nobody
-function said(p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json, p_options json, p_version integer): nobody
+function said(p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json, p_options json): nobody
 function say_new(p_slot smallint, p_subscription integer, p_entry json, p_id bigint, p_due_at timestamp with time zone, p_expires_at timestamp with time zone, p_priority smallint, p_once_more boolean, p_behind bigint): nobody
 function say_once(p_slot smallint, p_subscription integer, p_entry json, p_due_at timestamp with time zone, p_expires_at timestamp with time zone, p_priority smallint, p_key text, p_mode text, p_window_ms bigint, p_wait_ms bigint): nobody
 function say_one(p_slot smallint, p_entry json, p_options json, p_key text): nobody
+function scaling(): nobody
 function schedule_now(p_name text): nobody
-function send(name text, payload json, key text, headers json, options json, version integer): nobody
+function send(name text, payload json, key text, headers json, options json): nobody
 function set_backlog(p_channel integer, p_backlog bigint): nobody
 function set_backlog_limit(p_subscription integer, p_policy json): nobody
 function set_limits(p_subscription integer, p_policy json): nobody
@@ -1617,7 +1544,6 @@ function slot_branches(p_body text): nobody
 function slot_for_end(p_row posthorn.deferred): nobody
 function slot_of_claim(p_claim bigint): nobody
 function spill(p_parts json, p_spill json): nobody
-function standing(p_subscription integer, p_contract integer): nobody
 function stands_for(p_entry json, p_held posthorn.dedupe): nobody
 function steps_of(p_subscription integer, p_message bigint): nobody
 function sweep_cancel_requests(p_limit integer): nobody
@@ -1626,12 +1552,10 @@ function sweep_steps(p_limit integer, p_every_ms integer): nobody
 function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer): nobody
 function take_due(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer): nobody
 function take_letters(p_filter json, p_limit integer): nobody
-function takes_policy(p_row posthorn.subscription, p_idempotency posthorn.idempotency, p_policy json, p_service text, p_by json): nobody
 function tat_from(p_tat timestamp with time zone, p_at timestamp with time zone, p_gap_ms double precision, p_burst integer): nobody
 function tick_of(p_slot smallint, p_id bigint): nobody
 function tidy_dedupe(p_limit integer): nobody
 function turn_of(p_row posthorn.deferred): nobody
-function unhandled(p_limit integer): nobody
 function unsettled_of(p_slot smallint, p_claim bigint): nobody
 function urgency(p_priority integer, p_since timestamp with time zone): nobody
 function use_permits(p_allow posthorn.allowance, p_used integer, p_wanted integer): nobody
@@ -1641,8 +1565,8 @@ function waiting_in_log(p_subscription integer, p_limit integer, OUT messages bi
 function waiting_of(p_held posthorn.dedupe): nobody
 function waiting_state(p_token bigint, p_place bigint, p_due_at timestamp with time zone, p_reason posthorn.outcome): nobody
 function waiting_status(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint): nobody
-function wake(p_channel text, p_payload text): nobody
-function wake_with(p_channel text, p_payload text): nobody
+function wake(p_payload text): nobody
+function wake_with(p_payload text): nobody
 function watch(p_every_ms integer): nobody
 function when_again(p_subscription integer, p_wait_ms integer): nobody
 function where_in_log(p_id bigint, p_nonce bigint, OUT slot smallint, OUT lane integer, OUT contract integer, OUT published_at timestamp with time zone, OUT xid xid8): nobody
@@ -1662,7 +1586,6 @@ function without_requested(p_subscription integer, p_ids bigint[]): nobody
 function work(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_parts json): nobody
 function write_cancelled(p_row posthorn.deferred, p_reason text, p_by text): nobody
 function write_many(p_home text, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json): nobody
-function write_once(p_home text, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json, p_once text, p_window_ms bigint): nobody
 function write_one(p_home text, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json): nobody
 function write_ordered_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_messages bigint[], p_message_slots smallint[], p_keys bigint[], p_open_from bigint): nobody
 function write_progress(p_worker bigint, p_values json, p_ended json): nobody

@@ -58,25 +58,25 @@ select posthorn.by_slot('has_after_of(p_slot smallint, p_channel int, p_lane int
   return exists (select from posthorn.message_{slot} m where m.channel = p_channel and m.lane = p_lane and m.id > p_after);
 $body$);
 
--- wake_with(channel, payload): the same as wake, in the transaction that it tells of.
-create or replace function posthorn.wake_with(p_channel text, p_payload text) returns boolean
+-- wake_with(payload): the same as wake, in the transaction that it tells of. A worker behind a pooler has no session and hears nothing.
+create or replace function posthorn.wake_with(p_payload text) returns boolean
 language plpgsql as $$
 begin
-  if not exists (select from posthorn.worker) then
+  if not exists (select from posthorn.worker where session_key is not null) then
     return false;
   end if;
-  perform pg_notify(p_channel, p_payload);
+  perform pg_notify('posthorn_wake', p_payload);
   return true;
 end $$;
 
--- wake(channel, payload): notifies, in a transaction of its own; false when no worker is there to listen. A notification commits with a
+-- wake(payload): notifies, in a transaction of its own; false when no worker is there to listen. A notification commits with a
 -- transaction id; nobody waits for the disk for its sake.
-create or replace function posthorn.wake(p_channel text, p_payload text) returns boolean
+create or replace function posthorn.wake(p_payload text) returns boolean
 language plpgsql as $$
 begin
-  if not exists (select from posthorn.worker) then
+  if not exists (select from posthorn.worker where session_key is not null) then
     return false;
   end if;
-  perform set_config('synchronous_commit', 'off', true), pg_notify(p_channel, p_payload);
+  perform set_config('synchronous_commit', 'off', true), pg_notify('posthorn_wake', p_payload);
   return true;
 end $$;

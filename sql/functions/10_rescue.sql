@@ -90,9 +90,9 @@ begin
     exit when v_left <= 0;
     select * into v_worker from posthorn.worker where id = v_dead.worker;
     -- Before anything waits for them: a backend that cannot send its answer to a stopped process keeps its locks.
-    perform pg_terminate_backend(a.pid) from json_to_recordset(v_worker.backends) as b(pid int, started text)
-      join pg_stat_activity a on a.pid = b.pid and a.backend_start = case when b.started ~ '^[0-9]{4}-' then b.started::timestamptz end
-      where v_dead.why = 'no heartbeat' and a.pid <> pg_backend_pid();
+    if v_dead.why = 'no heartbeat' then
+      perform posthorn.end_backends(v_worker.backends);
+    end if;
     begin
       v_freed := posthorn.rescue_worker(v_worker, v_left);
     exception when lock_not_available or deadlock_detected then
@@ -103,6 +103,17 @@ begin
       'pid', v_worker.pid, 'why', v_dead.why, 'messages', v_freed.messages, 'done', v_freed.done);
   end loop;
   return to_json(v_report);
+end $$;
+
+-- end_backends(backends): ends the sessions of a dead worker, where the right is there: that of another role's needs pg_signal_backend and
+-- pg_read_all_stats. Without it they end by their own time-outs, and what they send later meets the fences.
+create or replace function posthorn.end_backends(p_backends json) returns void
+language plpgsql as $$
+begin
+  perform pg_terminate_backend(a.pid) from json_to_recordset(p_backends) as b(pid int, started text)
+    join pg_stat_activity a on a.pid = b.pid and a.backend_start = case when b.started ~ '^[0-9]{4}-' then b.started::timestamptz end
+    where a.pid <> pg_backend_pid();
+exception when insufficient_privilege then null;
 end $$;
 
 -- rescue_worker: frees what one dead worker held, at most `limit` claims; with fewer it also forgets the worker, and is done.

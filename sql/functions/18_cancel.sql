@@ -11,7 +11,7 @@
 --   too-late   it has ended
 -- Raises PH030 (no such message), PH011 (an event), PH031 (the transaction has written something before).
 create or replace function posthorn.cancel(message text, by text default null) returns text
-language sql volatile as $$ select posthorn.cancel_message($1, coalesce($2, current_user::text)) $$;
+language sql volatile as $$ select posthorn.cancel_message($1, coalesce($2, session_user::text)) $$;
 
 create or replace function posthorn.cancel_message(p_public text, p_by text) returns text
 language plpgsql as $$

@@ -5,6 +5,7 @@ import type { Database } from "../core/database.js";
 import { ConfigurationError } from "../core/errors.js";
 import { type DatabaseInput, openDatabase } from "../databases/open.js";
 import { ensureSchema } from "../store/migrate.js";
+import { checkSchema, databaseIn, defaultSchema } from "../store/schema.js";
 import { loadConfig } from "./config.js";
 import { type Line, text } from "./parse.js";
 
@@ -12,7 +13,7 @@ const prefix = "embedded:";
 
 /** Runs `work` on the database and closes it. Beside a running application on the embedded database it goes through its socket. */
 export async function withDatabase<T>(line: Line, work: (database: Database) => Promise<T>): Promise<T> {
-  return withOpened(await inputOf(line), async (database) => {
+  return withOpened(await placeOf(line), async (database) => {
     await ensureSchema(database, "check");
     return work(database);
   });
@@ -20,12 +21,13 @@ export async function withDatabase<T>(line: Line, work: (database: Database) => 
 
 /** Nothing is made but by `migrate`: a mistyped folder must not become an empty database. */
 export async function withOpened<T>(
-  input: DatabaseInput,
+  { input, schema }: Place,
   work: (database: Database) => Promise<T>,
   make = false,
 ): Promise<T> {
   if (!make) await refuseMissing(input);
-  const database = await openDatabase(input, { applicationName: "posthorn cli", embedded: "share" });
+  const opened = await openDatabase(input, { applicationName: "posthorn cli", embedded: "share" });
+  const database = databaseIn(schema, opened);
   try {
     return await work(database);
   } finally {
@@ -33,12 +35,27 @@ export async function withOpened<T>(
   }
 }
 
-export async function inputOf(line: Line): Promise<DatabaseInput> {
+/** A database, and the schema of the installation in it. */
+export interface Place {
+  readonly input: DatabaseInput;
+  readonly schema: string;
+}
+
+export async function placeOf(line: Line): Promise<Place> {
+  const named = text(line, "schema");
+  const wanted = named === undefined ? undefined : checkSchema(named, "--schema");
   const given = text(line, "database");
-  if (given !== undefined) return checked(given);
+  if (given !== undefined) return { input: checked(given), schema: wanted ?? defaultSchema };
   const { file, post } = await loadConfig(text(line, "config"));
-  const { database } = post["~posthorn"];
-  if (database !== undefined) return database;
+  const { database, schema = defaultSchema } = post["~posthorn"];
+  if (wanted !== undefined && wanted !== schema) {
+    throw new ConfigurationError(
+      "PH_ARGUMENT_INVALID",
+      `--schema ${wanted} and ${file}, which works in the schema ${schema}, disagree. Leave --schema out, or pass --database.`,
+      { file },
+    );
+  }
+  if (database !== undefined) return { input: database, schema };
   throw new ConfigurationError("PH_CONFIG_MISSING", `${file} names no database. Pass --database <url>.`, { file });
 }
 

@@ -50,7 +50,12 @@ const database: Option = {
 
 /** Options of every command. */
 export const everywhere = { json, help } as const;
-const looks = { ...everywhere, config, database };
+const schema: Option = {
+  type: "text",
+  value: "name",
+  doc: "With --database: the schema of the installation; without it posthorn",
+};
+const looks = { ...everywhere, config, database, schema };
 
 const queue: Option = { type: "text", value: "name", doc: "Only this queue" };
 const subscription: Option = { type: "text", value: "name", doc: "Only this subscription" };
@@ -180,17 +185,31 @@ export const commands: Readonly<Record<string, Command>> = {
       ...looks,
       "dry-run": { type: "flag", doc: "Say what would be done, and do nothing" },
       print: { type: "flag", doc: "Print the SQL that would be run, and do nothing" },
+      "with-roles": {
+        type: "flag",
+        doc: "Make the roles of a producer, a worker and an observer as well, or renew their rights; needs the right to make roles",
+      },
+      "print-roles": { type: "flag", doc: "Print the SQL that makes these roles, and do nothing" },
     },
   },
   start: {
     summary: "Work on the queues and subscriptions of the configuration until it is told to stop",
-    more: "SIGINT and SIGTERM let running handlers finish; a second one ends it at once.",
+    more: "SIGINT and SIGTERM let running handlers finish; a second one ends it at once. Under npm or npx, which hand SIGTERM on to nobody, it stops in the same way when they are gone.",
     options: {
       ...everywhere,
       config,
       queue: { ...queue, many: true },
       subscription: { ...subscription, many: true },
       "grace-ms": { ...graceMs, default: 20_000 },
+      port: {
+        ...port,
+        doc: "Answer probes and autoscalers on this port: /health, /ready and /scaling; without it on none",
+      },
+      host: {
+        type: "text",
+        value: "address",
+        doc: "The address for --port; without it 0.0.0.0, so that the cluster reaches it",
+      },
     },
   },
   dev: {

@@ -250,6 +250,11 @@ export const errorCodes = {
     retryable: false,
     meaning: "The server is too old, its encoding is not UTF-8, or the driver is missing.",
   },
+  PH_DATABASE_POOLED: {
+    class: "DatabaseRefusedError",
+    retryable: false,
+    meaning: "A pooler in transaction mode stands before the server, and sessions were counted on.",
+  },
   PH_DATABASE_MOVED: {
     class: "DatabaseRefusedError",
     retryable: false,

@@ -28,6 +28,8 @@ export const databaseDefaults = {
   socketConnections: 64,
   /** How long another process may be silent in a transaction, during which the holder waits. */
   socketIdleTransactionMs: 10_000,
+  /** How long to look for whether a pooler shares connections; a pooler that has none left answers later, and then nothing is known. */
+  poolerLookMs: 2_000,
 } as const;
 
 export interface DatabaseOptions {
@@ -51,10 +53,21 @@ export interface DatabaseOptions {
    * Default "own".
    */
   readonly embedded?: "own" | "share";
+  /**
+   * What stands between here and a PostgreSQL server: "none" gives every connection a session of its own, as the server itself and poolers in session
+   * mode do; "transaction" gives one for each transaction.
+   *
+   * Default "none".
+   */
+  readonly pooler?: Pooler;
 }
+
+/** Whether connections have sessions of their own. */
+export type Pooler = "none" | "transaction";
 
 export interface Settings {
   readonly applicationName: string;
   readonly statementTimeoutMs: number;
   readonly embedded: "own" | "share";
+  readonly pooler: Pooler;
 }

@@ -89,7 +89,18 @@ function settingsOf(options: DatabaseOptions): Settings {
     statementTimeoutMs,
     applicationName: options.applicationName ?? "posthorn",
     embedded,
+    pooler: options.pooler ?? "none",
   };
+}
+
+/** A database in this process has no pooler before it. */
+function refusePooler({ pooler }: Settings): void {
+  if (pooler === "none") return;
+  throw new ConfigurationError(
+    "PH_OPTION_INVALID",
+    `pooler: "${pooler}" is for a PostgreSQL server; this database is in this process. Leave it out.`,
+    { option: "pooler" },
+  );
 }
 
 async function openUrl(url: string, settings: Settings): Promise<Database> {
@@ -133,6 +144,7 @@ async function openUrl(url: string, settings: Settings): Promise<Database> {
 function openText(input: string, settings: Settings): Promise<Database> {
   if (/^postgres(ql)?:\/\//.test(input)) return openUrl(input, settings);
   if (input.startsWith("embedded:")) {
+    refusePooler(settings);
     return openEmbedded(input.slice("embedded:".length), settings, () =>
       loadDriver("@electric-sql/pglite", () => import("@electric-sql/pglite")),
     );
@@ -158,6 +170,7 @@ export async function openDatabase(input: unknown, options: DatabaseOptions = {}
   if (typeof input === "string") return openText(input, settings);
   if (isPgPool(input)) return new PgDatabase(input, false, settings);
   if (isPglite(input)) {
+    refusePooler(settings);
     const where = input.dataDir === undefined ? "in memory" : `at ${input.dataDir}`;
     return new PgliteDatabase(input, `PGlite ${where}`, settings);
   }

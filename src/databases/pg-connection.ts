@@ -111,6 +111,30 @@ export class PgConnection {
     return { rows, command: (await this.script("commit", timeoutMs)).command };
   }
 
+  /**
+   * One statement in a transaction of its own, in one round trip: behind a pooler what it needs is set for this transaction, and the session is
+   * somebody else's a moment later.
+   */
+  async alone<Row>(
+    text: string,
+    params: readonly unknown[] | undefined,
+    opening: readonly string[],
+    timeoutMs: number,
+  ): Promise<{ rows: Row[] }> {
+    try {
+      const values = takesSubmitted(this.client) ? valuesOf(params ?? []) : undefined;
+      if (values !== undefined) return await this.#submit<Row>(text, values, timeoutMs, { opening, commits: true });
+      await this.script(opening.join("; "), timeoutMs);
+      const { rows } = await this.query<Row>(text, params, timeoutMs);
+      await this.script("commit", timeoutMs);
+      return { rows };
+    } catch (error) {
+      // The pooler gives the session to others when its transaction has ended.
+      if (!this.#gone) await this.script("rollback", databaseDefaults.rollbackTimeoutMs).catch(() => this.cut());
+      throw error;
+    }
+  }
+
   #submit<Row>(text: string, values: readonly (string | null)[], timeoutMs: number, around?: Around) {
     return this.#send<Answer<Row>>((resolve, reject) => {
       const end = (error: unknown, answer?: Answer<Row>): void => (answer ? resolve(answer) : reject(error));

@@ -7,22 +7,15 @@ import type { Listener, Session } from "../core/database.js";
 import { withDeadline } from "./deadline.js";
 import { databaseDefaults, type Settings } from "./defaults.js";
 import { databaseError } from "./errors.js";
+import type { MakeClient, OwnClient } from "./own-client.js";
 import { PgConnection } from "./pg-connection.js";
-
-export interface OwnClient {
-  readonly client: ClientBase;
-  /** Ends the connection; `hard` does not wait for what runs on it. */
-  readonly end: (hard: boolean) => Promise<void>;
-}
-
-/** Makes a connected client that nobody else uses. */
-export type MakeClient = (overrides: ClientConfig) => Promise<OwnClient>;
+import { refuseShared, toldProcess } from "./pg-pooler.js";
 
 export class PgSession implements Session {
   readonly lost: Promise<Error | undefined>;
   protected readonly connection: PgConnection;
   readonly #own: OwnClient;
-  readonly #timeoutMs: number;
+  protected readonly timeoutMs: number;
   #last: Promise<unknown> | undefined;
   #closing: Promise<void> | undefined;
 
@@ -30,12 +23,12 @@ export class PgSession implements Session {
     this.#own = own;
     this.connection = connection;
     this.lost = connection.lost;
-    this.#timeoutMs = timeoutMs;
+    this.timeoutMs = timeoutMs;
   }
 
   /** One statement at a time: the deadline of a statement begins when the one before it has ended. */
   query<Row = Record<string, unknown>>(text: string, params?: readonly unknown[]): Promise<{ rows: Row[] }> {
-    const send = () => this.connection.query<Row>(text, params, this.#timeoutMs);
+    const send = () => this.send<Row>(text, params);
     // On an idle connection it goes out at once, before the caller does anything else: the server works meanwhile.
     const result = this.#last === undefined ? send() : this.#last.then(send);
     const last: Promise<unknown> = result
@@ -45,6 +38,10 @@ export class PgSession implements Session {
       });
     this.#last = last;
     return result;
+  }
+
+  protected send<Row>(text: string, params: readonly unknown[] | undefined): Promise<{ rows: Row[] }> {
+    return this.connection.query<Row>(text, params, this.timeoutMs);
   }
 
   close(): Promise<void> {
@@ -61,6 +58,24 @@ export class PgSession implements Session {
 
 export class PgListener extends PgSession implements Listener {}
 
+/** A connection to a pooler: each statement is a transaction that sets what it needs for itself and leaves nothing behind in the session. */
+export class PooledSession extends PgSession {
+  readonly #opening: readonly string[];
+
+  constructor(own: OwnClient, connection: PgConnection, timeoutMs: number) {
+    super(own, connection, timeoutMs);
+    this.#opening = [
+      "begin isolation level read committed",
+      "set local search_path = pg_catalog",
+      `set local statement_timeout = ${Math.ceil(timeoutMs)}`,
+    ];
+  }
+
+  protected override send<Row>(text: string, params: readonly unknown[] | undefined): Promise<{ rows: Row[] }> {
+    return this.connection.alone<Row>(text, params, this.#opening, this.timeoutMs);
+  }
+}
+
 /** What is so on every connection of the library's own. */
 const ofEverySession = {
   search_path: "pg_catalog",
@@ -68,7 +83,18 @@ const ofEverySession = {
   default_transaction_isolation: "read committed",
 } as const;
 
-async function openConnection(own: OwnClient, description: string, settings: Settings): Promise<PgConnection> {
+/** Sets nothing where the session may be shared: then it is another process than the one that the client was told of. */
+const settingSession =
+  "select pg_catalog.pg_backend_pid() as pid, (select pg_catalog.count(pg_catalog.set_config(s.key, s.value, false)) " +
+  "from pg_catalog.json_each_text($1::json) s where $2::int in (0, pg_catalog.pg_backend_pid())) as settings";
+
+async function openConnection(
+  make: MakeClient,
+  overrides: ClientConfig,
+  description: string,
+  settings: Settings,
+): Promise<{ readonly own: OwnClient; readonly connection: PgConnection }> {
+  const own = await make(overrides);
   const connection = new PgConnection(own.client, description, () => void own.end(true));
   try {
     // Statements, not startup parameters: poolers refuse the latter. Claims need READ COMMITTED, whatever a role's default is. An idle
@@ -78,12 +104,15 @@ async function openConnection(own: OwnClient, description: string, settings: Set
       statement_timeout: String(settings.statementTimeoutMs),
       application_name: settings.applicationName,
     };
-    await connection.query(
-      "select pg_catalog.set_config(s.key, s.value, false) from pg_catalog.json_each_text($1::json) s",
-      [JSON.stringify(all)],
-      settings.statementTimeoutMs,
-    );
-    return connection;
+    const set = (told: number) =>
+      connection.query<{ pid: number }>(settingSession, [JSON.stringify(all), told], settings.statementTimeoutMs);
+    const told = toldProcess(own.client);
+    const pid = (await set(told)).rows[0]?.pid ?? 0;
+    if (told !== 0 && pid !== told) {
+      await refuseShared(connection, pid, make, description);
+      await set(0);
+    }
+    return { own, connection };
   } catch (error) {
     connection.cut();
     throw error;
@@ -91,8 +120,17 @@ async function openConnection(own: OwnClient, description: string, settings: Set
 }
 
 export async function openPgSession(make: MakeClient, description: string, settings: Settings): Promise<PgSession> {
-  const own = await make({});
-  return new PgSession(own, await openConnection(own, description, settings), settings.statementTimeoutMs);
+  const { statementTimeoutMs, pooler } = settings;
+  if (pooler === "transaction") {
+    const own = await make({});
+    return new PooledSession(
+      own,
+      new PgConnection(own.client, description, () => void own.end(true)),
+      statementTimeoutMs,
+    );
+  }
+  const { own, connection } = await openConnection(make, {}, description, settings);
+  return new PgSession(own, connection, statementTimeoutMs);
 }
 
 export async function openPgListener(
@@ -102,8 +140,8 @@ export async function openPgListener(
   channel: string,
   onNotify: (payload: string) => void,
 ): Promise<PgListener> {
-  const own = await make({ keepAliveInitialDelayMillis: databaseDefaults.listenerKeepAliveMs });
-  const connection = await openConnection(own, description, settings);
+  const overrides = { keepAliveInitialDelayMillis: databaseDefaults.listenerKeepAliveMs };
+  const { own, connection } = await openConnection(make, overrides, description, settings);
   own.client.on("notification", (message) => {
     if (message.channel === channel) onNotify(message.payload ?? "");
   });

@@ -12,18 +12,21 @@ import { isInside } from "./context.js";
 import { withDeadline, within } from "./deadline.js";
 import { databaseDefaults, type Settings } from "./defaults.js";
 import { codeOf } from "./errors.js";
+import type { OwnClient } from "./own-client.js";
 import { cancelRunning } from "./pg-cancel.js";
 import { PgConnection } from "./pg-connection.js";
-import {
-  connectError,
-  endClient,
-  type OwnClient,
-  openPgListener,
-  openPgSession,
-  type PgSession,
-} from "./pg-session.js";
+import { connectError, endClient, openPgListener, openPgSession, type PgSession } from "./pg-session.js";
 import { PgTransaction } from "./pg-transaction.js";
 import { readOnlyForGood } from "./statements.js";
+
+/**
+ * The server says that it ends a connection before it does: the pool would give it to the next one. One to a server that was a primary stays with it
+ * when another has become the primary; the next is made to whoever has the name by then.
+ */
+function isOfNoUse(error: unknown): boolean {
+  if (!(error instanceof DatabaseUnavailableError)) return false;
+  return error.code === "PH_DATABASE_LOST" || error.code === "PH_DATABASE_READ_ONLY";
+}
 
 /** A client of the pool in our hands. */
 interface Acquired {
@@ -107,9 +110,7 @@ export class PgDatabase implements Database<PoolClient> {
       this.#release(client, connection, false);
       return result;
     } catch (error) {
-      // The server says that it ends the connection before it does: the pool would give it to the next one.
-      const lost = error instanceof DatabaseUnavailableError && error.code === "PH_DATABASE_LOST";
-      this.#release(client, connection, connection.gone || lost);
+      this.#release(client, connection, connection.gone || isOfNoUse(error));
       throw error;
     }
   }
@@ -154,7 +155,9 @@ export class PgDatabase implements Database<PoolClient> {
     return openPgSession((overrides) => this.#makeClient(overrides), this.description, this.#settings);
   }
 
-  listen(channel: string, onNotify: (payload: string) => void): Promise<Listener | undefined> {
+  async listen(channel: string, onNotify: (payload: string) => void): Promise<Listener | undefined> {
+    // What a pooler's client listens to is heard by nobody, and a lock of its session outlives it.
+    if (this.#settings.pooler === "transaction") return undefined;
     const make = (overrides: ClientConfig) => this.#makeClient(overrides);
     return openPgListener(make, this.description, this.#settings, channel, onNotify);
   }

@@ -10,11 +10,15 @@ export interface Exported {
   readonly version: 1;
   readonly service: string;
   readonly database: DatabaseInput;
+  /** Absent where an older copy of the package made it. */
+  readonly schema?: string;
   readonly declared: readonly Declared[];
 }
 
 /** An instance, whichever copy of the package made it. */
-export type ExportedPost = Pick<Post<unknown>, "start" | "stop" | "migrate"> & { readonly [exported]: Exported };
+export type ExportedPost = Pick<Post<unknown>, "start" | "stop" | "migrate" | "ready" | "scaling"> & {
+  readonly [exported]: Exported;
+};
 
 export function isExportedPost(value: unknown): value is ExportedPost {
   if (typeof value !== "object" || value === null || !(exported in value)) return false;

@@ -2,7 +2,7 @@
 import type { Database } from "../core/database.js";
 import { WouldDeadlockError } from "../core/errors.js";
 import type { Logger } from "../core/logger.js";
-import { type DatabaseInput, openDatabase } from "../databases/open.js";
+import { type DatabaseInput, type DatabaseOptions, openDatabase } from "../databases/open.js";
 import { executorOf } from "../databases/recognise.js";
 import { Catalog } from "../producer/catalog.js";
 import { type Producing, sayNow } from "../producer/producer.js";
@@ -15,6 +15,7 @@ import { Waker } from "../producer/waker.js";
 import { ensureSchema, type MigrateMode } from "../store/migrate.js";
 import { homeOf } from "../store/publish.js";
 import { messageStatuses } from "../store/results.js";
+import { databaseIn, executorIn } from "../store/schema.js";
 
 export interface Opened {
   readonly producing: Producing;
@@ -25,6 +26,8 @@ export interface Opened {
 export interface Opening {
   readonly input: DatabaseInput;
   readonly service: string;
+  readonly options: Pick<DatabaseOptions, "pooler" | "statementTimeoutMs">;
+  readonly schema: string;
   readonly logger: Logger;
   /** Throws once the instance was stopped. */
   readonly refuseStopped: () => void;
@@ -52,7 +55,7 @@ export async function open(opening: Opening, mode: MigrateMode): Promise<Opened>
 export async function openInside(opening: Opening, tx: unknown): Promise<Opened> {
   const opened = await connect(opening);
   const { database } = opened.producing;
-  const { query } = await executorOf(tx, database);
+  const { query } = executorIn(opening.schema, await executorOf(tx, database));
   const script = async (): Promise<never> => {
     throw new WouldDeadlockError(
       "PH_WOULD_DEADLOCK",
@@ -73,8 +76,9 @@ export async function close({ producing, side }: Opened): Promise<void> {
   }
 }
 
-async function connect({ input, service, logger, refuseStopped }: Opening): Promise<Opened> {
-  const database = await openDatabase(input, { applicationName: `posthorn ${service}` });
+async function connect({ input, service, options, schema, logger, refuseStopped }: Opening): Promise<Opened> {
+  const opened = await openDatabase(input, { ...options, applicationName: `posthorn ${service}` });
+  const database = databaseIn(schema, opened);
   const side = new Side(database);
   const catalog = new Catalog(database, side, service);
   const producing: Producing = {

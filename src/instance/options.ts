@@ -5,8 +5,10 @@ import type { Logger } from "../core/logger.js";
 import { checkName } from "../core/names.js";
 import type { Fields } from "../core/options.js";
 import { show } from "../core/show.js";
+import { databaseDefaults } from "../databases/defaults.js";
 import type { DatabaseInput } from "../databases/open.js";
 import { isObject, isPgClient, isPglite, isPgPool } from "../databases/shapes.js";
+import { checkSchema } from "../store/schema.js";
 
 function checkLogger(value: unknown, path: string): Logger {
   const methods = ["info", "warn", "error"] as const;
@@ -55,11 +57,29 @@ export const instanceFields = {
     doc: "What to do when the schema is missing or older: migrate it, or refuse. Without it: auto on an embedded database, check on a server",
     values: ["auto", "check"],
   },
+  pooler: {
+    type: "choice",
+    doc: "What stands between here and a PostgreSQL server: none, as for a pooler in session mode, gives each connection a session; transaction, as PgBouncer, Supavisor and Neon do it, does not, so workers poll, and are known to be dead by their heartbeats alone. Without it: none, and a pooler in transaction mode is refused",
+    values: ["none", "transaction"],
+  },
+  schema: {
+    type: "custom",
+    doc: "The schema of this installation; another name makes another installation in the same database, which shares nothing with the first. Without it: posthorn",
+    words: "a name of lower-case letters, digits and _",
+    check: checkSchema,
+  },
   logger: {
     type: "custom",
     doc: "Where to tell what nobody asked for: failed attempts, invalid messages, dead workers, alerts, lost connections. Without it: warnings and errors to the console",
     words: "an object with info, warn and error, each called with a text and an object of facts",
     check: checkLogger,
+  },
+  statementTimeoutMs: {
+    type: "duration",
+    doc: "How long a statement of the library may take; too small and a busy server is given up, too large and a connection that no longer answers goes unnoticed for so long",
+    min: 100,
+    max: 3_600_000,
+    default: databaseDefaults.statementTimeoutMs,
   },
   workerTimeoutMs: {
     type: "duration",
@@ -93,6 +113,11 @@ const names = (what: string) =>
 export const startFields = {
   queues: names("queues"),
   subscriptions: names("subscriptions"),
+  handleSignals: {
+    type: "boolean",
+    doc: "Whether SIGINT and SIGTERM stop it, and end the process then; a second signal ends it at once",
+    default: false,
+  },
 } as const satisfies Fields;
 
 export const stopFields = {

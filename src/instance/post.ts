@@ -8,10 +8,17 @@ import type { TransactionContext } from "../producer/transaction.js";
 import type { Schedule, ScheduleOptions } from "../schedules/schedule.js";
 import type { BacklogLine, ReceiverStatus } from "../store/status.js";
 import type { Queue, Subscription } from "./queue.js";
+import type { ScalingReport } from "./scaling.js";
 
 export interface StartOptions {
   readonly queues?: readonly string[];
   readonly subscriptions?: readonly string[];
+  /**
+   * Stops at SIGINT and SIGTERM as `stop()` does, and ends the process then; a second signal ends it at once.
+   *
+   * Default false.
+   */
+  readonly handleSignals?: boolean;
 }
 
 export interface StopOptions {
@@ -94,6 +101,20 @@ export interface Post<Tx> extends Say, AsyncDisposable {
 
   /** One line for each queue and subscription: backlog, age, running, dead letters, workers. */
   backlog(): Promise<readonly BacklogLine[]>;
+
+  /**
+   * For an autoscaler: how each queue and subscription stands and how many workers it wants. `probes` of `posthorn/http` serves it.
+   *
+   * Cost: a statement like that of `backlog`.
+   */
+  scaling(): Promise<ScalingReport>;
+
+  /**
+   * Whether this process can do its work: the database answers, its schema fits, and the worker of this process, if one was started, works.
+   *
+   * Errors: whatever keeps it from that; see `retryable`.
+   */
+  ready(): Promise<{ readonly working: boolean }>;
 
   /** Brings the schema of the database to that of this code. */
   migrate(): Promise<void>;

@@ -25,6 +25,7 @@ import { runTransaction } from "../producer/transaction.js";
 import { ScheduleDeclaration } from "../schedules/schedule.js";
 import { Scheduler } from "../schedules/scheduler.js";
 import type { MigrateMode } from "../store/migrate.js";
+import { defaultSchema, executorIn } from "../store/schema.js";
 import { backlog, isPublicId, messageStatus } from "../store/status.js";
 import { Slots } from "../worker/slots.js";
 import { Worker } from "../worker/worker.js";
@@ -34,6 +35,8 @@ import { close, type Opened, type Opening, open, openInside } from "./opened.js"
 import { instanceFields, startFields, stopFields } from "./options.js";
 import type { Post } from "./post.js";
 import { Declaration } from "./queue.js";
+import { scalingReport } from "./scaling.js";
+import { stopOnSignals } from "./signals.js";
 
 export interface PosthornOptions<D> {
   /** The name of this service: owner of the events that it publishes, shown beside its workers. */
@@ -46,8 +49,29 @@ export interface PosthornOptions<D> {
    * Default "auto" on an embedded database, "check" on a server.
    */
   readonly migrate?: MigrateMode;
+  /**
+   * What stands between here and a PostgreSQL server. "none", also for a pooler in session mode: every connection has a session. "transaction", for
+   * PgBouncer, Supavisor, Neon and others in transaction mode: workers poll, and are known to be dead by their heartbeats alone.
+   *
+   * Default "none". Errors: a pooler in transaction mode that was not said is refused (PH_DATABASE_POOLED).
+   */
+  readonly pooler?: "none" | "transaction";
+  /**
+   * The schema of this installation in its database. Installations in other schemas share nothing with it: not queues of the same name, nor locks,
+   * wake-ups or roles.
+   *
+   * Default "posthorn". Errors: `ConfigurationError` (PH_NAME_INVALID) for what cannot be a name without quotes.
+   */
+  readonly schema?: string;
   /** Default: warnings and errors to the console. */
   readonly logger?: Logger;
+  /**
+   * How long a statement of the library may take. Too small and a busy server is given up; too large and a connection that no longer answers goes
+   * unnoticed for so long. Your own statements in `tx` are not bounded by it.
+   *
+   * Default 30000. Range 100 to 3600000.
+   */
+  readonly statementTimeoutMs?: number;
   /**
    * Without a heartbeat for so long, a worker of this process counts as dead. Too small and a busy process is taken for a dead
    * one; too large and the messages of a stopped one wait.
@@ -91,6 +115,7 @@ class Instance {
   #starting: Promise<void> | undefined;
   #worker: Worker | undefined;
   #stopped: Promise<void> | undefined;
+  #unlisten: (() => void) | undefined;
   /** While the worker drains, its handlers can still say and ask. */
   #draining = false;
 
@@ -106,10 +131,15 @@ class Instance {
     this.#opening = {
       input,
       service: this.service,
+      schema: checked.schema ?? defaultSchema,
+      options: {
+        statementTimeoutMs: checked.statementTimeoutMs,
+        ...(checked.pooler === undefined ? {} : { pooler: checked.pooler }),
+      },
       logger: this.#logger,
       refuseStopped: () => this.#refuseStopped(),
     };
-    this.#release = claimService(this.service, input);
+    this.#release = claimService(this.service, input, this.#opening.schema);
   }
 
   /** What tools read of an instance that a program exports. A property with a brand, so that another copy of the package can read it too. */
@@ -118,6 +148,7 @@ class Instance {
       version: 1,
       service: this.service,
       database: this.#opening.input,
+      schema: this.#opening.schema,
       declared: [...this.#declarations.values()],
     };
   }
@@ -194,7 +225,9 @@ class Instance {
     const opening = this.#openFor(tx);
     // Whoever awaits a verb sees it; a caller who only makes the object must not get an unhandled rejection.
     opening.catch(() => undefined);
-    const say = opening.then(({ producing }) => sayIn(producing, async () => executorOf(tx, producing.database)));
+    const say = opening.then(({ producing }) =>
+      sayIn(producing, async () => executorIn(this.#opening.schema, await executorOf(tx, producing.database))),
+    );
     say.catch(() => undefined);
     return {
       send: async (...said) => (await say).send(...said),
@@ -231,6 +264,21 @@ class Instance {
     return backlog(producing.database);
   }
 
+  async scaling() {
+    const { producing } = await this.#open();
+    producing.asking.check("scaling()");
+    return scalingReport(producing.database);
+  }
+
+  async ready() {
+    const { producing } = await this.#open();
+    producing.asking.check("ready()");
+    await producing.database.query("select 1 as one");
+    // Between two registrations nothing is worked on, and the reason is known.
+    if (this.#worker?.trouble !== undefined) throw this.#worker.trouble;
+    return { working: this.#worker !== undefined };
+  }
+
   async migrate(): Promise<void> {
     this.#refuseStopped();
     // One that is under way may only look; whatever it finds, the next one may migrate.
@@ -251,12 +299,15 @@ class Instance {
         "start() was called before, and this instance works already. Call it once, with everything that it is to work on.",
       );
     }
-    const starting = this.#start(chosen);
+    const starting = this.#start(chosen.declared);
     this.#starting = starting;
+    // From here on: a signal that comes meanwhile stops what has begun.
+    if (chosen.handleSignals) this.#unlisten = stopOnSignals(() => this.stop(), this.#logger);
     try {
       await starting;
     } catch (error) {
       this.#starting = undefined;
+      this.#unlisten?.();
       throw error;
     }
   }
@@ -293,9 +344,11 @@ class Instance {
   }
 
   /** All, or those named; an unknown name lists the known ones. */
-  #choose(options: unknown): readonly Declaration[] {
-    const given = options === undefined ? {} : checkOptions(options, startFields, "start()");
-    if (given.queues === undefined && given.subscriptions === undefined) return [...this.#declarations.values()];
+  #choose(options: unknown): { readonly declared: readonly Declaration[]; readonly handleSignals: boolean } {
+    const given = checkOptions(options ?? {}, startFields, "start()");
+    const { handleSignals } = given;
+    if (given.queues === undefined && given.subscriptions === undefined)
+      return { declared: [...this.#declarations.values()], handleSignals };
     const pick = (kind: Declaration["kind"], names: readonly string[] = []): Declaration[] => {
       const known = [...this.#declarations.values()].filter((declaration) => declaration.kind === kind);
       const twice = names.find((name, i) => names.indexOf(name) !== i);
@@ -315,7 +368,7 @@ class Instance {
         throw new ConfigurationError("PH_OPTION_INVALID", message, { name });
       });
     };
-    return [...pick("command", given.queues), ...pick("event", given.subscriptions)];
+    return { declared: [...pick("command", given.queues), ...pick("event", given.subscriptions)], handleSignals };
   }
 
   async stop(options?: unknown): Promise<void> {
@@ -325,6 +378,7 @@ class Instance {
   }
 
   async #stop(graceMs: number): Promise<void> {
+    this.#unlisten?.();
     this.#draining = this.#started;
     try {
       // A worker that is about to begin must not outlive this.

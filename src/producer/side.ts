@@ -3,7 +3,7 @@
  * Opened when first needed and again after a loss. A database with one connection shares that one.
  */
 import type { Database, Executor, Session } from "../core/database.js";
-import { StoppedError } from "../core/errors.js";
+import { DatabaseUnavailableError, StoppedError } from "../core/errors.js";
 
 export class Side implements Executor {
   readonly #database: Database;
@@ -15,8 +15,18 @@ export class Side implements Executor {
   }
 
   async query<Row = Record<string, unknown>>(text: string, params?: readonly unknown[]): Promise<{ rows: Row[] }> {
-    const session = await this.#open();
-    return session.query<Row>(text, params);
+    const opening = this.#open();
+    const session = await opening;
+    try {
+      return await session.query<Row>(text, params);
+    } catch (error) {
+      // It stays with a server that is no primary any more; the next one is made to whoever has become one.
+      if (error instanceof DatabaseUnavailableError && error.code === "PH_DATABASE_READ_ONLY") {
+        if (this.#session === opening) this.#session = undefined;
+        await session.close();
+      }
+      throw error;
+    }
   }
 
   #open(): Promise<Session> {

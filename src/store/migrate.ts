@@ -103,6 +103,7 @@ function scriptFrom(found: Found): string {
     ...missing.map(({ text }) => text),
     found.version === 0 ? "" : dropFunctions,
     ...bodies,
+    "do $grant$ begin perform posthorn.grant_roles(); end $grant$;",
     ...missing.map(({ n, name }) => `insert into posthorn.migration (n, name) values (${n}, '${name}');`),
     `insert into posthorn.installation (functions_digest, library, oldest_library)
        values ('${functionsDigest}', '${libraryVersion}', '${oldestOnThisSchema}')

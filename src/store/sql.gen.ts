@@ -2054,26 +2054,26 @@ select posthorn.by_slot('has_after_of(p_slot smallint, p_channel int, p_lane int
   return exists (select from posthorn.message_{slot} m where m.channel = p_channel and m.lane = p_lane and m.id > p_after);
 $body$);
 
--- wake_with(channel, payload): the same as wake, in the transaction that it tells of.
-create or replace function posthorn.wake_with(p_channel text, p_payload text) returns boolean
+-- wake_with(payload): the same as wake, in the transaction that it tells of. A worker behind a pooler has no session and hears nothing.
+create or replace function posthorn.wake_with(p_payload text) returns boolean
 language plpgsql as $$
 begin
-  if not exists (select from posthorn.worker) then
+  if not exists (select from posthorn.worker where session_key is not null) then
     return false;
   end if;
-  perform pg_notify(p_channel, p_payload);
+  perform pg_notify('posthorn_wake', p_payload);
   return true;
 end $$;
 
--- wake(channel, payload): notifies, in a transaction of its own; false when no worker is there to listen. A notification commits with a
+-- wake(payload): notifies, in a transaction of its own; false when no worker is there to listen. A notification commits with a
 -- transaction id; nobody waits for the disk for its sake.
-create or replace function posthorn.wake(p_channel text, p_payload text) returns boolean
+create or replace function posthorn.wake(p_payload text) returns boolean
 language plpgsql as $$
 begin
-  if not exists (select from posthorn.worker) then
+  if not exists (select from posthorn.worker where session_key is not null) then
     return false;
   end if;
-  perform set_config('synchronous_commit', 'off', true), pg_notify(p_channel, p_payload);
+  perform set_config('synchronous_commit', 'off', true), pg_notify('posthorn_wake', p_payload);
   return true;
 end $$;
 ` },
@@ -2169,9 +2169,9 @@ begin
     exit when v_left <= 0;
     select * into v_worker from posthorn.worker where id = v_dead.worker;
     -- Before anything waits for them: a backend that cannot send its answer to a stopped process keeps its locks.
-    perform pg_terminate_backend(a.pid) from json_to_recordset(v_worker.backends) as b(pid int, started text)
-      join pg_stat_activity a on a.pid = b.pid and a.backend_start = case when b.started ~ '^[0-9]{4}-' then b.started::timestamptz end
-      where v_dead.why = 'no heartbeat' and a.pid <> pg_backend_pid();
+    if v_dead.why = 'no heartbeat' then
+      perform posthorn.end_backends(v_worker.backends);
+    end if;
     begin
       v_freed := posthorn.rescue_worker(v_worker, v_left);
     exception when lock_not_available or deadlock_detected then
@@ -2182,6 +2182,17 @@ begin
       'pid', v_worker.pid, 'why', v_dead.why, 'messages', v_freed.messages, 'done', v_freed.done);
   end loop;
   return to_json(v_report);
+end $$;
+
+-- end_backends(backends): ends the sessions of a dead worker, where the right is there: that of another role's needs pg_signal_backend and
+-- pg_read_all_stats. Without it they end by their own time-outs, and what they send later meets the fences.
+create or replace function posthorn.end_backends(p_backends json) returns void
+language plpgsql as $$
+begin
+  perform pg_terminate_backend(a.pid) from json_to_recordset(p_backends) as b(pid int, started text)
+    join pg_stat_activity a on a.pid = b.pid and a.backend_start = case when b.started ~ '^[0-9]{4}-' then b.started::timestamptz end
+    where a.pid <> pg_backend_pid();
+exception when insufficient_privilege then null;
 end $$;
 
 -- rescue_worker: frees what one dead worker held, at most \`limit\` claims; with fewer it also forgets the worker, and is done.
@@ -3511,7 +3522,7 @@ end $$;
 --   too-late   it has ended
 -- Raises PH030 (no such message), PH011 (an event), PH031 (the transaction has written something before).
 create or replace function posthorn.cancel(message text, by text default null) returns text
-language sql volatile as $$ select posthorn.cancel_message($1, coalesce($2, current_user::text)) $$;
+language sql volatile as $$ select posthorn.cancel_message($1, coalesce($2, session_user::text)) $$;
 
 create or replace function posthorn.cancel_message(p_public text, p_by text) returns text
 language plpgsql as $$
@@ -5789,6 +5800,118 @@ language sql stable as $$
       from (select * from posthorn.policy_change c where c.subscription = s.id order by c.id desc limit p_limit) p)
     from posthorn.subscription s where s.name = p_name
 $$;
+` },
+  { name: "functions/90_roles.sql", text: `-- Three roles for those who do not own the schema: producer, worker, observer, each named after the schema with \`_\` before its own name. They have no
+-- rights on tables of the log: they call functions, which run with the rights of their owner. Whoever migrates the schema owns it, and alone may do
+-- what stands in no list here: redrive, discard, remove.
+
+-- role_functions(): what each role may call; a worker may call what a producer may.
+create or replace function posthorn.role_functions() returns table (role text, functions text[])
+language sql immutable as $$
+  values
+    ('producer', array['send', 'publish', 'cancel', 'register_contract', 'make_lane', 'write_one', 'write_many', 'write_said', 'wake', 'wake_with',
+      'backlog_limits', 'grant_backlog', 'check_backlog', 'message_status', 'message_statuses']),
+    ('worker', array['work', 'settle', 'take_due', 'spill', 'promote', 'peek', 'end_in_transaction', 'end_many', 'end_with_result', 'register_subscription',
+      'register_worker', 'heartbeat', 'forget_worker', 'rescue', 'watch', 'prune', 'sweep_keys', 'sweep_steps', 'tidy_dedupe', 'record_step', 'steps_of',
+      'write_progress', 'circuit_hear', 'cancel_requests', 'declare_schedule', 'schedule_now', 'due_schedules', 'fire_schedules', 'note_schedule_failure']),
+    ('observer', array['message_status', 'message_statuses', 'why', 'letters', 'letters_count', 'crossed_alerts', 'recent_alerts', 'fleet', 'error_groups',
+      'registered', 'list_schedules', 'circuit_of', 'gauges', 'limits_now', 'scaling'])
+$$;
+
+-- role_tables(): what each role may read beside the views, which are the observer's.
+create or replace function posthorn.role_tables() returns table (role text, tables text[])
+language sql immutable as $$
+  values
+    ('producer', array['migration', 'installation', 'ring']),
+    ('worker', array['migration', 'installation', 'ring', 'attendance']),
+    ('observer', array['migration', 'installation', 'ring', 'subscription'])
+$$;
+
+-- grant_roles(): gives the roles that may enter this schema what they need, and takes what they had before. Every migration ends with it, so that
+-- a role has the rights of the functions of today. Does nothing where the roles were not made: functions then run with the rights of who calls them.
+create or replace function posthorn.grant_roles() returns void
+language plpgsql as $$
+declare
+  v_prefix text := 'posthorn'::regnamespace::text || '_';
+  v_role record;
+  v_function regprocedure;
+  v_relation regclass;
+begin
+  for v_role in select r.role, r.functions, v_prefix || r.role as name from posthorn.role_functions() r join pg_roles p on p.rolname = v_prefix || r.role
+      where has_schema_privilege(p.oid, 'posthorn'::regnamespace, 'usage') loop
+    execute format('revoke all on all functions in schema posthorn from %1$I; revoke all on all tables in schema posthorn from %1$I;', v_role.name);
+    -- The path is their owner's to choose: a function of a caller's own schema would run with the owner's rights.
+    for v_function in select oid from pg_proc where pronamespace = 'posthorn'::regnamespace and (proname = any (v_role.functions)
+        or (v_role.role = 'worker' and proname in (select unnest(f.functions) from posthorn.role_functions() f where f.role = 'producer'))) loop
+      execute format('alter function %s security definer set search_path = pg_catalog, pg_temp; grant execute on function %1$s to %2$I', v_function, v_role.name);
+    end loop;
+    for v_relation in select c.oid from pg_class c where c.relnamespace = 'posthorn'::regnamespace and ((v_role.role = 'observer' and c.relkind = 'v')
+        or c.relname in (select unnest(t.tables) from posthorn.role_tables() t where t.role = v_role.role)) loop
+      execute format('grant select on %s to %I', v_relation, v_role.name);
+    end loop;
+    if v_role.role = 'observer' then
+      -- For the views. It reads nothing, and what is called for each row stays a plain function.
+      execute format('grant execute on function posthorn.public_id(bigint, bigint) to %I', v_role.name);
+    end if;
+  end loop;
+end $$;
+` },
+  { name: "functions/91_scaling.sql", text: `-- How many workers each queue and subscription wants. For autoscalers: one statement, bounded, and it changes nothing.
+
+-- claimed_since(subscription, since): messages that workers claimed from then on. Walks the newest claims of each lane back in time, 5000 at most: no
+-- queue is so small that its rate would need more.
+create or replace function posthorn.claimed_since(p_subscription int, p_since timestamptz) returns bigint
+language plpgsql as $$
+declare
+  v_slot smallint;
+  v_lane int;
+  v_messages bigint := 0;
+begin
+  foreach v_slot in array (select r.slots from posthorn.ring r) loop
+    for v_lane in select l.lane from posthorn.lane l where l.subscription = p_subscription loop
+      v_messages := v_messages + posthorn.claimed_since_of(v_slot, p_subscription, v_lane, p_since);
+    end loop;
+  end loop;
+  return v_messages;
+end $$;
+
+select posthorn.by_found_slot('claimed_since_of(p_slot smallint, p_subscription int, p_lane int, p_since timestamptz)', 'bigint',
+  $declarations$ v_claim record; v_messages bigint := 0; v_claims int := 0; $declarations$, 'v_slot := p_slot;', $body$
+  for v_claim in select cardinality(c.messages) as messages, c.at from posthorn.claim_{slot} c where c.subscription = p_subscription and c.lane = p_lane order by c.n desc loop
+    exit when v_claim.at < p_since or v_claims >= 5000;
+    v_messages := v_messages + v_claim.messages;
+    v_claims := v_claims + 1;
+  end loop;
+$body$, 'return v_messages;');
+
+-- scaling(): [{ name, kind, channel, backlog, running, ageMs, perSecond, workers, concurrency, workersWanted }] by name.
+--   runs      = (running, or else perSecond) the runs that go on at once: by Little's law a run takes runMs = running / perSecond, from 1 ms to an hour
+--   drainMs   = half of alerts.oldestAgeMs: what waits is to be done before its age is an alert
+--   wanted    = ceil((running + backlog * least(1, runMs / drainMs)) / concurrency); where no rate is known, each waiting message counts as a run
+-- At least 1 where anything waits or runs, 0 where nothing does; no more than fleetConcurrency can use, and at most 1000. Of a rate only the last
+-- minute counts.
+create or replace function posthorn.scaling() returns json
+language plpgsql as $$
+begin
+  perform posthorn.own_transaction(false);
+  return (select coalesce(json_agg(json_build_object('name', w.name, 'kind', w.kind, 'channel', w.channel, 'backlog', w.backlog, 'running', w.running,
+      'ageMs', w.age_ms, 'perSecond', round(w.per_second::numeric, 3), 'workers', w.workers, 'concurrency', w.concurrency,
+      'workersWanted', case when w.backlog + w.running = 0 then 0
+        else greatest(1, least(1000, coalesce(ceil(w.fleet_concurrency / w.concurrency), 1000), ceil((w.running + w.backlog * w.share) / w.concurrency))) end)
+      order by w.name), '[]')
+    from (
+      select m.*, case when m.per_second > 0 and m.running > 0
+          then least(1, greatest(1, least(3600000, 1000 * m.running / m.per_second)) / m.drain_ms)
+          when m.per_second > 0 then least(1, 1000 / m.per_second / m.drain_ms) else 1 end as share
+        from (
+          select s.name, c.kind, c.name as channel, g.backlog, g.running, g.age_ms, g.workers,
+            posthorn.claimed_since(s.id, clock_timestamp() - interval '1 min') / 60.0::float8 as per_second,
+            coalesce((s.policy ->> 'concurrency')::float8, 1) as concurrency, (s.policy ->> 'fleetConcurrency')::float8 as fleet_concurrency,
+            greatest(1, coalesce((s.policy #>> '{alerts,oldestAgeMs}')::float8, 60000) / 2) as drain_ms
+          from posthorn.gauges(1000000) g join posthorn.subscription s on s.id = g.subscription join posthorn.channel c on c.id = s.channel
+        ) m
+    ) w);
+end $$;
 ` },
   { name: "views.sql", text: `-- For people and tools: stable names over tables that may change.
 

@@ -129,6 +129,7 @@ export class Incarnation {
       session: connections.session,
       worker,
       readers: this.#readers,
+      hears: connections.listener !== undefined,
       onDead: () => void this.#rescue(),
       onCancels: () => void this.#cancel(),
       onError: (error) => this.#break(error),
@@ -151,6 +152,7 @@ export class Incarnation {
     for (const reader of this.#readers) reader.start();
     this.#poller.start();
     this.#beats.start();
+    this.#alive();
     this.#watches.start();
     this.#tidies.start();
     this.#schedules.start();
@@ -183,6 +185,7 @@ export class Incarnation {
     await this.#poller.stop();
     await Promise.all(this.#readers.map((reader) => reader.stop(graceMs)));
     this.#closing = true;
+    clearTimeout(this.#deadAt);
     const loops = [this.#beats, this.#watches, this.#tidies, this.#schedules, this.#prunes, this.#progress];
     await Promise.all(loops.map((loop) => loop.stop()));
     await this.#tellSkipped().catch((error) => this.#warn(error));
@@ -194,13 +197,15 @@ export class Incarnation {
   /** Drops everything. */
   async abandon(): Promise<void> {
     this.#closing = true;
+    clearTimeout(this.#deadAt);
     this.#progress.abandon();
     const reason = errorOf(
       "PH_CLAIM_LOST",
       "The worker lost its connection or counts as dead; its messages go to others.",
     );
-    await Promise.all(this.#readers.map((reader) => reader.abandon(reason)));
-    await disconnect(this.#connections);
+    // Readers wait for the statement that they sent last, which may be one that nobody answers: it ends with its connection.
+    const readers = this.#readers.map((reader) => reader.abandon(reason));
+    await Promise.all([...readers, disconnect(this.#connections)]);
     const loops = [this.#poller, this.#beats, this.#watches, this.#tidies, this.#schedules, this.#prunes];
     await Promise.all(loops.map((loop) => loop.stop()));
   }
@@ -234,8 +239,10 @@ export class Incarnation {
   }
 
   async #beat(): Promise<number> {
+    const sentAt = performance.now();
     const alive = await heartbeat(this.#connections.session, this.#worker, this.#oldest());
     if (!alive) throw errorOf("PH_WORKER_FORGOTTEN", "This worker counted as dead; it registers anew.");
+    this.#alive(performance.now() - sentAt);
     // It ends in order: what runs may be settled, since functions live on for a while.
     if (!this.#closing) await refuseUnfitSchema(this.#connections.session).catch((error) => this.#unfit(error));
     return Math.min(5_000, this.#options.timeoutMs / 3);
@@ -244,6 +251,22 @@ export class Incarnation {
   #unfit(error: unknown): void {
     if (!(error instanceof SchemaVersionError)) throw error;
     this.#resolveEnd(error);
+  }
+
+  #deadAt: NodeJS.Timeout | undefined;
+
+  /**
+   * The dead man's switch: with no heartbeat answered for the time after which others take it for dead, it takes itself for dead, so that its
+   * handlers are told before many of their messages run elsewhere. It need not wait until its connection is given up.
+   */
+  #alive(agoMs = 0): void {
+    clearTimeout(this.#deadAt);
+    if (this.#broken || this.#closing) return;
+    const { timeoutMs } = this.#options;
+    this.#deadAt = setTimeout(() => {
+      const message = `No heartbeat was answered within ${timeoutMs} ms, so this worker counts as dead; it registers anew.`;
+      this.#break(errorOf("PH_WORKER_FORGOTTEN", message));
+    }, timeoutMs - agoMs).unref();
   }
 
   /**
@@ -329,6 +352,7 @@ export class Incarnation {
   #break(error: unknown): void {
     if (this.#broken || this.#closing) return;
     this.#broken = true;
+    clearTimeout(this.#deadAt);
     this.#resolveEnd(error);
   }
 }

@@ -15,9 +15,13 @@ export interface PollerOptions {
   /** Somebody asked to cancel what may run here. */
   readonly onCancels: () => void;
   readonly onError: (error: unknown) => void;
+  /** Whether wake-ups arrive here; without them it looks more often while it is idle. */
+  readonly hears: boolean;
 }
 
 const soonMs = 20;
+/** Where nothing but a look finds a message. */
+const unheardMs = 200;
 const idleMs = 1_000;
 
 export class Poller {
@@ -72,7 +76,7 @@ export class Poller {
       if (found.cancels) onCancels();
       const nothing = this.#tell(hungry, found.ready, found.due);
       this.#seen = found.ready.length === 0 ? { snapshot: found.snapshot, of } : undefined;
-      this.#everyMs = nothing ? Math.min(idleMs, this.#everyMs * 2) : soonMs;
+      this.#everyMs = nothing ? Math.min(this.#options.hears ? idleMs : unheardMs, this.#everyMs * 2) : soonMs;
     }
     this.#restsUntil = performance.now() + this.#everyMs;
     return this.#everyMs;

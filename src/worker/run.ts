@@ -470,10 +470,17 @@ function hasExpired({ expiresAt }: Delivery): boolean {
   return expiresAt !== undefined && performance.now() >= expiresAt;
 }
 
+const ourTroubles: ReadonlySet<string> = new Set([
+  "PH_DATABASE_AWAY",
+  "PH_DATABASE_LOST",
+  "PH_DATABASE_BUSY",
+  "PH_DATABASE_READ_ONLY",
+]);
+
 /** The connection of the handler's transaction failed, not the handler. */
 function isOurTrouble(error: unknown, inTransaction: boolean): boolean {
   if (!inTransaction || !(error instanceof DatabaseUnavailableError)) return false;
-  return error.code === "PH_DATABASE_AWAY" || error.code === "PH_DATABASE_LOST" || error.code === "PH_DATABASE_BUSY";
+  return ourTroubles.has(error.code);
 }
 
 function isThenable(value: unknown): value is PromiseLike<unknown> {

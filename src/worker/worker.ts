@@ -15,6 +15,7 @@ export class Worker {
   #begun = false;
   #stopped = false;
   #interrupt: (() => void) | undefined;
+  #trouble: unknown;
 
   constructor(options: WorkerOptions) {
     this.#options = options;
@@ -24,6 +25,11 @@ export class Worker {
   async start(): Promise<void> {
     const first = await this.#begin();
     this.#supervising = this.#supervise(first);
+  }
+
+  /** Why nothing is worked on at the moment; undefined while it works. */
+  get trouble(): unknown {
+    return this.#trouble;
   }
 
   /** Returns at a moment when nothing runs and nothing is due here. */
@@ -48,6 +54,7 @@ export class Worker {
     const incarnation = await Incarnation.begin(this.#options, this.#begun);
     this.#begun = true;
     this.#incarnation = incarnation;
+    this.#trouble = undefined;
     this.#options.waker.listen((channels) => incarnation.wake(channels));
     incarnation.start();
     return incarnation;
@@ -61,6 +68,7 @@ export class Worker {
     while (!this.#stopped) {
       const reason = await Promise.race([current.ended, this.#interrupted()]);
       if (this.#stopped) return;
+      this.#trouble = reason;
       if (performance.now() - begun >= steadyMs) inMs = 0;
       if (reason instanceof SchemaVersionError) {
         this.#options.logger.error("the worker takes no more messages: the schema was migrated by newer code", {
@@ -99,6 +107,7 @@ export class Worker {
         await next.stop(0);
         return undefined;
       } catch (reason) {
+        this.#trouble = reason;
         this.#options.logger.warn("the worker cannot begin; it tries again", { reason, inMs: pause });
         await this.#pause(pause);
       }

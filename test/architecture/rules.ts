@@ -12,6 +12,7 @@ export const layers: Readonly<Record<string, readonly string[]>> = {
   worker: ["core", "contracts", "policies", "store", "producer", "maintenance"],
   maintenance: ["core", "store"],
   schedules: ["core", "contracts", "store", "producer"],
+  http: ["core", "instance"],
   instance: ["core", "contracts", "policies", "databases", "store", "producer", "worker", "maintenance", "schedules"],
   cli: [
     "core",
@@ -24,6 +25,7 @@ export const layers: Readonly<Record<string, readonly string[]>> = {
     "maintenance",
     "schedules",
     "instance",
+    "http",
   ],
   "index.ts": [
     "core",
@@ -59,6 +61,7 @@ export const entries: Readonly<
   Record<string, { readonly atOnce: readonly string[]; readonly later: readonly string[] }>
 > = {
   ".": { atOnce: ["croner"], later: ["pg", "@electric-sql/pglite"] },
+  "./http": { atOnce: [], later: [] },
 };
 
 /** "src/core/errors.ts" lies in "core"; "src/index.ts" in "index.ts". */

@@ -16,9 +16,9 @@ export interface Scene {
   /** The first column of the first row, as a number. */
   count(sql: string, values?: readonly unknown[]): Promise<number>;
   /** A worker process that has just been started. */
-  spawn(settings?: Omit<Settings, "url">): Promise<FixtureProcess>;
+  spawn(settings?: Partial<Settings>): Promise<FixtureProcess>;
   /** A worker process that works already. */
-  worker(settings?: Omit<Settings, "url">): Promise<FixtureProcess>;
+  worker(settings?: Partial<Settings>): Promise<FixtureProcess>;
   /** SIGKILL to all workers that were started here. */
   stopWorkers(): Promise<void>;
   /** Has a worker come and go, so that the subscriptions exist: one reads what is published after its first worker came. */
@@ -35,12 +35,20 @@ afterAll(async () => {
   for (const close of closing.splice(0)) await close();
 });
 
+/** How producers and workers come to the database. */
+export interface Way {
+  readonly through: (url: string) => string;
+  readonly pooler?: "transaction";
+  readonly statementTimeoutMs?: number;
+}
+
 /** Everything is removed when the test file ends. */
-export async function openScene(on?: OwnServer): Promise<Scene> {
+export async function openScene(on?: OwnServer, way?: Way): Promise<Scene> {
   const database = await createDatabase(on === undefined ? {} : { on });
-  const { url } = database;
-  const eye = new Eye(url);
-  const post = posthorn({ service: "till", database: url, migrate: "auto", logger: silentLogger });
+  const eye = new Eye(database.url);
+  const url = way === undefined ? database.url : way.through(database.url);
+  const { through: _, ...ways } = way ?? { through: undefined };
+  const post = posthorn({ service: "till", database: url, migrate: "auto", logger: silentLogger, ...ways });
   await post.migrate();
   await eye.rows(effects);
   const workers: FixtureProcess[] = [];
@@ -56,7 +64,7 @@ export async function openScene(on?: OwnServer): Promise<Scene> {
   });
   const count: Scene["count"] = async (sql, values) => Number(Object.values((await eye.rows(sql, values))[0] ?? {})[0]);
   const spawn: Scene["spawn"] = async (settings = {}) => {
-    const args = [JSON.stringify({ ...settings, url })];
+    const args = [JSON.stringify({ ...ways, url, outsideUrl: database.url, ...settings })];
     const started = await spawnFixture("test/failure/fixtures/worker.ts", { args });
     workers.push(started);
     return started;

@@ -11,6 +11,7 @@ import { type Orphan, orphans } from "../../store/history.js";
 import { ensureSchema } from "../../store/migrate.js";
 import type { RegisteredContract, RegisteredSubscription } from "../../store/operate.js";
 import { registered } from "../../store/operate.js";
+import { defaultSchema } from "../../store/schema.js";
 import { type BacklogLine, backlog } from "../../store/status.js";
 import { loadConfig } from "../config.js";
 import { type Io, paint, table } from "../io.js";
@@ -71,14 +72,14 @@ async function findingsOf(line: Line): Promise<readonly Finding[]> {
     if (!(error instanceof ConfigurationError) || reason === undefined) throw error;
     return [{ level: "error", rule: "config", about: String(reason), message: error.message }];
   }
-  const { service, declared, database } = loaded.post["~posthorn"];
+  const { service, declared, database: input, schema = defaultSchema } = loaded.post["~posthorn"];
   const inCode = declared.flatMap(handlerFindings);
   if (declared.length === 0) {
     inCode.push(warning("handlers", service, "the configuration declares no queue and no subscription"));
   }
   if (flag(line, "offline")) return inCode;
   try {
-    const found = await withOpened(database, async (opened) => {
+    const found = await withOpened({ input, schema }, async (opened) => {
       await ensureSchema(opened, "check");
       return { ...(await registered(opened)), lines: await backlog(opened), orphans: await orphans(opened) };
     });

@@ -5,6 +5,7 @@ import { limits } from "../../core/limits.js";
 import { durationInWords } from "../../core/words.js";
 import { limitsInWords } from "../../policies/describe.js";
 import { type Alert, crossedAlerts, type FleetWorker, fleet } from "../../store/operate.js";
+import { type ScalingLine, scaling } from "../../store/scaling.js";
 import { type ListedSchedule, listSchedules } from "../../store/schedules.js";
 import { type BacklogLine, backlog, type LimitsNow } from "../../store/status.js";
 import { type Cell, type Io, oneLine, paint, table } from "../io.js";
@@ -19,13 +20,14 @@ export interface Look {
   readonly workers: readonly FleetWorker[];
   readonly alerts: readonly Alert[];
   readonly schedules: readonly ListedSchedule[];
+  readonly scaling: readonly ScalingLine[];
 }
 
 export async function look(executor: Executor): Promise<Look> {
   const lines = await backlog(executor);
   const workers = await fleet(executor);
   const schedules = await listSchedules(executor, limits.scheduleLateMs);
-  return { lines, workers, schedules, alerts: await crossedAlerts(executor) };
+  return { lines, workers, schedules, scaling: await scaling(executor), alerts: await crossedAlerts(executor) };
 }
 
 export async function status(line: Line, io: Io): Promise<number> {

@@ -11,6 +11,7 @@ import type { DatabaseInput } from "../../databases/open.js";
 import { openDatabase } from "../../databases/open.js";
 import type { ExportedPost } from "../../instance/exported.js";
 import { errorGroups } from "../../store/operate.js";
+import { databaseIn, defaultSchema } from "../../store/schema.js";
 import { look } from "../commands/status.js";
 import { loadConfig } from "../config.js";
 import { isToStop, type Said, type Setup } from "./messages.js";
@@ -58,14 +59,14 @@ async function run(): Promise<void> {
   const config = await loadConfig(setup.file);
   if (ended.signal.aborted) return;
   post = config.post;
-  const { service, database, declared } = post["~posthorn"];
+  const { service, database, schema = defaultSchema, declared } = post["~posthorn"];
   say({ said: "loaded", service, ...placeOf(database) });
   refuseOther(database);
   if (setup.migrate || isHere(database)) await post.migrate();
   if (ended.signal.aborted) return;
   await post.start();
   say({ said: "started", worksOn: declared.map(({ name }) => name) });
-  looking = lookOnAndOn(database);
+  looking = lookOnAndOn(database, schema);
   await looking;
 }
 
@@ -79,8 +80,11 @@ function refuseOther(database: DatabaseInput): void {
   );
 }
 
-async function lookOnAndOn(input: DatabaseInput): Promise<void> {
-  const database = await openDatabase(input, { applicationName: "posthorn dev", embedded: "share" });
+async function lookOnAndOn(input: DatabaseInput, schema: string): Promise<void> {
+  const database = databaseIn(
+    schema,
+    await openDatabase(input, { applicationName: "posthorn dev", embedded: "share" }),
+  );
   const { signal } = ended;
   while (!signal.aborted) {
     try {

@@ -1,0 +1,2 @@
+/** The entry `posthorn/http`. */
+export { type Probed, probes } from "./probes.js";
