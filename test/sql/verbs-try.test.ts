@@ -1,0 +1,37 @@
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { drive } from "../../src/maintenance/operation.js";
+import { beginErase, beginPurge, beginRemove, beginReplay, isDrained, operations, pause, resume, unsettled, listSubscriptions, remaining } from "../../src/store/operations.js";
+import { takeDue, work, settle } from "../../src/store/work.js";
+import { type Engine, claim, end, giveUp, makeQueue, makeTopic, makeWorker, openEngine, part, say, upTo } from "./engine.js";
+
+let engine: Engine;
+beforeAll(async () => { engine = await openEngine(); });
+afterAll(() => engine.close());
+const me = { by: "me" };
+test("try", async () => {
+  const q = await makeQueue(engine, "a");
+  const w = await makeWorker(engine, [q]);
+  await say(engine.db, q, upTo(1000));
+  await pause(engine.db, "a", me);
+  expect(await work(engine.db, q.subscription, w, 10, [])).toMatchObject({ openMs: 1000 });
+  expect(await takeDue(engine.db, q.subscription, w, [q.contract], 10)).toMatchObject({ openMs: 1000 });
+  console.log(await unsettled(engine.db, "a"));
+  await resume(engine.db, "a", me);
+  const held = await claim(engine.db, q, w, 5);
+  const op = await beginPurge(engine.db, "a", me, ["queued", "scheduled", "retrying", "parked"]);
+  console.log(op, await drive(engine.db, op));
+  console.log(await unsettled(engine.db, "a"), await isDrained(engine.db, "a"));
+  await settle(engine.db, [part(held, 1, "succeeded", true)], [], null);
+  expect(await isDrained(engine.db, "a")).toBe(true);
+  const r = await beginReplay(engine.db, "a", { from: String((await engine.admin.value("select posthorn.oldest_kept($1)::text", [q.channel]))) }, me, "a");
+  console.log(r, await drive(engine.db, r));
+  console.log(await unsettled(engine.db, "a"));
+  const e = await beginErase(engine.db, "k", {}, me, "k");
+  console.log(await drive(engine.db, e));
+  const [t] = await makeTopic(engine, "top", ["s1", "s2"]);
+  await say(engine.db, t!, upTo(3));
+  console.log(await listSubscriptions(engine.db), await remaining(engine.db, "s1"));
+  console.log(await drive(engine.db, await beginRemove(engine.db, "s1", me, "s1")));
+  console.log(await operations(engine.db, 10, false));
+  await engine.admin.rows("call posthorn.run(1)");
+});
