@@ -104,11 +104,10 @@ begin
   end if;
 end $$;
 
--- register_subscription(name, kind, channel, idempotency, policy, service): the subscription's id and its channel's as JSON.
--- The newest start wins for the policy. A new reader of a topic starts now, or where its policy says { startFrom: "oldest" } with the oldest message
--- that is kept. Raises PH020 when the name reads another channel.
+-- register_subscription(name, kind, channel, idempotency, policy, service, start from): the subscription's id and its channel's as JSON.
+-- The newest start wins for the policy. A new reader of a topic starts now, or where `start from` is "oldest" with the oldest message that is kept. Raises PH020 when the name reads another channel.
 create or replace function posthorn.register_subscription(
-  p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text
+  p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text, p_start_from text default 'now'
 ) returns json
 language plpgsql as $$
 declare
@@ -132,7 +131,7 @@ begin
       hint = 'Queues and subscriptions share one set of names. Rename one of them.';
   end if;
   if v_new then
-    perform posthorn.new_lanes(v_row.id, (select lanes from posthorn.channel where id = v_channel), coalesce(p_policy ->> 'startFrom' = 'oldest', false));
+    perform posthorn.new_lanes(v_row.id, (select lanes from posthorn.channel where id = v_channel), p_start_from = 'oldest');
   end if;
   update posthorn.subscription set idempotency = p_idempotency, policy = p_policy, service = p_service, declared_at = clock_timestamp(),
       redelivery_ms = posthorn.longest_redelivery(p_policy), ordering = p_policy #>> '{ordering,whenDead}'

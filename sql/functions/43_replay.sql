@@ -116,8 +116,9 @@ declare
   v_row posthorn.deferred;
 begin
   if v_delivery is null then
-    return case when exists (select from posthorn.deferred d where d.subscription = p_reader.id and d.message = p_id)
-      or (posthorn.fate_in_log(p_reader, p_lane, p_id, p_xid)).state in ('queued', 'running') then 'waiting' else 'ended' end;
+    return case when exists (select from posthorn.deferred d where d.subscription = p_reader.id and d.message = p_id) then 'waiting'
+      when exists (select from posthorn.discarded d where d.subscription = p_reader.id and d.message = p_id) then 'ended'
+      when (posthorn.fate_in_log(p_reader, p_lane, p_id, p_xid)).state in ('queued', 'running') then 'waiting' else 'ended' end;
   end if;
   v_row := posthorn.delivery_of(p_reader.id, p_lane, p_id, p_slot);
   if v_row.payload::text = posthorn.erased_payload() then

@@ -1,6 +1,6 @@
 -- Subscriptions as a whole: which there are, and removing one.
 
--- subscriptions(): all readers as JSON [{ name, kind, channel, service, since, paused, workers, lag }]: `lag` is what a reader has not read of the log, up to a million.
+-- subscriptions(): all readers as JSON [{ name, kind, channel, service, since, paused, workers, unread }]: `unread` is what a reader has not read of the log, up to a million.
 create or replace function posthorn.subscriptions() returns json
 language sql volatile as $$
   select coalesce(json_agg(json_build_object('name', s.name, 'kind', c.kind, 'channel', c.name, 'service', s.service, 'since', s.created_at,
@@ -38,7 +38,7 @@ begin
   end if;
   perform posthorn.refuse_worked(v_row);
   perform posthorn.confirmed(confirm, v_row.name, format('the removal of "%s"', v_row.name));
-  return posthorn.begin_operation('remove', v_row.name, v_rest, coalesce($2, current_user::text), $3, (select sum(f.value::text::bigint) from json_each(v_rest) f where f.key <> 'name'),
+  return posthorn.begin_operation('remove', v_row.name, v_rest, coalesce($2, current_user::text), $3, (select sum(f.value::text::bigint)::bigint from json_each(v_rest) f where f.key <> 'name'),
     json_build_object('subscription', v_row.id));
 end $$;
 
@@ -76,7 +76,7 @@ begin
   end if;
   perform posthorn.refuse_worked(v_reader);
   foreach v_table in array '{deferred,dead_letter,invalid,discarded,cancelled,result,progress,step,cancel_mark,cancel_request,parked_key,key_permit}'::text[] loop
-    execute format('delete from posthorn.%1$I t using (select k.ctid from posthorn.%1$I k where k.subscription = $1 limit $2) some where t.ctid = some.ctid',
+    execute format('delete from posthorn.%1$I t where t.ctid = any (array(select k.ctid from posthorn.%1$I k where k.subscription = $1 limit $2))',
       v_table) using v_reader.id, p_limit;
     get diagnostics v_rows = row_count;
     done := done + case when v_table in ('deferred', 'dead_letter', 'invalid') then v_rows else 0 end;

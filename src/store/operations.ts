@@ -120,11 +120,12 @@ export function beginPurge(
   name: string,
   { by, reason }: Ordered,
   states: readonly WaitingState[],
+  confirm: string | null,
 ): Promise<Operation> {
   return jsonOf(
     executor,
-    "purge($1::text, $2::text, $3::text, $1::text, array(select json_array_elements_text($4::json)))",
-    [name, by, reason ?? null, JSON.stringify(states)],
+    "purge($1::text, $2::text, $3::text, $4::text, array(select json_array_elements_text($5::json)))",
+    [name, by, reason ?? null, confirm, JSON.stringify(states)],
   );
 }
 

@@ -45,6 +45,8 @@ export interface SubscriptionEntry {
   readonly idempotency: string;
   /** The policy as JSON text, for rescuers and tools that do not have the code. */
   readonly policy: string;
+  /** Where a new reader of a topic begins; without it now. */
+  readonly startFrom?: "now" | "oldest";
 }
 
 export interface SubscriptionIds {
@@ -52,7 +54,7 @@ export interface SubscriptionIds {
   readonly channel: number;
 }
 
-/** Registers a queue's or topic's reader with its policy. A new reader of a topic starts now. */
+/** Registers a queue's or topic's reader with its policy. A new reader of a topic starts now, or with the oldest kept message. */
 export async function registerSubscription(
   executor: Executor,
   entry: SubscriptionEntry,
@@ -60,8 +62,8 @@ export async function registerSubscription(
 ): Promise<SubscriptionIds> {
   const { rows } = await mapped(
     executor.query<{ ids: string }>(
-      "select posthorn.register_subscription($1::text, $2::text::posthorn.kind, $3::text, $4::text::posthorn.idempotency, $5::json, $6::text)::text as ids",
-      [entry.name, entry.kind, entry.channel, entry.idempotency, entry.policy, service],
+      "select posthorn.register_subscription($1::text, $2::text::posthorn.kind, $3::text, $4::text::posthorn.idempotency, $5::json, $6::text, $7::text)::text as ids",
+      [entry.name, entry.kind, entry.channel, entry.idempotency, entry.policy, service, entry.startFrom ?? "now"],
     ),
   );
   return JSON.parse(rows[0]?.ids ?? "null");

@@ -1948,11 +1948,10 @@ begin
   end if;
 end $$;
 
--- register_subscription(name, kind, channel, idempotency, policy, service): the subscription's id and its channel's as JSON.
--- The newest start wins for the policy. A new reader of a topic starts now, or where its policy says { startFrom: "oldest" } with the oldest message
--- that is kept. Raises PH020 when the name reads another channel.
+-- register_subscription(name, kind, channel, idempotency, policy, service, start from): the subscription's id and its channel's as JSON.
+-- The newest start wins for the policy. A new reader of a topic starts now, or where \`start from\` is "oldest" with the oldest message that is kept. Raises PH020 when the name reads another channel.
 create or replace function posthorn.register_subscription(
-  p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text
+  p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text, p_start_from text default 'now'
 ) returns json
 language plpgsql as $$
 declare
@@ -1976,7 +1975,7 @@ begin
       hint = 'Queues and subscriptions share one set of names. Rename one of them.';
   end if;
   if v_new then
-    perform posthorn.new_lanes(v_row.id, (select lanes from posthorn.channel where id = v_channel), coalesce(p_policy ->> 'startFrom' = 'oldest', false));
+    perform posthorn.new_lanes(v_row.id, (select lanes from posthorn.channel where id = v_channel), p_start_from = 'oldest');
   end if;
   update posthorn.subscription set idempotency = p_idempotency, policy = p_policy, service = p_service, declared_at = clock_timestamp(),
       redelivery_ms = posthorn.longest_redelivery(p_policy), ordering = p_policy #>> '{ordering,whenDead}'
@@ -6205,8 +6204,9 @@ declare
   v_row posthorn.deferred;
 begin
   if v_delivery is null then
-    return case when exists (select from posthorn.deferred d where d.subscription = p_reader.id and d.message = p_id)
-      or (posthorn.fate_in_log(p_reader, p_lane, p_id, p_xid)).state in ('queued', 'running') then 'waiting' else 'ended' end;
+    return case when exists (select from posthorn.deferred d where d.subscription = p_reader.id and d.message = p_id) then 'waiting'
+      when exists (select from posthorn.discarded d where d.subscription = p_reader.id and d.message = p_id) then 'ended'
+      when (posthorn.fate_in_log(p_reader, p_lane, p_id, p_xid)).state in ('queued', 'running') then 'waiting' else 'ended' end;
   end if;
   v_row := posthorn.delivery_of(p_reader.id, p_lane, p_id, p_slot);
   if v_row.payload::text = posthorn.erased_payload() then
@@ -6550,7 +6550,7 @@ end $$;
 ` },
   { name: "functions/45_subscriptions.sql", text: `-- Subscriptions as a whole: which there are, and removing one.
 
--- subscriptions(): all readers as JSON [{ name, kind, channel, service, since, paused, workers, lag }]: \`lag\` is what a reader has not read of the log, up to a million.
+-- subscriptions(): all readers as JSON [{ name, kind, channel, service, since, paused, workers, unread }]: \`unread\` is what a reader has not read of the log, up to a million.
 create or replace function posthorn.subscriptions() returns json
 language sql volatile as $$
   select coalesce(json_agg(json_build_object('name', s.name, 'kind', c.kind, 'channel', c.name, 'service', s.service, 'since', s.created_at,
@@ -6588,7 +6588,7 @@ begin
   end if;
   perform posthorn.refuse_worked(v_row);
   perform posthorn.confirmed(confirm, v_row.name, format('the removal of "%s"', v_row.name));
-  return posthorn.begin_operation('remove', v_row.name, v_rest, coalesce($2, current_user::text), $3, (select sum(f.value::text::bigint) from json_each(v_rest) f where f.key <> 'name'),
+  return posthorn.begin_operation('remove', v_row.name, v_rest, coalesce($2, current_user::text), $3, (select sum(f.value::text::bigint)::bigint from json_each(v_rest) f where f.key <> 'name'),
     json_build_object('subscription', v_row.id));
 end $$;
 
@@ -6626,7 +6626,7 @@ begin
   end if;
   perform posthorn.refuse_worked(v_reader);
   foreach v_table in array '{deferred,dead_letter,invalid,discarded,cancelled,result,progress,step,cancel_mark,cancel_request,parked_key,key_permit}'::text[] loop
-    execute format('delete from posthorn.%1$I t using (select k.ctid from posthorn.%1$I k where k.subscription = $1 limit $2) some where t.ctid = some.ctid',
+    execute format('delete from posthorn.%1$I t where t.ctid = any (array(select k.ctid from posthorn.%1$I k where k.subscription = $1 limit $2))',
       v_table) using v_reader.id, p_limit;
     get diagnostics v_rows = row_count;
     done := done + case when v_table in ('deferred', 'dead_letter', 'invalid') then v_rows else 0 end;

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { drive } from "../../src/maintenance/operation.js";
 import { beginErase, beginPurge, beginRemove, beginReplay, isDrained, operations, pause, resume, unsettled, listSubscriptions, remaining } from "../../src/store/operations.js";
 import { takeDue, work, settle } from "../../src/store/work.js";
-import { type Engine, claim, end, giveUp, makeQueue, makeTopic, makeWorker, openEngine, part, say, upTo } from "./engine.js";
+import { type Engine, claim, makeQueue, makeTopic, makeWorker, openEngine, part, say, upTo } from "./engine.js";
 
 let engine: Engine;
 beforeAll(async () => { engine = await openEngine(); });
@@ -18,7 +18,7 @@ test("try", async () => {
   console.log(await unsettled(engine.db, "a"));
   await resume(engine.db, "a", me);
   const held = await claim(engine.db, q, w, 5);
-  const op = await beginPurge(engine.db, "a", me, ["queued", "scheduled", "retrying", "parked"]);
+  const op = await beginPurge(engine.db, "a", me, ["queued", "scheduled", "retrying", "parked"], "a");
   console.log(op, await drive(engine.db, op));
   console.log(await unsettled(engine.db, "a"), await isDrained(engine.db, "a"));
   await settle(engine.db, [part(held, 1, "succeeded", true)], [], null);
