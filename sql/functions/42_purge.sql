@@ -158,6 +158,8 @@ begin
     if v_message.back then
       perform posthorn.follow(posthorn.delivery_of(p_reader.id, p_claim.lane, v_message.id, v_message.slot), 'released',
         '{"defer":{"delayMs":0,"attempts":0,"crashes":0}}');
+      -- Tells it from what waited when the purge began.
+      update posthorn.deferred d set since = clock_timestamp() where d.subscription = p_reader.id and d.message = v_message.id;
     end if;
   end loop;
   return cardinality(v_gone);
@@ -188,6 +190,7 @@ declare
 begin
   for v_waiting in with picked as (
       select d.id from posthorn.deferred d where d.subscription = p_reader.id and d.token is null and d.message <= (p_row.place ->> 'upto')::bigint
+        and (d.since is null or d.since <= p_row.begun_at)
         and posthorn.waiting_state(d.token, d.place, d.due_at, d.reason) = any (v_states)
         order by d.priority desc, d.due_at desc limit p_limit for update skip locked)
     delete from posthorn.deferred d using picked p where d.id = p.id returning d.* loop

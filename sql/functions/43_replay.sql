@@ -117,7 +117,10 @@ declare
 begin
   if v_delivery is null then
     return case when exists (select from posthorn.deferred d where d.subscription = p_reader.id and d.message = p_id) then 'waiting'
-      when exists (select from posthorn.discarded d where d.subscription = p_reader.id and d.message = p_id) then 'ended'
+      when exists (select from posthorn.discarded d where d.subscription = p_reader.id and d.message = p_id)
+        or exists (select from posthorn.cancelled d where d.subscription = p_reader.id and d.message = p_id)
+        or exists (select from posthorn.dead_letter d where d.subscription = p_reader.id and d.message = p_id)
+        or exists (select from posthorn.invalid d where d.subscription = p_reader.id and d.message = p_id) then 'ended'
       when (posthorn.fate_in_log(p_reader, p_lane, p_id, p_xid)).state in ('queued', 'running') then 'waiting' else 'ended' end;
   end if;
   v_row := posthorn.delivery_of(p_reader.id, p_lane, p_id, p_slot);

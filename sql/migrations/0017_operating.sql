@@ -42,7 +42,7 @@ alter table posthorn.cancelled add column key text;
 -- A running message whose payload was erased: no signal fires, but it does not run again.
 alter table posthorn.cancel_request add column erased boolean not null default false, add column quiet boolean not null default false;
 
--- Since when a delivery waits that an operator ordered long after its message was said; null: since it was said.
+-- Since when a delivery waits that came of what an operator ordered, long after its message was said; null: since it was said.
 alter table posthorn.deferred add column since timestamptz;
 -- To find what is known of a key.
 create index dead_letter_by_key on posthorn.dead_letter (key) where key is not null;

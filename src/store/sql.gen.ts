@@ -698,7 +698,7 @@ alter table posthorn.cancelled add column key text;
 -- A running message whose payload was erased: no signal fires, but it does not run again.
 alter table posthorn.cancel_request add column erased boolean not null default false, add column quiet boolean not null default false;
 
--- Since when a delivery waits that an operator ordered long after its message was said; null: since it was said.
+-- Since when a delivery waits that came of what an operator ordered, long after its message was said; null: since it was said.
 alter table posthorn.deferred add column since timestamptz;
 -- To find what is known of a key.
 create index dead_letter_by_key on posthorn.dead_letter (key) where key is not null;
@@ -6038,6 +6038,8 @@ begin
     if v_message.back then
       perform posthorn.follow(posthorn.delivery_of(p_reader.id, p_claim.lane, v_message.id, v_message.slot), 'released',
         '{"defer":{"delayMs":0,"attempts":0,"crashes":0}}');
+      -- Tells it from what waited when the purge began.
+      update posthorn.deferred d set since = clock_timestamp() where d.subscription = p_reader.id and d.message = v_message.id;
     end if;
   end loop;
   return cardinality(v_gone);
@@ -6068,6 +6070,7 @@ declare
 begin
   for v_waiting in with picked as (
       select d.id from posthorn.deferred d where d.subscription = p_reader.id and d.token is null and d.message <= (p_row.place ->> 'upto')::bigint
+        and (d.since is null or d.since <= p_row.begun_at)
         and posthorn.waiting_state(d.token, d.place, d.due_at, d.reason) = any (v_states)
         order by d.priority desc, d.due_at desc limit p_limit for update skip locked)
     delete from posthorn.deferred d using picked p where d.id = p.id returning d.* loop
@@ -6205,7 +6208,10 @@ declare
 begin
   if v_delivery is null then
     return case when exists (select from posthorn.deferred d where d.subscription = p_reader.id and d.message = p_id) then 'waiting'
-      when exists (select from posthorn.discarded d where d.subscription = p_reader.id and d.message = p_id) then 'ended'
+      when exists (select from posthorn.discarded d where d.subscription = p_reader.id and d.message = p_id)
+        or exists (select from posthorn.cancelled d where d.subscription = p_reader.id and d.message = p_id)
+        or exists (select from posthorn.dead_letter d where d.subscription = p_reader.id and d.message = p_id)
+        or exists (select from posthorn.invalid d where d.subscription = p_reader.id and d.message = p_id) then 'ended'
       when (posthorn.fate_in_log(p_reader, p_lane, p_id, p_xid)).state in ('queued', 'running') then 'waiting' else 'ended' end;
   end if;
   v_row := posthorn.delivery_of(p_reader.id, p_lane, p_id, p_slot);
