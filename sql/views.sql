@@ -2,7 +2,7 @@
 
 create or replace view posthorn.backlog as
   select s.name, c.kind, c.name as channel, g.backlog, g.retrying, g.running, g.age_ms, g.dead_letters, g.invalid, g.workers,
-    g.workers = 0 as unattended, posthorn.limits_now(s.name) as limits
+    g.workers = 0 as unattended, posthorn.limits_now(s.name) as limits, s.paused_at, s.paused_by, s.paused_reason
   from posthorn.gauges(1000000) g
   join posthorn.subscription s on s.id = g.subscription
   join posthorn.channel c on c.id = s.channel;
@@ -49,3 +49,8 @@ create or replace view posthorn.skipped_events as
 create or replace view posthorn.circuits as
   select s.name as subscription, coalesce(c.state, 'closed') as state, c.opened_at, c.failures, c.reason, c.probe_at, c.probes
   from posthorn.subscription s left join posthorn.circuit c on c.subscription = s.id where s.has_breaker;
+
+create or replace view posthorn.audit as
+  select o.id as operation, o.verb, o.target, o.arguments, o.ordered_by, o.reason, o.begun_at, o.touched_at, o.ended_at,
+    posthorn.operation_state(o.state, o.touched_at) as state, o.found, o.done
+  from posthorn.operation o;

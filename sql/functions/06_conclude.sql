@@ -184,7 +184,7 @@ declare
   v_home text;
   v_set text;
 begin
-  select s.has_breaker, s.limited, exists (select from posthorn.lane l where l.subscription = s.id and l.lane > 1024), s.idempotency = 'at-most-once',
+  select s.has_breaker or s.paused_at is not null, s.limited, exists (select from posthorn.lane l where l.subscription = s.id and l.lane > 1024), s.idempotency = 'at-most-once',
       concat(r.system_identifier, '/', r.database),
       concat(set_config('synchronous_commit', case s.idempotency when 'at-most-once' then 'on' else 'off' end, true), set_config('enable_seqscan', 'off', true),
         set_config('enable_bitmapscan', 'off', true), set_config('enable_sort', 'off', true), set_config('jit', 'off', true),

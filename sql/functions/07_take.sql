@@ -6,7 +6,7 @@
 -- crash, so that of several killers none makes the others' neighbours pay: both would be blamed for the next crash.
 -- Order: by due time; where a queue has priorities, by urgency since then. Rows that others are taking are passed over. Where order is kept, only
 -- the first of each key is due.
--- Where a breaker is declared or limits hold: { taken, probe, waitMs }, or { openMs } while the circuit is open. `probe`: one message that is tried;
+-- Where a breaker is declared or limits hold: { taken, probe, waitMs }, or { openMs } while the circuit is open or the reader is paused. `probe`: one message that is tried;
 -- `waitMs` as in claim_limited.
 create or replace function posthorn.take(p_subscription int, p_worker bigint, p_contracts json, p_limit int) returns json
 language plpgsql as $$
@@ -27,7 +27,7 @@ declare
   v_probe bigint;
   v_allow posthorn.allowance;
 begin
-  select s.has_breaker, s.limited, s.ordering is not null, (posthorn.own_transaction(s.idempotency = 'at-most-once')).slot
+  select s.has_breaker or s.paused_at is not null, s.limited, s.ordering is not null, (posthorn.own_transaction(s.idempotency = 'at-most-once')).slot
     into v_guarded, v_limited, v_ordered, v_slot from posthorn.subscription s where s.id = p_subscription;
   if v_guarded then
     select g.wait_ms, g.probe into v_open_ms, v_probe from posthorn.circuit_gate(p_subscription) g;

@@ -104,11 +104,12 @@ begin
   end if;
 end $$;
 
--- register_subscription(name, kind, channel, idempotency, policy, service, by): the subscription's id and its channel's as JSON.
--- The newest start wins for the policy. `by` as in takes_policy. Raises PH020 when the name reads another channel, PH020 and PH021 as takes_policy.
+-- register_subscription(name, kind, channel, idempotency, policy, service, by, start from): the subscription's id and its channel's as JSON.
+-- The newest start wins for the policy. `by` as in takes_policy. A new reader of a topic starts now, or where `start from` is "oldest" with the oldest
+-- message that is kept. Raises PH020 when the name reads another channel, PH020 and PH021 as takes_policy.
 create or replace function posthorn.register_subscription(
   p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text,
-  p_by json default null
+  p_by json default null, p_start_from text default 'now'
 ) returns json
 language plpgsql as $$
 declare
@@ -132,7 +133,7 @@ begin
       hint = 'Queues and subscriptions share one set of names. Rename one of them.';
   end if;
   if v_new then
-    perform posthorn.new_lanes(v_row.id, (select lanes from posthorn.channel where id = v_channel), false);
+    perform posthorn.new_lanes(v_row.id, (select lanes from posthorn.channel where id = v_channel), p_start_from = 'oldest');
   end if;
   if not posthorn.takes_policy(v_row, p_idempotency, p_policy, p_service, p_by) then
     return json_build_object('subscription', v_row.id, 'channel', v_channel);

@@ -24,7 +24,7 @@ begin
   end if;
   return json_build_object('snapshot', v_snapshot::text, 'ready', to_json(v_ready), 'dead',
     p_watch and exists (select from posthorn.dead_workers()), 'cancels', p_watch and exists (select from posthorn.cancel_request c
-      where c.subscription in (select a.subscription from posthorn.attendance a where a.worker = p_worker)), 'due', coalesce((
+      where not c.quiet and c.subscription in (select a.subscription from posthorn.attendance a where a.worker = p_worker)), 'due', coalesce((
     select json_agg(json_build_array(s.id, ceil(extract(epoch from first.due_at - clock_timestamp()) * 1000)))
     from unnest(v_subscriptions) s(id)
     cross join lateral (select posthorn.first_due(s.id,

@@ -57,7 +57,7 @@ language sql volatile as $$
       -- Retrying as waiting_state() means it: what is parked, put aside or handed back has not failed, and what was scheduled has not run.
       select count(*) filter (where d.token is null) as waiting, count(*) filter (where d.token is null and not d.unfailed) as retrying,
         count(*) filter (where d.token is not null) as taken, min(d.since) as oldest
-      from ((select d.token, d.published_at as since, (d.place is not null and d.due_at = 'infinity') or d.reason in ('released', 'parked', 'throttled') as unfailed from posthorn.deferred d where d.subscription = s.id and d.delivery > 1 limit p_limit)
+      from ((select d.token, coalesce(d.since, d.published_at) as since, (d.place is not null and d.due_at = 'infinity') or d.reason in ('released', 'parked', 'throttled') as unfailed from posthorn.deferred d where d.subscription = s.id and d.delivery > 1 limit p_limit)
         union all (select d.token, d.due_at, true from posthorn.classes(s.id) c(class) join posthorn.deferred d on d.subscription = s.id and d.priority = c.class
           and d.token is null and d.due_at <= statement_timestamp() and d.delivery = 1 limit p_limit)
         -- Its time has come, and it waits behind others of its key, which are older.

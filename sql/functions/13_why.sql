@@ -38,7 +38,8 @@ begin
         select coalesce(json_agg(r::jsonb || posthorn.why_attended(r ->> 'subscription', c.name) || posthorn.why_told(r, v_id, v_nonce)
           || jsonb_strip_nulls(jsonb_build_object('limits', posthorn.limits_now(r ->> 'subscription'))) || coalesce((
             select jsonb_build_object('circuit', posthorn.circuit_of(s.id)) from posthorn.subscription s where s.name = r ->> 'subscription'
-              and s.has_breaker), '{}')), '[]') from json_array_elements(v_receivers) r))
+              and s.has_breaker), '{}') || coalesce((select jsonb_build_object('paused', posthorn.pause_of(s)) from posthorn.subscription s
+              where s.name = r ->> 'subscription' and s.paused_at is not null), '{}')), '[]') from json_array_elements(v_receivers) r))
     from posthorn.contract c join posthorn.channel h on h.id = c.channel where c.id = v_contract);
 end $$;
 
@@ -167,7 +168,7 @@ begin
       into v_ended using v_claim.id, p_id;
   end if;
   if v_ended.outcome is not null then
-    state := case when v_ended.outcome in ('succeeded', 'skipped') then 'succeeded' when v_ended.outcome = 'expired' then 'expired' else 'dead' end;
+    state := case when v_ended.outcome in ('succeeded', 'skipped') then 'succeeded' when v_ended.outcome in ('expired', 'discarded') then v_ended.outcome else 'dead' end;
     at := v_ended.at;
     delivery := v_ended.delivery;
     outcome := v_ended.outcome;

@@ -11,12 +11,14 @@ language sql immutable as $$
       'l.subscription = (select s.id from posthorn.subscription s where s.name = $1 ->> ''subscription'')' end,
     case when p_filter ->> 'contract' is not null then
       'l.contract in (select c.id from posthorn.contract c where c.name = $1 ->> ''contract'')' end,
-    case when p_filter ->> 'upto' is not null then 'l.id <= ($1 ->> ''upto'')::bigint' end)
+    case when p_filter ->> 'upto' is not null then 'l.id <= ($1 ->> ''upto'')::bigint' end,
+    case when p_filter ->> 'after' is not null then 'l.id > ($1 ->> ''after'')::bigint' end,
+    case when p_filter ->> 'group' is not null then 'posthorn.group_of(l.subscription, l.contract, l.history) = $1 ->> ''group''' end)
 $$;
 
 -- take_letters(filter, limit): removes entries from a list and returns them as deliveries that can wait. Of several sessions that want an entry
--- one gets it; those that others are taking are passed over. The filter is JSON { list, message?, subscription?, contract?, upto? }: a public id,
--- names, and the highest id in the list, so that what dies again meanwhile is not taken again. Order: by id in the list, which is in `id`. Who orders
+-- one gets it; those that others are taking are passed over. The filter is JSON { list, message?, subscription?, contract?, group?, after?, upto? }: a public
+-- id, names, the fingerprint of the newest error, and ids in the list, so that what dies again meanwhile is not taken again. Order: by id in the list, which is in `id`. Who orders
 -- that it runs again means it to run: it has no expiry any more.
 create or replace function posthorn.take_letters(p_filter json, p_limit int) returns setof posthorn.deferred
 language plpgsql as $$
@@ -70,13 +72,21 @@ declare
 begin
   perform posthorn.own_transaction(true);
   for v_row in select * from posthorn.take_letters(p_filter, p_limit) loop
-    v_row.history := posthorn.with_entry(v_row.history, json_build_object('attempt', v_row.attempts, 'outcome', 'redriven', 'by', p_by,
-      'endedAt', clock_timestamp()));
-    perform posthorn.follow(v_row, 'released', '{"defer":{"delayMs":0,"attempts":0,"crashes":0,"outside":true}}');
+    perform posthorn.redrive_row(v_row, p_by);
     v_done := v_done || json_build_object('message', posthorn.public_id(v_row.message, v_row.nonce),
       'subscription', (select name from posthorn.subscription where id = v_row.subscription));
   end loop;
+  perform posthorn.note_operation('redrive', p_filter, p_by, null, cardinality(v_done));
   return to_json(v_done);
+end $$;
+
+-- redrive_row(row, by): a taken entry waits for a new delivery.
+create or replace function posthorn.redrive_row(p_row posthorn.deferred, p_by text) returns void
+language plpgsql as $$
+begin
+  p_row.history := posthorn.with_entry(p_row.history, json_build_object('attempt', p_row.attempts, 'outcome', 'redriven', 'by', p_by,
+    'endedAt', clock_timestamp()));
+  perform posthorn.follow(p_row, 'released', '{"defer":{"delayMs":0,"attempts":0,"crashes":0,"outside":true}}');
 end $$;
 
 -- discard(filter, by, reason, limit): ends entries of a list for good, without their payload; who and why is kept as long as a dead letter would be.
@@ -85,25 +95,41 @@ create or replace function posthorn.discard(p_filter json, p_by text, p_reason t
 language plpgsql as $$
 declare
   v_row posthorn.deferred;
-  v_subscription posthorn.subscription;
   v_done json[] := '{}';
 begin
   perform posthorn.own_transaction(true);
   for v_row in select * from posthorn.take_letters(p_filter, p_limit) loop
-    select * into v_subscription from posthorn.subscription where id = v_row.subscription;
-    insert into posthorn.discarded (subscription, message, nonce, contract, discarded_at, keep_until, discarded_by, reason, list, delivery, attempts,
-        published_at, history)
-      values (v_row.subscription, v_row.message, v_row.nonce, v_row.contract, clock_timestamp(), clock_timestamp()
-        + coalesce((v_subscription.policy #>> '{deadLetter,keepMs}')::float8, 2592000000) * interval '1 ms', p_by, p_reason, p_filter ->> 'list',
-        v_row.delivery, v_row.attempts, v_row.published_at, v_row.history);
-    if v_row.place is not null then
-      perform posthorn.promote_key(v_row.subscription, v_row.key);
-    end if;
-    v_done := v_done || json_build_object('message', posthorn.public_id(v_row.message, v_row.nonce), 'subscription', v_subscription.name);
+    perform posthorn.discard_row(v_row, p_filter ->> 'list', p_by, p_reason);
+    v_done := v_done || json_build_object('message', posthorn.public_id(v_row.message, v_row.nonce),
+      'subscription', (select name from posthorn.subscription where id = v_row.subscription));
   end loop;
+  perform posthorn.note_operation('discard', p_filter, p_by, p_reason, cardinality(v_done));
   delete from posthorn.discarded where (subscription, message) in (
     select d.subscription, d.message from posthorn.discarded d where d.keep_until < clock_timestamp() order by d.keep_until limit 1000);
   return to_json(v_done);
+end $$;
+
+-- discard_row(row, list, by, reason): the end of a taken entry; those of its key that waited behind it go on.
+create or replace function posthorn.discard_row(p_row posthorn.deferred, p_list text, p_by text, p_reason text) returns void
+language plpgsql as $$
+begin
+  perform posthorn.write_discarded(p_row, p_list, p_by, p_reason);
+  if p_row.place is not null then
+    perform posthorn.promote_key(p_row.subscription, p_row.key);
+  end if;
+end $$;
+
+-- write_discarded(row, list, by, reason): that a message was ended by an operator, without its payload.
+create or replace function posthorn.write_discarded(p_row posthorn.deferred, p_list text, p_by text, p_reason text) returns void
+language plpgsql as $$
+begin
+  insert into posthorn.discarded (subscription, message, nonce, contract, discarded_at, keep_until, discarded_by, reason, list, delivery, attempts,
+      published_at, history, key)
+    select p_row.subscription, p_row.message, p_row.nonce, p_row.contract, clock_timestamp(), clock_timestamp()
+      + coalesce((s.policy #>> '{deadLetter,keepMs}')::float8, 2592000000) * interval '1 ms', left(p_by, 200), left(p_reason, 500), p_list,
+      p_row.delivery, coalesce(p_row.attempts, 0), p_row.published_at, p_row.history, p_row.key
+    from posthorn.subscription s where s.id = p_row.subscription
+    on conflict (subscription, message) do update set history = excluded.history, reason = excluded.reason;
 end $$;
 
 -- letters(filter, limit): entries of a list, the newest first, as JSON [{ message, subscription, contract, version, key, at, attempts, crashes, reason,
@@ -185,6 +211,28 @@ language sql immutable as $$
     '[0-9]+([.:][0-9]+)*|\m[0-9a-f]*[0-9][0-9a-f]{7,}\M', '#', 'g')
 $$;
 
+-- fingerprint(…): names what errors have in common; thrown_at(entry): the first line of the stack without line numbers.
+create or replace function posthorn.fingerprint(p_subscription text, p_contract text, p_name text, p_code text, p_message text, p_at text) returns text
+language sql immutable as $$
+  select left(md5(concat_ws(chr(10), p_subscription, p_contract, p_name, coalesce(p_code, '-'), p_message, coalesce(p_at, '-'))), 12)
+$$;
+
+create or replace function posthorn.thrown_at(p_entry json) returns text
+language sql immutable as $$
+  select regexp_replace(substring(p_entry #>> '{error,stack}' from '\n\s*at ([^\n]+)'), ':[0-9]+:[0-9]+', '')
+$$;
+
+-- group_of(subscription, contract, history): the fingerprint of the newest error of a message; null where none is kept.
+create or replace function posthorn.group_of(p_subscription int, p_contract int, p_history json) returns text
+language plpgsql stable as $$
+declare
+  v_entry json := (select e.entry from json_array_elements(p_history) with ordinality e(entry, n) where e.entry ->> 'error' is not null order by e.n desc limit 1);
+begin
+  return posthorn.fingerprint((select s.name from posthorn.subscription s where s.id = p_subscription),
+    (select c.name from posthorn.contract c where c.id = p_contract), v_entry #>> '{error,name}', v_entry #>> '{error,code}',
+    posthorn.normalised(v_entry #>> '{error,message}'), posthorn.thrown_at(v_entry)) where v_entry is not null;
+end $$;
+
 -- error_groups(filter, limit, read): errors of messages that wait or are dead, grouped by what they have in common: queue, contract, name, code,
 -- normalised message, and the first line of the stack. Every failed attempt counts. Reads the newest `read` messages of each list. Returns JSON
 --   [{ fingerprint, subscription, contract, name, code, message, at, count, messages, firstSeen, lastSeen, example }], the latest first.
@@ -196,8 +244,7 @@ language sql stable as $$
     (select d.subscription, d.contract, d.message, d.nonce, d.history from posthorn.dead_letter d order by d.id desc limit p_read)
   ), failures as (
     select s.name as subscription, c.name as contract, h.message, h.nonce, e.entry #>> '{error,name}' as name, e.entry #>> '{error,code}' as code,
-        e.entry #>> '{error,message}' as text, (e.entry ->> 'endedAt')::timestamptz as seen_at,
-        regexp_replace(substring(e.entry #>> '{error,stack}' from '\n\s*at ([^\n]+)'), ':[0-9]+:[0-9]+', '') as at
+        e.entry #>> '{error,message}' as text, (e.entry ->> 'endedAt')::timestamptz as seen_at, posthorn.thrown_at(e.entry) as at
       from held h join posthorn.subscription s on s.id = h.subscription join posthorn.contract c on c.id = h.contract
       cross join lateral json_array_elements(h.history) e(entry)
       where e.entry ->> 'error' is not null
@@ -209,7 +256,7 @@ language sql stable as $$
         (array_agg(posthorn.public_id(message, nonce) order by seen_at desc))[1] as example
       from failures group by 1, 2, 3, 4, 5, 6 order by max(seen_at) desc limit p_limit
   )
-  select coalesce(json_agg(json_build_object('fingerprint', left(md5(concat_ws(chr(10), subscription, contract, name, coalesce(code, '-'), message, coalesce(at, '-'))), 12),
+  select coalesce(json_agg(json_build_object('fingerprint', posthorn.fingerprint(subscription, contract, name, code, message, at),
       'subscription', subscription, 'contract', contract, 'name', name, 'code', code, 'message', message, 'at', at, 'count', count, 'messages', messages,
       'firstSeen', first_seen, 'lastSeen', last_seen, 'example', example) order by last_seen desc), '[]') from groups
 $$;

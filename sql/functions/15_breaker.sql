@@ -3,7 +3,7 @@
 -- otherwise, or dies with its worker, is given to the next message.
 
 -- circuit_gate(subscription): whether this transaction may take messages now: `wait_ms` to look again, or null; `probe` is a token when it may take
--- exactly one, and must then say so with circuit_begin, in this transaction. A circuit that may be tried is locked until then, and whoever
+-- exactly one, and must then say so with circuit_begin, in this transaction. A pause comes before it. A circuit that may be tried is locked until then, and whoever
 -- finds it locked looks again soon. The clock may have jumped back: no circuit stays open longer than it was opened for.
 create or replace function posthorn.circuit_gate(p_subscription int, out wait_ms bigint, out probe bigint)
 language plpgsql as $$
@@ -11,6 +11,11 @@ declare
   v_row posthorn.circuit;
   v_now timestamptz;
 begin
+  -- Paused by an operator: nobody takes anything, and no message is tried.
+  if exists (select from posthorn.subscription s where s.id = p_subscription and s.paused_at is not null) then
+    wait_ms := 1000;
+    return;
+  end if;
   select * into v_row from posthorn.circuit c where c.subscription = p_subscription;
   v_now := clock_timestamp();
   if v_row.state is null or v_row.state = 'closed' then

@@ -57,7 +57,7 @@ begin
       || coalesce((select jsonb_build_object('progress', p.value) from posthorn.progress p
         where p.subscription = p_subscription and p.message = p_message and p.delivery = (p_status ->> 'delivery')::int), '{}')
       || coalesce((select jsonb_build_object('cancelRequestedAt', c.requested_at) from posthorn.cancel_request c
-        where c.subscription = p_subscription and c.message = p_message and c.nonce = p_nonce), '{}');
+        where c.subscription = p_subscription and c.message = p_message and c.nonce = p_nonce and not c.quiet), '{}');
   elsif p_status ->> 'state' = 'succeeded' then
     select r.result into v_result from posthorn.result r
       where r.subscription = p_subscription and r.message = p_message and r.nonce = p_nonce and r.keep_until > clock_timestamp();
@@ -102,6 +102,11 @@ begin
   delete from posthorn.cancelled c using (
     select k.subscription, k.message from posthorn.cancelled k where k.keep_until < clock_timestamp() order by k.keep_until limit p_limit) old
     where c.subscription = old.subscription and c.message = old.message;
+  get diagnostics v_rows = row_count;
+  v_most := greatest(v_most, v_rows);
+  delete from posthorn.discarded d using (
+    select k.subscription, k.message from posthorn.discarded k where k.keep_until < clock_timestamp() order by k.keep_until limit p_limit) old
+    where d.subscription = old.subscription and d.message = old.message;
   get diagnostics v_rows = row_count;
   v_most := greatest(v_most, v_rows);
   -- A live worker removes its own; those of a worker that is gone are nobody's.

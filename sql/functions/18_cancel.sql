@@ -61,14 +61,16 @@ create or replace function posthorn.cancel_waiting(p_subscription posthorn.subsc
 language plpgsql as $$
 declare
   v_row posthorn.deferred;
+  v_request posthorn.cancel_request;
 begin
   delete from posthorn.deferred d where d.subscription = p_subscription.id and d.message = p_id and d.nonce = p_nonce and d.token is null
     returning d.* into v_row;
   if v_row.id is null then
     return false;
   end if;
-  delete from posthorn.cancel_request c where c.subscription = p_subscription.id and c.message = p_id and c.nonce = p_nonce;
-  perform posthorn.write_cancelled(v_row, case when v_row.attempts = 0 and v_row.crashes = 0 then 'before it began' else 'between two attempts' end, p_by);
+  delete from posthorn.cancel_request c where c.subscription = p_subscription.id and c.message = p_id and c.nonce = p_nonce returning * into v_request;
+  perform posthorn.write_stopped(v_row, v_request.erased, case when v_row.attempts = 0 and v_row.crashes = 0 then 'before it began'
+    else 'between two attempts' end, p_by);
   if v_row.once_more then
     perform posthorn.let_go(v_row.id);
   end if;
@@ -89,7 +91,7 @@ begin
     return case when v_end = 'cancelled' then 'cancelled' else 'too-late' end;
   end if;
   insert into posthorn.cancel_request (subscription, message, nonce, requested_at, requested_by)
-    values (p_subscription.id, p_id, p_nonce, clock_timestamp(), p_by) on conflict do nothing;
+    values (p_subscription.id, p_id, p_nonce, clock_timestamp(), p_by) on conflict (subscription, message) do update set quiet = false;
   if posthorn.cancel_waiting(p_subscription, p_id, p_nonce, p_by) then
     return 'cancelled';
   end if;
@@ -108,15 +110,27 @@ begin
   return case when v_state is null then 'unknown' when v_state in ('succeeded', 'dead', 'invalid', 'cancelled', 'expired', 'discarded') then v_state end;
 end $$;
 
+-- write_stopped: the end of a message that somebody asked to cancel, or whose payload was erased while it ran. What failed then may quote the payload.
+create or replace function posthorn.write_stopped(p_row posthorn.deferred, p_erased boolean, p_reason text, p_by text) returns void
+language plpgsql as $$
+begin
+  if p_erased then
+    p_row.history := '[]';
+    perform posthorn.write_discarded(p_row, 'erased', p_by, 'erased');
+  else
+    perform posthorn.write_cancelled(p_row, p_reason, p_by);
+  end if;
+end $$;
+
 -- write_cancelled: the end of a message that was cancelled.
 create or replace function posthorn.write_cancelled(p_row posthorn.deferred, p_reason text, p_by text) returns void
 language plpgsql as $$
 begin
   insert into posthorn.cancelled (subscription, message, nonce, contract, cancelled_at, keep_until, cancelled_by, reason, delivery, attempts,
-      published_at, history)
+      published_at, history, key)
     select p_row.subscription, p_row.message, p_row.nonce, p_row.contract, clock_timestamp(), clock_timestamp()
       + coalesce((s.policy #>> '{deadLetter,keepMs}')::float8, 2592000000) * interval '1 ms', left(p_by, 200), p_reason, p_row.delivery, p_row.attempts,
-      p_row.published_at, p_row.history
+      p_row.published_at, p_row.history, p_row.key
     from posthorn.subscription s where s.id = p_row.subscription;
 end $$;
 
@@ -146,15 +160,17 @@ create or replace function posthorn.cancel_instead(p_row posthorn.deferred, p_ne
 language plpgsql as $$
 declare
   v_by text;
+  v_erased boolean;
 begin
   delete from posthorn.cancel_request c where c.subscription = p_row.subscription and c.message = p_row.message and c.nonce = p_row.nonce
-    returning c.requested_by into v_by;
-  if v_by is null or (p_next -> 'defer' is null and p_next -> 'dead' is null) or p_next #>> '{dead,reason}' = 'outcome unknown' then
+    returning c.requested_by, c.erased into v_by, v_erased;
+  if v_by is null or not v_erased and ((p_next -> 'defer' is null and p_next -> 'dead' is null) or p_next #>> '{dead,reason}' = 'outcome unknown')
+      or v_erased and p_next -> 'defer' is null and p_next -> 'dead' is null and p_next -> 'invalid' is null then
     return false;
   end if;
   delete from posthorn.deferred d where d.subscription = p_row.subscription and d.message = p_row.message;
   p_row.attempts := coalesce((p_next #>> '{defer,attempts}')::int, (p_next #>> '{dead,attempts}')::int, p_row.attempts);
-  perform posthorn.write_cancelled(p_row, 'while it ran', v_by);
+  perform posthorn.write_stopped(p_row, v_erased, 'while it ran', v_by);
   return true;
 end $$;
 
@@ -164,13 +180,15 @@ language plpgsql as $$
 declare
   v_row posthorn.deferred;
   v_by text;
+  v_erased boolean;
   v_keys text[] := '{}';
 begin
   for v_row in delete from posthorn.deferred d using posthorn.cancel_request c
       where d.id = any (p_ids) and c.subscription = d.subscription and c.message = d.message and c.nonce = d.nonce returning d.* loop
     p_ids := array_remove(p_ids, v_row.id);
-    delete from posthorn.cancel_request c where c.subscription = v_row.subscription and c.message = v_row.message returning c.requested_by into v_by;
-    perform posthorn.write_cancelled(v_row, 'between two attempts', v_by);
+    delete from posthorn.cancel_request c where c.subscription = v_row.subscription and c.message = v_row.message returning c.requested_by, c.erased
+      into v_by, v_erased;
+    perform posthorn.write_stopped(v_row, v_erased, 'between two attempts', v_by);
     if v_row.once_more then
       perform posthorn.let_go(v_row.id);
     end if;
@@ -190,7 +208,7 @@ language plpgsql as $$
 begin
   perform posthorn.own_transaction(false);
   return (select coalesce(json_agg(json_build_array(c.subscription, c.message::text)), '[]') from posthorn.cancel_request c
-    where c.subscription in (select a.subscription from posthorn.attendance a where a.worker = p_worker));
+    where not c.quiet and c.subscription in (select a.subscription from posthorn.attendance a where a.worker = p_worker));
 end $$;
 
 -- sweep_cancel_requests(limit): forgets requests whose messages have ended, and ends messages that wait: their run ended in the moment of the
@@ -227,5 +245,5 @@ begin
   return coalesce((select jsonb_build_object('progress', p.value) from posthorn.progress p
       where p.subscription = v_subscription and p.message = p_id and p.delivery = (p_receiver ->> 'delivery')::int), '{}')
     || coalesce((select jsonb_build_object('cancelRequestedAt', c.requested_at, 'cancelRequestedBy', c.requested_by) from posthorn.cancel_request c
-      where c.subscription = v_subscription and c.message = p_id and c.nonce = p_nonce), '{}');
+      where c.subscription = v_subscription and c.message = p_id and c.nonce = p_nonce and not c.quiet), '{}');
 end $$;

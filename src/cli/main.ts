@@ -3,15 +3,19 @@
 import { readFile } from "node:fs/promises";
 import { ConfigurationError, NotBuiltError, PosthornError } from "../core/errors.js";
 import { alerts } from "./commands/alerts.js";
+import { audit, continueOne, stopOne } from "./commands/audit.js";
 import { cancel } from "./commands/cancel.js";
 import { check } from "./commands/check.js";
 import { errors } from "./commands/errors.js";
 import { discardLetters, listLetters, redriveLetters, showLetter } from "./commands/letters.js";
 import { migrate } from "./commands/migrate.js";
+import { drain, pauseOne, resumeOne } from "./commands/pause.js";
 import { policy } from "./commands/policy.js";
+import { erase, purge, replay } from "./commands/purge.js";
 import { listAll, remove } from "./commands/schedules.js";
 import { start } from "./commands/start.js";
 import { status } from "./commands/status.js";
+import { listReaders, removeReader } from "./commands/subscriptions.js";
 import { why } from "./commands/why.js";
 import { helpOf, helpOfAll } from "./help.js";
 import { type Io, paint, processIo } from "./io.js";
@@ -35,6 +39,17 @@ const runs: Readonly<Record<string, Run>> = {
   "invalid discard": (line, io) => discardLetters("invalid", line, io),
   errors,
   alerts,
+  pause: pauseOne,
+  resume: resumeOne,
+  drain,
+  purge,
+  replay,
+  erase,
+  "subscriptions list": listReaders,
+  "subscriptions remove": removeReader,
+  audit,
+  "audit continue": continueOne,
+  "audit stop": stopOne,
   "schedules list": listAll,
   "schedules remove": remove,
   policy,

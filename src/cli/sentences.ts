@@ -53,14 +53,16 @@ function on({ now }: MessageFacts, iso: string | undefined): string {
 function queued(message: MessageFacts, receiver: ReceiverFacts): string {
   const { lastEntry, delivery = 1, subscription } = receiver;
   const redriven = lastEntry?.outcome === "redriven";
-  const since = redriven
-    ? `redriven ${on(message, lastEntry.endedAt)} by ${oneLine(lastEntry.by ?? "somebody")}; `
-    : "";
+  const again = lastEntry?.outcome === "replayed";
+  const since =
+    again || redriven
+      ? `${lastEntry.outcome} ${on(message, lastEntry.endedAt)} by ${oneLine(lastEntry.by ?? "somebody")}; `
+      : "";
   const obstacle = obstacleOf(message, receiver);
   if (obstacle !== undefined) return `${since}${obstacle}`;
   const limit = limitOf(message, receiver);
   if (limit !== undefined) return `${since}${limit}`;
-  const returned = delivery > 1 && !redriven ? "was handed back and waits" : "waits";
+  const returned = delivery > 1 && !redriven && !again ? "was handed back and waits" : "waits";
   return `${since}${returned} for its turn in '${subscription}': ${turn(receiver)}`;
 }
 
@@ -97,7 +99,11 @@ function turn({ before = 0, perSecond }: ReceiverFacts): string {
 
 /** Why nobody can take it; undefined when somebody can. An event without a handler is passed over when its turn comes. */
 function obstacleOf(message: MessageFacts, receiver: ReceiverFacts): string | undefined {
-  const { attended, subscription, delivery = 1 } = receiver;
+  const { attended, subscription, delivery = 1, paused } = receiver;
+  if (paused !== undefined) {
+    const why = paused.reason === undefined ? "" : `: ${oneLine(paused.reason, 160)}`;
+    return `'${subscription}' is paused since ${clock(paused.at, message.now)} by ${oneLine(paused.by, 80)}${why}`;
+  }
   if (attended.workers === 0) {
     const { lastSign } = attended;
     if (lastSign === null) return `no worker has ever worked on '${subscription}'`;

@@ -63,8 +63,23 @@ const ofQueue = { queue, subscription } as const;
 const contract: Option = { type: "text", value: "name", doc: "Only messages of this contract" };
 const limit: Option = { type: "number", value: "n", doc: "How many to show", min: 1, max: 1_000, default: 20 };
 const all: Option = { type: "flag", doc: "All that the other options leave, in place of one id" };
-const yes: Option = { type: "flag", doc: "Do not ask; needed with --all where nobody can be asked" };
+const yes: Option = { type: "flag", doc: "Do not ask; needed where nobody can be asked" };
 const reason: Option = { type: "text", value: "text", doc: "Why; kept with the message" };
+const why: Option = { type: "text", value: "text", doc: "Why; kept in the record" };
+const group: Option = {
+  type: "text",
+  value: "fingerprint",
+  doc: "Only messages whose newest error is of this group, as `errors` shows it, in place of one id",
+};
+const rate: Option = {
+  type: "number",
+  value: "n",
+  doc: "At most so many a second; as fast as it goes without it",
+  min: 1,
+  max: 100_000,
+};
+const reader = { name: "name", doc: "The name of a queue or subscription", required: true } as const;
+const operation = { name: "number", doc: "The number of an operation, as `audit` shows it", required: true } as const;
 
 const everyMs = { type: "number", value: "ms", min: 100, max: 3_600_000 } as const;
 const port = { type: "number", value: "port", min: 1, max: 65_535 } as const;
@@ -97,16 +112,16 @@ function letters(what: string, meaning: string) {
     },
     [`${what} redrive`]: {
       summary: "Give one, or all, a new delivery that is due at once",
-      more: "Attempts start anew and the history is kept. Each is redriven once, however many ask at the same time. All are taken in pages; those that fail again meanwhile are not taken again.",
+      more: "Attempts start anew and the history is kept. Each is redriven once, however many ask at the same time. All are taken in the order of the list; those that fail again meanwhile are not taken again.",
       argument: orAll,
-      options: { ...looks, all, ...ofQueue, contract, yes },
+      options: { ...looks, all, group, ...ofQueue, contract, rate, yes },
       wrong: nothing,
     },
     [`${what} discard`]: {
       summary: "End one, or all, for good",
       more: "The payload is gone. Who discarded it, when and why is kept for as long as a dead letter would be.",
       argument: orAll,
-      options: { ...looks, reason, all, ...ofQueue, contract, yes },
+      options: { ...looks, reason, all, group, ...ofQueue, contract, rate, yes },
       wrong: nothing,
     },
   } as const;
@@ -147,6 +162,101 @@ export const commands: Readonly<Record<string, Command>> = {
     summary: "List open alerts, and those that were resolved last",
     options: { ...looks, limit },
     wrong: "An alert is open",
+  },
+  pause: {
+    summary: "Stop the fleet from taking messages of a queue or subscription, within about a second",
+    more: "What runs goes on to its end. What is said is kept, and schedules go on sending. Alerts still look at how long the oldest waits.",
+    argument: reader,
+    options: { ...looks, reason: why },
+  },
+  resume: {
+    summary: "End a pause: workers take messages again within a second",
+    argument: reader,
+    options: looks,
+  },
+  drain: {
+    summary: "Wait until nothing of a queue or subscription waits or runs",
+    more: "It changes nothing: workers do the work, and what is said meanwhile is waited for as well. Dead letters and invalid messages have ended. A queue that is paused is refused.",
+    argument: reader,
+    options: {
+      ...looks,
+      "within-ms": {
+        type: "number",
+        value: "ms",
+        doc: "How long to wait",
+        min: 0,
+        max: limits.waitMs,
+        default: 600_000,
+      },
+    },
+    wrong: "Something was left when the time was over",
+  },
+  purge: {
+    summary: "End all that waits in a queue or subscription and has not begun",
+    more: "Each message ends as discarded; who did it and why is kept for as long as a dead letter would be. What runs is left alone, and so is what is said after the purge began. Dead letters and invalid messages stay.",
+    argument: reader,
+    options: {
+      ...looks,
+      reason,
+      state: { type: "text", value: "state", doc: "Only what is queued, scheduled, retrying or parked", many: true },
+      yes,
+    },
+  },
+  replay: {
+    summary: "Have messages of a time handled once more that were handled",
+    more: "In the order in which they were said; per key where order is kept. What waits, runs, is dead, invalid, cancelled, discarded or expired is passed over, and so is what no worker has a handler for.",
+    argument: reader,
+    options: {
+      ...looks,
+      from: { type: "text", value: "time", doc: "Messages that were said from then on, such as 2026-05-14T09:00:00Z" },
+      to: { type: "text", value: "time", doc: "Messages that were said before then; without it all until now" },
+      contract,
+      rate,
+      reason: why,
+      yes,
+    },
+  },
+  erase: {
+    summary: "Overwrite all that was said under a key, and remove what came of it",
+    more: "Payloads, headers, errors, results, steps and progress go, from the log and from every list; ids, keys, times and outcomes stay. What has not begun ends as discarded. What runs goes on to its end and does not run again; the command waits for it.",
+    options: {
+      ...looks,
+      key: { type: "text", value: "key", doc: "The key that the messages were said with" },
+      contract,
+      channel: { type: "text", value: "name", doc: "Only messages of this queue or topic" },
+      reason: why,
+      yes,
+    },
+  },
+  "subscriptions list": {
+    summary: "List all queues and subscriptions with what they have not read, and who is paused",
+    options: looks,
+  },
+  "subscriptions remove": {
+    summary: "Remove a subscription with all that it has not handled",
+    more: "What is unread, waiting, parked, dead or invalid for it is counted before and said. Refused while a worker works on it. A process that declares it makes it anew at its next start; that one begins where it says, by default with what is said from then on.",
+    argument: { name: "subscription", doc: "The name of a subscription", required: true },
+    options: { ...looks, reason: why, yes },
+  },
+  audit: {
+    summary: "List what operators did, and what is under way",
+    options: {
+      ...looks,
+      limit,
+      unfinished: { type: "flag", doc: "Only what runs or was interrupted" },
+    },
+    wrong: "An operation was interrupted: nobody has gone on with it for 30 s",
+  },
+  "audit continue": {
+    summary: "Go on with an operation that was interrupted",
+    argument: operation,
+    options: { ...looks, rate },
+  },
+  "audit stop": {
+    summary: "End an operation where it is; what is done stays done",
+    argument: operation,
+    options: looks,
+    wrong: "It does not run",
   },
   "schedules list": {
     summary: "List schedules with their next time and the message that they sent last",

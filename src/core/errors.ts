@@ -43,7 +43,43 @@ export const errorCodes = {
   PH_CONFIRMATION_MISSING: {
     class: "ConfigurationError",
     retryable: false,
-    meaning: "A command that changes many messages was called without a terminal and without --yes.",
+    meaning:
+      "What changes many messages was called without a terminal and without --yes, or without `confirm`, which repeats what is changed.",
+  },
+  PH_NAME_UNKNOWN: {
+    class: "ConfigurationError",
+    retryable: false,
+    meaning: "No queue, subscription or contract has the name that an operating call was given.",
+  },
+  PH_OPERATION_UNKNOWN: {
+    class: "ConfigurationError",
+    retryable: false,
+    meaning: "No operation has the number that was to be continued.",
+  },
+  PH_NOT_KEPT: {
+    class: "ConfigurationError",
+    retryable: false,
+    meaning: "A replay would begin before the oldest message that is kept; facts.oldestKept tells when that was said.",
+  },
+  PH_NO_WORKER: {
+    class: "ConfigurationError",
+    retryable: true,
+    meaning: "No live worker works on the queue or subscription that is to be replayed.",
+  },
+  PH_SCHEDULE_SENDS: {
+    class: "ConfigurationError",
+    retryable: false,
+    meaning: "A schedule sends messages with the key that is to be erased.",
+  },
+  PH_SUBSCRIPTION_IN_USE: {
+    class: "ConfigurationError",
+    retryable: true,
+    meaning: "A worker works on the subscription that is to be removed, or holds messages of it.",
+  },
+  PH_PAUSED: {
+    class: "ConfigurationError",
+    retryable: false,
+    meaning: "A queue or subscription that is to be drained is paused: nothing leaves it.",
   },
   PH_CONFIG_MISSING: {
     class: "ConfigurationError",

@@ -1,12 +1,13 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 /** The public face of an instance, as types. */
 import type { AnyContract, InputOf, OutputOf, ResultInputOf, ResultOf } from "../contracts/contract.js";
-import type { Idempotency, Policy, QueuePolicy } from "../policies/policy.js";
+import type { Idempotency, Policy, QueuePolicy, StartFrom } from "../policies/policy.js";
 import type { AnswerContext, AskOptions } from "../producer/ask.js";
 import type { Receipt, ReceiptOf, Say } from "../producer/say.js";
 import type { TransactionContext } from "../producer/transaction.js";
 import type { Schedule, ScheduleOptions } from "../schedules/schedule.js";
 import type { BacklogLine, ReceiverStatus } from "../store/status.js";
+import type { Operate } from "./operate.js";
 import type { Queue, Subscription } from "./queue.js";
 import type { ScalingReport } from "./scaling.js";
 
@@ -40,10 +41,10 @@ export interface Post<Tx> extends Say, AsyncDisposable {
    */
   queue<const Q extends string, const I extends Idempotency>(name: Q, policy: QueuePolicy<I>): Queue<Q, I, Tx>;
 
-  /** Declares a named reader of a topic with its six decisions. Errors: as `queue`. */
+  /** Declares a named reader of a topic with its six decisions, and where it starts when it is new. Errors: as `queue`. */
   subscription<const T extends string, const I extends Idempotency>(
     name: string,
-    options: Policy<I> & { readonly topic: T },
+    options: Policy<I> & { readonly topic: T; readonly startFrom?: StartFrom },
   ): Subscription<T, I, Tx>;
 
   /**
@@ -101,6 +102,9 @@ export interface Post<Tx> extends Say, AsyncDisposable {
 
   /** One line for each queue and subscription: backlog, age, running, dead letters, workers. */
   backlog(): Promise<readonly BacklogLine[]>;
+
+  /** What an operator does: pause, drain, purge, redrive, discard, replay, erase. */
+  readonly operate: Operate;
 
   /**
    * For an autoscaler: how each queue and subscription stands and how many workers it wants. `probes` of `posthorn/http` serves it.

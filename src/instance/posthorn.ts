@@ -32,6 +32,7 @@ import { Worker } from "../worker/worker.js";
 import { type Exported, exported } from "./exported.js";
 import { claimService } from "./once.js";
 import { close, type Opened, type Opening, open, openInside } from "./opened.js";
+import { Operating } from "./operate.js";
 import { instanceFields, startFields, stopFields } from "./options.js";
 import type { Post } from "./post.js";
 import { Declaration } from "./queue.js";
@@ -160,8 +161,8 @@ class Instance {
 
   subscription(name: unknown, options: unknown): Declaration {
     const reader = checkName(name, "subscription");
-    const { topic, policy } = checkSubscription(options, reader);
-    return this.#declare(new Declaration("event", reader, topic, policy, () => this.#started));
+    const { topic, startFrom, policy } = checkSubscription(options, reader);
+    return this.#declare(new Declaration("event", reader, topic, policy, () => this.#started, startFrom));
   }
 
   get #started(): boolean {
@@ -257,6 +258,8 @@ class Instance {
     if (status !== null) return status;
     throw unknownMessage(id);
   }
+
+  readonly operate = new Operating(async () => (await this.#open()).producing.asking);
 
   async backlog() {
     const { producing } = await this.#open();

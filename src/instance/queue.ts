@@ -7,7 +7,7 @@ import { checkOptions } from "../core/options.js";
 import { show } from "../core/show.js";
 import { type BatchOptions, batchFields } from "../policies/batch.js";
 import { limitsKeys } from "../policies/flow.js";
-import type { CheckedPolicy, Idempotency } from "../policies/policy.js";
+import type { CheckedPolicy, Idempotency, StartFrom } from "../policies/policy.js";
 import type { BatchContext, Batched, Many } from "../worker/batch-context.js";
 import type { Context, RunContext } from "../worker/context.js";
 import type { Declared } from "../worker/incarnation.js";
@@ -89,10 +89,19 @@ export class Declaration implements Declared {
   readonly name: string;
   readonly channel: string;
   readonly policy: CheckedPolicy;
+  readonly startFrom: StartFrom;
   readonly handlers = new Map<AnyContract, Handled>();
   readonly #started: () => boolean;
 
-  constructor(kind: "command" | "event", name: string, channel: string, policy: CheckedPolicy, started: () => boolean) {
+  constructor(
+    kind: "command" | "event",
+    name: string,
+    channel: string,
+    policy: CheckedPolicy,
+    started: () => boolean,
+    startFrom: StartFrom = "now",
+  ) {
+    this.startFrom = startFrom;
     this.kind = kind;
     this.name = name;
     this.channel = channel;

@@ -21,6 +21,9 @@ import {
 import type { NoRetry, Retry } from "./retry.js";
 import { checkRetry, retryWords } from "./retry-fields.js";
 
+/** Where a subscription begins that is new. */
+export type StartFrom = "now" | "oldest";
+
 export type Idempotency = "transaction" | "handler" | "at-most-once";
 
 /** When you are told. */
@@ -209,6 +212,12 @@ export const subscriptionFields = {
     required: true,
     check: (value: unknown) => checkName(value, "topic"),
   },
+  startFrom: {
+    type: "choice",
+    doc: "Where it begins when it is new: with what is said from then on, or with the oldest message that is kept. One that is known goes on where it is",
+    values: ["now", "oldest"],
+    default: "now",
+  },
   ...fieldsOfEvents,
   backlogLimit: noBacklogLimitField,
 } as const satisfies Fields;
@@ -226,9 +235,13 @@ export function checkPolicy(value: unknown, where: string): CheckedPolicy {
 export function checkSubscription(
   value: unknown,
   where: string,
-): { readonly topic: string; readonly policy: CheckedPolicy } {
-  const { topic, ...policy } = checkOptions(value, subscriptionFields, where, { noun: "decision" });
-  return { topic, policy: checkRelations(Object.freeze(policy), where) };
+): { readonly topic: string; readonly startFrom: StartFrom; readonly policy: CheckedPolicy } {
+  const { topic, startFrom, ...policy } = checkOptions(value, subscriptionFields, where, { noun: "decision" });
+  return {
+    topic,
+    startFrom: startFrom === "oldest" ? "oldest" : "now",
+    policy: checkRelations(Object.freeze(policy), where),
+  };
 }
 
 /** A policy as the registry keeps it: JSON, in which a function is said to be one. */

@@ -132,7 +132,7 @@ const dropFunctions = `do $drop$ declare v_old regprocedure; begin
         '25 114 25 114 114'::oidvector, '25 114 25 114 114 23'::oidvector))
       and not (proname = 'cancel' and proargtypes = '25 25'::oidvector) loop
     begin
-      execute format('drop function %s', v_old);
+      execute format('drop routine %s', v_old);
     exception when dependent_objects_still_exist then null;
     end;
   end loop;

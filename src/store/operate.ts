@@ -14,6 +14,8 @@ export interface LetterFilter {
   readonly contract?: string;
   /** The highest id in the list that counts, as text. */
   readonly upto?: string;
+  /** The fingerprint of the newest error of a message, as `errors` shows it. */
+  readonly group?: string;
 }
 
 /** An entry of a list. Times are ISO 8601. */

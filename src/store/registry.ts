@@ -45,6 +45,8 @@ export interface SubscriptionEntry {
   readonly idempotency: string;
   /** The policy as JSON text, for rescuers and tools that do not have the code. */
   readonly policy: string;
+  /** Where a new reader of a topic begins; without it now. */
+  readonly startFrom?: "now" | "oldest";
 }
 
 export interface SubscriptionIds {
@@ -61,7 +63,7 @@ export interface Declaring {
 }
 
 /**
- * Registers a queue's or topic's reader with its policy, which is recorded. A new reader of a topic starts now.
+ * Registers a queue's or topic's reader with its policy, which is recorded. A new reader of a topic starts now, or with the oldest kept message.
  *
  * Errors: `ContractConflictError`: another service works on it (PH_CONTRACT_CONFLICT), or it is not drained (PH_NOT_DRAINED).
  */
@@ -73,7 +75,7 @@ export async function registerSubscription(
 ): Promise<SubscriptionIds> {
   const { rows } = await mapped(
     executor.query<{ ids: string }>(
-      "select posthorn.register_subscription($1::text, $2::text::posthorn.kind, $3::text, $4::text::posthorn.idempotency, $5::json, $6::text, $7::json)::text as ids",
+      "select posthorn.register_subscription($1::text, $2::text::posthorn.kind, $3::text, $4::text::posthorn.idempotency, $5::json, $6::text, $7::json, $8::text)::text as ids",
       [
         entry.name,
         entry.kind,
@@ -82,6 +84,7 @@ export async function registerSubscription(
         entry.policy,
         service,
         by === null ? null : JSON.stringify(by),
+        entry.startFrom ?? "now",
       ],
     ),
   );

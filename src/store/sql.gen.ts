@@ -654,6 +654,59 @@ alter type posthorn.turn add attribute skipped bigint[];
 alter table posthorn.dead_letter add column priority smallint;
 alter table posthorn.invalid add column priority smallint;
 ` },
+  { name: "migrations/0017_operating.sql", text: `-- What operators do: who paused what, and each thing that was ordered, with how far it is.
+
+alter table posthorn.subscription
+  -- Nobody takes anything while it is set. Read together with the rest of the row in every claim.
+  add column paused_at timestamptz,
+  add column paused_by text,
+  add column paused_reason text;
+
+-- One row for each thing that somebody ordered. What takes more than a moment is done in pieces: \`place\` says where the next one begins, so
+-- that whoever drives it can die at any time and another goes on.
+create table posthorn.operation (
+  id bigint generated always as identity primary key,
+  verb text not null check (verb in ('pause', 'resume', 'purge', 'redrive', 'discard', 'replay', 'erase', 'remove')),
+  -- The queue, subscription or list that it is about; null for all.
+  target text,
+  -- What was asked for, as JSON.
+  arguments json not null default '{}',
+  ordered_by text not null,
+  reason text,
+  begun_at timestamptz not null default clock_timestamp(),
+  -- When its last piece was done.
+  touched_at timestamptz not null default clock_timestamp(),
+  ended_at timestamptz,
+  state text not null default 'running' check (state in ('running', 'done', 'stopped')),
+  -- Messages that it found when it began, and those that it has done so far.
+  found bigint not null default 0,
+  done bigint not null default 0,
+  place json not null default '{}'
+);
+create index operation_running on posthorn.operation (id) where state = 'running';
+
+-- How a message ends that is purged or erased.
+alter type posthorn.outcome add value 'discarded';
+
+alter table posthorn.discarded
+  -- For whoever erases what is known of a key.
+  add column key text,
+  drop constraint discarded_list_check,
+  add constraint discarded_list_check check (list in ('dead-letters', 'invalid', 'waiting', 'erased'));
+alter table posthorn.cancelled add column key text;
+
+-- A running message whose payload was erased: no signal fires, but it does not run again.
+alter table posthorn.cancel_request add column erased boolean not null default false, add column quiet boolean not null default false;
+
+-- Since when a delivery waits that came of what an operator ordered, long after its message was said; null: since it was said.
+alter table posthorn.deferred add column since timestamptz;
+-- To find what is known of a key.
+create index dead_letter_by_key on posthorn.dead_letter (key) where key is not null;
+create index invalid_by_key on posthorn.invalid (key) where key is not null;
+` },
+  { name: "migrations/0018_log_head.sql", text: `-- What names a message in the log, without what it carries. A shape that functions hand to each other.
+create type posthorn.log_head as (id bigint, lane int, nonce bigint, xid xid8, slot smallint);
+` },
   { name: "migrations/0019_fleet.sql", text: `-- What the fleet knows of itself: which policy each worker carries, how policies changed, what was skipped, and which library the schema is for.
 -- Locks: worker, attendance, alert and installation, access exclusive: columns without a default, for a moment. Nothing of the log.
 
@@ -1566,7 +1619,7 @@ declare
   v_home text;
   v_set text;
 begin
-  select s.has_breaker, s.limited, exists (select from posthorn.lane l where l.subscription = s.id and l.lane > 1024), s.idempotency = 'at-most-once',
+  select s.has_breaker or s.paused_at is not null, s.limited, exists (select from posthorn.lane l where l.subscription = s.id and l.lane > 1024), s.idempotency = 'at-most-once',
       concat(r.system_identifier, '/', r.database),
       concat(set_config('synchronous_commit', case s.idempotency when 'at-most-once' then 'on' else 'off' end, true), set_config('enable_seqscan', 'off', true),
         set_config('enable_bitmapscan', 'off', true), set_config('enable_sort', 'off', true), set_config('jit', 'off', true),
@@ -1767,7 +1820,7 @@ end $$;
 -- crash, so that of several killers none makes the others' neighbours pay: both would be blamed for the next crash.
 -- Order: by due time; where a queue has priorities, by urgency since then. Rows that others are taking are passed over. Where order is kept, only
 -- the first of each key is due.
--- Where a breaker is declared or limits hold: { taken, probe, waitMs }, or { openMs } while the circuit is open. \`probe\`: one message that is tried;
+-- Where a breaker is declared or limits hold: { taken, probe, waitMs }, or { openMs } while the circuit is open or the reader is paused. \`probe\`: one message that is tried;
 -- \`waitMs\` as in claim_limited.
 create or replace function posthorn.take(p_subscription int, p_worker bigint, p_contracts json, p_limit int) returns json
 language plpgsql as $$
@@ -1788,7 +1841,7 @@ declare
   v_probe bigint;
   v_allow posthorn.allowance;
 begin
-  select s.has_breaker, s.limited, s.ordering is not null, (posthorn.own_transaction(s.idempotency = 'at-most-once')).slot
+  select s.has_breaker or s.paused_at is not null, s.limited, s.ordering is not null, (posthorn.own_transaction(s.idempotency = 'at-most-once')).slot
     into v_guarded, v_limited, v_ordered, v_slot from posthorn.subscription s where s.id = p_subscription;
   if v_guarded then
     select g.wait_ms, g.probe into v_open_ms, v_probe from posthorn.circuit_gate(p_subscription) g;
@@ -1951,11 +2004,12 @@ begin
   end if;
 end $$;
 
--- register_subscription(name, kind, channel, idempotency, policy, service, by): the subscription's id and its channel's as JSON.
--- The newest start wins for the policy. \`by\` as in takes_policy. Raises PH020 when the name reads another channel, PH020 and PH021 as takes_policy.
+-- register_subscription(name, kind, channel, idempotency, policy, service, by, start from): the subscription's id and its channel's as JSON.
+-- The newest start wins for the policy. \`by\` as in takes_policy. A new reader of a topic starts now, or where \`start from\` is "oldest" with the oldest
+-- message that is kept. Raises PH020 when the name reads another channel, PH020 and PH021 as takes_policy.
 create or replace function posthorn.register_subscription(
   p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text,
-  p_by json default null
+  p_by json default null, p_start_from text default 'now'
 ) returns json
 language plpgsql as $$
 declare
@@ -1979,7 +2033,7 @@ begin
       hint = 'Queues and subscriptions share one set of names. Rename one of them.';
   end if;
   if v_new then
-    perform posthorn.new_lanes(v_row.id, (select lanes from posthorn.channel where id = v_channel), false);
+    perform posthorn.new_lanes(v_row.id, (select lanes from posthorn.channel where id = v_channel), p_start_from = 'oldest');
   end if;
   if not posthorn.takes_policy(v_row, p_idempotency, p_policy, p_service, p_by) then
     return json_build_object('subscription', v_row.id, 'channel', v_channel);
@@ -2020,7 +2074,7 @@ begin
   end if;
   return json_build_object('snapshot', v_snapshot::text, 'ready', to_json(v_ready), 'dead',
     p_watch and exists (select from posthorn.dead_workers()), 'cancels', p_watch and exists (select from posthorn.cancel_request c
-      where c.subscription in (select a.subscription from posthorn.attendance a where a.worker = p_worker)), 'due', coalesce((
+      where not c.quiet and c.subscription in (select a.subscription from posthorn.attendance a where a.worker = p_worker)), 'due', coalesce((
     select json_agg(json_build_array(s.id, ceil(extract(epoch from first.due_at - clock_timestamp()) * 1000)))
     from unnest(v_subscriptions) s(id)
     cross join lateral (select posthorn.first_due(s.id,
@@ -2440,7 +2494,7 @@ language sql volatile as $$
       -- Retrying as waiting_state() means it: what is parked, put aside or handed back has not failed, and what was scheduled has not run.
       select count(*) filter (where d.token is null) as waiting, count(*) filter (where d.token is null and not d.unfailed) as retrying,
         count(*) filter (where d.token is not null) as taken, min(d.since) as oldest
-      from ((select d.token, d.published_at as since, (d.place is not null and d.due_at = 'infinity') or d.reason in ('released', 'parked', 'throttled') as unfailed from posthorn.deferred d where d.subscription = s.id and d.delivery > 1 limit p_limit)
+      from ((select d.token, coalesce(d.since, d.published_at) as since, (d.place is not null and d.due_at = 'infinity') or d.reason in ('released', 'parked', 'throttled') as unfailed from posthorn.deferred d where d.subscription = s.id and d.delivery > 1 limit p_limit)
         union all (select d.token, d.due_at, true from posthorn.classes(s.id) c(class) join posthorn.deferred d on d.subscription = s.id and d.priority = c.class
           and d.token is null and d.due_at <= statement_timestamp() and d.delivery = 1 limit p_limit)
         -- Its time has come, and it waits behind others of its key, which are older.
@@ -2549,7 +2603,8 @@ begin
         select coalesce(json_agg(r::jsonb || posthorn.why_attended(r ->> 'subscription', c.name) || posthorn.why_told(r, v_id, v_nonce)
           || jsonb_strip_nulls(jsonb_build_object('limits', posthorn.limits_now(r ->> 'subscription'))) || coalesce((
             select jsonb_build_object('circuit', posthorn.circuit_of(s.id)) from posthorn.subscription s where s.name = r ->> 'subscription'
-              and s.has_breaker), '{}')), '[]') from json_array_elements(v_receivers) r))
+              and s.has_breaker), '{}') || coalesce((select jsonb_build_object('paused', posthorn.pause_of(s)) from posthorn.subscription s
+              where s.name = r ->> 'subscription' and s.paused_at is not null), '{}')), '[]') from json_array_elements(v_receivers) r))
     from posthorn.contract c join posthorn.channel h on h.id = c.channel where c.id = v_contract);
 end $$;
 
@@ -2678,7 +2733,7 @@ begin
       into v_ended using v_claim.id, p_id;
   end if;
   if v_ended.outcome is not null then
-    state := case when v_ended.outcome in ('succeeded', 'skipped') then 'succeeded' when v_ended.outcome = 'expired' then 'expired' else 'dead' end;
+    state := case when v_ended.outcome in ('succeeded', 'skipped') then 'succeeded' when v_ended.outcome in ('expired', 'discarded') then v_ended.outcome else 'dead' end;
     at := v_ended.at;
     delivery := v_ended.delivery;
     outcome := v_ended.outcome;
@@ -2823,12 +2878,14 @@ language sql immutable as $$
       'l.subscription = (select s.id from posthorn.subscription s where s.name = $1 ->> ''subscription'')' end,
     case when p_filter ->> 'contract' is not null then
       'l.contract in (select c.id from posthorn.contract c where c.name = $1 ->> ''contract'')' end,
-    case when p_filter ->> 'upto' is not null then 'l.id <= ($1 ->> ''upto'')::bigint' end)
+    case when p_filter ->> 'upto' is not null then 'l.id <= ($1 ->> ''upto'')::bigint' end,
+    case when p_filter ->> 'after' is not null then 'l.id > ($1 ->> ''after'')::bigint' end,
+    case when p_filter ->> 'group' is not null then 'posthorn.group_of(l.subscription, l.contract, l.history) = $1 ->> ''group''' end)
 $$;
 
 -- take_letters(filter, limit): removes entries from a list and returns them as deliveries that can wait. Of several sessions that want an entry
--- one gets it; those that others are taking are passed over. The filter is JSON { list, message?, subscription?, contract?, upto? }: a public id,
--- names, and the highest id in the list, so that what dies again meanwhile is not taken again. Order: by id in the list, which is in \`id\`. Who orders
+-- one gets it; those that others are taking are passed over. The filter is JSON { list, message?, subscription?, contract?, group?, after?, upto? }: a public
+-- id, names, the fingerprint of the newest error, and ids in the list, so that what dies again meanwhile is not taken again. Order: by id in the list, which is in \`id\`. Who orders
 -- that it runs again means it to run: it has no expiry any more.
 create or replace function posthorn.take_letters(p_filter json, p_limit int) returns setof posthorn.deferred
 language plpgsql as $$
@@ -2882,13 +2939,21 @@ declare
 begin
   perform posthorn.own_transaction(true);
   for v_row in select * from posthorn.take_letters(p_filter, p_limit) loop
-    v_row.history := posthorn.with_entry(v_row.history, json_build_object('attempt', v_row.attempts, 'outcome', 'redriven', 'by', p_by,
-      'endedAt', clock_timestamp()));
-    perform posthorn.follow(v_row, 'released', '{"defer":{"delayMs":0,"attempts":0,"crashes":0,"outside":true}}');
+    perform posthorn.redrive_row(v_row, p_by);
     v_done := v_done || json_build_object('message', posthorn.public_id(v_row.message, v_row.nonce),
       'subscription', (select name from posthorn.subscription where id = v_row.subscription));
   end loop;
+  perform posthorn.note_operation('redrive', p_filter, p_by, null, cardinality(v_done));
   return to_json(v_done);
+end $$;
+
+-- redrive_row(row, by): a taken entry waits for a new delivery.
+create or replace function posthorn.redrive_row(p_row posthorn.deferred, p_by text) returns void
+language plpgsql as $$
+begin
+  p_row.history := posthorn.with_entry(p_row.history, json_build_object('attempt', p_row.attempts, 'outcome', 'redriven', 'by', p_by,
+    'endedAt', clock_timestamp()));
+  perform posthorn.follow(p_row, 'released', '{"defer":{"delayMs":0,"attempts":0,"crashes":0,"outside":true}}');
 end $$;
 
 -- discard(filter, by, reason, limit): ends entries of a list for good, without their payload; who and why is kept as long as a dead letter would be.
@@ -2897,25 +2962,41 @@ create or replace function posthorn.discard(p_filter json, p_by text, p_reason t
 language plpgsql as $$
 declare
   v_row posthorn.deferred;
-  v_subscription posthorn.subscription;
   v_done json[] := '{}';
 begin
   perform posthorn.own_transaction(true);
   for v_row in select * from posthorn.take_letters(p_filter, p_limit) loop
-    select * into v_subscription from posthorn.subscription where id = v_row.subscription;
-    insert into posthorn.discarded (subscription, message, nonce, contract, discarded_at, keep_until, discarded_by, reason, list, delivery, attempts,
-        published_at, history)
-      values (v_row.subscription, v_row.message, v_row.nonce, v_row.contract, clock_timestamp(), clock_timestamp()
-        + coalesce((v_subscription.policy #>> '{deadLetter,keepMs}')::float8, 2592000000) * interval '1 ms', p_by, p_reason, p_filter ->> 'list',
-        v_row.delivery, v_row.attempts, v_row.published_at, v_row.history);
-    if v_row.place is not null then
-      perform posthorn.promote_key(v_row.subscription, v_row.key);
-    end if;
-    v_done := v_done || json_build_object('message', posthorn.public_id(v_row.message, v_row.nonce), 'subscription', v_subscription.name);
+    perform posthorn.discard_row(v_row, p_filter ->> 'list', p_by, p_reason);
+    v_done := v_done || json_build_object('message', posthorn.public_id(v_row.message, v_row.nonce),
+      'subscription', (select name from posthorn.subscription where id = v_row.subscription));
   end loop;
+  perform posthorn.note_operation('discard', p_filter, p_by, p_reason, cardinality(v_done));
   delete from posthorn.discarded where (subscription, message) in (
     select d.subscription, d.message from posthorn.discarded d where d.keep_until < clock_timestamp() order by d.keep_until limit 1000);
   return to_json(v_done);
+end $$;
+
+-- discard_row(row, list, by, reason): the end of a taken entry; those of its key that waited behind it go on.
+create or replace function posthorn.discard_row(p_row posthorn.deferred, p_list text, p_by text, p_reason text) returns void
+language plpgsql as $$
+begin
+  perform posthorn.write_discarded(p_row, p_list, p_by, p_reason);
+  if p_row.place is not null then
+    perform posthorn.promote_key(p_row.subscription, p_row.key);
+  end if;
+end $$;
+
+-- write_discarded(row, list, by, reason): that a message was ended by an operator, without its payload.
+create or replace function posthorn.write_discarded(p_row posthorn.deferred, p_list text, p_by text, p_reason text) returns void
+language plpgsql as $$
+begin
+  insert into posthorn.discarded (subscription, message, nonce, contract, discarded_at, keep_until, discarded_by, reason, list, delivery, attempts,
+      published_at, history, key)
+    select p_row.subscription, p_row.message, p_row.nonce, p_row.contract, clock_timestamp(), clock_timestamp()
+      + coalesce((s.policy #>> '{deadLetter,keepMs}')::float8, 2592000000) * interval '1 ms', left(p_by, 200), left(p_reason, 500), p_list,
+      p_row.delivery, coalesce(p_row.attempts, 0), p_row.published_at, p_row.history, p_row.key
+    from posthorn.subscription s where s.id = p_row.subscription
+    on conflict (subscription, message) do update set history = excluded.history, reason = excluded.reason;
 end $$;
 
 -- letters(filter, limit): entries of a list, the newest first, as JSON [{ message, subscription, contract, version, key, at, attempts, crashes, reason,
@@ -2997,6 +3078,28 @@ language sql immutable as $$
     '[0-9]+([.:][0-9]+)*|\\m[0-9a-f]*[0-9][0-9a-f]{7,}\\M', '#', 'g')
 $$;
 
+-- fingerprint(…): names what errors have in common; thrown_at(entry): the first line of the stack without line numbers.
+create or replace function posthorn.fingerprint(p_subscription text, p_contract text, p_name text, p_code text, p_message text, p_at text) returns text
+language sql immutable as $$
+  select left(md5(concat_ws(chr(10), p_subscription, p_contract, p_name, coalesce(p_code, '-'), p_message, coalesce(p_at, '-'))), 12)
+$$;
+
+create or replace function posthorn.thrown_at(p_entry json) returns text
+language sql immutable as $$
+  select regexp_replace(substring(p_entry #>> '{error,stack}' from '\\n\\s*at ([^\\n]+)'), ':[0-9]+:[0-9]+', '')
+$$;
+
+-- group_of(subscription, contract, history): the fingerprint of the newest error of a message; null where none is kept.
+create or replace function posthorn.group_of(p_subscription int, p_contract int, p_history json) returns text
+language plpgsql stable as $$
+declare
+  v_entry json := (select e.entry from json_array_elements(p_history) with ordinality e(entry, n) where e.entry ->> 'error' is not null order by e.n desc limit 1);
+begin
+  return posthorn.fingerprint((select s.name from posthorn.subscription s where s.id = p_subscription),
+    (select c.name from posthorn.contract c where c.id = p_contract), v_entry #>> '{error,name}', v_entry #>> '{error,code}',
+    posthorn.normalised(v_entry #>> '{error,message}'), posthorn.thrown_at(v_entry)) where v_entry is not null;
+end $$;
+
 -- error_groups(filter, limit, read): errors of messages that wait or are dead, grouped by what they have in common: queue, contract, name, code,
 -- normalised message, and the first line of the stack. Every failed attempt counts. Reads the newest \`read\` messages of each list. Returns JSON
 --   [{ fingerprint, subscription, contract, name, code, message, at, count, messages, firstSeen, lastSeen, example }], the latest first.
@@ -3008,8 +3111,7 @@ language sql stable as $$
     (select d.subscription, d.contract, d.message, d.nonce, d.history from posthorn.dead_letter d order by d.id desc limit p_read)
   ), failures as (
     select s.name as subscription, c.name as contract, h.message, h.nonce, e.entry #>> '{error,name}' as name, e.entry #>> '{error,code}' as code,
-        e.entry #>> '{error,message}' as text, (e.entry ->> 'endedAt')::timestamptz as seen_at,
-        regexp_replace(substring(e.entry #>> '{error,stack}' from '\\n\\s*at ([^\\n]+)'), ':[0-9]+:[0-9]+', '') as at
+        e.entry #>> '{error,message}' as text, (e.entry ->> 'endedAt')::timestamptz as seen_at, posthorn.thrown_at(e.entry) as at
       from held h join posthorn.subscription s on s.id = h.subscription join posthorn.contract c on c.id = h.contract
       cross join lateral json_array_elements(h.history) e(entry)
       where e.entry ->> 'error' is not null
@@ -3021,7 +3123,7 @@ language sql stable as $$
         (array_agg(posthorn.public_id(message, nonce) order by seen_at desc))[1] as example
       from failures group by 1, 2, 3, 4, 5, 6 order by max(seen_at) desc limit p_limit
   )
-  select coalesce(json_agg(json_build_object('fingerprint', left(md5(concat_ws(chr(10), subscription, contract, name, coalesce(code, '-'), message, coalesce(at, '-'))), 12),
+  select coalesce(json_agg(json_build_object('fingerprint', posthorn.fingerprint(subscription, contract, name, code, message, at),
       'subscription', subscription, 'contract', contract, 'name', name, 'code', code, 'message', message, 'at', at, 'count', count, 'messages', messages,
       'firstSeen', first_seen, 'lastSeen', last_seen, 'example', example) order by last_seen desc), '[]') from groups
 $$;
@@ -3044,7 +3146,7 @@ $$;
 -- otherwise, or dies with its worker, is given to the next message.
 
 -- circuit_gate(subscription): whether this transaction may take messages now: \`wait_ms\` to look again, or null; \`probe\` is a token when it may take
--- exactly one, and must then say so with circuit_begin, in this transaction. A circuit that may be tried is locked until then, and whoever
+-- exactly one, and must then say so with circuit_begin, in this transaction. A pause comes before it. A circuit that may be tried is locked until then, and whoever
 -- finds it locked looks again soon. The clock may have jumped back: no circuit stays open longer than it was opened for.
 create or replace function posthorn.circuit_gate(p_subscription int, out wait_ms bigint, out probe bigint)
 language plpgsql as $$
@@ -3052,6 +3154,11 @@ declare
   v_row posthorn.circuit;
   v_now timestamptz;
 begin
+  -- Paused by an operator: nobody takes anything, and no message is tried.
+  if exists (select from posthorn.subscription s where s.id = p_subscription and s.paused_at is not null) then
+    wait_ms := 1000;
+    return;
+  end if;
   select * into v_row from posthorn.circuit c where c.subscription = p_subscription;
   v_now := clock_timestamp();
   if v_row.state is null or v_row.state = 'closed' then
@@ -3456,7 +3563,7 @@ begin
       || coalesce((select jsonb_build_object('progress', p.value) from posthorn.progress p
         where p.subscription = p_subscription and p.message = p_message and p.delivery = (p_status ->> 'delivery')::int), '{}')
       || coalesce((select jsonb_build_object('cancelRequestedAt', c.requested_at) from posthorn.cancel_request c
-        where c.subscription = p_subscription and c.message = p_message and c.nonce = p_nonce), '{}');
+        where c.subscription = p_subscription and c.message = p_message and c.nonce = p_nonce and not c.quiet), '{}');
   elsif p_status ->> 'state' = 'succeeded' then
     select r.result into v_result from posthorn.result r
       where r.subscription = p_subscription and r.message = p_message and r.nonce = p_nonce and r.keep_until > clock_timestamp();
@@ -3501,6 +3608,11 @@ begin
   delete from posthorn.cancelled c using (
     select k.subscription, k.message from posthorn.cancelled k where k.keep_until < clock_timestamp() order by k.keep_until limit p_limit) old
     where c.subscription = old.subscription and c.message = old.message;
+  get diagnostics v_rows = row_count;
+  v_most := greatest(v_most, v_rows);
+  delete from posthorn.discarded d using (
+    select k.subscription, k.message from posthorn.discarded k where k.keep_until < clock_timestamp() order by k.keep_until limit p_limit) old
+    where d.subscription = old.subscription and d.message = old.message;
   get diagnostics v_rows = row_count;
   v_most := greatest(v_most, v_rows);
   -- A live worker removes its own; those of a worker that is gone are nobody's.
@@ -3572,14 +3684,16 @@ create or replace function posthorn.cancel_waiting(p_subscription posthorn.subsc
 language plpgsql as $$
 declare
   v_row posthorn.deferred;
+  v_request posthorn.cancel_request;
 begin
   delete from posthorn.deferred d where d.subscription = p_subscription.id and d.message = p_id and d.nonce = p_nonce and d.token is null
     returning d.* into v_row;
   if v_row.id is null then
     return false;
   end if;
-  delete from posthorn.cancel_request c where c.subscription = p_subscription.id and c.message = p_id and c.nonce = p_nonce;
-  perform posthorn.write_cancelled(v_row, case when v_row.attempts = 0 and v_row.crashes = 0 then 'before it began' else 'between two attempts' end, p_by);
+  delete from posthorn.cancel_request c where c.subscription = p_subscription.id and c.message = p_id and c.nonce = p_nonce returning * into v_request;
+  perform posthorn.write_stopped(v_row, v_request.erased, case when v_row.attempts = 0 and v_row.crashes = 0 then 'before it began'
+    else 'between two attempts' end, p_by);
   if v_row.once_more then
     perform posthorn.let_go(v_row.id);
   end if;
@@ -3600,7 +3714,7 @@ begin
     return case when v_end = 'cancelled' then 'cancelled' else 'too-late' end;
   end if;
   insert into posthorn.cancel_request (subscription, message, nonce, requested_at, requested_by)
-    values (p_subscription.id, p_id, p_nonce, clock_timestamp(), p_by) on conflict do nothing;
+    values (p_subscription.id, p_id, p_nonce, clock_timestamp(), p_by) on conflict (subscription, message) do update set quiet = false;
   if posthorn.cancel_waiting(p_subscription, p_id, p_nonce, p_by) then
     return 'cancelled';
   end if;
@@ -3619,15 +3733,27 @@ begin
   return case when v_state is null then 'unknown' when v_state in ('succeeded', 'dead', 'invalid', 'cancelled', 'expired', 'discarded') then v_state end;
 end $$;
 
+-- write_stopped: the end of a message that somebody asked to cancel, or whose payload was erased while it ran. What failed then may quote the payload.
+create or replace function posthorn.write_stopped(p_row posthorn.deferred, p_erased boolean, p_reason text, p_by text) returns void
+language plpgsql as $$
+begin
+  if p_erased then
+    p_row.history := '[]';
+    perform posthorn.write_discarded(p_row, 'erased', p_by, 'erased');
+  else
+    perform posthorn.write_cancelled(p_row, p_reason, p_by);
+  end if;
+end $$;
+
 -- write_cancelled: the end of a message that was cancelled.
 create or replace function posthorn.write_cancelled(p_row posthorn.deferred, p_reason text, p_by text) returns void
 language plpgsql as $$
 begin
   insert into posthorn.cancelled (subscription, message, nonce, contract, cancelled_at, keep_until, cancelled_by, reason, delivery, attempts,
-      published_at, history)
+      published_at, history, key)
     select p_row.subscription, p_row.message, p_row.nonce, p_row.contract, clock_timestamp(), clock_timestamp()
       + coalesce((s.policy #>> '{deadLetter,keepMs}')::float8, 2592000000) * interval '1 ms', left(p_by, 200), p_reason, p_row.delivery, p_row.attempts,
-      p_row.published_at, p_row.history
+      p_row.published_at, p_row.history, p_row.key
     from posthorn.subscription s where s.id = p_row.subscription;
 end $$;
 
@@ -3657,15 +3783,17 @@ create or replace function posthorn.cancel_instead(p_row posthorn.deferred, p_ne
 language plpgsql as $$
 declare
   v_by text;
+  v_erased boolean;
 begin
   delete from posthorn.cancel_request c where c.subscription = p_row.subscription and c.message = p_row.message and c.nonce = p_row.nonce
-    returning c.requested_by into v_by;
-  if v_by is null or (p_next -> 'defer' is null and p_next -> 'dead' is null) or p_next #>> '{dead,reason}' = 'outcome unknown' then
+    returning c.requested_by, c.erased into v_by, v_erased;
+  if v_by is null or not v_erased and ((p_next -> 'defer' is null and p_next -> 'dead' is null) or p_next #>> '{dead,reason}' = 'outcome unknown')
+      or v_erased and p_next -> 'defer' is null and p_next -> 'dead' is null and p_next -> 'invalid' is null then
     return false;
   end if;
   delete from posthorn.deferred d where d.subscription = p_row.subscription and d.message = p_row.message;
   p_row.attempts := coalesce((p_next #>> '{defer,attempts}')::int, (p_next #>> '{dead,attempts}')::int, p_row.attempts);
-  perform posthorn.write_cancelled(p_row, 'while it ran', v_by);
+  perform posthorn.write_stopped(p_row, v_erased, 'while it ran', v_by);
   return true;
 end $$;
 
@@ -3675,13 +3803,15 @@ language plpgsql as $$
 declare
   v_row posthorn.deferred;
   v_by text;
+  v_erased boolean;
   v_keys text[] := '{}';
 begin
   for v_row in delete from posthorn.deferred d using posthorn.cancel_request c
       where d.id = any (p_ids) and c.subscription = d.subscription and c.message = d.message and c.nonce = d.nonce returning d.* loop
     p_ids := array_remove(p_ids, v_row.id);
-    delete from posthorn.cancel_request c where c.subscription = v_row.subscription and c.message = v_row.message returning c.requested_by into v_by;
-    perform posthorn.write_cancelled(v_row, 'between two attempts', v_by);
+    delete from posthorn.cancel_request c where c.subscription = v_row.subscription and c.message = v_row.message returning c.requested_by, c.erased
+      into v_by, v_erased;
+    perform posthorn.write_stopped(v_row, v_erased, 'between two attempts', v_by);
     if v_row.once_more then
       perform posthorn.let_go(v_row.id);
     end if;
@@ -3701,7 +3831,7 @@ language plpgsql as $$
 begin
   perform posthorn.own_transaction(false);
   return (select coalesce(json_agg(json_build_array(c.subscription, c.message::text)), '[]') from posthorn.cancel_request c
-    where c.subscription in (select a.subscription from posthorn.attendance a where a.worker = p_worker));
+    where not c.quiet and c.subscription in (select a.subscription from posthorn.attendance a where a.worker = p_worker));
 end $$;
 
 -- sweep_cancel_requests(limit): forgets requests whose messages have ended, and ends messages that wait: their run ended in the moment of the
@@ -3738,7 +3868,7 @@ begin
   return coalesce((select jsonb_build_object('progress', p.value) from posthorn.progress p
       where p.subscription = v_subscription and p.message = p_id and p.delivery = (p_receiver ->> 'delivery')::int), '{}')
     || coalesce((select jsonb_build_object('cancelRequestedAt', c.requested_at, 'cancelRequestedBy', c.requested_by) from posthorn.cancel_request c
-      where c.subscription = v_subscription and c.message = p_id and c.nonce = p_nonce), '{}');
+      where c.subscription = v_subscription and c.message = p_id and c.nonce = p_nonce and not c.quiet), '{}');
 end $$;
 ` },
   { name: "functions/19_order.sql", text: `-- Order per key. Of a reader that keeps it, these hold for each key:
@@ -5801,6 +5931,1091 @@ language sql stable as $$
     from posthorn.subscription s where s.name = p_name
 $$;
 ` },
+  { name: "functions/40_operations.sql", text: `-- What operators order, and how far it is. Each thing is one row of posthorn.operation. Pauses and what concerns one message are done at once; the rest
+-- is done in pieces, each a transaction of its own: whoever drives them may die at any time, and anybody goes on.
+
+-- begin_operation(verb, target, arguments, by, reason, found, place): writes the row down, and returns it.
+create or replace function posthorn.begin_operation(
+  p_verb text, p_target text, p_arguments json, p_by text, p_reason text, p_found bigint, p_place json
+) returns json
+language plpgsql as $$
+declare
+  v_row posthorn.operation;
+begin
+  if p_by is null or length(p_by) not between 1 and 200 then
+    raise exception 'who orders this is not said, or is longer than 200 letters' using errcode = 'PH015', hint = 'Say it as "by".';
+  elsif length(p_reason) > 500 then
+    raise exception 'the reason is longer than 500 letters' using errcode = 'PH015', hint = 'Make it shorter.';
+  end if;
+  insert into posthorn.operation (verb, target, arguments, ordered_by, reason, found, place)
+    values (p_verb, p_target, p_arguments, p_by, p_reason, p_found, p_place) returning * into v_row;
+  return posthorn.operation_of(v_row);
+end $$;
+
+-- note_operation(verb, arguments, by, reason, done): what was done at once.
+create or replace function posthorn.note_operation(p_verb text, p_arguments json, p_by text, p_reason text, p_done bigint) returns void
+language plpgsql as $$
+begin
+  if p_done > 0 then
+    insert into posthorn.operation (verb, target, arguments, ordered_by, reason, ended_at, state, found, done)
+      values (p_verb, coalesce(p_arguments ->> 'subscription', p_arguments ->> 'name'), p_arguments, left(p_by, 200), left(p_reason, 500), clock_timestamp(),
+        'done', p_done, p_done);
+  end if;
+end $$;
+
+-- operation_of(row): an operation as JSON. One that runs and that nobody has touched for 30 s is interrupted: whoever drove it is gone.
+create or replace function posthorn.operation_of(p_row posthorn.operation) returns json
+language sql volatile as $$
+  select json_strip_nulls(json_build_object('operation', (p_row).id::text, 'verb', (p_row).verb, 'target', (p_row).target, 'arguments', (p_row).arguments,
+    'by', (p_row).ordered_by, 'reason', (p_row).reason, 'begunAt', (p_row).begun_at, 'touchedAt', (p_row).touched_at, 'endedAt', (p_row).ended_at,
+    'state', posthorn.operation_state((p_row).state, (p_row).touched_at), 'found', (p_row).found, 'done', (p_row).done, 'passed', (p_row).place -> 'passed'))
+$$;
+
+create or replace function posthorn.operation_state(p_state text, p_touched_at timestamptz) returns text
+language sql volatile as $$
+  select case when p_state = 'running' and p_touched_at < clock_timestamp() - interval '30 s' then 'interrupted' else p_state end
+$$;
+
+-- proceed(operation, limit): does the next piece of an operation: at most \`limit\` messages, in one transaction. Returns the operation as JSON, with
+-- { busy: true } where somebody else is at it just now and it pays to ask again a little later. One that has ended comes back as it is.
+-- Raises PH062 (no such operation).
+create or replace function posthorn.proceed(operation bigint, "limit" int default 500) returns json
+language plpgsql as $$
+declare
+  v_row posthorn.operation;
+  v_did record;
+  v_limit constant int := least(greatest("limit", 1), 5000);
+begin
+  perform posthorn.own_transaction(true), set_config('lock_timeout', '5s', true);
+  select o.* into v_row from posthorn.operation o where o.id = $1 for update;
+  if v_row.id is null then
+    raise exception 'no operation has the number %', $1 using errcode = 'PH062', hint = 'See select * from posthorn.audit.';
+  elsif v_row.state <> 'running' then
+    return posthorn.operation_of(v_row);
+  end if;
+  begin
+    v_did := case v_row.verb
+      when 'purge' then posthorn.purge_piece(v_row, v_limit)
+      when 'redrive' then posthorn.letters_piece(v_row, v_limit)
+      when 'discard' then posthorn.letters_piece(v_row, v_limit)
+      when 'replay' then posthorn.replay_piece(v_row, v_limit)
+      when 'erase' then posthorn.erase_piece(v_row, v_limit)
+      when 'remove' then posthorn.remove_piece(v_row, v_limit) end;
+  exception when lock_not_available or deadlock_detected then
+    -- Live traffic comes first: nothing of this piece was done.
+    select 0::bigint as done, true as more, true as busy, v_row.place as place into v_did;
+  end;
+  update posthorn.operation o set touched_at = clock_timestamp(), done = o.done + v_did.done, place = v_did.place,
+      state = case when v_did.more then 'running' else 'done' end, ended_at = case when not v_did.more then clock_timestamp() end
+    where o.id = v_row.id returning o.* into v_row;
+  if v_row.state = 'done' and v_row.verb = 'erase' then
+    -- The record says which key it was to whoever knows the key.
+    update posthorn.operation o set arguments = (o.arguments::jsonb || jsonb_build_object('key', posthorn.digest_of(o.arguments ->> 'key')))::json
+      where o.id = v_row.id returning o.* into v_row;
+  end if;
+  return (posthorn.operation_of(v_row)::jsonb || jsonb_build_object('busy', v_did.busy))::json;
+end $$;
+
+-- digest_of(key): what the record of an erased key is kept under.
+create or replace function posthorn.digest_of(p_key text) returns text
+language sql immutable as $$ select 'sha256:' || encode(sha256(convert_to(p_key, 'UTF8')), 'hex') $$;
+
+-- stop_operation(operation): ends it where it is; what is done stays done. False where it does not run.
+create or replace function posthorn.stop_operation(operation bigint) returns boolean
+language plpgsql as $$
+begin
+  update posthorn.operation o set state = 'stopped', ended_at = clock_timestamp() where o.id = $1 and o.state = 'running';
+  return found;
+end $$;
+
+-- call run(operation, per_second): does all that is left of an operation, at most so many messages a second; null for as fast as it goes. For psql: it
+-- commits after each piece, so it cannot be called inside a transaction.
+create or replace procedure posthorn.run(operation bigint, per_second int default null)
+language plpgsql as $$
+declare
+  v_limit constant int := case when per_second is null then 500 else greatest(1, per_second / 5) end;
+  v_before bigint;
+  v_row json;
+begin
+  loop
+    v_before := (select o.done from posthorn.operation o where o.id = $1);
+    v_row := posthorn.proceed($1, v_limit);
+    commit;
+    exit when v_row ->> 'state' in ('done', 'stopped');
+    if (v_row ->> 'busy')::boolean then
+      perform pg_sleep(0.05);
+    elsif per_second is not null then
+      perform pg_sleep(((v_row ->> 'done')::bigint - v_before)::float8 / per_second);
+    end if;
+  end loop;
+end $$;
+
+-- operations(limit, before): the record, the newest first, as JSON.
+create or replace function posthorn.operations(p_limit int, p_running boolean) returns json
+language sql volatile as $$
+  select coalesce(json_agg(posthorn.operation_of(o) order by (o).id desc), '[]')
+    from (select o from posthorn.operation o where not p_running or o.state = 'running' order by o.id desc limit p_limit) x(o)
+$$;
+
+-- confirmed(given, wanted, what): raises PH061 unless the caller has repeated what will be changed.
+create or replace function posthorn.confirmed(p_given text, p_wanted text, p_what text) returns void
+language plpgsql as $$
+begin
+  if p_given is distinct from p_wanted then
+    raise exception '% was not confirmed', p_what using errcode = 'PH061', hint = format('Pass confirm => %L. Nothing was changed.', p_wanted);
+  end if;
+end $$;
+
+-- reader(name): the subscription of this name, or that of the queue. Raises PH060.
+create or replace function posthorn.reader(p_name text) returns posthorn.subscription
+language plpgsql as $$
+declare
+  v_row posthorn.subscription;
+begin
+  select * into v_row from posthorn.subscription s where s.name = p_name;
+  if v_row.id is null then
+    raise exception 'no queue or subscription is called "%"', left(p_name, 80) using errcode = 'PH060',
+      hint = format('Known are: %s.', coalesce((select string_agg(s.name, ', ' order by s.name) from (select name from posthorn.subscription order by name limit 50) s), 'none'));
+  end if;
+  return v_row;
+end $$;
+
+-- lanes_of(channel): all lanes that messages of a channel lie in: those that are claimed, and that of what waits for its time.
+create or replace function posthorn.lanes_of(p_channel int) returns setof int
+language sql stable as $$
+  select generate_series(0, c.lanes - 1) from posthorn.channel c where c.id = p_channel
+  union all select -1 from posthorn.channel c where c.id = p_channel and c.kind = 'command'
+  union select l.lane from posthorn.subscription s join posthorn.lane l on l.subscription = s.id where s.channel = p_channel and l.lane > 1024
+$$;
+
+-- log_heads_of: messages of a lane between two ids without what they carry. Plan: message_N_by_id.
+select posthorn.by_slot('log_heads_of(p_slot smallint, p_channel int, p_lane int, p_after bigint, p_upto bigint, p_limit int)',
+  'table (id bigint, lane int, nonce bigint, contract int, key text, published_at timestamptz, xid xid8, slot smallint)', $body$
+  return query select m.id, m.lane, m.nonce, m.contract, m.key, m.published_at, m.xid, {slot}::smallint from posthorn.message_{slot} m
+    where m.channel = p_channel and m.lane = p_lane and m.id > p_after and m.id <= p_upto order by m.id limit p_limit;
+$body$);
+
+-- log_heads(channel, after, upto, limit): the same of all lanes and slots, by id.
+create or replace function posthorn.log_heads(p_channel int, p_after bigint, p_upto bigint, p_limit int)
+returns table (id bigint, lane int, nonce bigint, contract int, key text, published_at timestamptz, xid xid8, slot smallint)
+language plpgsql as $$
+begin
+  return query select h.* from (select unnest(r.slots) as slot from posthorn.ring r) s cross join posthorn.lanes_of(p_channel) l(lane)
+    cross join lateral posthorn.log_heads_of(s.slot, p_channel, l.lane, p_after, p_upto, p_limit) h order by h.id limit p_limit;
+end $$;
+
+-- oldest_kept(channel): when the oldest message of a channel was said that the log still has; null when it has none.
+-- Plan: message_N_by_id, one probe for each lane and slot. Ids follow the clock but for the time between drawing one and writing its row.
+create or replace function posthorn.oldest_kept(p_channel int) returns timestamptz
+language plpgsql as $$
+begin
+  return (select min(h.published_at) from (select unnest(r.slots) as slot from posthorn.ring r) s cross join posthorn.lanes_of(p_channel) l(lane)
+    cross join lateral posthorn.log_heads_of(s.slot, p_channel, l.lane, 0, 9223372036854775807, 100) h);
+end $$;
+
+-- letters(…) of a list that are redriven or discarded together, in the order of the list: begin_letters(verb, filter, by, reason) counts them.
+-- The filter is that of take_letters, without a message.
+create or replace function posthorn.begin_letters(p_verb text, p_filter json, p_by text, p_reason text) returns json
+language plpgsql as $$
+declare
+  v_count json;
+begin
+  if p_verb not in ('redrive', 'discard') or coalesce(p_filter ->> 'list', '') not in ('dead-letters', 'invalid') then
+    raise exception 'a list is redriven or discarded: dead-letters or invalid' using errcode = 'PH015';
+  elsif p_verb = 'discard' and coalesce(trim(p_reason), '') = '' then
+    raise exception 'a discard needs a reason' using errcode = 'PH015', hint = 'It is kept with the messages.';
+  elsif p_filter ->> 'subscription' is not null then
+    perform posthorn.reader(p_filter ->> 'subscription');
+  end if;
+  v_count := posthorn.letters_count(p_filter);
+  return posthorn.begin_operation(p_verb, p_filter ->> 'subscription', p_filter, p_by, p_reason, (v_count ->> 'count')::bigint,
+    json_build_object('after', '0', 'upto', coalesce(v_count ->> 'upto', '0')));
+end $$;
+
+create or replace function posthorn.letters_piece(p_row posthorn.operation, p_limit int, out done bigint, out more boolean, out busy boolean, out place json)
+language plpgsql as $$
+declare
+  v_letter posthorn.deferred;
+  v_last bigint := (p_row.place ->> 'after')::bigint;
+begin
+  done := 0;
+  busy := false;
+  for v_letter in select * from posthorn.take_letters((p_row.arguments::jsonb || p_row.place::jsonb)::json, p_limit) loop
+    v_last := greatest(v_last, v_letter.id);
+    if p_row.verb = 'redrive' then
+      perform posthorn.redrive_row(v_letter, p_row.ordered_by);
+    else
+      perform posthorn.discard_row(v_letter, p_row.arguments ->> 'list', p_row.ordered_by, p_row.reason);
+    end if;
+    done := done + 1;
+  end loop;
+  more := done = p_limit;
+  place := json_build_object('after', v_last::text, 'upto', p_row.place ->> 'upto');
+end $$;
+` },
+  { name: "functions/41_pause.sql", text: `-- Pausing, and the question whether anything is left.
+
+-- pause(name, by, reason): nobody in the fleet takes anything of this queue or subscription: nothing of the log, nothing that waits, no trial of its circuit.
+-- A claim that begins after COMMIT takes nothing. What runs or is in a worker's hands goes on to its end. What is said is still taken in, and schedules go on
+-- sending. Returns { name, pausedAt, pausedBy, reason, changed }; one that is paused already stays as it is. Raises PH060.
+create or replace function posthorn.pause(name text, by text default null, reason text default null) returns json
+language plpgsql as $$
+declare
+  v_row posthorn.subscription := posthorn.reader($1);
+  v_by text := coalesce($2, current_user::text);
+begin
+  update posthorn.subscription s set paused_at = clock_timestamp(), paused_by = left(v_by, 200), paused_reason = left($3, 500)
+    where s.id = v_row.id and s.paused_at is null returning s.* into v_row;
+  if found then
+    perform posthorn.note_operation('pause', json_build_object('name', v_row.name), v_by, $3, 1);
+    return (posthorn.pause_of(v_row)::jsonb || jsonb_build_object('name', v_row.name, 'changed', true))::json;
+  end if;
+  v_row := posthorn.reader($1);
+  return (coalesce(posthorn.pause_of(v_row)::jsonb, '{}') || jsonb_build_object('name', v_row.name, 'changed', false))::json;
+end $$;
+
+-- resume(name, by): ends a pause; workers look again within a second. Returns { name, changed }, with the pause that it ended. Raises PH060.
+create or replace function posthorn.resume(name text, by text default null) returns json
+language plpgsql as $$
+declare
+  v_row posthorn.subscription := posthorn.reader($1);
+  v_was json;
+begin
+  select posthorn.pause_of(s) into v_was from posthorn.subscription s where s.id = v_row.id for update;
+  update posthorn.subscription s set paused_at = null, paused_by = null, paused_reason = null where s.id = v_row.id and s.paused_at is not null;
+  if found then
+    perform posthorn.note_operation('resume', json_build_object('name', v_row.name), coalesce($2, current_user::text), null, 1);
+  end if;
+  return (coalesce(v_was::jsonb, '{}') || jsonb_build_object('name', v_row.name, 'changed', v_was is not null))::json;
+end $$;
+
+-- pause_of(subscription): { at, by, reason } of a reader that is paused; null for one that is not.
+create or replace function posthorn.pause_of(p_row posthorn.subscription) returns json
+language sql immutable as $$
+  select case when (p_row).paused_at is not null then json_strip_nulls(json_build_object('at', (p_row).paused_at, 'by', (p_row).paused_by, 'reason', (p_row).paused_reason)) end
+$$;
+
+-- unsettled(name): what has not ended of a queue or subscription, as JSON { waiting, scheduled, retrying, parked, running, lists, paused, workers }: each is
+-- counted up to a million. \`waiting\` is in the log, or was handed back. \`stuck\`: those of \`parked\` whose key waits for an operator. Raises PH060.
+-- Looks in the order in which a message moves, each time with what is committed by then: what is not counted has ended.
+create or replace function posthorn.unsettled(name text) returns json
+language plpgsql as $$
+declare
+  v_row posthorn.subscription := posthorn.reader($1);
+  v_log record;
+  v_running bigint;
+  v_states jsonb;
+begin
+  select * into v_log from posthorn.waiting_in_log(v_row.id, 1000000);
+  select coalesce(sum(cardinality(c.messages)), 0) into v_running from posthorn.open_claims() c where c.subscription = v_row.id;
+  select coalesce(jsonb_object_agg(w.state, w.messages), '{}') into v_states from (
+    select d.state, count(*) as messages from (select posthorn.waiting_state(d.token, d.place, d.due_at, d.reason) as state from posthorn.deferred d
+      where d.subscription = v_row.id limit 1000000) d group by 1) w;
+  return json_build_object('name', v_row.name,
+    'waiting', greatest(0, v_log.messages - (select count(*) from posthorn.cancel_mark k where k.subscription = v_row.id)) + coalesce((v_states ->> 'queued')::bigint, 0),
+    'scheduled', coalesce((v_states ->> 'scheduled')::bigint, 0), 'retrying', coalesce((v_states ->> 'retrying')::bigint, 0),
+    'parked', coalesce((v_states ->> 'parked')::bigint, 0), 'running', v_running + coalesce((v_states ->> 'running')::bigint, 0),
+    'stuck', (select count(*) from posthorn.deferred d where d.subscription = v_row.id and d.place is not null and d.due_at = 'infinity' and exists (
+      select from posthorn.dead_letter l where l.subscription = d.subscription and l.key = d.key and l.place < d.place
+      union all select from posthorn.invalid l where l.subscription = d.subscription and l.key = d.key and l.place < d.place)),
+    'paused', posthorn.pause_of(v_row),
+    'workers', (select count(*) from posthorn.attendance a where a.subscription = v_row.id and a.worker not in (select d.worker from posthorn.dead_workers() d)));
+end $$;
+
+-- is_drained(name): whether everything of a queue or subscription has ended: nothing waits, in the log or outside of it, nothing is scheduled, nothing runs
+-- and no dead worker holds anything. True at one moment: what is said in the next is not seen, nor what is not committed. For a check, not for a hot path.
+create or replace function posthorn.is_drained(name text) returns boolean
+language plpgsql as $$
+declare
+  v_row posthorn.subscription := posthorn.reader($1);
+  v_ring posthorn.ring;
+  v_lane int;
+begin
+  select * into v_ring from posthorn.ring;
+  -- In the order in which a message moves.
+  for v_lane in select l.lane from posthorn.lane l where l.subscription = v_row.id loop
+    if posthorn.is_ready(v_ring, v_row.id, v_lane, v_row.channel) then
+      return false;
+    end if;
+  end loop;
+  if exists (select from posthorn.open_claims() c where c.subscription = v_row.id) then
+    return false;
+  end if;
+  return not exists (select from posthorn.deferred d where d.subscription = v_row.id);
+end $$;
+` },
+  { name: "functions/42_purge.sql", text: `-- Purging: ends what waits and has not begun. From the log it is taken as a worker takes it, by a claim that is closed in its own transaction, so no message
+-- is both run and purged, and the lane goes on behind it. What waits in \`deferred\` is removed under its row's lock.
+
+-- purge(name, by, reason, confirm, states): begins it; \`confirm\` repeats the name. \`states\` names what is to end, of queued, scheduled, retrying, parked.
+-- Takes what is there now: what is said later is left; of a transaction that is just committing either can happen. A message that runs is left alone; one
+-- that fails meanwhile and waits to be tried again is taken if the purge comes to it. Returns the operation; see proceed and run. Raises PH060, PH061, PH015.
+create or replace function posthorn.purge(
+  name text, by text default null, reason text default null, confirm text default null, states text[] default '{queued,scheduled,retrying,parked}'
+) returns json
+language plpgsql as $$
+declare
+  v_row posthorn.subscription := posthorn.reader($1);
+  v_upto bigint := coalesce(pg_sequence_last_value('posthorn.message_id'), 0);
+  v_seen pg_snapshot;
+begin
+  if states = '{}' or not states <@ '{queued,scheduled,retrying,parked}' then
+    raise exception 'what is purged is of the states queued, scheduled, retrying, parked, got %', array_to_string(states, ', ') using errcode = 'PH015';
+  end if;
+  perform posthorn.confirmed(confirm, v_row.name, format('the purge of "%s"', v_row.name));
+  select pg_current_snapshot() into v_seen;
+  return posthorn.begin_operation('purge', v_row.name, json_build_object('states', states), coalesce($2, current_user::text), coalesce($3, 'purged'),
+    posthorn.purgeable(v_row.name, states), json_build_object('upto', v_upto::text, 'seen', v_seen::text, 'subscription', v_row.id,
+      'lanes', case when 'queued' = any (states) then array(select l.lane from posthorn.lane l where l.subscription = v_row.id order by l.lane) else '{}' end));
+end $$;
+
+-- purgeable(name, states): how many messages a purge would end now, counted up to some millions.
+create or replace function posthorn.purgeable(p_name text, p_states text[]) returns bigint
+language plpgsql as $$
+declare
+  v_waits json := posthorn.unsettled(p_name);
+begin
+  return (select coalesce(sum((v_waits ->> case s.state when 'queued' then 'waiting' else s.state end)::bigint), 0) from unnest(p_states) s(state));
+end $$;
+
+create or replace function posthorn.purge_piece(p_row posthorn.operation, p_limit int, out done bigint, out more boolean, out busy boolean, out place json)
+language plpgsql as $$
+declare
+  v_reader posthorn.subscription;
+  v_lanes int[] := array(select l::int from json_array_elements_text(p_row.place -> 'lanes') l);
+  v_log record;
+begin
+  select * into v_reader from posthorn.subscription s where s.id = (p_row.place ->> 'subscription')::int;
+  place := p_row.place;
+  busy := false;
+  done := 0;
+  if v_reader.id is null then
+    more := false;
+    return;
+  elsif v_lanes <> '{}' then
+    v_log := posthorn.purge_lane(p_row, v_reader, v_lanes[1], p_limit);
+    done := v_log.done;
+    busy := v_log.busy;
+    more := true;
+    if not v_log.more then
+      place := (p_row.place::jsonb || jsonb_build_object('lanes', v_lanes[2 :]))::json;
+    end if;
+    return;
+  end if;
+  done := posthorn.purge_waiting(p_row, v_reader, p_limit);
+  more := done = p_limit;
+  if not more then
+    -- Producers that were refused are let in.
+    perform posthorn.count_backlog(b) from posthorn.backlog_limit b where b.subscription = v_reader.id;
+  end if;
+end $$;
+
+-- purge_lane: claims messages of a lane and ends them. Those that were not there when the purge began are handed back.
+create or replace function posthorn.purge_lane(
+  p_row posthorn.operation, p_reader posthorn.subscription, p_lane int, p_limit int, out done bigint, out more boolean, out busy boolean
+) language plpgsql as $$
+declare
+  v_left record;
+  v_worker bigint;
+  v_claimed text;
+begin
+  done := 0;
+  busy := false;
+  -- Claims only try this lock, so nobody waits behind us but other operators.
+  perform pg_advisory_xact_lock(posthorn.lock_key('lane', p_reader.id, p_lane));
+  -- A later statement: it sees where the holder before us left the lane.
+  select * into v_left from posthorn.left_in_lane(p_row, p_reader, p_lane, p_limit);
+  more := v_left.messages > 0 or v_left.late;
+  if not more then
+    return;
+  end if;
+  -- A worker that nobody but this transaction ever sees.
+  insert into posthorn.worker (service, host, pid, timeout_ms, oldest_open_claim) values ('purge', '', 0, 3600000, 0) returning id into v_worker;
+  v_claimed := left(posthorn.claim(p_reader.id, p_lane, v_worker, case when v_left.late then p_limit else v_left.messages::int end), 300);
+  delete from posthorn.worker w where w.id = v_worker;
+  if posthorn.is_claim(v_claimed) then
+    done := posthorn.discard_claim(p_row, p_reader, posthorn.claim_of(substring(v_claimed from '"slot":(\\d+)')::smallint, substring(v_claimed from '"claim":"(\\d+)"')::bigint),
+      substring(v_claimed from '"slot":(\\d+)')::smallint);
+  else
+    -- Where order is kept the next message may wait for one that runs.
+    busy := v_claimed in ('{"blocked":true}', '{"missed":true}');
+  end if;
+end $$;
+
+-- left_in_lane: how many messages of a lane nobody has claimed of those that the purge has seen when it began, up to a limit; \`late\`: some of them lie below
+-- the lane's position, because they were committed late.
+create or replace function posthorn.left_in_lane(
+  p_row posthorn.operation, p_reader posthorn.subscription, p_lane int, p_limit int, out messages bigint, out late boolean
+) language plpgsql as $$
+declare
+  v_at posthorn.position := posthorn.position_of(p_reader.id, p_lane);
+  v_ceiling posthorn.tick := posthorn.tick_of(v_at.slot, v_at.ceiling);
+  v_ring posthorn.ring;
+  v_seen pg_snapshot := (p_row.place ->> 'seen')::pg_snapshot;
+  v_after bigint;
+begin
+  select * into v_ring from posthorn.ring;
+  v_after := case when v_at.late then (posthorn.tick_of(v_at.slot, v_at.floor)).ceiling_id else v_at.last_id end;
+  select least(coalesce(sum(posthorn.count_seen_of(s.slot, p_reader.channel, p_lane, v_after, (p_row.place ->> 'upto')::bigint, v_seen, p_limit)), 0), p_limit)
+    into messages from unnest(v_ring.slots) s(slot);
+  late := v_at.late or posthorn.late_xids(v_ring.slots, p_reader.channel, p_lane, v_ceiling.snapshot, v_ceiling.ceiling_id, v_ring.first_id, v_seen) is not null;
+end $$;
+
+-- Plan: message_N_by_id from an id on.
+select posthorn.by_slot(
+  'count_seen_of(p_slot smallint, p_channel int, p_lane int, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit int)', 'bigint', $body$
+  return (select count(*) from (select from posthorn.message_{slot} m where m.channel = p_channel and m.lane = p_lane and m.id > p_after and m.id <= p_upto
+    and pg_visible_in_snapshot(m.xid, p_snapshot) limit p_limit) m);
+$body$);
+
+-- discard_claim: ends the messages of a claim that was just made, and closes it. Returns how many it discarded.
+create or replace function posthorn.discard_claim(p_row posthorn.operation, p_reader posthorn.subscription, p_claim posthorn.claim_1, p_slot smallint) returns bigint
+language plpgsql as $$
+declare
+  v_ends boolean := p_reader.idempotency = 'transaction';
+  v_part int;
+  v_aside bigint[];
+  v_gone bigint[];
+  v_back bigint[];
+  v_message record;
+begin
+  select coalesce(max(t.part), 0) + 1, coalesce(array_agg(m.id) filter (where m.id is not null), '{}') into v_part, v_aside
+    from posthorn.parts_of(p_slot, p_claim.id) t left join lateral unnest(t.messages) m(id) on true;
+  select coalesce(array_agg(g.id), '{}') into v_gone from (
+    select distinct coalesce(m.slot, p_slot) as slot from unnest(p_claim.messages, p_claim.message_slots) m(id, slot)) s
+    cross join lateral posthorn.discard_seen_of(s.slot, p_reader.id, p_reader.channel, p_claim.lane,
+      array(select m.id from unnest(p_claim.messages, p_claim.message_slots) m(id, slot) where coalesce(m.slot, p_slot) = s.slot and m.id <> all (v_aside)),
+      (p_row.place ->> 'seen')::pg_snapshot, p_row.ordered_by, p_row.reason) g(id);
+  v_back := array(select m.id from unnest(p_claim.messages) m(id) where m.id <> all (v_gone) and m.id <> all (v_aside));
+  if not v_ends and v_gone <> '{}' then
+    perform posthorn.settle_part_of(p_slot, p_claim.id, p_claim.token, v_part, 'discarded', v_back = '{}', v_gone);
+    v_part := v_part + 1;
+  end if;
+  if v_ends or v_back <> '{}' then
+    perform posthorn.settle_part_of(p_slot, p_claim.id, p_claim.token, v_part, case when not v_ends then 'released'::posthorn.outcome end, true,
+      case when v_ends then '{}' else v_back end);
+  end if;
+  for v_message in select m.id, coalesce(m.slot, p_slot) as slot, m.id = any (v_back) as back from unnest(p_claim.messages, p_claim.message_slots) m(id, slot)
+      where m.id <> all (v_aside) loop
+    if v_ends then
+      perform posthorn.end_of(v_message.slot, p_reader.id, v_message.id, 1, case when v_message.back then 'released' else 'discarded' end::posthorn.outcome,
+        p_claim.id, p_claim.worker);
+    end if;
+    if v_message.back then
+      perform posthorn.follow(posthorn.delivery_of(p_reader.id, p_claim.lane, v_message.id, v_message.slot), 'released',
+        '{"defer":{"delayMs":0,"attempts":0,"crashes":0}}');
+      -- Tells it from what waited when the purge began.
+      update posthorn.deferred d set since = clock_timestamp() where d.subscription = p_reader.id and d.message = v_message.id;
+    end if;
+  end loop;
+  return cardinality(v_gone);
+end $$;
+
+-- discard_seen_of: writes down that messages were discarded, of those that a snapshot sees. Returns their ids.
+select posthorn.by_slot(
+  'discard_seen_of(p_slot smallint, p_subscription int, p_channel int, p_lane int, p_ids bigint[], p_seen pg_snapshot, p_by text, p_reason text)', 'setof bigint', $body$
+  return query insert into posthorn.discarded (subscription, message, nonce, contract, discarded_at, keep_until, discarded_by, reason, list, delivery, attempts,
+      published_at, history, key)
+    select p_subscription, m.id, m.nonce, m.contract, clock_timestamp(), clock_timestamp()
+        + coalesce((s.policy #>> '{deadLetter,keepMs}')::float8, 2592000000) * interval '1 ms', p_by, p_reason, 'waiting', 1, 0, m.published_at, '[]', m.key
+      from posthorn.subscription s cross join unnest(p_ids) i(id)
+        cross join lateral (select * from posthorn.message_{slot} m where m.channel = p_channel and m.lane = p_lane and m.id = i.id
+          and pg_visible_in_snapshot(m.xid, p_seen) offset 0) m
+      where s.id = p_subscription
+    on conflict on constraint discarded_pkey do update set reason = excluded.reason returning message;
+$body$);
+
+-- purge_waiting: ends deliveries that wait outside of the log. What waits behind others goes first, so that nothing is let go that goes next.
+create or replace function posthorn.purge_waiting(p_row posthorn.operation, p_reader posthorn.subscription, p_limit int) returns bigint
+language plpgsql as $$
+declare
+  v_states text[] := array(select s from json_array_elements_text(p_row.arguments -> 'states') s);
+  v_waiting posthorn.deferred;
+  v_keys text[] := '{}';
+  v_done bigint := 0;
+begin
+  for v_waiting in with picked as (
+      select d.id from posthorn.deferred d where d.subscription = p_reader.id and d.token is null and d.message <= (p_row.place ->> 'upto')::bigint
+        and (d.since is null or d.since <= p_row.begun_at)
+        and posthorn.waiting_state(d.token, d.place, d.due_at, d.reason) = any (v_states)
+        order by d.priority desc, d.due_at desc limit p_limit for update skip locked)
+    delete from posthorn.deferred d using picked p where d.id = p.id returning d.* loop
+    perform posthorn.write_discarded(v_waiting, 'waiting', p_row.ordered_by, p_row.reason);
+    delete from posthorn.cancel_request c where c.subscription = v_waiting.subscription and c.message = v_waiting.message and c.nonce = v_waiting.nonce;
+    if v_waiting.once_more then
+      perform posthorn.let_go(v_waiting.id);
+    end if;
+    if v_waiting.place is not null then
+      v_keys := v_keys || v_waiting.key;
+    end if;
+    v_done := v_done + 1;
+  end loop;
+  -- In one order for everybody, as promote does it.
+  perform posthorn.promote_key(p_reader.id, k.key) from (select distinct u.key from unnest(v_keys) u(key) order by u.key) k;
+  return v_done;
+end $$;
+` },
+  { name: "functions/43_replay.sql", text: `-- Replaying: a message that was handled gets one more delivery, under a number that none of its deliveries had, so its effects are fenced as always.
+
+-- replay(name, from, to, by, reason, confirm, contract): begins it; \`confirm\` repeats the name. Each message that was said from \`from\` on, before \`to\` (without it:
+-- before now) and was handled is handled once more, in the order in which it was said; of one key in that order where order is kept. Not touched: what waits,
+-- runs, is dead or invalid, was cancelled, discarded, erased or has expired; and contracts that no live worker has a handler for.
+-- Returns the operation; see proceed and run. Raises PH060, PH061, PH015, PH063 (older than what is kept), PH064 (nobody works on it).
+create or replace function posthorn.replay(
+  name text, "from" timestamptz, "to" timestamptz default null, by text default null, reason text default null, confirm text default null, contract text default null
+) returns json
+language plpgsql as $$
+declare
+  v_row posthorn.subscription := posthorn.reader($1);
+  v_now timestamptz := clock_timestamp();
+  v_to timestamptz := coalesce($3, v_now);
+  v_oldest timestamptz := posthorn.oldest_kept(v_row.channel);
+  v_upto bigint := coalesce(pg_sequence_last_value('posthorn.message_id'), 0);
+begin
+  if $2 is null or $2 >= v_to or v_to > v_now + interval '1 minute' then
+    raise exception 'a replay is of a time in the past: from % to % is none', coalesce($2::text, 'no time'), v_to using errcode = 'PH015',
+      hint = '"from" lies before "to", and "to" not after now.';
+  elsif contract is not null and not exists (select from posthorn.contract c where c.channel = v_row.channel and c.name = $7) then
+    raise exception '"%" carries no contract called "%"', v_row.name, left($7, 80) using errcode = 'PH060';
+  elsif v_oldest is null then
+    raise exception 'nothing that "%" reads is kept', v_row.name using errcode = 'PH063', hint = 'There is nothing to replay.';
+  elsif $2 < v_oldest then
+    raise exception 'what "%" reads is kept from % on, and the replay would begin at %', v_row.name, v_oldest, $2 using errcode = 'PH063',
+      detail = json_build_object('oldestKept', v_oldest)::text, hint = 'Begin it there; what is older is gone.';
+  elsif not exists (select from posthorn.handled_here(v_row.id)) then
+    raise exception 'no worker works on "%", so nobody says which contracts are handled', v_row.name using errcode = 'PH064', hint = 'Start one first.';
+  end if;
+  perform posthorn.confirmed(confirm, v_row.name, format('the replay of "%s"', v_row.name));
+  return posthorn.begin_operation('replay', v_row.name, json_strip_nulls(json_build_object('from', $2, 'to', v_to, 'contract', $7)),
+    coalesce($4, current_user::text), $5, posthorn.said_within(v_row.channel, $2, v_to, $7, v_upto), json_build_object('subscription', v_row.id, 'after', '0', 'upto', v_upto::text));
+end $$;
+
+-- handled_here(subscription): ids of the contracts that live workers of it have handlers for.
+create or replace function posthorn.handled_here(p_subscription int) returns setof int
+language sql volatile as $$
+  select distinct unnest(a.contracts) from posthorn.attendance a
+    where a.subscription = p_subscription and a.worker not in (select d.worker from posthorn.dead_workers() d)
+$$;
+
+-- said_within(channel, from, to, contract, upto): how many messages were said in a time. Reads the log of the channel.
+create or replace function posthorn.said_within(p_channel int, p_from timestamptz, p_to timestamptz, p_contract text, p_upto bigint) returns bigint
+language plpgsql as $$
+begin
+  return (select coalesce(sum(w.messages), 0) from (select unnest(r.slots) as slot from posthorn.ring r) s cross join posthorn.lanes_of(p_channel) l(lane)
+    cross join lateral (select posthorn.count_within_of(s.slot, p_channel, l.lane, p_from, p_to, p_contract, p_upto) as messages) w);
+end $$;
+
+select posthorn.by_slot(
+  'count_within_of(p_slot smallint, p_channel int, p_lane int, p_from timestamptz, p_to timestamptz, p_contract text, p_upto bigint)', 'bigint', $body$
+  return (select count(*) from posthorn.message_{slot} m where m.channel = p_channel and m.lane = p_lane and m.id <= p_upto
+    and m.published_at >= p_from and m.published_at < p_to
+    and (p_contract is null or m.contract in (select c.id from posthorn.contract c where c.name = p_contract)));
+$body$);
+
+-- replay_piece: \`passed\` counts what is not replayed, by why: { waiting, ended, unhandled }.
+create or replace function posthorn.replay_piece(p_row posthorn.operation, p_limit int, out done bigint, out more boolean, out busy boolean, out place json)
+language plpgsql as $$
+declare
+  v_reader posthorn.subscription;
+  v_from timestamptz := (p_row.arguments ->> 'from')::timestamptz;
+  v_to timestamptz := (p_row.arguments ->> 'to')::timestamptz;
+  v_contracts int[];
+  v_handled int[];
+  v_head record;
+  v_after bigint := (p_row.place ->> 'after')::bigint;
+  v_seen int := 0;
+  v_most constant int := 1000;
+  v_due timestamptz := '-infinity';
+  v_why text;
+  v_passed jsonb := coalesce(p_row.place::jsonb -> 'passed', '{"waiting":0,"ended":0,"unhandled":0}');
+begin
+  select * into v_reader from posthorn.subscription s where s.id = (p_row.place ->> 'subscription')::int;
+  place := p_row.place;
+  done := 0;
+  busy := false;
+  more := v_reader.id is not null;
+  if not more then
+    return;
+  end if;
+  v_handled := array(select posthorn.handled_here(v_reader.id));
+  if v_handled = '{}' then
+    -- Waits for a worker: without one nobody says what is handled.
+    busy := true;
+    return;
+  end if;
+  v_contracts := array(select c.id from posthorn.contract c where c.channel = v_reader.channel and (p_row.arguments ->> 'contract' is null or c.name = p_row.arguments ->> 'contract'));
+  -- Two replays of a reader must not find the same message handled and both give it the next number.
+  perform pg_advisory_xact_lock(posthorn.lock_key('replay', v_reader.id));
+  for v_head in select * from posthorn.log_heads(v_reader.channel, v_after, (p_row.place ->> 'upto')::bigint, v_most) loop
+    v_seen := v_seen + 1;
+    v_after := v_head.id;
+    continue when v_head.published_at < v_from or v_head.published_at >= v_to or v_head.contract <> all (v_contracts);
+    v_due := greatest(clock_timestamp(), v_due + interval '1 microsecond');
+    v_why := case when v_head.contract = any (v_handled) then posthorn.replay_one(p_row, v_reader, v_head.lane, v_head.id, v_head.xid, v_head.slot, v_due) else 'unhandled' end;
+    if v_why is null then
+      done := done + 1;
+    else
+      v_passed := jsonb_set(v_passed, array[v_why], to_jsonb((v_passed ->> v_why)::bigint + 1));
+    end if;
+    exit when done >= p_limit;
+  end loop;
+  more := done >= p_limit or v_seen = v_most;
+  place := (p_row.place::jsonb || jsonb_build_object('after', v_after::text, 'passed', v_passed))::json;
+end $$;
+
+-- replay_one: gives a message its next delivery, due at a time; null where it did, else why not. Where order is kept it enters that of its key when it is due.
+create or replace function posthorn.replay_one(
+  p_row posthorn.operation, p_reader posthorn.subscription, p_lane int, p_id bigint, p_xid xid8, p_slot smallint, p_due timestamptz
+) returns text
+language plpgsql as $$
+declare
+  v_delivery int := posthorn.handled_as(p_reader, p_lane, p_id);
+  v_row posthorn.deferred;
+begin
+  if v_delivery is null then
+    return case when exists (select from posthorn.deferred d where d.subscription = p_reader.id and d.message = p_id) then 'waiting'
+      when exists (select from posthorn.discarded d where d.subscription = p_reader.id and d.message = p_id)
+        or exists (select from posthorn.cancelled d where d.subscription = p_reader.id and d.message = p_id)
+        or exists (select from posthorn.dead_letter d where d.subscription = p_reader.id and d.message = p_id)
+        or exists (select from posthorn.invalid d where d.subscription = p_reader.id and d.message = p_id) then 'ended'
+      when (posthorn.fate_in_log(p_reader, p_lane, p_id, p_xid)).state in ('queued', 'running') then 'waiting' else 'ended' end;
+  end if;
+  v_row := posthorn.delivery_of(p_reader.id, p_lane, p_id, p_slot);
+  if v_row.payload::text = posthorn.erased_payload() then
+    return 'ended';
+  end if;
+  insert into posthorn.deferred (subscription, due_at, delivery, attempts, crashes, reason, message, nonce, channel, lane, contract, key, payload, headers,
+      published_at, history, priority, since)
+    values (v_row.subscription, p_due, v_delivery + 1, 0, 0, 'released', v_row.message, v_row.nonce, v_row.channel, v_row.lane, v_row.contract, v_row.key,
+      v_row.payload, v_row.headers, v_row.published_at, json_build_array(json_build_object('attempt', 0, 'outcome', 'replayed', 'by', p_row.ordered_by,
+        'endedAt', clock_timestamp())), v_row.priority, clock_timestamp())
+    on conflict (subscription, message) do nothing;
+  if not found then
+    return 'waiting';
+  end if;
+  -- Of a run that did not use them; the new one begins from the start.
+  perform posthorn.forget_steps(v_row.subscription, v_row.message);
+  return null;
+end $$;
+
+-- handled_as(subscription, lane, message): the number of the newest delivery of a message that was handled: it succeeded, or there was no handler. Null for
+-- every other: it has not ended, or in another way.
+create or replace function posthorn.handled_as(p_reader posthorn.subscription, p_lane int, p_id bigint) returns int
+language plpgsql as $$
+declare
+  v_slot smallint;
+  v_end record;
+  v_newest record;
+  v_outcome text;
+begin
+  select null::text as outcome, 0 as delivery into v_newest;
+  for v_slot in select unnest(r.slots) from posthorn.ring r loop
+    v_end := posthorn.newest_end_of(v_slot, p_reader.id, p_id);
+    if v_end.delivery > v_newest.delivery then
+      v_newest := v_end;
+    end if;
+    v_outcome := coalesce(v_outcome, posthorn.claimed_outcome_of(v_slot, p_reader.id, p_lane, p_id));
+  end loop;
+  if v_newest.outcome is null then
+    select v_outcome as outcome, 1 as delivery into v_newest;
+  end if;
+  -- Looked at last: a message that goes on after its end is in one of these by then.
+  return v_newest.delivery where v_newest.outcome in ('succeeded', 'skipped')
+    and not exists (select from posthorn.deferred d where d.subscription = p_reader.id and d.message = p_id)
+    and not exists (select from posthorn.dead_letter d where d.subscription = p_reader.id and d.message = p_id)
+    and not exists (select from posthorn.invalid d where d.subscription = p_reader.id and d.message = p_id)
+    and not exists (select from posthorn.discarded d where d.subscription = p_reader.id and d.message = p_id)
+    and not exists (select from posthorn.cancelled d where d.subscription = p_reader.id and d.message = p_id);
+end $$;
+
+-- newest_end_of: the newest end of a message that has an ending of its own. Plan: ending_N_by_delivery, backward.
+select posthorn.by_slot('newest_end_of(p_slot smallint, p_subscription int, p_message bigint, out outcome text, out delivery int)', 'record', $body$
+  select e.outcome::text, e.delivery into outcome, delivery from posthorn.ending_{slot} e where e.message = p_message and e.subscription = p_subscription
+    order by e.delivery desc limit 1;
+  return;
+$body$);
+
+-- claimed_outcome_of: how the part of its claim ended a message; null where none has. Plan: claim_N_by_reach, claim_N_late, settlement_N_by_part.
+select posthorn.by_slot('claimed_outcome_of(p_slot smallint, p_subscription int, p_lane int, p_message bigint)', 'text', $body$
+  declare v_claim bigint;
+  begin
+    select c.id into v_claim from (select * from posthorn.claim_{slot} k where k.subscription = p_subscription and k.lane = p_lane and not k.took_late
+      and k.last_id >= p_message order by k.last_id, k.n limit 1) c where p_message = any (c.messages);
+    if v_claim is null then
+      select c.id into v_claim from posthorn.claim_{slot} c where c.subscription = p_subscription and c.lane = p_lane and c.took_late and p_message = any (c.messages) limit 1;
+    end if;
+    return (select t.outcome::text from posthorn.settlement_{slot} t where t.claim = v_claim and t.outcome is not null and t.outcome <> 'begun'
+      and (t.messages is null or p_message = any (t.messages)) order by t.part desc limit 1);
+  end;
+$body$);
+
+-- replayable(name, from, to, contract): for whoever is to confirm it: { count, oldestKept }.
+create or replace function posthorn.replayable(name text, "from" timestamptz, "to" timestamptz, contract text) returns json
+language plpgsql as $$
+declare
+  v_row posthorn.subscription := posthorn.reader($1);
+begin
+  return json_build_object('oldestKept', posthorn.oldest_kept(v_row.channel), 'count', posthorn.said_within(v_row.channel, $2, coalesce($3, clock_timestamp()), $4,
+    coalesce(pg_sequence_last_value('posthorn.message_id'), 0)));
+end $$;
+` },
+  { name: "functions/44_erase.sql", text: `-- Erasing: what was said under a key, and what came of it, cannot be read any more. The one thing that ever changes a row of the log.
+--
+-- What has not begun ends as discarded before its payload is overwritten, so no handler runs with what stands in its place. What runs has its payload in
+-- memory and goes on to its end; a request in cancel_request sees to it that it does not run again, and its message is looked at until it has ended.
+
+-- erased_payload(): what stands in the place of an erased payload.
+create or replace function posthorn.erased_payload() returns text
+language sql immutable as $$ select '{"~posthorn":"erased"}' $$;
+
+-- erase(key, by, reason, confirm, contract, channel): begins it; \`confirm\` repeats the key. Of every message with this key that is committed now, for every
+-- receiver: payload, headers, errors, results, steps, progress and dedupe keys go, from the log, from what waits, from the lists. Ids, keys, times and outcomes stay.
+-- It is done when nothing of the key runs any more. Returns the operation; see proceed and run. Raises PH015, PH060, PH061, PH065 (a schedule sends this key).
+create or replace function posthorn.erase(
+  key text, by text default null, reason text default null, confirm text default null, contract text default null, channel text default null
+) returns json
+language plpgsql as $$
+declare
+  v_upto bigint := coalesce(pg_sequence_last_value('posthorn.message_id'), 0);
+  v_channels int[];
+  v_schedule text;
+begin
+  if $1 is null or octet_length($1) not between 1 and 512 then
+    raise exception 'a key is a text of 1 to 512 bytes' using errcode = 'PH015';
+  end if;
+  v_channels := array(select distinct c.channel from posthorn.contract c join posthorn.channel h on h.id = c.channel
+    where ($5 is null or c.name = $5) and ($6 is null or h.name = $6) order by 1);
+  if v_channels = '{}' and coalesce($5, $6) is not null then
+    raise exception 'no contract%', coalesce(' "' || left($5, 80) || '"', '') || coalesce(' of the queue or topic "' || left($6, 80) || '"', '') || ' is registered'
+      using errcode = 'PH060', hint = 'See select name from posthorn.contract.';
+  end if;
+  select s.name into v_schedule from posthorn.schedule s join posthorn.contract c on c.id = s.contract
+    where s.key = $1 and ($5 is null or c.name = $5) and c.channel = any (v_channels) order by s.name limit 1;
+  if v_schedule is not null then
+    raise exception 'the schedule "%" sends messages with this key', v_schedule using errcode = 'PH065',
+      hint = format('Remove it first: posthorn schedules remove %s. Otherwise it would say again what is erased.', v_schedule);
+  end if;
+  perform posthorn.confirmed(confirm, $1, 'erasing what was said under this key');
+  return posthorn.begin_operation('erase', $6, json_strip_nulls(json_build_object('key', $1, 'contract', $5, 'channel', $6)),
+    coalesce($2, current_user::text), $3, posthorn.erasable($1, $5, $6), json_build_object('upto', v_upto::text, 'channels', v_channels, 'after', '0', 'running', json_build_array()));
+end $$;
+
+-- erasable(key, contract, channel): how many messages are kept under a key. Reads the log of these channels.
+create or replace function posthorn.erasable(p_key text, p_contract text, p_channel text) returns bigint
+language plpgsql as $$
+declare
+  v_contracts int[] := posthorn.erased_contracts(p_contract, p_channel);
+  v_count bigint;
+begin
+  select coalesce(sum(posthorn.count_key_of(s.slot, p_key, v_contracts)), 0) into v_count from (select unnest(r.slots) as slot from posthorn.ring r) s;
+  return v_count;
+end $$;
+
+create or replace function posthorn.erased_contracts(p_contract text, p_channel text) returns int[]
+language sql stable as $$
+  select coalesce(array_agg(c.id), '{}') from posthorn.contract c join posthorn.channel h on h.id = c.channel
+    where (p_contract is null or c.name = p_contract) and (p_channel is null or h.name = p_channel)
+$$;
+
+select posthorn.by_slot('count_key_of(p_slot smallint, p_key text, p_contracts int[])', 'bigint', $body$
+  return (select count(*) from posthorn.message_{slot} m where m.key = p_key and m.contract = any (p_contracts));
+$body$);
+
+-- erase_of: overwrites messages of the log. Plan: message_N_by_id.
+select posthorn.by_slot('erase_of(p_slot smallint, p_channel int, p_lane int, p_ids bigint[])', 'bigint', $body$
+  declare v_rows bigint;
+  begin
+    update posthorn.message_{slot} m set payload = posthorn.erased_payload()::json, headers = null
+      where m.channel = p_channel and m.lane = p_lane and m.id = any (p_ids);
+    get diagnostics v_rows = row_count;
+    return v_rows;
+  end;
+$body$);
+
+-- erase_piece: looks through the log of one channel after the other; then through the lists for messages that the log has no more; then waits for what runs.
+create or replace function posthorn.erase_piece(p_row posthorn.operation, p_limit int, out done bigint, out more boolean, out busy boolean, out place json)
+language plpgsql as $$
+declare
+  v_channels int[] := array(select c::int from json_array_elements_text(p_row.place -> 'channels') c);
+  v_log record;
+begin
+  place := p_row.place;
+  busy := false;
+  more := true;
+  done := 0;
+  if v_channels <> '{}' then
+    v_log := posthorn.erase_in_log(p_row, v_channels[1], p_limit);
+    done := v_log.done;
+    place := (p_row.place::jsonb || jsonb_build_object('running', (p_row.place::jsonb -> 'running') || v_log.running))::json;
+    place := (place::jsonb || case when v_log.after is null then jsonb_build_object('channels', v_channels[2 :], 'after', '0')
+      else jsonb_build_object('after', v_log.after::text) end)::json;
+  elsif p_row.place -> 'listed' is null then
+    v_log := posthorn.erase_in_lists(p_row, p_limit);
+    done := v_log.done;
+    place := (p_row.place::jsonb || jsonb_build_object('running', (p_row.place::jsonb -> 'running') || v_log.running)
+      || case when v_log.done < p_limit then '{"listed":true}'::jsonb else '{}' end)::json;
+  else
+    place := (p_row.place::jsonb || jsonb_build_object('running', posthorn.erase_running(p_row)))::json;
+    more := json_array_length(place -> 'running') > 0;
+    busy := more;
+  end if;
+end $$;
+
+-- erase_in_log: a page of the log of a channel. \`after\`: where the next begins; null when it was the last. \`running\`: [[subscription, message]] that run.
+create or replace function posthorn.erase_in_log(p_row posthorn.operation, p_channel int, p_limit int, out done bigint, out after bigint, out running jsonb)
+language plpgsql as $$
+declare
+  v_contracts int[] := posthorn.erased_contracts(p_row.arguments ->> 'contract', p_row.arguments ->> 'channel');
+  v_key text := p_row.arguments ->> 'key';
+  v_heads posthorn.log_head[];
+  v_ids bigint[];
+  v_head record;
+  v_reader posthorn.subscription;
+  v_seen bigint;
+begin
+  running := '[]';
+  done := 0;
+  select count(*), max(h.id), array_agg(row(h.id, h.lane, h.nonce, h.xid, h.slot)::posthorn.log_head order by h.id) filter (where h.key = v_key and h.contract = any (v_contracts))
+    into v_seen, after, v_heads from posthorn.log_heads(p_channel, (p_row.place ->> 'after')::bigint, (p_row.place ->> 'upto')::bigint, 1000) h;
+  if v_seen < 1000 then
+    after := null;
+  end if;
+  if v_heads is null then
+    return;
+  elsif cardinality(v_heads) > p_limit then
+    v_heads := v_heads[1 : p_limit];
+    after := (v_heads[p_limit]).id;
+  end if;
+  -- No claim is made of these lanes until COMMIT; where they stand is looked at in later statements.
+  perform pg_advisory_xact_lock(posthorn.lock_key('lane', l.subscription, l.lane)) from (select l.subscription, l.lane from posthorn.lane l
+    join posthorn.subscription s on s.id = l.subscription where s.channel = p_channel order by l.subscription, l.lane) l;
+  for v_reader in select * from posthorn.subscription s where s.channel = p_channel order by s.id loop
+    for v_head in select h.* from unnest(v_heads) h loop
+      if posthorn.erase_one(p_row, v_reader, v_head.id, v_head.nonce, v_head.lane, v_head.xid, v_head.slot) then
+        running := running || jsonb_build_array(jsonb_build_array(v_reader.id, v_head.id::text));
+      end if;
+    end loop;
+  end loop;
+  for v_head in select h.slot, h.lane, array_agg(h.id) as ids from unnest(v_heads) h group by 1, 2 loop
+    done := done + posthorn.erase_of(v_head.slot, p_channel, v_head.lane, v_head.ids);
+  end loop;
+end $$;
+
+-- erase_one: ends a message for one receiver where it waits or lies in a list, and removes what came of it; true when it runs, and is to be looked at
+-- again. \`p_lane\` is null for one that the log has no more.
+create or replace function posthorn.erase_one(
+  p_row posthorn.operation, p_reader posthorn.subscription, p_id bigint, p_nonce bigint, p_lane int, p_xid xid8, p_slot smallint
+) returns boolean
+language plpgsql as $$
+declare
+  v_found boolean := posthorn.erase_waiting(p_row, p_reader, p_id, p_nonce);
+  v_runs boolean := false;
+  v_delivery posthorn.deferred;
+  v_state text;
+begin
+  if not v_found then
+    update posthorn.deferred d set payload = posthorn.erased_payload()::json, headers = null, history = '[]'
+      where d.subscription = p_reader.id and d.message = p_id and d.nonce = p_nonce;
+    v_runs := found;
+    if not v_runs and p_lane is not null and posthorn.waiting_status(p_reader, p_id, p_nonce) is null then
+      v_state := (posthorn.fate_in_log(p_reader, p_lane, p_id, p_xid)).state;
+      v_runs := v_state = 'running';
+      if v_state = 'queued' then
+        v_delivery := posthorn.delivery_of(p_reader.id, p_lane, p_id, p_slot);
+        insert into posthorn.cancel_mark (subscription, message) values (p_reader.id, p_id) on conflict do nothing;
+        perform posthorn.write_discarded(v_delivery, 'erased', p_row.ordered_by, 'erased');
+      end if;
+    end if;
+  end if;
+  if v_runs then
+    insert into posthorn.cancel_request (subscription, message, nonce, requested_at, requested_by, erased, quiet)
+      values (p_reader.id, p_id, p_nonce, clock_timestamp(), p_row.ordered_by, true, true)
+      on conflict (subscription, message) do update set erased = true;
+  end if;
+  update posthorn.discarded d set history = '[]' where d.subscription = p_reader.id and d.message = p_id and d.nonce = p_nonce and d.history::text <> '[]';
+  update posthorn.cancelled d set history = '[]' where d.subscription = p_reader.id and d.message = p_id and d.nonce = p_nonce and d.history::text <> '[]';
+  delete from posthorn.result r where r.subscription = p_reader.id and r.message = p_id;
+  delete from posthorn.progress r where r.subscription = p_reader.id and r.message = p_id;
+  delete from posthorn.step r where r.subscription = p_reader.id and r.message = p_id and not v_runs;
+  delete from posthorn.dedupe r where r.subscription = p_reader.id and r.message = p_id and r.nonce = p_nonce;
+  return coalesce(v_runs, false);
+end $$;
+
+-- erase_waiting: ends a message that waits in \`deferred\` or lies in a list; false where it is in none.
+create or replace function posthorn.erase_waiting(p_row posthorn.operation, p_reader posthorn.subscription, p_id bigint, p_nonce bigint) returns boolean
+language plpgsql as $$
+declare
+  v_waiting posthorn.deferred;
+  v_filter json := json_build_object('message', posthorn.public_id(p_id, p_nonce), 'subscription', p_reader.name);
+begin
+  delete from posthorn.deferred d where d.subscription = p_reader.id and d.message = p_id and d.nonce = p_nonce and d.token is null returning d.* into v_waiting;
+  if v_waiting.id is not null then
+    delete from posthorn.cancel_request c where c.subscription = p_reader.id and c.message = p_id;
+    if v_waiting.once_more then
+      perform posthorn.let_go(v_waiting.id);
+    end if;
+  elsif exists (select from posthorn.dead_letter d where d.subscription = p_reader.id and d.message = p_id and d.nonce = p_nonce) then
+    select * into v_waiting from posthorn.take_letters((v_filter::jsonb || '{"list":"dead-letters"}')::json, 1);
+  elsif exists (select from posthorn.invalid d where d.subscription = p_reader.id and d.message = p_id and d.nonce = p_nonce) then
+    select * into v_waiting from posthorn.take_letters((v_filter::jsonb || '{"list":"invalid"}')::json, 1);
+  end if;
+  if v_waiting.message is null then
+    return false;
+  end if;
+  v_waiting.history := '[]';
+  perform posthorn.write_discarded(v_waiting, 'erased', p_row.ordered_by, 'erased');
+  if v_waiting.place is not null then
+    perform posthorn.promote_key(p_reader.id, v_waiting.key);
+  end if;
+  return true;
+end $$;
+
+-- erase_in_lists: messages of the key that the log has no more; their copies are in these tables.
+create or replace function posthorn.erase_in_lists(p_row posthorn.operation, p_limit int, out done bigint, out running jsonb)
+language plpgsql as $$
+declare
+  v_contracts int[] := posthorn.erased_contracts(p_row.arguments ->> 'contract', p_row.arguments ->> 'channel');
+  v_key text := p_row.arguments ->> 'key';
+  v_upto bigint := (p_row.place ->> 'upto')::bigint;
+  v_one record;
+begin
+  running := '[]';
+  done := 0;
+  for v_one in select s as reader, l.message, l.nonce from (
+      (select d.subscription, d.message, d.nonce from posthorn.subscription s join posthorn.deferred d on d.subscription = s.id and d.key = v_key and d.contract = any (v_contracts)
+        and d.message <= v_upto and d.payload::text <> posthorn.erased_payload() limit p_limit)
+      union (select d.subscription, d.message, d.nonce from posthorn.dead_letter d where d.key = v_key and d.contract = any (v_contracts) and d.message <= v_upto limit p_limit)
+      union (select d.subscription, d.message, d.nonce from posthorn.invalid d where d.key = v_key and d.contract = any (v_contracts) and d.message <= v_upto limit p_limit)
+      union (select d.subscription, d.message, d.nonce from posthorn.discarded d where d.key = v_key and d.contract = any (v_contracts) and d.message <= v_upto
+        and d.history::text <> '[]' limit p_limit)
+      union (select d.subscription, d.message, d.nonce from posthorn.cancelled d where d.key = v_key and d.contract = any (v_contracts) and d.message <= v_upto
+        and d.history::text <> '[]' limit p_limit)) l join posthorn.subscription s on s.id = l.subscription order by s.id, l.message limit p_limit loop
+    done := done + 1;
+    if posthorn.erase_one(p_row, v_one.reader, v_one.message, v_one.nonce, null, null, null) then
+      running := running || jsonb_build_array(jsonb_build_array((v_one.reader).id, v_one.message::text));
+    end if;
+  end loop;
+end $$;
+
+-- erase_running: looks again at messages that ran when they were erased; those that still do.
+create or replace function posthorn.erase_running(p_row posthorn.operation) returns jsonb
+language plpgsql as $$
+declare
+  v_one record;
+  v_left jsonb := '[]';
+  v_log record;
+  v_nonce bigint;
+begin
+  for v_one in select s as reader, (r.one ->> 1)::bigint as message from json_array_elements(p_row.place -> 'running') r(one)
+      join posthorn.subscription s on s.id = (r.one ->> 0)::int order by s.id, 2 loop
+    select h.lane, h.xid, h.slot, h.nonce into v_log from posthorn.log_heads((v_one.reader).channel, v_one.message - 1, v_one.message, 1) h;
+    v_nonce := coalesce(v_log.nonce, (select d.nonce from posthorn.deferred d where d.subscription = (v_one.reader).id and d.message = v_one.message),
+      (select c.nonce from posthorn.cancel_request c where c.subscription = (v_one.reader).id and c.message = v_one.message));
+    if posthorn.erase_one(p_row, v_one.reader, v_one.message, v_nonce, v_log.lane, v_log.xid, v_log.slot) then
+      v_left := v_left || jsonb_build_array(jsonb_build_array((v_one.reader).id, v_one.message::text));
+    else
+      delete from posthorn.step r where r.subscription = (v_one.reader).id and r.message = v_one.message;
+    end if;
+  end loop;
+  return v_left;
+end $$;
+` },
+  { name: "functions/45_subscriptions.sql", text: `-- Subscriptions as a whole: which there are, and removing one.
+
+-- subscriptions(): all readers as JSON [{ name, kind, channel, service, since, paused, workers, unread }]: \`unread\` is what a reader has not read of the log, up to a million.
+create or replace function posthorn.subscriptions() returns json
+language sql volatile as $$
+  select coalesce(json_agg(json_build_object('name', s.name, 'kind', c.kind, 'channel', c.name, 'service', s.service, 'since', s.created_at,
+      'declaredAt', s.declared_at, 'paused', posthorn.pause_of(s), 'unread', w.messages,
+      'workers', (select count(*) from posthorn.attendance a where a.subscription = s.id and a.worker not in (select d.worker from posthorn.dead_workers() d)))
+      order by s.name), '[]')
+    from posthorn.subscription s join posthorn.channel c on c.id = s.channel cross join lateral posthorn.waiting_in_log(s.id, 1000000) w
+$$;
+
+-- remaining(name): what would go with a subscription, as JSON { unread, waiting, parked, deadLetters, invalid }. Raises PH060.
+create or replace function posthorn.remaining(name text) returns json
+language plpgsql as $$
+declare
+  v_row posthorn.subscription := posthorn.reader($1);
+begin
+  return json_build_object('name', v_row.name, 'unread', (posthorn.waiting_in_log(v_row.id, 1000000)).messages,
+    'waiting', (select count(*) from posthorn.deferred d where d.subscription = v_row.id and d.due_at < 'infinity'),
+    'parked', (select count(*) from posthorn.deferred d where d.subscription = v_row.id and d.due_at = 'infinity'),
+    'deadLetters', (select count(*) from posthorn.dead_letter d where d.subscription = v_row.id),
+    'invalid', (select count(*) from posthorn.invalid d where d.subscription = v_row.id));
+end $$;
+
+-- remove_subscription(name, by, reason, confirm): begins to remove a reader of a topic, with all that waits, is dead or invalid for it; \`confirm\` repeats the name. What
+-- it has not read is not delivered. Refused while a live worker works on it, or a dead one is not rescued yet; and for a queue, which has its reader for as long as
+-- it exists. A process that declares it at a later start makes it anew, and that one starts where it says. Returns the operation. Raises PH060, PH061, PH015, PH066.
+create or replace function posthorn.remove_subscription(name text, by text default null, reason text default null, confirm text default null) returns json
+language plpgsql as $$
+declare
+  v_row posthorn.subscription := posthorn.reader($1);
+  v_rest json := posthorn.remaining($1);
+begin
+  if (select c.kind from posthorn.channel c where c.id = v_row.channel) = 'command' then
+    raise exception '"%" is a queue and has its reader for as long as it exists', v_row.name using errcode = 'PH015',
+      hint = 'Pause it, or purge what waits in it.';
+  end if;
+  perform posthorn.refuse_worked(v_row);
+  perform posthorn.confirmed(confirm, v_row.name, format('the removal of "%s"', v_row.name));
+  return posthorn.begin_operation('remove', v_row.name, v_rest, coalesce($2, current_user::text), $3, (select sum(f.value::text::bigint)::bigint from json_each(v_rest) f where f.key <> 'name'),
+    json_build_object('subscription', v_row.id));
+end $$;
+
+-- refuse_worked: raises PH066 while somebody works on a reader, or holds messages of it.
+create or replace function posthorn.refuse_worked(p_row posthorn.subscription) returns void
+language plpgsql as $$
+declare
+  v_workers text := (select string_agg(format('%s (%s, pid %s on %s)', w.id, w.service, w.pid, w.host), ', ' order by w.id)
+    from posthorn.attendance a join posthorn.worker w on w.id = a.worker where a.subscription = p_row.id);
+begin
+  if v_workers is not null then
+    raise exception '"%" is worked on by worker %', p_row.name, v_workers using errcode = 'PH066',
+      hint = 'Stop these, or deploy them without it. One that was killed is forgotten within seconds while any worker lives.';
+  elsif exists (select from posthorn.open_claims() c where c.subscription = p_row.id)
+      or exists (select from posthorn.deferred d where d.subscription = p_row.id and d.token is not null) then
+    raise exception '"%" has messages that a worker holds', p_row.name using errcode = 'PH066', hint = 'Wait until they were settled or rescued.';
+  end if;
+end $$;
+
+-- remove_piece: a piece of what it has; then all the rest with the subscription itself, under its row's lock: who registers it waits, and makes a new one.
+create or replace function posthorn.remove_piece(p_row posthorn.operation, p_limit int, out done bigint, out more boolean, out busy boolean, out place json)
+language plpgsql as $$
+declare
+  v_reader posthorn.subscription;
+  v_table text;
+  v_rows bigint;
+begin
+  place := p_row.place;
+  busy := false;
+  more := false;
+  done := 0;
+  select * into v_reader from posthorn.subscription s where s.id = (p_row.place ->> 'subscription')::int for update;
+  if v_reader.id is null then
+    return;
+  end if;
+  perform posthorn.refuse_worked(v_reader);
+  foreach v_table in array '{deferred,dead_letter,invalid,discarded,cancelled,result,progress,step,cancel_mark,cancel_request,parked_key,key_permit}'::text[] loop
+    execute format('delete from posthorn.%1$I t where t.ctid = any (array(select k.ctid from posthorn.%1$I k where k.subscription = $1 limit $2))',
+      v_table) using v_reader.id, p_limit;
+    get diagnostics v_rows = row_count;
+    done := done + case when v_table in ('deferred', 'dead_letter', 'invalid') then v_rows else 0 end;
+    if v_rows > 0 then
+      more := true;
+      return;
+    end if;
+  end loop;
+  done := (posthorn.waiting_in_log(v_reader.id, 1000000)).messages;
+  delete from posthorn.circuit c where c.subscription = v_reader.id;
+  delete from posthorn.permit c where c.subscription = v_reader.id;
+  delete from posthorn.run_limit c where c.subscription = v_reader.id;
+  delete from posthorn.alert c where c.subscription = v_reader.id;
+  delete from posthorn.lane c where c.subscription = v_reader.id;
+  delete from posthorn.subscription s where s.id = v_reader.id;
+end $$;
+` },
   { name: "functions/90_roles.sql", text: `-- Three roles for those who do not own the schema: producer, worker, observer, each named after the schema with \`_\` before its own name. They have no
 -- rights on tables of the log: they call functions, which run with the rights of their owner. Whoever migrates the schema owns it, and alone may do
 -- what stands in no list here: redrive, discard, remove.
@@ -5917,7 +7132,7 @@ end $$;
 
 create or replace view posthorn.backlog as
   select s.name, c.kind, c.name as channel, g.backlog, g.retrying, g.running, g.age_ms, g.dead_letters, g.invalid, g.workers,
-    g.workers = 0 as unattended, posthorn.limits_now(s.name) as limits
+    g.workers = 0 as unattended, posthorn.limits_now(s.name) as limits, s.paused_at, s.paused_by, s.paused_reason
   from posthorn.gauges(1000000) g
   join posthorn.subscription s on s.id = g.subscription
   join posthorn.channel c on c.id = s.channel;
@@ -5964,10 +7179,15 @@ create or replace view posthorn.skipped_events as
 create or replace view posthorn.circuits as
   select s.name as subscription, coalesce(c.state, 'closed') as state, c.opened_at, c.failures, c.reason, c.probe_at, c.probes
   from posthorn.subscription s left join posthorn.circuit c on c.subscription = s.id where s.has_breaker;
+
+create or replace view posthorn.audit as
+  select o.id as operation, o.verb, o.target, o.arguments, o.ordered_by, o.reason, o.begun_at, o.touched_at, o.ended_at,
+    posthorn.operation_state(o.state, o.touched_at) as state, o.found, o.done
+  from posthorn.operation o;
 ` },
   { name: "grants.sql", text: `-- Nothing is granted to public: not the schema, and no function in it.
 revoke all on schema posthorn from public;
 revoke all on all tables in schema posthorn from public;
-revoke all on all functions in schema posthorn from public;
+revoke all on all routines in schema posthorn from public;
 ` },
 ];

@@ -24,6 +24,13 @@ export const sqlStates = {
   PH030: "PH_UNKNOWN_MESSAGE",
   PH031: "PH_NOT_ALONE",
   PH040: "PH_BACKLOG_FULL",
+  PH060: "PH_NAME_UNKNOWN",
+  PH061: "PH_CONFIRMATION_MISSING",
+  PH062: "PH_OPERATION_UNKNOWN",
+  PH063: "PH_NOT_KEPT",
+  PH064: "PH_NO_WORKER",
+  PH065: "PH_SCHEDULE_SENDS",
+  PH066: "PH_SUBSCRIPTION_IN_USE",
   PH099: "PH_INTERNAL",
 } as const satisfies Record<string, ErrorCode>;
 
@@ -70,7 +77,7 @@ export function storeError(error: unknown): unknown {
   const message = own === undefined ? `${hint}` : [said, hint].filter((part) => part !== undefined).join(" ");
   const facts = typeof error.detail === "string" ? { detail: error.detail } : {};
   // Its detail is ours: the facts that a producer decides on.
-  if (code === "PH_BACKLOG_FULL" && facts.detail !== undefined)
+  if ((code === "PH_BACKLOG_FULL" || code === "PH_NOT_KEPT") && facts.detail !== undefined)
     return errorOf(code, message, JSON.parse(facts.detail), error);
   return errorOf(code, message, facts, error);
 }

@@ -83,6 +83,8 @@ export interface ReceiverFacts {
   /** Only where the policy declares a breaker. */
   readonly circuit?: CircuitFacts;
   readonly attended: Attendance;
+  /** While an operator keeps the fleet from taking anything of it. */
+  readonly paused?: { readonly at: string; readonly by: string; readonly reason?: string };
   readonly limits?: LimitsNow;
 }
 

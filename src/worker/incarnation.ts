@@ -17,7 +17,7 @@ import { rescuePass } from "../maintenance/rescue.js";
 import { stepsPass } from "../maintenance/steps.js";
 import { sweepPass } from "../maintenance/sweep.js";
 import { watchEveryMs, watchPass } from "../maintenance/watch.js";
-import { type CheckedPolicy, storedPolicy } from "../policies/policy.js";
+import { type CheckedPolicy, type StartFrom, storedPolicy } from "../policies/policy.js";
 import type { Catalog } from "../producer/catalog.js";
 import type { Asking } from "../producer/receipt.js";
 import type { Room } from "../producer/room.js";
@@ -49,6 +49,7 @@ export interface Declared {
   readonly kind: "command" | "event";
   readonly channel: string;
   readonly policy: CheckedPolicy;
+  readonly startFrom: StartFrom;
   readonly handlers: ReadonlyMap<AnyContract, Handled>;
 }
 
@@ -389,13 +390,14 @@ async function register(
   const registered: Registered[] = [];
   const by = { host: hostname(), pid: process.pid, library: libraryVersion, again };
   for (const one of declared) {
-    const { name, kind, channel, policy } = one;
+    const { name, kind, channel, policy, startFrom } = one;
     const entry = {
       name,
       kind,
       channel,
       idempotency: policy.idempotency,
       policy: JSON.stringify(storedPolicy(policy)),
+      startFrom,
     };
     const ids = await registerSubscription(session, entry, service, by);
     const handlers = new Map<number, Handled>();

@@ -8,6 +8,18 @@ import { limits } from "../../src/core/limits.js";
 import { type Field, type Fields, typeInWords } from "../../src/core/options.js";
 import { states } from "../../src/core/states.js";
 import { durationInWords } from "../../src/core/words.js";
+import {
+  auditFields,
+  drainFields,
+  eraseFields,
+  lettersFields,
+  paceFields,
+  pauseFields,
+  purgeFields,
+  removeFields,
+  replayFields,
+  resumeFields,
+} from "../../src/instance/operate-fields.js";
 import { instanceFields, startFields, stopFields } from "../../src/instance/options.js";
 import { batchFields } from "../../src/policies/batch.js";
 import { policyFields, subscriptionFields } from "../../src/policies/policy.js";
@@ -25,7 +37,7 @@ export interface OptionTable {
   readonly fields: Fields;
 }
 
-const { topic } = subscriptionFields;
+const { topic, startFrom } = subscriptionFields;
 
 export const optionTables: readonly OptionTable[] = [
   { source: "instanceFields", title: "`posthorn({ … })`", fields: instanceFields },
@@ -33,7 +45,11 @@ export const optionTables: readonly OptionTable[] = [
   { source: "contractFields", title: "`command(name, { … })`", fields: contractFields.command },
   { source: "contractFields", title: "`event(name, { … })`", fields: contractFields.event },
   { source: "policyFields", title: "`post.queue(name, { … })`: the policy", fields: policyFields },
-  { source: "subscriptionFields", title: "`post.subscription(name, { … })`: the policy, and", fields: { topic } },
+  {
+    source: "subscriptionFields",
+    title: "`post.subscription(name, { … })`: the policy, and",
+    fields: { topic, startFrom },
+  },
   // `retry.none` is a constant and takes no options.
   { source: "retryFields", title: "`retry.exponential({ … })`", fields: retryFields.exponential },
   { source: "retryFields", title: "`retry.fixed({ … })`", fields: retryFields.fixed },
@@ -51,6 +67,16 @@ export const optionTables: readonly OptionTable[] = [
   { source: "resultFields", title: "`receipt.result({ … })`", fields: resultFields },
   { source: "startFields", title: "`post.start({ … })`", fields: startFields },
   { source: "stopFields", title: "`post.stop({ … })`", fields: stopFields },
+  { source: "pauseFields", title: "`post.operate.pause(name, { … })`", fields: pauseFields },
+  { source: "resumeFields", title: "`post.operate.resume(name, { … })`", fields: resumeFields },
+  { source: "drainFields", title: "`post.operate.drain(name, { … })`", fields: drainFields },
+  { source: "purgeFields", title: "`post.operate.purge(name, { … })`", fields: purgeFields },
+  { source: "lettersFields", title: "`post.operate.redrive({ … })` and `discard({ … })`", fields: lettersFields },
+  { source: "replayFields", title: "`post.operate.replay(name, { … })`", fields: replayFields },
+  { source: "eraseFields", title: "`post.operate.erase(key, { … })`", fields: eraseFields },
+  { source: "removeFields", title: "`post.operate.removeSubscription(name, { … })`", fields: removeFields },
+  { source: "auditFields", title: "`post.operate.audit({ … })`", fields: auditFields },
+  { source: "paceFields", title: "`post.operate.continue(operation, { … })`", fields: paceFields },
   { source: "askFields", title: "`ask(query, request, { … })`", fields: askFields },
 ];
 

@@ -11,11 +11,13 @@ import {
   redrive,
   type Touched,
 } from "../../store/operate.js";
+import { beginLetters } from "../../store/operations.js";
 import { why } from "../../store/why.js";
 import { type Io, oneLine, paint, table } from "../io.js";
 import { namesOf, refuseUnknown } from "../names.js";
 import { withDatabase } from "../open.js";
 import { operator } from "../operator.js";
+import { confirmed, driven, rateOf } from "../ordering.js";
 import { flag, type Line, number, text } from "../parse.js";
 import { sentenceOf } from "../sentences.js";
 import { clock, errorInWords, grouped, plural } from "../words.js";
@@ -26,8 +28,8 @@ const nouns: Readonly<Record<List, readonly [one: string, many: string]>> = {
   invalid: ["invalid message", "invalid messages"],
 };
 
-/** Entries that one transaction takes. */
-const pageSize = 500;
+/** One message has few receivers. */
+const mostReceivers = 500;
 
 export async function listLetters(list: List, line: Line, io: Io): Promise<number> {
   const filter = filterOf(list, line);
@@ -132,6 +134,7 @@ export async function redriveLetters(list: List, line: Line, io: Io): Promise<nu
   return change(list, line, io, {
     verb: "redrive",
     done: "redriven",
+    reason: undefined,
     page: (executor, filter, limit) => redrive(executor, filter, operator(), limit),
   });
 }
@@ -147,6 +150,7 @@ export async function discardLetters(list: List, line: Line, io: Io): Promise<nu
   return change(list, line, io, {
     verb: "discard",
     done: "discarded",
+    reason,
     page: (executor, filter, limit) => discard(executor, filter, operator(), reason, limit),
   });
 }
@@ -154,13 +158,14 @@ export async function discardLetters(list: List, line: Line, io: Io): Promise<nu
 interface Change {
   readonly verb: "redrive" | "discard";
   readonly done: string;
+  readonly reason: string | undefined;
   readonly page: (executor: Executor, filter: LetterFilter, limit: number) => Promise<readonly Touched[]>;
 }
 
 async function change(list: List, line: Line, io: Io, act: Change): Promise<number> {
-  const whole = flag(line, "all");
+  const whole = flag(line, "all") || text(line, "group") !== undefined;
   if (whole === (line.argument !== undefined)) {
-    throw new ConfigurationError("PH_ARGUMENT_INVALID", `${act.verb} needs one id, or --all, and not both.`);
+    throw new ConfigurationError("PH_ARGUMENT_INVALID", `${act.verb} needs one id, or --all or --group, and not both.`);
   }
   return whole ? changeAll(list, line, io, act) : changeOne(list, line, io, act);
 }
@@ -170,7 +175,7 @@ async function changeOne(list: List, line: Line, io: Io, act: Change): Promise<n
   const done = await withDatabase(line, async (database) => {
     const filter = filterOf(list, line);
     await refuseUnknown(database, filter);
-    const touched = await act.page(database, { ...filter, message: id }, pageSize);
+    const touched = await act.page(database, { ...filter, message: id }, mostReceivers);
     if (touched.length === 0) throw await notListed(database, list, id);
     return touched;
   });
@@ -180,43 +185,21 @@ async function changeOne(list: List, line: Line, io: Io, act: Change): Promise<n
 }
 
 async function changeAll(list: List, line: Line, io: Io, act: Change): Promise<number> {
-  const filter = filterOf(list, line);
-  const json = flag(line, "json");
-  const done = await withDatabase(line, async (database) => {
+  const group = text(line, "group");
+  const filter = { ...filterOf(list, line), ...(group === undefined ? {} : { group }) };
+  const nothing = { done: 0, operation: undefined };
+  const { done, operation } = await withDatabase(line, async (database) => {
     await refuseUnknown(database, filter);
-    const { count, upto } = await countLetters(database, filter);
-    if (count === 0 || upto === null || !(await confirmed(list, count, line, io, act))) return 0;
-    let sum = 0;
-    for (;;) {
-      const touched = await act.page(database, { ...filter, upto }, pageSize);
-      sum += touched.length;
-      if (count > pageSize && !json) progress(io, `${act.done} ${grouped(sum)} of ${grouped(Math.max(count, sum))}`);
-      if (touched.length < pageSize) break;
-    }
-    if (count > pageSize && !json && io.watched) io.err("\n");
-    return sum;
+    const { count } = await countLetters(database, filter);
+    if (count === 0) return nothing;
+    const what = `${act.verb} ${plural(count, ...nouns[list])}`;
+    if (!(await confirmed(line, io, what, count))) return nothing;
+    const begun = await beginLetters(database, act.verb, filter, { by: operator(), reason: act.reason });
+    return driven(database, begun, line, io, { done: act.done, perSecond: rateOf(line) });
   });
-  if (json) io.out(`${JSON.stringify({ [act.done]: done })}\n`);
+  if (flag(line, "json")) io.out(`${JSON.stringify({ [act.done]: done, operation })}\n`);
   else io.out(`${act.done}: ${plural(done, ...nouns[list])}\n`);
   return 0;
-}
-
-function progress(io: Io, words: string): void {
-  io.err(io.watched ? `\r${words}` : `${words}\n`);
-}
-
-/** Asks whoever is there; refuses where nobody is. */
-async function confirmed(list: List, count: number, line: Line, io: Io, { verb }: Change): Promise<boolean> {
-  if (flag(line, "yes")) return true;
-  const what = `${verb} ${plural(count, ...nouns[list])}`;
-  if (!io.answers) {
-    throw new ConfigurationError(
-      "PH_CONFIRMATION_MISSING",
-      `This would ${what}, and nobody can be asked here. Pass --yes to do it; nothing was changed.`,
-      { count },
-    );
-  }
-  return /^y(es)?$/i.test((await io.ask(`${verb.charAt(0).toUpperCase()}${what.slice(1)}? [y/N] `)).trim());
 }
 
 /** Why there is nothing to do: the message is unknown, or what became of it instead. */

@@ -72,12 +72,15 @@ export function statusText({ lines, workers, alerts, schedules }: Look, io: Io):
       `Worker ${id} (${service}, pid ${pid} on ${oneLine(host, 60)}) is dead: ${reason}. The next worker that looks frees what it held.\n`,
   );
   const circuits = lines.flatMap(circuitOf);
+  const paused = lines.flatMap(pauseOf);
   const open =
     alerts.length === 0
       ? paint(io, "green", "No alert is open.\n")
       : `${paint(io, "red", `Open alerts: ${alerts.length}`)}\n${alertTable(alerts, io)}`;
   const planned = schedules.length === 0 ? [] : [scheduleTable(schedules, io)];
-  const beside = [limitTexts(lines), died, circuits].filter((list) => list.length > 0).map((list) => list.join(""));
+  const beside = [paused, limitTexts(lines), died, circuits]
+    .filter((list) => list.length > 0)
+    .map((list) => list.join(""));
   return [queues, ...planned, ...beside, open].join("\n");
 }
 
@@ -95,6 +98,14 @@ function limitsText(name: string, limits: LimitsNow): string {
     full && "full, producers are refused",
   ].filter((one) => typeof one === "string");
   return `Limits of '${name}': ${[...limitsInWords(limits), ...now].join("; ")}.\n`;
+}
+
+function pauseOf({ name, paused }: BacklogLine): readonly string[] {
+  if (paused === null) return [];
+  const why = paused.reason === undefined ? "" : `: ${oneLine(paused.reason, 160)}`;
+  return [
+    `${name} is paused since ${clock(paused.at, new Date().toISOString())} by ${oneLine(paused.by, 80)}${why}.\n`,
+  ];
 }
 
 function circuitOf({ name, circuit }: BacklogLine): readonly string[] {

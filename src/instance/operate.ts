@@ -1,0 +1,242 @@
+/** `post.operate`: what an operator does, for programs. The command line and SQL do the same by the same functions. */
+import { ConfigurationError } from "../core/errors.js";
+import { limits } from "../core/limits.js";
+import { checkOptions } from "../core/options.js";
+import { show } from "../core/show.js";
+import { suggestion } from "../core/suggest.js";
+import { drive, type Pace } from "../maintenance/operation.js";
+import type { Asking } from "../producer/receipt.js";
+import { type LetterFilter, registered } from "../store/operate.js";
+import {
+  beginErase,
+  beginLetters,
+  beginPurge,
+  beginRemove,
+  beginReplay,
+  isDrained,
+  type ListedSubscription,
+  listSubscriptions,
+  type Operation,
+  operations,
+  type PauseChange,
+  pause,
+  proceed,
+  resume,
+  stopOperation,
+  type Unsettled,
+  unsettled,
+  type WaitingState,
+} from "../store/operations.js";
+import {
+  auditFields,
+  drainFields,
+  eraseFields,
+  lettersFields,
+  paceFields,
+  pauseFields,
+  purgeFields,
+  removeFields,
+  replayFields,
+  resumeFields,
+} from "./operate-fields.js";
+
+/** Who orders something, and why: both are recorded. */
+export interface By {
+  readonly by: string;
+  readonly reason?: string;
+}
+
+/** How it is done: at most so many messages a second, told after each piece, ended by a signal. What a signal ends can be continued. */
+export interface Driving {
+  readonly perSecond?: number;
+  readonly onProgress?: (operation: Operation) => void;
+  readonly signal?: AbortSignal;
+}
+
+/** Repeats what is changed: the name, or the key. */
+export interface Confirmed {
+  readonly confirm: string;
+}
+
+/** Which messages of a list; all of it without any. */
+export interface LettersOptions extends By, Driving {
+  readonly list: "dead-letters" | "invalid";
+  readonly subscription?: string;
+  readonly contract?: string;
+  /** The fingerprint of the newest error, as `posthorn errors` shows it. */
+  readonly group?: string;
+}
+
+/**
+ * What an operator does. Everything is recorded with who, what, when and how many.
+ *
+ * Delivery: what takes more than a moment is done in pieces, each a transaction of its own; when the process dies, `continue` goes on with it.
+ * Errors: `ConfigurationError` (PH_NAME_UNKNOWN) for a name that is not known, PH_CONFIRMATION_MISSING for a confirmation that does not fit.
+ */
+export interface Operate {
+  /** Nobody in the fleet takes messages of it, from about a second later; what runs goes on to its end. */
+  pause(name: string, options: By): Promise<PauseChange>;
+  resume(name: string, options: { readonly by: string }): Promise<PauseChange>;
+  /** What has not ended. */
+  unsettled(name: string): Promise<Unsettled>;
+  /** Waits until nothing waits and nothing runs; false when the time is over. Errors: PH_PAUSED. */
+  drain(name: string, options?: { readonly withinMs?: number; readonly signal?: AbortSignal }): Promise<boolean>;
+  /** Ends all that waits now and has not begun, as discarded. */
+  purge(
+    name: string,
+    options: By & Confirmed & Driving & { readonly states?: readonly WaitingState[] },
+  ): Promise<Operation>;
+  /** Gives entries of a list a new delivery, in the order of the list. */
+  redrive(options: LettersOptions): Promise<Operation>;
+  /** Ends entries of a list for good. */
+  discard(options: LettersOptions & { readonly reason: string }): Promise<Operation>;
+  /** Has messages that were said in a time and handled be handled once more. Errors: PH_NOT_KEPT, PH_NO_WORKER. */
+  replay(
+    name: string,
+    options: By & Confirmed & Driving & { readonly from: Date; readonly to?: Date; readonly contract?: string },
+  ): Promise<Operation>;
+  /** Overwrites what was said under a key, and removes what came of it. Errors: PH_SCHEDULE_SENDS. */
+  erase(
+    key: string,
+    options: By & Confirmed & Driving & { readonly contract?: string; readonly channel?: string },
+  ): Promise<Operation>;
+  subscriptions(): Promise<readonly ListedSubscription[]>;
+  /** Removes a subscription with all that it has not handled. Errors: PH_SUBSCRIPTION_IN_USE. */
+  removeSubscription(name: string, options: By & Confirmed & Driving): Promise<Operation>;
+  /** The record, the newest first. */
+  audit(options?: { readonly limit?: number; readonly unfinished?: boolean }): Promise<readonly Operation[]>;
+  /** Goes on with an operation, whoever began it. Errors: PH_OPERATION_UNKNOWN. */
+  continue(operation: string, options?: Driving): Promise<Operation>;
+  /** Ends an operation where it is; false where it does not run. */
+  stop(operation: string): Promise<boolean>;
+}
+
+type Open = () => Promise<Asking>;
+
+const lookMs = 250;
+
+export class Operating implements Operate {
+  readonly #open: Open;
+
+  constructor(open: Open) {
+    this.#open = open;
+  }
+
+  async pause(name: string, options: By): Promise<PauseChange> {
+    const { by, reason } = checkOptions(options, pauseFields, "pause()");
+    return pause(await this.#of(name, "pause()"), name, { by, reason });
+  }
+
+  async resume(name: string, options: { readonly by: string }): Promise<PauseChange> {
+    const { by } = checkOptions(options, resumeFields, "resume()");
+    return resume(await this.#of(name, "resume()"), name, { by });
+  }
+
+  async unsettled(name: string): Promise<Unsettled> {
+    return unsettled(await this.#of(name, "unsettled()"), name);
+  }
+
+  async drain(name: string, options: Parameters<Operate["drain"]>[1] = {}): Promise<boolean> {
+    const { withinMs, signal } = checkOptions(options, drainFields, "drain()");
+    const until = performance.now() + withinMs;
+    const executor = await this.#of(name, "drain()");
+    const { paused } = await unsettled(executor, name);
+    if (paused !== null) {
+      const message = `"${name}" is paused since ${paused.at} by ${paused.by}, so nothing leaves it. Resume it first.`;
+      throw new ConfigurationError("PH_PAUSED", message, { name });
+    }
+    for (;;) {
+      if (await isDrained(executor, name)) return true;
+      if (performance.now() >= until || signal?.aborted) return false;
+      await new Promise((resolve) => setTimeout(resolve, lookMs));
+    }
+  }
+
+  async purge(name: string, options: Parameters<Operate["purge"]>[1]): Promise<Operation> {
+    const { by, reason, confirm, states, ...pace } = checkOptions(options, purgeFields, "purge()");
+    const executor = await this.#of(name, "purge()");
+    return drive(executor, await beginPurge(executor, name, { by, reason }, states ?? allStates, confirm), pace);
+  }
+
+  async redrive(options: LettersOptions): Promise<Operation> {
+    return this.#letters("redrive", options);
+  }
+
+  async discard(options: LettersOptions & { readonly reason: string }): Promise<Operation> {
+    return this.#letters("discard", options);
+  }
+
+  async #letters(verb: "redrive" | "discard", options: LettersOptions): Promise<Operation> {
+    const checked = checkOptions(options, lettersFields, `${verb}()`);
+    const { by, reason, list, subscription, contract, group, ...pace } = checked;
+    const executor = await (subscription === undefined ? this.#any(`${verb}()`) : this.#of(subscription, `${verb}()`));
+    const filter: LetterFilter = {
+      list: list === "invalid" ? "invalid" : "dead-letters",
+      ...(subscription !== undefined && { subscription }),
+      ...(contract !== undefined && { contract }),
+      ...(group !== undefined && { group }),
+    };
+    return drive(executor, await beginLetters(executor, verb, filter, { by, reason }), pace);
+  }
+
+  async replay(name: string, options: Parameters<Operate["replay"]>[1]): Promise<Operation> {
+    const { by, reason, confirm, from, to, contract, ...pace } = checkOptions(options, replayFields, "replay()");
+    const executor = await this.#of(name, "replay()");
+    const range = { from: from.toISOString(), to: to?.toISOString(), contract };
+    return drive(executor, await beginReplay(executor, name, range, { by, reason }, confirm), pace);
+  }
+
+  async erase(key: string, options: Parameters<Operate["erase"]>[1]): Promise<Operation> {
+    const { by, reason, confirm, contract, channel, ...pace } = checkOptions(options, eraseFields, "erase()");
+    const executor = await this.#any("erase()");
+    return drive(executor, await beginErase(executor, key, { contract, channel }, { by, reason }, confirm), pace);
+  }
+
+  async subscriptions(): Promise<readonly ListedSubscription[]> {
+    return listSubscriptions(await this.#any("subscriptions()"));
+  }
+
+  async removeSubscription(name: string, options: By & Confirmed & Driving): Promise<Operation> {
+    const { by, reason, confirm, ...pace } = checkOptions(options, removeFields, "removeSubscription()");
+    const executor = await this.#of(name, "removeSubscription()");
+    return drive(executor, await beginRemove(executor, name, { by, reason }, confirm), pace);
+  }
+
+  async audit(options: Parameters<Operate["audit"]>[0] = {}): Promise<readonly Operation[]> {
+    const { limit, unfinished } = checkOptions(options, auditFields, "audit()");
+    return operations(await this.#any("audit()"), limit, unfinished);
+  }
+
+  async continue(operation: string, options: Driving = {}): Promise<Operation> {
+    const pace: Pace = checkOptions(options, paceFields, "continue()");
+    const executor = await this.#any("continue()");
+    const { busy: _busy, ...begun } = await proceed(executor, numberOf(operation), 1);
+    return drive(executor, begun, pace);
+  }
+
+  async stop(operation: string): Promise<boolean> {
+    return stopOperation(await this.#any("stop()"), numberOf(operation));
+  }
+
+  async #any(call: string): Promise<Asking> {
+    const asking = await this.#open();
+    asking.check(call);
+    return asking;
+  }
+
+  /** An unknown name is refused with the nearest that is known. */
+  async #of(name: string, call: string): Promise<Asking> {
+    const executor = await this.#any(call);
+    const known = (await registered(executor)).subscriptions.map((one) => one.name);
+    if (known.includes(name)) return executor;
+    const message = `No queue or subscription is called ${show(name)}.${suggestion(String(name).slice(0, limits.nameLength), known)}`;
+    throw new ConfigurationError("PH_NAME_UNKNOWN", message, { name: String(name).slice(0, limits.nameLength) });
+  }
+}
+
+const allStates = ["queued", "scheduled", "retrying", "parked"] as const;
+
+function numberOf(operation: unknown): string {
+  if (typeof operation === "string" && /^\d{1,18}$/.test(operation)) return operation;
+  throw new ConfigurationError("PH_OPERATION_UNKNOWN", `${show(operation)} is no number of an operation. See audit().`);
+}
