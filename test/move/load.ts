@@ -83,7 +83,7 @@ async function consume(
   const session = await engine.session();
   const worker = await makeWorker(engine, [reader]);
   while (!until.aborted) {
-    const { deliveries } = await work(session, reader.subscription, worker, 1 + random.int(0, 7), []);
+    const { deliveries, parts: written = 0 } = await work(session, reader.subscription, worker, 1 + random.int(0, 7), []);
     if (deliveries.length === 0) {
       await new Promise((resolve) => setTimeout(resolve, 2));
       continue;
@@ -92,14 +92,14 @@ async function consume(
     const chosen = random.int(0, 5);
     if (chosen === 0) continue;
     if (first === undefined || chosen > 2) {
-      await settle(session, [part(deliveries, 1, "succeeded", true)], [], null);
+      await settle(session, [part(deliveries, written + 1, "succeeded", true)], [], null);
     } else if (chosen === 1) {
       const begun = reader.subscription === once && random.oneIn(2);
-      await settle(session, [part([first], 1, begun ? "begun" : "succeeded", false)], [], null);
+      await settle(session, [part([first], written + 1, begun ? "begun" : "succeeded", false)], [], null);
     } else {
       const next = { defer: { delayMs: random.int(0, 1) * 3_600_000, attempts: 1, crashes: 0 } };
-      const parts = [part([first], 1, "failed", rest.length === 0)];
-      if (rest.length > 0) parts.push(part(rest, 2, "succeeded", true));
+      const parts = [part([first], written + 1, "failed", rest.length === 0)];
+      if (rest.length > 0) parts.push(part(rest, written + 2, "succeeded", true));
       await settle(session, parts, [end(first, "failed", next)], null);
     }
   }
@@ -164,9 +164,9 @@ export async function drain(engine: Engine, { readers, ordered }: Fleet): Promis
       const { deliveries: taken } = await takeDue(engine.db, reader.subscription, worker, [reader.contract], 50);
       for (const one of taken) take(one);
       if (taken.length > 0) await settle(engine.db, [], taken.map((one) => end(one, "succeeded", null)), null);
-      const claimed = taken.length > 0 && ordered.has(reader.subscription) ? [] : (await work(engine.db, reader.subscription, worker, 50, [])).deliveries;
+      const { deliveries: claimed, parts = 0 } = await work(engine.db, reader.subscription, worker, 50, []);
       for (const one of claimed) take(one);
-      if (claimed.length > 0) await settle(engine.db, [part(claimed, 1, "succeeded", true)], [], null);
+      if (claimed.length > 0) await settle(engine.db, [part(claimed, parts + 1, "succeeded", true)], [], null);
       if (ordered.has(reader.subscription)) await promoteAll(engine, reader);
       if (taken.length + claimed.length === 0 && !(await waits(engine, reader))) break;
     }
