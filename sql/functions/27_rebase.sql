@@ -151,7 +151,7 @@ begin
     v_missed := v_missed + coalesce(cardinality((posthorn.lane_missed(v_lane.subscription, v_lane.lane)).ids), 0);
   end loop;
   select coalesce(sum((posthorn.waiting_in_log(s.id, 2147483647)).messages), 0) into v_waiting from posthorn.subscription s;
-  return json_build_object('needed', true, 'reason', v_why.reason, 'says', v_why.says,
+  return json_build_object('needed', true, 'reason', v_why.reason, 'says', v_why.says, 'hint', v_why.hint,
     'workers', (select count(*) from posthorn.worker),
     'held', (select coalesce(sum(cardinality(c.messages)), 0) from posthorn.open_claims() c) + (select count(*) from posthorn.deferred d where d.token is not null),
     'missed', v_missed, 'waiting', v_waiting, 'deferred', (select count(*) from posthorn.deferred));

@@ -12,7 +12,8 @@ begin
     'move', (select json_build_object('id', m.id, 'side', m.side, 'other', m.other, 'system', m.other_system::text, 'database', m.other_database::text,
       'finished', m.finished_at is not null) from posthorn.move m order by m.n desc limit 1),
     'used', (select format('%s "%s"', case c.kind when 'event' then 'the topic' else 'the queue' end, c.name) from posthorn.channel c order by c.id limit 1),
-    'workers', (select coalesce(json_agg(json_build_object('service', w.service, 'host', w.host, 'pid', w.pid) order by w.id), '[]') from posthorn.worker w));
+    'workers', (select coalesce(json_agg(json_build_object('service', w.service, 'host', w.host, 'pid', w.pid,
+      'dead', w.id in (select d.worker from posthorn.dead_workers() d)) order by w.id), '[]') from posthorn.worker w));
 end $$;
 
 -- move_tables(): the tables of a log in the order of their references, with the columns that are written, and all in their order.

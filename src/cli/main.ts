@@ -8,6 +8,7 @@ import { check } from "./commands/check.js";
 import { errors } from "./commands/errors.js";
 import { discardLetters, listLetters, redriveLetters, showLetter } from "./commands/letters.js";
 import { migrate } from "./commands/migrate.js";
+import { move } from "./commands/move.js";
 import { policy } from "./commands/policy.js";
 import { listAll, remove } from "./commands/schedules.js";
 import { start } from "./commands/start.js";
@@ -40,6 +41,7 @@ const runs: Readonly<Record<string, Run>> = {
   policy,
   check,
   migrate,
+  move,
   start,
   // Its servers are loaded by whoever wants them.
   dev: async (line, io) => (await import("./commands/dev.js")).dev(line, io),

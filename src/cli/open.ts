@@ -3,7 +3,7 @@ import { stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import type { Database } from "../core/database.js";
 import { ConfigurationError } from "../core/errors.js";
-import { type DatabaseInput, openDatabase } from "../databases/open.js";
+import { type DatabaseInput, type DatabaseOptions, openDatabase } from "../databases/open.js";
 import { ensureSchema } from "../store/migrate.js";
 import { loadConfig } from "./config.js";
 import { type Line, text } from "./parse.js";
@@ -23,9 +23,10 @@ export async function withOpened<T>(
   input: DatabaseInput,
   work: (database: Database) => Promise<T>,
   make = false,
+  options: DatabaseOptions = {},
 ): Promise<T> {
   if (!make) await refuseMissing(input);
-  const database = await openDatabase(input, { applicationName: "posthorn cli", embedded: "share" });
+  const database = await openDatabase(input, { applicationName: "posthorn cli", embedded: "share", ...options });
   try {
     return await work(database);
   } finally {
@@ -35,7 +36,7 @@ export async function withOpened<T>(
 
 export async function inputOf(line: Line): Promise<DatabaseInput> {
   const given = text(line, "database");
-  if (given !== undefined) return checked(given);
+  if (given !== undefined) return placeOf(given, "database");
   const { file, post } = await loadConfig(text(line, "config"));
   const { database } = post["~posthorn"];
   if (database !== undefined) return database;
@@ -43,11 +44,11 @@ export async function inputOf(line: Line): Promise<DatabaseInput> {
 }
 
 /** The text is not repeated: it may hold a password. */
-function checked(given: string): string {
+export function placeOf(given: string, option: string): string {
   if (/^postgres(ql)?:\/\//.test(given)) return given;
   if (given.startsWith(prefix) && given.length > prefix.length)
     return `${prefix}${resolve(given.slice(prefix.length))}`;
-  throw new ConfigurationError("PH_ARGUMENT_INVALID", "--database must be a postgres:// URL or embedded:<folder>.");
+  throw new ConfigurationError("PH_ARGUMENT_INVALID", `--${option} must be a postgres:// URL or embedded:<folder>.`);
 }
 
 async function refuseMissing(input: DatabaseInput): Promise<void> {

@@ -9,7 +9,7 @@ import { randomUUID } from "node:crypto";
 import type { Database, Executor, OpenTransaction } from "../core/database.js";
 import { errorOf } from "../core/errors.js";
 import { rescue } from "./fleet.js";
-import { ensureSchema } from "./migrate.js";
+import { ensureSchema, planMigration } from "./migrate.js";
 import { type Away, rebase } from "./rebase.js";
 import { mapped, sentences } from "./sqlstate.js";
 
@@ -49,7 +49,12 @@ interface Side {
     readonly finished: boolean;
   } | null;
   readonly used: string | null;
-  readonly workers: readonly { readonly service: string; readonly host: string; readonly pid: number }[];
+  readonly workers: readonly {
+    readonly service: string;
+    readonly host: string;
+    readonly pid: number;
+    readonly dead: boolean;
+  }[];
 }
 
 interface Table {
@@ -75,18 +80,21 @@ export async function move({ source, target, onStep = () => undefined }: MoveOpt
   await ensureSchema(target, "auto");
   const [from, to] = [await sideOf(source), await sideOf(target)];
   const names = { from: without(source.description), to: without(target.description) };
-  if (same(from, to)) throw errorOf("PH_TARGET_IN_USE", "The source and the target of the move are the same database.");
-  if (from.away === "moved" && from.move !== null && from.move.id === to.move?.id) {
-    if (!to.move.finished) await rebase(target);
+  if (hasLeft(from, to)) {
+    await rebase(target);
     onStep({ step: "finished" });
     return { ...names, resumed: true, rows: {} };
   }
-  refuseAway(from);
-  refuseUsed(to, from, names.to);
-  await refuseWorkers(source, onStep);
+  refuseSides(from, to, names.to);
+  await freeDead(source, onStep);
   const id = randomUUID();
   await inTransaction(target, async (tx) => {
-    await call(tx, "expect_move($1::uuid, $2::text, $3::bigint, $4::oid)", [id, names.from, from.system, from.database]);
+    await call(tx, "expect_move($1::uuid, $2::text, $3::bigint, $4::oid)", [
+      id,
+      names.from,
+      from.system,
+      from.database,
+    ]);
   });
   onStep({ step: "marked" });
   const rows = await inTransaction(source, async (held) => {
@@ -101,6 +109,32 @@ export async function move({ source, target, onStep = () => undefined }: MoveOpt
   await rebase(target);
   onStep({ step: "finished" });
   return { ...names, resumed: false, rows };
+}
+
+/** Refuses what `move` would refuse, and changes nothing. Workers that are dead do not count. */
+export async function refuseMove(source: Database, target: Database): Promise<void> {
+  await ensureSchema(source, "check");
+  const from = await sideOf(source);
+  if ((await planMigration(target)).from === 0) {
+    refuseAway(from);
+  } else {
+    await ensureSchema(target, "check");
+    const to = await sideOf(target);
+    if (hasLeft(from, to)) return;
+    refuseSides(from, to, without(target.description));
+  }
+  refuseLiving(from.workers.filter(({ dead }) => !dead));
+}
+
+/** The source has left for this target already. */
+function hasLeft(from: Side, to: Side): boolean {
+  return from.away === "moved" && from.move !== null && from.move.id === to.move?.id;
+}
+
+function refuseSides(from: Side, to: Side, name: string): void {
+  if (same(from, to)) throw errorOf("PH_TARGET_IN_USE", "The source and the target of the move are the same database.");
+  refuseAway(from);
+  refuseUsed(to, from, name);
 }
 
 /** Without the user: a password is not in it. */
@@ -141,7 +175,7 @@ function refuseUsed(to: Side, from: Side, name: string): void {
 }
 
 /** Frees what dead workers hold. Who lives is in the way. */
-async function refuseWorkers(source: Database, onStep: (step: MoveStep) => void): Promise<void> {
+async function freeDead(source: Database, onStep: (step: MoveStep) => void): Promise<void> {
   let messages = 0;
   for (;;) {
     const freed = await rescue(source, rescuedClaims);

@@ -12,6 +12,8 @@ export interface RebasePlan {
   readonly reason: Away;
   /** The same in words. */
   readonly says: string;
+  /** What to do about it. */
+  readonly hint: string;
   /** Workers of before, all of which count as dead. */
   readonly workers: number;
   /** Messages that they held. */

@@ -2,13 +2,12 @@
  * A logical dump and restore with nothing but COPY: all tables as one snapshot sees them, into a schema that was migrated anew. Sequences are left
  * behind, as a dump of the data alone leaves them.
  */
-import { mkdtemp, rm } from "node:fs/promises";
+import { chown, mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { openDatabase } from "../../src/databases/open.js";
 import { ensureSchema } from "../../src/store/migrate.js";
 import { openSession, type Session } from "../sql/engine.js";
 import { reachableTempFolder, serverUser } from "../support/server-user.js";
-import { chown } from "node:fs/promises";
 
 /** Tables in the order of their references, each with the columns that can be written. */
 const tables = `

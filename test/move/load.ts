@@ -5,7 +5,16 @@
 import { writeMessages } from "../../src/store/publish.js";
 import { registerContract, registerSubscription } from "../../src/store/registry.js";
 import { type Delivery, settle, takeDue, work } from "../../src/store/work.js";
-import { type Engine, end, type Idempotency, makeTopic, makeWorker, numberOf, part, type Reader } from "../sql/engine.js";
+import {
+  type Engine,
+  end,
+  type Idempotency,
+  makeTopic,
+  makeWorker,
+  numberOf,
+  part,
+  type Reader,
+} from "../sql/engine.js";
 import type { Random } from "../sql/random.js";
 
 export interface Fleet {
@@ -83,7 +92,13 @@ async function consume(
   const session = await engine.session();
   const worker = await makeWorker(engine, [reader]);
   while (!until.aborted) {
-    const { deliveries, parts: written = 0 } = await work(session, reader.subscription, worker, 1 + random.int(0, 7), []);
+    const { deliveries, parts: written = 0 } = await work(
+      session,
+      reader.subscription,
+      worker,
+      1 + random.int(0, 7),
+      [],
+    );
     if (deliveries.length === 0) {
       await new Promise((resolve) => setTimeout(resolve, 2));
       continue;
@@ -163,7 +178,13 @@ export async function drain(engine: Engine, { readers, ordered }: Fleet): Promis
       );
       const { deliveries: taken } = await takeDue(engine.db, reader.subscription, worker, [reader.contract], 50);
       for (const one of taken) take(one);
-      if (taken.length > 0) await settle(engine.db, [], taken.map((one) => end(one, "succeeded", null)), null);
+      if (taken.length > 0)
+        await settle(
+          engine.db,
+          [],
+          taken.map((one) => end(one, "succeeded", null)),
+          null,
+        );
       const { deliveries: claimed, parts = 0 } = await work(engine.db, reader.subscription, worker, 50, []);
       for (const one of claimed) take(one);
       if (claimed.length > 0) await settle(engine.db, [part(claimed, parts + 1, "succeeded", true)], [], null);

@@ -32,7 +32,9 @@ async function copyUnderLoad(seed: number, from: Engine, to: Engine) {
   const fleet = await makeFleet(from);
   const least = random.int(20, 200);
   const taken = await underLoad(from, fleet, random, async () => {
-    await eventually(async () => Number(await from.admin.value("select count(*) from posthorn.claim_1")) >= least, { everyMs: 5 });
+    await eventually(async () => Number(await from.admin.value("select count(*) from posthorn.claim_1")) >= least, {
+      everyMs: 5,
+    });
     return dump(from.url);
   });
   try {
@@ -50,39 +52,48 @@ async function copyUnderLoad(seed: number, from: Engine, to: Engine) {
  * used up until far beyond the highest of the log, with new messages between.
  */
 describe("a copy that was taken under load and rebased", () => {
-  test.each([1, 2, 3, 4, 5, 6])("does what was not done in it, and nothing else, also long after (%i)", async (round) => {
-    const seed = seedOf(`copy ${round}`);
-    const [from, to] = await Promise.all(round % 2 === 0 ? [openEngine(other), openEngine()] : [openEngine(), openEngine(other)]);
-    try {
-      const fleet = await copyUnderLoad(seed, from, to);
-      const [reader] = fleet.readers;
-      if (reader === undefined) throw new Error("the fleet has readers");
-      for (const refused of [() => say(to.db, reader, [1]), () => makeWorker(to, [reader]), () => work(to.db, reader.subscription, "1", 1, [])])
-        expect(await failure(refused())).toMatchObject({ code: "PH_DATABASE_MOVED", facts: { detail: "copied" } });
+  test.each([1, 2, 3, 4, 5, 6])(
+    "does what was not done in it, and nothing else, also long after (%i)",
+    async (round) => {
+      const seed = seedOf(`copy ${round}`);
+      const [from, to] = await Promise.all(
+        round % 2 === 0 ? [openEngine(other), openEngine()] : [openEngine(), openEngine(other)],
+      );
+      try {
+        const fleet = await copyUnderLoad(seed, from, to);
+        const [reader] = fleet.readers;
+        if (reader === undefined) throw new Error("the fleet has readers");
+        for (const refused of [
+          () => say(to.db, reader, [1]),
+          () => makeWorker(to, [reader]),
+          () => work(to.db, reader.subscription, "1", 1, []),
+        ])
+          expect(await failure(refused())).toMatchObject({ code: "PH_DATABASE_MOVED", facts: { detail: "copied" } });
 
-      const left = await leftToDo(to);
-      const plan = await planRebase(to.db);
-      const done = await rebase(to.db);
-      expect(done).toMatchObject({ reason: "copied", held: plan?.held, missed: plan?.missed });
-      expect(await rebase(to.db)).toBeUndefined();
+        const left = await leftToDo(to);
+        const plan = await planRebase(to.db);
+        const done = await rebase(to.db);
+        expect(done).toMatchObject({ reason: "copied", held: plan?.held, missed: plan?.missed });
+        expect(await rebase(to.db)).toBeUndefined();
 
-      const { deliveries, byKey } = await drain(to, fleet);
-      expect(deliveries.toSorted()).toEqual([...left].toSorted());
-      for (const [key, numbers] of byKey) expect(numbers, key).toEqual(numbers.toSorted((a, b) => a - b));
+        const { deliveries, byKey } = await drain(to, fleet);
+        expect(deliveries.toSorted()).toEqual([...left].toSorted());
+        for (const [key, numbers] of byKey) expect(numbers, key).toEqual(numbers.toSorted((a, b) => a - b));
 
-      const highest = Number(await from.admin.value("select pg_snapshot_xmax(pg_current_snapshot())::text"));
-      const steps = 5;
-      const each = Math.ceil(Math.max(0, highest + 2_000 - (await nextXid(to))) / steps);
-      for (let step = 1; step <= steps; step += 1) {
-        await burn(to, each);
-        const ids = await say(to.db, reader, upTo(3, 1_000_000 * step));
-        const readers = fleet.readers.filter(({ channel }) => channel === reader.channel);
-        const expected = readers.flatMap(({ subscription }) => ids.map((id) => `${subscription}/${id}`));
-        expect((await drain(to, fleet)).deliveries.toSorted()).toEqual(expected.toSorted());
+        const highest = Number(await from.admin.value("select pg_snapshot_xmax(pg_current_snapshot())::text"));
+        const steps = 5;
+        const each = Math.ceil(Math.max(0, highest + 2_000 - (await nextXid(to))) / steps);
+        for (let step = 1; step <= steps; step += 1) {
+          await burn(to, each);
+          const ids = await say(to.db, reader, upTo(3, 1_000_000 * step));
+          const readers = fleet.readers.filter(({ channel }) => channel === reader.channel);
+          const expected = readers.flatMap(({ subscription }) => ids.map((id) => `${subscription}/${id}`));
+          expect((await drain(to, fleet)).deliveries.toSorted()).toEqual(expected.toSorted());
+        }
+        expect(await nextXid(to)).toBeGreaterThan(highest);
+      } finally {
+        await Promise.all([from.close(), to.close()]);
       }
-      expect(await nextXid(to)).toBeGreaterThan(highest);
-    } finally {
-      await Promise.all([from.close(), to.close()]);
-    }
-  });
+    },
+  );
 });
