@@ -93,6 +93,9 @@ declare
   v_now pg_snapshot;
 begin
   select * into v_ring from posthorn.ring;
+  if v_ring.slots is null then
+    return null;
+  end if;
   v_tick := posthorn.newest_tick_of(v_ring.slots[cardinality(v_ring.slots)]);
   -- In a later statement than the tick: its snapshot is the newer one.
   select pg_current_snapshot() into v_now;

@@ -89,12 +89,9 @@ export async function move({ source, target, onStep = () => undefined }: MoveOpt
   await freeDead(source, onStep);
   const id = randomUUID();
   await inTransaction(target, async (tx) => {
-    await call(tx, "expect_move($1::uuid, $2::text, $3::bigint, $4::oid)", [
-      id,
-      names.from,
-      from.system,
-      from.database,
-    ]);
+    const place = [id, names.from, from.system, from.database];
+    if (await call<boolean>(tx, "expect_move($1::uuid, $2::text, $3::bigint, $4::oid)", place)) return;
+    throw errorOf("PH_TARGET_IN_USE", `Somebody has begun to use ${names.to} in this moment. Look what it holds.`);
   });
   onStep({ step: "marked" });
   const rows = await inTransaction(source, async (held) => {
@@ -270,15 +267,15 @@ async function copyTable(
   await source.query("close posthorn_move");
 }
 
-async function call(executor: Executor, text: string, params: readonly unknown[]): Promise<void> {
-  await mapped(executor.query(`select posthorn.${text}`, params));
-}
-
-async function one<T>(executor: Executor, text: string): Promise<T> {
-  const { rows } = await mapped(executor.query<{ answer: T }>(`select posthorn.${text} as answer`));
+async function call<T>(executor: Executor, text: string, params: readonly unknown[]): Promise<T> {
+  const { rows } = await mapped(executor.query<{ answer: T }>(`select posthorn.${text} as answer`, params));
   const [row] = rows;
   if (row === undefined) throw errorOf("PH_INTERNAL", `posthorn.${text} answered nothing.`);
   return row.answer;
+}
+
+function one<T>(executor: Executor, text: string): Promise<T> {
+  return call<T>(executor, text, []);
 }
 
 async function inTransaction<T>(database: Database, work: (tx: OpenTransaction) => Promise<T>): Promise<T> {

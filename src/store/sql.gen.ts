@@ -5601,6 +5601,9 @@ declare
   v_now pg_snapshot;
 begin
   select * into v_ring from posthorn.ring;
+  if v_ring.slots is null then
+    return null;
+  end if;
   v_tick := posthorn.newest_tick_of(v_ring.slots[cardinality(v_ring.slots)]);
   -- In a later statement than the tick: its snapshot is the newer one.
   select pg_current_snapshot() into v_now;
@@ -5903,14 +5906,25 @@ begin
   perform posthorn.go_away();
 end $$;
 
--- expect_move(move, other, system, database): from its commit on the target refuses, until the move has been finished.
-create or replace function posthorn.expect_move(p_move uuid, p_other text, p_system bigint, p_database oid) returns void
+-- expect_move(move, other, system, database): from its commit on the target refuses, until the move has been finished. False where it must not become
+-- one: it is used, or the target of a move from elsewhere. From one source no two moves can come at once, since it holds still for one.
+create or replace function posthorn.expect_move(p_move uuid, p_other text, p_system bigint, p_database oid) returns boolean
 language plpgsql as $$
+declare
+  v_move posthorn.move;
+  v_away text;
 begin
   perform set_config('lock_timeout', '10s', true);
   lock table posthorn.ring in access exclusive mode;
+  v_away := (posthorn.why_away()).reason;
+  select * into v_move from posthorn.move m order by m.n desc limit 1;
+  if v_away = 'unfinished' and (v_move.other_system, v_move.other_database) is distinct from (p_system, p_database)
+      or v_away is null and exists (select from posthorn.channel) or v_away <> 'unfinished' then
+    return false;
+  end if;
   insert into posthorn.move (id, side, other, other_system, other_database) values (p_move, 'target', p_other, p_system, p_database);
   perform posthorn.go_away();
+  return true;
 end $$;
 
 -- empty_target(): removes what a move has brought that was not finished.
