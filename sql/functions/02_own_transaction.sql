@@ -17,8 +17,8 @@ begin
   -- A session never changes its server and database, so it is asked once: the answer costs as much as the rest of this function.
   v_home := concat(v_ring.system_identifier, '/', v_ring.database);
   if current_setting('posthorn.home', true) is distinct from v_home then
-    if not posthorn.is_here(v_ring.system_identifier, v_ring.database) then
-      raise exception 'this database was restored or moved: its transaction ids belong to another server' using errcode = 'PH003';
+    if posthorn.is_here(v_ring.system_identifier, v_ring.database) is not true then
+      perform posthorn.raise_away();
     end if;
     perform set_config('posthorn.home', v_home, false);
   end if;
@@ -35,13 +35,12 @@ begin
     set_config('jit', 'off', true), set_config('plan_cache_mode', 'force_generic_plan', true);
 end $$;
 
--- is_here(system, database): whether these name the server and database that this session is in. In PL/pgSQL, whose plans are kept: a
--- function in SQL would be planned anew in every statement that calls it.
+-- is_here(system, database): whether these name the server and database that this session is in, and the log is not ahead of it. In PL/pgSQL, whose
+-- plans are kept: a function in SQL would be planned anew in every statement that calls it.
 create or replace function posthorn.is_here(p_system bigint, p_database oid) returns boolean
-language plpgsql stable as $$
+language plpgsql volatile as $$
 begin
-  return p_system = (select c.system_identifier from pg_control_system() c)
-    and p_database = (select d.oid from pg_database d where d.datname = current_database());
+  return posthorn.is_server(p_system, p_database) and posthorn.ahead() is null;
 end $$;
 
 -- lock_key(purpose, a, b): the advisory lock for a purpose, apart from those of other installations and other software.

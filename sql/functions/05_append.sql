@@ -2,7 +2,7 @@
 -- sends as text is planned each time, which costs several times the insert.
 
 -- open_slot(home): the slot that is written to. `home` names the database that the ids of contracts are from, where somebody else brought the
--- transaction; then a number below zero says why nothing may be written: -1 a restored copy, -2 another database. Null in transactions of the
+-- transaction; then a number below zero says why nothing may be written: -1 not the home of its log, -2 another database. Null in transactions of the
 -- library's own, which must fail as a whole: raises PH003 (moved).
 -- A session never changes its server and database, and asking reads a file: the answer is kept in a variable of ours, which is the one thing
 -- that is set in a caller's session.
@@ -14,9 +14,9 @@ declare
 begin
   select r.slot, concat(r.system_identifier, '/', r.database) into v_slot, v_home from posthorn.ring r;
   if current_setting('posthorn.home', true) is distinct from v_home then
-    if not posthorn.is_here(split_part(v_home, '/', 1)::bigint, split_part(v_home, '/', 2)::oid) then
+    if posthorn.is_here(nullif(split_part(v_home, '/', 1), '')::bigint, nullif(split_part(v_home, '/', 2), '')::oid) is not true then
       if p_home is null then
-        raise exception 'this database was restored or moved: its transaction ids belong to another server' using errcode = 'PH003';
+        perform posthorn.raise_away();
       end if;
       return -1;
     end if;
@@ -76,7 +76,7 @@ select posthorn.by_found_slot(
   if p_home <> v_home or current_setting('posthorn.home', true) is distinct from v_home then
     v_slot := posthorn.open_slot(p_home);
     if v_slot < 0 then
-      return case v_slot when -1 then 'moved' else 'elsewhere' end;
+      return case v_slot when -1 then posthorn.moved_away() else 'elsewhere' end;
     end if;
   end if;
   $before$, $body$
@@ -99,7 +99,7 @@ declare
   v_count int := cardinality(p_nonces);
 begin
   if v_slot < 0 then
-    return case v_slot when -1 then 'moved' else 'elsewhere' end;
+    return case v_slot when -1 then posthorn.moved_away() else 'elsewhere' end;
   end if;
   v_ids := posthorn.append_of(v_slot, p_nonces, p_channels, p_contracts, p_keys, p_payloads, p_headers);
   -- They grow, so these two ends leave no room for a gap.

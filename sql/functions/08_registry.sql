@@ -56,6 +56,7 @@ declare
   v_known record;
   v_owner text := coalesce(p_owner, case when p_kind = 'event' and p_publishes then p_service end);
 begin
+  perform posthorn.require_home();
   select c.*, h.name as channel_name, h.kind as channel_kind into v_known from posthorn.contract c join posthorn.channel h on h.id = c.channel
     where c.name = p_name order by (c.version = p_version) desc, c.version desc limit 1;
   if v_known.id is not null then
@@ -113,10 +114,12 @@ create or replace function posthorn.register_subscription(
 ) returns json
 language plpgsql as $$
 declare
-  v_channel int := posthorn.register_channel(p_kind, p_channel);
+  v_channel int;
   v_row posthorn.subscription;
   v_new boolean := false;
 begin
+  perform posthorn.require_home();
+  v_channel := posthorn.register_channel(p_kind, p_channel);
   select * into v_row from posthorn.subscription where name = p_name for update;
   if v_row.id is null then
     insert into posthorn.subscription (name, channel) values (p_name, v_channel) on conflict do nothing returning * into v_row;

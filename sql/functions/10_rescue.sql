@@ -8,6 +8,7 @@ language plpgsql as $$
 declare
   v_worker bigint;
 begin
+  perform posthorn.require_home();
   perform posthorn.hold_policies(p_service, p_attends);
   insert into posthorn.worker (service, host, pid, timeout_ms, session_key, backends, oldest_open_claim, library)
     values (p_service, p_host, p_pid, p_timeout_ms, p_session_key, p_backends, coalesce(pg_sequence_last_value('posthorn.claim_id'), 0), p_library)
@@ -26,6 +27,7 @@ declare
   v_oldest bigint := p_oldest;
   v_last bigint := coalesce(pg_sequence_last_value('posthorn.claim_id'), 0);
 begin
+  perform posthorn.require_home();
   -- In this order: a claim that is neither under way now nor committed below draws its id later.
   if v_oldest is null and not posthorn.is_locked(posthorn.lock_key('worker', p_worker)) then
     select v_last into v_oldest where not exists (

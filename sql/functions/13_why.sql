@@ -227,7 +227,10 @@ declare
 begin
   execute format('select id, ceiling_id, snapshot from posthorn.tick_%s where id = $1', p_at.slot) into v_floor using p_at.floor;
   execute format('select id, ceiling_id, snapshot from posthorn.tick_%s where id = $1', p_at.slot) into v_ceiling using p_at.ceiling;
-  if p_id > v_ceiling.ceiling_id or not pg_visible_in_snapshot(p_xid, v_ceiling.snapshot) then
+  if p_id < (select r.first_id from posthorn.ring r) then
+    -- Of an earlier epoch, whose transaction ids mean nothing here.
+    return p_id <= p_at.last_id;
+  elsif p_id > v_ceiling.ceiling_id or not pg_visible_in_snapshot(p_xid, v_ceiling.snapshot) then
     return false;
   elsif p_id > v_floor.ceiling_id then
     return not p_at.late and p_id <= p_at.last_id;

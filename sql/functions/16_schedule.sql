@@ -30,6 +30,7 @@ declare
   v_old posthorn.schedule;
   v_revision bigint;
 begin
+  perform posthorn.require_home();
   insert into posthorn.schedule (name, cron, time_zone, contract, missed, jitter_ms, payload, key, headers, function, next_at, due_at, service)
     values (p_name, p_cron, p_zone, p_contract, p_missed, p_jitter_ms, p_payload, p_key, p_headers, p_function, p_next, p_due, p_service)
     on conflict (name) do nothing returning revision into v_revision;
@@ -144,6 +145,7 @@ end $$;
 create or replace function posthorn.note_schedule_failure(p_name text, p_revision bigint, p_error text) returns void
 language plpgsql as $$
 begin
+  perform posthorn.require_home();
   update posthorn.schedule set error = p_error, failed_at = clock_timestamp() where name = p_name and revision = p_revision;
 end $$;
 
@@ -151,6 +153,7 @@ end $$;
 create or replace function posthorn.remove_schedule(p_name text) returns boolean
 language plpgsql as $$
 begin
+  perform posthorn.require_home();
   delete from posthorn.schedule where name = p_name;
   return found;
 end $$;

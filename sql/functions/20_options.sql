@@ -226,7 +226,7 @@ declare
   v_slot smallint := posthorn.open_slot(p_home);
 begin
   if v_slot < 0 then
-    return case v_slot when -1 then 'moved' else 'elsewhere' end;
+    return case v_slot when -1 then posthorn.moved_away() else 'elsewhere' end;
   end if;
   return json_build_object('places', posthorn.append_said(v_slot, p_said), 'xid', pg_current_xact_id()::text);
 end $$;

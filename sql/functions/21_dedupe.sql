@@ -185,7 +185,7 @@ select posthorn.by_found_slot(
   if p_home <> v_home or current_setting('posthorn.home', true) is distinct from v_home then
     v_slot := posthorn.open_slot(p_home);
     if v_slot < 0 then
-      return case v_slot when -1 then 'moved' else 'elsewhere' end;
+      return case v_slot when -1 then posthorn.moved_away() else 'elsewhere' end;
     end if;
   end if;
   if p_window_ms < v_redelivery_ms then

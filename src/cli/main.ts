@@ -9,6 +9,7 @@ import { check } from "./commands/check.js";
 import { errors } from "./commands/errors.js";
 import { discardLetters, listLetters, redriveLetters, showLetter } from "./commands/letters.js";
 import { migrate } from "./commands/migrate.js";
+import { move } from "./commands/move.js";
 import { drain, pauseOne, resumeOne } from "./commands/pause.js";
 import { policy } from "./commands/policy.js";
 import { erase, purge, replay } from "./commands/purge.js";
@@ -55,6 +56,7 @@ const runs: Readonly<Record<string, Run>> = {
   policy,
   check,
   migrate,
+  move,
   start,
   // Its servers are loaded by whoever wants them.
   dev: async (line, io) => (await import("./commands/dev.js")).dev(line, io),

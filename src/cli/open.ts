@@ -3,7 +3,7 @@ import { stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import type { Database } from "../core/database.js";
 import { ConfigurationError } from "../core/errors.js";
-import { type DatabaseInput, openDatabase } from "../databases/open.js";
+import { type DatabaseInput, type DatabaseOptions, openDatabase } from "../databases/open.js";
 import { ensureSchema } from "../store/migrate.js";
 import { checkSchema, databaseIn, defaultSchema } from "../store/schema.js";
 import { loadConfig } from "./config.js";
@@ -24,9 +24,10 @@ export async function withOpened<T>(
   { input, schema }: Place,
   work: (database: Database) => Promise<T>,
   make = false,
+  options: DatabaseOptions = {},
 ): Promise<T> {
   if (!make) await refuseMissing(input);
-  const opened = await openDatabase(input, { applicationName: "posthorn cli", embedded: "share" });
+  const opened = await openDatabase(input, { applicationName: "posthorn cli", embedded: "share", ...options });
   const database = databaseIn(schema, opened);
   try {
     return await work(database);
@@ -41,11 +42,15 @@ export interface Place {
   readonly schema: string;
 }
 
-export async function placeOf(line: Line): Promise<Place> {
+export function schemaOf(line: Line): string | undefined {
   const named = text(line, "schema");
-  const wanted = named === undefined ? undefined : checkSchema(named, "--schema");
+  return named === undefined ? undefined : checkSchema(named, "--schema");
+}
+
+export async function placeOf(line: Line): Promise<Place> {
+  const wanted = schemaOf(line);
   const given = text(line, "database");
-  if (given !== undefined) return { input: checked(given), schema: wanted ?? defaultSchema };
+  if (given !== undefined) return { input: checkedUrl(given, "database"), schema: wanted ?? defaultSchema };
   const { file, post } = await loadConfig(text(line, "config"));
   const { database, schema = defaultSchema } = post["~posthorn"];
   if (wanted !== undefined && wanted !== schema) {
@@ -60,11 +65,11 @@ export async function placeOf(line: Line): Promise<Place> {
 }
 
 /** The text is not repeated: it may hold a password. */
-function checked(given: string): string {
+export function checkedUrl(given: string, option: string): string {
   if (/^postgres(ql)?:\/\//.test(given)) return given;
   if (given.startsWith(prefix) && given.length > prefix.length)
     return `${prefix}${resolve(given.slice(prefix.length))}`;
-  throw new ConfigurationError("PH_ARGUMENT_INVALID", "--database must be a postgres:// URL or embedded:<folder>.");
+  throw new ConfigurationError("PH_ARGUMENT_INVALID", `--${option} must be a postgres:// URL or embedded:<folder>.`);
 }
 
 async function refuseMissing(input: DatabaseInput): Promise<void> {

@@ -291,8 +291,14 @@ export const commands: Readonly<Record<string, Command>> = {
   },
   migrate: {
     summary: "Bring the schema of the database to that of this version",
+    more: "A copy of a database is refused by everything that writes, because two that work on the same messages do everything twice. --rebase makes the copy the original: what was not settled in it is worked on here, and nothing that was. Stop the other one for good before.",
     options: {
       ...looks,
+      rebase: {
+        type: "flag",
+        doc: "Make this copy the original from now on; nothing happens where it is that already",
+      },
+      yes: { ...yes, doc: "Do not ask; needed with --rebase where nobody can be asked" },
       "dry-run": { type: "flag", doc: "Say what would be done, and do nothing" },
       print: { type: "flag", doc: "Print the SQL that would be run, and do nothing" },
       "with-roles": {
@@ -301,6 +307,18 @@ export const commands: Readonly<Record<string, Command>> = {
       },
       "print-roles": { type: "flag", doc: "Print the SQL that makes these roles, and do nothing" },
     },
+    wrong: "The database is a copy and was not rebased, or was moved elsewhere",
+  },
+  move: {
+    summary: "Move everything that Posthorn holds to another database, and mark the source as left",
+    more: "The application must be stopped. The target must not hold anything of Posthorn's. Interrupted, the same command begins again or finishes what is left; the source is the owner until it says where it went. Tables of your own are not moved.",
+    options: {
+      ...everywhere,
+      from: { type: "text", value: "url", doc: "The source: a postgres:// URL or embedded:<folder>" },
+      to: { type: "text", value: "url", doc: "The target" },
+      "dry-run": { type: "flag", doc: "Say what stands in the way, and do nothing" },
+    },
+    wrong: "Something stands in the way, or it failed",
   },
   start: {
     summary: "Work on the queues and subscriptions of the configuration until it is told to stop",

@@ -294,7 +294,18 @@ export const errorCodes = {
   PH_DATABASE_MOVED: {
     class: "DatabaseRefusedError",
     retryable: false,
-    meaning: "The database was restored or moved to another server and must be rebased first.",
+    meaning:
+      "The database is not the home of its log: a copy that was not rebased, or one that was moved elsewhere. `facts.detail` tells: copied, behind, moved or unfinished.",
+  },
+  PH_SOURCE_IN_USE: {
+    class: "DatabaseRefusedError",
+    retryable: true,
+    meaning: "The source of a move is still worked on, or has open transactions; nothing was moved.",
+  },
+  PH_TARGET_IN_USE: {
+    class: "DatabaseRefusedError",
+    retryable: false,
+    meaning: "The target of a move is not empty; nothing was moved.",
   },
   PH_SCHEMA_MISSING: { class: "SchemaVersionError", retryable: false, meaning: "The database has no Posthorn schema." },
   PH_SCHEMA_OLDER: {

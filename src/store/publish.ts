@@ -9,7 +9,7 @@ import type { Executor, OpenTransaction, Statement } from "../core/database.js";
 import { errorOf } from "../core/errors.js";
 import { limits } from "../core/limits.js";
 import { calling, literalsOf } from "./literals.js";
-import { mapped } from "./sqlstate.js";
+import { mapped, sentences } from "./sqlstate.js";
 import { wakingWith } from "./wake.js";
 
 /** A message as it will be stored; `json` and `headers` are JSON text. */
@@ -229,7 +229,7 @@ async function writeSaidBatch(
     };
     const { rows } = await mapped(executor.query<{ written: string }>(text, params));
     const written = rows[0]?.written ?? "";
-    if (written === "moved") throw moved();
+    if (written.startsWith(away)) throw movedAway(written);
     if (written === "elsewhere") throw elsewhere();
     if (!written.startsWith("{")) {
       const one = new Written(written, own);
@@ -388,7 +388,7 @@ async function write(
   try {
     const { rows } = await mapped(executor.query<{ written: string }>(text, params));
     const written = rows[0]?.written ?? "";
-    if (written === "moved") throw moved();
+    if (written.startsWith(away)) throw movedAway(written);
     if (written === "elsewhere") throw elsewhere();
     return new Written(written, own);
   } catch (error) {
@@ -402,11 +402,14 @@ function isUndefined(error: unknown): boolean {
   return code === "3F000" || code === "42883" || code === "42P01";
 }
 
-function moved(): Error {
-  return errorOf(
-    "PH_DATABASE_MOVED",
-    "This database was restored or moved: its transaction ids belong to another server. Nothing was written; it must be rebased first.",
+/** The start of an answer that says why nothing was written; the rest is JSON. */
+const away = "moved ";
+
+function movedAway(answer: string): Error {
+  const why: { readonly detail: string; readonly says: string; readonly hint: string } = JSON.parse(
+    answer.slice(away.length),
   );
+  return errorOf("PH_DATABASE_MOVED", sentences(why.says, why.hint), { detail: why.detail });
 }
 
 function elsewhere(cause?: unknown): Error {

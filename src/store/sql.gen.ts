@@ -749,6 +749,21 @@ alter table posthorn.installation
   add column library text,
   add column oldest_library text;
 ` },
+  { name: "migrations/0021_move.sql", text: `-- Where the log came from and where it went. One row for each move, on either side of it; the newest counts.
+create table posthorn.move (
+  n bigint generated always as identity primary key,
+  -- The same on both sides.
+  id uuid not null,
+  side text not null check (side in ('source', 'target')),
+  -- The other side: for people, without a password, and as it tells itself apart.
+  other text not null,
+  other_system bigint not null,
+  other_database oid not null,
+  begun_at timestamptz not null default clock_timestamp(),
+  -- Of a target: since when it is the owner.
+  finished_at timestamptz
+);
+` },
   { name: "functions/01_slots.sql", text: `-- slot_branches(body): the body for each slot of the ring, as branches of a CASE.
 create or replace function posthorn.slot_branches(p_body text) returns text
 language sql immutable as $$
@@ -794,8 +809,8 @@ begin
   -- A session never changes its server and database, so it is asked once: the answer costs as much as the rest of this function.
   v_home := concat(v_ring.system_identifier, '/', v_ring.database);
   if current_setting('posthorn.home', true) is distinct from v_home then
-    if not posthorn.is_here(v_ring.system_identifier, v_ring.database) then
-      raise exception 'this database was restored or moved: its transaction ids belong to another server' using errcode = 'PH003';
+    if posthorn.is_here(v_ring.system_identifier, v_ring.database) is not true then
+      perform posthorn.raise_away();
     end if;
     perform set_config('posthorn.home', v_home, false);
   end if;
@@ -812,13 +827,12 @@ begin
     set_config('jit', 'off', true), set_config('plan_cache_mode', 'force_generic_plan', true);
 end $$;
 
--- is_here(system, database): whether these name the server and database that this session is in. In PL/pgSQL, whose plans are kept: a
--- function in SQL would be planned anew in every statement that calls it.
+-- is_here(system, database): whether these name the server and database that this session is in, and the log is not ahead of it. In PL/pgSQL, whose
+-- plans are kept: a function in SQL would be planned anew in every statement that calls it.
 create or replace function posthorn.is_here(p_system bigint, p_database oid) returns boolean
-language plpgsql stable as $$
+language plpgsql volatile as $$
 begin
-  return p_system = (select c.system_identifier from pg_control_system() c)
-    and p_database = (select d.oid from pg_database d where d.datname = current_database());
+  return posthorn.is_server(p_system, p_database) and posthorn.ahead() is null;
 end $$;
 
 -- lock_key(purpose, a, b): the advisory lock for a purpose, apart from those of other installations and other software.
@@ -1203,7 +1217,7 @@ $body$);
 -- sends as text is planned each time, which costs several times the insert.
 
 -- open_slot(home): the slot that is written to. \`home\` names the database that the ids of contracts are from, where somebody else brought the
--- transaction; then a number below zero says why nothing may be written: -1 a restored copy, -2 another database. Null in transactions of the
+-- transaction; then a number below zero says why nothing may be written: -1 not the home of its log, -2 another database. Null in transactions of the
 -- library's own, which must fail as a whole: raises PH003 (moved).
 -- A session never changes its server and database, and asking reads a file: the answer is kept in a variable of ours, which is the one thing
 -- that is set in a caller's session.
@@ -1215,9 +1229,9 @@ declare
 begin
   select r.slot, concat(r.system_identifier, '/', r.database) into v_slot, v_home from posthorn.ring r;
   if current_setting('posthorn.home', true) is distinct from v_home then
-    if not posthorn.is_here(split_part(v_home, '/', 1)::bigint, split_part(v_home, '/', 2)::oid) then
+    if posthorn.is_here(nullif(split_part(v_home, '/', 1), '')::bigint, nullif(split_part(v_home, '/', 2), '')::oid) is not true then
       if p_home is null then
-        raise exception 'this database was restored or moved: its transaction ids belong to another server' using errcode = 'PH003';
+        perform posthorn.raise_away();
       end if;
       return -1;
     end if;
@@ -1277,7 +1291,7 @@ select posthorn.by_found_slot(
   if p_home <> v_home or current_setting('posthorn.home', true) is distinct from v_home then
     v_slot := posthorn.open_slot(p_home);
     if v_slot < 0 then
-      return case v_slot when -1 then 'moved' else 'elsewhere' end;
+      return case v_slot when -1 then posthorn.moved_away() else 'elsewhere' end;
     end if;
   end if;
   $before$, $body$
@@ -1300,7 +1314,7 @@ declare
   v_count int := cardinality(p_nonces);
 begin
   if v_slot < 0 then
-    return case v_slot when -1 then 'moved' else 'elsewhere' end;
+    return case v_slot when -1 then posthorn.moved_away() else 'elsewhere' end;
   end if;
   v_ids := posthorn.append_of(v_slot, p_nonces, p_channels, p_contracts, p_keys, p_payloads, p_headers);
   -- They grow, so these two ends leave no room for a gap.
@@ -1956,6 +1970,7 @@ declare
   v_known record;
   v_owner text := coalesce(p_owner, case when p_kind = 'event' and p_publishes then p_service end);
 begin
+  perform posthorn.require_home();
   select c.*, h.name as channel_name, h.kind as channel_kind into v_known from posthorn.contract c join posthorn.channel h on h.id = c.channel
     where c.name = p_name order by (c.version = p_version) desc, c.version desc limit 1;
   if v_known.id is not null then
@@ -2013,10 +2028,12 @@ create or replace function posthorn.register_subscription(
 ) returns json
 language plpgsql as $$
 declare
-  v_channel int := posthorn.register_channel(p_kind, p_channel);
+  v_channel int;
   v_row posthorn.subscription;
   v_new boolean := false;
 begin
+  perform posthorn.require_home();
+  v_channel := posthorn.register_channel(p_kind, p_channel);
   select * into v_row from posthorn.subscription where name = p_name for update;
   if v_row.id is null then
     insert into posthorn.subscription (name, channel) values (p_name, v_channel) on conflict do nothing returning * into v_row;
@@ -2141,6 +2158,7 @@ language plpgsql as $$
 declare
   v_worker bigint;
 begin
+  perform posthorn.require_home();
   perform posthorn.hold_policies(p_service, p_attends);
   insert into posthorn.worker (service, host, pid, timeout_ms, session_key, backends, oldest_open_claim, library)
     values (p_service, p_host, p_pid, p_timeout_ms, p_session_key, p_backends, coalesce(pg_sequence_last_value('posthorn.claim_id'), 0), p_library)
@@ -2159,6 +2177,7 @@ declare
   v_oldest bigint := p_oldest;
   v_last bigint := coalesce(pg_sequence_last_value('posthorn.claim_id'), 0);
 begin
+  perform posthorn.require_home();
   -- In this order: a claim that is neither under way now nor committed below draws its id later.
   if v_oldest is null and not posthorn.is_locked(posthorn.lock_key('worker', p_worker)) then
     select v_last into v_oldest where not exists (
@@ -2792,7 +2811,10 @@ declare
 begin
   execute format('select id, ceiling_id, snapshot from posthorn.tick_%s where id = $1', p_at.slot) into v_floor using p_at.floor;
   execute format('select id, ceiling_id, snapshot from posthorn.tick_%s where id = $1', p_at.slot) into v_ceiling using p_at.ceiling;
-  if p_id > v_ceiling.ceiling_id or not pg_visible_in_snapshot(p_xid, v_ceiling.snapshot) then
+  if p_id < (select r.first_id from posthorn.ring r) then
+    -- Of an earlier epoch, whose transaction ids mean nothing here.
+    return p_id <= p_at.last_id;
+  elsif p_id > v_ceiling.ceiling_id or not pg_visible_in_snapshot(p_xid, v_ceiling.snapshot) then
     return false;
   elsif p_id > v_floor.ceiling_id then
     return not p_at.late and p_id <= p_at.last_id;
@@ -3367,6 +3389,7 @@ declare
   v_old posthorn.schedule;
   v_revision bigint;
 begin
+  perform posthorn.require_home();
   insert into posthorn.schedule (name, cron, time_zone, contract, missed, jitter_ms, payload, key, headers, function, next_at, due_at, service)
     values (p_name, p_cron, p_zone, p_contract, p_missed, p_jitter_ms, p_payload, p_key, p_headers, p_function, p_next, p_due, p_service)
     on conflict (name) do nothing returning revision into v_revision;
@@ -3481,6 +3504,7 @@ end $$;
 create or replace function posthorn.note_schedule_failure(p_name text, p_revision bigint, p_error text) returns void
 language plpgsql as $$
 begin
+  perform posthorn.require_home();
   update posthorn.schedule set error = p_error, failed_at = clock_timestamp() where name = p_name and revision = p_revision;
 end $$;
 
@@ -3488,6 +3512,7 @@ end $$;
 create or replace function posthorn.remove_schedule(p_name text) returns boolean
 language plpgsql as $$
 begin
+  perform posthorn.require_home();
   delete from posthorn.schedule where name = p_name;
   return found;
 end $$;
@@ -4449,7 +4474,7 @@ declare
   v_slot smallint := posthorn.open_slot(p_home);
 begin
   if v_slot < 0 then
-    return case v_slot when -1 then 'moved' else 'elsewhere' end;
+    return case v_slot when -1 then posthorn.moved_away() else 'elsewhere' end;
   end if;
   return json_build_object('places', posthorn.append_said(v_slot, p_said), 'xid', pg_current_xact_id()::text);
 end $$;
@@ -4808,7 +4833,7 @@ select posthorn.by_found_slot(
   if p_home <> v_home or current_setting('posthorn.home', true) is distinct from v_home then
     v_slot := posthorn.open_slot(p_home);
     if v_slot < 0 then
-      return case v_slot when -1 then 'moved' else 'elsewhere' end;
+      return case v_slot when -1 then posthorn.moved_away() else 'elsewhere' end;
     end if;
   end if;
   if p_window_ms < v_redelivery_ms then
@@ -5684,6 +5709,477 @@ begin
       (v_end ->> 5)::smallint, (v_end ->> 6)::bigint, (v_end ->> 7)::bigint, p_started, null);
   end loop;
   return case when p_say is null then null else posthorn.append(p_say) end;
+end $$;
+` },
+  { name: "functions/26_home.sql", text: `-- Whose log this is. Transaction ids mean something only on the server that gave them, and two databases that work on the same messages do
+-- everything twice. So whoever writes asks first whether this database is the home of its log; a session is answered once.
+
+-- why_away(): why this database is not the home of its log; null columns when it is. \`reason\` is copied, behind, moved or unfinished.
+create or replace function posthorn.why_away(out reason text, out says text, out hint text) returns record
+language plpgsql as $$
+declare
+  v_ring posthorn.ring;
+  v_move posthorn.move;
+  v_ahead xid8;
+begin
+  select * into v_ring from posthorn.ring;
+  if coalesce(v_ring.system_identifier, 0) = 0 then
+    select * into v_move from posthorn.move m order by m.n desc limit 1;
+    if v_move.side = 'target' then
+      reason := 'unfinished';
+      says := format('the move from %s into this database was not finished', v_move.other);
+      hint := 'Nothing was written. Run the same \`posthorn move\` again. Until it has succeeded, its source may still be the one that works.';
+    else
+      reason := 'moved';
+      says := format('this database was moved to %s, where its messages are worked on', coalesce(v_move.other, 'another one'));
+      hint := 'Nothing was written. Point the application at that database.';
+    end if;
+    return;
+  elsif not posthorn.is_server(v_ring.system_identifier, v_ring.database) then
+    reason := 'copied';
+    says := format('this database is a copy: its log belongs to %s. It was restored from a dump, copied, moved by hand, or upgraded by pg_upgrade',
+      case when v_ring.system_identifier = (select c.system_identifier from pg_control_system() c) then 'another database of this server' else 'another server' end);
+  else
+    v_ahead := posthorn.ahead();
+    if v_ahead is null then
+      return;
+    end if;
+    reason := 'behind';
+    says := format('this server is behind its log, which has seen transaction %s: files of it were restored, or its counter was reset', v_ahead);
+  end if;
+  hint := 'Nothing was written. Two databases that work on the same messages do everything twice: each mail is sent again. While the original works, '
+    'leave this one alone. If this one is to take its place, stop the other for good, and run \`posthorn migrate --rebase\` here.';
+end $$;
+
+-- raise_away(): PH003, with the reason in the detail. For whoever has found out that this is not the home.
+create or replace function posthorn.raise_away() returns void
+language plpgsql as $$
+declare
+  v_why record := posthorn.why_away();
+begin
+  -- Only a transaction that looks at the past finds nothing wrong here.
+  raise exception '%', coalesce(v_why.says, 'this database was moved while the transaction was open') using errcode = 'PH003',
+    detail = coalesce(v_why.reason, 'moved'), hint = coalesce(v_why.hint, 'Nothing was written. Repeat the transaction.');
+end $$;
+
+-- moved_away(): the same as an answer, for transactions of callers, which a refusal must not fail.
+create or replace function posthorn.moved_away() returns text
+language plpgsql as $$
+declare
+  v_why record := posthorn.why_away();
+begin
+  return concat('moved ', json_build_object('detail', v_why.reason, 'says', v_why.says, 'hint', v_why.hint));
+end $$;
+
+-- require_home(): for what writes without own_transaction. Raises PH003.
+create or replace function posthorn.require_home() returns void
+language plpgsql as $$
+declare
+  v_ring posthorn.ring;
+  v_home text;
+begin
+  select * into v_ring from posthorn.ring;
+  v_home := concat(v_ring.system_identifier, '/', v_ring.database);
+  if current_setting('posthorn.home', true) is distinct from v_home then
+    if posthorn.is_here(v_ring.system_identifier, v_ring.database) is not true then
+      perform posthorn.raise_away();
+    end if;
+    perform set_config('posthorn.home', v_home, false);
+  end if;
+end $$;
+
+-- is_server(system, database): whether these name the server and database that this session is in.
+create or replace function posthorn.is_server(p_system bigint, p_database oid) returns boolean
+language plpgsql stable as $$
+begin
+  return p_system = (select c.system_identifier from pg_control_system() c)
+    and p_database = (select d.oid from pg_database d where d.datname = current_database());
+end $$;
+
+-- ahead(): the transaction that the newest tick of this epoch names and this server has not come to; null when there is none. Compared are the oldest
+-- transactions of snapshots: those never go down, and a crash of the server, which may give ids again, gives none that is older.
+create or replace function posthorn.ahead() returns xid8
+language plpgsql volatile as $$
+declare
+  v_ring posthorn.ring;
+  v_tick posthorn.tick;
+  v_now pg_snapshot;
+begin
+  select * into v_ring from posthorn.ring;
+  if v_ring.slots is null then
+    return null;
+  end if;
+  v_tick := posthorn.newest_tick_of(v_ring.slots[cardinality(v_ring.slots)]);
+  -- In a later statement than the tick: its snapshot is the newer one.
+  select pg_current_snapshot() into v_now;
+  return case when v_tick.ceiling_id >= v_ring.first_id and pg_snapshot_xmin(v_tick.snapshot) > pg_snapshot_xmin(v_now)
+    then pg_snapshot_xmin(v_tick.snapshot) end;
+end $$;
+
+select posthorn.by_slot('newest_tick_of(p_slot smallint)', 'posthorn.tick', $body$
+  return (select row(t.id, t.ceiling_id, t.snapshot)::posthorn.tick from posthorn.tick_{slot} t order by t.id desc limit 1);
+$body$);
+` },
+  { name: "functions/27_rebase.sql", text: `-- Rebase: makes a copy of a log at home where it lies now. Transaction ids of before mean nothing here, so nothing is read by them again: everything that
+-- waits in the log is in the first window of its lane, whose snapshot sees all, and what was committed late below it is put aside. Ids from here
+-- on are an epoch of their own, and only in it is anything looked for by transaction id.
+
+-- log_ids(): the columns that hold values of a sequence of ours, by their names; what a table draws itself is known to the catalog.
+create or replace function posthorn.log_ids() returns table (sequence regclass, relation regclass, col name)
+language sql stable as $$
+  with named(col, sequence) as (values
+    ('message', 'message_id'), ('last_message', 'message_id'), ('ceiling_id', 'message_id'), ('last_id', 'message_id'), ('first_id', 'message_id'),
+    ('forgotten_upto', 'message_id'), ('sealed_id', 'message_id'), ('claim', 'claim_id'), ('oldest_open_claim', 'claim_id'), ('floor', 'tick_id'),
+    ('ceiling', 'tick_id'), ('place', 'place'), ('behind', 'deferred_id'), ('revision', 'schedule_revision'), ('worker', 'worker_id_seq'))
+  select format('posthorn.%I', coalesce(own.sequence, n.sequence))::regclass, c.oid::regclass, a.attname
+    from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and a.atttypid in ('bigint'::regtype, 'int'::regtype)
+      left join named n on n.col = a.attname
+      cross join lateral (select case
+        when a.attname = 'id' and c.relname ~ '^(message|claim|tick)_[1-8]$' then split_part(c.relname, '_', 1) || '_id'
+        when a.attidentity <> '' then (select s.relname::text from pg_depend d join pg_class s on s.oid = d.objid
+          where d.classid = 'pg_class'::regclass and d.refobjid = c.oid and d.refobjsubid = a.attnum and s.relkind = 'S')
+        when c.relname = 'deferred' and a.attname = 'id' then 'deferred_id' end) own(sequence)
+    where c.relnamespace = 'posthorn'::regnamespace and c.relkind = 'r' and coalesce(own.sequence, n.sequence) is not null
+$$;
+
+-- sequence_floors(): each sequence with the highest value that is in use anywhere. A dump without sequences would give ids again.
+create or replace function posthorn.sequence_floors() returns table (sequence regclass, at_least bigint)
+language plpgsql as $$
+declare
+  v_one record;
+begin
+  for v_one in select i.sequence as name, string_agg(format('(select max(%I)::bigint from %s)', i.col, i.relation), ', ') as highest
+      from posthorn.log_ids() i group by 1 order by 1 loop
+    sequence := v_one.name;
+    execute format('select greatest(%s, 0)', v_one.highest) into at_least;
+    return next;
+  end loop;
+end $$;
+
+-- raise_sequences(): no sequence gives anything that is in use. Not undone by a rollback; higher is never wrong.
+create or replace function posthorn.raise_sequences() returns void
+language plpgsql as $$
+begin
+  perform setval(f.sequence, f.at_least) from posthorn.sequence_floors() f where f.at_least > coalesce(pg_sequence_last_value(f.sequence), 0);
+end $$;
+
+-- missed_of: messages of a lane below its position that it has not delivered: committed late, or left of the late part of its window.
+-- Plan: message_N_by_xid from the oldest transaction on that the floor did not see.
+select posthorn.by_slot(
+  'missed_of(p_slot smallint, p_channel int, p_lane int, p_from bigint, p_upto bigint, p_floor pg_snapshot, p_ceiling pg_snapshot, p_after bigint)',
+  'bigint[]', $body$
+  -- No floor: the late part of the window was read to its end.
+  return (select array_agg(m.id order by m.id) from posthorn.message_{slot} m
+    where ((m.channel::bigint << 32) | m.lane) = ((p_channel::bigint << 32) | p_lane) and m.xid >= pg_snapshot_xmin(coalesce(p_floor, p_ceiling))
+      and m.id >= p_from and m.id <= p_upto
+      and (not pg_visible_in_snapshot(m.xid, p_ceiling) or (m.id > p_after and not pg_visible_in_snapshot(m.xid, p_floor))));
+$body$);
+
+-- lane_missed(subscription, lane): where the first window of a lane begins, and what of the messages below it was missed: ids and slots, by id. Without
+-- what was cancelled.
+create or replace function posthorn.lane_missed(p_subscription int, p_lane int, out last_id bigint, out n bigint, out ids bigint[], out slots smallint[])
+language plpgsql as $$
+declare
+  v_at posthorn.position := posthorn.position_of(p_subscription, p_lane);
+  v_ceiling posthorn.tick := posthorn.tick_of(v_at.slot, v_at.ceiling);
+  v_floor posthorn.tick;
+  v_ring posthorn.ring;
+  v_channel int := (select s.channel from posthorn.subscription s where s.id = p_subscription);
+begin
+  select * into v_ring from posthorn.ring;
+  if v_at.late then
+    v_floor := posthorn.tick_of(v_at.slot, v_at.floor);
+  end if;
+  if v_ceiling.id is null or v_at.late and v_floor.id is null then
+    raise exception 'the ticks of subscription %, lane % are gone', p_subscription, p_lane using errcode = 'PH004';
+  end if;
+  n := v_at.n;
+  last_id := case when v_at.late then v_floor.ceiling_id else v_at.last_id end;
+  select array_agg(m.id order by m.id), array_agg(s.slot order by m.id) into ids, slots
+    from unnest(v_ring.slots) s(slot) cross join lateral unnest(
+      posthorn.missed_of(s.slot, v_channel, p_lane, v_ring.first_id, last_id, v_floor.snapshot, v_ceiling.snapshot, v_at.last_id)) m(id)
+    where not exists (select from posthorn.cancel_mark k where k.subscription = p_subscription and k.message = m.id);
+end $$;
+
+-- put_off(subscription, lane, id, slot): a message that was missed, as a first delivery outside of the log, due at once. Where order is kept it comes
+-- behind what waits of its key. What comes after it in the log has a higher id, and of transactions that conflict the later one has.
+create or replace function posthorn.put_off(p_subscription int, p_lane int, p_message bigint, p_slot smallint) returns void
+language plpgsql as $$
+declare
+  v_row posthorn.deferred := posthorn.delivery_of(p_subscription, p_lane, p_message, p_slot);
+begin
+  v_row.due_at := least(clock_timestamp(), v_row.expires_at);
+  if v_row.key is not null and exists (select from posthorn.subscription s where s.id = p_subscription and s.ordering is not null) then
+    v_row := posthorn.turn_of(v_row);
+  end if;
+  insert into posthorn.deferred (subscription, due_at, delivery, attempts, crashes, reason, message, nonce, channel, lane, contract, key, payload, headers,
+      published_at, history, place, expires_at, priority)
+    values (v_row.subscription, v_row.due_at, v_row.delivery, 0, 0, 'released', v_row.message, v_row.nonce, v_row.channel, v_row.lane, v_row.contract,
+      v_row.key, v_row.payload, v_row.headers, v_row.published_at, v_row.history, v_row.place, v_row.expires_at, coalesce(v_row.priority, 0));
+end $$;
+
+-- begin_lane: the first position of a lane in the new epoch: an empty claim that is closed, whose window ends at the tick.
+select posthorn.by_slot('begin_lane(p_slot smallint, p_subscription int, p_lane int, p_n bigint, p_tick bigint, p_last_id bigint)', 'void', $body$
+  declare
+    v_claim bigint := nextval('posthorn.claim_id');
+    v_token bigint := posthorn.random_bigint();
+  begin
+    insert into posthorn.claim_{slot} (id, n, token, worker, floor, ceiling, last_id, at, subscription, lane, late, took_late, late_xids, messages, keys, open_from)
+      values (v_claim, p_n, v_token, 0, p_tick, p_tick, p_last_id, clock_timestamp(), p_subscription, p_lane, false, false, null, '{}', '{}', p_n);
+    perform posthorn.settle_part_of({slot}::smallint, v_claim, v_token, 1, null, true, '{}');
+  end;
+$body$);
+
+-- rebase_lanes(base): begins every lane anew, with what it missed put aside. Returns how many messages that were.
+create or replace function posthorn.rebase_lanes(p_base bigint) returns bigint
+language plpgsql as $$
+declare
+  v_tick bigint := nextval('posthorn.tick_id');
+  v_slots smallint[] := '{}';
+  v_lane record;
+  v_missed record;
+  v_count bigint := 0;
+begin
+  for v_lane in select l.subscription, l.lane, l.slot from posthorn.lane l order by l.subscription, l.lane loop
+    v_missed := posthorn.lane_missed(v_lane.subscription, v_lane.lane);
+    perform posthorn.put_off(v_lane.subscription, v_lane.lane, m.id, m.slot) from unnest(v_missed.ids, v_missed.slots) m(id, slot);
+    v_count := v_count + coalesce(cardinality(v_missed.ids), 0);
+    if v_lane.slot <> all (v_slots) then
+      perform posthorn.write_tick(v_lane.slot, v_tick, p_base, '9223372036854775807:9223372036854775807:');
+      v_slots := v_slots || v_lane.slot;
+    end if;
+    perform posthorn.begin_lane(v_lane.slot, v_lane.subscription, v_lane.lane, v_missed.n + 1, v_tick, v_missed.last_id);
+    -- What is cancelled and below is not come to any more.
+    delete from posthorn.cancel_mark k where k.subscription = v_lane.subscription and k.message <= v_missed.last_id
+      and v_lane.lane = (select w.lane from posthorn.cancelled c cross join lateral posthorn.where_in_log(c.message, c.nonce) w
+        where c.subscription = k.subscription and c.message = k.message);
+  end loop;
+  return v_count;
+end $$;
+
+-- rebase_plan(): what rebase would find, as JSON; { needed: false } at home. Changes nothing.
+create or replace function posthorn.rebase_plan() returns json
+language plpgsql as $$
+declare
+  v_why record := posthorn.why_away();
+  v_missed bigint := 0;
+  v_waiting bigint := 0;
+  v_lane record;
+begin
+  if v_why.reason is null then
+    return '{"needed":false}';
+  end if;
+  for v_lane in select l.subscription, l.lane from posthorn.lane l loop
+    v_missed := v_missed + coalesce(cardinality((posthorn.lane_missed(v_lane.subscription, v_lane.lane)).ids), 0);
+  end loop;
+  select coalesce(sum((posthorn.waiting_in_log(s.id, 2147483647)).messages), 0) into v_waiting from posthorn.subscription s;
+  return json_build_object('needed', true, 'reason', v_why.reason, 'says', v_why.says, 'hint', v_why.hint,
+    'workers', (select count(*) from posthorn.worker),
+    'held', (select coalesce(sum(cardinality(c.messages)), 0) from posthorn.open_claims() c) + (select count(*) from posthorn.deferred d where d.token is not null),
+    'missed', v_missed, 'waiting', v_waiting, 'deferred', (select count(*) from posthorn.deferred));
+end $$;
+
+-- rebase(): makes this database the home of its log, in the transaction that it is called in: all of it or nothing. Returns the plan that it carried
+-- out, with { epoch, firstId }. Waits for whoever reads the ring; nobody writes to the log before, because it is not at home.
+-- What the workers of before held is rescued, as after their death. Raises PH004 (position lost).
+create or replace function posthorn.rebase() returns json
+language plpgsql as $$
+declare
+  v_plan json;
+  v_worker posthorn.worker;
+  v_base bigint;
+  v_epoch int;
+  v_missed bigint;
+  v_key record;
+begin
+  perform posthorn.plain_plans(), set_config('lock_timeout', '10s', true);
+  lock table posthorn.ring in access exclusive mode;
+  v_plan := posthorn.rebase_plan();
+  if not (v_plan ->> 'needed')::boolean then
+    return v_plan;
+  end if;
+  perform posthorn.raise_sequences();
+  for v_worker in select * from posthorn.worker order by id loop
+    perform posthorn.rescue_worker(v_worker, 2147483647);
+  end loop;
+  v_base := coalesce(pg_sequence_last_value('posthorn.message_id'), 0);
+  v_missed := posthorn.rebase_lanes(v_base);
+  perform posthorn.settle_segments(), posthorn.make_backlogs();
+  select coalesce(max(e.n), 0) + 1 into v_epoch from posthorn.epoch e;
+  insert into posthorn.epoch (n, system_identifier, database, first_id)
+    select v_epoch, c.system_identifier, d.oid, v_base + 1 from pg_control_system() c, pg_database d where d.datname = current_database();
+  update posthorn.ring r set system_identifier = e.system_identifier, database = e.database, first_id = e.first_id from posthorn.epoch e where e.n = v_epoch;
+  update posthorn.move set finished_at = clock_timestamp() where side = 'target' and finished_at is null;
+  for v_key in select p.subscription, p.key from posthorn.parked_key p order by p.subscription, p.key loop
+    perform posthorn.promote_key(v_key.subscription, v_key.key);
+  end loop;
+  return (v_plan::jsonb || jsonb_build_object('missed', v_missed, 'epoch', v_epoch, 'firstId', (v_base + 1)::text))::json;
+end $$;
+
+-- settle_segments(): every transaction that closed or sealed a segment has ended.
+create or replace function posthorn.settle_segments() returns void
+language plpgsql as $$
+begin
+  if to_regclass('posthorn.segment') is not null then
+    execute 'update posthorn.segment set closed_xid = case when closed_xid is not null then ''3''::xid8 end,
+      sealed_xid = case when sealed_xid is not null then ''3''::xid8 end, finished_xid = null';
+  end if;
+end $$;
+
+-- make_backlogs(): the counts of full queues, where a copy came without them.
+create or replace function posthorn.make_backlogs() returns void
+language plpgsql as $$
+declare
+  v_channel int;
+begin
+  for v_channel in select l.channel from posthorn.backlog_limit l where to_regclass(format('posthorn.backlog_%s', l.channel)) is null loop
+    execute format('create sequence posthorn.backlog_%s minvalue 0 start 0', v_channel);
+  end loop;
+end $$;
+` },
+  { name: "functions/28_move.sql", text: `-- Moving a log to another database. The source is the owner until it says that it has left, in the same transaction in which it held still; the target
+-- refuses until it has been rebased after that. So there is never a second owner, and at no moment is anything lost.
+
+-- move_facts(): what a move has to know of a side, as JSON { system, database, away, says, hint, move, used, workers }. \`used\`: what stands in the way of a target.
+create or replace function posthorn.move_facts() returns json
+language plpgsql as $$
+declare
+  v_why record := posthorn.why_away();
+begin
+  return json_build_object('system', (select c.system_identifier::text from pg_control_system() c),
+    'database', (select d.oid::text from pg_database d where d.datname = current_database()), 'away', v_why.reason, 'says', v_why.says, 'hint', v_why.hint,
+    'move', (select json_build_object('id', m.id, 'side', m.side, 'other', m.other, 'system', m.other_system::text, 'database', m.other_database::text,
+      'finished', m.finished_at is not null) from posthorn.move m order by m.n desc limit 1),
+    'used', (select format('%s "%s"', case c.kind when 'event' then 'the topic' else 'the queue' end, c.name) from posthorn.channel c order by c.id limit 1),
+    'workers', (select coalesce(json_agg(json_build_object('service', w.service, 'host', w.host, 'pid', w.pid,
+      'dead', w.id in (select d.worker from posthorn.dead_workers() d)) order by w.id), '[]') from posthorn.worker w));
+end $$;
+
+-- move_tables(): the tables of a log in the order of their references, with the columns that are written, and all in their order.
+create or replace function posthorn.move_tables() returns json
+language sql volatile as $$
+  with recursive tables as (
+    select c.oid, c.relname from pg_class c where c.relnamespace = 'posthorn'::regnamespace and c.relkind = 'r'
+      and c.relname not in ('migration', 'installation', 'move', 'ring')
+  ), depths as (
+    select t.oid, 0 as depth from tables t
+    union select r.conrelid, d.depth + 1 from depths d join pg_constraint r on r.confrelid = d.oid and r.contype = 'f' and r.conrelid <> r.confrelid
+  )
+  select json_agg(json_build_object('name', t.relname, 'columns', a.columns, 'written', a.written) order by d.depth, t.relname)
+    from tables t cross join lateral (select max(d.depth) as depth from depths d where d.oid = t.oid) d
+    cross join lateral (select string_agg(format('%I %s', a.attname, format_type(a.atttypid, a.atttypmod)), ', ' order by a.attnum) as columns,
+      json_agg(format('%I', a.attname) order by a.attnum) filter (where a.attgenerated = '') as written
+      from pg_attribute a where a.attrelid = t.oid and a.attnum > 0 and not a.attisdropped) a
+$$;
+
+-- hold_still(): until the end of this transaction nobody writes to the log, and whoever had begun to has ended. Waits up to ten seconds. PH003.
+create or replace function posthorn.hold_still() returns void
+language plpgsql as $$
+declare
+  v_table regclass;
+begin
+  perform set_config('lock_timeout', '10s', true), set_config('idle_in_transaction_session_timeout', '0', true);
+  -- Whoever has said anything in its transaction has read this, and holds a lock on it until its end.
+  lock table posthorn.ring in access exclusive mode;
+  for v_table in select c.oid from pg_class c where c.relnamespace = 'posthorn'::regnamespace and c.relkind = 'r' and c.relname <> 'ring' order by c.oid loop
+    execute format('lock table %s in share mode', v_table);
+  end loop;
+  if (posthorn.why_away()).reason is not null then
+    perform posthorn.raise_away();
+  end if;
+end $$;
+
+-- go_away(): this database is not the home of its log any more. The row is not updated but written anew: a transaction with an older snapshot sees
+-- no row then, and writes nothing.
+create or replace function posthorn.go_away() returns void
+language plpgsql as $$
+declare
+  v_ring posthorn.ring;
+begin
+  select * into v_ring from posthorn.ring;
+  v_ring.system_identifier := 0;
+  v_ring.database := 0;
+  truncate posthorn.ring;
+  insert into posthorn.ring select v_ring.*;
+end $$;
+
+-- leave(move, other, system, database): from its commit on the source refuses, and says where its messages are.
+create or replace function posthorn.leave(p_move uuid, p_other text, p_system bigint, p_database oid) returns void
+language plpgsql as $$
+begin
+  insert into posthorn.move (id, side, other, other_system, other_database) values (p_move, 'source', p_other, p_system, p_database);
+  perform posthorn.go_away();
+end $$;
+
+-- expect_move(move, other, system, database): from its commit on the target refuses, until the move has been finished. False where it must not become
+-- one: it is used, or the target of a move from elsewhere. From one source no two moves can come at once, since it holds still for one.
+create or replace function posthorn.expect_move(p_move uuid, p_other text, p_system bigint, p_database oid) returns boolean
+language plpgsql as $$
+declare
+  v_move posthorn.move;
+  v_away text;
+begin
+  perform set_config('lock_timeout', '10s', true);
+  lock table posthorn.ring in access exclusive mode;
+  v_away := (posthorn.why_away()).reason;
+  select * into v_move from posthorn.move m order by m.n desc limit 1;
+  if v_away = 'unfinished' and (v_move.other_system, v_move.other_database) is distinct from (p_system, p_database)
+      or v_away is null and exists (select from posthorn.channel) or v_away <> 'unfinished' then
+    return false;
+  end if;
+  insert into posthorn.move (id, side, other, other_system, other_database) values (p_move, 'target', p_other, p_system, p_database);
+  perform posthorn.go_away();
+  return true;
+end $$;
+
+-- empty_target(): removes what a move has brought that was not finished.
+create or replace function posthorn.empty_target() returns void
+language plpgsql as $$
+declare
+  v_tables text;
+begin
+  if (posthorn.why_away()).reason is distinct from 'unfinished' then
+    raise exception 'this is no target of a move that was not finished' using errcode = 'PH099';
+  end if;
+  lock table posthorn.ring in access exclusive mode;
+  select string_agg(format('posthorn.%I', t ->> 'name'), ', ') into v_tables from json_array_elements(posthorn.move_tables()) t;
+  execute 'truncate ' || v_tables;
+end $$;
+
+-- ring_text(): the ring of a source, which take_ring makes that of a target that is not at home yet.
+create or replace function posthorn.ring_text() returns text
+language sql volatile as $$ select r::text from posthorn.ring r $$;
+
+create or replace function posthorn.take_ring(p_ring text) returns void
+language plpgsql as $$
+declare
+  v_ring posthorn.ring := p_ring::posthorn.ring;
+begin
+  truncate posthorn.ring;
+  insert into posthorn.ring select v_ring.*;
+  perform posthorn.go_away();
+end $$;
+
+-- sequence_values(): all sequences of a log with their last values, as JSON; those that gave none are left out. take_sequences puts them right elsewhere.
+create or replace function posthorn.sequence_values() returns json
+language sql volatile as $$
+  -- A condition beside others may be asked of what is no sequence.
+  select json_agg(json_build_object('name', s.name, 'value', s.value::text)) filter (where s.value is not null)
+    from (select c.relname as name, case when c.relkind = 'S' then pg_sequence_last_value(c.oid) end as value from pg_class c
+      where c.relnamespace = 'posthorn'::regnamespace and c.relkind = 'S') s
+$$;
+
+create or replace function posthorn.take_sequences(p_values json) returns void
+language plpgsql as $$
+declare
+  v_one record;
+begin
+  perform posthorn.make_backlogs();
+  for v_one in select * from json_to_recordset(p_values) s(name text, value bigint) loop
+    if to_regclass(format('posthorn.%I', v_one.name)) is not null then
+      perform setval(format('posthorn.%I', v_one.name)::regclass, v_one.value);
+    end if;
+  end loop;
 end $$;
 ` },
   { name: "functions/30_fleet.sql", text: `-- Who may declare what, what is recorded of it, and what the whole fleet lacks.

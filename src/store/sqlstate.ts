@@ -38,8 +38,6 @@ export const sqlStates = {
 const abortedState = "25P02";
 
 const advice: Partial<Record<ErrorCode, string>> = {
-  PH_DATABASE_MOVED:
-    "Nothing was written. Do not work on a restored copy: moving between servers needs a rebase, which is not built yet.",
   PH_POSITION_LOST: "Restore the tables posthorn.lane and posthorn.tick_*; nothing is delivered until then.",
   PH_TRANSACTION_ABORTED:
     "Nothing of this transaction was stored: a statement before this had failed and its error was swallowed. Let the error out, or use a savepoint around a statement that may fail.",
@@ -64,6 +62,12 @@ function isServerError(error: unknown): error is ServerError {
   );
 }
 
+/** What a function in SQL says happened, and what to do about it. */
+export function sentences(says: string, hint?: string): string {
+  const said = `${says.charAt(0).toUpperCase()}${says.slice(1)}.`;
+  return hint === undefined ? said : `${said} ${hint}`;
+}
+
 /** The typed error for a SQLSTATE of ours; every other error comes back as it is. */
 export function storeError(error: unknown): unknown {
   if (error instanceof PosthornError || !isServerError(error)) return error;
@@ -72,9 +76,8 @@ export function storeError(error: unknown): unknown {
   const code = own ?? (error.code === abortedState ? "PH_TRANSACTION_ABORTED" : undefined);
   if (code === undefined) return error;
   const hint = typeof error.hint === "string" ? error.hint : advice[code];
-  const said = `${error.message.charAt(0).toUpperCase()}${error.message.slice(1)}.`;
   // What the server says is kept in the cause where it is not ours to say.
-  const message = own === undefined ? `${hint}` : [said, hint].filter((part) => part !== undefined).join(" ");
+  const message = own === undefined ? `${hint}` : sentences(error.message, hint);
   const facts = typeof error.detail === "string" ? { detail: error.detail } : {};
   // Its detail is ours: the facts that a producer decides on.
   if ((code === "PH_BACKLOG_FULL" || code === "PH_NOT_KEPT") && facts.detail !== undefined)

@@ -412,7 +412,7 @@ describe("a schema", () => {
       ]) {
         const error = await rejected(call());
         expect([error.name, error.code]).toEqual(["DatabaseRefusedError", "PH_DATABASE_MOVED"]);
-        expect(error.message).toMatch(/restored or moved.*Nothing was written/);
+        expect(error.message).toMatch(/is a copy.*Nothing was written.*posthorn migrate --rebase/);
       }
     } finally {
       await admin.query("update posthorn.ring set system_identifier = system_identifier - 1");
