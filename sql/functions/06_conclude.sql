@@ -60,7 +60,9 @@ select posthorn.by_found_slot(
   return null;
   $after$);
 
--- end_with: the same for all others. Nothing of the handler comes after it, so nothing of it is affected by how plans are made.
+-- end_with: the same for all others. Nothing of the handler comes after it, so nothing of it is affected by how plans are made. Where the message
+-- lies in another slot than its claim, that slot may have been truncated under a stale holder, with the ending that the rescuer wrote. A message
+-- and its endings go together, so whoever finds the message finds its end; and while this transaction has looked at it, it cannot go.
 create or replace function posthorn.end_with(
   p_subscription int, p_message bigint, p_message_slot smallint, p_delivery int,
   p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_say json
@@ -76,6 +78,8 @@ begin
   if p_deferred is null then
     v_claim := posthorn.claim_of(p_claim_slot, p_claim);
     if v_claim.token is distinct from p_token
+      or p_message_slot <> p_claim_slot and not posthorn.is_written_of(p_message_slot, (select s.channel from posthorn.subscription s
+        where s.id = p_subscription), v_claim.lane, p_message)
       or not posthorn.end_of(p_message_slot, p_subscription, p_message, p_delivery, 'succeeded', p_claim, v_claim.worker) then
       perform posthorn.raise_lost(json_build_object('ended', p_message::text));
     end if;
@@ -243,8 +247,10 @@ begin
     v_claim := posthorn.claim_of((p_end ->> 'claimSlot')::smallint, (p_end ->> 'claim')::bigint);
     if v_claim.token is distinct from (p_end ->> 'token')::bigint then
       perform posthorn.raise_lost(json_build_object('claims', json_build_array(p_end ->> 'claim')));
-    elsif coalesce((p_end ->> 'ends')::boolean, false) and not posthorn.end_of((p_end ->> 'messageSlot')::smallint, v_claim.subscription,
-        (p_end ->> 'message')::bigint, 1, v_outcome, v_claim.id, v_claim.worker) then
+    elsif coalesce((p_end ->> 'ends')::boolean, false) and (not posthorn.is_written_of((p_end ->> 'messageSlot')::smallint,
+        (select s.channel from posthorn.subscription s where s.id = v_claim.subscription), v_claim.lane, (p_end ->> 'message')::bigint)
+      or not posthorn.end_of((p_end ->> 'messageSlot')::smallint, v_claim.subscription,
+        (p_end ->> 'message')::bigint, 1, v_outcome, v_claim.id, v_claim.worker)) then
       perform posthorn.raise_lost(json_build_object('ended', p_end ->> 'message'));
     end if;
     if p_end -> 'stepped' is not null then

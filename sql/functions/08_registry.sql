@@ -5,7 +5,7 @@
 create or replace function posthorn.new_lanes(p_subscription int, p_lanes int, p_from_start boolean) returns void
 language plpgsql as $$
 declare
-  v_slot smallint := (select slot from posthorn.ring);
+  v_slot smallint := (select r.slots[cardinality(r.slots)] from posthorn.ring r);
   v_tick bigint := nextval('posthorn.tick_id');
   v_ceiling bigint := 0;
   v_snapshot pg_snapshot := '3:3:';

@@ -12,9 +12,9 @@ declare
 begin
   select * into v_ring from posthorn.ring;
   messages := 0;
-  for v_lane in select l.lane, s.channel from posthorn.lane l join posthorn.subscription s on s.id = l.subscription where l.subscription = p_subscription loop
+  for v_lane in select l.lane, l.read_from, s.channel from posthorn.lane l join posthorn.subscription s on s.id = l.subscription where l.subscription = p_subscription loop
     v_at := posthorn.position_of(p_subscription, v_lane.lane);
-    foreach v_slot in array v_ring.slots loop
+    foreach v_slot in array posthorn.slots_from(v_ring, v_lane.read_from) loop
       v_part := posthorn.count_after_of(v_slot, v_lane.channel, v_lane.lane, v_at.last_id, greatest(p_limit - messages, 0)::int);
       messages := messages + v_part.messages;
       oldest := least(oldest, v_part.oldest);

@@ -21,7 +21,7 @@ declare
   v_ours text[];
   v_cancelled bigint[] := '{}';
 begin
-  select o.keys, o.open_from, o.unknown into v_open, v_turn.open_from, v_unknown from posthorn.open_keys(p_slots, p_subscription, p_lane) o;
+  select o.keys, o.open_from, o.unknown into v_open, v_turn.open_from, v_unknown from posthorn.open_keys(p_subscription, p_lane) o;
   v_keys := case when p_batch.slots is null then posthorn.keys_of(p_slots[1], p_channel, p_lane, p_batch.ids)
     else array(select i.item ->> 4 from json_array_elements(('[' || p_batch.items || ']')::json) i(item)) end;
   -- A few are read as they lie there, which costs less than to ask for each key of the page.
@@ -77,15 +77,17 @@ begin
 end $$;
 
 -- open_keys: hashes of the keys that open claims of a lane hold, the number from which on a claim can be open, and whether one is open whose
--- keys nobody wrote down: it was made while the reader kept no order.
-create or replace function posthorn.open_keys(p_slots smallint[], p_subscription int, p_lane int, out keys bigint[], out open_from bigint, out unknown boolean)
+-- keys nobody wrote down: it was made while the reader kept no order. Claims of the lane can be open in slots whose messages it has done with.
+create or replace function posthorn.open_keys(p_subscription int, p_lane int, out keys bigint[], out open_from bigint, out unknown boolean)
 language plpgsql as $$
 declare
+  v_slots smallint[] := (select r.slots[greatest(l.held_from - r.first_segment, 0)::int + 1 :] from posthorn.ring r, posthorn.lane l
+    where l.subscription = p_subscription and l.lane = p_lane);
   v_slot smallint;
   v_found record;
 begin
   unknown := false;
-  foreach v_slot in array p_slots loop
+  foreach v_slot in array v_slots loop
     v_found := posthorn.open_keys_of(v_slot, p_subscription, p_lane);
     keys := coalesce(keys || v_found.keys, v_found.keys, keys);
     open_from := coalesce(v_found.open_from, open_from);
@@ -234,7 +236,6 @@ end $$;
 create or replace function posthorn.enter(p_subscription int) returns void
 language plpgsql as $$
 declare
-  v_ring posthorn.ring;
   v_row posthorn.deferred;
   v_open record;
   -- Read once: compared with a function that may change, the index would be read on to its end. In order of time, so that of the indexes that an
@@ -245,8 +246,7 @@ begin
         and d.priority = c.class and d.token is null and d.place is null and d.key is not null and d.due_at <= v_now order by d.due_at limit 1) d) or not pg_try_advisory_xact_lock(posthorn.lock_key('lane', p_subscription, 0)) then
     return;
   end if;
-  select * into v_ring from posthorn.ring;
-  select * into v_open from posthorn.open_keys(v_ring.slots, p_subscription, 0);
+  select * into v_open from posthorn.open_keys(p_subscription, 0);
   for v_row in select due.* from posthorn.classes(p_subscription) c(class)
       cross join lateral (select d.* from posthorn.deferred d where d.subscription = p_subscription and d.priority = c.class and d.token is null
         and d.place is null and d.key is not null and d.due_at <= v_now order by d.due_at limit 100 for update skip locked) due

@@ -76,6 +76,10 @@ export const limits = {
   stepResultBytes: 65_536,
   /** Steps of one message that are recorded. */
   steps: 1_000,
+  /** The longest time that the log is kept: 10 years. */
+  retentionMs: 315_360_000_000,
+  /** The largest log that an option allows: 64 TiB. */
+  retentionBytes: 70_368_744_177_664,
   /** Crashes of a worker under one message before it is quarantined as a dead letter. */
   crashes: 5,
 } as const;

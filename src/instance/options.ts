@@ -35,6 +35,25 @@ function checkDatabase(value: unknown, path: string): DatabaseInput {
   throw new ConfigurationError("PH_OPTION_INVALID", message, { path });
 }
 
+/** How long and how much of the log is kept, as data. */
+export const retentionFields = {
+  keepMs: {
+    type: "duration",
+    doc: "How long messages that have ended stay in the log, for status, why and history; too small and a message that somebody asks about is gone, too large and they take space. maxBytes may end it sooner. A quarter of it is the age at which the log goes on to the next segment",
+    min: 60_000,
+    max: limits.retentionMs,
+    default: 604_800_000,
+  },
+  maxBytes: {
+    type: "integer",
+    doc: "Above so many bytes the oldest ended messages of the log go before keepMs is over; never what waits or runs, nor what a topic keeps. A quarter of it is the size at which the log goes on to the next segment",
+    min: 67_108_864,
+    max: limits.retentionBytes,
+    default: 10_737_418_240,
+    unit: "bytes",
+  },
+} as const satisfies Fields;
+
 export const instanceFields = {
   service: {
     type: "custom",
@@ -67,6 +86,11 @@ export const instanceFields = {
     min: 1_000,
     max: 600_000,
     default: 15_000,
+  },
+  retention: {
+    type: "object",
+    doc: "What is kept of the log. One for the fleet: the newest start that says it wins, and a process without it leaves what others said",
+    fields: retentionFields,
   },
 } as const satisfies Fields;
 

@@ -26,12 +26,13 @@ import { ScheduleDeclaration } from "../schedules/schedule.js";
 import { Scheduler } from "../schedules/scheduler.js";
 import type { MigrateMode } from "../store/migrate.js";
 import { backlog, isPublicId, messageStatus } from "../store/status.js";
+import type { WorkerOptions } from "../worker/incarnation.js";
 import { Slots } from "../worker/slots.js";
 import { Worker } from "../worker/worker.js";
 import { type Exported, exported } from "./exported.js";
 import { claimService } from "./once.js";
 import { close, type Opened, type Opening, open, openInside } from "./opened.js";
-import { instanceFields, startFields, stopFields } from "./options.js";
+import { instanceFields, retentionFields, startFields, stopFields } from "./options.js";
 import type { Post } from "./post.js";
 import { Declaration } from "./queue.js";
 
@@ -55,6 +56,27 @@ export interface PosthornOptions<D> {
    * Default 15000. Range 1000 to 600000.
    */
   readonly workerTimeoutMs?: number;
+  /**
+   * What is kept of the log. One for the fleet: the newest start that says it wins, and a process without it leaves what others said.
+   *
+   * Default: 7 days and 10 GiB, whichever ends first.
+   */
+  readonly retention?: RetentionOptions;
+}
+
+export interface RetentionOptions {
+  /**
+   * How long messages that have ended stay in the log, for status, `why` and history. `maxBytes` may end it sooner.
+   *
+   * Default 604800000. Range 60000 to 315360000000.
+   */
+  readonly keepMs?: number;
+  /**
+   * Above so many bytes the oldest ended messages go before `keepMs` is over; never what waits or runs, nor what a topic keeps.
+   *
+   * Default 10737418240. Range 67108864 to 70368744177664.
+   */
+  readonly maxBytes?: number;
 }
 
 /**
@@ -72,6 +94,7 @@ class Instance {
   readonly #migrate: MigrateMode;
   readonly #logger: Logger;
   readonly #workerTimeoutMs: number;
+  readonly #retention: WorkerOptions["retention"];
   readonly #release: () => void;
   readonly #answers = new Answers();
   readonly #declarations = new Map<string, Declaration>();
@@ -94,6 +117,8 @@ class Instance {
     this.#migrate = checked.migrate ?? (onServer ? "check" : "auto");
     this.#logger = checked.logger ?? consoleLogger;
     this.#workerTimeoutMs = checked.workerTimeoutMs;
+    const kept = checked.retention ?? checkOptions({}, retentionFields, "posthorn().retention");
+    this.#retention = { ...kept, explicit: checked.retention !== undefined };
     this.#opening = {
       input,
       service: this.service,
@@ -276,6 +301,7 @@ class Instance {
       logger: this.#logger,
       slots: new Slots(database),
       timeoutMs: this.#workerTimeoutMs,
+      retention: this.#retention,
       schedules,
     });
     await worker.start();

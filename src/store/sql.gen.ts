@@ -654,6 +654,57 @@ alter type posthorn.turn add attribute skipped bigint[];
 alter table posthorn.dead_letter add column priority smallint;
 alter table posthorn.invalid add column priority smallint;
 ` },
+  { name: "migrations/0015_segments.sql", text: `-- Rotation: which segments the log consists of, how long they are kept, and what an alert of the whole log says.
+-- Locks: for a moment, \`ring\`, \`lane\` and \`alert\`.
+
+-- slots[1] is the slot of segment \`first_segment\`, and each slot after it that of the next number. Messages are written to \`slot\`, claims to the
+-- slot of their lane. Of ids up to \`forgotten_upto\` messages were removed.
+alter table posthorn.ring
+  add column first_segment bigint not null default 1,
+  add column forgotten_upto bigint not null default 0;
+
+-- One row for each slot that is in use. A number is never given twice: it tells the one that was truncated from the one that has its slot now.
+create table posthorn.segment (
+  n bigint primary key,
+  slot smallint not null unique check (slot between 1 and 8),
+  opened_at timestamptz not null default clock_timestamp(),
+  -- When messages went to the next one, and in which transaction.
+  closed_at timestamptz,
+  closed_xid xid8,
+  -- When nobody could choose it for a message any more; whoever had written to it has a lower transaction id, and its messages have no higher ids.
+  sealed_at timestamptz,
+  sealed_xid xid8,
+  sealed_id bigint,
+  -- In which transaction it was found that nobody needs it.
+  finished_xid xid8
+);
+insert into posthorn.segment (n, slot) values (1, 1);
+
+-- The oldest segment that may hold messages which no claim of the lane has taken; and the oldest that a claim which is open lies in or took
+-- messages from.
+alter table posthorn.lane
+  add column read_from bigint not null default 1,
+  add column held_from bigint not null default 1;
+
+-- What the fleet was told to keep; no row until a worker has told it.
+create table posthorn.retention (
+  singleton boolean primary key default true check (singleton),
+  keep_ms float8 not null,
+  max_bytes bigint not null,
+  declared_by text not null,
+  declared_at timestamptz not null default clock_timestamp()
+);
+
+-- An alert without a subscription is one of the whole log. \`says\` is what no figure says.
+alter table posthorn.alert alter column subscription drop not null, add column says text;
+drop index posthorn.alert_open;
+create unique index alert_open on posthorn.alert (coalesce(subscription, 0), name) where resolved_at is null;
+` },
+  { name: "migrations/0016_topic.sql", text: `-- What a topic was declared with. Locks: for a moment, \`channel\`.
+
+-- How long its messages stay readable at least; null for what the whole log is kept.
+alter table posthorn.channel add column keep_ms float8;
+` },
   { name: "functions/01_slots.sql", text: `-- slot_branches(body): the body for each slot of the ring, as branches of a CASE.
 create or replace function posthorn.slot_branches(p_body text) returns text
 language sql immutable as $$
@@ -887,6 +938,7 @@ select posthorn.by_found_slot('claim(p_subscription int, p_lane int, p_worker bi
   v_channel int;
   v_ordering text;
   v_slots smallint[];
+  v_read_from bigint;
   v_first_id bigint;
   -- Where the lane stands.
   v_n bigint;
@@ -926,8 +978,8 @@ select posthorn.by_found_slot('claim(p_subscription int, p_lane int, p_worker bi
   -- From here each statement sees what the previous holders of the locks committed. The ring is read only now: the previous holder may
   -- have opened a window that holds messages of a slot which was not there before.
   select exists (select from posthorn.worker w where w.id = p_worker), exists (select from posthorn.cancel_mark k where k.subscription = p_subscription),
-      s.channel, s.ordering, r.slots, r.first_id, l.slot, l.n, l.floor, l.ceiling, l.last_id, l.late, l.late_xids
-    into v_alive, v_marked, v_channel, v_ordering, v_slots, v_first_id, v_slot, v_n, v_floor, v_ceiling, v_last_id, v_late, v_late_xids
+      s.channel, s.ordering, r.slots[greatest(l.read_from - r.first_segment, 0)::int + 1 :], l.read_from, r.first_id, l.slot, l.n, l.floor, l.ceiling, l.last_id, l.late, l.late_xids
+    into v_alive, v_marked, v_channel, v_ordering, v_slots, v_read_from, v_first_id, v_slot, v_n, v_floor, v_ceiling, v_last_id, v_late, v_late_xids
     from posthorn.ring r left join posthorn.subscription s on s.id = p_subscription
       left join posthorn.lane l on l.subscription = p_subscription and l.lane = p_lane;
   if not v_held or not v_alive then
@@ -992,12 +1044,13 @@ select posthorn.by_found_slot('claim(p_subscription int, p_lane int, p_worker bi
     else
       -- The window is done. Its ceiling is the floor of the next, whose id is read before its snapshot is taken, in an earlier
       -- statement: a message above the id may be seen and waits for the window after, one below it is late if it is unseen.
-      -- The slots are those that the same snapshot sees: it sees no message whose slot it does not know.
+      -- The slots are those that the same snapshot sees: it sees no message whose slot it does not know. Those that the lane has done with are
+      -- left out: history costs nothing.
       v_floor := v_ceiling;
       v_floor_upto := v_upto;
       v_floor_seen := v_seen;
       v_upto := greatest(v_upto, coalesce(pg_sequence_last_value('posthorn.message_id'), 0));
-      select pg_current_snapshot(), r.slots into v_seen, v_slots from posthorn.ring r;
+      select pg_current_snapshot(), r.slots[greatest(v_read_from - r.first_segment, 0)::int + 1 :] into v_seen, v_slots from posthorn.ring r;
       v_opened := true;
       v_late_xids := posthorn.late_xids(v_slots, v_channel, p_lane, v_floor_seen, v_floor_upto, v_first_id, v_seen);
       v_late := v_late_xids is not null;
@@ -1384,7 +1437,9 @@ select posthorn.by_found_slot(
   return null;
   $after$);
 
--- end_with: the same for all others. Nothing of the handler comes after it, so nothing of it is affected by how plans are made.
+-- end_with: the same for all others. Nothing of the handler comes after it, so nothing of it is affected by how plans are made. Where the message
+-- lies in another slot than its claim, that slot may have been truncated under a stale holder, with the ending that the rescuer wrote. A message
+-- and its endings go together, so whoever finds the message finds its end; and while this transaction has looked at it, it cannot go.
 create or replace function posthorn.end_with(
   p_subscription int, p_message bigint, p_message_slot smallint, p_delivery int,
   p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_say json
@@ -1400,6 +1455,8 @@ begin
   if p_deferred is null then
     v_claim := posthorn.claim_of(p_claim_slot, p_claim);
     if v_claim.token is distinct from p_token
+      or p_message_slot <> p_claim_slot and not posthorn.is_written_of(p_message_slot, (select s.channel from posthorn.subscription s
+        where s.id = p_subscription), v_claim.lane, p_message)
       or not posthorn.end_of(p_message_slot, p_subscription, p_message, p_delivery, 'succeeded', p_claim, v_claim.worker) then
       perform posthorn.raise_lost(json_build_object('ended', p_message::text));
     end if;
@@ -1567,8 +1624,10 @@ begin
     v_claim := posthorn.claim_of((p_end ->> 'claimSlot')::smallint, (p_end ->> 'claim')::bigint);
     if v_claim.token is distinct from (p_end ->> 'token')::bigint then
       perform posthorn.raise_lost(json_build_object('claims', json_build_array(p_end ->> 'claim')));
-    elsif coalesce((p_end ->> 'ends')::boolean, false) and not posthorn.end_of((p_end ->> 'messageSlot')::smallint, v_claim.subscription,
-        (p_end ->> 'message')::bigint, 1, v_outcome, v_claim.id, v_claim.worker) then
+    elsif coalesce((p_end ->> 'ends')::boolean, false) and (not posthorn.is_written_of((p_end ->> 'messageSlot')::smallint,
+        (select s.channel from posthorn.subscription s where s.id = v_claim.subscription), v_claim.lane, (p_end ->> 'message')::bigint)
+      or not posthorn.end_of((p_end ->> 'messageSlot')::smallint, v_claim.subscription,
+        (p_end ->> 'message')::bigint, 1, v_outcome, v_claim.id, v_claim.worker)) then
       perform posthorn.raise_lost(json_build_object('ended', p_end ->> 'message'));
     end if;
     if p_end -> 'stepped' is not null then
@@ -1794,7 +1853,7 @@ end $$;
 create or replace function posthorn.new_lanes(p_subscription int, p_lanes int, p_from_start boolean) returns void
 language plpgsql as $$
 declare
-  v_slot smallint := (select slot from posthorn.ring);
+  v_slot smallint := (select r.slots[cardinality(r.slots)] from posthorn.ring r);
   v_tick bigint := nextval('posthorn.tick_id');
   v_ceiling bigint := 0;
   v_snapshot pg_snapshot := '3:3:';
@@ -1947,11 +2006,11 @@ declare
   v_ready int[] := '{}';
 begin
   -- With the slots that it sees: a message in a slot that was not looked at must not count as seen.
-  select pg_current_snapshot(), r.slots into v_snapshot, v_ring.slots from posthorn.ring r;
+  select pg_current_snapshot(), r.slots, r.first_segment into v_snapshot, v_ring.slots, v_ring.first_segment from posthorn.ring r;
   if v_snapshot::text is distinct from p_seen then
-    for v_lane in select l.subscription, l.lane, s.channel from posthorn.lane l join posthorn.subscription s on s.id = l.subscription
+    for v_lane in select l.subscription, l.lane, l.read_from, s.channel from posthorn.lane l join posthorn.subscription s on s.id = l.subscription
         where l.subscription = any (v_subscriptions) loop
-      if posthorn.is_ready(v_ring, v_lane.subscription, v_lane.lane, v_lane.channel) then
+      if posthorn.is_ready(v_ring.slots[greatest(v_lane.read_from - v_ring.first_segment, 0)::int + 1 :], v_ring.first_id, v_lane.subscription, v_lane.lane, v_lane.channel) then
         v_ready := v_ready || v_lane.subscription;
       end if;
     end loop;
@@ -1967,7 +2026,7 @@ begin
 end $$;
 
 -- is_ready: whether a claim of this lane would find something.
-create or replace function posthorn.is_ready(p_ring posthorn.ring, p_subscription int, p_lane int, p_channel int) returns boolean
+create or replace function posthorn.is_ready(p_slots smallint[], p_first_id bigint, p_subscription int, p_lane int, p_channel int) returns boolean
 language plpgsql as $$
 declare
   v_at posthorn.position := posthorn.position_of(p_subscription, p_lane);
@@ -1978,14 +2037,14 @@ begin
   if v_at.late then
     return true;
   end if;
-  foreach v_slot in array p_ring.slots loop
+  foreach v_slot in array p_slots loop
     if posthorn.has_after_of(v_slot, p_channel, p_lane, v_at.last_id) then
       return true;
     end if;
   end loop;
   v_ceiling := posthorn.tick_of(v_at.slot, v_at.ceiling);
   select pg_current_snapshot() into v_now;
-  return posthorn.late_xids(p_ring.slots, p_channel, p_lane, v_ceiling.snapshot, v_ceiling.ceiling_id, p_ring.first_id, v_now) is not null;
+  return posthorn.late_xids(p_slots, p_channel, p_lane, v_ceiling.snapshot, v_ceiling.ceiling_id, p_first_id, v_now) is not null;
 end $$;
 
 select posthorn.by_slot('has_after_of(p_slot smallint, p_channel int, p_lane int, p_after bigint)', 'boolean', $body$
@@ -2321,9 +2380,9 @@ declare
 begin
   select * into v_ring from posthorn.ring;
   messages := 0;
-  for v_lane in select l.lane, s.channel from posthorn.lane l join posthorn.subscription s on s.id = l.subscription where l.subscription = p_subscription loop
+  for v_lane in select l.lane, l.read_from, s.channel from posthorn.lane l join posthorn.subscription s on s.id = l.subscription where l.subscription = p_subscription loop
     v_at := posthorn.position_of(p_subscription, v_lane.lane);
-    foreach v_slot in array v_ring.slots loop
+    foreach v_slot in array posthorn.slots_from(v_ring, v_lane.read_from) loop
       v_part := posthorn.count_after_of(v_slot, v_lane.channel, v_lane.lane, v_at.last_id, greatest(p_limit - messages, 0)::int);
       messages := messages + v_part.messages;
       oldest := least(oldest, v_part.oldest);
@@ -3687,7 +3746,7 @@ declare
   v_ours text[];
   v_cancelled bigint[] := '{}';
 begin
-  select o.keys, o.open_from, o.unknown into v_open, v_turn.open_from, v_unknown from posthorn.open_keys(p_slots, p_subscription, p_lane) o;
+  select o.keys, o.open_from, o.unknown into v_open, v_turn.open_from, v_unknown from posthorn.open_keys(p_subscription, p_lane) o;
   v_keys := case when p_batch.slots is null then posthorn.keys_of(p_slots[1], p_channel, p_lane, p_batch.ids)
     else array(select i.item ->> 4 from json_array_elements(('[' || p_batch.items || ']')::json) i(item)) end;
   -- A few are read as they lie there, which costs less than to ask for each key of the page.
@@ -3743,15 +3802,17 @@ begin
 end $$;
 
 -- open_keys: hashes of the keys that open claims of a lane hold, the number from which on a claim can be open, and whether one is open whose
--- keys nobody wrote down: it was made while the reader kept no order.
-create or replace function posthorn.open_keys(p_slots smallint[], p_subscription int, p_lane int, out keys bigint[], out open_from bigint, out unknown boolean)
+-- keys nobody wrote down: it was made while the reader kept no order. Claims of the lane can be open in slots whose messages it has done with.
+create or replace function posthorn.open_keys(p_subscription int, p_lane int, out keys bigint[], out open_from bigint, out unknown boolean)
 language plpgsql as $$
 declare
+  v_slots smallint[] := (select r.slots[greatest(l.held_from - r.first_segment, 0)::int + 1 :] from posthorn.ring r, posthorn.lane l
+    where l.subscription = p_subscription and l.lane = p_lane);
   v_slot smallint;
   v_found record;
 begin
   unknown := false;
-  foreach v_slot in array p_slots loop
+  foreach v_slot in array v_slots loop
     v_found := posthorn.open_keys_of(v_slot, p_subscription, p_lane);
     keys := coalesce(keys || v_found.keys, v_found.keys, keys);
     open_from := coalesce(v_found.open_from, open_from);
@@ -3900,7 +3961,6 @@ end $$;
 create or replace function posthorn.enter(p_subscription int) returns void
 language plpgsql as $$
 declare
-  v_ring posthorn.ring;
   v_row posthorn.deferred;
   v_open record;
   -- Read once: compared with a function that may change, the index would be read on to its end. In order of time, so that of the indexes that an
@@ -3911,8 +3971,7 @@ begin
         and d.priority = c.class and d.token is null and d.place is null and d.key is not null and d.due_at <= v_now order by d.due_at limit 1) d) or not pg_try_advisory_xact_lock(posthorn.lock_key('lane', p_subscription, 0)) then
     return;
   end if;
-  select * into v_ring from posthorn.ring;
-  select * into v_open from posthorn.open_keys(v_ring.slots, p_subscription, 0);
+  select * into v_open from posthorn.open_keys(p_subscription, 0);
   for v_row in select due.* from posthorn.classes(p_subscription) c(class)
       cross join lateral (select d.* from posthorn.deferred d where d.subscription = p_subscription and d.priority = c.class and d.token is null
         and d.place is null and d.key is not null and d.due_at <= v_now order by d.due_at limit 100 for update skip locked) due
@@ -4070,7 +4129,7 @@ begin
     return;
   end if;
   perform posthorn.fits_order(p_channel, json_build_object('priority', p_priority));
-  select slot into v_slot from posthorn.ring;
+  select r.slots[cardinality(r.slots)] into v_slot from posthorn.ring r;
   v_tick := nextval('posthorn.tick_id');
   perform posthorn.write_tick(v_slot, v_tick, 0, '3:3:');
   insert into posthorn.lane (subscription, lane, slot, n, floor, ceiling, last_id, late, late_xids)
@@ -4317,7 +4376,7 @@ declare
 begin
   select * into v_ring from posthorn.ring;
   for v_lane in
-    select l.lane from posthorn.lane l cross join lateral (select posthorn.lane_head(v_ring, p_subscription, l.lane, v_channel) as oldest offset 0) head
+    select l.lane from posthorn.lane l cross join lateral (select posthorn.lane_head(posthorn.slots_from(v_ring, l.read_from), p_subscription, l.lane, v_channel) as oldest offset 0) head
       where l.subscription = p_subscription and head.oldest is not null
       order by posthorn.urgency(posthorn.priority_of(l.lane), head.oldest) desc, head.oldest
   loop
@@ -4336,9 +4395,10 @@ begin
 end $$;
 
 -- lane_head: when the oldest message of a lane was said that a claim would find; null when there is none.
-create or replace function posthorn.lane_head(p_ring posthorn.ring, p_subscription int, p_lane int, p_channel int) returns timestamptz
+create or replace function posthorn.lane_head(p_slots smallint[], p_subscription int, p_lane int, p_channel int) returns timestamptz
 language plpgsql as $$
 declare
+  v_first_id bigint := (select r.first_id from posthorn.ring r);
   v_at posthorn.position := posthorn.position_of(p_subscription, p_lane);
   v_ceiling posthorn.tick := posthorn.tick_of(v_at.slot, v_at.ceiling);
   v_floor_id bigint := (posthorn.tick_of(v_at.slot, v_at.floor)).ceiling_id;
@@ -4348,19 +4408,19 @@ declare
   v_late posthorn.batch;
   v_oldest timestamptz;
 begin
-  foreach v_slot in array p_ring.slots loop
+  foreach v_slot in array p_slots loop
     v_oldest := least(v_oldest, (posthorn.count_after_of(v_slot, p_channel, p_lane,
       case when v_at.late then v_floor_id else v_at.last_id end, 1)).oldest);
   end loop;
   -- Committed late: in the window that is open, or below its ceiling and seen only now.
   if v_at.late then
-    v_late := posthorn.late_page(p_ring.slots, p_channel, p_lane, v_at.late_xids, v_at.last_id, v_floor_id, 1);
+    v_late := posthorn.late_page(p_slots, p_channel, p_lane, v_at.late_xids, v_at.last_id, v_floor_id, 1);
   end if;
   if v_late.ids is null then
     select pg_current_snapshot() into v_now;
-    v_xids := posthorn.late_xids(p_ring.slots, p_channel, p_lane, v_ceiling.snapshot, v_ceiling.ceiling_id, p_ring.first_id, v_now);
+    v_xids := posthorn.late_xids(p_slots, p_channel, p_lane, v_ceiling.snapshot, v_ceiling.ceiling_id, v_first_id, v_now);
     if v_xids is not null then
-      v_late := posthorn.late_page(p_ring.slots, p_channel, p_lane, v_xids, p_ring.first_id - 1, v_ceiling.ceiling_id, 1);
+      v_late := posthorn.late_page(p_slots, p_channel, p_lane, v_xids, v_first_id - 1, v_ceiling.ceiling_id, 1);
     end if;
   end if;
   if v_late.ids is not null then
@@ -5432,6 +5492,419 @@ begin
       (v_end ->> 5)::smallint, (v_end ->> 6)::bigint, (v_end ->> 7)::bigint, p_started, null);
   end loop;
   return case when p_say is null then null else posthorn.append(p_say) end;
+end $$;
+` },
+  { name: "functions/30_segments.sql", text: `-- Space: the log is a ring of eight slots. Rotation opens the next one, and a segment that nobody needs is truncated.
+--
+-- Each step is a transaction of its own, and whoever comes next goes on from what is committed. What is found about a segment stays true:
+--   closed    messages go to another slot, but whoever has read the ring before may still choose this one
+--   sealed    nobody can choose it any more, but some who did may not have committed
+--   still     all of them have ended: what it holds is what it will ever hold
+--   finished  every lane has taken what it holds, no claim that is open lies in it or took from it, and it was kept for its time
+-- and it is truncated when everybody sees it finished. "Everybody" is asked of the server: see horizon.
+
+-- horizon(): the oldest transaction id that somebody else in this database has, or has a snapshot from, and who that is: everything below it has
+-- ended, and everybody sees its end. Without anybody the next id. A prepared transaction has no pid.
+create or replace function posthorn.horizon(out xid xid8, out pid int, out since timestamptz, out prepared text)
+language plpgsql as $$
+declare
+  v_next bigint := pg_snapshot_xmax(pg_current_snapshot())::text::bigint;
+begin
+  perform pg_stat_clear_snapshot();
+  select h.full_xid::text::xid8, h.pid, h.since, h.gid into xid, pid, since, prepared from (
+      -- Ids of 32 bits are near the next one, before or behind it.
+      select v_next + ((a.short::text::bigint - v_next + 2147483648) & 4294967295) - 2147483648 as full_xid, a.pid, a.since, a.gid, a.own from (
+        select x.short, s.pid, s.xact_start as since, null as gid, x.own from pg_stat_activity s
+          cross join lateral (values (s.backend_xid, true), (s.backend_xmin, false)) x(short, own)
+          where s.datname = current_database() and s.pid <> pg_backend_pid() and x.short is not null and s.backend_type is distinct from 'autovacuum worker'
+        union all
+        select p.transaction, null, p.prepared, p.gid, true from pg_prepared_xacts p where p.database = current_database()) a) h
+    -- Many have a snapshot from the oldest transaction's time; the one to name is that transaction.
+    order by h.full_xid, h.own desc, h.since limit 1;
+  xid := coalesce(xid, v_next::text::xid8);
+end $$;
+
+-- slots_from(ring, segment): the slots of the ring from a segment on.
+create or replace function posthorn.slots_from(p_ring posthorn.ring, p_segment bigint) returns smallint[]
+language plpgsql immutable as $$
+begin
+  return p_ring.slots[greatest(p_segment - p_ring.first_segment, 0)::int + 1 :];
+end $$;
+
+select posthorn.by_slot('bytes_of(p_slot smallint)', 'bigint', $body$
+  return pg_total_relation_size('posthorn.message_{slot}') + pg_total_relation_size('posthorn.claim_{slot}') + pg_total_relation_size('posthorn.settlement_{slot}')
+    + pg_total_relation_size('posthorn.ending_{slot}') + pg_total_relation_size('posthorn.tick_{slot}');
+$body$);
+
+select posthorn.by_slot('is_used_of(p_slot smallint)', 'boolean', $body$
+  return exists (select from posthorn.message_{slot}) or exists (select from posthorn.claim_{slot}) or exists (select from posthorn.ending_{slot});
+$body$);
+
+-- has_channel_of: whether a channel has a message in this slot. Plan: message_N_by_id.
+select posthorn.by_slot('has_channel_of(p_slot smallint, p_channel int)', 'boolean', $body$
+  return exists (select from posthorn.message_{slot} m where m.channel = p_channel);
+$body$);
+
+-- copy_tick_of: a tick that a lane takes along to another slot; lanes that were made together share theirs.
+select posthorn.by_slot('copy_tick_of(p_slot smallint, p_tick posthorn.tick)', 'void', $body$
+  insert into posthorn.tick_{slot} (id, ceiling_id, snapshot, at) values (p_tick.id, p_tick.ceiling_id, p_tick.snapshot, clock_timestamp()) on conflict do nothing;
+$body$);
+
+-- lock_slot: nobody else reads or writes this slot until the end of the transaction; raises 55P03 at once when anybody does now.
+select posthorn.by_slot('lock_slot(p_slot smallint)', 'void', $body$
+  lock table posthorn.message_{slot}, posthorn.claim_{slot}, posthorn.settlement_{slot}, posthorn.ending_{slot}, posthorn.tick_{slot} in access exclusive mode nowait;
+$body$);
+
+select posthorn.by_slot('truncate_slot(p_slot smallint)', 'void', $body$
+  truncate posthorn.message_{slot}, posthorn.claim_{slot}, posthorn.settlement_{slot}, posthorn.ending_{slot}, posthorn.tick_{slot};
+$body$);
+
+-- is_written_of: whether a message lies in this slot; it and its endings are removed together.
+select posthorn.by_slot('is_written_of(p_slot smallint, p_channel int, p_lane int, p_message bigint)', 'boolean', $body$
+  return exists (select from posthorn.message_{slot} m where m.channel = p_channel and m.lane = p_lane and m.id = p_message);
+$body$);
+
+-- declare_retention(keep, bytes, by, explicit): what the fleet keeps. The newest start that says so wins; who says nothing leaves what others said.
+create or replace function posthorn.declare_retention(p_keep_ms float8, p_max_bytes bigint, p_by text, p_explicit boolean) returns void
+language plpgsql as $$
+begin
+  insert into posthorn.retention (keep_ms, max_bytes, declared_by) values (p_keep_ms, p_max_bytes, p_by)
+    on conflict (singleton) do update set keep_ms = excluded.keep_ms, max_bytes = excluded.max_bytes, declared_by = excluded.declared_by,
+      declared_at = clock_timestamp()
+    where p_explicit and (posthorn.retention.keep_ms, posthorn.retention.max_bytes) is distinct from (excluded.keep_ms, excluded.max_bytes);
+end $$;
+
+-- keep_segments(): until the end of this transaction no segment is truncated. For verbs that read the log again.
+create or replace function posthorn.keep_segments() returns void
+language plpgsql as $$
+begin
+  perform pg_advisory_xact_lock_shared(posthorn.lock_key('truncate'));
+end $$;
+
+-- kept_since(channel): when the oldest message was said that the log still has of a channel; null when it has none.
+create or replace function posthorn.kept_since(p_channel int) returns timestamptz
+language plpgsql stable as $$
+declare
+  v_slot smallint;
+  v_oldest timestamptz;
+begin
+  for v_slot in select unnest(r.slots) from posthorn.ring r loop
+    execute format('select min(first.published_at) from (
+        select generate_series(0, c.lanes - 1) as lane from posthorn.channel c where c.id = $1 union all select -1
+          union all select l.lane from posthorn.subscription s join posthorn.lane l on l.subscription = s.id where s.channel = $1 and l.lane > 1024) lanes
+      cross join lateral (select m.published_at from posthorn.message_%s m where m.channel = $1 and m.lane = lanes.lane order by m.id limit 1) first', v_slot)
+      into v_oldest using p_channel;
+    -- Segments follow each other; a message that was written late into an older one was said before that was closed for good.
+    exit when v_oldest is not null;
+  end loop;
+  return v_oldest;
+end $$;
+
+-- is_forgotten(public id): whether a message of this id, if there was one, may have been removed with its segment.
+create or replace function posthorn.is_forgotten(p_public text) returns boolean
+language sql stable as $$
+  select coalesce(posthorn.id_of(p_public) between 1 and r.forgotten_upto, false) from posthorn.ring r
+$$;
+
+-- segment_ms: how long messages go to one segment: a quarter of the longest time that anything is kept, so that the kept ones fit into the ring.
+create or replace function posthorn.segment_ms(p_retention posthorn.retention) returns float8
+language plpgsql stable as $$
+begin
+  return greatest(p_retention.keep_ms, (select max(c.keep_ms) from posthorn.channel c)) / 4;
+end $$;
+
+-- is_rotation_due: whether the open segment is to be closed: by its age; or by its size, while that leaves slots for its age.
+create or replace function posthorn.is_rotation_due(p_ring posthorn.ring, p_retention posthorn.retention) returns boolean
+language plpgsql as $$
+declare
+  v_open posthorn.segment;
+begin
+  select * into v_open from posthorn.segment s where s.slot = p_ring.slot;
+  return (v_open.opened_at < clock_timestamp() - posthorn.segment_ms(p_retention) * interval '1 ms'
+      or cardinality(p_ring.slots) <= 5 and posthorn.bytes_of(p_ring.slot) >= p_retention.max_bytes / 4)
+    and posthorn.is_used_of(p_ring.slot);
+end $$;
+
+-- next_slot(ring): the slot after the newest one; null while it is in use.
+create or replace function posthorn.next_slot(p_ring posthorn.ring) returns smallint
+language plpgsql immutable as $$
+declare
+  v_next smallint := p_ring.slots[cardinality(p_ring.slots)] % 8 + 1;
+begin
+  return case when v_next <> all (p_ring.slots) then v_next end;
+end $$;
+
+-- rotate(): one step of a rotation or a truncation, if there is one to do. Never waits for whoever works: what is locked is tried again. Returns
+-- JSON { did: opened | moved | switched | sealed | advanced | finished | truncated | null, segment, slot, pending }: \`pending\` while something is under way.
+create or replace function posthorn.rotate() returns json
+language plpgsql as $$
+declare
+  v_ring posthorn.ring := posthorn.own_transaction(true);
+  v_retention posthorn.retention;
+  v_first posthorn.segment;
+  v_did text;
+begin
+  select * into v_retention from posthorn.retention;
+  -- Nothing is kept for a time before a worker has said so.
+  if v_retention.keep_ms is null or not pg_try_advisory_xact_lock(posthorn.lock_key('rotate')) then
+    return '{"did":null,"pending":false}';
+  end if;
+  perform set_config('lock_timeout', '1s', true);
+  -- Later than the lock: whoever held it may have made a step.
+  select * into v_ring from posthorn.ring;
+  if v_ring.slots[cardinality(v_ring.slots)] <> v_ring.slot then
+    return posthorn.go_on_to(v_ring);
+  elsif posthorn.next_slot(v_ring) is not null and posthorn.is_rotation_due(v_ring, v_retention) then
+    return posthorn.open_segment(v_ring);
+  elsif cardinality(v_ring.slots) = 1 then
+    return '{"did":null,"pending":false}';
+  end if;
+  select * into v_first from posthorn.segment s where s.n = v_ring.first_segment;
+  if v_first.finished_xid is not null then
+    v_did := posthorn.truncate_segment(v_ring, v_first, v_retention);
+  end if;
+  v_did := coalesce(v_did, posthorn.seal_segments(v_ring), posthorn.advance_lanes(v_ring));
+  if v_did is null and v_first.finished_xid is null and posthorn.is_over(v_ring, v_first, v_retention) and posthorn.pins(v_first.n) = '{}' then
+    update posthorn.segment set finished_xid = pg_current_xact_id() where n = v_first.n;
+    v_did := 'finished';
+  end if;
+  return json_build_object('did', v_did, 'segment', v_first.n, 'slot', v_first.slot,
+    'pending', v_did is not null or v_first.finished_xid is not null or v_first.sealed_xid is null);
+end $$;
+
+-- open_segment: the next slot, for the claims of lanes that move to it. Messages follow when all have: a message is never removed later than the
+-- claim that took it.
+create or replace function posthorn.open_segment(p_ring posthorn.ring) returns json
+language plpgsql as $$
+declare
+  v_slot smallint := posthorn.next_slot(p_ring);
+  v_n bigint := p_ring.first_segment + cardinality(p_ring.slots);
+begin
+  insert into posthorn.segment (n, slot) values (v_n, v_slot);
+  update posthorn.ring set slots = slots || v_slot;
+  return json_build_object('did', 'opened', 'segment', v_n, 'slot', v_slot, 'pending', true);
+end $$;
+
+-- go_on_to: moves lanes to the newest slot, and messages when every lane has moved.
+create or replace function posthorn.go_on_to(p_ring posthorn.ring) returns json
+language plpgsql as $$
+declare
+  v_slot smallint := p_ring.slots[cardinality(p_ring.slots)];
+  v_moved int := posthorn.move_lanes(v_slot, 50);
+  v_left boolean := exists (select from posthorn.lane l where l.slot <> v_slot);
+begin
+  if not v_left then
+    update posthorn.segment set closed_at = clock_timestamp(), closed_xid = pg_current_xact_id() where slot = p_ring.slot;
+    update posthorn.segment set opened_at = clock_timestamp() where slot = v_slot;
+    update posthorn.ring set slot = v_slot;
+  end if;
+  return json_build_object('did', case when not v_left then 'switched' when v_moved > 0 then 'moved' end, 'slot', v_slot, 'pending', true);
+end $$;
+
+-- move_lanes(slot, limit): positions of lanes become their base in this slot, under their locks. Lanes that somebody claims from just now are passed
+-- over; where all are, one is waited for, for a second at most: a claim is short. Returns how many have moved.
+create or replace function posthorn.move_lanes(p_slot smallint, p_limit int) returns int
+language plpgsql as $$
+declare
+  v_lane record;
+  v_moved int := 0;
+begin
+  for v_lane in select l.subscription, l.lane from posthorn.lane l where l.slot <> p_slot order by l.subscription, l.lane limit p_limit loop
+    continue when not pg_try_advisory_xact_lock(posthorn.lock_key('lane', v_lane.subscription, v_lane.lane));
+    perform posthorn.move_lane(v_lane.subscription, v_lane.lane, p_slot);
+    v_moved := v_moved + 1;
+  end loop;
+  if v_moved = 0 and v_lane.subscription is not null then
+    begin
+      perform pg_advisory_xact_lock(posthorn.lock_key('lane', v_lane.subscription, v_lane.lane));
+    exception when lock_not_available then
+      return 0;
+    end;
+    perform posthorn.move_lane(v_lane.subscription, v_lane.lane, p_slot);
+    v_moved := 1;
+  end if;
+  return v_moved;
+end $$;
+
+-- move_lane: for the holder of the lane's lock, in a later statement than it was taken in. Raises PH004.
+create or replace function posthorn.move_lane(p_subscription int, p_lane int, p_slot smallint) returns void
+language plpgsql as $$
+declare
+  v_at posthorn.position := posthorn.position_of(p_subscription, p_lane);
+  v_floor posthorn.tick := posthorn.tick_of(v_at.slot, v_at.floor);
+  v_ceiling posthorn.tick := posthorn.tick_of(v_at.slot, v_at.ceiling);
+begin
+  if v_ceiling.id is null or v_floor.id is null and v_at.late then
+    raise exception 'the ticks of subscription %, lane % are gone', p_subscription, p_lane using errcode = 'PH004';
+  end if;
+  if v_floor.id is not null then
+    perform posthorn.copy_tick_of(p_slot, v_floor);
+  end if;
+  perform posthorn.copy_tick_of(p_slot, v_ceiling);
+  update posthorn.lane set slot = p_slot, n = v_at.n, floor = v_at.floor, ceiling = v_at.ceiling, last_id = v_at.last_id, late = v_at.late,
+      late_xids = v_at.late_xids
+    where subscription = p_subscription and lane = p_lane;
+end $$;
+
+-- seal_segments: of closed segments that nobody can choose any more; "sealed" when there was one.
+create or replace function posthorn.seal_segments(p_ring posthorn.ring) returns text
+language plpgsql as $$
+declare
+  v_horizon xid8;
+  v_xid xid8;
+begin
+  if not exists (select from posthorn.segment s where s.closed_xid is not null and s.sealed_xid is null) then
+    return null;
+  end if;
+  v_horizon := (posthorn.horizon()).xid;
+  if not exists (select from posthorn.segment s where s.sealed_xid is null and s.closed_xid < v_horizon) then
+    return null;
+  end if;
+  -- Drawn after the look: whoever chose this slot has written to it by now, and has a lower one. So have its messages.
+  v_xid := pg_current_xact_id();
+  update posthorn.segment s set sealed_at = clock_timestamp(), sealed_xid = v_xid, sealed_id = coalesce(pg_sequence_last_value('posthorn.message_id'), 0)
+    where s.sealed_xid is null and s.closed_xid < v_horizon;
+  return 'sealed';
+end $$;
+
+-- still_upto(ring): the newest segment that is still, with all before it; one below the first when none is.
+create or replace function posthorn.still_upto(p_ring posthorn.ring) returns bigint
+language plpgsql as $$
+declare
+  v_horizon xid8 := (posthorn.horizon()).xid;
+begin
+  return coalesce((select min(s.n) from posthorn.segment s where s.sealed_xid is null or s.sealed_xid >= v_horizon),
+    p_ring.first_segment + cardinality(p_ring.slots)) - 1;
+end $$;
+
+-- advance_lanes: looks how far each lane has come with the segments that are still; "advanced" when one has come on.
+create or replace function posthorn.advance_lanes(p_ring posthorn.ring) returns text
+language plpgsql as $$
+declare
+  v_still bigint;
+  v_lane record;
+  v_read bigint[] := '{}';
+  v_subscriptions int[] := '{}';
+  v_lanes int[] := '{}';
+  v_count int;
+begin
+  if not exists (select from posthorn.lane l where least(l.read_from, l.held_from) < p_ring.first_segment + cardinality(p_ring.slots) - 1) then
+    return null;
+  end if;
+  v_still := posthorn.still_upto(p_ring);
+  for v_lane in select l.subscription, l.lane, l.read_from, s.channel from posthorn.lane l join posthorn.subscription s on s.id = l.subscription
+      where least(l.read_from, l.held_from) <= v_still loop
+    v_subscriptions := v_subscriptions || v_lane.subscription;
+    v_lanes := v_lanes || v_lane.lane;
+    v_read := v_read || posthorn.read_upto(p_ring, v_lane.subscription, v_lane.lane, v_lane.channel, greatest(v_lane.read_from, p_ring.first_segment), v_still);
+  end loop;
+  -- A later statement than the looks at the positions: a claim that took from a segment lies before them. The slot of a lane is that of its newest
+  -- claims; in the segments before it are no claims to come.
+  with held as (
+    select o.subscription, o.lane, min(p_ring.first_segment + array_position(p_ring.slots, m.slot) - 1) as segment
+      from posthorn.open_places() o cross join lateral unnest(o.slots) m(slot) group by 1, 2
+  ), found as (
+    select f.subscription, f.lane, f.read_from, least(f.read_from, h.segment, p_ring.first_segment + array_position(p_ring.slots, l.slot) - 1) as held_from
+      from unnest(v_subscriptions, v_lanes, v_read) f(subscription, lane, read_from)
+      join posthorn.lane l on l.subscription = f.subscription and l.lane = f.lane
+      left join held h on h.subscription = f.subscription and h.lane = f.lane
+  )
+  update posthorn.lane l set read_from = f.read_from, held_from = greatest(f.held_from, l.held_from) from found f
+    where l.subscription = f.subscription and l.lane = f.lane and (l.read_from < f.read_from or l.held_from < f.held_from);
+  get diagnostics v_count = row_count;
+  return case when v_count > 0 then 'advanced' end;
+end $$;
+
+-- open_places(): claims that are open, with the slots that they lie in and took messages from.
+create or replace function posthorn.open_places() returns table (subscription int, lane int, id bigint, worker bigint, slots smallint[])
+language sql volatile as $$
+  select c.subscription, c.lane, c.id, c.worker, array(select distinct p.slot from unnest(c.message_slots || s.slot) p(slot))
+    from posthorn.worker w cross join (select unnest(r.slots) as slot from posthorn.ring r) s
+    cross join lateral posthorn.open_claims_of(s.slot, w.id, w.oldest_open_claim, 2147483647) c
+$$;
+
+-- read_upto: the first segment from one on that a lane still has messages to take from, or that is not still.
+create or replace function posthorn.read_upto(p_ring posthorn.ring, p_subscription int, p_lane int, p_channel int, p_from bigint, p_still bigint) returns bigint
+language plpgsql as $$
+declare
+  v_at posthorn.position := posthorn.position_of(p_subscription, p_lane);
+  v_ceiling posthorn.tick := posthorn.tick_of(v_at.slot, v_at.ceiling);
+  v_floor_id bigint := case when v_at.late then (posthorn.tick_of(v_at.slot, v_at.floor)).ceiling_id end;
+  v_now pg_snapshot := pg_current_snapshot();
+  v_n bigint := p_from;
+  v_slot smallint;
+begin
+  if v_ceiling.id is null then
+    raise exception 'the ticks of subscription %, lane % are gone', p_subscription, p_lane using errcode = 'PH004';
+  end if;
+  while v_n <= p_still loop
+    v_slot := p_ring.slots[v_n - p_ring.first_segment + 1];
+    -- As a claim would look for them: what is left of the late part of its window, its main part with all behind it, and what its window missed.
+    exit when v_at.late and (posthorn.late_page_of(v_slot, p_channel, p_lane, v_at.late_xids, v_at.last_id, v_floor_id, 1)).ids is not null;
+    exit when posthorn.has_after_of(v_slot, p_channel, p_lane, coalesce(v_floor_id, v_at.last_id));
+    exit when posthorn.late_xids_of(v_slot, p_channel, p_lane, v_ceiling.snapshot, v_ceiling.ceiling_id, p_ring.first_id, v_now) is not null;
+    v_n := v_n + 1;
+  end loop;
+  return v_n;
+end $$;
+
+-- has_spilled: whether a message of a segment runs outside of its claim under its first delivery: its end belongs beside it.
+create or replace function posthorn.has_spilled(p_slot smallint) returns boolean
+language plpgsql as $$
+begin
+  return exists (select from posthorn.deferred d where d.token is not null and d.delivery = 1 and d.lane >= 0
+    and posthorn.is_written_of(p_slot, d.channel, d.lane, d.message));
+end $$;
+
+-- is_over: whether a segment was kept for its time: that of topics always, that of all others while there is room.
+create or replace function posthorn.is_over(p_ring posthorn.ring, p_segment posthorn.segment, p_retention posthorn.retention) returns boolean
+language plpgsql as $$
+begin
+  return coalesce(posthorn.kept_until(p_segment, p_retention, (select sum(posthorn.bytes_of(u.slot)) from unnest(p_ring.slots) u(slot)) > p_retention.max_bytes)
+    <= clock_timestamp(), false);
+end $$;
+
+-- kept_until: how long a segment is kept; null while it is not known.
+create or replace function posthorn.kept_until(p_segment posthorn.segment, p_retention posthorn.retention, p_full boolean) returns timestamptz
+language plpgsql as $$
+begin
+  return p_segment.sealed_at + interval '1 ms' * greatest(case when p_full then 0 else p_retention.keep_ms end,
+    (select max(c.keep_ms) from posthorn.channel c where c.keep_ms is not null and posthorn.has_channel_of(p_segment.slot, c.id)));
+end $$;
+
+-- pins(segment): the lanes that need it, each as text; empty when none does. The passes of the fleet keep it up to date.
+create or replace function posthorn.pins(p_n bigint) returns text[]
+language plpgsql as $$
+begin
+  return array(
+    select format(case when count(*) filter (where l.read_from <= p_n) > 0
+        then 'subscription "%s" has not taken all of its messages' else 'subscription "%s" has messages that run' end, s.name)
+      from posthorn.lane l join posthorn.subscription s on s.id = l.subscription
+      where least(l.read_from, l.held_from) <= p_n group by s.name order by s.name)
+    || array(select 'messages of it run outside of their claims' from posthorn.segment s where s.n = p_n and posthorn.has_spilled(s.slot));
+end $$;
+
+-- truncate_segment: "truncated" when the oldest segment was. Not while anybody may have an older picture of the log, or touches one of its tables.
+create or replace function posthorn.truncate_segment(p_ring posthorn.ring, p_segment posthorn.segment, p_retention posthorn.retention) returns text
+language plpgsql as $$
+begin
+  if (posthorn.horizon()).xid <= p_segment.finished_xid or not pg_try_advisory_xact_lock(posthorn.lock_key('truncate')) then
+    return null;
+  end if;
+  begin
+    perform posthorn.lock_slot(p_segment.slot);
+  exception when lock_not_available then
+    return null;
+  end;
+  if posthorn.pins(p_segment.n) <> '{}' or not posthorn.is_over(p_ring, p_segment, p_retention) then
+    -- A reader that was made meanwhile, or a topic that is kept longer.
+    update posthorn.segment set finished_xid = null where n = p_segment.n;
+    return null;
+  end if;
+  perform posthorn.truncate_slot(p_segment.slot);
+  delete from posthorn.segment where n = p_segment.n;
+  update posthorn.ring set slots = slots[2 :], first_segment = first_segment + 1, forgotten_upto = greatest(forgotten_upto, p_segment.sealed_id);
+  return 'truncated';
 end $$;
 ` },
   { name: "views.sql", text: `-- For people and tools: stable names over tables that may change.

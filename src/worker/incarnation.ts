@@ -13,6 +13,7 @@ import { Loop } from "../core/loop.js";
 import { dedupePass, tidyEveryMs } from "../maintenance/dedupe.js";
 import { pruneEveryMs, prunePass } from "../maintenance/prune.js";
 import { rescuePass } from "../maintenance/rescue.js";
+import { rotatePass } from "../maintenance/rotate.js";
 import { stepsPass } from "../maintenance/steps.js";
 import { sweepPass } from "../maintenance/sweep.js";
 import { watchEveryMs, watchPass } from "../maintenance/watch.js";
@@ -25,6 +26,7 @@ import type { Waker } from "../producer/waker.js";
 import { cancelRequests } from "../store/cancel.js";
 import { backendOf, forgetWorker, heartbeat, holdSessionLock, isAttended, registerWorker } from "../store/fleet.js";
 import { registerSubscription } from "../store/registry.js";
+import { declareRetention, type Retention } from "../store/segments.js";
 import { cancelPayload, channelsOf, wakeChannel } from "../store/wake.js";
 import { Poller } from "./poller.js";
 import { Progress } from "./progress.js";
@@ -56,6 +58,8 @@ export interface WorkerOptions {
   readonly slots: Slots;
   /** Without a heartbeat for so long, a worker counts as dead. */
   readonly timeoutMs: number;
+  /** What is kept of the log; `explicit`: this process was told so. */
+  readonly retention: Retention & { readonly explicit: boolean };
   /** Sends what is due of the schedules of the fleet; returns how long to wait. */
   readonly schedules: { pass(): Promise<number> };
 }
@@ -82,6 +86,7 @@ export class Incarnation {
   readonly #tidies: Loop;
   readonly #schedules: Loop;
   readonly #prunes: Loop;
+  readonly #rotates: Loop;
   #broken = false;
   #resolveEnd: (error: unknown) => void = () => undefined;
   /** Settles with the reason when it cannot go on. */
@@ -124,6 +129,7 @@ export class Incarnation {
     this.#tidies = new Loop({ pass: () => this.#tidy(), onError: (error) => this.#warn(error) });
     this.#schedules = new Loop({ pass: () => options.schedules.pass(), onError: (error) => this.#warn(error) });
     this.#prunes = new Loop({ pass: () => this.#prune(), onError: (error) => this.#warn(error) });
+    this.#rotates = new Loop({ pass: () => this.#rotate(), onError: (error) => this.#warn(error) });
     for (const connection of [connections.session, connections.listener]) {
       connection?.lost.then((error) => {
         if (!this.#closing) this.#break(error ?? errorOf("PH_DATABASE_LOST", "The worker's connection was closed."));
@@ -141,6 +147,7 @@ export class Incarnation {
     this.#tidies.start();
     this.#schedules.start();
     this.#prunes.start();
+    this.#rotates.start();
   }
 
   /** A notification came. */
@@ -169,7 +176,7 @@ export class Incarnation {
     await this.#poller.stop();
     await Promise.all(this.#readers.map((reader) => reader.stop(graceMs)));
     this.#closing = true;
-    const loops = [this.#beats, this.#watches, this.#tidies, this.#schedules, this.#prunes, this.#progress];
+    const loops = [...this.#passes, this.#beats, this.#progress];
     await Promise.all(loops.map((loop) => loop.stop()));
     // Everything is settled: no rescuer needs to look for us. Should this fail, one finds nothing.
     if (!this.#broken) await forgetWorker(this.#connections.session, this.#worker).catch((error) => this.#warn(error));
@@ -186,7 +193,7 @@ export class Incarnation {
     );
     await Promise.all(this.#readers.map((reader) => reader.abandon(reason)));
     await disconnect(this.#connections);
-    const loops = [this.#poller, this.#beats, this.#watches, this.#tidies, this.#schedules, this.#prunes];
+    const loops = [...this.#passes, this.#poller, this.#beats];
     await Promise.all(loops.map((loop) => loop.stop()));
   }
 
@@ -266,6 +273,14 @@ export class Incarnation {
     }
   }
 
+  get #passes(): readonly Loop[] {
+    return [this.#watches, this.#tidies, this.#schedules, this.#prunes, this.#rotates];
+  }
+
+  #rotate(): Promise<number> {
+    return rotatePass(this.#options.side, this.#options.logger);
+  }
+
   async #prune(): Promise<number> {
     await prunePass(this.#options.side);
     return pruneEveryMs;
@@ -318,7 +333,11 @@ interface Registered {
   readonly handlers: ReadonlyMap<number, Handled>;
 }
 
-async function register({ declared, service, catalog }: WorkerOptions, session: Session): Promise<Registered[]> {
+async function register(
+  { declared, service, catalog, retention }: WorkerOptions,
+  session: Session,
+): Promise<Registered[]> {
+  await declareRetention(session, retention, service, retention.explicit);
   const registered: Registered[] = [];
   for (const one of declared) {
     const { name, kind, channel, policy } = one;
