@@ -156,7 +156,8 @@ begin
   perform set_config('lock_timeout', '1s', true);
   -- Later than the lock: whoever held it may have made a step.
   select * into v_ring from posthorn.ring;
-  if v_ring.slots[cardinality(v_ring.slots)] <> v_ring.slot then
+  -- A lane that was made while the others moved may have been left behind.
+  if exists (select from posthorn.lane l where l.slot <> v_ring.slots[cardinality(v_ring.slots)]) or v_ring.slots[cardinality(v_ring.slots)] <> v_ring.slot then
     return posthorn.go_on_to(v_ring);
   elsif posthorn.next_slot(v_ring) is not null and posthorn.is_rotation_due(v_ring, v_retention) then
     return posthorn.open_segment(v_ring);
@@ -197,12 +198,12 @@ declare
   v_moved int := posthorn.move_lanes(v_slot, 50);
   v_left boolean := exists (select from posthorn.lane l where l.slot <> v_slot);
 begin
-  if not v_left then
+  if not v_left and v_slot <> p_ring.slot then
     update posthorn.segment set closed_at = clock_timestamp(), closed_xid = pg_current_xact_id() where slot = p_ring.slot;
     update posthorn.segment set opened_at = clock_timestamp() where slot = v_slot;
     update posthorn.ring set slot = v_slot;
   end if;
-  return json_build_object('did', case when not v_left then 'switched' when v_moved > 0 then 'moved' end, 'slot', v_slot, 'pending', true);
+  return json_build_object('did', case when not v_left and v_slot <> p_ring.slot then 'switched' when v_moved > 0 then 'moved' end, 'slot', v_slot, 'pending', true);
 end $$;
 
 -- move_lanes(slot, limit): positions of lanes become their base in this slot, under their locks. Lanes that somebody claims from just now are passed
