@@ -33,7 +33,11 @@ create or replace view posthorn.workers as
 
 create or replace view posthorn.alerts as
   select s.name as subscription, a.name as alert, a.value, a.threshold, a.raised_at, a.resolved_at
-  from posthorn.alert a join posthorn.subscription s on s.id = a.subscription;
+  from posthorn.alert a left join posthorn.subscription s on s.id = a.subscription;
+
+create or replace view posthorn.segments as
+  select g.slot, now.segment, now.state, now.opened_at, now.closed_at, now.kept_until, now.bytes, now.pinned_by
+  from generate_series(1, 8) g(slot) cross join lateral posthorn.segment_now(g.slot::smallint) now;
 
 create or replace view posthorn.circuits as
   select s.name as subscription, coalesce(c.state, 'closed') as state, c.opened_at, c.failures, c.reason, c.probe_at, c.probes

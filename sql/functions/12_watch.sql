@@ -91,7 +91,7 @@ begin
     return null;
   end if;
   for v_rule in select * from posthorn.alert_rules() loop
-    select * into v_open from posthorn.alert a where a.subscription = v_rule.subscription and a.name = v_rule.name and a.resolved_at is null;
+    select * into v_open from posthorn.alert a where a.subscription is not distinct from v_rule.subscription and a.name = v_rule.name and a.resolved_at is null;
     if v_rule.value >= v_rule.threshold and v_open.id is null then
       insert into posthorn.alert (name, subscription, value, threshold) values (v_rule.name, v_rule.subscription, v_rule.value, v_rule.threshold);
     elsif v_rule.value < v_rule.threshold and v_open.id is not null then
@@ -100,14 +100,16 @@ begin
       continue;
     end if;
     v_changes := v_changes || json_build_object('change', case when v_open.id is null then 'raised' else 'resolved' end, 'alert', v_rule.name,
-      'subscription', v_rule.subscription_name, 'value', v_rule.value, 'threshold', v_rule.threshold);
+      'subscription', v_rule.subscription_name, 'value', v_rule.value, 'threshold', v_rule.threshold,
+      'says', case when v_rule.subscription is null then posthorn.space_in_words() end);
   end loop;
   delete from posthorn.dead_letter where id in (select id from posthorn.dead_letter where keep_until < clock_timestamp() order by keep_until limit 1000);
   perform posthorn.forget_keys(10000);
   return to_json(v_changes);
 end $$;
 
--- alert_rules(): every rule of every declared policy with its value now. A queue that nobody declared has no policy, and shows as unattended.
+-- alert_rules(): every rule of every declared policy with its value now. A queue that nobody declared has no policy, and shows as unattended. And
+-- one rule of the whole log, without a subscription: no segment is free for the next rotation.
 create or replace function posthorn.alert_rules() returns table (subscription int, subscription_name text, name text, value bigint, threshold bigint)
 language sql volatile as $$
   select g.subscription, s.name, r.name, r.value, r.threshold from posthorn.gauges(100000) g
@@ -121,4 +123,6 @@ language sql volatile as $$
       ('circuitOpen', (select coalesce(max(greatest(c.failures, (s.policy #>> '{circuitBreaker,failures}')::int)), 0) from posthorn.circuit c
         where c.subscription = s.id and c.state <> 'closed'), (s.policy #>> '{circuitBreaker,failures}')::bigint)
     ) r(name, value, threshold) where r.threshold is not null
+  union all
+  select null, null, 'segmentsInUse', cardinality(r.slots), 8 from posthorn.ring r
 $$;

@@ -365,8 +365,7 @@ end $$;
 create or replace function posthorn.is_over(p_ring posthorn.ring, p_segment posthorn.segment, p_retention posthorn.retention) returns boolean
 language plpgsql as $$
 begin
-  return coalesce(posthorn.kept_until(p_segment, p_retention, (select sum(posthorn.bytes_of(u.slot)) from unnest(p_ring.slots) u(slot)) > p_retention.max_bytes)
-    <= clock_timestamp(), false);
+  return coalesce(posthorn.kept_until(p_segment, p_retention, posthorn.is_full(p_ring, p_retention)) <= clock_timestamp(), false);
 end $$;
 
 -- kept_until: how long a segment is kept; null while it is not known.
@@ -383,10 +382,90 @@ language plpgsql as $$
 begin
   return array(
     select format(case when count(*) filter (where l.read_from <= p_n) > 0
-        then 'subscription "%s" has not taken all of its messages' else 'subscription "%s" has messages that run' end, s.name)
+        then '"%s" has not taken all of its messages: have a worker work on it, or remove it' else '"%s" has messages of it that run' end, s.name)
       from posthorn.lane l join posthorn.subscription s on s.id = l.subscription
       where least(l.read_from, l.held_from) <= p_n group by s.name order by s.name)
-    || array(select 'messages of it run outside of their claims' from posthorn.segment s where s.n = p_n and posthorn.has_spilled(s.slot));
+    || array(select 'messages of it run, apart from those around them' from posthorn.segment s where s.n = p_n and posthorn.has_spilled(s.slot));
+end $$;
+
+-- waits_for(segment): the transaction that a segment waits for, and how to end it; null for none.
+create or replace function posthorn.waits_for(p_segment posthorn.segment) returns text
+language plpgsql as $$
+declare
+  v_horizon record;
+begin
+  if p_segment.closed_xid is null then
+    return null;
+  end if;
+  select * into v_horizon from posthorn.horizon();
+  if v_horizon.xid > coalesce(p_segment.finished_xid, p_segment.sealed_xid, p_segment.closed_xid) then
+    return null;
+  elsif v_horizon.prepared is not null then
+    return format('the transaction "%s" is prepared since %s: commit prepared or rollback prepared ends it', v_horizon.prepared, v_horizon.since);
+  end if;
+  return format('the transaction of backend %s is open%s: select pg_terminate_backend(%1$s) ends it', v_horizon.pid, ' since ' || v_horizon.since);
+end $$;
+
+-- segment_now(slot): what is in a slot: { segment, state, opened_at, closed_at, bytes, pinned_by }. `state` is empty, active, kept, or pinned: it was kept
+-- for its time, and something needs it still.
+create or replace function posthorn.segment_now(
+  p_slot smallint, out segment bigint, out state text, out opened_at timestamptz, out closed_at timestamptz, out bytes bigint, out kept_until timestamptz,
+  out pinned_by text[]
+) language plpgsql as $$
+declare
+  v_ring posthorn.ring;
+  v_segment posthorn.segment;
+  v_retention posthorn.retention;
+begin
+  select * into v_ring from posthorn.ring;
+  select * into v_segment from posthorn.segment s where s.slot = p_slot;
+  select * into v_retention from posthorn.retention;
+  segment := v_segment.n;
+  bytes := posthorn.bytes_of(p_slot);
+  pinned_by := '{}';
+  if segment is null then
+    state := 'empty';
+    return;
+  end if;
+  opened_at := v_segment.opened_at;
+  closed_at := v_segment.closed_at;
+  if closed_at is null then
+    state := 'active';
+    return;
+  end if;
+  -- Before that transaction has ended nobody looks whether a lane has done with it.
+  pinned_by := coalesce(array[posthorn.waits_for(v_segment)], '{}');
+  if pinned_by[1] is null then
+    pinned_by := posthorn.pins(segment);
+  end if;
+  kept_until := posthorn.kept_until(v_segment, v_retention, posthorn.is_full(v_ring, v_retention));
+  -- Where it is not known, somebody may still write to it.
+  state := case when pinned_by <> '{}' and coalesce(kept_until, closed_at) <= clock_timestamp() then 'pinned' else 'kept' end;
+end $$;
+
+-- is_full: whether the log is larger than what was said to be kept.
+create or replace function posthorn.is_full(p_ring posthorn.ring, p_retention posthorn.retention) returns boolean
+language plpgsql as $$
+begin
+  return (select sum(posthorn.bytes_of(u.slot)) from unnest(p_ring.slots) u(slot)) > p_retention.max_bytes;
+end $$;
+
+-- space_in_words(): why the log cannot go on to another segment: what the oldest waits for; null while it can.
+create or replace function posthorn.space_in_words() returns text
+language plpgsql as $$
+declare
+  v_ring posthorn.ring;
+  v_now record;
+begin
+  select * into v_ring from posthorn.ring;
+  if posthorn.next_slot(v_ring) is not null then
+    return null;
+  end if;
+  select * into v_now from posthorn.segment_now(v_ring.slots[1]);
+  return format('The log grows in its newest segment, because all eight are in use. The oldest, closed at %s, %s.', v_now.closed_at,
+    case when v_now.pinned_by <> '{}' then 'is pinned: ' || array_to_string(v_now.pinned_by, '; ')
+      when v_now.kept_until > clock_timestamp() then 'is kept until ' || v_now.kept_until::text
+      else 'goes with the next pass of a worker' end);
 end $$;
 
 -- truncate_segment: "truncated" when the oldest segment was. Not while anybody may have an older picture of the log, or touches one of its tables.

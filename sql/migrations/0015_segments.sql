@@ -1,4 +1,4 @@
--- Rotation: which segments the log consists of, how long they are kept, and what an alert of the whole log says.
+-- Rotation: which segments the log consists of, and how long they are kept.
 -- Locks: for a moment, `ring`, `lane` and `alert`.
 
 -- slots[1] is the slot of segment `first_segment`, and each slot after it that of the next number. Messages are written to `slot`, claims to the
@@ -39,7 +39,7 @@ create table posthorn.retention (
   declared_at timestamptz not null default clock_timestamp()
 );
 
--- An alert without a subscription is one of the whole log. `says` is what no figure says.
-alter table posthorn.alert alter column subscription drop not null, add column says text;
+-- An alert without a subscription is one of the whole log.
+alter table posthorn.alert alter column subscription drop not null;
 drop index posthorn.alert_open;
 create unique index alert_open on posthorn.alert (coalesce(subscription, 0), name) where resolved_at is null;

@@ -25,6 +25,7 @@ import { runTransaction } from "../producer/transaction.js";
 import { ScheduleDeclaration } from "../schedules/schedule.js";
 import { Scheduler } from "../schedules/scheduler.js";
 import type { MigrateMode } from "../store/migrate.js";
+import { unknownMessage as noMessage } from "../store/segments.js";
 import { backlog, isPublicId, messageStatus } from "../store/status.js";
 import type { WorkerOptions } from "../worker/incarnation.js";
 import { Slots } from "../worker/slots.js";
@@ -238,7 +239,7 @@ class Instance {
     producing.asking.check("statusOf()");
     const status = isPublicId(id) ? await messageStatus(producing.database, id) : null;
     if (status !== null) return status;
-    throw unknownMessage(id);
+    throw isPublicId(id) ? await noMessage(producing.database, id) : unknownMessage(id);
   }
 
   async backlog() {

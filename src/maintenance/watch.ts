@@ -8,10 +8,14 @@ export const watchEveryMs = 5_000;
 
 export async function watchPass(executor: Executor, logger: Logger): Promise<void> {
   const changes = await watch(executor, watchEveryMs - 500);
-  for (const { change, alert, subscription, value, threshold } of changes ?? []) {
+  for (const { change, alert, subscription, value, threshold, says } of changes ?? []) {
     const facts = { alert, subscription, value, threshold };
+    const whose = subscription === null ? "the log" : `"${subscription}"`;
     if (change === "raised")
-      logger.error(`alert: ${alert} of "${subscription}" is ${value}, limit ${threshold}`, facts);
-    else logger.info(`resolved: ${alert} of "${subscription}"`, facts);
+      logger.error(
+        `alert: ${alert} of ${whose} is ${value}, limit ${threshold}${says === null ? "" : `. ${says}`}`,
+        facts,
+      );
+    else logger.info(`resolved: ${alert} of ${whose}`, facts);
   }
 }

@@ -86,9 +86,12 @@ export async function rescue(executor: Executor, limit: number): Promise<readonl
 export interface AlertChange {
   readonly change: "raised" | "resolved";
   readonly alert: string;
-  readonly subscription: string;
+  /** Null for an alert of the whole log. */
+  readonly subscription: string | null;
   readonly value: number;
   readonly threshold: number;
+  /** What it means, where the figures do not say it. */
+  readonly says: string | null;
 }
 
 /** Raises and resolves alerts, once in the fleet; null when it was not our turn. */

@@ -93,12 +93,15 @@ export function discard(
 
 export interface Alert {
   readonly alert: string;
-  readonly subscription: string;
+  /** Null for an alert of the whole log. */
+  readonly subscription: string | null;
   readonly value: number;
   readonly threshold: number;
   /** Null for a rule that is crossed now and that no worker has raised yet. */
   readonly raisedAt: string | null;
   readonly resolvedAt?: string;
+  /** What it means and what to do, where the figures do not say it. */
+  readonly says?: string | null;
 }
 
 /** Open alerts, and rules that are crossed although nobody has raised them. */

@@ -1,5 +1,6 @@
 /** The space of the log: what is kept, and the steps of rotation and truncation, each a transaction of its own. */
 import type { Executor } from "../core/database.js";
+import { UnknownMessageError } from "../core/errors.js";
 import { mapped } from "./sqlstate.js";
 
 /** What the fleet keeps of the log. */
@@ -42,10 +43,15 @@ export async function rotate(executor: Executor): Promise<Rotated> {
   return JSON.parse(rows[0]?.step ?? "null");
 }
 
-/** Whether a message of this id may have been removed with its segment. */
-export async function isForgotten(executor: Executor, id: string): Promise<boolean> {
+/** The error for an id that no message has: the log may have had one once. */
+export async function unknownMessage(executor: Executor, id: string): Promise<UnknownMessageError> {
   const { rows } = await mapped(
     executor.query<{ gone: boolean }>("select posthorn.is_forgotten($1::text) as gone", [id]),
   );
-  return rows[0]?.gone === true;
+  if (rows[0]?.gone === true) {
+    const message = `If there was a message with the id ${id}, it has ended, and the log does not keep it any more (retention of posthorn()).`;
+    return new UnknownMessageError("PH_MESSAGE_FORGOTTEN", message, { id });
+  }
+  const message = `No message has the id ${id}. Is it whole, and is this the database that it was said in?`;
+  return new UnknownMessageError("PH_UNKNOWN_MESSAGE", message, { id });
 }

@@ -654,7 +654,7 @@ alter type posthorn.turn add attribute skipped bigint[];
 alter table posthorn.dead_letter add column priority smallint;
 alter table posthorn.invalid add column priority smallint;
 ` },
-  { name: "migrations/0015_segments.sql", text: `-- Rotation: which segments the log consists of, how long they are kept, and what an alert of the whole log says.
+  { name: "migrations/0015_segments.sql", text: `-- Rotation: which segments the log consists of, and how long they are kept.
 -- Locks: for a moment, \`ring\`, \`lane\` and \`alert\`.
 
 -- slots[1] is the slot of segment \`first_segment\`, and each slot after it that of the next number. Messages are written to \`slot\`, claims to the
@@ -695,8 +695,8 @@ create table posthorn.retention (
   declared_at timestamptz not null default clock_timestamp()
 );
 
--- An alert without a subscription is one of the whole log. \`says\` is what no figure says.
-alter table posthorn.alert alter column subscription drop not null, add column says text;
+-- An alert without a subscription is one of the whole log.
+alter table posthorn.alert alter column subscription drop not null;
 drop index posthorn.alert_open;
 create unique index alert_open on posthorn.alert (coalesce(subscription, 0), name) where resolved_at is null;
 ` },
@@ -2319,13 +2319,28 @@ declare
 begin
   select w.*, c.channel into v_found from posthorn.where_in_log(v_id, v_nonce) w join posthorn.contract c on c.id = w.contract;
   if v_found.contract is null then
-    return (select json_agg(posthorn.with_outcome(s.id, v_id, v_nonce, null, posthorn.waiting_status(s, v_id, v_nonce))) from posthorn.subscription s
-      where posthorn.waiting_status(s, v_id, v_nonce) is not null);
+    -- Its segment is gone, or it is in no log: what waits has its copy, and a result that is kept says that it succeeded.
+    return (select json_agg(posthorn.with_outcome(s.id, v_id, v_nonce, w.contract, f.status) order by s.name) from posthorn.subscription s
+      cross join lateral (select coalesce(posthorn.waiting_status(s, v_id, v_nonce), (select json_build_object('subscription', s.name, 'state', 'succeeded',
+        'delivery', null) from posthorn.result r where r.subscription = s.id and r.message = v_id and r.nonce = v_nonce))) f(status)
+      left join lateral posthorn.contract_outside(s.id, v_id, v_nonce) w(contract) on true
+      where f.status is not null);
   end if;
   return (select coalesce(json_agg(posthorn.with_outcome(s.id, v_id, v_nonce, v_found.contract, f.status) order by s.name), '[]') from posthorn.subscription s
     cross join lateral (select coalesce(posthorn.waiting_status(s, v_id, v_nonce), posthorn.log_status(s, v_found.lane, v_id, v_found.xid))) f(status)
     where s.channel = v_found.channel and f.status is not null);
 end $$;
+
+-- contract_outside: the contract of a message that waits or ended outside the log; null when it is in none of the tables that say it.
+create or replace function posthorn.contract_outside(p_subscription int, p_id bigint, p_nonce bigint) returns int
+language sql stable as $$
+  select w.contract from (
+    select contract from posthorn.deferred where subscription = p_subscription and message = p_id and nonce = p_nonce
+    union all select contract from posthorn.dead_letter where subscription = p_subscription and message = p_id and nonce = p_nonce
+    union all select contract from posthorn.invalid where subscription = p_subscription and message = p_id and nonce = p_nonce
+    union all select contract from posthorn.discarded where subscription = p_subscription and message = p_id and nonce = p_nonce
+    union all select contract from posthorn.cancelled where subscription = p_subscription and message = p_id and nonce = p_nonce) w limit 1
+$$;
 
 -- waiting_status: the state of a message that waits or ended outside the log; null when it is in none of the five tables.
 create or replace function posthorn.waiting_status(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json
@@ -2459,7 +2474,7 @@ begin
     return null;
   end if;
   for v_rule in select * from posthorn.alert_rules() loop
-    select * into v_open from posthorn.alert a where a.subscription = v_rule.subscription and a.name = v_rule.name and a.resolved_at is null;
+    select * into v_open from posthorn.alert a where a.subscription is not distinct from v_rule.subscription and a.name = v_rule.name and a.resolved_at is null;
     if v_rule.value >= v_rule.threshold and v_open.id is null then
       insert into posthorn.alert (name, subscription, value, threshold) values (v_rule.name, v_rule.subscription, v_rule.value, v_rule.threshold);
     elsif v_rule.value < v_rule.threshold and v_open.id is not null then
@@ -2468,14 +2483,16 @@ begin
       continue;
     end if;
     v_changes := v_changes || json_build_object('change', case when v_open.id is null then 'raised' else 'resolved' end, 'alert', v_rule.name,
-      'subscription', v_rule.subscription_name, 'value', v_rule.value, 'threshold', v_rule.threshold);
+      'subscription', v_rule.subscription_name, 'value', v_rule.value, 'threshold', v_rule.threshold,
+      'says', case when v_rule.subscription is null then posthorn.space_in_words() end);
   end loop;
   delete from posthorn.dead_letter where id in (select id from posthorn.dead_letter where keep_until < clock_timestamp() order by keep_until limit 1000);
   perform posthorn.forget_keys(10000);
   return to_json(v_changes);
 end $$;
 
--- alert_rules(): every rule of every declared policy with its value now. A queue that nobody declared has no policy, and shows as unattended.
+-- alert_rules(): every rule of every declared policy with its value now. A queue that nobody declared has no policy, and shows as unattended. And
+-- one rule of the whole log, without a subscription: no segment is free for the next rotation.
 create or replace function posthorn.alert_rules() returns table (subscription int, subscription_name text, name text, value bigint, threshold bigint)
 language sql volatile as $$
   select g.subscription, s.name, r.name, r.value, r.threshold from posthorn.gauges(100000) g
@@ -2489,6 +2506,8 @@ language sql volatile as $$
       ('circuitOpen', (select coalesce(max(greatest(c.failures, (s.policy #>> '{circuitBreaker,failures}')::int)), 0) from posthorn.circuit c
         where c.subscription = s.id and c.state <> 'closed'), (s.policy #>> '{circuitBreaker,failures}')::bigint)
     ) r(name, value, threshold) where r.threshold is not null
+  union all
+  select null, null, 'segmentsInUse', cardinality(r.slots), 8 from posthorn.ring r
 $$;
 ` },
   { name: "functions/13_why.sql", text: `-- Why a message is where it is. For people and tools, not for the hot path.
@@ -2784,7 +2803,8 @@ declare
   v_at timestamptz;
   v_newest timestamptz;
 begin
-  for v_lane in select l.lane, l.slot from posthorn.lane l where l.subscription = p_subscription loop
+  for v_lane in select l.lane, u.slot from posthorn.lane l cross join posthorn.ring r cross join lateral unnest(r.slots) u(slot)
+      where l.subscription = p_subscription loop
     execute format('select at from posthorn.claim_%s where subscription = $1 and lane = $2 order by n desc limit 1', v_lane.slot)
       into v_at using p_subscription, v_lane.lane;
     v_newest := greatest(v_newest, v_at);
@@ -2937,20 +2957,22 @@ begin
 end $$;
 
 -- crossed_alerts(): open alerts, and rules that are crossed now although nobody has raised them yet (raisedAt is null), as JSON
---   [{ alert, subscription, value, threshold, raisedAt }]. Without a worker nobody raises alerts; this sees them all the same.
+--   [{ alert, subscription, value, threshold, raisedAt, says? }]; one of the whole log has no subscription, and says what it means. Without a worker nobody raises alerts; this sees them all the same.
 create or replace function posthorn.crossed_alerts() returns json
 language sql volatile as $$
   with open as (
     select a.name, a.subscription, s.name as subscription_name, a.value, a.threshold, a.raised_at
-      from posthorn.alert a join posthorn.subscription s on s.id = a.subscription where a.resolved_at is null
+      from posthorn.alert a left join posthorn.subscription s on s.id = a.subscription where a.resolved_at is null
   ), crossed as (
     select * from open
     union all
     select r.name, r.subscription, r.subscription_name, r.value, r.threshold, null from posthorn.alert_rules() r
-      where r.value >= r.threshold and not exists (select from open o where o.subscription = r.subscription and o.name = r.name)
+      where r.value >= r.threshold and not exists (select from open o where o.subscription is not distinct from r.subscription and o.name = r.name)
   )
-  select coalesce(json_agg(json_build_object('alert', name, 'subscription', subscription_name, 'value', value, 'threshold', threshold,
-    'raisedAt', raised_at) order by raised_at, subscription_name, name), '[]') from crossed
+  select coalesce(json_agg(case when subscription is not null then json_build_object('alert', name, 'subscription', subscription_name, 'value', value,
+      'threshold', threshold, 'raisedAt', raised_at)
+    else json_build_object('alert', name, 'subscription', null, 'value', value, 'threshold', threshold, 'raisedAt', raised_at,
+      'says', posthorn.space_in_words()) end order by raised_at, subscription_name, name), '[]') from crossed
 $$;
 
 -- recent_alerts(limit): alerts that are resolved, the newest first.
@@ -2958,7 +2980,7 @@ create or replace function posthorn.recent_alerts(p_limit int) returns json
 language sql stable as $$
   select coalesce(json_agg(json_build_object('alert', a.name, 'subscription', a.subscription, 'value', a.value, 'threshold', a.threshold,
       'raisedAt', a.raised_at, 'resolvedAt', a.resolved_at) order by a.resolved_at desc), '[]')
-    from (select a.*, s.name as subscription from posthorn.alert a join posthorn.subscription s on s.id = a.subscription
+    from (select a.*, s.name as subscription from posthorn.alert a left join posthorn.subscription s on s.id = a.subscription
       where a.resolved_at is not null order by a.resolved_at desc limit p_limit) a(id, name, subscription_id, raised_at, resolved_at, value, threshold, subscription)
 $$;
 
@@ -3502,7 +3524,7 @@ end $$;
 --   cancelled  it waited, and will not run; or it was cancelled before
 --   signalled  it runs, and its signal fires; if it fails now, it is cancelled, and if it succeeds all the same, it has succeeded
 --   too-late   it has ended
--- Raises PH030 (no such message), PH011 (an event), PH031 (the transaction has written something before).
+-- Raises PH030 (no such message), PH032 (older than what the log keeps), PH011 (an event), PH031 (the transaction has written something before).
 create or replace function posthorn.cancel(message text, by text default null) returns text
 language sql volatile as $$ select posthorn.cancel_message($1, coalesce($2, current_user::text)) $$;
 
@@ -3530,7 +3552,10 @@ begin
     -- A queue has one reader.
     select s.* into v_subscription from posthorn.subscription s where s.channel = v_log.channel;
   end if;
-  if v_subscription.id is null then
+  if v_subscription.id is null and posthorn.is_forgotten(p_public) then
+    raise exception 'if there was a command with the id %, it has ended, and the log does not keep it any more', left(p_public, 80) using errcode = 'PH032',
+      hint = 'It is too late to cancel it.';
+  elsif v_subscription.id is null then
     raise exception 'no command has the id %', left(p_public, 80) using errcode = 'PH030',
       hint = 'Is it whole, and is this the database that it was sent in?';
   end if;
@@ -5861,8 +5886,7 @@ end $$;
 create or replace function posthorn.is_over(p_ring posthorn.ring, p_segment posthorn.segment, p_retention posthorn.retention) returns boolean
 language plpgsql as $$
 begin
-  return coalesce(posthorn.kept_until(p_segment, p_retention, (select sum(posthorn.bytes_of(u.slot)) from unnest(p_ring.slots) u(slot)) > p_retention.max_bytes)
-    <= clock_timestamp(), false);
+  return coalesce(posthorn.kept_until(p_segment, p_retention, posthorn.is_full(p_ring, p_retention)) <= clock_timestamp(), false);
 end $$;
 
 -- kept_until: how long a segment is kept; null while it is not known.
@@ -5879,10 +5903,90 @@ language plpgsql as $$
 begin
   return array(
     select format(case when count(*) filter (where l.read_from <= p_n) > 0
-        then 'subscription "%s" has not taken all of its messages' else 'subscription "%s" has messages that run' end, s.name)
+        then '"%s" has not taken all of its messages: have a worker work on it, or remove it' else '"%s" has messages of it that run' end, s.name)
       from posthorn.lane l join posthorn.subscription s on s.id = l.subscription
       where least(l.read_from, l.held_from) <= p_n group by s.name order by s.name)
-    || array(select 'messages of it run outside of their claims' from posthorn.segment s where s.n = p_n and posthorn.has_spilled(s.slot));
+    || array(select 'messages of it run, apart from those around them' from posthorn.segment s where s.n = p_n and posthorn.has_spilled(s.slot));
+end $$;
+
+-- waits_for(segment): the transaction that a segment waits for, and how to end it; null for none.
+create or replace function posthorn.waits_for(p_segment posthorn.segment) returns text
+language plpgsql as $$
+declare
+  v_horizon record;
+begin
+  if p_segment.closed_xid is null then
+    return null;
+  end if;
+  select * into v_horizon from posthorn.horizon();
+  if v_horizon.xid > coalesce(p_segment.finished_xid, p_segment.sealed_xid, p_segment.closed_xid) then
+    return null;
+  elsif v_horizon.prepared is not null then
+    return format('the transaction "%s" is prepared since %s: commit prepared or rollback prepared ends it', v_horizon.prepared, v_horizon.since);
+  end if;
+  return format('the transaction of backend %s is open%s: select pg_terminate_backend(%1$s) ends it', v_horizon.pid, ' since ' || v_horizon.since);
+end $$;
+
+-- segment_now(slot): what is in a slot: { segment, state, opened_at, closed_at, bytes, pinned_by }. \`state\` is empty, active, kept, or pinned: it was kept
+-- for its time, and something needs it still.
+create or replace function posthorn.segment_now(
+  p_slot smallint, out segment bigint, out state text, out opened_at timestamptz, out closed_at timestamptz, out bytes bigint, out kept_until timestamptz,
+  out pinned_by text[]
+) language plpgsql as $$
+declare
+  v_ring posthorn.ring;
+  v_segment posthorn.segment;
+  v_retention posthorn.retention;
+begin
+  select * into v_ring from posthorn.ring;
+  select * into v_segment from posthorn.segment s where s.slot = p_slot;
+  select * into v_retention from posthorn.retention;
+  segment := v_segment.n;
+  bytes := posthorn.bytes_of(p_slot);
+  pinned_by := '{}';
+  if segment is null then
+    state := 'empty';
+    return;
+  end if;
+  opened_at := v_segment.opened_at;
+  closed_at := v_segment.closed_at;
+  if closed_at is null then
+    state := 'active';
+    return;
+  end if;
+  -- Before that transaction has ended nobody looks whether a lane has done with it.
+  pinned_by := coalesce(array[posthorn.waits_for(v_segment)], '{}');
+  if pinned_by[1] is null then
+    pinned_by := posthorn.pins(segment);
+  end if;
+  kept_until := posthorn.kept_until(v_segment, v_retention, posthorn.is_full(v_ring, v_retention));
+  -- Where it is not known, somebody may still write to it.
+  state := case when pinned_by <> '{}' and coalesce(kept_until, closed_at) <= clock_timestamp() then 'pinned' else 'kept' end;
+end $$;
+
+-- is_full: whether the log is larger than what was said to be kept.
+create or replace function posthorn.is_full(p_ring posthorn.ring, p_retention posthorn.retention) returns boolean
+language plpgsql as $$
+begin
+  return (select sum(posthorn.bytes_of(u.slot)) from unnest(p_ring.slots) u(slot)) > p_retention.max_bytes;
+end $$;
+
+-- space_in_words(): why the log cannot go on to another segment: what the oldest waits for; null while it can.
+create or replace function posthorn.space_in_words() returns text
+language plpgsql as $$
+declare
+  v_ring posthorn.ring;
+  v_now record;
+begin
+  select * into v_ring from posthorn.ring;
+  if posthorn.next_slot(v_ring) is not null then
+    return null;
+  end if;
+  select * into v_now from posthorn.segment_now(v_ring.slots[1]);
+  return format('The log grows in its newest segment, because all eight are in use. The oldest, closed at %s, %s.', v_now.closed_at,
+    case when v_now.pinned_by <> '{}' then 'is pinned: ' || array_to_string(v_now.pinned_by, '; ')
+      when v_now.kept_until > clock_timestamp() then 'is kept until ' || v_now.kept_until::text
+      else 'goes with the next pass of a worker' end);
 end $$;
 
 -- truncate_segment: "truncated" when the oldest segment was. Not while anybody may have an older picture of the log, or touches one of its tables.
@@ -5943,7 +6047,11 @@ create or replace view posthorn.workers as
 
 create or replace view posthorn.alerts as
   select s.name as subscription, a.name as alert, a.value, a.threshold, a.raised_at, a.resolved_at
-  from posthorn.alert a join posthorn.subscription s on s.id = a.subscription;
+  from posthorn.alert a left join posthorn.subscription s on s.id = a.subscription;
+
+create or replace view posthorn.segments as
+  select g.slot, now.segment, now.state, now.opened_at, now.closed_at, now.kept_until, now.bytes, now.pinned_by
+  from generate_series(1, 8) g(slot) cross join lateral posthorn.segment_now(g.slot::smallint) now;
 
 create or replace view posthorn.circuits as
   select s.name as subscription, coalesce(c.state, 'closed') as state, c.opened_at, c.failures, c.reason, c.probe_at, c.probes

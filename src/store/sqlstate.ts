@@ -22,6 +22,7 @@ export const sqlStates = {
   PH020: "PH_CONTRACT_CONFLICT",
   PH030: "PH_UNKNOWN_MESSAGE",
   PH031: "PH_NOT_ALONE",
+  PH032: "PH_MESSAGE_FORGOTTEN",
   PH040: "PH_BACKLOG_FULL",
   PH099: "PH_INTERNAL",
 } as const satisfies Record<string, ErrorCode>;

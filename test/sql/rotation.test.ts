@@ -78,7 +78,9 @@ test("an idle reader pins nothing; one that nobody works does, and lets go when 
   await handleAll(idle, worker);
   await handleAll(busy, worker);
   await turn(engine);
-  expect(await pinsOf(engine)).toEqual(['subscription "abandoned" has not taken all of its messages']);
+  expect(await pinsOf(engine)).toEqual([
+    '"abandoned" has not taken all of its messages: have a worker work on it, or remove it',
+  ]);
   expect(await rowsOf(engine, "message")).toBe(1);
   expect(await handleAll(abandoned, worker)).toEqual([2]);
   expect(await truncates()).toBe(true);
@@ -90,7 +92,7 @@ test("a claim that is open pins the segment that it lies in", async () => {
   await say(engine.db, reader, [1]);
   const held = await claim(engine.db, reader, worker);
   await turn(engine);
-  expect(await pinsOf(engine)).toEqual(['subscription "open" has messages that run']);
+  expect(await pinsOf(engine)).toEqual(['"open" has messages of it that run']);
   await settle(engine.db, [part(held, 1, "succeeded", true)], [], null);
   expect(await truncates()).toBe(true);
 });
@@ -104,7 +106,7 @@ test("a claim in a later segment pins the one that its messages lie in, and a re
   const [first] = held;
   expect(first?.hold).toMatchObject({ claimSlot: 2, messageSlot: 1 });
   await turn(engine);
-  expect(await pinsOf(engine)).toEqual(['subscription "behind" has messages that run']);
+  expect(await pinsOf(engine)).toEqual(['"behind" has messages of it that run']);
   await die(engine, worker);
   expect(await rescueAll(engine.db)).toBe(1);
   expect(await truncates()).toBe(true);
@@ -133,7 +135,9 @@ test("a message that commits long after its segment was closed is delivered once
   }
   await writer.rows("commit");
   await turn(engine);
-  expect(await pinsOf(engine)).toEqual(['subscription "late" has not taken all of its messages']);
+  expect(await pinsOf(engine)).toEqual([
+    '"late" has not taken all of its messages: have a worker work on it, or remove it',
+  ]);
   expect(await handleAll(reader, worker)).toEqual([1]);
   expect(await truncates()).toBe(true);
 });
@@ -300,7 +304,7 @@ test("a message that runs outside of its claim pins the segment that its end bel
   });
   await handler.rows("commit");
   await turn(engine);
-  expect(await pinsOf(engine)).toEqual(["messages of it run outside of their claims"]);
+  expect(await pinsOf(engine)).toEqual(["messages of it run, apart from those around them"]);
   await die(engine, worker);
   await rescueAll(engine.db);
   expect(await engine.admin.value("select count(*)::int from posthorn.deferred")).toBe(0);

@@ -42,3 +42,26 @@ export async function rowsOf(engine: Engine, table: "message" | "claim" | "settl
   const parts = [1, 2, 3, 4, 5, 6, 7, 8].map((slot) => `(select count(*) from posthorn.${table}_${slot})`);
   return Number(await engine.admin.value(`select ${parts.join(" + ")}`));
 }
+
+/** A function of the test that writes messages with ids that were drawn before, into the slot that its statement sees. */
+export async function makeEarlyInsert(engine: Engine): Promise<string> {
+  await engine.admin.rows(`create function insert_early(p_channel int, p_contract int, p_ids bigint[], p_numbers int[]) returns void language plpgsql as $$
+    begin
+      execute format('insert into posthorn.message_%s (id, nonce, xid, published_at, channel, lane, contract, payload)
+        select e.id, 7, pg_current_xact_id(), clock_timestamp(), $1, 0, $2, json_build_object(''m'', e.m) from unnest($3, $4) e(id, m)',
+        (select slot from posthorn.ring)) using p_channel, p_contract, p_ids, p_numbers;
+    end $$`);
+  return "select insert_early($1::int, $2::int, $3::bigint[], $4::int[])";
+}
+
+/** Rotates again and again until it is told to stop; returns how many segments went. */
+export async function rotateUntil(engine: Engine, stopped: () => boolean): Promise<number> {
+  let truncated = 0;
+  while (!stopped()) {
+    const { did } = await rotate(engine.db);
+    if (did === "truncated") truncated += 1;
+    // Others want the processor, too.
+    if (did === null) await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  return truncated;
+}

@@ -29,6 +29,7 @@ const inWords: Readonly<Record<string, string>> = {
   deadLetters: "dead letters",
   noWorkerMs: "waits without a worker",
   circuitOpen: "the circuit is open",
+  segmentsInUse: "no segment of the log is free",
 };
 
 /** A figure of an alert: durations end in Ms. */
@@ -38,7 +39,8 @@ function figure(alert: string, value: number): string {
 
 export function alertTable(list: readonly Alert[], io: Io): string {
   const now = new Date().toISOString();
-  return table(
+  const says = list.flatMap((one) => (one.says === undefined || one.says === null ? [] : [`${one.says}\n`]));
+  return `${table(
     io,
     [
       { title: "Queue or subscription" },
@@ -50,7 +52,7 @@ export function alertTable(list: readonly Alert[], io: Io): string {
       { title: "Until" },
     ],
     list.map(({ alert, subscription, value, threshold, raisedAt, resolvedAt }) => [
-      subscription,
+      subscription ?? "the log",
       alert,
       inWords[alert] ?? "",
       figure(alert, value),
@@ -58,5 +60,5 @@ export function alertTable(list: readonly Alert[], io: Io): string {
       raisedAt === null ? "now, not raised yet" : clock(raisedAt, now),
       resolvedAt === undefined ? "" : clock(resolvedAt, now),
     ]),
-  );
+  )}${says.join("")}`;
 }
