@@ -3,7 +3,7 @@
 -- tables, columns
 table alert.id bigint not null identity
 table alert.name text not null
-table alert.subscription integer not null
+table alert.subscription integer
 table alert.raised_at timestamp with time zone not null default clock_timestamp()
 table alert.resolved_at timestamp with time zone
 table alert.value bigint not null
@@ -59,6 +59,7 @@ table channel.kind posthorn.kind not null
 table channel.name text not null
 table channel.lanes integer not null default 1
 table channel.created_at timestamp with time zone not null default clock_timestamp()
+table channel.keep_ms double precision
 table circuit.subscription integer not null
 table circuit.state text not null default 'closed'::text
 table circuit.failed_at timestamp with time zone[] not null default '{}'::timestamp with time zone[]
@@ -379,6 +380,8 @@ table lane.ceiling bigint not null
 table lane.last_id bigint not null
 table lane.late boolean not null
 table lane.late_xids xid8[]
+table lane.read_from bigint not null default 1
+table lane.held_from bigint not null default 1
 table maintenance.name text not null
 table maintenance.ran_at timestamp with time zone not null
 table maintenance.notes json
@@ -500,12 +503,19 @@ table result.nonce bigint not null
 table result.ended_at timestamp with time zone not null
 table result.keep_until timestamp with time zone not null
 table result.result json not null
+table retention.singleton boolean not null default true
+table retention.keep_ms double precision not null
+table retention.max_bytes bigint not null
+table retention.declared_by text not null
+table retention.declared_at timestamp with time zone not null default clock_timestamp()
 table ring.singleton boolean not null default true
 table ring.slots smallint[] not null
 table ring.slot smallint not null
 table ring.system_identifier bigint not null
 table ring.database oid not null
 table ring.first_id bigint not null
+table ring.first_segment bigint not null default 1
+table ring.forgotten_upto bigint not null default 0
 table run_limit.subscription integer not null
 table run_limit.rate_messages double precision
 table run_limit.rate_ms double precision
@@ -535,6 +545,15 @@ table schedule.error text
 table schedule.failed_at timestamp with time zone
 table schedule.service text not null
 table schedule.declared_at timestamp with time zone not null default clock_timestamp()
+table segment.n bigint not null
+table segment.slot smallint not null
+table segment.opened_at timestamp with time zone not null default clock_timestamp()
+table segment.closed_at timestamp with time zone
+table segment.closed_xid xid8
+table segment.sealed_at timestamp with time zone
+table segment.sealed_xid xid8
+table segment.sealed_id bigint
+table segment.finished_xid xid8
 table settlement_1.claim bigint not null
 table settlement_1.part integer not null
 table settlement_1.outcome posthorn.outcome
@@ -729,6 +748,8 @@ constraint progress_pkey on posthorn.progress PRIMARY KEY (subscription, message
 constraint progress_subscription_fkey on posthorn.progress FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint result_pkey on posthorn.result PRIMARY KEY (subscription, message)
 constraint result_subscription_fkey on posthorn.result FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
+constraint retention_pkey on posthorn.retention PRIMARY KEY (singleton)
+constraint retention_singleton_check on posthorn.retention CHECK (singleton)
 constraint ring_pkey on posthorn.ring PRIMARY KEY (singleton)
 constraint ring_singleton_check on posthorn.ring CHECK (singleton)
 constraint ring_slot_check on posthorn.ring CHECK (((slot >= 1) AND (slot <= 8)))
@@ -740,6 +761,9 @@ constraint schedule_jitter_ms_check on posthorn.schedule CHECK ((jitter_ms >= 0)
 constraint schedule_missed_check on posthorn.schedule CHECK ((missed = ANY (ARRAY['skip'::text, 'once'::text, 'all'::text])))
 constraint schedule_name_check on posthorn.schedule CHECK (((length(name) >= 1) AND (length(name) <= 80)))
 constraint schedule_pkey on posthorn.schedule PRIMARY KEY (name)
+constraint segment_pkey on posthorn.segment PRIMARY KEY (n)
+constraint segment_slot_check on posthorn.segment CHECK (((slot >= 1) AND (slot <= 8)))
+constraint segment_slot_key on posthorn.segment UNIQUE (slot)
 constraint step_pkey on posthorn.step PRIMARY KEY (subscription, message, name)
 constraint subscription_channel_fkey on posthorn.subscription FOREIGN KEY (channel) REFERENCES posthorn.channel(id)
 constraint subscription_name_check on posthorn.subscription CHECK (((length(name) >= 1) AND (length(name) <= 80)))
@@ -757,7 +781,7 @@ constraint tick_8_pkey on posthorn.tick_8 PRIMARY KEY (id)
 constraint worker_pkey on posthorn.worker PRIMARY KEY (id)
 
 -- indexes
-CREATE UNIQUE INDEX alert_open ON posthorn.alert USING btree (subscription, name) WHERE (resolved_at IS NULL)
+CREATE UNIQUE INDEX alert_open ON posthorn.alert USING btree (COALESCE(subscription, 0), name) WHERE (resolved_at IS NULL)
 CREATE UNIQUE INDEX alert_pkey ON posthorn.alert USING btree (id)
 CREATE UNIQUE INDEX attendance_pkey ON posthorn.attendance USING btree (worker, subscription)
 CREATE INDEX attendance_subscription ON posthorn.attendance USING btree (subscription)
@@ -858,10 +882,13 @@ CREATE UNIQUE INDEX permit_pkey ON posthorn.permit USING btree (subscription, n)
 CREATE UNIQUE INDEX progress_pkey ON posthorn.progress USING btree (subscription, message)
 CREATE INDEX result_kept ON posthorn.result USING btree (keep_until)
 CREATE UNIQUE INDEX result_pkey ON posthorn.result USING btree (subscription, message)
+CREATE UNIQUE INDEX retention_pkey ON posthorn.retention USING btree (singleton)
 CREATE UNIQUE INDEX ring_pkey ON posthorn.ring USING btree (singleton)
 CREATE UNIQUE INDEX run_limit_pkey ON posthorn.run_limit USING btree (subscription)
 CREATE INDEX schedule_due ON posthorn.schedule USING btree (due_at)
 CREATE UNIQUE INDEX schedule_pkey ON posthorn.schedule USING btree (name)
+CREATE UNIQUE INDEX segment_pkey ON posthorn.segment USING btree (n)
+CREATE UNIQUE INDEX segment_slot_key ON posthorn.segment USING btree (slot)
 CREATE UNIQUE INDEX settlement_1_by_part ON posthorn.settlement_1 USING btree (claim, part)
 CREATE UNIQUE INDEX settlement_2_by_part ON posthorn.settlement_2 USING btree (claim, part)
 CREATE UNIQUE INDEX settlement_3_by_part ON posthorn.settlement_3 USING btree (claim, part)
@@ -906,15 +933,17 @@ enum outcome (succeeded, failed, crashed, released, rejected, invalid, skipped, 
 
 -- functions
 function add_backlog(p_channel integer, p_messages bigint) returns void plpgsql volatile body 5527102d7ee41b35d266fb1c0c29cefd
+function address(p_channel integer, p_lanes integer) returns integer sql immutable body 0c255056bf6136fee3ef8272ec638bce
 function admit(p_allow posthorn.allowance, p_ids bigint[], p_contracts integer[]) returns bigint[] plpgsql volatile body 006d85683cef4782fa336bea1d7e2e5e
+function advance_lanes(p_ring posthorn.ring) returns text plpgsql volatile body 6a6ddcc570c3b23d4338167dfa9783e7
 function after_crash(p_worker posthorn.worker, p_subscription posthorn.subscription, p_begun_at timestamp with time zone, p_row posthorn.deferred, p_unknown boolean, p_blamed boolean) returns void plpgsql volatile body 7ce05a552710bb0d74f68cae24da771b
-function alert_rules() returns TABLE(subscription integer, subscription_name text, name text, value bigint, threshold bigint) sql volatile body 859a988582da99461cfb5da858b1cc5c
+function alert_rules() returns TABLE(subscription integer, subscription_name text, name text, value bigint, threshold bigint) sql volatile body f0e1c8edb13c6dc618feebbde338c71c
 function allow(p_subscription integer, p_limit integer) returns posthorn.allowance plpgsql volatile body 6506ffabfeb12a8ef94fca72dd19dee2
 function append(p_messages json) returns json plpgsql volatile body c742f4c73921c22b787892135af4a56c
-function append_list_of(p_slot smallint, p_messages json) returns json plpgsql volatile body d1f8f8990141588008c2f4c80884ce43
-function append_many_of(p_slot smallint, p_said json, p_options json) returns json plpgsql volatile body 16bd93fc8db7327bc92f5269a00e9b30
-function append_of(p_slot smallint, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json) returns bigint[] plpgsql volatile body 45c5f06c2abd999e6d4a936ed3757d77
-function append_one_of(p_slot smallint, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json) returns bigint plpgsql volatile body baf52d5a32b83c756a451f771df5db37
+function append_list_of(p_slot smallint, p_messages json) returns json plpgsql volatile body b92e986a5b25e35abc8da9b8a0165180
+function append_many_of(p_slot smallint, p_said json, p_options json) returns json plpgsql volatile body 4edddd6b3604ce0d633367a562e2def1
+function append_of(p_slot smallint, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json) returns bigint[] plpgsql volatile body 94de655c9db23967b62aac8887d55635
+function append_one_of(p_slot smallint, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json) returns bigint plpgsql volatile body ff3b6cd797e05a03d8f2292b24a3c412
 function append_said(p_slot smallint, p_said json) returns json plpgsql volatile set enable_seqscan=off, enable_bitmapscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off, plan_cache_mode=force_generic_plan body bf519e778418e8e7a4b2a85f82f28dd9
 function append_said_of(p_slot smallint, p_entry json, p_id bigint, p_lane integer, p_expires_at timestamp with time zone) returns bigint plpgsql volatile body f31d5518fa342bd97b979babb25d4825
 function backlog_known(p_channel integer) returns posthorn.backlog_known plpgsql volatile body 328f71be6b694ef7e3ffd7b93adea14b
@@ -927,9 +956,10 @@ function backlog_tenths() returns bigint plpgsql volatile body f90a4bfd1d68e5f23
 function begin_and_line_up(p_allow posthorn.allowance, p_key text, p_room posthorn.key_room, p_begins integer, p_waits integer) returns timestamp with time zone plpgsql volatile body 5a7a822c2d32c7e642463b1cdc008720
 function by_found_slot(p_signature text, p_returns text, p_declarations text, p_before text, p_body text, p_after text) returns void plpgsql volatile body 4eebf6cf1d32914aab79ce19d2c2f54e
 function by_slot(p_signature text, p_returns text, p_body text) returns void plpgsql volatile body 40ecd1a2e9779d6ec54d4c8871091c9e
+function bytes_of(p_slot smallint) returns bigint plpgsql volatile body bc36a43fd7088bddf8c59d3218e79e8e
 function cancel(message text, by text DEFAULT NULL::text) returns text sql volatile body 57cff3bfb1c055aa54af69db5ea78c34
 function cancel_instead(p_row posthorn.deferred, p_next json) returns boolean plpgsql volatile body 37cc41302c908f7f3b60a421c38eb6c2
-function cancel_message(p_public text, p_by text) returns text plpgsql volatile body 672b0a547510d307d60bd88769b8fbb1
+function cancel_message(p_public text, p_by text) returns text plpgsql volatile body 23d7283e50c20ecf6cac8f5b5fb6799b
 function cancel_requests(p_worker bigint) returns json plpgsql volatile body c6b9156db38cdfd2b7dba26bbcbd6294
 function cancel_waiting(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint, p_by text) returns boolean plpgsql volatile body 4e074153f7f55094300cb85369855752
 function candidates(p_allow posthorn.allowance) returns integer plpgsql immutable body 07f6035824146fe7461a9c58f464c210
@@ -943,8 +973,8 @@ function circuit_gate(p_subscription integer, OUT wait_ms bigint, OUT probe bigi
 function circuit_hear(p_subscription integer, p_events json) returns json plpgsql volatile body c2c6d6bc6d380daa73e1712683b16646
 function circuit_of(p_subscription integer) returns json sql stable body e057922bc09251405e8829a3586873be
 function circuit_opened(p_row posthorn.circuit, p_open_ms bigint, p_now timestamp with time zone) returns posthorn.circuit plpgsql volatile body 3191439004df3f62ba80901751bf8423
-function claim(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body 62e059f64415d505ec70ebc7ebdda5d8
-function claim_by_priority(p_subscription integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body 06e8ee4f06c2c42c66e9358472faa0a7
+function claim(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body 46ecee735e91ec59de8b80f993c3908b
+function claim_by_priority(p_subscription integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body d26568a11609d045f5a6d569313a28b0
 function claim_guarded(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_limited boolean) returns text plpgsql volatile body bc137c24a1333282f24522508931f0f9
 function claim_limited(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body c3ab23837f02d24fe1f79d75da5d34bf
 function claim_of(p_slot smallint, p_claim bigint) returns posthorn.claim_1 plpgsql volatile body 22dfaece68090d24c642eb5bf8690ea6
@@ -952,12 +982,15 @@ function claims_after_of(p_slot smallint, p_subscription integer, p_lane integer
 function classes(p_subscription integer) returns SETOF smallint sql stable body a7998ab09f236bb1c78548377c900b0c
 function collapse(p_row posthorn.deferred, p_held posthorn.dedupe, p_entry json, p_due_at timestamp with time zone, p_expires_at timestamp with time zone, p_mode text, p_window interval, p_wait_ms bigint) returns void plpgsql volatile body 7c5a08c38330c003c3d49ba44613ca1c
 function conclude(p_parts json, p_ends json DEFAULT NULL::json, p_say json DEFAULT NULL::json) returns json plpgsql volatile body 11196873e66af3dfec56ad3859183180
-function conclude_one(p_end json) returns void plpgsql volatile body d058dc33a59fb0557b5af05b48276d19
+function conclude_one(p_end json) returns void plpgsql volatile body d4320f64181a22acc183634f04204c5c
+function contract_outside(p_subscription integer, p_id bigint, p_nonce bigint) returns integer sql stable body ea4721cea290d9a5665f4e1f2c22b22a
+function copy_tick_of(p_slot smallint, p_tick posthorn.tick) returns void plpgsql volatile body 72fe1aae059e8857f3fc54d507ed09e9
 function count_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone) returns record plpgsql volatile body e9b23776fe9e2cb428c82ec39f10bb06
 function count_backlog(p_limit posthorn.backlog_limit) returns bigint plpgsql volatile body 1ce80368e64e2fc5d20bf6f997ac99f8
 function count_between(p_channel integer, p_lane integer, p_after bigint, p_before bigint, p_limit integer) returns bigint plpgsql stable body a15af6a5ae30539490e60ad9aa183917
-function crossed_alerts() returns json sql volatile body 179bec7775391ee3cf53ef271498fd0c
+function crossed_alerts() returns json sql volatile body 6476d8d5aa703f3c221e1f42b15aa94d
 function dead_workers() returns TABLE(worker bigint, why text) sql volatile body 0167eca641aa5f830d5a654f946ace27
+function declare_retention(p_keep_ms double precision, p_max_bytes bigint, p_by text, p_explicit boolean) returns void plpgsql volatile body 55da7d570903a9b1709a7fb68d494c4a
 function declare_schedule(p_name text, p_cron text, p_zone text, p_contract integer, p_missed text, p_jitter_ms integer, p_payload json, p_key text, p_headers json, p_function text, p_service text, p_next timestamp with time zone, p_due timestamp with time zone) returns json plpgsql volatile body d448323e1b09a65b6c716236c118b5fa
 function dedupe_of(p_dedupe json, p_key text, p_timed boolean, OUT key text, OUT mode text, OUT window_ms bigint, OUT wait_ms bigint) returns record plpgsql volatile body afc0afdf2cd6439075a078f73008aa4d
 function delivery_of(p_subscription integer, p_lane integer, p_message bigint, p_slot smallint) returns posthorn.deferred plpgsql volatile body cfde0063d1e5abb8f8c2a847dea681b5
@@ -968,9 +1001,9 @@ function end_deferred(p_deferred bigint, p_token bigint, p_outcome posthorn.outc
 function end_in_transaction(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_say json) returns json plpgsql volatile body bf5caf37d0374422635ddd50cd8eac9d
 function end_many(p_ends json, p_started text, p_say json) returns json plpgsql volatile body bb79195cf8e312c5f1c507711580db7e
 function end_of(p_slot smallint, p_subscription integer, p_message bigint, p_delivery integer, p_outcome posthorn.outcome, p_claim bigint, p_worker bigint) returns boolean plpgsql volatile body 809e3d85874fd8bbc3b056ee864b3900
-function end_with(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_say json) returns json plpgsql volatile body 496a9ed565a9d9f8d94fca469af294a7
+function end_with(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_say json) returns json plpgsql volatile body eaae989946ae0cf95cfba144067822c5
 function end_with_result(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_nonce bigint, p_say json, p_result json) returns json plpgsql volatile body 8114c0a62f0ff2ce779d9140c6259081
-function enter(p_subscription integer) returns void plpgsql volatile body ba020601f88c7b47b55ef9e536c62c60
+function enter(p_subscription integer) returns void plpgsql volatile body e8f77617f79e1427d043055cfa4e1ac0
 function error_groups(p_filter json, p_limit integer, p_read integer) returns json sql stable body 2b3a9c768d9244a9319bff3d08d94c6f
 function fate_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8, OUT state text, OUT at timestamp with time zone, OUT delivery integer, OUT outcome text, OUT worker bigint, OUT lane_at posthorn."position") returns record plpgsql stable body 4bb7f06119b2f875d1d3f148828578db
 function fire_schedule(p_name text, p_revision bigint, p_next timestamp with time zone, p_upcoming timestamp with time zone, p_due timestamp with time zone, p_messages json) returns json plpgsql volatile body 07696299b0ab160dd63ba2e8b48f9a95
@@ -984,30 +1017,44 @@ function forget_keys(p_limit integer) returns void plpgsql volatile body e101173
 function forget_steps(p_subscription integer, p_message bigint) returns void plpgsql volatile body 8db20fdb26a563963bed86c433ca16df
 function forget_worker(p_worker bigint) returns void plpgsql volatile body 747f59704892b8f60d61f8f335ab1dbd
 function gauges(p_limit integer) returns TABLE(subscription integer, backlog bigint, age_ms bigint, running bigint, dead_letters bigint, invalid bigint, workers bigint, retrying bigint) sql volatile body 364a6203b5528dba2b16a9b305c01012
+function go_on_to(p_ring posthorn.ring) returns json plpgsql volatile body 6e55b7e77d3c7e48b4118e1f8b6694bb
 function grant_backlog(p_channel integer, p_messages bigint, p_spent bigint) returns json plpgsql volatile body b840daad13c04809b5a289f58ca03b00
 function has_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint) returns boolean plpgsql volatile body f5b4a41f2c2c433cab905a68f2dd999c
+function has_channel_of(p_slot smallint, p_channel integer) returns boolean plpgsql volatile body 36390b04bebf7315e588cbcfc90f163e
 function has_ended_of(p_slot smallint, p_subscription integer, p_message bigint) returns boolean plpgsql volatile body e82c1875aecca6c8b85b1b4d99ba226c
+function has_spilled(p_slot smallint) returns boolean plpgsql volatile body 4624400dfad70ee909a646be2bbd111b
 function heartbeat(p_worker bigint, p_oldest bigint) returns boolean plpgsql volatile body ce5493e45a1b35d44e1f59643da0372d
 function hold_dedupe(p_name text, p_key text, p_subscription integer, p_message bigint, p_nonce bigint, p_window_ms bigint) returns posthorn.dedupe plpgsql volatile body 7752af3dd21ae9a42c3c4f7d5a77e331
 function hold_keys(p_said json, p_options json) returns void plpgsql volatile body fd51c6bbbff4153fa293378271102d41
 function hold_worker(p_worker bigint) returns void plpgsql volatile body 94b17904c392ef261e73a15c93e3859c
 function holds_of(p_slot smallint, p_claim bigint, p_token bigint, p_message bigint) returns boolean plpgsql volatile body 86ee36e8177cdb5397a5a246f287fe2a
+function horizon(OUT xid xid8, OUT pid integer, OUT since timestamp with time zone, OUT prepared text) returns record plpgsql volatile body 2fe677ac4193373111bd1870ebae44b8
 function id_of(p_public text) returns bigint sql immutable body 770fd5118467b6fc1be6d872c45b5eac
 function ids(p_list json) returns bigint[] plpgsql immutable body e847aa58930f9f7559e53e27b4ac2556
-function in_order(p_slots smallint[], p_subscription integer, p_channel integer, p_lane integer, p_batch posthorn.batch, p_marked boolean) returns posthorn.turn plpgsql volatile body 6a59cdacfac4189af26ff30dbaa4c602
+function in_order(p_slots smallint[], p_subscription integer, p_channel integer, p_lane integer, p_batch posthorn.batch, p_marked boolean) returns posthorn.turn plpgsql volatile body e5c82c804aae47671801a24dd82d3a5e
 function is_behind(p_subscription integer, p_key text, p_place bigint) returns boolean plpgsql volatile body 6753317ab5fc0eadd91c33788006d039
 function is_claim(p_claimed text) returns boolean plpgsql immutable body 26118ffd31b40cf5f4b79fdeeb9f504c
+function is_forgotten(p_public text) returns boolean sql stable body 7d4d82940228ba7fdff39780d382637d
+function is_full(p_ring posthorn.ring, p_retention posthorn.retention) returns boolean plpgsql volatile body db1406f8fd2abfe154a4eadc14cc8348
 function is_here(p_system bigint, p_database oid) returns boolean plpgsql stable body 16a0db71ec3efe97dcc917747ca8029e
 function is_locked(p_key bigint) returns boolean sql volatile body 575a69e2ddf3ae9bcdad10052c30896e
 function is_open_of(p_slot smallint, p_claim bigint) returns boolean plpgsql volatile body af9c70c891a1551b88860554c22d41b8
+function is_over(p_ring posthorn.ring, p_segment posthorn.segment, p_retention posthorn.retention) returns boolean plpgsql volatile body f0b0e628616ae7698af93710244084cc
 function is_passed(p_at posthorn."position", p_id bigint, p_xid xid8) returns boolean plpgsql stable body a11bad2d942a77a6eb9abe2f9d9f9115
 function is_probed(p_row posthorn.circuit, p_now timestamp with time zone) returns boolean plpgsql volatile body 816a4eebf351690b3091c6732604271e
-function is_ready(p_ring posthorn.ring, p_subscription integer, p_lane integer, p_channel integer) returns boolean plpgsql volatile body e937849824d67c922bb07baa2a2a2a20
+function is_ready(p_slots smallint[], p_first_id bigint, p_subscription integer, p_lane integer, p_channel integer) returns boolean plpgsql volatile body c20920c40737d358f8ff77cc202bf982
+function is_rotation_due(p_ring posthorn.ring, p_retention posthorn.retention) returns boolean plpgsql volatile body 6097506c605784f237a52a87805e2793
+function is_used_of(p_slot smallint) returns boolean plpgsql volatile body 8dd234421f7dd1ea874afda452def390
+function is_written_of(p_slot smallint, p_channel integer, p_lane integer, p_message bigint) returns boolean plpgsql volatile body fc427a3df6b670a122db29339a3af6b1
 function item(p_id bigint, p_nonce bigint, p_slot smallint, p_contract integer, p_key text, p_payload json, p_headers json, p_published_at timestamp with time zone, p_expires_at timestamp with time zone) returns text sql stable body e9689c4469b927c803ce75f2e8c93c8d
 function keep_result(p_subscription integer, p_message bigint, p_nonce bigint, p_result json) returns void plpgsql volatile body bcbb4590fc547c0198da7a512896c342
+function keep_segments() returns void plpgsql volatile body 4e3f7c5eb0463e0def3ae348966e02aa
+function kept_since(p_channel integer) returns timestamp with time zone plpgsql stable body 77e9fa5bf0d3c170f32ce41d93cd60ae
+function kept_until(p_segment posthorn.segment, p_retention posthorn.retention, p_full boolean) returns timestamp with time zone plpgsql volatile body 23da2741c3475a1ac30e1865501d1910
 function key_room(p_allow posthorn.allowance, p_key text, p_in_line boolean) returns posthorn.key_room plpgsql volatile body 8563c03572c2fd57938164fcca96a51d
 function keys_of(p_slot smallint, p_channel integer, p_lane integer, p_ids bigint[]) returns text[] plpgsql volatile body ad9b016a4327e3efa3bffba35c641bdc
-function lane_head(p_ring posthorn.ring, p_subscription integer, p_lane integer, p_channel integer) returns timestamp with time zone plpgsql volatile body f87160af2c5019f6025f54f07a8ddcc5
+function lane_head(p_slots smallint[], p_subscription integer, p_lane integer, p_channel integer) returns timestamp with time zone plpgsql volatile body f528e9116f9c5a2ca631c567f4a8b37b
+function lane_in(p_address integer, p_key text) returns integer sql immutable body fed731afc8a6746a34f002d07aaac1fe
 function lane_of_priority(p_priority integer) returns integer sql immutable body b16ef50a4d83878f7b41f054fcc7f31d
 function late_page(p_slots smallint[], p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer) returns posthorn.batch plpgsql volatile body 6d0980cda440b369328d3a86af22b86b
 function late_page_of(p_slot smallint, p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer) returns posthorn.batch plpgsql volatile body 7fccd251ba5e3ecb0da9df25d508b0e3
@@ -1022,27 +1069,33 @@ function line_step_ms(p_allow posthorn.allowance) returns double precision plpgs
 function list_schedules(p_late_ms integer) returns json plpgsql volatile body ec690025089145805668077af32ef120
 function lock_due(p_subscription integer, p_contracts integer[], p_from integer, p_below integer, p_limit integer, p_ordered boolean) returns bigint[] plpgsql volatile body 4fab3d6361bd92c12c4e8d1fdd79c40b
 function lock_key(p_purpose text, p_a bigint DEFAULT 0, p_b bigint DEFAULT 0) returns bigint plpgsql immutable body cf8a56d16f5730e54e09c24ed2dabe98
+function lock_slot(p_slot smallint) returns void plpgsql volatile body bb5aff7f9ab4b6956c759b8e32321ebe
 function log_status(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8) returns json sql stable body f796f0f31001bcbcee77990df04d0ef3
 function longest_redelivery(p_policy json) returns double precision plpgsql immutable body 0b88baf028de65bb2105058a54d32b6a
 function look_at_claims(p_allow posthorn.allowance) returns posthorn.allowance plpgsql volatile body b736a349bf362381ea37c4b633d976e7
-function make_lane(p_channel integer, p_priority integer) returns void plpgsql volatile body 6d12ef388795164832606b53067caa38
+function make_lane(p_channel integer, p_priority integer) returns void plpgsql volatile body 27766ccc20595b7dbd2a7535f209282e
 function merged(p_slots smallint[], p_batches posthorn.batch[], p_limit integer) returns posthorn.batch plpgsql volatile body b8af85c01aab2eb1107aab26a92333f0
 function message_of(p_slot smallint, p_channel integer, p_lane integer, p_id bigint) returns posthorn.stored plpgsql volatile body 09b4b1b233da5c9b89d98f6e9cdcc992
-function message_status(p_public text) returns json plpgsql stable body 082515805d888cb8718360e6794b2b72
+function message_status(p_public text) returns json plpgsql stable body a2b65c9930c95902d12d77d31ae1b5d0
 function message_statuses(p_publics json) returns json plpgsql stable body 2fe88f18c35623651881fdded4d7ed82
+function move_lane(p_subscription integer, p_lane integer, p_slot smallint) returns void plpgsql volatile body 374fee0328eb36848d92e91ad7da78cc
+function move_lanes(p_slot smallint, p_limit integer) returns integer plpgsql volatile body b6e4e5026df897a05e02db31e1281f30
 function ms_of(p_at timestamp with time zone) returns bigint plpgsql immutable body 0ec41b9b70da3ad87eb8514a4adc4081
-function new_lanes(p_subscription integer, p_lanes integer, p_from_start boolean) returns void plpgsql volatile body b3ee72c0b9033442c92664c055dd924b
-function newest_claim_at(p_subscription integer) returns timestamp with time zone plpgsql stable body 012bffa879aa7f8cb639b7b1406060e0
+function new_lanes(p_subscription integer, p_lanes integer, p_from_start boolean) returns void plpgsql volatile body 973f25f3a1d0f064a7a859ced4a1f844
+function newest_claim_at(p_subscription integer) returns timestamp with time zone plpgsql stable body a3515445329879b83e17decf5456b40c
 function newest_claim_of(p_slot smallint, p_subscription integer, p_lane integer) returns posthorn."position" plpgsql volatile body 5c991159aa8a7d4d05913f3d78ff7c62
 function newest_ending(p_subscription integer, p_id bigint, OUT outcome text, OUT at timestamp with time zone, OUT delivery integer) returns record plpgsql stable body d22a3bd43d46e1a6c2d4d13033a78db6
+function next_slot(p_ring posthorn.ring) returns smallint plpgsql immutable body f4940c587cdf984db71618ed035c5edc
 function nonce_of(p_public text) returns bigint sql immutable body 461a80fda8f946d15bc85b9d0a75e76b
 function normalised(p_text text) returns text sql immutable body 076672088e27ab04bb04bb7bc19456c0
 function note_schedule_failure(p_name text, p_revision bigint, p_error text) returns void plpgsql volatile body 20506631713c4338efec13a3dce0cebf
 function open_claims() returns SETOF posthorn.claim_1 sql volatile body 50919d76d43047e129eac41204df9006
 function open_claims_of(p_slot smallint, p_worker bigint, p_from bigint, p_limit integer) returns SETOF posthorn.claim_1 plpgsql volatile body 1456df34dff3056a06e3c2ace1c50831
-function open_keys(p_slots smallint[], p_subscription integer, p_lane integer, OUT keys bigint[], OUT open_from bigint, OUT unknown boolean) returns record plpgsql volatile body e2cddf56f10bc350bbb49b960f4a392a
+function open_keys(p_subscription integer, p_lane integer, OUT keys bigint[], OUT open_from bigint, OUT unknown boolean) returns record plpgsql volatile body 19ba5b958c4d421d77b768a0ae5cbf6f
 function open_keys_of(p_slot smallint, p_subscription integer, p_lane integer, OUT keys bigint[], OUT open_from bigint, OUT unknown boolean) returns record plpgsql volatile body 197979e639a5d2b648fdbef3c5d4f51c
+function open_places() returns TABLE(subscription integer, lane integer, id bigint, worker bigint, slots smallint[]) sql volatile body 840c7b1309dfc5b1b5b8ee51ac9d2b47
 function open_runs(p_allow posthorn.allowance, p_keys boolean) returns TABLE(key text) plpgsql volatile body 7af373cdad928d722ad6b5fea24bc29c
+function open_segment(p_ring posthorn.ring) returns json plpgsql volatile body f71b681422e22677eb235ca3c14bee0c
 function open_slot(p_home text) returns smallint plpgsql volatile body e22bd2fb474175c0b6fcaa6611f53067
 function option_keys(p_options json, p_known text[], p_what text) returns void plpgsql immutable body 00aeed47de092e14660a852a670dad32
 function option_number(p_options json, p_field text, p_least bigint, p_most bigint) returns bigint plpgsql immutable body 3c690736c0f16823b98fa4a07bbe86c6
@@ -1053,7 +1106,8 @@ function page(p_slots smallint[], p_channel integer, p_lane integer, p_after big
 function page_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer) returns posthorn.batch plpgsql volatile body cb5534bc4b4e26a7308fa680d9104872
 function park(p_subscription integer, p_key text) returns void plpgsql volatile body ad5be391eb8805b81f00153665bb1b82
 function parts_of(p_slot smallint, p_claim bigint) returns SETOF posthorn.settlement_1 plpgsql volatile body 874862cacd05d8e4ec18694dbe1c6ebc
-function peek(p_worker bigint, p_subscriptions json, p_seen text, p_watch boolean DEFAULT false) returns json plpgsql volatile body 13e54c504263290bdef33864d18c3038
+function peek(p_worker bigint, p_subscriptions json, p_seen text, p_watch boolean DEFAULT false) returns json plpgsql volatile body 0e708f2a0dadc708db74da29a3e1b834
+function pins(p_n bigint) returns text[] plpgsql volatile body 73483686ba6d673c5c193f9e5490aa1c
 function plain_plans() returns void plpgsql volatile body 7724d5677658961553186027baf5bcb3
 function position_of(p_subscription integer, p_lane integer) returns posthorn."position" plpgsql volatile body a051c73d3ac550fde4f011b7e2058d52
 function priority_of(p_lane integer) returns smallint sql immutable body aebe0a156dcfbcf52a675a2121bc42c6
@@ -1066,13 +1120,15 @@ function put_aside(p_allow posthorn.allowance, p_claim json, p_lane integer, p_w
 function put_aside_of(p_slot smallint, p_subscription integer, p_channel integer, p_lane integer, p_ids bigint[]) returns void plpgsql volatile body 6a74060f61dddeb12464dc2386598a60
 function raise_lost(p_what json) returns void plpgsql volatile body 6a8b885b7b2c1c4438671dc611452c13
 function random_bigint() returns bigint sql volatile body dd887409346f69fbc8358359170ee317
-function recent_alerts(p_limit integer) returns json sql stable body 4746f1d811af5909142052090f83bca7
+function read_upto(p_ring posthorn.ring, p_subscription integer, p_lane integer, p_channel integer, p_from bigint, p_still bigint) returns bigint plpgsql volatile body d8717e470faa698aff5facdb18adc7b4
+function recent_alerts(p_limit integer) returns json sql stable body f8bf18e636d88f190e760e56c6d3ba02
 function recent_rate(p_subscription integer, p_lane integer, p_slot smallint) returns double precision plpgsql stable body 7f39db05a3858bcc42f078d344ab47a8
 function record_step(p_worker bigint, p_subscription integer, p_message bigint, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_name text, p_result json) returns json plpgsql volatile body e5a8fb0c20fdd845f6366e1bd720f54f
 function redrive(p_filter json, p_by text, p_limit integer) returns json plpgsql volatile body 3dfc68e55a139a028702683d764c7239
 function register_channel(p_kind posthorn.kind, p_name text) returns integer plpgsql volatile body 0319587c3f81922c5657b5b5f21e149c
-function register_contract(p_name text, p_version integer, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_service text, p_publishes boolean) returns json plpgsql volatile body b6a5f33551dff4ab902598a08015c2e0
+function register_contract(p_name text, p_version integer, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_service text, p_publishes boolean) returns json plpgsql volatile body c4e840ca9d7ad157f948899b64efbe6d
 function register_subscription(p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text) returns json plpgsql volatile body bbc9ce749a5a9b419f75766770640c57
+function register_topic(p_name text, p_keep_ms double precision, p_lanes integer, p_service text) returns void plpgsql volatile body 62e2828f4edcd76b257ddaa12aa2eaaf
 function register_worker(p_service text, p_host text, p_pid integer, p_timeout_ms integer, p_session_key bigint, p_backends json, p_attends json) returns bigint plpgsql volatile body e20427705b40fe72689b36e5d395d9d5
 function registered() returns json sql stable body 2baa93f8e03181b2d9b274ca1fff9ae9
 function remove_schedule(p_name text) returns boolean plpgsql volatile body f4fbdba0b5b9ba91dd0cbd679cda37f1
@@ -1082,12 +1138,16 @@ function rescue_claim(p_worker posthorn.worker, p_claim posthorn.claim_1) return
 function rescue_deferred(p_worker posthorn.worker) returns integer plpgsql volatile body 262890839660fbdb57cf36548a205527
 function rescue_worker(p_worker posthorn.worker, p_limit integer, OUT claims integer, OUT messages integer, OUT done boolean) returns record plpgsql volatile body 34b0942bda0770e461824a4ab0ad1563
 function room_at(p_tat timestamp with time zone, p_at timestamp with time zone, p_gap_ms double precision, p_burst integer) returns integer plpgsql immutable body a385f8d45e26295243066dfa45e083c8
+function rotate() returns json plpgsql volatile body 9414c67421a74c52a12abaf225063d95
 function run_at(p_text text, p_latest timestamp with time zone) returns timestamp with time zone plpgsql stable body 4b68c6abc664034b077609073db17822
-function said(p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json, p_options json DEFAULT NULL::json) returns text plpgsql volatile body 015057c2aa089ed8fda0d68ad3688c17
+function said(p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json, p_options json DEFAULT NULL::json) returns text plpgsql volatile body 7d3ea3ce31e535c837bdc65f0ff906f6
 function say_new(p_slot smallint, p_subscription integer, p_entry json, p_id bigint, p_due_at timestamp with time zone, p_expires_at timestamp with time zone, p_priority smallint, p_once_more boolean DEFAULT false, p_behind bigint DEFAULT NULL::bigint) returns json plpgsql volatile body 45f1d894bb161c1d5005df8b4e63bea8
 function say_once(p_slot smallint, p_subscription integer, p_entry json, p_due_at timestamp with time zone, p_expires_at timestamp with time zone, p_priority smallint, p_key text, p_mode text, p_window_ms bigint, p_wait_ms bigint) returns json plpgsql volatile body 9f8cc36aef75a9437bf84335ecf3a7cd
 function say_one(p_slot smallint, p_entry json, p_options json, p_key text) returns json plpgsql volatile set enable_seqscan=off, enable_bitmapscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off, plan_cache_mode=force_generic_plan body 0d10a80d9a4b7cfed1819c5eec78132a
 function schedule_now(p_name text) returns json plpgsql volatile body 52d0474314c408a708ecc05ae41fe636
+function seal_segments(p_ring posthorn.ring) returns text plpgsql volatile body 40a5ee794e0f42f35d13bf76d73ffeb5
+function segment_ms(p_retention posthorn.retention) returns double precision plpgsql stable body b10593d3364ed628761fceb7ca31a136
+function segment_now(p_slot smallint, OUT segment bigint, OUT state text, OUT opened_at timestamp with time zone, OUT closed_at timestamp with time zone, OUT bytes bigint, OUT kept_until timestamp with time zone, OUT pinned_by text[]) returns record plpgsql volatile body 4755688c8d650b9f51b2f2daea47c0cd
 function send(name text, payload json, key text DEFAULT NULL::text, headers json DEFAULT NULL::json, options json DEFAULT NULL::json) returns text sql volatile body 5df032ef0a60061229430a5451d016b3
 function set_backlog(p_channel integer, p_backlog bigint) returns void plpgsql volatile body 9be638d6cc0293fb534b235b5abfc13a
 function set_backlog_limit(p_subscription integer, p_policy json) returns void plpgsql volatile body 4cf2b33324643b49fecc619156b7ff9f
@@ -1097,9 +1157,12 @@ function settle_part_of(p_slot smallint, p_claim bigint, p_token bigint, p_part 
 function slot_branches(p_body text) returns text sql immutable body 60a9c3a33507ec88fd098980ff2e1529
 function slot_for_end(p_row posthorn.deferred) returns smallint plpgsql volatile body c19a9c85bbcdf186cc88919be8780871
 function slot_of_claim(p_claim bigint) returns smallint sql volatile body a7963bf32941e58ea1c9ba97da58ebbf
+function slots_from(p_ring posthorn.ring, p_segment bigint) returns smallint[] plpgsql immutable body 471f6e6a078e341d62e82a26de790224
+function space_in_words() returns text plpgsql volatile body 480877dd636a80341be6c92686dc9293
 function spill(p_parts json, p_spill json) returns json plpgsql volatile body 94a0e1d99beda0caf032e02671956630
 function stands_for(p_entry json, p_held posthorn.dedupe) returns json plpgsql volatile body be98b77c2e95eb8446362b91ffdd7284
 function steps_of(p_subscription integer, p_message bigint) returns json plpgsql volatile body 94d87ed8a13b77ba49a71698c092be19
+function still_upto(p_ring posthorn.ring) returns bigint plpgsql volatile body 0f157cfd8c357c3d86d74034b1e22f00
 function sweep_cancel_requests(p_limit integer) returns void plpgsql volatile body cc4606c1a394ea861a07a3d4519bd47b
 function sweep_keys(p_limit integer) returns json plpgsql volatile body a97b6596d42ac882c2cf0423144be82f
 function sweep_steps(p_limit integer, p_every_ms integer) returns json plpgsql volatile body 1e77009cc4664370f8d6f7dbec69f072
@@ -1109,19 +1172,22 @@ function take_letters(p_filter json, p_limit integer) returns SETOF posthorn.def
 function tat_from(p_tat timestamp with time zone, p_at timestamp with time zone, p_gap_ms double precision, p_burst integer) returns timestamp with time zone plpgsql immutable body df7df8c3ae305e48de624b2555658983
 function tick_of(p_slot smallint, p_id bigint) returns posthorn.tick plpgsql volatile body b42d63568f4791a19b26e8ab22275e79
 function tidy_dedupe(p_limit integer) returns integer plpgsql volatile set enable_hashjoin=off, enable_mergejoin=off body 457088d6fc4986b93f6c330495ed64ba
+function truncate_segment(p_ring posthorn.ring, p_segment posthorn.segment, p_retention posthorn.retention) returns text plpgsql volatile body 6f4c82dab0386813893dcccf53edfe48
+function truncate_slot(p_slot smallint) returns void plpgsql volatile body 5d4583d2484f5753f6533ff8e0f959a3
 function turn_of(p_row posthorn.deferred) returns posthorn.deferred plpgsql volatile body 862054950605c5682e75a84e6c26f272
 function unsettled_of(p_slot smallint, p_claim bigint) returns TABLE(message bigint, lane integer, slot smallint, subscription integer) plpgsql volatile body d41be358398d531256f348a2772b2e87
 function urgency(p_priority integer, p_since timestamp with time zone) returns double precision sql volatile body 0f95d6f3629ab7f645dad84bc9984e85
 function use_permits(p_allow posthorn.allowance, p_used integer, p_wanted integer) returns integer plpgsql volatile body d9abfc21c29c04d54cfd363f1e60ef54
 function wait_after(p_allow posthorn.allowance, p_taken integer, p_wanted integer) returns integer plpgsql volatile body 8271d2dbf31ac38d599e0543d9ac5b7e
 function waiting_for(p_limit posthorn.backlog_limit, p_most integer) returns bigint plpgsql volatile set enable_seqscan=off, enable_bitmapscan=off, enable_sort=off body dfe569259485d841c70a5ab004e77048
-function waiting_in_log(p_subscription integer, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone) returns record plpgsql volatile body df1821e18d93c3ac2ed8e225a0bf1fa6
+function waiting_in_log(p_subscription integer, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone) returns record plpgsql volatile body 35c7c24d4cf7c71d7a0715bb1071ed89
 function waiting_of(p_held posthorn.dedupe) returns posthorn.deferred plpgsql volatile body 14f88992f7cd059359fec4ec39928031
 function waiting_state(p_token bigint, p_place bigint, p_due_at timestamp with time zone, p_reason posthorn.outcome) returns text sql immutable body 18a81ed1f9aa0e7c903969488bdb3284
 function waiting_status(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json sql stable body 9b333999d517569ad3762529b8e01ae4
+function waits_for(p_segment posthorn.segment) returns text plpgsql volatile body f03b992c771a7b43d7c2c567768ae0c7
 function wake(p_channel text, p_payload text) returns boolean plpgsql volatile body 0aa42ba38e1b9e3f527d3577f66d8750
 function wake_with(p_channel text, p_payload text) returns boolean plpgsql volatile body 8cf83186bde3c3e3a6aa99c4c705aee8
-function watch(p_every_ms integer) returns json plpgsql volatile body 1ec6afc7e59e08bb9e650e033a7bb680
+function watch(p_every_ms integer) returns json plpgsql volatile body 64f688bc8ca43a5bbd40898df98683bc
 function when_again(p_subscription integer, p_wait_ms integer) returns text plpgsql volatile body ec812a7fd2b18b07c98b88f7dbb39e6f
 function where_in_log(p_id bigint, p_nonce bigint, OUT slot smallint, OUT lane integer, OUT contract integer, OUT published_at timestamp with time zone, OUT xid xid8) returns record plpgsql stable body d2e24a5b435dd7bdb8b621316475f7e2
 function why(p_public text) returns json plpgsql stable body 3b47f62b4483a14110fe2e8f0b573536
@@ -1137,10 +1203,10 @@ function with_entry(p_history json, p_entry json) returns json sql immutable bod
 function with_outcome(p_subscription integer, p_message bigint, p_nonce bigint, p_contract integer, p_status json) returns json plpgsql stable body d5e8d3ea894443ff25906d391e6218fc
 function without_marked(p_subscription integer, p_batch posthorn.batch) returns posthorn.batch plpgsql volatile body 040541ff6cc012a875e1ee1613c82971
 function without_requested(p_subscription integer, p_ids bigint[]) returns bigint[] plpgsql volatile body bdd55bb88ed726b6623adeecd5b8be45
-function work(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_parts json) returns text plpgsql volatile body e275e5a5c70023babb3cb297df39c582
+function work(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_parts json) returns text plpgsql volatile body f68766624e230cb4c2e11819e82ec4c9
 function write_cancelled(p_row posthorn.deferred, p_reason text, p_by text) returns void plpgsql volatile body d11b5a752f057ad816510a72e20824fe
 function write_many(p_home text, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json) returns text plpgsql volatile body 567c2c9c54ef024ae065b6a06b3220e4
-function write_one(p_home text, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json) returns text plpgsql volatile body d226bab42444eeae248ebf25956336cd
+function write_one(p_home text, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json) returns text plpgsql volatile body f1d13eb236292de2a8d54688d7f34ddb
 function write_ordered_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_messages bigint[], p_message_slots smallint[], p_keys bigint[], p_open_from bigint) returns void plpgsql volatile body 1abf462fe8ae34a27c61406cfcec9baa
 function write_progress(p_worker bigint, p_values json, p_ended json) returns void plpgsql volatile body bf9822207ac3685cf6c6f309017dbd03
 function write_said(p_home text, p_said json) returns text plpgsql volatile body 4af99cfb1580da535e50caa26a917513
@@ -1158,7 +1224,7 @@ view alerts as
     a.raised_at,
     a.resolved_at
    FROM posthorn.alert a
-     JOIN posthorn.subscription s ON s.id = a.subscription;
+     LEFT JOIN posthorn.subscription s ON s.id = a.subscription;
 view backlog as
  SELECT s.name,
     c.kind,
@@ -1231,6 +1297,17 @@ view schedules as
     s.failed_at
    FROM posthorn.schedule s
      JOIN posthorn.contract c ON c.id = s.contract;
+view segments as
+ SELECT g.slot,
+    now.segment,
+    now.state,
+    now.opened_at,
+    now.closed_at,
+    now.kept_until,
+    now.bytes,
+    now.pinned_by
+   FROM generate_series(1, 8) g(slot)
+     CROSS JOIN LATERAL posthorn.segment_now(g.slot::smallint) now(segment, state, opened_at, closed_at, bytes, kept_until, pinned_by);
 view workers as
  SELECT id,
     service,
@@ -1309,11 +1386,14 @@ table permit: nobody
 sequence place: nobody
 table progress: nobody
 table result: nobody
+table retention: nobody
 table ring: nobody
 table run_limit: nobody
 table schedule: nobody
 sequence schedule_revision: nobody
 view schedules: nobody
+table segment: nobody
+view segments: nobody
 table settlement_1: nobody
 table settlement_2: nobody
 table settlement_3: nobody
@@ -1338,7 +1418,9 @@ table worker: nobody
 sequence worker_id_seq: nobody
 view workers: nobody
 function add_backlog(p_channel integer, p_messages bigint): nobody
+function address(p_channel integer, p_lanes integer): nobody
 function admit(p_allow posthorn.allowance, p_ids bigint[], p_contracts integer[]): nobody
+function advance_lanes(p_ring posthorn.ring): nobody
 function after_crash(p_worker posthorn.worker, p_subscription posthorn.subscription, p_begun_at timestamp with time zone, p_row posthorn.deferred, p_unknown boolean, p_blamed boolean): nobody
 function alert_rules(): nobody
 function allow(p_subscription integer, p_limit integer): nobody
@@ -1359,6 +1441,7 @@ function backlog_tenths(): nobody
 function begin_and_line_up(p_allow posthorn.allowance, p_key text, p_room posthorn.key_room, p_begins integer, p_waits integer): nobody
 function by_found_slot(p_signature text, p_returns text, p_declarations text, p_before text, p_body text, p_after text): nobody
 function by_slot(p_signature text, p_returns text, p_body text): nobody
+function bytes_of(p_slot smallint): nobody
 function cancel(message text, by text): nobody
 function cancel_instead(p_row posthorn.deferred, p_next json): nobody
 function cancel_message(p_public text, p_by text): nobody
@@ -1385,11 +1468,14 @@ function classes(p_subscription integer): nobody
 function collapse(p_row posthorn.deferred, p_held posthorn.dedupe, p_entry json, p_due_at timestamp with time zone, p_expires_at timestamp with time zone, p_mode text, p_window interval, p_wait_ms bigint): nobody
 function conclude(p_parts json, p_ends json, p_say json): nobody
 function conclude_one(p_end json): nobody
+function contract_outside(p_subscription integer, p_id bigint, p_nonce bigint): nobody
+function copy_tick_of(p_slot smallint, p_tick posthorn.tick): nobody
 function count_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone): nobody
 function count_backlog(p_limit posthorn.backlog_limit): nobody
 function count_between(p_channel integer, p_lane integer, p_after bigint, p_before bigint, p_limit integer): nobody
 function crossed_alerts(): nobody
 function dead_workers(): nobody
+function declare_retention(p_keep_ms double precision, p_max_bytes bigint, p_by text, p_explicit boolean): nobody
 function declare_schedule(p_name text, p_cron text, p_zone text, p_contract integer, p_missed text, p_jitter_ms integer, p_payload json, p_key text, p_headers json, p_function text, p_service text, p_next timestamp with time zone, p_due timestamp with time zone): nobody
 function dedupe_of(p_dedupe json, p_key text, p_timed boolean, OUT key text, OUT mode text, OUT window_ms bigint, OUT wait_ms bigint): nobody
 function delivery_of(p_subscription integer, p_lane integer, p_message bigint, p_slot smallint): nobody
@@ -1416,30 +1502,44 @@ function forget_keys(p_limit integer): nobody
 function forget_steps(p_subscription integer, p_message bigint): nobody
 function forget_worker(p_worker bigint): nobody
 function gauges(p_limit integer): nobody
+function go_on_to(p_ring posthorn.ring): nobody
 function grant_backlog(p_channel integer, p_messages bigint, p_spent bigint): nobody
 function has_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint): nobody
+function has_channel_of(p_slot smallint, p_channel integer): nobody
 function has_ended_of(p_slot smallint, p_subscription integer, p_message bigint): nobody
+function has_spilled(p_slot smallint): nobody
 function heartbeat(p_worker bigint, p_oldest bigint): nobody
 function hold_dedupe(p_name text, p_key text, p_subscription integer, p_message bigint, p_nonce bigint, p_window_ms bigint): nobody
 function hold_keys(p_said json, p_options json): nobody
 function hold_worker(p_worker bigint): nobody
 function holds_of(p_slot smallint, p_claim bigint, p_token bigint, p_message bigint): nobody
+function horizon(OUT xid xid8, OUT pid integer, OUT since timestamp with time zone, OUT prepared text): nobody
 function id_of(p_public text): nobody
 function ids(p_list json): nobody
 function in_order(p_slots smallint[], p_subscription integer, p_channel integer, p_lane integer, p_batch posthorn.batch, p_marked boolean): nobody
 function is_behind(p_subscription integer, p_key text, p_place bigint): nobody
 function is_claim(p_claimed text): nobody
+function is_forgotten(p_public text): nobody
+function is_full(p_ring posthorn.ring, p_retention posthorn.retention): nobody
 function is_here(p_system bigint, p_database oid): nobody
 function is_locked(p_key bigint): nobody
 function is_open_of(p_slot smallint, p_claim bigint): nobody
+function is_over(p_ring posthorn.ring, p_segment posthorn.segment, p_retention posthorn.retention): nobody
 function is_passed(p_at posthorn."position", p_id bigint, p_xid xid8): nobody
 function is_probed(p_row posthorn.circuit, p_now timestamp with time zone): nobody
-function is_ready(p_ring posthorn.ring, p_subscription integer, p_lane integer, p_channel integer): nobody
+function is_ready(p_slots smallint[], p_first_id bigint, p_subscription integer, p_lane integer, p_channel integer): nobody
+function is_rotation_due(p_ring posthorn.ring, p_retention posthorn.retention): nobody
+function is_used_of(p_slot smallint): nobody
+function is_written_of(p_slot smallint, p_channel integer, p_lane integer, p_message bigint): nobody
 function item(p_id bigint, p_nonce bigint, p_slot smallint, p_contract integer, p_key text, p_payload json, p_headers json, p_published_at timestamp with time zone, p_expires_at timestamp with time zone): nobody
 function keep_result(p_subscription integer, p_message bigint, p_nonce bigint, p_result json): nobody
+function keep_segments(): nobody
+function kept_since(p_channel integer): nobody
+function kept_until(p_segment posthorn.segment, p_retention posthorn.retention, p_full boolean): nobody
 function key_room(p_allow posthorn.allowance, p_key text, p_in_line boolean): nobody
 function keys_of(p_slot smallint, p_channel integer, p_lane integer, p_ids bigint[]): nobody
-function lane_head(p_ring posthorn.ring, p_subscription integer, p_lane integer, p_channel integer): nobody
+function lane_head(p_slots smallint[], p_subscription integer, p_lane integer, p_channel integer): nobody
+function lane_in(p_address integer, p_key text): nobody
 function lane_of_priority(p_priority integer): nobody
 function late_page(p_slots smallint[], p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer): nobody
 function late_page_of(p_slot smallint, p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer): nobody
@@ -1454,6 +1554,7 @@ function line_step_ms(p_allow posthorn.allowance): nobody
 function list_schedules(p_late_ms integer): nobody
 function lock_due(p_subscription integer, p_contracts integer[], p_from integer, p_below integer, p_limit integer, p_ordered boolean): nobody
 function lock_key(p_purpose text, p_a bigint, p_b bigint): nobody
+function lock_slot(p_slot smallint): nobody
 function log_status(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8): nobody
 function longest_redelivery(p_policy json): nobody
 function look_at_claims(p_allow posthorn.allowance): nobody
@@ -1462,19 +1563,24 @@ function merged(p_slots smallint[], p_batches posthorn.batch[], p_limit integer)
 function message_of(p_slot smallint, p_channel integer, p_lane integer, p_id bigint): nobody
 function message_status(p_public text): nobody
 function message_statuses(p_publics json): nobody
+function move_lane(p_subscription integer, p_lane integer, p_slot smallint): nobody
+function move_lanes(p_slot smallint, p_limit integer): nobody
 function ms_of(p_at timestamp with time zone): nobody
 function new_lanes(p_subscription integer, p_lanes integer, p_from_start boolean): nobody
 function newest_claim_at(p_subscription integer): nobody
 function newest_claim_of(p_slot smallint, p_subscription integer, p_lane integer): nobody
 function newest_ending(p_subscription integer, p_id bigint, OUT outcome text, OUT at timestamp with time zone, OUT delivery integer): nobody
+function next_slot(p_ring posthorn.ring): nobody
 function nonce_of(p_public text): nobody
 function normalised(p_text text): nobody
 function note_schedule_failure(p_name text, p_revision bigint, p_error text): nobody
 function open_claims(): nobody
 function open_claims_of(p_slot smallint, p_worker bigint, p_from bigint, p_limit integer): nobody
-function open_keys(p_slots smallint[], p_subscription integer, p_lane integer, OUT keys bigint[], OUT open_from bigint, OUT unknown boolean): nobody
+function open_keys(p_subscription integer, p_lane integer, OUT keys bigint[], OUT open_from bigint, OUT unknown boolean): nobody
 function open_keys_of(p_slot smallint, p_subscription integer, p_lane integer, OUT keys bigint[], OUT open_from bigint, OUT unknown boolean): nobody
+function open_places(): nobody
 function open_runs(p_allow posthorn.allowance, p_keys boolean): nobody
+function open_segment(p_ring posthorn.ring): nobody
 function open_slot(p_home text): nobody
 function option_keys(p_options json, p_known text[], p_what text): nobody
 function option_number(p_options json, p_field text, p_least bigint, p_most bigint): nobody
@@ -1486,6 +1592,7 @@ function page_of(p_slot smallint, p_channel integer, p_lane integer, p_after big
 function park(p_subscription integer, p_key text): nobody
 function parts_of(p_slot smallint, p_claim bigint): nobody
 function peek(p_worker bigint, p_subscriptions json, p_seen text, p_watch boolean): nobody
+function pins(p_n bigint): nobody
 function plain_plans(): nobody
 function position_of(p_subscription integer, p_lane integer): nobody
 function priority_of(p_lane integer): nobody
@@ -1498,6 +1605,7 @@ function put_aside(p_allow posthorn.allowance, p_claim json, p_lane integer, p_w
 function put_aside_of(p_slot smallint, p_subscription integer, p_channel integer, p_lane integer, p_ids bigint[]): nobody
 function raise_lost(p_what json): nobody
 function random_bigint(): nobody
+function read_upto(p_ring posthorn.ring, p_subscription integer, p_lane integer, p_channel integer, p_from bigint, p_still bigint): nobody
 function recent_alerts(p_limit integer): nobody
 function recent_rate(p_subscription integer, p_lane integer, p_slot smallint): nobody
 function record_step(p_worker bigint, p_subscription integer, p_message bigint, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_name text, p_result json): nobody
@@ -1505,6 +1613,7 @@ function redrive(p_filter json, p_by text, p_limit integer): nobody
 function register_channel(p_kind posthorn.kind, p_name text): nobody
 function register_contract(p_name text, p_version integer, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_service text, p_publishes boolean): nobody
 function register_subscription(p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text): nobody
+function register_topic(p_name text, p_keep_ms double precision, p_lanes integer, p_service text): nobody
 function register_worker(p_service text, p_host text, p_pid integer, p_timeout_ms integer, p_session_key bigint, p_backends json, p_attends json): nobody
 function registered(): nobody
 function remove_schedule(p_name text): nobody
@@ -1514,12 +1623,16 @@ function rescue_claim(p_worker posthorn.worker, p_claim posthorn.claim_1): nobod
 function rescue_deferred(p_worker posthorn.worker): nobody
 function rescue_worker(p_worker posthorn.worker, p_limit integer, OUT claims integer, OUT messages integer, OUT done boolean): nobody
 function room_at(p_tat timestamp with time zone, p_at timestamp with time zone, p_gap_ms double precision, p_burst integer): nobody
+function rotate(): nobody
 function run_at(p_text text, p_latest timestamp with time zone): nobody
 function said(p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json, p_options json): nobody
 function say_new(p_slot smallint, p_subscription integer, p_entry json, p_id bigint, p_due_at timestamp with time zone, p_expires_at timestamp with time zone, p_priority smallint, p_once_more boolean, p_behind bigint): nobody
 function say_once(p_slot smallint, p_subscription integer, p_entry json, p_due_at timestamp with time zone, p_expires_at timestamp with time zone, p_priority smallint, p_key text, p_mode text, p_window_ms bigint, p_wait_ms bigint): nobody
 function say_one(p_slot smallint, p_entry json, p_options json, p_key text): nobody
 function schedule_now(p_name text): nobody
+function seal_segments(p_ring posthorn.ring): nobody
+function segment_ms(p_retention posthorn.retention): nobody
+function segment_now(p_slot smallint, OUT segment bigint, OUT state text, OUT opened_at timestamp with time zone, OUT closed_at timestamp with time zone, OUT bytes bigint, OUT kept_until timestamp with time zone, OUT pinned_by text[]): nobody
 function send(name text, payload json, key text, headers json, options json): nobody
 function set_backlog(p_channel integer, p_backlog bigint): nobody
 function set_backlog_limit(p_subscription integer, p_policy json): nobody
@@ -1529,9 +1642,12 @@ function settle_part_of(p_slot smallint, p_claim bigint, p_token bigint, p_part 
 function slot_branches(p_body text): nobody
 function slot_for_end(p_row posthorn.deferred): nobody
 function slot_of_claim(p_claim bigint): nobody
+function slots_from(p_ring posthorn.ring, p_segment bigint): nobody
+function space_in_words(): nobody
 function spill(p_parts json, p_spill json): nobody
 function stands_for(p_entry json, p_held posthorn.dedupe): nobody
 function steps_of(p_subscription integer, p_message bigint): nobody
+function still_upto(p_ring posthorn.ring): nobody
 function sweep_cancel_requests(p_limit integer): nobody
 function sweep_keys(p_limit integer): nobody
 function sweep_steps(p_limit integer, p_every_ms integer): nobody
@@ -1541,6 +1657,8 @@ function take_letters(p_filter json, p_limit integer): nobody
 function tat_from(p_tat timestamp with time zone, p_at timestamp with time zone, p_gap_ms double precision, p_burst integer): nobody
 function tick_of(p_slot smallint, p_id bigint): nobody
 function tidy_dedupe(p_limit integer): nobody
+function truncate_segment(p_ring posthorn.ring, p_segment posthorn.segment, p_retention posthorn.retention): nobody
+function truncate_slot(p_slot smallint): nobody
 function turn_of(p_row posthorn.deferred): nobody
 function unsettled_of(p_slot smallint, p_claim bigint): nobody
 function urgency(p_priority integer, p_since timestamp with time zone): nobody
@@ -1551,6 +1669,7 @@ function waiting_in_log(p_subscription integer, p_limit integer, OUT messages bi
 function waiting_of(p_held posthorn.dedupe): nobody
 function waiting_state(p_token bigint, p_place bigint, p_due_at timestamp with time zone, p_reason posthorn.outcome): nobody
 function waiting_status(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint): nobody
+function waits_for(p_segment posthorn.segment): nobody
 function wake(p_channel text, p_payload text): nobody
 function wake_with(p_channel text, p_payload text): nobody
 function watch(p_every_ms integer): nobody

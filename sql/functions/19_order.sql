@@ -232,10 +232,12 @@ begin
 end $$;
 
 -- enter(subscription): messages that wait outside of the order of their key (delayed, or redriven where the others went on) and are due take their
--- place at its end. Plan: deferred_due, once for each priority in use. Not while a claim holds the key; whoever claims next must see what was decided here, hence the lock of the lane.
+-- place at its end. Plan: deferred_due, once for each priority in use. Not while a claim holds the key; whoever claims next must see what was decided here,
+-- hence the lock of the lane.
 create or replace function posthorn.enter(p_subscription int) returns void
 language plpgsql as $$
 declare
+  v_lane int;
   v_row posthorn.deferred;
   v_open record;
   -- Read once: compared with a function that may change, the index would be read on to its end. In order of time, so that of the indexes that an
@@ -243,20 +245,25 @@ declare
   v_now timestamptz := clock_timestamp();
 begin
   if not exists (select from posthorn.classes(p_subscription) c(class) cross join lateral (select from posthorn.deferred d where d.subscription = p_subscription
-        and d.priority = c.class and d.token is null and d.place is null and d.key is not null and d.due_at <= v_now order by d.due_at limit 1) d) or not pg_try_advisory_xact_lock(posthorn.lock_key('lane', p_subscription, 0)) then
+        and d.priority = c.class and d.token is null and d.place is null and d.key is not null and d.due_at <= v_now order by d.due_at limit 1) d) then
     return;
   end if;
-  select * into v_open from posthorn.open_keys(p_subscription, 0);
-  for v_row in select due.* from posthorn.classes(p_subscription) c(class)
-      cross join lateral (select d.* from posthorn.deferred d where d.subscription = p_subscription and d.priority = c.class and d.token is null
-        and d.place is null and d.key is not null and d.due_at <= v_now order by d.due_at limit 100 for update skip locked) due
-      order by due.due_at limit 100 loop
-    if v_open.unknown or hashtextextended(v_row.key, 0) = any (v_open.keys) then
-      update posthorn.deferred set due_at = clock_timestamp() + interval '20 ms' where id = v_row.id;
-    else
-      v_row := posthorn.turn_of(v_row);
-      update posthorn.deferred set place = v_row.place, due_at = v_row.due_at where id = v_row.id;
-    end if;
+  -- A key is in one lane. What was scheduled was written into none, and its queue has one.
+  for v_lane in select l.lane from posthorn.lane l where l.subscription = p_subscription and l.lane <= 1024 order by l.lane loop
+    continue when not pg_try_advisory_xact_lock(posthorn.lock_key('lane', p_subscription, v_lane));
+    select * into v_open from posthorn.open_keys(p_subscription, v_lane);
+    for v_row in select due.* from posthorn.classes(p_subscription) c(class)
+        cross join lateral (select d.* from posthorn.deferred d where d.subscription = p_subscription and d.priority = c.class and d.token is null
+          and d.place is null and d.key is not null and d.due_at <= v_now and case when d.lane between 0 and 1024 then d.lane else 0 end = v_lane
+          order by d.due_at limit 100 for update skip locked) due
+        order by due.due_at limit 100 loop
+      if v_open.unknown or hashtextextended(v_row.key, 0) = any (v_open.keys) then
+        update posthorn.deferred set due_at = clock_timestamp() + interval '20 ms' where id = v_row.id;
+      else
+        v_row := posthorn.turn_of(v_row);
+        update posthorn.deferred set place = v_row.place, due_at = v_row.due_at where id = v_row.id;
+      end if;
+    end loop;
   end loop;
 end $$;
 

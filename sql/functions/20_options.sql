@@ -205,7 +205,8 @@ select posthorn.by_slot('append_many_of(p_slot smallint, p_said json, p_options 
     update posthorn.dedupe d set message = s.id from said s where s.anew and d.name = s.name and d.key = s.dk
   ), written as (
     insert into posthorn.message_{slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers, expires_at)
-      select pg_current_xact_id(), s.id, s.n, clock_timestamp(), s.ch, case when s.due_at is null then posthorn.lane_of_priority(s.priority) else -1 end,
+      select pg_current_xact_id(), s.id, s.n, clock_timestamp(), s.ch & 2097151,
+        case when s.due_at is not null then -1 when s.o is null then posthorn.lane_in(s.ch, s.k) else posthorn.lane_of_priority(s.priority) end,
         s.c, s.k, coalesce(s.p, 'null'), s.h, s.expires_at from said s where s.nonce = s.n
   ), later as (
     insert into posthorn.deferred (subscription, due_at, delivery, attempts, crashes, reason, message, nonce, channel, lane, contract, key, payload, headers,

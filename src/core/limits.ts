@@ -76,6 +76,8 @@ export const limits = {
   stepResultBytes: 65_536,
   /** Steps of one message that are recorded. */
   steps: 1_000,
+  /** Lanes of a topic. */
+  lanes: 1_024,
   /** The longest time that the log is kept: 10 years. */
   retentionMs: 315_360_000_000,
   /** The largest log that an option allows: 64 TiB. */

@@ -14,6 +14,7 @@ import { Side } from "../producer/side.js";
 import { Waker } from "../producer/waker.js";
 import { ensureSchema, type MigrateMode } from "../store/migrate.js";
 import { homeOf } from "../store/publish.js";
+import type { TopicEntry } from "../store/registry.js";
 import { messageStatuses } from "../store/results.js";
 
 export interface Opened {
@@ -26,6 +27,8 @@ export interface Opening {
   readonly input: DatabaseInput;
   readonly service: string;
   readonly logger: Logger;
+  /** Declared until the start. */
+  readonly topics: ReadonlyMap<string, TopicEntry>;
   /** Throws once the instance was stopped. */
   readonly refuseStopped: () => void;
 }
@@ -73,10 +76,10 @@ export async function close({ producing, side }: Opened): Promise<void> {
   }
 }
 
-async function connect({ input, service, logger, refuseStopped }: Opening): Promise<Opened> {
+async function connect({ input, service, logger, topics, refuseStopped }: Opening): Promise<Opened> {
   const database = await openDatabase(input, { applicationName: `posthorn ${service}` });
   const side = new Side(database);
-  const catalog = new Catalog(database, side, service);
+  const catalog = new Catalog(database, side, service, topics);
   const producing: Producing = {
     database,
     asking: askingOf(database, side, service, refuseStopped),

@@ -11,7 +11,7 @@ import { limits } from "../core/limits.js";
 import { consoleLogger, type Logger } from "../core/logger.js";
 import { checkName } from "../core/names.js";
 import { checkOptions } from "../core/options.js";
-import { show } from "../core/show.js";
+import { quote, show } from "../core/show.js";
 import { suggestion } from "../core/suggest.js";
 import type { DatabaseInput, TxOf } from "../databases/open.js";
 import { executorOf } from "../databases/recognise.js";
@@ -25,6 +25,7 @@ import { runTransaction } from "../producer/transaction.js";
 import { ScheduleDeclaration } from "../schedules/schedule.js";
 import { Scheduler } from "../schedules/scheduler.js";
 import type { MigrateMode } from "../store/migrate.js";
+import type { TopicEntry } from "../store/registry.js";
 import { unknownMessage as noMessage } from "../store/segments.js";
 import { backlog, isPublicId, messageStatus } from "../store/status.js";
 import type { WorkerOptions } from "../worker/incarnation.js";
@@ -33,8 +34,8 @@ import { Worker } from "../worker/worker.js";
 import { type Exported, exported } from "./exported.js";
 import { claimService } from "./once.js";
 import { close, type Opened, type Opening, open, openInside } from "./opened.js";
-import { instanceFields, retentionFields, startFields, stopFields } from "./options.js";
-import type { Post } from "./post.js";
+import { defaultRetention, instanceFields, startFields, stopFields, topicFields } from "./options.js";
+import type { Post, Topic } from "./post.js";
 import { Declaration } from "./queue.js";
 
 export interface PosthornOptions<D> {
@@ -100,6 +101,7 @@ class Instance {
   readonly #answers = new Answers();
   readonly #declarations = new Map<string, Declaration>();
   readonly #schedules = new Map<string, ScheduleDeclaration>();
+  readonly #topics = new Map<string, TopicEntry>();
   #opened: Promise<Opened> | undefined;
   /** The same once it has succeeded. */
   #ready: Opened | undefined;
@@ -118,12 +120,12 @@ class Instance {
     this.#migrate = checked.migrate ?? (onServer ? "check" : "auto");
     this.#logger = checked.logger ?? consoleLogger;
     this.#workerTimeoutMs = checked.workerTimeoutMs;
-    const kept = checked.retention ?? checkOptions({}, retentionFields, "posthorn().retention");
-    this.#retention = { ...kept, explicit: checked.retention !== undefined };
+    this.#retention = { ...(checked.retention ?? defaultRetention), explicit: checked.retention !== undefined };
     this.#opening = {
       input,
       service: this.service,
       logger: this.#logger,
+      topics: this.#topics,
       refuseStopped: () => this.#refuseStopped(),
     };
     this.#release = claimService(this.service, input);
@@ -166,6 +168,14 @@ class Instance {
     refuseDeclared("schedule", schedule.name, this.#schedules.has(schedule.name), this.#started);
     this.#schedules.set(schedule.name, schedule);
     return schedule;
+  }
+
+  topic(name: unknown, options: unknown): Topic {
+    const topic = checkName(name, "topic");
+    const { keepMs, lanes } = checkOptions(options ?? {}, topicFields, `topic(${quote(topic)})`);
+    refuseDeclared("topic", topic, this.#topics.has(topic), this.#started);
+    this.#topics.set(topic, { name: topic, keepMs, lanes });
+    return { name: topic };
   }
 
   answer(query: unknown, answer: unknown): void {

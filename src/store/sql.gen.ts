@@ -1158,6 +1158,17 @@ $body$);
   { name: "functions/05_append.sql", text: `-- Writing messages into the slot of the ring that is open, in the caller's transaction. In PL/pgSQL, whose plans are kept: an insert that a client
 -- sends as text is planned each time, which costs several times the insert.
 
+-- An address is what producers name as the channel of a message: the id of the channel, and above its 21 bits the number of its lanes less one. So a
+-- channel with one lane, which most are, is its id.
+create or replace function posthorn.address(p_channel int, p_lanes int) returns int
+language sql immutable as $$ select p_channel | ((p_lanes - 1) << 21) $$;
+
+-- lane_in(address, key): the lane of a message: the same for all of a key. Inlined where it is called.
+create or replace function posthorn.lane_in(p_address int, p_key text) returns int
+language sql immutable as $$
+  select case when p_address < 2097152 or p_key is null then 0 else (((hashtextextended(p_key, 0) % ((p_address >> 21) + 1)) + (p_address >> 21) + 1) % ((p_address >> 21) + 1))::int end
+$$;
+
 -- open_slot(home): the slot that is written to. \`home\` names the database that the ids of contracts are from, where somebody else brought the
 -- transaction; then a number below zero says why nothing may be written: -1 a restored copy, -2 another database. Null in transactions of the
 -- library's own, which must fail as a whole: raises PH003 (moved).
@@ -1188,7 +1199,8 @@ select posthorn.by_slot(
   declare v_id bigint;
   begin
     insert into posthorn.message_{slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers)
-      values (pg_current_xact_id(), nextval('posthorn.message_id'), p_nonce, clock_timestamp(), p_channel, 0, p_contract, p_key, p_payload, p_headers)
+      values (pg_current_xact_id(), nextval('posthorn.message_id'), p_nonce, clock_timestamp(), p_channel & 2097151, posthorn.lane_in(p_channel, p_key), p_contract,
+        p_key, p_payload, p_headers)
       returning id into v_id;
     return v_id;
   end;
@@ -1203,15 +1215,15 @@ select posthorn.by_slot(
     if p_keys is null and p_headers is null and cardinality(p_channels) = 1 and cardinality(p_contracts) = 1 then
       with written as (
         insert into posthorn.message_{slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers)
-          select pg_current_xact_id(), nextval('posthorn.message_id'), r.nonce, clock_timestamp(), p_channels[1], 0, p_contracts[1], null, r.payload, null
+          select pg_current_xact_id(), nextval('posthorn.message_id'), r.nonce, clock_timestamp(), p_channels[1] & 2097151, 0, p_contracts[1], null, r.payload, null
           from rows from (unnest(p_nonces), json_array_elements(p_payloads)) r(nonce, payload)
           returning id)
         select array_agg(id) into v_ids from written;
     else
       with written as (
         insert into posthorn.message_{slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers)
-          select pg_current_xact_id(), nextval('posthorn.message_id'), r.nonce, clock_timestamp(), coalesce(r.channel, p_channels[1]), 0,
-            coalesce(r.contract, p_contracts[1]), r.key, r.payload, case when json_typeof(r.headers) <> 'null' then r.headers end
+          select pg_current_xact_id(), nextval('posthorn.message_id'), r.nonce, clock_timestamp(), coalesce(r.channel, p_channels[1]) & 2097151,
+            posthorn.lane_in(coalesce(r.channel, p_channels[1]), r.key), coalesce(r.contract, p_contracts[1]), r.key, r.payload, case when json_typeof(r.headers) <> 'null' then r.headers end
           from rows from (unnest(p_nonces), unnest(p_channels), unnest(p_contracts), json_array_elements_text(p_keys), json_array_elements(p_payloads),
             json_array_elements(p_headers)) r(nonce, channel, contract, key, payload, headers)
           returning id)
@@ -1238,7 +1250,8 @@ select posthorn.by_found_slot(
   end if;
   $before$, $body$
     insert into posthorn.message_{slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers)
-      values (pg_current_xact_id(), nextval('posthorn.message_id'), p_nonce, clock_timestamp(), p_channel, 0, p_contract, p_key, p_payload, p_headers)
+      values (pg_current_xact_id(), nextval('posthorn.message_id'), p_nonce, clock_timestamp(), p_channel & 2097151, posthorn.lane_in(p_channel, p_key), p_contract,
+        p_key, p_payload, p_headers)
       returning id into v_id;
   $body$, $after$
   return concat(v_id, ' ', pg_current_xact_id());
@@ -1289,7 +1302,7 @@ select posthorn.by_slot('append_list_of(p_slot smallint, p_messages json)', 'jso
   begin
   with written as (
     insert into posthorn.message_{slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers)
-    select pg_current_xact_id(), nextval('posthorn.message_id'), r.n, clock_timestamp(), r.ch, 0, r.c, r.k, coalesce(r.p, 'null'::json), r.h
+    select pg_current_xact_id(), nextval('posthorn.message_id'), r.n, clock_timestamp(), r.ch & 2097151, posthorn.lane_in(r.ch, r.k), r.c, r.k, coalesce(r.p, 'null'::json), r.h
     from json_to_recordset(p_messages) as r(n bigint, ch int, c int, k text, p json, h json)
     returning nonce, id)
   select json_agg(json_build_array(nonce::text, id::text)) into v_ids from written;
@@ -1349,7 +1362,8 @@ begin
       'p', p_payload, 'h', p_headers), p_options, null);
     return posthorn.public_id((v_place ->> 1)::bigint, (v_place ->> 2)::bigint);
   end if;
-  return posthorn.public_id(posthorn.append_one_of(posthorn.open_slot(null), v_nonce, v_contract.channel, v_contract.id, p_key, p_payload, p_headers), v_nonce);
+  return posthorn.public_id(posthorn.append_one_of(posthorn.open_slot(null), v_nonce,
+    posthorn.address(v_contract.channel, (select c.lanes from posthorn.channel c where c.id = v_contract.channel)), v_contract.id, p_key, p_payload, p_headers), v_nonce);
 end $$;
 
 -- publish(name, payload, key, headers): states a fact in the caller's transaction; returns the message's id. Visible after COMMIT.
@@ -1553,7 +1567,7 @@ begin
 end $$;
 
 -- work(subscription, lane, worker, limit, parts): settles what succeeded and claims the next, in one transaction. Claims of an
--- at-most-once subscription are on disk when it returns. Where a queue has lanes for priorities, the most urgent one is claimed from.
+-- at-most-once subscription are on disk when it returns. Where a queue has lanes for priorities, or a topic several, the most urgent one is claimed from.
 -- Raises what own_transaction, conclude and claim raise.
 create or replace function posthorn.work(p_subscription int, p_lane int, p_worker bigint, p_limit int, p_parts json) returns text
 language plpgsql as $$
@@ -1565,7 +1579,7 @@ declare
   v_home text;
   v_set text;
 begin
-  select s.has_breaker, s.limited, exists (select from posthorn.lane l where l.subscription = s.id and l.lane > 1024), s.idempotency = 'at-most-once',
+  select s.has_breaker, s.limited, exists (select from posthorn.lane l where l.subscription = s.id and l.lane > 0), s.idempotency = 'at-most-once',
       concat(r.system_identifier, '/', r.database),
       concat(set_config('synchronous_commit', case s.idempotency when 'at-most-once' then 'on' else 'off' end, true), set_config('enable_seqscan', 'off', true),
         set_config('enable_bitmapscan', 'off', true), set_config('enable_sort', 'off', true), set_config('jit', 'off', true),
@@ -1893,7 +1907,7 @@ begin
   return v_channel;
 end $$;
 
--- register_contract(…): the ids of a contract and its channel as JSON { contract, channel }; raises PH020 on a conflict.
+-- register_contract(…): the ids of a contract and its channel as JSON { contract, channel, lanes }; raises PH020 on a conflict.
 -- The first service that publishes an event owns it, unless its contract names the owner.
 create or replace function posthorn.register_contract(
   p_name text, p_version int, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_service text, p_publishes boolean
@@ -1904,7 +1918,7 @@ declare
   v_known record;
   v_owner text := coalesce(p_owner, case when p_kind = 'event' and p_publishes then p_service end);
 begin
-  select c.*, h.name as channel_name, h.kind as channel_kind into v_known from posthorn.contract c join posthorn.channel h on h.id = c.channel
+  select c.*, h.name as channel_name, h.kind as channel_kind, h.lanes into v_known from posthorn.contract c join posthorn.channel h on h.id = c.channel
     where c.name = p_name order by (c.version = p_version) desc, c.version desc limit 1;
   if v_known.id is not null then
     perform posthorn.check_contract(v_known.name, v_known.kind, v_known.channel_name, v_known.keyed, v_known.owner, v_known.registered_by,
@@ -1913,7 +1927,7 @@ begin
       update posthorn.contract set owner = v_owner where name = p_name and owner is null;
     end if;
     if v_known.version = p_version then
-      return json_build_object('contract', v_known.id, 'channel', v_known.channel);
+      return json_build_object('contract', v_known.id, 'channel', v_known.channel, 'lanes', v_known.lanes);
     end if;
   end if;
   v_channel := posthorn.register_channel(p_kind, p_channel);
@@ -1923,7 +1937,8 @@ begin
     -- Somebody registered it in this moment: hold us to what they said.
     return posthorn.register_contract(p_name, p_version, p_kind, p_channel, p_keyed, p_owner, p_service, p_publishes);
   end if;
-  return (select json_build_object('contract', id, 'channel', channel) from posthorn.contract where name = p_name and version = p_version);
+  return (select json_build_object('contract', c.id, 'channel', c.channel, 'lanes', h.lanes) from posthorn.contract c join posthorn.channel h on h.id = c.channel
+    where c.name = p_name and c.version = p_version);
 end $$;
 
 create or replace function posthorn.check_contract(
@@ -3982,10 +3997,12 @@ begin
 end $$;
 
 -- enter(subscription): messages that wait outside of the order of their key (delayed, or redriven where the others went on) and are due take their
--- place at its end. Plan: deferred_due, once for each priority in use. Not while a claim holds the key; whoever claims next must see what was decided here, hence the lock of the lane.
+-- place at its end. Plan: deferred_due, once for each priority in use. Not while a claim holds the key; whoever claims next must see what was decided here,
+-- hence the lock of the lane.
 create or replace function posthorn.enter(p_subscription int) returns void
 language plpgsql as $$
 declare
+  v_lane int;
   v_row posthorn.deferred;
   v_open record;
   -- Read once: compared with a function that may change, the index would be read on to its end. In order of time, so that of the indexes that an
@@ -3993,20 +4010,25 @@ declare
   v_now timestamptz := clock_timestamp();
 begin
   if not exists (select from posthorn.classes(p_subscription) c(class) cross join lateral (select from posthorn.deferred d where d.subscription = p_subscription
-        and d.priority = c.class and d.token is null and d.place is null and d.key is not null and d.due_at <= v_now order by d.due_at limit 1) d) or not pg_try_advisory_xact_lock(posthorn.lock_key('lane', p_subscription, 0)) then
+        and d.priority = c.class and d.token is null and d.place is null and d.key is not null and d.due_at <= v_now order by d.due_at limit 1) d) then
     return;
   end if;
-  select * into v_open from posthorn.open_keys(p_subscription, 0);
-  for v_row in select due.* from posthorn.classes(p_subscription) c(class)
-      cross join lateral (select d.* from posthorn.deferred d where d.subscription = p_subscription and d.priority = c.class and d.token is null
-        and d.place is null and d.key is not null and d.due_at <= v_now order by d.due_at limit 100 for update skip locked) due
-      order by due.due_at limit 100 loop
-    if v_open.unknown or hashtextextended(v_row.key, 0) = any (v_open.keys) then
-      update posthorn.deferred set due_at = clock_timestamp() + interval '20 ms' where id = v_row.id;
-    else
-      v_row := posthorn.turn_of(v_row);
-      update posthorn.deferred set place = v_row.place, due_at = v_row.due_at where id = v_row.id;
-    end if;
+  -- A key is in one lane. What was scheduled was written into none, and its queue has one.
+  for v_lane in select l.lane from posthorn.lane l where l.subscription = p_subscription and l.lane <= 1024 order by l.lane loop
+    continue when not pg_try_advisory_xact_lock(posthorn.lock_key('lane', p_subscription, v_lane));
+    select * into v_open from posthorn.open_keys(p_subscription, v_lane);
+    for v_row in select due.* from posthorn.classes(p_subscription) c(class)
+        cross join lateral (select d.* from posthorn.deferred d where d.subscription = p_subscription and d.priority = c.class and d.token is null
+          and d.place is null and d.key is not null and d.due_at <= v_now and case when d.lane between 0 and 1024 then d.lane else 0 end = v_lane
+          order by d.due_at limit 100 for update skip locked) due
+        order by due.due_at limit 100 loop
+      if v_open.unknown or hashtextextended(v_row.key, 0) = any (v_open.keys) then
+        update posthorn.deferred set due_at = clock_timestamp() + interval '20 ms' where id = v_row.id;
+      else
+        v_row := posthorn.turn_of(v_row);
+        update posthorn.deferred set place = v_row.place, due_at = v_row.due_at where id = v_row.id;
+      end if;
+    end loop;
   end loop;
 end $$;
 
@@ -4305,7 +4327,8 @@ select posthorn.by_slot('append_many_of(p_slot smallint, p_said json, p_options 
     update posthorn.dedupe d set message = s.id from said s where s.anew and d.name = s.name and d.key = s.dk
   ), written as (
     insert into posthorn.message_{slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers, expires_at)
-      select pg_current_xact_id(), s.id, s.n, clock_timestamp(), s.ch, case when s.due_at is null then posthorn.lane_of_priority(s.priority) else -1 end,
+      select pg_current_xact_id(), s.id, s.n, clock_timestamp(), s.ch & 2097151,
+        case when s.due_at is not null then -1 when s.o is null then posthorn.lane_in(s.ch, s.k) else posthorn.lane_of_priority(s.priority) end,
         s.c, s.k, coalesce(s.p, 'null'), s.h, s.expires_at from said s where s.nonce = s.n
   ), later as (
     insert into posthorn.deferred (subscription, due_at, delivery, attempts, crashes, reason, message, nonce, channel, lane, contract, key, payload, headers,
@@ -6010,6 +6033,28 @@ begin
   delete from posthorn.segment where n = p_segment.n;
   update posthorn.ring set slots = slots[2 :], first_segment = first_segment + 1, forgotten_upto = greatest(forgotten_upto, p_segment.sealed_id);
   return 'truncated';
+end $$;
+` },
+  { name: "functions/31_topic.sql", text: `-- Topics that were declared: how long their messages are kept, and in how many lanes they lie.
+
+-- register_topic(name, keep, lanes, service): makes a topic, or holds the caller to its lanes: they say where the messages of a key are, so they are fixed
+-- when it is made, which publishing to it does as well. Of two times that are said the newest start wins. Raises PH020.
+create or replace function posthorn.register_topic(p_name text, p_keep_ms float8, p_lanes int, p_service text) returns void
+language plpgsql as $$
+declare
+  v_known posthorn.channel;
+begin
+  insert into posthorn.channel (kind, name, lanes) values ('event', p_name, coalesce(p_lanes, 1)) on conflict do nothing;
+  select * into v_known from posthorn.channel c where c.kind = 'event' and c.name = p_name;
+  if v_known.lanes <> p_lanes then
+    raise exception 'the topic "%" has % since it was made, and service "%" declares %', p_name,
+      case v_known.lanes when 1 then 'one lane' else v_known.lanes || ' lanes' end, p_service, p_lanes using errcode = 'PH020',
+      hint = 'The number of lanes is fixed when a topic is made: the messages of a key lie in one of them. Declare the number that it has, or make a topic of another name.';
+  end if;
+  -- Who says no time leaves what others said.
+  if p_keep_ms is not null and v_known.keep_ms is distinct from p_keep_ms then
+    update posthorn.channel set keep_ms = p_keep_ms where id = v_known.id;
+  end if;
 end $$;
 ` },
   { name: "views.sql", text: `-- For people and tools: stable names over tables that may change.

@@ -338,6 +338,7 @@ async function register(
   session: Session,
 ): Promise<Registered[]> {
   await declareRetention(session, retention, service, retention.explicit);
+  await catalog.topics(session);
   const registered: Registered[] = [];
   for (const one of declared) {
     const { name, kind, channel, policy } = one;

@@ -8,7 +8,7 @@ import { limits } from "../../src/core/limits.js";
 import { type Field, type Fields, typeInWords } from "../../src/core/options.js";
 import { states } from "../../src/core/states.js";
 import { durationInWords } from "../../src/core/words.js";
-import { instanceFields, startFields, stopFields } from "../../src/instance/options.js";
+import { instanceFields, startFields, stopFields, topicFields } from "../../src/instance/options.js";
 import { batchFields } from "../../src/policies/batch.js";
 import { policyFields, subscriptionFields } from "../../src/policies/policy.js";
 import { retryFields } from "../../src/policies/retry-fields.js";
@@ -29,6 +29,7 @@ const { topic } = subscriptionFields;
 
 export const optionTables: readonly OptionTable[] = [
   { source: "instanceFields", title: "`posthorn({ … })`", fields: instanceFields },
+  { source: "topicFields", title: "`post.topic(name, { … })`", fields: topicFields },
   { source: "contractFields", title: "`query(name, { … })`", fields: contractFields.query },
   { source: "contractFields", title: "`command(name, { … })`", fields: contractFields.command },
   { source: "contractFields", title: "`event(name, { … })`", fields: contractFields.event },

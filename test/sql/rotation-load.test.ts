@@ -61,6 +61,36 @@ async function handleBadly(reader: Reader, random: Random, finished: () => boole
   }
 }
 
+/** Claims many messages now and then, and what is left at the end. */
+async function handleSeldom(
+  reader: Reader,
+  worker: string,
+  random: Random,
+  pace: Pace,
+  finished: () => boolean,
+): Promise<Delivery[]> {
+  const session = await engine.session();
+  const seen: Delivery[] = [];
+  while (!finished()) {
+    await pace.after(random.int(1, 60));
+    const { deliveries } = await work(session, reader.subscription, worker, random.int(1, 400), []);
+    seen.push(...deliveries);
+    if (deliveries.length > 0) await settle(session, [part(deliveries, 1, "succeeded", true)], [], null);
+  }
+  await claimAll({ session, reader, worker, random, pace, seen, finished: () => true });
+  return seen;
+}
+
+/** From the middle on nobody is missing. Between two bouts no transaction is open, so that segments go. */
+async function produceInBouts(producers: readonly Producer[], catchUp: () => Promise<void>): Promise<void> {
+  for (let bout = 0; bout < 8; bout += 1) {
+    await Promise.all(producers.map((producer) => producer.run(15)));
+    if (bout < 3) continue;
+    await catchUp();
+    await eventually(async () => (await ringOf(engine)).slots.length <= 2);
+  }
+}
+
 /**
  * Goal: invariants 2 and 8 while the ring turns as fast as it can.
  * Method: the producers of windows.test.ts: every isolation level, transactions that stay open over hundreds of claims, savepoints, prepared ones, ids
@@ -76,7 +106,7 @@ test("every committed message is handled once by each reader while segments are 
   const worker = await makeWorker(engine, readers);
   const insert = await makeEarlyInsert(engine);
   const [ledger, pace] = [new Ledger(), new Pace()];
-  const handed = { swift: [] as Delivery[], seldom: [] as Delivery[], absent: [] as Delivery[] };
+  const handed = { swift: [] as Delivery[], absent: [] as Delivery[] };
   let [finished, all] = [false, false];
   const claimers = [0, 1, 2].map(async (i) => {
     const random = makeRandom(seed + 1_000 + i);
@@ -90,17 +120,7 @@ test("every committed message is handled once by each reader while segments are 
       finished: () => finished,
     });
   });
-  const slow = (async () => {
-    const session = await engine.session();
-    const random = makeRandom(seed + 2_000);
-    while (!finished) {
-      await pace.after(random.int(1, 60));
-      const { deliveries } = await work(session, seldom.subscription, worker, random.int(1, 400), []);
-      handed.seldom.push(...deliveries);
-      if (deliveries.length > 0) await settle(session, [part(deliveries, 1, "succeeded", true)], [], null);
-    }
-    await claimAll({ session, reader: seldom, worker, random, pace, seen: handed.seldom, finished: () => true });
-  })();
+  const slow = handleSeldom(seldom, worker, makeRandom(seed + 2_000), pace, () => finished);
   const bad = handleBadly(deadly, makeRandom(seed + 3_000), () => finished);
   const rotating = rotateUntil(engine, () => all);
   const producing = [0, 1, 2, 3].map(async (i) => {
@@ -109,19 +129,15 @@ test("every committed message is handled once by each reader while segments are 
     return new Producer({ session, reader: swift, event: "TurningHappened", random, ledger, pace, insert });
   });
   const producers = await Promise.all(producing);
-  for (let bout = 0; bout < 8; bout += 1) {
-    await Promise.all(producers.map((producer) => producer.run(15)));
-    // From the middle on nobody is missing. Between two bouts no transaction is open, so that segments go.
-    if (bout < 3) continue;
+  await produceInBouts(producers, async () => {
     const options = { session: engine.admin, reader: absent, worker, random: makeRandom(seed), pace };
     await claimAll({ ...options, seen: handed.absent, finished: () => true });
-    await eventually(async () => (await ringOf(engine)).slots.length <= 2);
-  }
+  });
   finished = true;
   // Those who wait for claims of others go on.
   pace.end();
-  await Promise.all([...claimers, slow]);
-  const succeeded = await bad;
+  await Promise.all(claimers);
+  const [seen, succeeded] = await Promise.all([slow, bad]);
   await claimAll({
     session: engine.admin,
     reader: absent,
@@ -134,7 +150,7 @@ test("every committed message is handled once by each reader while segments are 
   all = true;
   const truncated = await rotating;
   expectOnce(handed.swift, ledger, "swift");
-  expectOnce(handed.seldom, ledger, "seldom");
+  expectOnce(seen, ledger, "seldom");
   expectOnce(handed.absent, ledger, "absent");
   // One that was under five workers that died is kept apart.
   const killers = await engine.admin.rows(
@@ -211,6 +227,76 @@ async function registered(url: string, { subscription, contract }: Reader): Prom
   return worker;
 }
 
+interface Crashing {
+  readonly url: string;
+  readonly server: OwnServer;
+  readonly reader: Reader;
+  readonly insert: string;
+  readonly seed: number;
+  readonly ledger: Ledger;
+  readonly seen: Delivery[];
+}
+
+/** One life of the server: traffic and rotations until it is killed, or until all is said and claimed. Returns how many segments went. */
+async function live(
+  { url, server, reader, insert, seed, ledger, seen }: Crashing,
+  life: number,
+  kill: boolean,
+): Promise<number> {
+  const pace = new Pace();
+  const worker = await registered(url, reader);
+  const sessions: Session[] = [];
+  const session = async () => {
+    const opened = await openSession(url);
+    sessions.push(opened);
+    return opened;
+  };
+  let [finished, stopped, truncated] = [false, false, 0];
+  const claimers = [0, 1].map(async (i) => {
+    const random = makeRandom(seed + 10 * life + i);
+    await claimAll({ session: await session(), reader, worker, random, pace, seen, finished: () => finished });
+  });
+  const producers = [0, 1, 2].map(async (i) => {
+    const random = makeRandom(seed + 10 * life + 5 + i);
+    const options = { session: await session(), reader, event: "CrashingHappened", random, ledger, pace, insert };
+    await new Producer(options).run(kill ? 1_000_000 : 10);
+  });
+  const turning = (async () => {
+    const rotator = await session();
+    while (!stopped) if ((await rotate(rotator)).did === "truncated") truncated += 1;
+  })();
+  if (kill) {
+    const ended = Promise.allSettled([...claimers, ...producers, turning]);
+    await pace.after(200);
+    await server.kill();
+    stopped = true;
+    pace.end();
+    await ended;
+    await server.start();
+    await tidy(url, ledger);
+  } else {
+    await Promise.all(producers).finally(() => {
+      finished = true;
+    });
+    await Promise.all(claimers);
+    stopped = true;
+    await turning;
+  }
+  await Promise.all(sessions.map((one) => one.close()));
+  return truncated;
+}
+
+/** What was prepared when the server died commits; what was claimed then and not settled waits from here on. */
+async function tidy(url: string, ledger: Ledger): Promise<void> {
+  const after = await openSession(url);
+  for (const { gid } of await after.rows("select gid from pg_prepared_xacts"))
+    await endPrepared(after, String(gid), ledger, true);
+  ledger.prepared.clear();
+  await after.rows("update posthorn.worker set heartbeat_at = '-infinity'");
+  await rescueAll(after);
+  await after.close();
+}
+
 /**
  * Goal: invariant 8 with crashes of the server.
  * Method: as above with one reader, on a server of its own whose processes are all killed in the middle, three times. Claims and settlements do
@@ -225,58 +311,10 @@ test("when the server is killed in the middle of rotations no committed message 
     if (reader === undefined) throw new Error("one was made");
     await keepNothing(own);
     const insert = await makeEarlyInsert(own);
-    const ledger = new Ledger();
-    const seen: Delivery[] = [];
+    const crashing: Crashing = { url: own.url, server, reader, insert, seed, ledger: new Ledger(), seen: [] };
     let truncated = 0;
-    for (let life = 0; life < 4; life += 1) {
-      const pace = new Pace();
-      const worker = await registered(own.url, reader);
-      const sessions: Session[] = [];
-      const session = async () => {
-        const opened = await openSession(own.url);
-        sessions.push(opened);
-        return opened;
-      };
-      let [finished, stopped] = [false, false];
-      const claimers = [0, 1].map(async (i) => {
-        const random = makeRandom(seed + 10 * life + i);
-        await claimAll({ session: await session(), reader, worker, random, pace, seen, finished: () => finished });
-      });
-      const producers = [0, 1, 2].map(async (i) => {
-        const random = makeRandom(seed + 10 * life + 5 + i);
-        const options = { session: await session(), reader, event: "CrashingHappened", random, ledger, pace, insert };
-        await new Producer(options).run(life < 3 ? 1_000_000 : 10);
-      });
-      const turning = (async () => {
-        const rotator = await session();
-        while (!stopped) if ((await rotate(rotator)).did === "truncated") truncated += 1;
-      })();
-      if (life < 3) {
-        const ended = Promise.allSettled([...claimers, ...producers, turning]);
-        await pace.after(200);
-        await server.kill();
-        stopped = true;
-        pace.end();
-        await ended;
-        await server.start();
-        const after = await openSession(own.url);
-        for (const { gid } of await after.rows("select gid from pg_prepared_xacts"))
-          await endPrepared(after, String(gid), ledger, true);
-        ledger.prepared.clear();
-        // What was claimed in the life before and not settled waits from here on.
-        await after.rows("update posthorn.worker set heartbeat_at = '-infinity'");
-        await rescueAll(after);
-        await after.close();
-      } else {
-        await Promise.all(producers).finally(() => {
-          finished = true;
-        });
-        await Promise.all(claimers);
-        stopped = true;
-        await turning;
-      }
-      await Promise.all(sessions.map((one) => one.close()));
-    }
+    for (const life of [0, 1, 2, 3]) truncated += await live(crashing, life, life < 3);
+    const { ledger, seen } = crashing;
     const last = await openSession(own.url);
     const [again] = await last.rows(
       "select coalesce(array_agg((payload ->> 'm')::int), '{}') as m from posthorn.deferred",
