@@ -73,13 +73,14 @@ language sql volatile as $$
 $$;
 
 -- watch(every): raises and resolves alerts, once in the fleet: whoever comes first within `every` ms does it for all. Returns what changed:
--- [{ change: raised | resolved, alert, subscription, value, threshold }]; null when it was not our turn. Also forgets dead letters past their keeping, and keys without limits.
+-- [{ change: raised | resolved, alert, subscription, value, threshold, says? }]; null when it was not our turn. Also forgets dead letters past their keeping, and keys without limits.
 create or replace function posthorn.watch(p_every_ms int) returns json
 language plpgsql as $$
 declare
   v_changes json[] := '{}';
   v_rule record;
   v_open posthorn.alert;
+  v_change jsonb;
 begin
   perform posthorn.own_transaction(true);
   if not pg_try_advisory_xact_lock(posthorn.lock_key('watch')) then
@@ -99,9 +100,12 @@ begin
     else
       continue;
     end if;
-    v_changes := v_changes || json_build_object('change', case when v_open.id is null then 'raised' else 'resolved' end, 'alert', v_rule.name,
-      'subscription', v_rule.subscription_name, 'value', v_rule.value, 'threshold', v_rule.threshold,
-      'says', case when v_rule.subscription is null then posthorn.space_in_words() end);
+    v_change := jsonb_build_object('change', case when v_open.id is null then 'raised' else 'resolved' end, 'alert', v_rule.name,
+      'subscription', v_rule.subscription_name, 'value', v_rule.value, 'threshold', v_rule.threshold);
+    if v_rule.subscription is null then
+      v_change := v_change || jsonb_build_object('says', posthorn.space_in_words());
+    end if;
+    v_changes := v_changes || v_change::json;
   end loop;
   delete from posthorn.dead_letter where id in (select id from posthorn.dead_letter where keep_until < clock_timestamp() order by keep_until limit 1000);
   perform posthorn.forget_keys(10000);

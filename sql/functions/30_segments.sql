@@ -490,3 +490,11 @@ begin
   update posthorn.ring set slots = slots[2 :], first_segment = first_segment + 1, forgotten_upto = greatest(forgotten_upto, p_segment.sealed_id);
   return 'truncated';
 end $$;
+
+-- rebase_segments(): for a database that was moved to another server, where no transaction id means anything: segments that are closed are found to be so
+-- anew. Before any traffic.
+create or replace function posthorn.rebase_segments() returns void
+language plpgsql as $$
+begin
+  update posthorn.segment set closed_xid = pg_current_xact_id(), sealed_xid = null, finished_xid = null where closed_xid is not null;
+end $$;

@@ -12,10 +12,7 @@ export async function watchPass(executor: Executor, logger: Logger): Promise<voi
     const facts = { alert, subscription, value, threshold };
     const whose = subscription === null ? "the log" : `"${subscription}"`;
     if (change === "raised")
-      logger.error(
-        `alert: ${alert} of ${whose} is ${value}, limit ${threshold}${says === null ? "" : `. ${says}`}`,
-        facts,
-      );
+      logger.error(`alert: ${alert} of ${whose} is ${value}, limit ${threshold}${says ? `. ${says}` : ""}`, facts);
     else logger.info(`resolved: ${alert} of ${whose}`, facts);
   }
 }

@@ -91,7 +91,7 @@ export interface AlertChange {
   readonly value: number;
   readonly threshold: number;
   /** What it means, where the figures do not say it. */
-  readonly says: string | null;
+  readonly says?: string | null;
 }
 
 /** Raises and resolves alerts, once in the fleet; null when it was not our turn. */
