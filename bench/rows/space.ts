@@ -8,9 +8,11 @@ import { type Post, posthorn, type Sql } from "posthorn";
 import { fill } from "../backlog.js";
 import type { Bench, Row } from "../bench.js";
 import { now } from "../clock.js";
-import { type Figure, figure, type Round } from "../measure.js";
+import { type Figure, figure, type Round, worst } from "../measure.js";
 import { payloads, Work } from "../payload.js";
 import { handlerPolicy, tunedConcurrency } from "../policy.js";
+import { startProgram } from "../program.js";
+import type { LockWatcherCalls } from "../programs/lock-watcher.js";
 import { serverCpu } from "../server-cpu.js";
 import { openTraffic } from "./traffic.js";
 
@@ -21,50 +23,7 @@ const perSecond = 20_000;
 const perCall = 500;
 /** The smallest log that an option allows, so that it rotates every few seconds. */
 const smallest = { keepMs: 60_000, maxBytes: 67_108_864 };
-const sampleMs = 5;
 const log = "'^(message|claim|settlement|ending|tick)_[1-8]'";
-
-/** The longest time that a session waited for a lock on a table of the log, by samples: of a wait both its first and its last sample count. */
-class LockWatch {
-  readonly #client: pg.Client;
-  readonly #since = new Map<number, number>();
-  #stopped = false;
-  #running: Promise<void> = Promise.resolve();
-  longestMs = 0;
-  samples = 0;
-
-  constructor(client: pg.Client) {
-    this.#client = client;
-  }
-
-  start(): void {
-    this.#running = this.#run();
-  }
-
-  async stop(): Promise<void> {
-    this.#stopped = true;
-    await this.#running;
-    await this.#client.end();
-  }
-
-  async #run(): Promise<void> {
-    while (!this.#stopped) {
-      const begun = now();
-      const { rows } = await this.#client.query<{ pid: number }>(
-        `select distinct l.pid from pg_locks l join pg_class c on c.oid = l.relation where not l.granted and c.relname ~ ${log}`,
-      );
-      this.samples += 1;
-      const waiting = new Set(rows.map(({ pid }) => pid));
-      for (const pid of this.#since.keys()) if (!waiting.has(pid)) this.#since.delete(pid);
-      for (const pid of waiting) {
-        const since = this.#since.get(pid) ?? begun;
-        this.#since.set(pid, since);
-        this.longestMs = Math.max(this.longestMs, now() - since + sampleMs);
-      }
-      await wait(Math.max(0, sampleMs - (now() - begun)));
-    }
-  }
-}
 
 /** Lists of messages at an even rate, as far as the machine keeps up; how many were said. */
 async function sayAt(post: Post<Sql>, rate: number, ms: number): Promise<number> {
@@ -99,33 +58,37 @@ export const rotation: Row = {
     post.queue("work", { ...handlerPolicy(), concurrency: tunedConcurrency }).handle(Work, () => undefined);
     await post.start();
     const client = await connected(url);
-    const watch = new LockWatch(await connected(url));
+    const watcher = await startProgram<LockWatcherCalls>("lock-watcher", { url });
     await sayAt(post, perSecond, bench.warmupMs);
-    watch.start();
+    await watcher.call("take", undefined);
     const rounds: Round[] = [];
     const dead: Round[] = [];
-    let said = 0;
+    let [said, looks] = [0, 0];
     while (rounds.length < bench.rounds) {
       bench.progress(`round ${rounds.length + 1} of ${bench.rounds}`);
-      watch.longestMs = 0;
       const begun = now();
       // Long enough for several rotations.
       said += await sayAt(post, perSecond, bench.roundMs * 4);
       const seconds = (now() - begun) / 1_000;
-      rounds.push({ value: watch.longestMs, seconds });
+      const waited = await watcher.call("take", undefined);
+      looks += waited.looks;
+      rounds.push({ value: waited.longestMs, seconds });
       dead.push({ value: (await client.query<{ dead: number }>(deadRows)).rows[0]?.dead ?? Number.NaN, seconds });
     }
-    await watch.stop();
+    await watcher.stop();
     await post.untilIdle();
     await post.stop();
     const { rows } = await client.query<{ first: string }>("select first_segment::text as first from posthorn.ring");
     await client.end();
+    const truncated = Number(rows[0]?.first) - 1;
+    // In a round of a second the log does not become large enough.
+    if (truncated === 0 && bench.rounds >= 5) throw new Error("no segment was truncated, so nothing was measured");
     const seconds = rounds.reduce((sum, round) => sum + round.seconds, 0);
     bench.note(
-      `${names.stall}: tuned with concurrency ${tunedConcurrency} and retention ${JSON.stringify(smallest)}; ${Math.round(said / seconds)} messages/s, ${Number(rows[0]?.first) - 1} segments truncated, ${watch.samples} samples`,
+      `${names.stall}: tuned with concurrency ${tunedConcurrency} and retention ${JSON.stringify(smallest)}; ${Math.round(said / seconds)} messages/s, ${truncated} segments truncated, ${looks} looks`,
     );
     const figures = [
-      figure({ name: names.stall, unit: "ms", rounds, bar: { atMost: 50 } }),
+      figure({ name: names.stall, unit: "ms", rounds, bar: { atMost: 50 }, of: worst }),
       figure({ name: names.dead, unit: "rows", rounds: dead, bar: { atMost: 0 } }),
     ];
     return figures.filter(({ name }) => bench.wants(name));

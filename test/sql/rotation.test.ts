@@ -220,6 +220,8 @@ test.each(["message", "claim", "settlement", "ending", "tick"])(
     const holder = await engine.session();
     await holder.rows("begin");
     await holder.rows(`lock table posthorn.${table}_1 in access share mode`);
+    const body = String(await engine.admin.value("select prosrc from pg_proc where proname = 'lock_slot'"));
+    expect(body.match(/in access exclusive mode nowait;/g)).toHaveLength(8);
     // It comes as far as the lock, gives up at once, and says that it is to be tried again.
     expect(await turn(engine)).toContain("finished");
     expect(await rotate(engine.db)).toMatchObject({ did: null, pending: true });
