@@ -20,6 +20,7 @@ import { order } from "./rows/order.js";
 import { bulkPublish, publishInTransaction } from "./rows/publish.js";
 import { rateLimit } from "./rows/rate-limit.js";
 import { rescueAfterKill } from "./rows/rescue.js";
+import { heldSnapshot, rotation, startWithHistory } from "./rows/space.js";
 import { dedupe, delayedLag } from "./rows/time.js";
 import { table } from "./table.js";
 
@@ -41,6 +42,9 @@ const rows: readonly Row[] = [
   rateLimit,
   dedupe,
   delayedLag,
+  rotation,
+  heldSnapshot,
+  startWithHistory,
 ];
 const known = rows.flatMap(({ names }) => names);
 

@@ -18,6 +18,7 @@ export type ProgramName =
   | "drainer"
   | "holder"
   | "limited"
+  | "lock-watcher"
   | "message-receiver"
   | "message-sender"
   | "notify-receiver"

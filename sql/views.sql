@@ -33,7 +33,11 @@ create or replace view posthorn.workers as
 
 create or replace view posthorn.alerts as
   select s.name as subscription, a.name as alert, a.value, a.threshold, a.raised_at, a.resolved_at, a.detail
-  from posthorn.alert a join posthorn.subscription s on s.id = a.subscription;
+  from posthorn.alert a left join posthorn.subscription s on s.id = a.subscription;
+
+create or replace view posthorn.segments as
+  select g.slot, now.segment, now.state, now.opened_at, now.closed_at, now.kept_until, now.bytes, now.pinned_by
+  from generate_series(1, 8) g(slot) cross join lateral posthorn.segment_now(g.slot::smallint) now;
 
 create or replace view posthorn.policy_history as
   select s.name as subscription, p.changed_at, p.service, p.host, p.pid, p.library, p.was, p.became

@@ -17,6 +17,7 @@ select posthorn.by_found_slot('claim(p_subscription int, p_lane int, p_worker bi
   v_channel int;
   v_ordering text;
   v_slots smallint[];
+  v_read_from bigint;
   v_first_id bigint;
   -- Where the lane stands.
   v_n bigint;
@@ -57,8 +58,8 @@ select posthorn.by_found_slot('claim(p_subscription int, p_lane int, p_worker bi
   -- From here each statement sees what the previous holders of the locks committed. The ring is read only now: the previous holder may
   -- have opened a window that holds messages of a slot which was not there before.
   select exists (select from posthorn.worker w where w.id = p_worker), exists (select from posthorn.cancel_mark k where k.subscription = p_subscription),
-      s.channel, s.ordering, r.slots, r.first_id, l.slot, l.n, l.floor, l.ceiling, l.last_id, l.late, l.late_xids
-    into v_alive, v_marked, v_channel, v_ordering, v_slots, v_first_id, v_slot, v_n, v_floor, v_ceiling, v_last_id, v_late, v_late_xids
+      s.channel, s.ordering, r.slots[greatest(l.read_from - r.first_segment, 0)::int + 1 :], l.read_from, r.first_id, l.slot, l.n, l.floor, l.ceiling, l.last_id, l.late, l.late_xids
+    into v_alive, v_marked, v_channel, v_ordering, v_slots, v_read_from, v_first_id, v_slot, v_n, v_floor, v_ceiling, v_last_id, v_late, v_late_xids
     from posthorn.ring r left join posthorn.subscription s on s.id = p_subscription
       left join posthorn.lane l on l.subscription = p_subscription and l.lane = p_lane;
   if not v_held or not v_alive then
@@ -124,12 +125,13 @@ select posthorn.by_found_slot('claim(p_subscription int, p_lane int, p_worker bi
     else
       -- The window is done. Its ceiling is the floor of the next, whose id is read before its snapshot is taken, in an earlier
       -- statement: a message above the id may be seen and waits for the window after, one below it is late if it is unseen.
-      -- The slots are those that the same snapshot sees: it sees no message whose slot it does not know.
+      -- The slots are those that the same snapshot sees: it sees no message whose slot it does not know. Those that the lane has done with are
+      -- left out: history costs nothing.
       v_floor := v_ceiling;
       v_floor_upto := v_upto;
       v_floor_seen := v_seen;
       v_upto := greatest(v_upto, coalesce(pg_sequence_last_value('posthorn.message_id'), 0));
-      select pg_current_snapshot(), r.slots into v_seen, v_slots from posthorn.ring r;
+      select pg_current_snapshot(), r.slots[greatest(v_read_from - r.first_segment, 0)::int + 1 :] into v_seen, v_slots from posthorn.ring r;
       v_opened := true;
       v_late_xids := posthorn.late_xids(v_slots, v_channel, p_lane, v_floor_seen, v_floor_upto, v_first_id, v_seen);
       v_late := v_late_xids is not null;

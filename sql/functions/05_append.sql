@@ -1,6 +1,17 @@
 -- Writing messages into the slot of the ring that is open, in the caller's transaction. In PL/pgSQL, whose plans are kept: an insert that a client
 -- sends as text is planned each time, which costs several times the insert.
 
+-- An address is what producers name as the channel of a message: the id of the channel, and above its 21 bits the number of its lanes less one. So a
+-- channel with one lane, which most are, is its id.
+create or replace function posthorn.address(p_channel int, p_lanes int) returns int
+language sql immutable as $$ select p_channel | ((p_lanes - 1) << 21) $$;
+
+-- lane_in(address, key): the lane of a message: the same for all of a key. Inlined where it is called.
+create or replace function posthorn.lane_in(p_address int, p_key text) returns int
+language sql immutable as $$
+  select case when p_address < 2097152 or p_key is null then 0 else (((hashtextextended(p_key, 0) % ((p_address >> 21) + 1)) + (p_address >> 21) + 1) % ((p_address >> 21) + 1))::int end
+$$;
+
 -- open_slot(home): the slot that is written to. `home` names the database that the ids of contracts are from, where somebody else brought the
 -- transaction; then a number below zero says why nothing may be written: -1 not the home of its log, -2 another database. Null in transactions of the
 -- library's own, which must fail as a whole: raises PH003 (moved).
@@ -31,7 +42,8 @@ select posthorn.by_slot(
   declare v_id bigint;
   begin
     insert into posthorn.message_{slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers)
-      values (pg_current_xact_id(), nextval('posthorn.message_id'), p_nonce, clock_timestamp(), p_channel, 0, p_contract, p_key, p_payload, p_headers)
+      values (pg_current_xact_id(), nextval('posthorn.message_id'), p_nonce, clock_timestamp(), p_channel & 2097151, posthorn.lane_in(p_channel, p_key), p_contract,
+        p_key, p_payload, p_headers)
       returning id into v_id;
     return v_id;
   end;
@@ -46,15 +58,15 @@ select posthorn.by_slot(
     if p_keys is null and p_headers is null and cardinality(p_channels) = 1 and cardinality(p_contracts) = 1 then
       with written as (
         insert into posthorn.message_{slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers)
-          select pg_current_xact_id(), nextval('posthorn.message_id'), r.nonce, clock_timestamp(), p_channels[1], 0, p_contracts[1], null, r.payload, null
+          select pg_current_xact_id(), nextval('posthorn.message_id'), r.nonce, clock_timestamp(), p_channels[1] & 2097151, 0, p_contracts[1], null, r.payload, null
           from rows from (unnest(p_nonces), json_array_elements(p_payloads)) r(nonce, payload)
           returning id)
         select array_agg(id) into v_ids from written;
     else
       with written as (
         insert into posthorn.message_{slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers)
-          select pg_current_xact_id(), nextval('posthorn.message_id'), r.nonce, clock_timestamp(), coalesce(r.channel, p_channels[1]), 0,
-            coalesce(r.contract, p_contracts[1]), r.key, r.payload, case when json_typeof(r.headers) <> 'null' then r.headers end
+          select pg_current_xact_id(), nextval('posthorn.message_id'), r.nonce, clock_timestamp(), coalesce(r.channel, p_channels[1]) & 2097151,
+            posthorn.lane_in(coalesce(r.channel, p_channels[1]), r.key), coalesce(r.contract, p_contracts[1]), r.key, r.payload, case when json_typeof(r.headers) <> 'null' then r.headers end
           from rows from (unnest(p_nonces), unnest(p_channels), unnest(p_contracts), json_array_elements_text(p_keys), json_array_elements(p_payloads),
             json_array_elements(p_headers)) r(nonce, channel, contract, key, payload, headers)
           returning id)
@@ -81,7 +93,8 @@ select posthorn.by_found_slot(
   end if;
   $before$, $body$
     insert into posthorn.message_{slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers)
-      values (pg_current_xact_id(), nextval('posthorn.message_id'), p_nonce, clock_timestamp(), p_channel, 0, p_contract, p_key, p_payload, p_headers)
+      values (pg_current_xact_id(), nextval('posthorn.message_id'), p_nonce, clock_timestamp(), p_channel & 2097151, posthorn.lane_in(p_channel, p_key), p_contract,
+        p_key, p_payload, p_headers)
       returning id into v_id;
   $body$, $after$
   return concat(v_id, ' ', pg_current_xact_id());
@@ -132,7 +145,7 @@ select posthorn.by_slot('append_list_of(p_slot smallint, p_messages json)', 'jso
   begin
   with written as (
     insert into posthorn.message_{slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers)
-    select pg_current_xact_id(), nextval('posthorn.message_id'), r.n, clock_timestamp(), r.ch, 0, r.c, r.k, coalesce(r.p, 'null'::json), r.h
+    select pg_current_xact_id(), nextval('posthorn.message_id'), r.n, clock_timestamp(), r.ch & 2097151, posthorn.lane_in(r.ch, r.k), r.c, r.k, coalesce(r.p, 'null'::json), r.h
     from json_to_recordset(p_messages) as r(n bigint, ch int, c int, k text, p json, h json)
     returning nonce, id)
   select json_agg(json_build_array(nonce::text, id::text)) into v_ids from written;
@@ -197,7 +210,8 @@ begin
       'p', p_payload, 'h', p_headers), p_options, null);
     return posthorn.public_id((v_place ->> 1)::bigint, (v_place ->> 2)::bigint);
   end if;
-  return posthorn.public_id(posthorn.append_one_of(posthorn.open_slot(null), v_nonce, v_contract.channel, v_contract.id, p_key, p_payload, p_headers), v_nonce);
+  return posthorn.public_id(posthorn.append_one_of(posthorn.open_slot(null), v_nonce,
+    posthorn.address(v_contract.channel, (select c.lanes from posthorn.channel c where c.id = v_contract.channel)), v_contract.id, p_key, p_payload, p_headers), v_nonce);
 end $$;
 
 -- publish(name, payload, key, headers, version): states a fact in the caller's transaction; returns the message's id. Visible after COMMIT. Without a

@@ -60,7 +60,9 @@ select posthorn.by_found_slot(
   return null;
   $after$);
 
--- end_with: the same for all others. Nothing of the handler comes after it, so nothing of it is affected by how plans are made.
+-- end_with: the same for all others. Nothing of the handler comes after it, so nothing of it is affected by how plans are made. Where the message
+-- lies in another slot than its claim, that slot may have been truncated under a stale holder, with the ending that the rescuer wrote. A message
+-- and its endings go together, so whoever finds the message finds its end; and while this transaction has looked at it, it cannot go.
 create or replace function posthorn.end_with(
   p_subscription int, p_message bigint, p_message_slot smallint, p_delivery int,
   p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_say json
@@ -76,6 +78,8 @@ begin
   if p_deferred is null then
     v_claim := posthorn.claim_of(p_claim_slot, p_claim);
     if v_claim.token is distinct from p_token
+      or p_message_slot <> p_claim_slot and not posthorn.is_written_of(p_message_slot, (select s.channel from posthorn.subscription s
+        where s.id = p_subscription), v_claim.lane, p_message)
       or not posthorn.end_of(p_message_slot, p_subscription, p_message, p_delivery, 'succeeded', p_claim, v_claim.worker) then
       perform posthorn.raise_lost(json_build_object('ended', p_message::text));
     end if;
@@ -172,7 +176,7 @@ begin
 end $$;
 
 -- work(subscription, lane, worker, limit, parts): settles what succeeded and claims the next, in one transaction. Claims of an
--- at-most-once subscription are on disk when it returns. Where a queue has lanes for priorities, the most urgent one is claimed from.
+-- at-most-once subscription are on disk when it returns. Where a queue has lanes for priorities, or a topic several, the most urgent one is claimed from.
 -- Raises what own_transaction, conclude and claim raise.
 create or replace function posthorn.work(p_subscription int, p_lane int, p_worker bigint, p_limit int, p_parts json) returns text
 language plpgsql as $$
@@ -184,7 +188,7 @@ declare
   v_home text;
   v_set text;
 begin
-  select s.has_breaker or s.paused_at is not null, s.limited, exists (select from posthorn.lane l where l.subscription = s.id and l.lane > 1024), s.idempotency = 'at-most-once',
+  select s.has_breaker or s.paused_at is not null, s.limited, exists (select from posthorn.lane l where l.subscription = s.id and l.lane > 0), s.idempotency = 'at-most-once',
       concat(r.system_identifier, '/', r.database),
       concat(set_config('synchronous_commit', case s.idempotency when 'at-most-once' then 'on' else 'off' end, true), set_config('enable_seqscan', 'off', true),
         set_config('enable_bitmapscan', 'off', true), set_config('enable_sort', 'off', true), set_config('jit', 'off', true),
@@ -243,8 +247,10 @@ begin
     v_claim := posthorn.claim_of((p_end ->> 'claimSlot')::smallint, (p_end ->> 'claim')::bigint);
     if v_claim.token is distinct from (p_end ->> 'token')::bigint then
       perform posthorn.raise_lost(json_build_object('claims', json_build_array(p_end ->> 'claim')));
-    elsif coalesce((p_end ->> 'ends')::boolean, false) and not posthorn.end_of((p_end ->> 'messageSlot')::smallint, v_claim.subscription,
-        (p_end ->> 'message')::bigint, 1, v_outcome, v_claim.id, v_claim.worker) then
+    elsif coalesce((p_end ->> 'ends')::boolean, false) and (not posthorn.is_written_of((p_end ->> 'messageSlot')::smallint,
+        (select s.channel from posthorn.subscription s where s.id = v_claim.subscription), v_claim.lane, (p_end ->> 'message')::bigint)
+      or not posthorn.end_of((p_end ->> 'messageSlot')::smallint, v_claim.subscription,
+        (p_end ->> 'message')::bigint, 1, v_outcome, v_claim.id, v_claim.worker)) then
       perform posthorn.raise_lost(json_build_object('ended', p_end ->> 'message'));
     end if;
     if p_end -> 'stepped' is not null then

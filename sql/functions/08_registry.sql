@@ -5,7 +5,7 @@
 create or replace function posthorn.new_lanes(p_subscription int, p_lanes int, p_from_start boolean) returns void
 language plpgsql as $$
 declare
-  v_slot smallint := (select slot from posthorn.ring);
+  v_slot smallint := (select r.slots[cardinality(r.slots)] from posthorn.ring r);
   v_tick bigint := nextval('posthorn.tick_id');
   v_ceiling bigint := 0;
   v_snapshot pg_snapshot := '3:3:';
@@ -45,7 +45,7 @@ begin
   return v_channel;
 end $$;
 
--- register_contract(…): the ids of a contract and its channel as JSON { contract, channel }; raises PH020 on a conflict.
+-- register_contract(…): the ids of a contract and its channel as JSON { contract, channel, lanes }; raises PH020 on a conflict.
 -- The first service that publishes an event owns it, unless its contract names the owner.
 create or replace function posthorn.register_contract(
   p_name text, p_version int, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_service text, p_publishes boolean
@@ -57,7 +57,7 @@ declare
   v_owner text := coalesce(p_owner, case when p_kind = 'event' and p_publishes then p_service end);
 begin
   perform posthorn.require_home();
-  select c.*, h.name as channel_name, h.kind as channel_kind into v_known from posthorn.contract c join posthorn.channel h on h.id = c.channel
+  select c.*, h.name as channel_name, h.kind as channel_kind, h.lanes into v_known from posthorn.contract c join posthorn.channel h on h.id = c.channel
     where c.name = p_name order by (c.version = p_version) desc, c.version desc limit 1;
   if v_known.id is not null then
     perform posthorn.check_contract(v_known.name, v_known.kind, v_known.channel_name, v_known.keyed, v_known.owner, v_known.registered_by,
@@ -66,7 +66,7 @@ begin
       update posthorn.contract set owner = v_owner where name = p_name and owner is null;
     end if;
     if v_known.version = p_version then
-      return json_build_object('contract', v_known.id, 'channel', v_known.channel);
+      return json_build_object('contract', v_known.id, 'channel', v_known.channel, 'lanes', v_known.lanes);
     end if;
   end if;
   v_channel := posthorn.register_channel(p_kind, p_channel);
@@ -76,7 +76,8 @@ begin
     -- Somebody registered it in this moment: hold us to what they said.
     return posthorn.register_contract(p_name, p_version, p_kind, p_channel, p_keyed, p_owner, p_service, p_publishes);
   end if;
-  return (select json_build_object('contract', id, 'channel', channel) from posthorn.contract where name = p_name and version = p_version);
+  return (select json_build_object('contract', c.id, 'channel', c.channel, 'lanes', h.lanes) from posthorn.contract c join posthorn.channel h on h.id = c.channel
+    where c.name = p_name and c.version = p_version);
 end $$;
 
 create or replace function posthorn.check_contract(

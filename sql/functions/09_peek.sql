@@ -13,11 +13,11 @@ declare
   v_ready int[] := '{}';
 begin
   -- With the slots that it sees: a message in a slot that was not looked at must not count as seen.
-  select pg_current_snapshot(), r.slots into v_snapshot, v_ring.slots from posthorn.ring r;
+  select pg_current_snapshot(), r.slots, r.first_segment into v_snapshot, v_ring.slots, v_ring.first_segment from posthorn.ring r;
   if v_snapshot::text is distinct from p_seen then
-    for v_lane in select l.subscription, l.lane, s.channel from posthorn.lane l join posthorn.subscription s on s.id = l.subscription
+    for v_lane in select l.subscription, l.lane, l.read_from, s.channel from posthorn.lane l join posthorn.subscription s on s.id = l.subscription
         where l.subscription = any (v_subscriptions) loop
-      if posthorn.is_ready(v_ring, v_lane.subscription, v_lane.lane, v_lane.channel) then
+      if posthorn.is_ready(v_ring.slots[greatest(v_lane.read_from - v_ring.first_segment, 0)::int + 1 :], v_ring.first_id, v_lane.subscription, v_lane.lane, v_lane.channel) then
         v_ready := v_ready || v_lane.subscription;
       end if;
     end loop;
@@ -33,7 +33,7 @@ begin
 end $$;
 
 -- is_ready: whether a claim of this lane would find something.
-create or replace function posthorn.is_ready(p_ring posthorn.ring, p_subscription int, p_lane int, p_channel int) returns boolean
+create or replace function posthorn.is_ready(p_slots smallint[], p_first_id bigint, p_subscription int, p_lane int, p_channel int) returns boolean
 language plpgsql as $$
 declare
   v_at posthorn.position := posthorn.position_of(p_subscription, p_lane);
@@ -44,14 +44,14 @@ begin
   if v_at.late then
     return true;
   end if;
-  foreach v_slot in array p_ring.slots loop
+  foreach v_slot in array p_slots loop
     if posthorn.has_after_of(v_slot, p_channel, p_lane, v_at.last_id) then
       return true;
     end if;
   end loop;
   v_ceiling := posthorn.tick_of(v_at.slot, v_at.ceiling);
   select pg_current_snapshot() into v_now;
-  return posthorn.late_xids(p_ring.slots, p_channel, p_lane, v_ceiling.snapshot, v_ceiling.ceiling_id, p_ring.first_id, v_now) is not null;
+  return posthorn.late_xids(p_slots, p_channel, p_lane, v_ceiling.snapshot, v_ceiling.ceiling_id, p_first_id, v_now) is not null;
 end $$;
 
 select posthorn.by_slot('has_after_of(p_slot smallint, p_channel int, p_lane int, p_after bigint)', 'boolean', $body$

@@ -11,13 +11,28 @@ declare
 begin
   select w.*, c.channel into v_found from posthorn.where_in_log(v_id, v_nonce) w join posthorn.contract c on c.id = w.contract;
   if v_found.contract is null then
-    return (select json_agg(posthorn.with_outcome(s.id, v_id, v_nonce, null, posthorn.waiting_status(s, v_id, v_nonce))) from posthorn.subscription s
-      where posthorn.waiting_status(s, v_id, v_nonce) is not null);
+    -- Its segment is gone, or it is in no log: what waits has its copy, and a result that is kept says that it succeeded.
+    return (select json_agg(posthorn.with_outcome(s.id, v_id, v_nonce, w.contract, f.status) order by s.name) from posthorn.subscription s
+      cross join lateral (select coalesce(posthorn.waiting_status(s, v_id, v_nonce), (select json_build_object('subscription', s.name, 'state', 'succeeded',
+        'delivery', null) from posthorn.result r where r.subscription = s.id and r.message = v_id and r.nonce = v_nonce))) f(status)
+      left join lateral posthorn.contract_outside(s.id, v_id, v_nonce) w(contract) on true
+      where f.status is not null);
   end if;
   return (select coalesce(json_agg(posthorn.with_outcome(s.id, v_id, v_nonce, v_found.contract, f.status) order by s.name), '[]') from posthorn.subscription s
     cross join lateral (select coalesce(posthorn.waiting_status(s, v_id, v_nonce), posthorn.log_status(s, v_found.lane, v_id, v_found.xid))) f(status)
     where s.channel = v_found.channel and f.status is not null);
 end $$;
+
+-- contract_outside: the contract of a message that waits or ended outside the log; null when it is in none of the tables that say it.
+create or replace function posthorn.contract_outside(p_subscription int, p_id bigint, p_nonce bigint) returns int
+language sql stable as $$
+  select w.contract from (
+    select contract from posthorn.deferred where subscription = p_subscription and message = p_id and nonce = p_nonce
+    union all select contract from posthorn.dead_letter where subscription = p_subscription and message = p_id and nonce = p_nonce
+    union all select contract from posthorn.invalid where subscription = p_subscription and message = p_id and nonce = p_nonce
+    union all select contract from posthorn.discarded where subscription = p_subscription and message = p_id and nonce = p_nonce
+    union all select contract from posthorn.cancelled where subscription = p_subscription and message = p_id and nonce = p_nonce) w limit 1
+$$;
 
 -- waiting_status: the state of a message that waits or ended outside the log; null when it is in none of the five tables.
 create or replace function posthorn.waiting_status(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json

@@ -12,9 +12,9 @@ declare
 begin
   select * into v_ring from posthorn.ring;
   messages := 0;
-  for v_lane in select l.lane, s.channel from posthorn.lane l join posthorn.subscription s on s.id = l.subscription where l.subscription = p_subscription loop
+  for v_lane in select l.lane, l.read_from, s.channel from posthorn.lane l join posthorn.subscription s on s.id = l.subscription where l.subscription = p_subscription loop
     v_at := posthorn.position_of(p_subscription, v_lane.lane);
-    foreach v_slot in array v_ring.slots loop
+    foreach v_slot in array posthorn.slots_from(v_ring, v_lane.read_from) loop
       v_part := posthorn.count_after_of(v_slot, v_lane.channel, v_lane.lane, v_at.last_id, greatest(p_limit - messages, 0)::int);
       messages := messages + v_part.messages;
       oldest := least(oldest, v_part.oldest);
@@ -80,6 +80,7 @@ declare
   v_changes json[] := '{}';
   v_rule record;
   v_open posthorn.alert;
+  v_change jsonb;
 begin
   perform posthorn.own_transaction(true);
   if not pg_try_advisory_xact_lock(posthorn.lock_key('watch')) then
@@ -91,7 +92,7 @@ begin
     return null;
   end if;
   for v_rule in select * from posthorn.alert_rules() loop
-    select * into v_open from posthorn.alert a where a.subscription = v_rule.subscription and a.name = v_rule.name and a.resolved_at is null;
+    select * into v_open from posthorn.alert a where a.subscription is not distinct from v_rule.subscription and a.name = v_rule.name and a.resolved_at is null;
     if v_rule.value >= v_rule.threshold and v_open.id is null then
       insert into posthorn.alert (name, subscription, value, threshold, detail)
         values (v_rule.name, v_rule.subscription, v_rule.value, v_rule.threshold, v_rule.detail);
@@ -108,7 +109,8 @@ begin
   return to_json(v_changes);
 end $$;
 
--- alert_rules(): every rule of every declared policy with its value now. A queue that nobody declared has no policy, and shows as unattended.
+-- alert_rules(): every rule of every declared policy with its value now. A queue that nobody declared has no policy, and shows as unattended. And
+-- one rule of the whole log, without a subscription: no segment is free for the next rotation.
 create or replace function posthorn.alert_rules() returns table (subscription int, subscription_name text, name text, value bigint, threshold bigint, detail text)
 language sql volatile as $$
   select g.subscription, s.name, r.name, r.value, r.threshold, null from posthorn.gauges(100000) g
@@ -124,4 +126,6 @@ language sql volatile as $$
     ) r(name, value, threshold) where r.threshold is not null
   union all
   select * from posthorn.fleet_rules() f where f.threshold is not null
+  union all
+  select null, null, 'segmentsInUse', cardinality(r.slots), 8, case when cardinality(r.slots) >= 8 then posthorn.space_in_words() end from posthorn.ring r
 $$;

@@ -295,7 +295,8 @@ declare
   v_at timestamptz;
   v_newest timestamptz;
 begin
-  for v_lane in select l.lane, l.slot from posthorn.lane l where l.subscription = p_subscription loop
+  for v_lane in select l.lane, u.slot from posthorn.lane l cross join posthorn.ring r cross join lateral unnest(r.slots) u(slot)
+      where l.subscription = p_subscription loop
     execute format('select at from posthorn.claim_%s where subscription = $1 and lane = $2 order by n desc limit 1', v_lane.slot)
       into v_at using p_subscription, v_lane.lane;
     v_newest := greatest(v_newest, v_at);

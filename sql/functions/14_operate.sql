@@ -169,17 +169,18 @@ begin
 end $$;
 
 -- crossed_alerts(): open alerts, and rules that are crossed now although nobody has raised them yet (raisedAt is null), as JSON
---   [{ alert, subscription, value, threshold, raisedAt, detail }]. Without a worker nobody raises alerts; this sees them all the same.
+--   [{ alert, subscription, value, threshold, raisedAt, detail }]. One of the whole log has no
+--   subscription. Without a worker nobody raises alerts; this sees them all the same.
 create or replace function posthorn.crossed_alerts() returns json
 language sql volatile as $$
   with open as (
     select a.name, a.subscription, s.name as subscription_name, a.value, a.threshold, a.raised_at, a.detail
-      from posthorn.alert a join posthorn.subscription s on s.id = a.subscription where a.resolved_at is null
+      from posthorn.alert a left join posthorn.subscription s on s.id = a.subscription where a.resolved_at is null
   ), crossed as (
     select * from open
     union all
     select r.name, r.subscription, r.subscription_name, r.value, r.threshold, null, r.detail from posthorn.alert_rules() r
-      where r.value >= r.threshold and not exists (select from open o where o.subscription = r.subscription and o.name = r.name)
+      where r.value >= r.threshold and not exists (select from open o where o.subscription is not distinct from r.subscription and o.name = r.name)
   )
   select coalesce(json_agg(json_build_object('alert', name, 'subscription', subscription_name, 'value', value, 'threshold', threshold,
     'raisedAt', raised_at, 'detail', detail) order by raised_at, subscription_name, name), '[]') from crossed
@@ -190,7 +191,7 @@ create or replace function posthorn.recent_alerts(p_limit int) returns json
 language sql stable as $$
   select coalesce(json_agg(json_build_object('alert', a.name, 'subscription', a.subscription, 'value', a.value, 'threshold', a.threshold,
       'raisedAt', a.raised_at, 'resolvedAt', a.resolved_at, 'detail', a.detail) order by a.resolved_at desc), '[]')
-    from (select a.*, s.name as subscription from posthorn.alert a join posthorn.subscription s on s.id = a.subscription
+    from (select a.*, s.name as subscription from posthorn.alert a left join posthorn.subscription s on s.id = a.subscription
       where a.resolved_at is not null order by a.resolved_at desc limit p_limit) a(id, name, subscription_id, raised_at, resolved_at, value, threshold, detail, subscription)
 $$;
 

@@ -9,7 +9,7 @@
 --   cancelled  it waited, and will not run; or it was cancelled before
 --   signalled  it runs, and its signal fires; if it fails now, it is cancelled, and if it succeeds all the same, it has succeeded
 --   too-late   it has ended
--- Raises PH030 (no such message), PH011 (an event), PH031 (the transaction has written something before).
+-- Raises PH030 (no such message), PH032 (older than what the log keeps), PH011 (an event), PH031 (the transaction has written something before).
 create or replace function posthorn.cancel(message text, by text default null) returns text
 language sql volatile as $$ select posthorn.cancel_message($1, coalesce($2, session_user::text)) $$;
 
@@ -37,7 +37,10 @@ begin
     -- A queue has one reader.
     select s.* into v_subscription from posthorn.subscription s where s.channel = v_log.channel;
   end if;
-  if v_subscription.id is null then
+  if v_subscription.id is null and posthorn.is_forgotten(p_public) then
+    raise exception 'if there was a command with the id %, it has ended, and the log does not keep it any more', left(p_public, 80) using errcode = 'PH032',
+      hint = 'It is too late to cancel it.';
+  elsif v_subscription.id is null then
     raise exception 'no command has the id %', left(p_public, 80) using errcode = 'PH030',
       hint = 'Is it whole, and is this the database that it was sent in?';
   end if;

@@ -21,7 +21,7 @@ declare
   v_ours text[];
   v_cancelled bigint[] := '{}';
 begin
-  select o.keys, o.open_from, o.unknown into v_open, v_turn.open_from, v_unknown from posthorn.open_keys(p_slots, p_subscription, p_lane) o;
+  select o.keys, o.open_from, o.unknown into v_open, v_turn.open_from, v_unknown from posthorn.open_keys(p_subscription, p_lane) o;
   v_keys := case when p_keys is not null then p_keys when p_batch.slots is null then posthorn.keys_of(p_slots[1], p_channel, p_lane, p_batch.ids)
     else array(select i.item ->> 4 from json_array_elements(('[' || p_batch.items || ']')::json) i(item)) end;
   -- A few are read as they lie there, which costs less than to ask for each key of the page.
@@ -77,15 +77,17 @@ begin
 end $$;
 
 -- open_keys: hashes of the keys that open claims of a lane hold, the number from which on a claim can be open, and whether one is open whose
--- keys nobody wrote down: it was made while the reader kept no order.
-create or replace function posthorn.open_keys(p_slots smallint[], p_subscription int, p_lane int, out keys bigint[], out open_from bigint, out unknown boolean)
+-- keys nobody wrote down: it was made while the reader kept no order. Claims of the lane can be open in slots whose messages it has done with.
+create or replace function posthorn.open_keys(p_subscription int, p_lane int, out keys bigint[], out open_from bigint, out unknown boolean)
 language plpgsql as $$
 declare
+  v_slots smallint[] := (select r.slots[greatest(l.held_from - r.first_segment, 0)::int + 1 :] from posthorn.ring r, posthorn.lane l
+    where l.subscription = p_subscription and l.lane = p_lane);
   v_slot smallint;
   v_found record;
 begin
   unknown := false;
-  foreach v_slot in array p_slots loop
+  foreach v_slot in array v_slots loop
     v_found := posthorn.open_keys_of(v_slot, p_subscription, p_lane);
     keys := coalesce(keys || v_found.keys, v_found.keys, keys);
     open_from := coalesce(v_found.open_from, open_from);
@@ -230,11 +232,12 @@ begin
 end $$;
 
 -- enter(subscription): messages that wait outside of the order of their key (delayed, or redriven where the others went on) and are due take their
--- place at its end. Plan: deferred_due, once for each priority in use. Not while a claim holds the key; whoever claims next must see what was decided here, hence the lock of the lane.
+-- place at its end. Plan: deferred_due, once for each priority in use. Not while a claim holds the key; whoever claims next must see what was decided here,
+-- hence the lock of the lane.
 create or replace function posthorn.enter(p_subscription int) returns void
 language plpgsql as $$
 declare
-  v_ring posthorn.ring;
+  v_lane int;
   v_row posthorn.deferred;
   v_open record;
   -- Read once: compared with a function that may change, the index would be read on to its end. In order of time, so that of the indexes that an
@@ -242,21 +245,25 @@ declare
   v_now timestamptz := clock_timestamp();
 begin
   if not exists (select from posthorn.classes(p_subscription) c(class) cross join lateral (select from posthorn.deferred d where d.subscription = p_subscription
-        and d.priority = c.class and d.token is null and d.place is null and d.key is not null and d.due_at <= v_now order by d.due_at limit 1) d) or not pg_try_advisory_xact_lock(posthorn.lock_key('lane', p_subscription, 0)) then
+        and d.priority = c.class and d.token is null and d.place is null and d.key is not null and d.due_at <= v_now order by d.due_at limit 1) d) then
     return;
   end if;
-  select * into v_ring from posthorn.ring;
-  select * into v_open from posthorn.open_keys(v_ring.slots, p_subscription, 0);
-  for v_row in select due.* from posthorn.classes(p_subscription) c(class)
-      cross join lateral (select d.* from posthorn.deferred d where d.subscription = p_subscription and d.priority = c.class and d.token is null
-        and d.place is null and d.key is not null and d.due_at <= v_now order by d.due_at limit 100 for update skip locked) due
-      order by due.due_at limit 100 loop
-    if v_open.unknown or hashtextextended(v_row.key, 0) = any (v_open.keys) then
-      update posthorn.deferred set due_at = clock_timestamp() + interval '20 ms' where id = v_row.id;
-    else
-      v_row := posthorn.turn_of(v_row);
-      update posthorn.deferred set place = v_row.place, due_at = v_row.due_at where id = v_row.id;
-    end if;
+  -- A key is in one lane. What was scheduled was written into none, and its queue has one.
+  for v_lane in select l.lane from posthorn.lane l where l.subscription = p_subscription and l.lane <= 1024 order by l.lane loop
+    continue when not pg_try_advisory_xact_lock(posthorn.lock_key('lane', p_subscription, v_lane));
+    select * into v_open from posthorn.open_keys(p_subscription, v_lane);
+    for v_row in select due.* from posthorn.classes(p_subscription) c(class)
+        cross join lateral (select d.* from posthorn.deferred d where d.subscription = p_subscription and d.priority = c.class and d.token is null
+          and d.place is null and d.key is not null and d.due_at <= v_now and case when d.lane between 0 and 1024 then d.lane else 0 end = v_lane
+          order by d.due_at limit 100 for update skip locked) due
+        order by due.due_at limit 100 loop
+      if v_open.unknown or hashtextextended(v_row.key, 0) = any (v_open.keys) then
+        update posthorn.deferred set due_at = clock_timestamp() + interval '20 ms' where id = v_row.id;
+      else
+        v_row := posthorn.turn_of(v_row);
+        update posthorn.deferred set place = v_row.place, due_at = v_row.due_at where id = v_row.id;
+      end if;
+    end loop;
   end loop;
 end $$;
 

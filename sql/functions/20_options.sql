@@ -54,7 +54,7 @@ begin
     return;
   end if;
   perform posthorn.fits_order(p_channel, json_build_object('priority', p_priority));
-  select slot into v_slot from posthorn.ring;
+  select r.slots[cardinality(r.slots)] into v_slot from posthorn.ring r;
   v_tick := nextval('posthorn.tick_id');
   perform posthorn.write_tick(v_slot, v_tick, 0, '3:3:');
   insert into posthorn.lane (subscription, lane, slot, n, floor, ceiling, last_id, late, late_xids)
@@ -205,7 +205,8 @@ select posthorn.by_slot('append_many_of(p_slot smallint, p_said json, p_options 
     update posthorn.dedupe d set message = s.id from said s where s.anew and d.name = s.name and d.key = s.dk
   ), written as (
     insert into posthorn.message_{slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers, expires_at)
-      select pg_current_xact_id(), s.id, s.n, clock_timestamp(), s.ch, case when s.due_at is null then posthorn.lane_of_priority(s.priority) else -1 end,
+      select pg_current_xact_id(), s.id, s.n, clock_timestamp(), s.ch & 2097151,
+        case when s.due_at is not null then -1 when s.o is null then posthorn.lane_in(s.ch, s.k) else posthorn.lane_of_priority(s.priority) end,
         s.c, s.k, coalesce(s.p, 'null'), s.h, s.expires_at from said s where s.nonce = s.n
   ), later as (
     insert into posthorn.deferred (subscription, due_at, delivery, attempts, crashes, reason, message, nonce, channel, lane, contract, key, payload, headers,
@@ -301,7 +302,7 @@ declare
 begin
   select * into v_ring from posthorn.ring;
   for v_lane in
-    select l.lane from posthorn.lane l cross join lateral (select posthorn.lane_head(v_ring, p_subscription, l.lane, v_channel) as oldest offset 0) head
+    select l.lane from posthorn.lane l cross join lateral (select posthorn.lane_head(posthorn.slots_from(v_ring, l.read_from), p_subscription, l.lane, v_channel) as oldest offset 0) head
       where l.subscription = p_subscription and head.oldest is not null
       order by posthorn.urgency(posthorn.priority_of(l.lane), head.oldest) desc, head.oldest
   loop
@@ -320,9 +321,10 @@ begin
 end $$;
 
 -- lane_head: when the oldest message of a lane was said that a claim would find; null when there is none.
-create or replace function posthorn.lane_head(p_ring posthorn.ring, p_subscription int, p_lane int, p_channel int) returns timestamptz
+create or replace function posthorn.lane_head(p_slots smallint[], p_subscription int, p_lane int, p_channel int) returns timestamptz
 language plpgsql as $$
 declare
+  v_first_id bigint := (select r.first_id from posthorn.ring r);
   v_at posthorn.position := posthorn.position_of(p_subscription, p_lane);
   v_ceiling posthorn.tick := posthorn.tick_of(v_at.slot, v_at.ceiling);
   v_floor_id bigint := (posthorn.tick_of(v_at.slot, v_at.floor)).ceiling_id;
@@ -332,19 +334,19 @@ declare
   v_late posthorn.batch;
   v_oldest timestamptz;
 begin
-  foreach v_slot in array p_ring.slots loop
+  foreach v_slot in array p_slots loop
     v_oldest := least(v_oldest, (posthorn.count_after_of(v_slot, p_channel, p_lane,
       case when v_at.late then v_floor_id else v_at.last_id end, 1)).oldest);
   end loop;
   -- Committed late: in the window that is open, or below its ceiling and seen only now.
   if v_at.late then
-    v_late := posthorn.late_page(p_ring.slots, p_channel, p_lane, v_at.late_xids, v_at.last_id, v_floor_id, 1);
+    v_late := posthorn.late_page(p_slots, p_channel, p_lane, v_at.late_xids, v_at.last_id, v_floor_id, 1);
   end if;
   if v_late.ids is null then
     select pg_current_snapshot() into v_now;
-    v_xids := posthorn.late_xids(p_ring.slots, p_channel, p_lane, v_ceiling.snapshot, v_ceiling.ceiling_id, p_ring.first_id, v_now);
+    v_xids := posthorn.late_xids(p_slots, p_channel, p_lane, v_ceiling.snapshot, v_ceiling.ceiling_id, v_first_id, v_now);
     if v_xids is not null then
-      v_late := posthorn.late_page(p_ring.slots, p_channel, p_lane, v_xids, p_ring.first_id - 1, v_ceiling.ceiling_id, 1);
+      v_late := posthorn.late_page(p_slots, p_channel, p_lane, v_xids, v_first_id - 1, v_ceiling.ceiling_id, 1);
     end if;
   end if;
   if v_late.ids is not null then

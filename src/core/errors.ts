@@ -340,6 +340,11 @@ export const errorCodes = {
   },
   PH_STOPPED: { class: "StoppedError", retryable: false, meaning: "The instance was stopped." },
   PH_UNKNOWN_MESSAGE: { class: "UnknownMessageError", retryable: false, meaning: "No message has this id." },
+  PH_MESSAGE_FORGOTTEN: {
+    class: "UnknownMessageError",
+    retryable: false,
+    meaning: "If there was a message with this id, it has ended, and the log does not keep it any more.",
+  },
   PH_NOT_ALONE: {
     class: "IsolationError",
     retryable: false,

@@ -82,6 +82,12 @@ export const limits = {
   causationDepthMost: 100_000,
   /** Names of the contracts before it that a message carries. */
   causationNames: 12,
+  /** Lanes of a topic. */
+  lanes: 1_024,
+  /** The longest time that the log is kept: 10 years. */
+  retentionMs: 315_360_000_000,
+  /** The largest log that an option allows: 64 TiB. */
+  retentionBytes: 70_368_744_177_664,
   /** Crashes of a worker under one message before it is quarantined as a dead letter. */
   crashes: 5,
 } as const;

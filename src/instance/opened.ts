@@ -14,6 +14,7 @@ import { Side } from "../producer/side.js";
 import { Waker } from "../producer/waker.js";
 import { ensureSchema, type MigrateMode } from "../store/migrate.js";
 import { homeOf } from "../store/publish.js";
+import type { TopicEntry } from "../store/registry.js";
 import { messageStatuses } from "../store/results.js";
 import { databaseIn, executorIn } from "../store/schema.js";
 
@@ -29,6 +30,8 @@ export interface Opening {
   readonly options: Pick<DatabaseOptions, "pooler" | "statementTimeoutMs">;
   readonly schema: string;
   readonly logger: Logger;
+  /** Declared until the start. */
+  readonly topics: ReadonlyMap<string, TopicEntry>;
   /** Throws once the instance was stopped. */
   readonly refuseStopped: () => void;
 }
@@ -76,11 +79,11 @@ export async function close({ producing, side }: Opened): Promise<void> {
   }
 }
 
-async function connect({ input, service, options, schema, logger, refuseStopped }: Opening): Promise<Opened> {
+async function connect({ input, service, options, schema, logger, topics, refuseStopped }: Opening): Promise<Opened> {
   const opened = await openDatabase(input, { ...options, applicationName: `posthorn ${service}` });
   const database = databaseIn(schema, opened);
   const side = new Side(database);
-  const catalog = new Catalog(database, side, service);
+  const catalog = new Catalog(database, side, service, topics);
   const producing: Producing = {
     database,
     asking: askingOf(database, side, service, refuseStopped),

@@ -3,7 +3,7 @@ import { ConfigurationError } from "../core/errors.js";
 import { limits } from "../core/limits.js";
 import type { Logger } from "../core/logger.js";
 import { checkName } from "../core/names.js";
-import type { Fields } from "../core/options.js";
+import { checkOptions, type Fields } from "../core/options.js";
 import { show } from "../core/show.js";
 import { databaseDefaults } from "../databases/defaults.js";
 import type { DatabaseInput } from "../databases/open.js";
@@ -36,6 +36,28 @@ function checkDatabase(value: unknown, path: string): DatabaseInput {
   const message = `${path} must be ${databaseWords}; got ${got}.${hint}`;
   throw new ConfigurationError("PH_OPTION_INVALID", message, { path });
 }
+
+/** How long and how much of the log is kept, as data. */
+const retentionFields = {
+  keepMs: {
+    type: "duration",
+    doc: "How long messages that have ended stay in the log, for status, why and history; too small and a message that somebody asks about is gone, too large and they take space. maxBytes may end it sooner. A quarter of it is the age at which the log goes on to the next segment",
+    min: 60_000,
+    max: limits.retentionMs,
+    default: 604_800_000,
+  },
+  maxBytes: {
+    type: "integer",
+    doc: "Above so many bytes the oldest ended messages of the log go before keepMs is over; never what waits or runs, nor what a topic keeps. A quarter of it is the size at which the log goes on to the next segment",
+    min: 67_108_864,
+    max: limits.retentionBytes,
+    default: 10_737_418_240,
+    unit: "bytes",
+  },
+} as const satisfies Fields;
+
+/** What is kept where nobody says it. */
+export const defaultRetention = checkOptions({}, retentionFields, "retention");
 
 export const instanceFields = {
   service: {
@@ -94,6 +116,27 @@ export const instanceFields = {
     min: 1,
     max: limits.causationDepthMost,
     default: limits.causationDepth,
+  },
+  retention: {
+    type: "object",
+    doc: "What is kept of the log. One for the fleet: the newest start that says it wins, and a process without it leaves what others said",
+    fields: retentionFields,
+  },
+} as const satisfies Fields;
+
+/** The options of `topic()`, as data. */
+export const topicFields = {
+  keepMs: {
+    type: "duration",
+    doc: "How long its messages stay readable at least, whatever maxBytes of the log says; without it as long as the log is kept. Too large and they take space: nothing that lies in the same segment goes sooner. Of two that differ the newest start wins",
+    min: 60_000,
+    max: limits.retentionMs,
+  },
+  lanes: {
+    type: "integer",
+    doc: "In how many parts its messages lie, those of a key in one of them; workers claim from several at once. Too few and workers wait for each other, too many and each look costs more. Fixed when the topic is made; another number is refused. Without it the number that it has, one for a new topic",
+    min: 1,
+    max: limits.lanes,
   },
 } as const satisfies Fields;
 

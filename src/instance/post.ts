@@ -31,6 +31,27 @@ export interface StopOptions {
   readonly graceMs?: number;
 }
 
+export interface TopicOptions {
+  /**
+   * How long its messages stay readable at least, whatever `maxBytes` of the log says. Without it as long as the log is kept. Of two that differ the
+   * newest start wins.
+   *
+   * Range 60000 to 315360000000.
+   */
+  readonly keepMs?: number;
+  /**
+   * In how many parts its messages lie, those of a key in one of them. Fixed when the topic is made, which publishing to it does as well; another
+   * number is refused.
+   *
+   * Default: the number that it has, 1 for a new topic. Range 1 to 1024.
+   */
+  readonly lanes?: number;
+}
+
+export interface Topic<T extends string = string> {
+  readonly name: T;
+}
+
 export interface Post<Tx> extends Say, AsyncDisposable {
   readonly service: string;
 
@@ -46,6 +67,16 @@ export interface Post<Tx> extends Say, AsyncDisposable {
     name: string,
     options: Policy<I> & { readonly topic: T; readonly startFrom?: StartFrom },
   ): Subscription<T, I, Tx>;
+
+  /**
+   * Declares how a topic is stored; one that nobody declares is kept like the rest of the log, and lies in one lane. It is made with the first event
+   * that this process publishes to it, or with its start.
+   *
+   * Order: kept per key whatever the number of lanes, because all messages of a key lie in one.
+   * Errors: `ConfigurationError` for options, a second declaration, or one after the start; `ContractConflictError` when it is made, for another
+   * number of lanes than it has.
+   */
+  topic<const T extends string>(name: T, options: TopicOptions): Topic<T>;
 
   /**
    * Declares a schedule: one command for each time of a cron line, in the whole fleet, however many processes declare it.

@@ -11,7 +11,7 @@ import { limits } from "../core/limits.js";
 import { consoleLogger, type Logger } from "../core/logger.js";
 import { checkName } from "../core/names.js";
 import { checkOptions } from "../core/options.js";
-import { show } from "../core/show.js";
+import { quote, show } from "../core/show.js";
 import { suggestion } from "../core/suggest.js";
 import type { DatabaseInput, TxOf } from "../databases/open.js";
 import { executorOf } from "../databases/recognise.js";
@@ -25,69 +25,23 @@ import { runTransaction } from "../producer/transaction.js";
 import { ScheduleDeclaration } from "../schedules/schedule.js";
 import { Scheduler } from "../schedules/scheduler.js";
 import type { MigrateMode } from "../store/migrate.js";
+import type { TopicEntry } from "../store/registry.js";
 import { defaultSchema, executorIn } from "../store/schema.js";
+import { unknownMessage as noMessage } from "../store/segments.js";
 import { backlog, isPublicId, messageStatus } from "../store/status.js";
+import type { WorkerOptions } from "../worker/incarnation.js";
 import { Slots } from "../worker/slots.js";
 import { Worker } from "../worker/worker.js";
 import { type Exported, exported } from "./exported.js";
 import { claimService } from "./once.js";
 import { close, type Opened, type Opening, open, openInside } from "./opened.js";
 import { Operating } from "./operate.js";
-import { instanceFields, startFields, stopFields } from "./options.js";
-import type { Post } from "./post.js";
+import { defaultRetention, instanceFields, startFields, stopFields, topicFields } from "./options.js";
+import type { Post, Topic } from "./post.js";
+import type { PosthornOptions } from "./posthorn-options.js";
 import { Declaration } from "./queue.js";
 import { scalingReport } from "./scaling.js";
 import { stopOnSignals } from "./signals.js";
-
-export interface PosthornOptions<D> {
-  /** The name of this service: owner of the events that it publishes, shown beside its workers. */
-  readonly service: string;
-  /** A `postgres://` URL, `embedded:<folder>`, a `pg.Pool` or a PGlite instance. */
-  readonly database: D;
-  /**
-   * What to do when the schema is missing or older than this code.
-   *
-   * Default "auto" on an embedded database, "check" on a server.
-   */
-  readonly migrate?: MigrateMode;
-  /**
-   * What stands between here and a PostgreSQL server. "none", also for a pooler in session mode: every connection has a session. "transaction", for
-   * PgBouncer, Supavisor, Neon and others in transaction mode: workers poll, and are known to be dead by their heartbeats alone.
-   *
-   * Default "none". Errors: a pooler in transaction mode that was not said is refused (PH_DATABASE_POOLED).
-   */
-  readonly pooler?: "none" | "transaction";
-  /**
-   * The schema of this installation in its database. Installations in other schemas share nothing with it: not queues of the same name, nor locks,
-   * wake-ups or roles.
-   *
-   * Default "posthorn". Errors: `ConfigurationError` (PH_NAME_INVALID) for what cannot be a name without quotes.
-   */
-  readonly schema?: string;
-  /** Default: warnings and errors to the console. */
-  readonly logger?: Logger;
-  /**
-   * How long a statement of the library may take. Too small and a busy server is given up; too large and a connection that no longer answers goes
-   * unnoticed for so long. Your own statements in `tx` are not bounded by it.
-   *
-   * Default 30000. Range 100 to 3600000.
-   */
-  readonly statementTimeoutMs?: number;
-  /**
-   * Without a heartbeat for so long, a worker of this process counts as dead. Too small and a busy process is taken for a dead
-   * one; too large and the messages of a stopped one wait.
-   *
-   * Default 15000. Range 1000 to 600000.
-   */
-  readonly workerTimeoutMs?: number;
-  /**
-   * How many handlers may lie between a message that a handler says and the message that began it. What lies further is refused with the names of
-   * the chain. Too small and long chains fail; too large and handlers that cause each other's messages in a ring go on for long.
-   *
-   * Default 100. Range 1 to 100000.
-   */
-  readonly causationLimit?: number;
-}
 
 /**
  * Makes an instance. Nothing is opened until it is used.
@@ -105,10 +59,12 @@ class Instance {
   readonly #logger: Logger;
   readonly #workerTimeoutMs: number;
   readonly #causationLimit: number;
+  readonly #retention: WorkerOptions["retention"];
   readonly #release: () => void;
   readonly #answers = new Answers();
   readonly #declarations = new Map<string, Declaration>();
   readonly #schedules = new Map<string, ScheduleDeclaration>();
+  readonly #topics = new Map<string, TopicEntry>();
   #opened: Promise<Opened> | undefined;
   /** The same once it has succeeded. */
   #ready: Opened | undefined;
@@ -129,6 +85,7 @@ class Instance {
     this.#logger = checked.logger ?? consoleLogger;
     this.#workerTimeoutMs = checked.workerTimeoutMs;
     this.#causationLimit = checked.causationLimit;
+    this.#retention = { ...(checked.retention ?? defaultRetention), explicit: checked.retention !== undefined };
     this.#opening = {
       input,
       service: this.service,
@@ -138,6 +95,7 @@ class Instance {
         ...(checked.pooler === undefined ? {} : { pooler: checked.pooler }),
       },
       logger: this.#logger,
+      topics: this.#topics,
       refuseStopped: () => this.#refuseStopped(),
     };
     this.#release = claimService(this.service, input, this.#opening.schema);
@@ -181,6 +139,14 @@ class Instance {
     refuseDeclared("schedule", schedule.name, this.#schedules.has(schedule.name), this.#started);
     this.#schedules.set(schedule.name, schedule);
     return schedule;
+  }
+
+  topic(name: unknown, options: unknown): Topic {
+    const topic = checkName(name, "topic");
+    const { keepMs, lanes } = checkOptions(options ?? {}, topicFields, `topic(${quote(topic)})`);
+    refuseDeclared("topic", topic, this.#topics.has(topic), this.#started);
+    this.#topics.set(topic, { name: topic, keepMs, lanes });
+    return { name: topic };
   }
 
   answer(query: unknown, answer: unknown): void {
@@ -256,7 +222,7 @@ class Instance {
     producing.asking.check("statusOf()");
     const status = isPublicId(id) ? await messageStatus(producing.database, id) : null;
     if (status !== null) return status;
-    throw unknownMessage(id);
+    throw isPublicId(id) ? await noMessage(producing.database, id) : unknownMessage(id);
   }
 
   readonly operate = new Operating(async () => (await this.#open()).producing.asking);
@@ -340,6 +306,7 @@ class Instance {
       slots: new Slots(database),
       timeoutMs: this.#workerTimeoutMs,
       causationLimit: this.#causationLimit,
+      retention: this.#retention,
       schedules,
     });
     await worker.start();

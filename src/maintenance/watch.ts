@@ -10,9 +10,9 @@ export async function watchPass(executor: Executor, logger: Logger): Promise<voi
   const changes = await watch(executor, watchEveryMs - 500);
   for (const { change, alert, subscription, value, threshold, detail } of changes ?? []) {
     const facts = { alert, subscription, value, threshold, ...(detail === null ? {} : { detail }) };
+    const whose = subscription === null ? "the log" : `"${subscription}"`;
     const what = detail === null ? "" : `: ${detail}`;
-    if (change === "raised")
-      logger.error(`alert: ${alert} of "${subscription}" is ${value}, limit ${threshold}${what}`, facts);
-    else logger.info(`resolved: ${alert} of "${subscription}"`, facts);
+    if (change === "raised") logger.error(`alert: ${alert} of ${whose} is ${value}, limit ${threshold}${what}`, facts);
+    else logger.info(`resolved: ${alert} of ${whose}`, facts);
   }
 }

@@ -168,11 +168,11 @@ function counted(contracts: readonly AnyContract[]): ReadonlyMap<AnyContract, nu
 
 export function asOutgoing(
   said: Said,
-  ids: { readonly contract: number; readonly channel: number } | undefined,
+  ids: { readonly contract: number; readonly channel: number; readonly lanes?: number } | undefined,
 ): Outgoing {
   if (ids === undefined) throw errorOf("PH_INTERNAL", `The contract ${said.contract.name} was not registered.`);
   const { key, json, headers, extras } = said;
-  return { contract: ids.contract, channel: ids.channel, key, json, headers, extras };
+  return { contract: ids.contract, channel: ids.channel, lanes: ids.lanes, key, json, headers, extras };
 }
 
 const nothingToSay = { list: null, committed: () => undefined };

@@ -8,7 +8,7 @@ import { type AnyContract, describe } from "../contracts/contract.js";
 import { readableVersions } from "../contracts/upcast.js";
 import type { Database, Executor } from "../core/database.js";
 import type { Outgoing } from "../store/publish.js";
-import { type ContractIds, makeLane, registerContract } from "../store/registry.js";
+import { type ContractIds, makeLane, registerContract, registerTopic, type TopicEntry } from "../store/registry.js";
 
 export class Catalog {
   readonly #database: Database;
@@ -17,11 +17,20 @@ export class Catalog {
   readonly #known = new WeakMap<AnyContract, ContractIds>();
   readonly #owned = new WeakSet<AnyContract>();
   readonly #lanes = new Set<string>();
+  /** Topics that this process declares; and those of them that are registered. */
+  readonly #topics: ReadonlyMap<string, TopicEntry>;
+  readonly #made = new Set<string>();
 
-  constructor(database: Database, side: Executor, service: string) {
+  constructor(
+    database: Database,
+    side: Executor,
+    service: string,
+    topics: ReadonlyMap<string, TopicEntry> = new Map(),
+  ) {
     this.#database = database;
     this.#side = side;
     this.#service = service;
+    this.#topics = topics;
   }
 
   /** The ids where they are known already. `publishes`: the caller states the fact, and so owns an event. */
@@ -44,6 +53,7 @@ export class Catalog {
         continue;
       }
       const within = this.#database.single && inside !== undefined;
+      if (contract.kind === "event") await this.#topic(contract.channel, within ? inside : this.#side, within);
       const fresh = await registerContract(within ? inside : this.#side, describe(contract), this.#service, publishes);
       ids.set(contract, fresh);
       if (within) unsure.push(contract);
@@ -70,6 +80,19 @@ export class Catalog {
       if (version === contract.version) this.#remember(contract, fresh, false);
     }
     return ids;
+  }
+
+  /** Registers the topics that this process declares. Errors: `ContractConflictError` for another number of lanes. */
+  async topics(executor: Executor): Promise<void> {
+    for (const name of this.#topics.keys()) await this.#topic(name, executor, false);
+  }
+
+  /** Before anything is published to it: that would make it, with one lane. */
+  async #topic(name: string, executor: Executor, unsure: boolean): Promise<void> {
+    const topic = this.#topics.get(name);
+    if (topic === undefined || this.#made.has(name)) return;
+    await registerTopic(executor, topic, this.#service);
+    if (!unsure) this.#made.add(name);
   }
 
   /**

@@ -248,7 +248,7 @@ function countOf(pieces: readonly PreparedList[]): number {
 async function writeAll(
   executor: Executor,
   pieces: readonly PreparedList[],
-  common: Pick<Alike, "contract" | "channel" | "headers">,
+  common: Pick<Alike, "contract" | "channel" | "lanes" | "headers">,
   home: string | null = null,
 ): Promise<readonly Written[]> {
   const written: Written[] = [];

@@ -16,6 +16,7 @@ import { checkOptions, type Fields } from "../core/options.js";
 import { states } from "../core/states.js";
 import { type CancelAnswer, cancelMessage } from "../store/cancel.js";
 import { type Places, publicId } from "../store/publish.js";
+import { unknownMessage } from "../store/segments.js";
 import { messageStatus, type ReceiverStatus } from "../store/status.js";
 import type { ReceiptWithResult, Status } from "./say.js";
 import type { Found, Settlements } from "./settlements.js";
@@ -104,13 +105,13 @@ export class SentReceipt implements ReceiptWithResult<unknown> {
 
   async status(): Promise<Status> {
     const asking = await this.#ask("receipt.status()");
-    return this.#statusOf(this.#receiverOf(await messageStatus(asking, this.id)));
+    return this.#statusOf(await this.#receiverOf(asking, await messageStatus(asking, this.id)));
   }
 
   async settled(options: { readonly withinMs: number }): Promise<Status> {
     const { withinMs } = checkOptions(options, settledFields, "settled()");
     const asking = await this.#ask("receipt.settled()");
-    return this.#statusOf(this.#receiverOf(await asking.settlements.wait(this.id, withinMs)));
+    return this.#statusOf(await this.#receiverOf(asking, await asking.settlements.wait(this.id, withinMs)));
   }
 
   async result(options: { readonly withinMs: number }): Promise<unknown> {
@@ -118,7 +119,7 @@ export class SentReceipt implements ReceiptWithResult<unknown> {
     const contract = this.#contract;
     if (contract?.["~posthorn"].inside.result === undefined) throw noResult(contract);
     const asking = await this.#ask("receipt.result()");
-    const receiver = this.#receiverOf(await asking.settlements.wait(this.id, withinMs));
+    const receiver = await this.#receiverOf(asking, await asking.settlements.wait(this.id, withinMs));
     if (!states[receiver.state].ended) {
       const message = `The message ${this.id} had not ended within ${withinMs} ms: it is ${receiver.state}. Wait longer, or ask again later.`;
       const facts = { id: this.id, withinMs, status: await this.#statusOf(receiver) };
@@ -146,13 +147,11 @@ export class SentReceipt implements ReceiptWithResult<unknown> {
     return asking;
   }
 
-  #receiverOf(found: Found): ReceiverStatus {
+  async #receiverOf(asking: Asking, found: Found): Promise<ReceiverStatus> {
     const { id } = this;
     const receiver = found?.[0];
     if (receiver === undefined) {
-      throw new UnknownMessageError("PH_UNKNOWN_MESSAGE", `No message has the id ${id}. Is this another database?`, {
-        id,
-      });
+      throw await unknownMessage(asking, id);
     }
     const { kind, contract } = receiver;
     if (kind === "event") {

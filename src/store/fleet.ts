@@ -96,7 +96,8 @@ export async function rescue(executor: Executor, limit: number): Promise<readonl
 export interface AlertChange {
   readonly change: "raised" | "resolved";
   readonly alert: string;
-  readonly subscription: string;
+  /** Null for an alert of the whole log. */
+  readonly subscription: string | null;
   readonly value: number;
   readonly threshold: number;
   /** What exactly, in words; null where the name says all. */

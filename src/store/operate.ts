@@ -95,7 +95,8 @@ export function discard(
 
 export interface Alert {
   readonly alert: string;
-  readonly subscription: string;
+  /** Null for an alert of the whole log. */
+  readonly subscription: string | null;
   readonly value: number;
   readonly threshold: number;
   /** What exactly, in words; null or absent where the name says all. */

@@ -16,6 +16,8 @@ import { wakingWith } from "./wake.js";
 export interface Outgoing {
   readonly contract: number;
   readonly channel: number;
+  /** Of the channel; absent for one. */
+  readonly lanes?: number | undefined;
   readonly key: string | null;
   readonly json: string;
   readonly headers: string | null;
@@ -41,6 +43,8 @@ export interface Extras {
 export interface Alike {
   readonly contract: number;
   readonly channel: number;
+  /** Of the channel; absent for one. */
+  readonly lanes?: number | undefined;
   readonly headers: string | null;
   readonly count: number;
   /** The payloads as one JSON list. */
@@ -104,7 +108,7 @@ export function asList(messages: readonly Outgoing[], nonces: BigInt64Array): st
     const key = message.key === null ? "null" : JSON.stringify(message.key);
     const headers = message.headers === null ? "" : `,"h":${message.headers}`;
     const extras = message.extras === undefined ? "" : extrasIn(message.extras, options);
-    list += `${i === 0 ? "" : ","}{"n":"${nonces[i]}","ch":${message.channel},"c":${message.contract},"k":${key},"p":${message.json}${headers}${extras}}`;
+    list += `${i === 0 ? "" : ","}{"n":"${nonces[i]}","ch":${addressOf(message)},"c":${message.contract},"k":${key},"p":${message.json}${headers}${extras}}`;
   });
   return options.size === 0 ? `${list}]` : `{"said":${list}],"options":[${[...options.keys()].join(",")}]}`;
 }
@@ -313,7 +317,14 @@ export function writeAlike(executor: Executor, messages: Alike, home: string | n
   return write(executor, messages.count, columnsOfAlike(messages), home);
 }
 
-function columnsOfAlike({ count, contract, channel, keys, list, headers }: Alike): readonly (string | number | null)[] {
+/** As posthorn.address: which lane a message goes to is decided where it is written. */
+function addressOf({ channel, lanes = 1 }: Pick<Outgoing, "channel" | "lanes">): number {
+  return channel | ((lanes - 1) << 21);
+}
+
+function columnsOfAlike(messages: Alike): readonly (string | number | null)[] {
+  const { count, contract, keys, list, headers } = messages;
+  const channel = addressOf(messages);
   if (count === 1) return [channel, contract, keys?.[0] ?? null, list.slice(1, -1), headers];
   return [
     `{${channel}}`,
@@ -335,14 +346,14 @@ export async function commitAlike(open: OpenTransaction, messages: Alike): Promi
 function columnsOf(messages: readonly Outgoing[]): readonly (string | number | null)[] {
   const [first] = messages;
   if (first !== undefined && messages.length === 1) {
-    return [first.channel, first.contract, first.key, first.json, first.headers];
+    return [addressOf(first), first.contract, first.key, first.json, first.headers];
   }
   const alike = messages.every(({ contract }) => contract === first?.contract);
   const shown = alike ? messages.slice(0, 1) : messages;
   const keyed = messages.some(({ key }) => key !== null);
   const headed = messages.some(({ headers }) => headers !== null);
   return [
-    `{${shown.map(({ channel }) => channel).join(",")}}`,
+    `{${shown.map(addressOf).join(",")}}`,
     `{${shown.map(({ contract }) => contract).join(",")}}`,
     keyed ? JSON.stringify(messages.map(({ key }) => key)) : null,
     `[${messages.map(({ json }) => json).join(",")}]`,

@@ -15,6 +15,8 @@ export interface ContractEntry {
 export interface ContractIds {
   readonly contract: number;
   readonly channel: number;
+  /** Of its channel. */
+  readonly lanes: number;
 }
 
 /** Registers a contract, or holds us to what is registered. `publishes`: whoever publishes an event first owns it. */
@@ -31,6 +33,24 @@ export async function registerContract(
     ),
   );
   return JSON.parse(rows[0]?.ids ?? "null");
+}
+
+export interface TopicEntry {
+  readonly name: string;
+  readonly keepMs: number | undefined;
+  readonly lanes: number | undefined;
+}
+
+/** Makes a topic, or holds us to the lanes that it has; the newest start wins for the time that it is kept. */
+export async function registerTopic(executor: Executor, { name, keepMs, lanes }: TopicEntry, service: string) {
+  await mapped(
+    executor.query("select posthorn.register_topic($1::text, $2::float8, $3::int, $4::text)", [
+      name,
+      keepMs ?? null,
+      lanes ?? null,
+      service,
+    ]),
+  );
 }
 
 /** Makes the lane of a priority in a queue, where it is new. */

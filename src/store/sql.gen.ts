@@ -654,6 +654,57 @@ alter type posthorn.turn add attribute skipped bigint[];
 alter table posthorn.dead_letter add column priority smallint;
 alter table posthorn.invalid add column priority smallint;
 ` },
+  { name: "migrations/0015_segments.sql", text: `-- Rotation: which segments the log consists of, and how long they are kept.
+-- Locks: for a moment, \`ring\`, \`lane\` and \`alert\`.
+
+-- slots[1] is the slot of segment \`first_segment\`, and each slot after it that of the next number. Messages are written to \`slot\`, claims to the
+-- slot of their lane. Of ids up to \`forgotten_upto\` messages were removed.
+alter table posthorn.ring
+  add column first_segment bigint not null default 1,
+  add column forgotten_upto bigint not null default 0;
+
+-- One row for each slot that is in use. A number is never given twice: it tells the one that was truncated from the one that has its slot now.
+create table posthorn.segment (
+  n bigint primary key,
+  slot smallint not null unique check (slot between 1 and 8),
+  opened_at timestamptz not null default clock_timestamp(),
+  -- When messages went to the next one, and in which transaction.
+  closed_at timestamptz,
+  closed_xid xid8,
+  -- When nobody could choose it for a message any more; whoever had written to it has a lower transaction id, and its messages have no higher ids.
+  sealed_at timestamptz,
+  sealed_xid xid8,
+  sealed_id bigint,
+  -- In which transaction it was found that nobody needs it.
+  finished_xid xid8
+);
+insert into posthorn.segment (n, slot) values (1, 1);
+
+-- The oldest segment that may hold messages which no claim of the lane has taken; and the oldest that a claim which is open lies in or took
+-- messages from.
+alter table posthorn.lane
+  add column read_from bigint not null default 1,
+  add column held_from bigint not null default 1;
+
+-- What the fleet was told to keep; no row until a worker has told it.
+create table posthorn.retention (
+  singleton boolean primary key default true check (singleton),
+  keep_ms float8 not null,
+  max_bytes bigint not null,
+  declared_by text not null,
+  declared_at timestamptz not null default clock_timestamp()
+);
+
+-- An alert without a subscription is one of the whole log.
+alter table posthorn.alert alter column subscription drop not null;
+drop index posthorn.alert_open;
+create unique index alert_open on posthorn.alert (coalesce(subscription, 0), name) where resolved_at is null;
+` },
+  { name: "migrations/0016_topic.sql", text: `-- What a topic was declared with. Locks: for a moment, \`channel\`.
+
+-- How long its messages stay readable at least; null for what the whole log is kept.
+alter table posthorn.channel add column keep_ms float8;
+` },
   { name: "migrations/0017_operating.sql", text: `-- What operators do: who paused what, and each thing that was ordered, with how far it is.
 
 alter table posthorn.subscription
@@ -996,6 +1047,7 @@ select posthorn.by_found_slot('claim(p_subscription int, p_lane int, p_worker bi
   v_channel int;
   v_ordering text;
   v_slots smallint[];
+  v_read_from bigint;
   v_first_id bigint;
   -- Where the lane stands.
   v_n bigint;
@@ -1036,8 +1088,8 @@ select posthorn.by_found_slot('claim(p_subscription int, p_lane int, p_worker bi
   -- From here each statement sees what the previous holders of the locks committed. The ring is read only now: the previous holder may
   -- have opened a window that holds messages of a slot which was not there before.
   select exists (select from posthorn.worker w where w.id = p_worker), exists (select from posthorn.cancel_mark k where k.subscription = p_subscription),
-      s.channel, s.ordering, r.slots, r.first_id, l.slot, l.n, l.floor, l.ceiling, l.last_id, l.late, l.late_xids
-    into v_alive, v_marked, v_channel, v_ordering, v_slots, v_first_id, v_slot, v_n, v_floor, v_ceiling, v_last_id, v_late, v_late_xids
+      s.channel, s.ordering, r.slots[greatest(l.read_from - r.first_segment, 0)::int + 1 :], l.read_from, r.first_id, l.slot, l.n, l.floor, l.ceiling, l.last_id, l.late, l.late_xids
+    into v_alive, v_marked, v_channel, v_ordering, v_slots, v_read_from, v_first_id, v_slot, v_n, v_floor, v_ceiling, v_last_id, v_late, v_late_xids
     from posthorn.ring r left join posthorn.subscription s on s.id = p_subscription
       left join posthorn.lane l on l.subscription = p_subscription and l.lane = p_lane;
   if not v_held or not v_alive then
@@ -1103,12 +1155,13 @@ select posthorn.by_found_slot('claim(p_subscription int, p_lane int, p_worker bi
     else
       -- The window is done. Its ceiling is the floor of the next, whose id is read before its snapshot is taken, in an earlier
       -- statement: a message above the id may be seen and waits for the window after, one below it is late if it is unseen.
-      -- The slots are those that the same snapshot sees: it sees no message whose slot it does not know.
+      -- The slots are those that the same snapshot sees: it sees no message whose slot it does not know. Those that the lane has done with are
+      -- left out: history costs nothing.
       v_floor := v_ceiling;
       v_floor_upto := v_upto;
       v_floor_seen := v_seen;
       v_upto := greatest(v_upto, coalesce(pg_sequence_last_value('posthorn.message_id'), 0));
-      select pg_current_snapshot(), r.slots into v_seen, v_slots from posthorn.ring r;
+      select pg_current_snapshot(), r.slots[greatest(v_read_from - r.first_segment, 0)::int + 1 :] into v_seen, v_slots from posthorn.ring r;
       v_opened := true;
       v_late_xids := posthorn.late_xids(v_slots, v_channel, p_lane, v_floor_seen, v_floor_upto, v_first_id, v_seen);
       v_late := v_late_xids is not null;
@@ -1216,6 +1269,17 @@ $body$);
   { name: "functions/05_append.sql", text: `-- Writing messages into the slot of the ring that is open, in the caller's transaction. In PL/pgSQL, whose plans are kept: an insert that a client
 -- sends as text is planned each time, which costs several times the insert.
 
+-- An address is what producers name as the channel of a message: the id of the channel, and above its 21 bits the number of its lanes less one. So a
+-- channel with one lane, which most are, is its id.
+create or replace function posthorn.address(p_channel int, p_lanes int) returns int
+language sql immutable as $$ select p_channel | ((p_lanes - 1) << 21) $$;
+
+-- lane_in(address, key): the lane of a message: the same for all of a key. Inlined where it is called.
+create or replace function posthorn.lane_in(p_address int, p_key text) returns int
+language sql immutable as $$
+  select case when p_address < 2097152 or p_key is null then 0 else (((hashtextextended(p_key, 0) % ((p_address >> 21) + 1)) + (p_address >> 21) + 1) % ((p_address >> 21) + 1))::int end
+$$;
+
 -- open_slot(home): the slot that is written to. \`home\` names the database that the ids of contracts are from, where somebody else brought the
 -- transaction; then a number below zero says why nothing may be written: -1 not the home of its log, -2 another database. Null in transactions of the
 -- library's own, which must fail as a whole: raises PH003 (moved).
@@ -1246,7 +1310,8 @@ select posthorn.by_slot(
   declare v_id bigint;
   begin
     insert into posthorn.message_{slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers)
-      values (pg_current_xact_id(), nextval('posthorn.message_id'), p_nonce, clock_timestamp(), p_channel, 0, p_contract, p_key, p_payload, p_headers)
+      values (pg_current_xact_id(), nextval('posthorn.message_id'), p_nonce, clock_timestamp(), p_channel & 2097151, posthorn.lane_in(p_channel, p_key), p_contract,
+        p_key, p_payload, p_headers)
       returning id into v_id;
     return v_id;
   end;
@@ -1261,15 +1326,15 @@ select posthorn.by_slot(
     if p_keys is null and p_headers is null and cardinality(p_channels) = 1 and cardinality(p_contracts) = 1 then
       with written as (
         insert into posthorn.message_{slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers)
-          select pg_current_xact_id(), nextval('posthorn.message_id'), r.nonce, clock_timestamp(), p_channels[1], 0, p_contracts[1], null, r.payload, null
+          select pg_current_xact_id(), nextval('posthorn.message_id'), r.nonce, clock_timestamp(), p_channels[1] & 2097151, 0, p_contracts[1], null, r.payload, null
           from rows from (unnest(p_nonces), json_array_elements(p_payloads)) r(nonce, payload)
           returning id)
         select array_agg(id) into v_ids from written;
     else
       with written as (
         insert into posthorn.message_{slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers)
-          select pg_current_xact_id(), nextval('posthorn.message_id'), r.nonce, clock_timestamp(), coalesce(r.channel, p_channels[1]), 0,
-            coalesce(r.contract, p_contracts[1]), r.key, r.payload, case when json_typeof(r.headers) <> 'null' then r.headers end
+          select pg_current_xact_id(), nextval('posthorn.message_id'), r.nonce, clock_timestamp(), coalesce(r.channel, p_channels[1]) & 2097151,
+            posthorn.lane_in(coalesce(r.channel, p_channels[1]), r.key), coalesce(r.contract, p_contracts[1]), r.key, r.payload, case when json_typeof(r.headers) <> 'null' then r.headers end
           from rows from (unnest(p_nonces), unnest(p_channels), unnest(p_contracts), json_array_elements_text(p_keys), json_array_elements(p_payloads),
             json_array_elements(p_headers)) r(nonce, channel, contract, key, payload, headers)
           returning id)
@@ -1296,7 +1361,8 @@ select posthorn.by_found_slot(
   end if;
   $before$, $body$
     insert into posthorn.message_{slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers)
-      values (pg_current_xact_id(), nextval('posthorn.message_id'), p_nonce, clock_timestamp(), p_channel, 0, p_contract, p_key, p_payload, p_headers)
+      values (pg_current_xact_id(), nextval('posthorn.message_id'), p_nonce, clock_timestamp(), p_channel & 2097151, posthorn.lane_in(p_channel, p_key), p_contract,
+        p_key, p_payload, p_headers)
       returning id into v_id;
   $body$, $after$
   return concat(v_id, ' ', pg_current_xact_id());
@@ -1347,7 +1413,7 @@ select posthorn.by_slot('append_list_of(p_slot smallint, p_messages json)', 'jso
   begin
   with written as (
     insert into posthorn.message_{slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers)
-    select pg_current_xact_id(), nextval('posthorn.message_id'), r.n, clock_timestamp(), r.ch, 0, r.c, r.k, coalesce(r.p, 'null'::json), r.h
+    select pg_current_xact_id(), nextval('posthorn.message_id'), r.n, clock_timestamp(), r.ch & 2097151, posthorn.lane_in(r.ch, r.k), r.c, r.k, coalesce(r.p, 'null'::json), r.h
     from json_to_recordset(p_messages) as r(n bigint, ch int, c int, k text, p json, h json)
     returning nonce, id)
   select json_agg(json_build_array(nonce::text, id::text)) into v_ids from written;
@@ -1412,7 +1478,8 @@ begin
       'p', p_payload, 'h', p_headers), p_options, null);
     return posthorn.public_id((v_place ->> 1)::bigint, (v_place ->> 2)::bigint);
   end if;
-  return posthorn.public_id(posthorn.append_one_of(posthorn.open_slot(null), v_nonce, v_contract.channel, v_contract.id, p_key, p_payload, p_headers), v_nonce);
+  return posthorn.public_id(posthorn.append_one_of(posthorn.open_slot(null), v_nonce,
+    posthorn.address(v_contract.channel, (select c.lanes from posthorn.channel c where c.id = v_contract.channel)), v_contract.id, p_key, p_payload, p_headers), v_nonce);
 end $$;
 
 -- publish(name, payload, key, headers, version): states a fact in the caller's transaction; returns the message's id. Visible after COMMIT. Without a
@@ -1509,7 +1576,9 @@ select posthorn.by_found_slot(
   return null;
   $after$);
 
--- end_with: the same for all others. Nothing of the handler comes after it, so nothing of it is affected by how plans are made.
+-- end_with: the same for all others. Nothing of the handler comes after it, so nothing of it is affected by how plans are made. Where the message
+-- lies in another slot than its claim, that slot may have been truncated under a stale holder, with the ending that the rescuer wrote. A message
+-- and its endings go together, so whoever finds the message finds its end; and while this transaction has looked at it, it cannot go.
 create or replace function posthorn.end_with(
   p_subscription int, p_message bigint, p_message_slot smallint, p_delivery int,
   p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_say json
@@ -1525,6 +1594,8 @@ begin
   if p_deferred is null then
     v_claim := posthorn.claim_of(p_claim_slot, p_claim);
     if v_claim.token is distinct from p_token
+      or p_message_slot <> p_claim_slot and not posthorn.is_written_of(p_message_slot, (select s.channel from posthorn.subscription s
+        where s.id = p_subscription), v_claim.lane, p_message)
       or not posthorn.end_of(p_message_slot, p_subscription, p_message, p_delivery, 'succeeded', p_claim, v_claim.worker) then
       perform posthorn.raise_lost(json_build_object('ended', p_message::text));
     end if;
@@ -1621,7 +1692,7 @@ begin
 end $$;
 
 -- work(subscription, lane, worker, limit, parts): settles what succeeded and claims the next, in one transaction. Claims of an
--- at-most-once subscription are on disk when it returns. Where a queue has lanes for priorities, the most urgent one is claimed from.
+-- at-most-once subscription are on disk when it returns. Where a queue has lanes for priorities, or a topic several, the most urgent one is claimed from.
 -- Raises what own_transaction, conclude and claim raise.
 create or replace function posthorn.work(p_subscription int, p_lane int, p_worker bigint, p_limit int, p_parts json) returns text
 language plpgsql as $$
@@ -1633,7 +1704,7 @@ declare
   v_home text;
   v_set text;
 begin
-  select s.has_breaker or s.paused_at is not null, s.limited, exists (select from posthorn.lane l where l.subscription = s.id and l.lane > 1024), s.idempotency = 'at-most-once',
+  select s.has_breaker or s.paused_at is not null, s.limited, exists (select from posthorn.lane l where l.subscription = s.id and l.lane > 0), s.idempotency = 'at-most-once',
       concat(r.system_identifier, '/', r.database),
       concat(set_config('synchronous_commit', case s.idempotency when 'at-most-once' then 'on' else 'off' end, true), set_config('enable_seqscan', 'off', true),
         set_config('enable_bitmapscan', 'off', true), set_config('enable_sort', 'off', true), set_config('jit', 'off', true),
@@ -1692,8 +1763,10 @@ begin
     v_claim := posthorn.claim_of((p_end ->> 'claimSlot')::smallint, (p_end ->> 'claim')::bigint);
     if v_claim.token is distinct from (p_end ->> 'token')::bigint then
       perform posthorn.raise_lost(json_build_object('claims', json_build_array(p_end ->> 'claim')));
-    elsif coalesce((p_end ->> 'ends')::boolean, false) and not posthorn.end_of((p_end ->> 'messageSlot')::smallint, v_claim.subscription,
-        (p_end ->> 'message')::bigint, 1, v_outcome, v_claim.id, v_claim.worker) then
+    elsif coalesce((p_end ->> 'ends')::boolean, false) and (not posthorn.is_written_of((p_end ->> 'messageSlot')::smallint,
+        (select s.channel from posthorn.subscription s where s.id = v_claim.subscription), v_claim.lane, (p_end ->> 'message')::bigint)
+      or not posthorn.end_of((p_end ->> 'messageSlot')::smallint, v_claim.subscription,
+        (p_end ->> 'message')::bigint, 1, v_outcome, v_claim.id, v_claim.worker)) then
       perform posthorn.raise_lost(json_build_object('ended', p_end ->> 'message'));
     end if;
     if p_end -> 'stepped' is not null then
@@ -1919,7 +1992,7 @@ end $$;
 create or replace function posthorn.new_lanes(p_subscription int, p_lanes int, p_from_start boolean) returns void
 language plpgsql as $$
 declare
-  v_slot smallint := (select slot from posthorn.ring);
+  v_slot smallint := (select r.slots[cardinality(r.slots)] from posthorn.ring r);
   v_tick bigint := nextval('posthorn.tick_id');
   v_ceiling bigint := 0;
   v_snapshot pg_snapshot := '3:3:';
@@ -1959,7 +2032,7 @@ begin
   return v_channel;
 end $$;
 
--- register_contract(…): the ids of a contract and its channel as JSON { contract, channel }; raises PH020 on a conflict.
+-- register_contract(…): the ids of a contract and its channel as JSON { contract, channel, lanes }; raises PH020 on a conflict.
 -- The first service that publishes an event owns it, unless its contract names the owner.
 create or replace function posthorn.register_contract(
   p_name text, p_version int, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_service text, p_publishes boolean
@@ -1971,7 +2044,7 @@ declare
   v_owner text := coalesce(p_owner, case when p_kind = 'event' and p_publishes then p_service end);
 begin
   perform posthorn.require_home();
-  select c.*, h.name as channel_name, h.kind as channel_kind into v_known from posthorn.contract c join posthorn.channel h on h.id = c.channel
+  select c.*, h.name as channel_name, h.kind as channel_kind, h.lanes into v_known from posthorn.contract c join posthorn.channel h on h.id = c.channel
     where c.name = p_name order by (c.version = p_version) desc, c.version desc limit 1;
   if v_known.id is not null then
     perform posthorn.check_contract(v_known.name, v_known.kind, v_known.channel_name, v_known.keyed, v_known.owner, v_known.registered_by,
@@ -1980,7 +2053,7 @@ begin
       update posthorn.contract set owner = v_owner where name = p_name and owner is null;
     end if;
     if v_known.version = p_version then
-      return json_build_object('contract', v_known.id, 'channel', v_known.channel);
+      return json_build_object('contract', v_known.id, 'channel', v_known.channel, 'lanes', v_known.lanes);
     end if;
   end if;
   v_channel := posthorn.register_channel(p_kind, p_channel);
@@ -1990,7 +2063,8 @@ begin
     -- Somebody registered it in this moment: hold us to what they said.
     return posthorn.register_contract(p_name, p_version, p_kind, p_channel, p_keyed, p_owner, p_service, p_publishes);
   end if;
-  return (select json_build_object('contract', id, 'channel', channel) from posthorn.contract where name = p_name and version = p_version);
+  return (select json_build_object('contract', c.id, 'channel', c.channel, 'lanes', h.lanes) from posthorn.contract c join posthorn.channel h on h.id = c.channel
+    where c.name = p_name and c.version = p_version);
 end $$;
 
 create or replace function posthorn.check_contract(
@@ -2080,11 +2154,11 @@ declare
   v_ready int[] := '{}';
 begin
   -- With the slots that it sees: a message in a slot that was not looked at must not count as seen.
-  select pg_current_snapshot(), r.slots into v_snapshot, v_ring.slots from posthorn.ring r;
+  select pg_current_snapshot(), r.slots, r.first_segment into v_snapshot, v_ring.slots, v_ring.first_segment from posthorn.ring r;
   if v_snapshot::text is distinct from p_seen then
-    for v_lane in select l.subscription, l.lane, s.channel from posthorn.lane l join posthorn.subscription s on s.id = l.subscription
+    for v_lane in select l.subscription, l.lane, l.read_from, s.channel from posthorn.lane l join posthorn.subscription s on s.id = l.subscription
         where l.subscription = any (v_subscriptions) loop
-      if posthorn.is_ready(v_ring, v_lane.subscription, v_lane.lane, v_lane.channel) then
+      if posthorn.is_ready(v_ring.slots[greatest(v_lane.read_from - v_ring.first_segment, 0)::int + 1 :], v_ring.first_id, v_lane.subscription, v_lane.lane, v_lane.channel) then
         v_ready := v_ready || v_lane.subscription;
       end if;
     end loop;
@@ -2100,7 +2174,7 @@ begin
 end $$;
 
 -- is_ready: whether a claim of this lane would find something.
-create or replace function posthorn.is_ready(p_ring posthorn.ring, p_subscription int, p_lane int, p_channel int) returns boolean
+create or replace function posthorn.is_ready(p_slots smallint[], p_first_id bigint, p_subscription int, p_lane int, p_channel int) returns boolean
 language plpgsql as $$
 declare
   v_at posthorn.position := posthorn.position_of(p_subscription, p_lane);
@@ -2111,14 +2185,14 @@ begin
   if v_at.late then
     return true;
   end if;
-  foreach v_slot in array p_ring.slots loop
+  foreach v_slot in array p_slots loop
     if posthorn.has_after_of(v_slot, p_channel, p_lane, v_at.last_id) then
       return true;
     end if;
   end loop;
   v_ceiling := posthorn.tick_of(v_at.slot, v_at.ceiling);
   select pg_current_snapshot() into v_now;
-  return posthorn.late_xids(p_ring.slots, p_channel, p_lane, v_ceiling.snapshot, v_ceiling.ceiling_id, p_ring.first_id, v_now) is not null;
+  return posthorn.late_xids(p_slots, p_channel, p_lane, v_ceiling.snapshot, v_ceiling.ceiling_id, p_first_id, v_now) is not null;
 end $$;
 
 select posthorn.by_slot('has_after_of(p_slot smallint, p_channel int, p_lane int, p_after bigint)', 'boolean', $body$
@@ -2407,13 +2481,28 @@ declare
 begin
   select w.*, c.channel into v_found from posthorn.where_in_log(v_id, v_nonce) w join posthorn.contract c on c.id = w.contract;
   if v_found.contract is null then
-    return (select json_agg(posthorn.with_outcome(s.id, v_id, v_nonce, null, posthorn.waiting_status(s, v_id, v_nonce))) from posthorn.subscription s
-      where posthorn.waiting_status(s, v_id, v_nonce) is not null);
+    -- Its segment is gone, or it is in no log: what waits has its copy, and a result that is kept says that it succeeded.
+    return (select json_agg(posthorn.with_outcome(s.id, v_id, v_nonce, w.contract, f.status) order by s.name) from posthorn.subscription s
+      cross join lateral (select coalesce(posthorn.waiting_status(s, v_id, v_nonce), (select json_build_object('subscription', s.name, 'state', 'succeeded',
+        'delivery', null) from posthorn.result r where r.subscription = s.id and r.message = v_id and r.nonce = v_nonce))) f(status)
+      left join lateral posthorn.contract_outside(s.id, v_id, v_nonce) w(contract) on true
+      where f.status is not null);
   end if;
   return (select coalesce(json_agg(posthorn.with_outcome(s.id, v_id, v_nonce, v_found.contract, f.status) order by s.name), '[]') from posthorn.subscription s
     cross join lateral (select coalesce(posthorn.waiting_status(s, v_id, v_nonce), posthorn.log_status(s, v_found.lane, v_id, v_found.xid))) f(status)
     where s.channel = v_found.channel and f.status is not null);
 end $$;
+
+-- contract_outside: the contract of a message that waits or ended outside the log; null when it is in none of the tables that say it.
+create or replace function posthorn.contract_outside(p_subscription int, p_id bigint, p_nonce bigint) returns int
+language sql stable as $$
+  select w.contract from (
+    select contract from posthorn.deferred where subscription = p_subscription and message = p_id and nonce = p_nonce
+    union all select contract from posthorn.dead_letter where subscription = p_subscription and message = p_id and nonce = p_nonce
+    union all select contract from posthorn.invalid where subscription = p_subscription and message = p_id and nonce = p_nonce
+    union all select contract from posthorn.discarded where subscription = p_subscription and message = p_id and nonce = p_nonce
+    union all select contract from posthorn.cancelled where subscription = p_subscription and message = p_id and nonce = p_nonce) w limit 1
+$$;
 
 -- waiting_status: the state of a message that waits or ended outside the log; null when it is in none of the five tables.
 create or replace function posthorn.waiting_status(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json
@@ -2468,9 +2557,9 @@ declare
 begin
   select * into v_ring from posthorn.ring;
   messages := 0;
-  for v_lane in select l.lane, s.channel from posthorn.lane l join posthorn.subscription s on s.id = l.subscription where l.subscription = p_subscription loop
+  for v_lane in select l.lane, l.read_from, s.channel from posthorn.lane l join posthorn.subscription s on s.id = l.subscription where l.subscription = p_subscription loop
     v_at := posthorn.position_of(p_subscription, v_lane.lane);
-    foreach v_slot in array v_ring.slots loop
+    foreach v_slot in array posthorn.slots_from(v_ring, v_lane.read_from) loop
       v_part := posthorn.count_after_of(v_slot, v_lane.channel, v_lane.lane, v_at.last_id, greatest(p_limit - messages, 0)::int);
       messages := messages + v_part.messages;
       oldest := least(oldest, v_part.oldest);
@@ -2536,6 +2625,7 @@ declare
   v_changes json[] := '{}';
   v_rule record;
   v_open posthorn.alert;
+  v_change jsonb;
 begin
   perform posthorn.own_transaction(true);
   if not pg_try_advisory_xact_lock(posthorn.lock_key('watch')) then
@@ -2547,7 +2637,7 @@ begin
     return null;
   end if;
   for v_rule in select * from posthorn.alert_rules() loop
-    select * into v_open from posthorn.alert a where a.subscription = v_rule.subscription and a.name = v_rule.name and a.resolved_at is null;
+    select * into v_open from posthorn.alert a where a.subscription is not distinct from v_rule.subscription and a.name = v_rule.name and a.resolved_at is null;
     if v_rule.value >= v_rule.threshold and v_open.id is null then
       insert into posthorn.alert (name, subscription, value, threshold, detail)
         values (v_rule.name, v_rule.subscription, v_rule.value, v_rule.threshold, v_rule.detail);
@@ -2564,7 +2654,8 @@ begin
   return to_json(v_changes);
 end $$;
 
--- alert_rules(): every rule of every declared policy with its value now. A queue that nobody declared has no policy, and shows as unattended.
+-- alert_rules(): every rule of every declared policy with its value now. A queue that nobody declared has no policy, and shows as unattended. And
+-- one rule of the whole log, without a subscription: no segment is free for the next rotation.
 create or replace function posthorn.alert_rules() returns table (subscription int, subscription_name text, name text, value bigint, threshold bigint, detail text)
 language sql volatile as $$
   select g.subscription, s.name, r.name, r.value, r.threshold, null from posthorn.gauges(100000) g
@@ -2580,6 +2671,8 @@ language sql volatile as $$
     ) r(name, value, threshold) where r.threshold is not null
   union all
   select * from posthorn.fleet_rules() f where f.threshold is not null
+  union all
+  select null, null, 'segmentsInUse', cardinality(r.slots), 8, case when cardinality(r.slots) >= 8 then posthorn.space_in_words() end from posthorn.ring r
 $$;
 ` },
   { name: "functions/13_why.sql", text: `-- Why a message is where it is. For people and tools, not for the hot path.
@@ -2879,7 +2972,8 @@ declare
   v_at timestamptz;
   v_newest timestamptz;
 begin
-  for v_lane in select l.lane, l.slot from posthorn.lane l where l.subscription = p_subscription loop
+  for v_lane in select l.lane, u.slot from posthorn.lane l cross join posthorn.ring r cross join lateral unnest(r.slots) u(slot)
+      where l.subscription = p_subscription loop
     execute format('select at from posthorn.claim_%s where subscription = $1 and lane = $2 order by n desc limit 1', v_lane.slot)
       into v_at using p_subscription, v_lane.lane;
     v_newest := greatest(v_newest, v_at);
@@ -3058,17 +3152,18 @@ begin
 end $$;
 
 -- crossed_alerts(): open alerts, and rules that are crossed now although nobody has raised them yet (raisedAt is null), as JSON
---   [{ alert, subscription, value, threshold, raisedAt, detail }]. Without a worker nobody raises alerts; this sees them all the same.
+--   [{ alert, subscription, value, threshold, raisedAt, detail }]. One of the whole log has no
+--   subscription. Without a worker nobody raises alerts; this sees them all the same.
 create or replace function posthorn.crossed_alerts() returns json
 language sql volatile as $$
   with open as (
     select a.name, a.subscription, s.name as subscription_name, a.value, a.threshold, a.raised_at, a.detail
-      from posthorn.alert a join posthorn.subscription s on s.id = a.subscription where a.resolved_at is null
+      from posthorn.alert a left join posthorn.subscription s on s.id = a.subscription where a.resolved_at is null
   ), crossed as (
     select * from open
     union all
     select r.name, r.subscription, r.subscription_name, r.value, r.threshold, null, r.detail from posthorn.alert_rules() r
-      where r.value >= r.threshold and not exists (select from open o where o.subscription = r.subscription and o.name = r.name)
+      where r.value >= r.threshold and not exists (select from open o where o.subscription is not distinct from r.subscription and o.name = r.name)
   )
   select coalesce(json_agg(json_build_object('alert', name, 'subscription', subscription_name, 'value', value, 'threshold', threshold,
     'raisedAt', raised_at, 'detail', detail) order by raised_at, subscription_name, name), '[]') from crossed
@@ -3079,7 +3174,7 @@ create or replace function posthorn.recent_alerts(p_limit int) returns json
 language sql stable as $$
   select coalesce(json_agg(json_build_object('alert', a.name, 'subscription', a.subscription, 'value', a.value, 'threshold', a.threshold,
       'raisedAt', a.raised_at, 'resolvedAt', a.resolved_at, 'detail', a.detail) order by a.resolved_at desc), '[]')
-    from (select a.*, s.name as subscription from posthorn.alert a join posthorn.subscription s on s.id = a.subscription
+    from (select a.*, s.name as subscription from posthorn.alert a left join posthorn.subscription s on s.id = a.subscription
       where a.resolved_at is not null order by a.resolved_at desc limit p_limit) a(id, name, subscription_id, raised_at, resolved_at, value, threshold, detail, subscription)
 $$;
 
@@ -3657,7 +3752,7 @@ end $$;
 --   cancelled  it waited, and will not run; or it was cancelled before
 --   signalled  it runs, and its signal fires; if it fails now, it is cancelled, and if it succeeds all the same, it has succeeded
 --   too-late   it has ended
--- Raises PH030 (no such message), PH011 (an event), PH031 (the transaction has written something before).
+-- Raises PH030 (no such message), PH032 (older than what the log keeps), PH011 (an event), PH031 (the transaction has written something before).
 create or replace function posthorn.cancel(message text, by text default null) returns text
 language sql volatile as $$ select posthorn.cancel_message($1, coalesce($2, session_user::text)) $$;
 
@@ -3685,7 +3780,10 @@ begin
     -- A queue has one reader.
     select s.* into v_subscription from posthorn.subscription s where s.channel = v_log.channel;
   end if;
-  if v_subscription.id is null then
+  if v_subscription.id is null and posthorn.is_forgotten(p_public) then
+    raise exception 'if there was a command with the id %, it has ended, and the log does not keep it any more', left(p_public, 80) using errcode = 'PH032',
+      hint = 'It is too late to cancel it.';
+  elsif v_subscription.id is null then
     raise exception 'no command has the id %', left(p_public, 80) using errcode = 'PH030',
       hint = 'Is it whole, and is this the database that it was sent in?';
   end if;
@@ -3919,7 +4017,7 @@ declare
   v_ours text[];
   v_cancelled bigint[] := '{}';
 begin
-  select o.keys, o.open_from, o.unknown into v_open, v_turn.open_from, v_unknown from posthorn.open_keys(p_slots, p_subscription, p_lane) o;
+  select o.keys, o.open_from, o.unknown into v_open, v_turn.open_from, v_unknown from posthorn.open_keys(p_subscription, p_lane) o;
   v_keys := case when p_keys is not null then p_keys when p_batch.slots is null then posthorn.keys_of(p_slots[1], p_channel, p_lane, p_batch.ids)
     else array(select i.item ->> 4 from json_array_elements(('[' || p_batch.items || ']')::json) i(item)) end;
   -- A few are read as they lie there, which costs less than to ask for each key of the page.
@@ -3975,15 +4073,17 @@ begin
 end $$;
 
 -- open_keys: hashes of the keys that open claims of a lane hold, the number from which on a claim can be open, and whether one is open whose
--- keys nobody wrote down: it was made while the reader kept no order.
-create or replace function posthorn.open_keys(p_slots smallint[], p_subscription int, p_lane int, out keys bigint[], out open_from bigint, out unknown boolean)
+-- keys nobody wrote down: it was made while the reader kept no order. Claims of the lane can be open in slots whose messages it has done with.
+create or replace function posthorn.open_keys(p_subscription int, p_lane int, out keys bigint[], out open_from bigint, out unknown boolean)
 language plpgsql as $$
 declare
+  v_slots smallint[] := (select r.slots[greatest(l.held_from - r.first_segment, 0)::int + 1 :] from posthorn.ring r, posthorn.lane l
+    where l.subscription = p_subscription and l.lane = p_lane);
   v_slot smallint;
   v_found record;
 begin
   unknown := false;
-  foreach v_slot in array p_slots loop
+  foreach v_slot in array v_slots loop
     v_found := posthorn.open_keys_of(v_slot, p_subscription, p_lane);
     keys := coalesce(keys || v_found.keys, v_found.keys, keys);
     open_from := coalesce(v_found.open_from, open_from);
@@ -4128,11 +4228,12 @@ begin
 end $$;
 
 -- enter(subscription): messages that wait outside of the order of their key (delayed, or redriven where the others went on) and are due take their
--- place at its end. Plan: deferred_due, once for each priority in use. Not while a claim holds the key; whoever claims next must see what was decided here, hence the lock of the lane.
+-- place at its end. Plan: deferred_due, once for each priority in use. Not while a claim holds the key; whoever claims next must see what was decided here,
+-- hence the lock of the lane.
 create or replace function posthorn.enter(p_subscription int) returns void
 language plpgsql as $$
 declare
-  v_ring posthorn.ring;
+  v_lane int;
   v_row posthorn.deferred;
   v_open record;
   -- Read once: compared with a function that may change, the index would be read on to its end. In order of time, so that of the indexes that an
@@ -4140,21 +4241,25 @@ declare
   v_now timestamptz := clock_timestamp();
 begin
   if not exists (select from posthorn.classes(p_subscription) c(class) cross join lateral (select from posthorn.deferred d where d.subscription = p_subscription
-        and d.priority = c.class and d.token is null and d.place is null and d.key is not null and d.due_at <= v_now order by d.due_at limit 1) d) or not pg_try_advisory_xact_lock(posthorn.lock_key('lane', p_subscription, 0)) then
+        and d.priority = c.class and d.token is null and d.place is null and d.key is not null and d.due_at <= v_now order by d.due_at limit 1) d) then
     return;
   end if;
-  select * into v_ring from posthorn.ring;
-  select * into v_open from posthorn.open_keys(v_ring.slots, p_subscription, 0);
-  for v_row in select due.* from posthorn.classes(p_subscription) c(class)
-      cross join lateral (select d.* from posthorn.deferred d where d.subscription = p_subscription and d.priority = c.class and d.token is null
-        and d.place is null and d.key is not null and d.due_at <= v_now order by d.due_at limit 100 for update skip locked) due
-      order by due.due_at limit 100 loop
-    if v_open.unknown or hashtextextended(v_row.key, 0) = any (v_open.keys) then
-      update posthorn.deferred set due_at = clock_timestamp() + interval '20 ms' where id = v_row.id;
-    else
-      v_row := posthorn.turn_of(v_row);
-      update posthorn.deferred set place = v_row.place, due_at = v_row.due_at where id = v_row.id;
-    end if;
+  -- A key is in one lane. What was scheduled was written into none, and its queue has one.
+  for v_lane in select l.lane from posthorn.lane l where l.subscription = p_subscription and l.lane <= 1024 order by l.lane loop
+    continue when not pg_try_advisory_xact_lock(posthorn.lock_key('lane', p_subscription, v_lane));
+    select * into v_open from posthorn.open_keys(p_subscription, v_lane);
+    for v_row in select due.* from posthorn.classes(p_subscription) c(class)
+        cross join lateral (select d.* from posthorn.deferred d where d.subscription = p_subscription and d.priority = c.class and d.token is null
+          and d.place is null and d.key is not null and d.due_at <= v_now and case when d.lane between 0 and 1024 then d.lane else 0 end = v_lane
+          order by d.due_at limit 100 for update skip locked) due
+        order by due.due_at limit 100 loop
+      if v_open.unknown or hashtextextended(v_row.key, 0) = any (v_open.keys) then
+        update posthorn.deferred set due_at = clock_timestamp() + interval '20 ms' where id = v_row.id;
+      else
+        v_row := posthorn.turn_of(v_row);
+        update posthorn.deferred set place = v_row.place, due_at = v_row.due_at where id = v_row.id;
+      end if;
+    end loop;
   end loop;
 end $$;
 
@@ -4302,7 +4407,7 @@ begin
     return;
   end if;
   perform posthorn.fits_order(p_channel, json_build_object('priority', p_priority));
-  select slot into v_slot from posthorn.ring;
+  select r.slots[cardinality(r.slots)] into v_slot from posthorn.ring r;
   v_tick := nextval('posthorn.tick_id');
   perform posthorn.write_tick(v_slot, v_tick, 0, '3:3:');
   insert into posthorn.lane (subscription, lane, slot, n, floor, ceiling, last_id, late, late_xids)
@@ -4453,7 +4558,8 @@ select posthorn.by_slot('append_many_of(p_slot smallint, p_said json, p_options 
     update posthorn.dedupe d set message = s.id from said s where s.anew and d.name = s.name and d.key = s.dk
   ), written as (
     insert into posthorn.message_{slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers, expires_at)
-      select pg_current_xact_id(), s.id, s.n, clock_timestamp(), s.ch, case when s.due_at is null then posthorn.lane_of_priority(s.priority) else -1 end,
+      select pg_current_xact_id(), s.id, s.n, clock_timestamp(), s.ch & 2097151,
+        case when s.due_at is not null then -1 when s.o is null then posthorn.lane_in(s.ch, s.k) else posthorn.lane_of_priority(s.priority) end,
         s.c, s.k, coalesce(s.p, 'null'), s.h, s.expires_at from said s where s.nonce = s.n
   ), later as (
     insert into posthorn.deferred (subscription, due_at, delivery, attempts, crashes, reason, message, nonce, channel, lane, contract, key, payload, headers,
@@ -4549,7 +4655,7 @@ declare
 begin
   select * into v_ring from posthorn.ring;
   for v_lane in
-    select l.lane from posthorn.lane l cross join lateral (select posthorn.lane_head(v_ring, p_subscription, l.lane, v_channel) as oldest offset 0) head
+    select l.lane from posthorn.lane l cross join lateral (select posthorn.lane_head(posthorn.slots_from(v_ring, l.read_from), p_subscription, l.lane, v_channel) as oldest offset 0) head
       where l.subscription = p_subscription and head.oldest is not null
       order by posthorn.urgency(posthorn.priority_of(l.lane), head.oldest) desc, head.oldest
   loop
@@ -4568,9 +4674,10 @@ begin
 end $$;
 
 -- lane_head: when the oldest message of a lane was said that a claim would find; null when there is none.
-create or replace function posthorn.lane_head(p_ring posthorn.ring, p_subscription int, p_lane int, p_channel int) returns timestamptz
+create or replace function posthorn.lane_head(p_slots smallint[], p_subscription int, p_lane int, p_channel int) returns timestamptz
 language plpgsql as $$
 declare
+  v_first_id bigint := (select r.first_id from posthorn.ring r);
   v_at posthorn.position := posthorn.position_of(p_subscription, p_lane);
   v_ceiling posthorn.tick := posthorn.tick_of(v_at.slot, v_at.ceiling);
   v_floor_id bigint := (posthorn.tick_of(v_at.slot, v_at.floor)).ceiling_id;
@@ -4580,19 +4687,19 @@ declare
   v_late posthorn.batch;
   v_oldest timestamptz;
 begin
-  foreach v_slot in array p_ring.slots loop
+  foreach v_slot in array p_slots loop
     v_oldest := least(v_oldest, (posthorn.count_after_of(v_slot, p_channel, p_lane,
       case when v_at.late then v_floor_id else v_at.last_id end, 1)).oldest);
   end loop;
   -- Committed late: in the window that is open, or below its ceiling and seen only now.
   if v_at.late then
-    v_late := posthorn.late_page(p_ring.slots, p_channel, p_lane, v_at.late_xids, v_at.last_id, v_floor_id, 1);
+    v_late := posthorn.late_page(p_slots, p_channel, p_lane, v_at.late_xids, v_at.last_id, v_floor_id, 1);
   end if;
   if v_late.ids is null then
     select pg_current_snapshot() into v_now;
-    v_xids := posthorn.late_xids(p_ring.slots, p_channel, p_lane, v_ceiling.snapshot, v_ceiling.ceiling_id, p_ring.first_id, v_now);
+    v_xids := posthorn.late_xids(p_slots, p_channel, p_lane, v_ceiling.snapshot, v_ceiling.ceiling_id, v_first_id, v_now);
     if v_xids is not null then
-      v_late := posthorn.late_page(p_ring.slots, p_channel, p_lane, v_xids, p_ring.first_id - 1, v_ceiling.ceiling_id, 1);
+      v_late := posthorn.late_page(p_slots, p_channel, p_lane, v_xids, v_first_id - 1, v_ceiling.ceiling_id, 1);
     end if;
   end if;
   if v_late.ids is not null then
@@ -6427,6 +6534,529 @@ language sql stable as $$
     from posthorn.subscription s where s.name = p_name
 $$;
 ` },
+  { name: "functions/30_segments.sql", text: `-- Space: the log is a ring of eight slots. Rotation opens the next one, and a segment that nobody needs is truncated.
+--
+-- Each step is a transaction of its own, and whoever comes next goes on from what is committed. What is found about a segment stays true:
+--   closed    messages go to another slot, but whoever has read the ring before may still choose this one
+--   sealed    nobody can choose it any more, but some who did may not have committed
+--   still     all of them have ended: what it holds is what it will ever hold
+--   finished  every lane has taken what it holds, no claim that is open lies in it or took from it, and it was kept for its time
+-- and it is truncated when everybody sees it finished. "Everybody" is asked of the server: see horizon.
+
+-- horizon(): the oldest transaction id that somebody else in this database has, or has a snapshot from, and who that is: everything below it has
+-- ended, and everybody sees its end. Without anybody the next id. A prepared transaction has no pid.
+create or replace function posthorn.horizon(out xid xid8, out pid int, out since timestamptz, out prepared text)
+language plpgsql as $$
+declare
+  v_next bigint := pg_snapshot_xmax(pg_current_snapshot())::text::bigint;
+begin
+  perform pg_stat_clear_snapshot();
+  select h.full_xid::text::xid8, h.pid, h.since, h.gid into xid, pid, since, prepared from (
+      -- Ids of 32 bits are near the next one, before or behind it.
+      select v_next + ((a.short::text::bigint - v_next + 2147483648) & 4294967295) - 2147483648 as full_xid, a.pid, a.since, a.gid, a.own from (
+        select x.short, s.pid, s.xact_start as since, null as gid, x.own from pg_stat_activity s
+          cross join lateral (values (s.backend_xid, true), (s.backend_xmin, false)) x(short, own)
+          where s.datname = current_database() and s.pid <> pg_backend_pid() and x.short is not null and s.backend_type is distinct from 'autovacuum worker'
+        union all
+        select p.transaction, null, p.prepared, p.gid, true from pg_prepared_xacts p where p.database = current_database()) a) h
+    -- Many have a snapshot from the oldest transaction's time; the one to name is that transaction.
+    order by h.full_xid, h.own desc, h.since limit 1;
+  xid := coalesce(xid, v_next::text::xid8);
+end $$;
+
+-- slots_from(ring, segment): the slots of the ring from a segment on.
+create or replace function posthorn.slots_from(p_ring posthorn.ring, p_segment bigint) returns smallint[]
+language plpgsql immutable as $$
+begin
+  return p_ring.slots[greatest(p_segment - p_ring.first_segment, 0)::int + 1 :];
+end $$;
+
+select posthorn.by_slot('bytes_of(p_slot smallint)', 'bigint', $body$
+  return pg_total_relation_size('posthorn.message_{slot}') + pg_total_relation_size('posthorn.claim_{slot}') + pg_total_relation_size('posthorn.settlement_{slot}')
+    + pg_total_relation_size('posthorn.ending_{slot}') + pg_total_relation_size('posthorn.tick_{slot}');
+$body$);
+
+select posthorn.by_slot('is_used_of(p_slot smallint)', 'boolean', $body$
+  return exists (select from posthorn.message_{slot}) or exists (select from posthorn.claim_{slot}) or exists (select from posthorn.ending_{slot});
+$body$);
+
+-- has_channel_of: whether a channel has a message in this slot. Plan: message_N_by_id.
+select posthorn.by_slot('has_channel_of(p_slot smallint, p_channel int)', 'boolean', $body$
+  return exists (select from posthorn.message_{slot} m where m.channel = p_channel);
+$body$);
+
+-- copy_tick_of: a tick that a lane takes along to another slot; lanes that were made together share theirs.
+select posthorn.by_slot('copy_tick_of(p_slot smallint, p_tick posthorn.tick)', 'void', $body$
+  insert into posthorn.tick_{slot} (id, ceiling_id, snapshot, at) values (p_tick.id, p_tick.ceiling_id, p_tick.snapshot, clock_timestamp()) on conflict do nothing;
+$body$);
+
+-- lock_slot: nobody else reads or writes this slot until the end of the transaction; raises 55P03 at once when anybody does now.
+select posthorn.by_slot('lock_slot(p_slot smallint)', 'void', $body$
+  lock table posthorn.message_{slot}, posthorn.claim_{slot}, posthorn.settlement_{slot}, posthorn.ending_{slot}, posthorn.tick_{slot} in access exclusive mode nowait;
+$body$);
+
+select posthorn.by_slot('truncate_slot(p_slot smallint)', 'void', $body$
+  truncate posthorn.message_{slot}, posthorn.claim_{slot}, posthorn.settlement_{slot}, posthorn.ending_{slot}, posthorn.tick_{slot};
+$body$);
+
+-- is_written_of: whether a message lies in this slot; it and its endings are removed together.
+select posthorn.by_slot('is_written_of(p_slot smallint, p_channel int, p_lane int, p_message bigint)', 'boolean', $body$
+  return exists (select from posthorn.message_{slot} m where m.channel = p_channel and m.lane = p_lane and m.id = p_message);
+$body$);
+
+-- declare_retention(keep, bytes, by, explicit): what the fleet keeps. The newest start that says so wins; who says nothing leaves what others said.
+create or replace function posthorn.declare_retention(p_keep_ms float8, p_max_bytes bigint, p_by text, p_explicit boolean) returns void
+language plpgsql as $$
+begin
+  insert into posthorn.retention (keep_ms, max_bytes, declared_by) values (p_keep_ms, p_max_bytes, p_by)
+    on conflict (singleton) do update set keep_ms = excluded.keep_ms, max_bytes = excluded.max_bytes, declared_by = excluded.declared_by,
+      declared_at = clock_timestamp()
+    where p_explicit and (posthorn.retention.keep_ms, posthorn.retention.max_bytes) is distinct from (excluded.keep_ms, excluded.max_bytes);
+end $$;
+
+-- keep_segments(): until the end of this transaction no segment is truncated. For verbs that read the log again.
+create or replace function posthorn.keep_segments() returns void
+language plpgsql as $$
+begin
+  perform pg_advisory_xact_lock_shared(posthorn.lock_key('truncate'));
+end $$;
+
+-- kept_since(channel): when the oldest message was said that the log still has of a channel; null when it has none.
+create or replace function posthorn.kept_since(p_channel int) returns timestamptz
+language plpgsql stable as $$
+declare
+  v_slot smallint;
+  v_oldest timestamptz;
+begin
+  for v_slot in select unnest(r.slots) from posthorn.ring r loop
+    execute format('select min(first.published_at) from (
+        select generate_series(0, c.lanes - 1) as lane from posthorn.channel c where c.id = $1 union all select -1
+          union all select l.lane from posthorn.subscription s join posthorn.lane l on l.subscription = s.id where s.channel = $1 and l.lane > 1024) lanes
+      cross join lateral (select m.published_at from posthorn.message_%s m where m.channel = $1 and m.lane = lanes.lane order by m.id limit 1) first', v_slot)
+      into v_oldest using p_channel;
+    -- Segments follow each other; a message that was written late into an older one was said before that was closed for good.
+    exit when v_oldest is not null;
+  end loop;
+  return v_oldest;
+end $$;
+
+-- is_forgotten(public id): whether a message of this id, if there was one, may have been removed with its segment.
+create or replace function posthorn.is_forgotten(p_public text) returns boolean
+language sql stable as $$
+  select coalesce(posthorn.id_of(p_public) between 1 and r.forgotten_upto, false) from posthorn.ring r
+$$;
+
+-- segment_ms: how long messages go to one segment: a quarter of the longest time that anything is kept, so that the kept ones fit into the ring.
+create or replace function posthorn.segment_ms(p_retention posthorn.retention) returns float8
+language plpgsql stable as $$
+begin
+  return greatest(p_retention.keep_ms, (select max(c.keep_ms) from posthorn.channel c)) / 4;
+end $$;
+
+-- is_rotation_due: whether the open segment is to be closed: by its age; or by its size, while that leaves slots for its age.
+create or replace function posthorn.is_rotation_due(p_ring posthorn.ring, p_retention posthorn.retention) returns boolean
+language plpgsql as $$
+declare
+  v_open posthorn.segment;
+begin
+  select * into v_open from posthorn.segment s where s.slot = p_ring.slot;
+  return (v_open.opened_at < clock_timestamp() - posthorn.segment_ms(p_retention) * interval '1 ms'
+      or cardinality(p_ring.slots) <= 5 and posthorn.bytes_of(p_ring.slot) >= p_retention.max_bytes / 4)
+    and posthorn.is_used_of(p_ring.slot);
+end $$;
+
+-- next_slot(ring): the slot after the newest one; null while it is in use.
+create or replace function posthorn.next_slot(p_ring posthorn.ring) returns smallint
+language plpgsql immutable as $$
+declare
+  v_next smallint := p_ring.slots[cardinality(p_ring.slots)] % 8 + 1;
+begin
+  return case when v_next <> all (p_ring.slots) then v_next end;
+end $$;
+
+-- rotate(): one step of a rotation or a truncation, if there is one to do. Never waits for whoever works: what is locked is tried again. Returns
+-- JSON { did: opened | moved | switched | sealed | advanced | finished | truncated | null, segment, slot, pending }: \`pending\` while something is under way.
+create or replace function posthorn.rotate() returns json
+language plpgsql as $$
+declare
+  v_ring posthorn.ring := posthorn.own_transaction(true);
+  v_retention posthorn.retention;
+  v_first posthorn.segment;
+  v_did text;
+begin
+  select * into v_retention from posthorn.retention;
+  -- Nothing is kept for a time before a worker has said so.
+  if v_retention.keep_ms is null or not pg_try_advisory_xact_lock(posthorn.lock_key('rotate')) then
+    return '{"did":null,"pending":false}';
+  end if;
+  perform set_config('lock_timeout', '1s', true);
+  -- Later than the lock: whoever held it may have made a step.
+  select * into v_ring from posthorn.ring;
+  -- A lane that was made while the others moved may have been left behind.
+  if exists (select from posthorn.lane l where l.slot <> v_ring.slots[cardinality(v_ring.slots)]) or v_ring.slots[cardinality(v_ring.slots)] <> v_ring.slot then
+    return posthorn.go_on_to(v_ring);
+  elsif posthorn.next_slot(v_ring) is not null and posthorn.is_rotation_due(v_ring, v_retention) then
+    return posthorn.open_segment(v_ring);
+  elsif cardinality(v_ring.slots) = 1 then
+    return '{"did":null,"pending":false}';
+  end if;
+  select * into v_first from posthorn.segment s where s.n = v_ring.first_segment;
+  if v_first.finished_xid is not null then
+    v_did := posthorn.truncate_segment(v_ring, v_first, v_retention);
+  end if;
+  v_did := coalesce(v_did, posthorn.seal_segments(v_ring), posthorn.advance_lanes(v_ring));
+  if v_did is null and v_first.finished_xid is null and posthorn.is_over(v_ring, v_first, v_retention) and posthorn.pins(v_first.n) = '{}' then
+    update posthorn.segment set finished_xid = pg_current_xact_id() where n = v_first.n;
+    v_did := 'finished';
+  end if;
+  return json_build_object('did', v_did, 'segment', v_first.n, 'slot', v_first.slot,
+    'pending', v_did is not null or v_first.finished_xid is not null or v_first.sealed_xid is null);
+end $$;
+
+-- open_segment: the next slot, for the claims of lanes that move to it. Messages follow when all have: a message is never removed later than the
+-- claim that took it.
+create or replace function posthorn.open_segment(p_ring posthorn.ring) returns json
+language plpgsql as $$
+declare
+  v_slot smallint := posthorn.next_slot(p_ring);
+  v_n bigint := p_ring.first_segment + cardinality(p_ring.slots);
+begin
+  insert into posthorn.segment (n, slot) values (v_n, v_slot);
+  update posthorn.ring set slots = slots || v_slot;
+  return json_build_object('did', 'opened', 'segment', v_n, 'slot', v_slot, 'pending', true);
+end $$;
+
+-- go_on_to: moves lanes to the newest slot, and messages when every lane has moved.
+create or replace function posthorn.go_on_to(p_ring posthorn.ring) returns json
+language plpgsql as $$
+declare
+  v_slot smallint := p_ring.slots[cardinality(p_ring.slots)];
+  v_moved int := posthorn.move_lanes(v_slot, 50);
+  v_left boolean := exists (select from posthorn.lane l where l.slot <> v_slot);
+begin
+  if not v_left and v_slot <> p_ring.slot then
+    update posthorn.segment set closed_at = clock_timestamp(), closed_xid = pg_current_xact_id() where slot = p_ring.slot;
+    update posthorn.segment set opened_at = clock_timestamp() where slot = v_slot;
+    update posthorn.ring set slot = v_slot;
+  end if;
+  return json_build_object('did', case when not v_left and v_slot <> p_ring.slot then 'switched' when v_moved > 0 then 'moved' end, 'slot', v_slot, 'pending', true);
+end $$;
+
+-- move_lanes(slot, limit): positions of lanes become their base in this slot, under their locks. Lanes that somebody claims from just now are passed
+-- over; where all are, one is waited for, for a second at most: a claim is short. Returns how many have moved.
+create or replace function posthorn.move_lanes(p_slot smallint, p_limit int) returns int
+language plpgsql as $$
+declare
+  v_lane record;
+  v_moved int := 0;
+begin
+  for v_lane in select l.subscription, l.lane from posthorn.lane l where l.slot <> p_slot order by l.subscription, l.lane limit p_limit loop
+    continue when not pg_try_advisory_xact_lock(posthorn.lock_key('lane', v_lane.subscription, v_lane.lane));
+    perform posthorn.move_lane(v_lane.subscription, v_lane.lane, p_slot);
+    v_moved := v_moved + 1;
+  end loop;
+  if v_moved = 0 and v_lane.subscription is not null then
+    begin
+      perform pg_advisory_xact_lock(posthorn.lock_key('lane', v_lane.subscription, v_lane.lane));
+    exception when lock_not_available then
+      return 0;
+    end;
+    perform posthorn.move_lane(v_lane.subscription, v_lane.lane, p_slot);
+    v_moved := 1;
+  end if;
+  return v_moved;
+end $$;
+
+-- move_lane: for the holder of the lane's lock, in a later statement than it was taken in. Raises PH004.
+create or replace function posthorn.move_lane(p_subscription int, p_lane int, p_slot smallint) returns void
+language plpgsql as $$
+declare
+  v_at posthorn.position := posthorn.position_of(p_subscription, p_lane);
+  v_floor posthorn.tick := posthorn.tick_of(v_at.slot, v_at.floor);
+  v_ceiling posthorn.tick := posthorn.tick_of(v_at.slot, v_at.ceiling);
+begin
+  if v_ceiling.id is null or v_floor.id is null and v_at.late then
+    raise exception 'the ticks of subscription %, lane % are gone', p_subscription, p_lane using errcode = 'PH004';
+  end if;
+  if v_floor.id is not null then
+    perform posthorn.copy_tick_of(p_slot, v_floor);
+  end if;
+  perform posthorn.copy_tick_of(p_slot, v_ceiling);
+  update posthorn.lane set slot = p_slot, n = v_at.n, floor = v_at.floor, ceiling = v_at.ceiling, last_id = v_at.last_id, late = v_at.late,
+      late_xids = v_at.late_xids
+    where subscription = p_subscription and lane = p_lane;
+end $$;
+
+-- seal_segments: of closed segments that nobody can choose any more; "sealed" when there was one.
+create or replace function posthorn.seal_segments(p_ring posthorn.ring) returns text
+language plpgsql as $$
+declare
+  v_horizon xid8;
+  v_xid xid8;
+begin
+  if not exists (select from posthorn.segment s where s.closed_xid is not null and s.sealed_xid is null) then
+    return null;
+  end if;
+  v_horizon := (posthorn.horizon()).xid;
+  if not exists (select from posthorn.segment s where s.sealed_xid is null and s.closed_xid < v_horizon) then
+    return null;
+  end if;
+  -- Drawn after the look: whoever chose this slot has written to it by now, and has a lower one. So have its messages.
+  v_xid := pg_current_xact_id();
+  update posthorn.segment s set sealed_at = clock_timestamp(), sealed_xid = v_xid, sealed_id = coalesce(pg_sequence_last_value('posthorn.message_id'), 0)
+    where s.sealed_xid is null and s.closed_xid < v_horizon;
+  return 'sealed';
+end $$;
+
+-- still_upto(ring): the newest segment that is still, with all before it; one below the first when none is.
+create or replace function posthorn.still_upto(p_ring posthorn.ring) returns bigint
+language plpgsql as $$
+declare
+  v_horizon xid8 := (posthorn.horizon()).xid;
+begin
+  return coalesce((select min(s.n) from posthorn.segment s where s.sealed_xid is null or s.sealed_xid >= v_horizon),
+    p_ring.first_segment + cardinality(p_ring.slots)) - 1;
+end $$;
+
+-- advance_lanes: looks how far each lane has come with the segments that are still; "advanced" when one has come on.
+create or replace function posthorn.advance_lanes(p_ring posthorn.ring) returns text
+language plpgsql as $$
+declare
+  v_still bigint;
+  v_lane record;
+  v_read bigint[] := '{}';
+  v_subscriptions int[] := '{}';
+  v_lanes int[] := '{}';
+  v_count int;
+begin
+  if not exists (select from posthorn.lane l where least(l.read_from, l.held_from) < p_ring.first_segment + cardinality(p_ring.slots) - 1) then
+    return null;
+  end if;
+  v_still := posthorn.still_upto(p_ring);
+  for v_lane in select l.subscription, l.lane, l.read_from, s.channel from posthorn.lane l join posthorn.subscription s on s.id = l.subscription
+      where least(l.read_from, l.held_from) <= v_still loop
+    v_subscriptions := v_subscriptions || v_lane.subscription;
+    v_lanes := v_lanes || v_lane.lane;
+    v_read := v_read || posthorn.read_upto(p_ring, v_lane.subscription, v_lane.lane, v_lane.channel, greatest(v_lane.read_from, p_ring.first_segment), v_still);
+  end loop;
+  -- A later statement than the looks at the positions: a claim that took from a segment lies before them. The slot of a lane is that of its newest
+  -- claims; in the segments before it are no claims to come.
+  with held as (
+    select o.subscription, o.lane, min(p_ring.first_segment + array_position(p_ring.slots, m.slot) - 1) as segment
+      from posthorn.open_places() o cross join lateral unnest(o.slots) m(slot) group by 1, 2
+  ), found as (
+    select f.subscription, f.lane, f.read_from, least(f.read_from, h.segment, p_ring.first_segment + array_position(p_ring.slots, l.slot) - 1) as held_from
+      from unnest(v_subscriptions, v_lanes, v_read) f(subscription, lane, read_from)
+      join posthorn.lane l on l.subscription = f.subscription and l.lane = f.lane
+      left join held h on h.subscription = f.subscription and h.lane = f.lane
+  )
+  update posthorn.lane l set read_from = f.read_from, held_from = greatest(f.held_from, l.held_from) from found f
+    where l.subscription = f.subscription and l.lane = f.lane and (l.read_from < f.read_from or l.held_from < f.held_from);
+  get diagnostics v_count = row_count;
+  return case when v_count > 0 then 'advanced' end;
+end $$;
+
+-- open_places(): claims that are open, with the slots that they lie in and took messages from.
+create or replace function posthorn.open_places() returns table (subscription int, lane int, id bigint, worker bigint, slots smallint[])
+language sql volatile as $$
+  select c.subscription, c.lane, c.id, c.worker, array(select distinct p.slot from unnest(c.message_slots || s.slot) p(slot))
+    from posthorn.worker w cross join (select unnest(r.slots) as slot from posthorn.ring r) s
+    cross join lateral posthorn.open_claims_of(s.slot, w.id, w.oldest_open_claim, 2147483647) c
+$$;
+
+-- read_upto: the first segment from one on that a lane still has messages to take from, or that is not still.
+create or replace function posthorn.read_upto(p_ring posthorn.ring, p_subscription int, p_lane int, p_channel int, p_from bigint, p_still bigint) returns bigint
+language plpgsql as $$
+declare
+  v_at posthorn.position := posthorn.position_of(p_subscription, p_lane);
+  v_ceiling posthorn.tick := posthorn.tick_of(v_at.slot, v_at.ceiling);
+  v_floor_id bigint := case when v_at.late then (posthorn.tick_of(v_at.slot, v_at.floor)).ceiling_id end;
+  v_now pg_snapshot := pg_current_snapshot();
+  v_n bigint := p_from;
+  v_slot smallint;
+begin
+  if v_ceiling.id is null then
+    raise exception 'the ticks of subscription %, lane % are gone', p_subscription, p_lane using errcode = 'PH004';
+  end if;
+  while v_n <= p_still loop
+    v_slot := p_ring.slots[v_n - p_ring.first_segment + 1];
+    -- As a claim would look for them: what is left of the late part of its window, its main part with all behind it, and what its window missed.
+    exit when v_at.late and (posthorn.late_page_of(v_slot, p_channel, p_lane, v_at.late_xids, v_at.last_id, v_floor_id, 1)).ids is not null;
+    exit when posthorn.has_after_of(v_slot, p_channel, p_lane, coalesce(v_floor_id, v_at.last_id));
+    exit when posthorn.late_xids_of(v_slot, p_channel, p_lane, v_ceiling.snapshot, v_ceiling.ceiling_id, p_ring.first_id, v_now) is not null;
+    v_n := v_n + 1;
+  end loop;
+  return v_n;
+end $$;
+
+-- has_spilled: whether a message of a segment runs outside of its claim under its first delivery: its end belongs beside it.
+create or replace function posthorn.has_spilled(p_slot smallint) returns boolean
+language plpgsql as $$
+begin
+  return exists (select from posthorn.deferred d where d.token is not null and d.delivery = 1 and d.lane >= 0
+    and posthorn.is_written_of(p_slot, d.channel, d.lane, d.message));
+end $$;
+
+-- is_over: whether a segment was kept for its time: that of topics always, that of all others while there is room.
+create or replace function posthorn.is_over(p_ring posthorn.ring, p_segment posthorn.segment, p_retention posthorn.retention) returns boolean
+language plpgsql as $$
+begin
+  return coalesce(posthorn.kept_until(p_segment, p_retention, posthorn.is_full(p_ring, p_retention)) <= clock_timestamp(), false);
+end $$;
+
+-- kept_until: how long a segment is kept; null while it is not known.
+create or replace function posthorn.kept_until(p_segment posthorn.segment, p_retention posthorn.retention, p_full boolean) returns timestamptz
+language plpgsql as $$
+begin
+  return p_segment.sealed_at + interval '1 ms' * greatest(case when p_full then 0 else p_retention.keep_ms end,
+    (select max(c.keep_ms) from posthorn.channel c where c.keep_ms is not null and posthorn.has_channel_of(p_segment.slot, c.id)));
+end $$;
+
+-- pins(segment): the lanes that need it, each as text; empty when none does. The passes of the fleet keep it up to date.
+create or replace function posthorn.pins(p_n bigint) returns text[]
+language plpgsql as $$
+begin
+  return array(
+    select format(case when count(*) filter (where l.read_from <= p_n) > 0
+        then '"%s" has not taken all of its messages: have a worker work on it, or remove it' else '"%s" has messages of it that run' end, s.name)
+      from posthorn.lane l join posthorn.subscription s on s.id = l.subscription
+      where least(l.read_from, l.held_from) <= p_n group by s.name order by s.name)
+    || array(select 'messages of it run, apart from those around them' from posthorn.segment s where s.n = p_n and posthorn.has_spilled(s.slot));
+end $$;
+
+-- waits_for(segment): the transaction that a segment waits for, and how to end it; null for none.
+create or replace function posthorn.waits_for(p_segment posthorn.segment) returns text
+language plpgsql as $$
+declare
+  v_horizon record;
+begin
+  if p_segment.closed_xid is null then
+    return null;
+  end if;
+  select * into v_horizon from posthorn.horizon();
+  if v_horizon.xid > coalesce(p_segment.finished_xid, p_segment.sealed_xid, p_segment.closed_xid) then
+    return null;
+  elsif v_horizon.prepared is not null then
+    return format('the transaction "%s" is prepared since %s: commit prepared or rollback prepared ends it', v_horizon.prepared, v_horizon.since);
+  end if;
+  return format('the transaction of backend %s is open%s: select pg_terminate_backend(%1$s) ends it', v_horizon.pid, ' since ' || v_horizon.since);
+end $$;
+
+-- segment_now(slot): what is in a slot: { segment, state, opened_at, closed_at, bytes, pinned_by }. \`state\` is empty, active, kept, or pinned: it was kept
+-- for its time, and something needs it still.
+create or replace function posthorn.segment_now(
+  p_slot smallint, out segment bigint, out state text, out opened_at timestamptz, out closed_at timestamptz, out bytes bigint, out kept_until timestamptz,
+  out pinned_by text[]
+) language plpgsql as $$
+declare
+  v_ring posthorn.ring;
+  v_segment posthorn.segment;
+  v_retention posthorn.retention;
+begin
+  select * into v_ring from posthorn.ring;
+  select * into v_segment from posthorn.segment s where s.slot = p_slot;
+  select * into v_retention from posthorn.retention;
+  segment := v_segment.n;
+  bytes := posthorn.bytes_of(p_slot);
+  pinned_by := '{}';
+  if segment is null then
+    state := 'empty';
+    return;
+  end if;
+  opened_at := v_segment.opened_at;
+  closed_at := v_segment.closed_at;
+  if closed_at is null then
+    state := 'active';
+    return;
+  end if;
+  -- Before that transaction has ended nobody looks whether a lane has done with it.
+  pinned_by := coalesce(array[posthorn.waits_for(v_segment)], '{}');
+  if pinned_by[1] is null then
+    pinned_by := posthorn.pins(segment);
+  end if;
+  kept_until := posthorn.kept_until(v_segment, v_retention, posthorn.is_full(v_ring, v_retention));
+  -- Where it is not known, somebody may still write to it.
+  state := case when pinned_by <> '{}' and coalesce(kept_until, closed_at) <= clock_timestamp() then 'pinned' else 'kept' end;
+end $$;
+
+-- is_full: whether the log is larger than what was said to be kept.
+create or replace function posthorn.is_full(p_ring posthorn.ring, p_retention posthorn.retention) returns boolean
+language plpgsql as $$
+begin
+  return (select sum(posthorn.bytes_of(u.slot)) from unnest(p_ring.slots) u(slot)) > p_retention.max_bytes;
+end $$;
+
+-- space_in_words(): why the log cannot go on to another segment: what the oldest waits for; null while it can.
+create or replace function posthorn.space_in_words() returns text
+language plpgsql as $$
+declare
+  v_ring posthorn.ring;
+  v_now record;
+begin
+  select * into v_ring from posthorn.ring;
+  if posthorn.next_slot(v_ring) is not null then
+    return null;
+  end if;
+  select * into v_now from posthorn.segment_now(v_ring.slots[1]);
+  return format('The log grows in its newest segment, because all eight are in use. The oldest, closed at %s, %s.', v_now.closed_at,
+    case when v_now.pinned_by <> '{}' then 'is pinned: ' || array_to_string(v_now.pinned_by, '; ')
+      when v_now.kept_until > clock_timestamp() then 'is kept until ' || v_now.kept_until::text
+      else 'goes with the next pass of a worker' end);
+end $$;
+
+-- truncate_segment: "truncated" when the oldest segment was. Not while anybody may have an older picture of the log, or touches one of its tables.
+create or replace function posthorn.truncate_segment(p_ring posthorn.ring, p_segment posthorn.segment, p_retention posthorn.retention) returns text
+language plpgsql as $$
+begin
+  if (posthorn.horizon()).xid <= p_segment.finished_xid or not pg_try_advisory_xact_lock(posthorn.lock_key('truncate')) then
+    return null;
+  end if;
+  begin
+    perform posthorn.lock_slot(p_segment.slot);
+  exception when lock_not_available then
+    return null;
+  end;
+  if posthorn.pins(p_segment.n) <> '{}' or not posthorn.is_over(p_ring, p_segment, p_retention) then
+    -- A reader that was made meanwhile, or a topic that is kept longer.
+    update posthorn.segment set finished_xid = null where n = p_segment.n;
+    return null;
+  end if;
+  perform posthorn.truncate_slot(p_segment.slot);
+  delete from posthorn.segment where n = p_segment.n;
+  update posthorn.ring set slots = slots[2 :], first_segment = first_segment + 1, forgotten_upto = greatest(forgotten_upto, p_segment.sealed_id);
+  return 'truncated';
+end $$;
+
+-- rebase_segments(): for a database that was moved to another server, where no transaction id means anything: segments that are closed are found to be so
+-- anew. Before any traffic.
+create or replace function posthorn.rebase_segments() returns void
+language plpgsql as $$
+begin
+  update posthorn.segment set closed_xid = pg_current_xact_id(), sealed_xid = null, finished_xid = null where closed_xid is not null;
+end $$;
+` },
+  { name: "functions/31_topic.sql", text: `-- Topics that were declared: how long their messages are kept, and in how many lanes they lie.
+
+-- register_topic(name, keep, lanes, service): makes a topic, or holds the caller to its lanes: they say where the messages of a key are, so they are fixed
+-- when it is made, which publishing to it does as well. Of two times that are said the newest start wins. Raises PH020.
+create or replace function posthorn.register_topic(p_name text, p_keep_ms float8, p_lanes int, p_service text) returns void
+language plpgsql as $$
+declare
+  v_known posthorn.channel;
+begin
+  insert into posthorn.channel (kind, name, lanes) values ('event', p_name, coalesce(p_lanes, 1)) on conflict do nothing;
+  select * into v_known from posthorn.channel c where c.kind = 'event' and c.name = p_name;
+  if v_known.lanes <> p_lanes then
+    raise exception 'the topic "%" has % since it was made, and service "%" declares %', p_name,
+      case v_known.lanes when 1 then 'one lane' else v_known.lanes || ' lanes' end, p_service, p_lanes using errcode = 'PH020',
+      hint = 'The number of lanes is fixed when a topic is made: the messages of a key lie in one of them. Declare the number that it has, or make a topic of another name.';
+  end if;
+  -- Who says no time leaves what others said.
+  if p_keep_ms is not null and v_known.keep_ms is distinct from p_keep_ms then
+    update posthorn.channel set keep_ms = p_keep_ms where id = v_known.id;
+  end if;
+end $$;
+` },
   { name: "functions/40_operations.sql", text: `-- What operators order, and how far it is. Each thing is one row of posthorn.operation. Pauses and what concerns one message are done at once; the rest
 -- is done in pieces, each a transaction of its own: whoever drives them may die at any time, and anybody goes on.
 
@@ -7659,7 +8289,11 @@ create or replace view posthorn.workers as
 
 create or replace view posthorn.alerts as
   select s.name as subscription, a.name as alert, a.value, a.threshold, a.raised_at, a.resolved_at, a.detail
-  from posthorn.alert a join posthorn.subscription s on s.id = a.subscription;
+  from posthorn.alert a left join posthorn.subscription s on s.id = a.subscription;
+
+create or replace view posthorn.segments as
+  select g.slot, now.segment, now.state, now.opened_at, now.closed_at, now.kept_until, now.bytes, now.pinned_by
+  from generate_series(1, 8) g(slot) cross join lateral posthorn.segment_now(g.slot::smallint) now;
 
 create or replace view posthorn.policy_history as
   select s.name as subscription, p.changed_at, p.service, p.host, p.pid, p.library, p.was, p.became

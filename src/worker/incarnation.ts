@@ -14,6 +14,7 @@ import { Loop } from "../core/loop.js";
 import { dedupePass, tidyEveryMs } from "../maintenance/dedupe.js";
 import { pruneEveryMs, prunePass } from "../maintenance/prune.js";
 import { rescuePass } from "../maintenance/rescue.js";
+import { rotatePass } from "../maintenance/rotate.js";
 import { stepsPass } from "../maintenance/steps.js";
 import { sweepPass } from "../maintenance/sweep.js";
 import { watchEveryMs, watchPass } from "../maintenance/watch.js";
@@ -35,6 +36,7 @@ import {
 } from "../store/fleet.js";
 import { refuseUnfitSchema } from "../store/migrate.js";
 import { registerSubscription } from "../store/registry.js";
+import { declareRetention, type Retention } from "../store/segments.js";
 import { cancelPayload, channelsOf, wakeChannel } from "../store/wake.js";
 import { Poller } from "./poller.js";
 import { Progress } from "./progress.js";
@@ -69,6 +71,8 @@ export interface WorkerOptions {
   readonly timeoutMs: number;
   /** How many handlers may lie between a message and the one that began it. */
   readonly causationLimit: number;
+  /** What is kept of the log; `explicit`: this process was told so. */
+  readonly retention: Retention & { readonly explicit: boolean };
   /** Sends what is due of the schedules of the fleet; returns how long to wait. */
   readonly schedules: { pass(): Promise<number> };
 }
@@ -95,6 +99,7 @@ export class Incarnation {
   readonly #tidies: Loop;
   readonly #schedules: Loop;
   readonly #prunes: Loop;
+  readonly #rotates: Loop;
   #broken = false;
   #resolveEnd: (error: unknown) => void = () => undefined;
   /** Settles with the reason when it cannot go on. */
@@ -140,6 +145,7 @@ export class Incarnation {
     this.#tidies = new Loop({ pass: () => this.#tidy(), onError: (error) => this.#warn(error) });
     this.#schedules = new Loop({ pass: () => options.schedules.pass(), onError: (error) => this.#warn(error) });
     this.#prunes = new Loop({ pass: () => this.#prune(), onError: (error) => this.#warn(error) });
+    this.#rotates = new Loop({ pass: () => this.#rotate(), onError: (error) => this.#warn(error) });
     for (const connection of [connections.session, connections.listener]) {
       connection?.lost.then((error) => {
         if (!this.#closing) this.#break(error ?? errorOf("PH_DATABASE_LOST", "The worker's connection was closed."));
@@ -158,6 +164,7 @@ export class Incarnation {
     this.#tidies.start();
     this.#schedules.start();
     this.#prunes.start();
+    this.#rotates.start();
   }
 
   /** A notification came. */
@@ -187,7 +194,7 @@ export class Incarnation {
     await Promise.all(this.#readers.map((reader) => reader.stop(graceMs)));
     this.#closing = true;
     clearTimeout(this.#deadAt);
-    const loops = [this.#beats, this.#watches, this.#tidies, this.#schedules, this.#prunes, this.#progress];
+    const loops = [...this.#passes, this.#beats, this.#progress];
     await Promise.all(loops.map((loop) => loop.stop()));
     await this.#tellSkipped().catch((error) => this.#warn(error));
     // Everything is settled: no rescuer needs to look for us. Should this fail, one finds nothing.
@@ -207,7 +214,7 @@ export class Incarnation {
     // Readers wait for the statement that they sent last, which may be one that nobody answers: it ends with its connection.
     const readers = this.#readers.map((reader) => reader.abandon(reason));
     await Promise.all([...readers, disconnect(this.#connections)]);
-    const loops = [this.#poller, this.#beats, this.#watches, this.#tidies, this.#schedules, this.#prunes];
+    const loops = [...this.#passes, this.#poller, this.#beats];
     await Promise.all(loops.map((loop) => loop.stop()));
   }
 
@@ -314,6 +321,14 @@ export class Incarnation {
     }
   }
 
+  get #passes(): readonly Loop[] {
+    return [this.#watches, this.#tidies, this.#schedules, this.#prunes, this.#rotates];
+  }
+
+  #rotate(): Promise<number> {
+    return rotatePass(this.#options.side, this.#options.logger);
+  }
+
   async #prune(): Promise<number> {
     await prunePass(this.#options.side);
     return pruneEveryMs;
@@ -383,10 +398,12 @@ interface Registered {
 }
 
 async function register(
-  { declared, service, catalog }: WorkerOptions,
+  { declared, service, catalog, retention }: WorkerOptions,
   session: Session,
   again: boolean,
 ): Promise<Registered[]> {
+  await declareRetention(session, retention, service, retention.explicit);
+  await catalog.topics(session);
   const registered: Registered[] = [];
   const by = { host: hostname(), pid: process.pid, library: libraryVersion, again };
   for (const one of declared) {

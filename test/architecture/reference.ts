@@ -20,7 +20,7 @@ import {
   replayFields,
   resumeFields,
 } from "../../src/instance/operate-fields.js";
-import { instanceFields, startFields, stopFields } from "../../src/instance/options.js";
+import { instanceFields, startFields, stopFields, topicFields } from "../../src/instance/options.js";
 import { batchFields } from "../../src/policies/batch.js";
 import { policyFields, subscriptionFields } from "../../src/policies/policy.js";
 import { retryFields } from "../../src/policies/retry-fields.js";
@@ -41,6 +41,7 @@ const { topic, startFrom } = subscriptionFields;
 
 export const optionTables: readonly OptionTable[] = [
   { source: "instanceFields", title: "`posthorn({ … })`", fields: instanceFields },
+  { source: "topicFields", title: "`post.topic(name, { … })`", fields: topicFields },
   { source: "contractFields", title: "`query(name, { … })`", fields: contractFields.query },
   { source: "contractFields", title: "`command(name, { … })`", fields: contractFields.command },
   { source: "contractFields", title: "`event(name, { … })`", fields: contractFields.event },

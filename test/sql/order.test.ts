@@ -397,12 +397,12 @@ test("a claim that looks while a holder fails sees the open claim or the parked 
     await say(reader, "a1", own);
     const held = await work(own.db, reader.subscription, reader.worker, 10, []);
     await say(reader, "a2", own);
-    await own.admin.rows("alter function posthorn.open_keys(smallint[], int, int) rename to open_keys_at_once");
-    await own.admin.rows(`create function posthorn.open_keys(p_slots smallint[], p_subscription int, p_lane int,
+    await own.admin.rows("alter function posthorn.open_keys(int, int) rename to open_keys_at_once");
+    await own.admin.rows(`create function posthorn.open_keys(p_subscription int, p_lane int,
         out keys bigint[], out open_from bigint, out unknown boolean) language plpgsql as $$
       begin
         perform pg_advisory_xact_lock_shared(4711);
-        select o.* into keys, open_from, unknown from posthorn.open_keys_at_once(p_slots, p_subscription, p_lane) o;
+        select o.* into keys, open_from, unknown from posthorn.open_keys_at_once(p_subscription, p_lane) o;
       end $$`);
     await own.admin.rows("select pg_advisory_lock(4711)");
     const other = await own.session();

@@ -72,6 +72,8 @@ export interface ProducerOptions {
   readonly random: Random;
   readonly ledger: Ledger;
   readonly pace: Pace;
+  /** The plain insert into the log with ids that were drawn before: channel, contract, ids, numbers. Default: into the first slot. */
+  readonly insert?: string;
 }
 
 const levels = ["read committed", "read committed", "repeatable read", "serializable"] as const;
@@ -193,7 +195,8 @@ export class Producer {
     const ids = this.#earlyIds.splice(0);
     const numbers = ledger.numbers(ids.length);
     await session.rows(
-      `insert into posthorn.message_1 (id, nonce, xid, published_at, channel, lane, contract, payload)
+      this.#options.insert ??
+        `insert into posthorn.message_1 (id, nonce, xid, published_at, channel, lane, contract, payload)
        select e.id, 7, pg_current_xact_id(), clock_timestamp(), $1::int, 0, $2::int, json_build_object('m', e.m)
        from unnest($3::bigint[], $4::int[]) e(id, m)`,
       [reader.channel, reader.contract, ids, numbers],

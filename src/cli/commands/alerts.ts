@@ -32,6 +32,7 @@ const inWords: Readonly<Record<string, string>> = {
   noHandlerMs: "waits without a handler",
   mixedPoliciesMs: "policies side by side",
   outdatedWorkers: "workers too old for the schema",
+  segmentsInUse: "no segment of the log is free",
 };
 
 /** A figure of an alert: durations end in Ms. */
@@ -41,7 +42,9 @@ function figure(alert: string, value: number): string {
 
 export function alertTable(list: readonly Alert[], io: Io): string {
   const now = new Date().toISOString();
-  return table(
+  // What is to be said of the whole log takes some sentences.
+  const ofLog = list.flatMap(({ subscription, detail }) => (subscription === null && detail ? [`${detail}\n`] : []));
+  return `${table(
     io,
     [
       { title: "Queue or subscription" },
@@ -53,13 +56,13 @@ export function alertTable(list: readonly Alert[], io: Io): string {
       { title: "Until" },
     ],
     list.map(({ alert, subscription, value, threshold, detail, raisedAt, resolvedAt }) => [
-      subscription,
+      subscription ?? "the log",
       alert,
-      detail ?? inWords[alert] ?? "",
+      (subscription === null ? undefined : detail) ?? inWords[alert] ?? "",
       figure(alert, value),
       figure(alert, threshold),
       raisedAt === null ? "now, not raised yet" : clock(raisedAt, now),
       resolvedAt === undefined ? "" : clock(resolvedAt, now),
     ]),
-  );
+  )}${ofLog.join("")}`;
 }

@@ -12,6 +12,7 @@ import {
   type Touched,
 } from "../../store/operate.js";
 import { beginLetters } from "../../store/operations.js";
+import { unknownMessage } from "../../store/segments.js";
 import { why } from "../../store/why.js";
 import { type Io, oneLine, paint, table } from "../io.js";
 import { namesOf, refuseUnknown } from "../names.js";
@@ -21,7 +22,7 @@ import { confirmed, driven, rateOf } from "../ordering.js";
 import { flag, type Line, number, text } from "../parse.js";
 import { sentenceOf } from "../sentences.js";
 import { clock, errorInWords, grouped, plural } from "../words.js";
-import { checkId, unknownMessage } from "./why.js";
+import { checkId } from "./why.js";
 
 const nouns: Readonly<Record<List, readonly [one: string, many: string]>> = {
   "dead-letters": ["dead letter", "dead letters"],
@@ -205,7 +206,7 @@ async function changeAll(list: List, line: Line, io: Io, act: Change): Promise<n
 /** Why there is nothing to do: the message is unknown, or what became of it instead. */
 async function notListed(executor: Executor, list: List, id: string): Promise<Error> {
   const facts = await why(executor, id);
-  if (facts === null) return unknownMessage(id);
+  if (facts === null) return unknownMessage(executor, id);
   const states = facts.receivers.map((receiver) => `${receiver.subscription}: ${sentenceOf(facts, receiver)}`);
   return new UnknownMessageError(
     "PH_NOT_LISTED",

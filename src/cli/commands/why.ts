@@ -1,6 +1,7 @@
 /** `posthorn why <id>`: one sentence for each receiver. */
-import { ConfigurationError, UnknownMessageError } from "../../core/errors.js";
+import { ConfigurationError } from "../../core/errors.js";
 import { quote } from "../../core/show.js";
+import { unknownMessage } from "../../store/segments.js";
 import { isPublicId } from "../../store/status.js";
 import { type MessageFacts, why as read } from "../../store/why.js";
 import { type Io, paint } from "../io.js";
@@ -17,18 +18,13 @@ export function checkId(given: string | undefined): string {
   );
 }
 
-export function unknownMessage(id: string): UnknownMessageError {
-  return new UnknownMessageError(
-    "PH_UNKNOWN_MESSAGE",
-    `No message has the id ${id}. Is it whole, and is this the database that it was said in?`,
-    { id },
-  );
-}
-
 export async function why(line: Line, io: Io): Promise<number> {
   const id = checkId(line.argument);
-  const facts = await withDatabase(line, (database) => read(database, id));
-  if (facts === null) throw unknownMessage(id);
+  const facts = await withDatabase(line, async (database) => {
+    const found = await read(database, id);
+    if (found === null) throw await unknownMessage(database, id);
+    return found;
+  });
   io.out(flag(line, "json") ? `${JSON.stringify(asJson(facts))}\n` : asText(facts, io));
   return 0;
 }

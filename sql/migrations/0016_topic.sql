@@ -1,0 +1,4 @@
+-- What a topic was declared with. Locks: for a moment, `channel`.
+
+-- How long its messages stay readable at least; null for what the whole log is kept.
+alter table posthorn.channel add column keep_ms float8;
