@@ -473,6 +473,14 @@ table message_8.expires_at timestamp with time zone
 table migration.n integer not null
 table migration.name text not null
 table migration.applied_at timestamp with time zone not null default clock_timestamp()
+table move.n bigint not null identity
+table move.id uuid not null
+table move.side text not null
+table move.other text not null
+table move.other_system bigint not null
+table move.other_database oid not null
+table move.begun_at timestamp with time zone not null default clock_timestamp()
+table move.finished_at timestamp with time zone
 table parked_key.subscription integer not null
 table parked_key.key text not null
 table parked_key.parked_at timestamp with time zone not null default clock_timestamp()
@@ -721,6 +729,8 @@ constraint lane_pkey on posthorn.lane PRIMARY KEY (subscription, lane)
 constraint lane_subscription_fkey on posthorn.lane FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint maintenance_pkey on posthorn.maintenance PRIMARY KEY (name)
 constraint migration_pkey on posthorn.migration PRIMARY KEY (n)
+constraint move_pkey on posthorn.move PRIMARY KEY (n)
+constraint move_side_check on posthorn.move CHECK ((side = ANY (ARRAY['source'::text, 'target'::text])))
 constraint parked_key_pkey on posthorn.parked_key PRIMARY KEY (subscription, key)
 constraint parked_key_subscription_fkey on posthorn.parked_key FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint permit_pkey on posthorn.permit PRIMARY KEY (subscription, n)
@@ -853,6 +863,7 @@ CREATE INDEX message_7_by_xid ON posthorn.message_7 USING btree (((((channel)::b
 CREATE INDEX message_8_by_id ON posthorn.message_8 USING btree (channel, lane, id)
 CREATE INDEX message_8_by_xid ON posthorn.message_8 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id)
 CREATE UNIQUE INDEX migration_pkey ON posthorn.migration USING btree (n)
+CREATE UNIQUE INDEX move_pkey ON posthorn.move USING btree (n)
 CREATE UNIQUE INDEX parked_key_pkey ON posthorn.parked_key USING btree (subscription, key)
 CREATE UNIQUE INDEX permit_pkey ON posthorn.permit USING btree (subscription, n)
 CREATE UNIQUE INDEX progress_pkey ON posthorn.progress USING btree (subscription, message)
@@ -893,6 +904,7 @@ sequence dead_letter_id_seq bigint start 1 increment 1 cache 1
 sequence deferred_id bigint start 1 increment 1 cache 1
 sequence invalid_id_seq bigint start 1 increment 1 cache 1
 sequence message_id bigint start 1 increment 1 cache 1
+sequence move_n_seq bigint start 1 increment 1 cache 1
 sequence place bigint start 1 increment 1 cache 1
 sequence schedule_revision bigint start 1 increment 1 cache 1
 sequence subscription_id_seq integer start 1 increment 1 cache 1
@@ -908,6 +920,7 @@ enum outcome (succeeded, failed, crashed, released, rejected, invalid, skipped, 
 function add_backlog(p_channel integer, p_messages bigint) returns void plpgsql volatile body 5527102d7ee41b35d266fb1c0c29cefd
 function admit(p_allow posthorn.allowance, p_ids bigint[], p_contracts integer[]) returns bigint[] plpgsql volatile body 006d85683cef4782fa336bea1d7e2e5e
 function after_crash(p_worker posthorn.worker, p_subscription posthorn.subscription, p_begun_at timestamp with time zone, p_row posthorn.deferred, p_unknown boolean, p_blamed boolean) returns void plpgsql volatile body 7ce05a552710bb0d74f68cae24da771b
+function ahead() returns xid8 plpgsql volatile body a78ad90b4d09d01fbf549041cded7c9a
 function alert_rules() returns TABLE(subscription integer, subscription_name text, name text, value bigint, threshold bigint) sql volatile body 859a988582da99461cfb5da858b1cc5c
 function allow(p_subscription integer, p_limit integer) returns posthorn.allowance plpgsql volatile body 6506ffabfeb12a8ef94fca72dd19dee2
 function append(p_messages json) returns json plpgsql volatile body c742f4c73921c22b787892135af4a56c
@@ -925,6 +938,7 @@ function backlog_retry_ms(p_limit posthorn.backlog_limit, p_backlog bigint) retu
 function backlog_share(p_messages bigint) returns bigint plpgsql immutable body 53404e2294890b779f0597c67d1495c1
 function backlog_tenths() returns bigint plpgsql volatile body f90a4bfd1d68e5f23b08c33c2f1440ff
 function begin_and_line_up(p_allow posthorn.allowance, p_key text, p_room posthorn.key_room, p_begins integer, p_waits integer) returns timestamp with time zone plpgsql volatile body 5a7a822c2d32c7e642463b1cdc008720
+function begin_lane(p_slot smallint, p_subscription integer, p_lane integer, p_n bigint, p_tick bigint, p_last_id bigint) returns void plpgsql volatile body 8027975659360893bfe50be53d90052e
 function by_found_slot(p_signature text, p_returns text, p_declarations text, p_before text, p_body text, p_after text) returns void plpgsql volatile body 4eebf6cf1d32914aab79ce19d2c2f54e
 function by_slot(p_signature text, p_returns text, p_body text) returns void plpgsql volatile body 40ecd1a2e9779d6ec54d4c8871091c9e
 function cancel(message text, by text DEFAULT NULL::text) returns text sql volatile body 57cff3bfb1c055aa54af69db5ea78c34
@@ -958,11 +972,12 @@ function count_backlog(p_limit posthorn.backlog_limit) returns bigint plpgsql vo
 function count_between(p_channel integer, p_lane integer, p_after bigint, p_before bigint, p_limit integer) returns bigint plpgsql stable body a15af6a5ae30539490e60ad9aa183917
 function crossed_alerts() returns json sql volatile body 179bec7775391ee3cf53ef271498fd0c
 function dead_workers() returns TABLE(worker bigint, why text) sql volatile body 0167eca641aa5f830d5a654f946ace27
-function declare_schedule(p_name text, p_cron text, p_zone text, p_contract integer, p_missed text, p_jitter_ms integer, p_payload json, p_key text, p_headers json, p_function text, p_service text, p_next timestamp with time zone, p_due timestamp with time zone) returns json plpgsql volatile body d448323e1b09a65b6c716236c118b5fa
+function declare_schedule(p_name text, p_cron text, p_zone text, p_contract integer, p_missed text, p_jitter_ms integer, p_payload json, p_key text, p_headers json, p_function text, p_service text, p_next timestamp with time zone, p_due timestamp with time zone) returns json plpgsql volatile body 19a31b445ddc7dbc4488f8e9c56361f1
 function dedupe_of(p_dedupe json, p_key text, p_timed boolean, OUT key text, OUT mode text, OUT window_ms bigint, OUT wait_ms bigint) returns record plpgsql volatile body afc0afdf2cd6439075a078f73008aa4d
 function delivery_of(p_subscription integer, p_lane integer, p_message bigint, p_slot smallint) returns posthorn.deferred plpgsql volatile body cfde0063d1e5abb8f8c2a847dea681b5
 function discard(p_filter json, p_by text, p_reason text, p_limit integer) returns json plpgsql volatile body 1d7fd369a6c7e2cb7f8fdaf683a23627
 function due_schedules(p_own json, p_limit integer) returns json plpgsql volatile body 87cf53ed6bfedb074b08fb6e3ad5d88b
+function empty_target() returns void plpgsql volatile body 203e4c3fc3234d1910e3aa8158f671ce
 function end_by_now(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns text plpgsql stable body 7c5e08c174e196a404ca94daae0bb88f
 function end_deferred(p_deferred bigint, p_token bigint, p_outcome posthorn.outcome) returns posthorn.deferred plpgsql volatile body c4c554ae734b8563d181ed9dd71814ba
 function end_in_transaction(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_say json) returns json plpgsql volatile body bf5caf37d0374422635ddd50cd8eac9d
@@ -972,6 +987,7 @@ function end_with(p_subscription integer, p_message bigint, p_message_slot small
 function end_with_result(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_nonce bigint, p_say json, p_result json) returns json plpgsql volatile body 8114c0a62f0ff2ce779d9140c6259081
 function enter(p_subscription integer) returns void plpgsql volatile body ba020601f88c7b47b55ef9e536c62c60
 function error_groups(p_filter json, p_limit integer, p_read integer) returns json sql stable body 2b3a9c768d9244a9319bff3d08d94c6f
+function expect_move(p_move uuid, p_other text, p_system bigint, p_database oid) returns boolean plpgsql volatile body e733f2246403ce23c3c3ae7713e8efa1
 function fate_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8, OUT state text, OUT at timestamp with time zone, OUT delivery integer, OUT outcome text, OUT worker bigint, OUT lane_at posthorn."position") returns record plpgsql stable body 4bb7f06119b2f875d1d3f148828578db
 function fire_schedule(p_name text, p_revision bigint, p_next timestamp with time zone, p_upcoming timestamp with time zone, p_due timestamp with time zone, p_messages json) returns json plpgsql volatile body 07696299b0ab160dd63ba2e8b48f9a95
 function fire_schedules(p_list json) returns json plpgsql volatile body 17215d2963d7717e5298e2069b075edd
@@ -984,12 +1000,14 @@ function forget_keys(p_limit integer) returns void plpgsql volatile body e101173
 function forget_steps(p_subscription integer, p_message bigint) returns void plpgsql volatile body 8db20fdb26a563963bed86c433ca16df
 function forget_worker(p_worker bigint) returns void plpgsql volatile body 747f59704892b8f60d61f8f335ab1dbd
 function gauges(p_limit integer) returns TABLE(subscription integer, backlog bigint, age_ms bigint, running bigint, dead_letters bigint, invalid bigint, workers bigint, retrying bigint) sql volatile body 364a6203b5528dba2b16a9b305c01012
+function go_away() returns void plpgsql volatile body 681c1f0ed2733fe983382365b5946103
 function grant_backlog(p_channel integer, p_messages bigint, p_spent bigint) returns json plpgsql volatile body b840daad13c04809b5a289f58ca03b00
 function has_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint) returns boolean plpgsql volatile body f5b4a41f2c2c433cab905a68f2dd999c
 function has_ended_of(p_slot smallint, p_subscription integer, p_message bigint) returns boolean plpgsql volatile body e82c1875aecca6c8b85b1b4d99ba226c
-function heartbeat(p_worker bigint, p_oldest bigint) returns boolean plpgsql volatile body ce5493e45a1b35d44e1f59643da0372d
+function heartbeat(p_worker bigint, p_oldest bigint) returns boolean plpgsql volatile body 291fc2c33a9475e165d959bd1f06bedd
 function hold_dedupe(p_name text, p_key text, p_subscription integer, p_message bigint, p_nonce bigint, p_window_ms bigint) returns posthorn.dedupe plpgsql volatile body 7752af3dd21ae9a42c3c4f7d5a77e331
 function hold_keys(p_said json, p_options json) returns void plpgsql volatile body fd51c6bbbff4153fa293378271102d41
+function hold_still() returns void plpgsql volatile body 36cb30879ccdcbac1c9af999886f5a07
 function hold_worker(p_worker bigint) returns void plpgsql volatile body 94b17904c392ef261e73a15c93e3859c
 function holds_of(p_slot smallint, p_claim bigint, p_token bigint, p_message bigint) returns boolean plpgsql volatile body 86ee36e8177cdb5397a5a246f287fe2a
 function id_of(p_public text) returns bigint sql immutable body 770fd5118467b6fc1be6d872c45b5eac
@@ -997,22 +1015,25 @@ function ids(p_list json) returns bigint[] plpgsql immutable body e847aa58930f9f
 function in_order(p_slots smallint[], p_subscription integer, p_channel integer, p_lane integer, p_batch posthorn.batch, p_keys text[], p_marked boolean) returns posthorn.turn plpgsql volatile body b03ba15b1195f83f3395381e238e7bdc
 function is_behind(p_subscription integer, p_key text, p_place bigint) returns boolean plpgsql volatile body 6753317ab5fc0eadd91c33788006d039
 function is_claim(p_claimed text) returns boolean plpgsql immutable body 26118ffd31b40cf5f4b79fdeeb9f504c
-function is_here(p_system bigint, p_database oid) returns boolean plpgsql stable body 16a0db71ec3efe97dcc917747ca8029e
+function is_here(p_system bigint, p_database oid) returns boolean plpgsql volatile body 70b138fcbb4ebf6bfec8d8ef5e908350
 function is_locked(p_key bigint) returns boolean sql volatile body 575a69e2ddf3ae9bcdad10052c30896e
 function is_open_of(p_slot smallint, p_claim bigint) returns boolean plpgsql volatile body af9c70c891a1551b88860554c22d41b8
-function is_passed(p_at posthorn."position", p_id bigint, p_xid xid8) returns boolean plpgsql stable body a11bad2d942a77a6eb9abe2f9d9f9115
+function is_passed(p_at posthorn."position", p_id bigint, p_xid xid8) returns boolean plpgsql stable body b81775ecd063d310614bd71b01d148f7
 function is_probed(p_row posthorn.circuit, p_now timestamp with time zone) returns boolean plpgsql volatile body 816a4eebf351690b3091c6732604271e
 function is_ready(p_ring posthorn.ring, p_subscription integer, p_lane integer, p_channel integer) returns boolean plpgsql volatile body e937849824d67c922bb07baa2a2a2a20
+function is_server(p_system bigint, p_database oid) returns boolean plpgsql stable body 16a0db71ec3efe97dcc917747ca8029e
 function item(p_id bigint, p_nonce bigint, p_slot smallint, p_contract integer, p_key text, p_payload json, p_headers json, p_published_at timestamp with time zone, p_expires_at timestamp with time zone) returns text sql stable body e9689c4469b927c803ce75f2e8c93c8d
 function keep_result(p_subscription integer, p_message bigint, p_nonce bigint, p_result json) returns void plpgsql volatile body bcbb4590fc547c0198da7a512896c342
 function key_room(p_allow posthorn.allowance, p_key text, p_in_line boolean) returns posthorn.key_room plpgsql volatile body 8563c03572c2fd57938164fcca96a51d
 function keys_of(p_slot smallint, p_channel integer, p_lane integer, p_ids bigint[]) returns text[] plpgsql volatile body ad9b016a4327e3efa3bffba35c641bdc
 function lane_head(p_ring posthorn.ring, p_subscription integer, p_lane integer, p_channel integer) returns timestamp with time zone plpgsql volatile body f87160af2c5019f6025f54f07a8ddcc5
+function lane_missed(p_subscription integer, p_lane integer, OUT last_id bigint, OUT n bigint, OUT ids bigint[], OUT slots smallint[]) returns record plpgsql volatile body 76e68083b88f882f028b84424f6d7032
 function lane_of_priority(p_priority integer) returns integer sql immutable body b16ef50a4d83878f7b41f054fcc7f31d
 function late_page(p_slots smallint[], p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer) returns posthorn.batch plpgsql volatile body 6d0980cda440b369328d3a86af22b86b
 function late_page_of(p_slot smallint, p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer) returns posthorn.batch plpgsql volatile body 7fccd251ba5e3ecb0da9df25d508b0e3
 function late_xids(p_slots smallint[], p_channel integer, p_lane integer, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot) returns xid8[] plpgsql volatile body 29bf1c35e257c2d87f5c93e5ef55f843
 function late_xids_of(p_slot smallint, p_channel integer, p_lane integer, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot) returns xid8[] plpgsql volatile body a2d7b8c35c7d38736dd09923f2224186
+function leave(p_move uuid, p_other text, p_system bigint, p_database oid) returns void plpgsql volatile body c19434b41f235e7b1e16c0d94aa8da9c
 function let_go(p_deferred bigint) returns void plpgsql volatile body ef705fe3c3d9896ea26d434550520ead
 function letters(p_filter json, p_limit integer) returns json plpgsql stable body 4e32a2a9ca1677328712eef548b0a9f1
 function letters_count(p_filter json) returns json plpgsql stable body 7e275f7e4228432883825a825ec7308c
@@ -1022,33 +1043,40 @@ function line_step_ms(p_allow posthorn.allowance) returns double precision plpgs
 function list_schedules(p_late_ms integer) returns json plpgsql volatile body ec690025089145805668077af32ef120
 function lock_due(p_subscription integer, p_contracts integer[], p_from integer, p_below integer, p_limit integer, p_ordered boolean) returns bigint[] plpgsql volatile body 4fab3d6361bd92c12c4e8d1fdd79c40b
 function lock_key(p_purpose text, p_a bigint DEFAULT 0, p_b bigint DEFAULT 0) returns bigint plpgsql immutable body cf8a56d16f5730e54e09c24ed2dabe98
+function log_ids() returns TABLE(sequence regclass, relation regclass, col name) sql stable body af3cda1b4a73b3f0fbc49357aa9fcda8
 function log_status(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8) returns json sql stable body f796f0f31001bcbcee77990df04d0ef3
 function longest_redelivery(p_policy json) returns double precision plpgsql immutable body 0b88baf028de65bb2105058a54d32b6a
 function look_at_claims(p_allow posthorn.allowance) returns posthorn.allowance plpgsql volatile body b736a349bf362381ea37c4b633d976e7
+function make_backlogs() returns void plpgsql volatile body 7b11c3959b6a2c609fb133f1e8cc95d2
 function make_lane(p_channel integer, p_priority integer) returns void plpgsql volatile body 6d12ef388795164832606b53067caa38
 function merged(p_slots smallint[], p_batches posthorn.batch[], p_limit integer) returns posthorn.batch plpgsql volatile body b8af85c01aab2eb1107aab26a92333f0
 function message_of(p_slot smallint, p_channel integer, p_lane integer, p_id bigint) returns posthorn.stored plpgsql volatile body 09b4b1b233da5c9b89d98f6e9cdcc992
 function message_status(p_public text) returns json plpgsql stable body 082515805d888cb8718360e6794b2b72
 function message_statuses(p_publics json) returns json plpgsql stable body 2fe88f18c35623651881fdded4d7ed82
+function missed_of(p_slot smallint, p_channel integer, p_lane integer, p_from bigint, p_upto bigint, p_floor pg_snapshot, p_ceiling pg_snapshot, p_after bigint) returns bigint[] plpgsql volatile body ca12e2351248070378aa3cdd213b186d
+function move_facts() returns json plpgsql volatile body a82724749f4d95fbe41ff55b6110c993
+function move_tables() returns json sql volatile body 6ced16d8647fff323235417dcd5a8a9b
+function moved_away() returns text plpgsql volatile body d52d6531ecf045908b98fd30bf686238
 function ms_of(p_at timestamp with time zone) returns bigint plpgsql immutable body 0ec41b9b70da3ad87eb8514a4adc4081
 function new_lanes(p_subscription integer, p_lanes integer, p_from_start boolean) returns void plpgsql volatile body b3ee72c0b9033442c92664c055dd924b
 function newest_claim_at(p_subscription integer) returns timestamp with time zone plpgsql stable body 012bffa879aa7f8cb639b7b1406060e0
 function newest_claim_of(p_slot smallint, p_subscription integer, p_lane integer) returns posthorn."position" plpgsql volatile body 5c991159aa8a7d4d05913f3d78ff7c62
 function newest_ending(p_subscription integer, p_id bigint, OUT outcome text, OUT at timestamp with time zone, OUT delivery integer) returns record plpgsql stable body d22a3bd43d46e1a6c2d4d13033a78db6
+function newest_tick_of(p_slot smallint) returns posthorn.tick plpgsql volatile body 7a6d5a0157baffcf8c74a3759baced29
 function nonce_of(p_public text) returns bigint sql immutable body 461a80fda8f946d15bc85b9d0a75e76b
 function normalised(p_text text) returns text sql immutable body 076672088e27ab04bb04bb7bc19456c0
-function note_schedule_failure(p_name text, p_revision bigint, p_error text) returns void plpgsql volatile body 20506631713c4338efec13a3dce0cebf
+function note_schedule_failure(p_name text, p_revision bigint, p_error text) returns void plpgsql volatile body ced7724ff0c655e016f794984722fdac
 function open_claims() returns SETOF posthorn.claim_1 sql volatile body 50919d76d43047e129eac41204df9006
 function open_claims_of(p_slot smallint, p_worker bigint, p_from bigint, p_limit integer) returns SETOF posthorn.claim_1 plpgsql volatile body 1456df34dff3056a06e3c2ace1c50831
 function open_keys(p_slots smallint[], p_subscription integer, p_lane integer, OUT keys bigint[], OUT open_from bigint, OUT unknown boolean) returns record plpgsql volatile body e2cddf56f10bc350bbb49b960f4a392a
 function open_keys_of(p_slot smallint, p_subscription integer, p_lane integer, OUT keys bigint[], OUT open_from bigint, OUT unknown boolean) returns record plpgsql volatile body 197979e639a5d2b648fdbef3c5d4f51c
 function open_runs(p_allow posthorn.allowance, p_keys boolean) returns TABLE(key text) plpgsql volatile body 7af373cdad928d722ad6b5fea24bc29c
-function open_slot(p_home text) returns smallint plpgsql volatile body e22bd2fb474175c0b6fcaa6611f53067
+function open_slot(p_home text) returns smallint plpgsql volatile body 6b375a342fb16a90df2ad56c1a78fa94
 function option_keys(p_options json, p_known text[], p_what text) returns void plpgsql immutable body 00aeed47de092e14660a852a670dad32
 function option_number(p_options json, p_field text, p_least bigint, p_most bigint) returns bigint plpgsql immutable body 3c690736c0f16823b98fa4a07bbe86c6
 function options_of(p_options json, p_key text, OUT due_at timestamp with time zone, OUT expires_at timestamp with time zone, OUT priority smallint, OUT key text, OUT mode text, OUT window_ms bigint, OUT wait_ms bigint) returns record plpgsql volatile body 7013c05bc216aa0c7a47ccb045432b58
 function order_ends(p_subscription integer) returns void plpgsql volatile body 575c8f1e753c0ed1c948e18eb9256c7a
-function own_transaction(p_durable boolean) returns posthorn.ring plpgsql volatile body f2d650fde71f3f03d81f8cac7c96c375
+function own_transaction(p_durable boolean) returns posthorn.ring plpgsql volatile body a4731655c3f912c1238ae62637d8d1c5
 function page(p_slots smallint[], p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer) returns posthorn.batch plpgsql volatile body cd078dd8b1a079a87e640dfd4148d3f4
 function page_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer) returns posthorn.batch plpgsql volatile body cb5534bc4b4e26a7308fa680d9104872
 function park(p_subscription integer, p_key text) returns void plpgsql volatile body ad5be391eb8805b81f00153665bb1b82
@@ -1064,23 +1092,31 @@ function public_id(p_id bigint, p_nonce bigint) returns text sql immutable body 
 function publish(name text, payload json, key text DEFAULT NULL::text, headers json DEFAULT NULL::json) returns text sql volatile body 1210d20fcb52b02a93c3a83baffb2c27
 function put_aside(p_allow posthorn.allowance, p_claim json, p_lane integer, p_worker bigint, OUT items text, OUT kept integer, OUT parts integer) returns record plpgsql volatile body fdd2038d56cb461f03586cc87f84e74a
 function put_aside_of(p_slot smallint, p_subscription integer, p_channel integer, p_lane integer, p_ids bigint[]) returns void plpgsql volatile body 6a74060f61dddeb12464dc2386598a60
+function put_off(p_subscription integer, p_lane integer, p_message bigint, p_slot smallint) returns void plpgsql volatile body ca15c8726ac5b37e42d7d26b3cd0de39
+function raise_away() returns void plpgsql volatile body 5ddbc536c8f81eef4d2726798079a666
 function raise_lost(p_what json) returns void plpgsql volatile body 6a8b885b7b2c1c4438671dc611452c13
+function raise_sequences() returns void plpgsql volatile body cbd436f0abc139d639d554f4abcec55e
 function random_bigint() returns bigint sql volatile body dd887409346f69fbc8358359170ee317
+function rebase() returns json plpgsql volatile body b011ec3874ad01e33d58eff0835e1557
+function rebase_lanes(p_base bigint) returns bigint plpgsql volatile body 3eba0a9d942a07da4c735bae24e0107a
+function rebase_plan() returns json plpgsql volatile body 6af1584286358e1ca34e145b17aee2fd
 function recent_alerts(p_limit integer) returns json sql stable body 4746f1d811af5909142052090f83bca7
 function recent_rate(p_subscription integer, p_lane integer, p_slot smallint) returns double precision plpgsql stable body 7f39db05a3858bcc42f078d344ab47a8
 function record_step(p_worker bigint, p_subscription integer, p_message bigint, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_name text, p_result json) returns json plpgsql volatile body e5a8fb0c20fdd845f6366e1bd720f54f
 function redrive(p_filter json, p_by text, p_limit integer) returns json plpgsql volatile body 3dfc68e55a139a028702683d764c7239
 function register_channel(p_kind posthorn.kind, p_name text) returns integer plpgsql volatile body 0319587c3f81922c5657b5b5f21e149c
-function register_contract(p_name text, p_version integer, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_service text, p_publishes boolean) returns json plpgsql volatile body b6a5f33551dff4ab902598a08015c2e0
-function register_subscription(p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text) returns json plpgsql volatile body bbc9ce749a5a9b419f75766770640c57
-function register_worker(p_service text, p_host text, p_pid integer, p_timeout_ms integer, p_session_key bigint, p_backends json, p_attends json) returns bigint plpgsql volatile body e20427705b40fe72689b36e5d395d9d5
+function register_contract(p_name text, p_version integer, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_service text, p_publishes boolean) returns json plpgsql volatile body d2a6da81bbb1d68d401353363ac2a613
+function register_subscription(p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text) returns json plpgsql volatile body 53cabb40f8515784647060b54e106b2b
+function register_worker(p_service text, p_host text, p_pid integer, p_timeout_ms integer, p_session_key bigint, p_backends json, p_attends json) returns bigint plpgsql volatile body e93b18436e79573536f0f860b312c8d5
 function registered() returns json sql stable body 2baa93f8e03181b2d9b274ca1fff9ae9
-function remove_schedule(p_name text) returns boolean plpgsql volatile body f4fbdba0b5b9ba91dd0cbd679cda37f1
+function remove_schedule(p_name text) returns boolean plpgsql volatile body 688637a3039ef91b2c39a1ee2ce4775e
 function request_cancel(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint, p_by text) returns text plpgsql volatile body e5df623da1c7350da988b566e2a4d19c
+function require_home() returns void plpgsql volatile body 4f53efe38d42e9dd02cd427d09a074f3
 function rescue(p_limit integer) returns json plpgsql volatile body f4a19a9c23444efc1ee50ac4c6a6cd25
 function rescue_claim(p_worker posthorn.worker, p_claim posthorn.claim_1) returns integer plpgsql volatile body f9d59dcb247e38fa198b540e1c4d50c8
 function rescue_deferred(p_worker posthorn.worker) returns integer plpgsql volatile body 262890839660fbdb57cf36548a205527
 function rescue_worker(p_worker posthorn.worker, p_limit integer, OUT claims integer, OUT messages integer, OUT done boolean) returns record plpgsql volatile body 34b0942bda0770e461824a4ab0ad1563
+function ring_text() returns text sql volatile body 8aa107793e2ee7a24f4df9497bd568f5
 function room_at(p_tat timestamp with time zone, p_at timestamp with time zone, p_gap_ms double precision, p_burst integer) returns integer plpgsql immutable body a385f8d45e26295243066dfa45e083c8
 function run_at(p_text text, p_latest timestamp with time zone) returns timestamp with time zone plpgsql stable body 4b68c6abc664034b077609073db17822
 function said(p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json, p_options json DEFAULT NULL::json) returns text plpgsql volatile body 015057c2aa089ed8fda0d68ad3688c17
@@ -1089,11 +1125,14 @@ function say_once(p_slot smallint, p_subscription integer, p_entry json, p_due_a
 function say_one(p_slot smallint, p_entry json, p_options json, p_key text) returns json plpgsql volatile set enable_seqscan=off, enable_bitmapscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off, plan_cache_mode=force_generic_plan body 0d10a80d9a4b7cfed1819c5eec78132a
 function schedule_now(p_name text) returns json plpgsql volatile body 52d0474314c408a708ecc05ae41fe636
 function send(name text, payload json, key text DEFAULT NULL::text, headers json DEFAULT NULL::json, options json DEFAULT NULL::json) returns text sql volatile body 5df032ef0a60061229430a5451d016b3
+function sequence_floors() returns TABLE(sequence regclass, at_least bigint) plpgsql volatile body d693fbb49b38cc30529fdbdd917520bf
+function sequence_values() returns json sql volatile body 7f65b05415f2ac095cd80590e49a0d6f
 function set_backlog(p_channel integer, p_backlog bigint) returns void plpgsql volatile body 9be638d6cc0293fb534b235b5abfc13a
 function set_backlog_limit(p_subscription integer, p_policy json) returns void plpgsql volatile body 4cf2b33324643b49fecc619156b7ff9f
 function set_limits(p_subscription integer, p_policy json) returns void plpgsql volatile body 36795627b850f8464ab8c422481368fd
 function settle(p_parts json, p_ends json, p_say json) returns json plpgsql volatile body 7ec3dd2db1fa9e8c6805ce2b8cad9296
 function settle_part_of(p_slot smallint, p_claim bigint, p_token bigint, p_part integer, p_outcome posthorn.outcome, p_closes boolean, p_messages bigint[]) returns boolean plpgsql volatile body affc66c5e926192c36fdc0a4f095bd1f
+function settle_segments() returns void plpgsql volatile body 43c4a7d1274703afeba1772a0db92aaf
 function slot_branches(p_body text) returns text sql immutable body 60a9c3a33507ec88fd098980ff2e1529
 function slot_for_end(p_row posthorn.deferred) returns smallint plpgsql volatile body c19a9c85bbcdf186cc88919be8780871
 function slot_of_claim(p_claim bigint) returns smallint sql volatile body a7963bf32941e58ea1c9ba97da58ebbf
@@ -1106,6 +1145,8 @@ function sweep_steps(p_limit integer, p_every_ms integer) returns json plpgsql v
 function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body 3fa5ee582ba2ab32005c0581a3036d49
 function take_due(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body 938ff242fbd3289005bd64c218805d95
 function take_letters(p_filter json, p_limit integer) returns SETOF posthorn.deferred plpgsql volatile body ae455ca48698a63aeb5643acfe3aeec8
+function take_ring(p_ring text) returns void plpgsql volatile body ce1223cb103fe8b286463ba95faf7b49
+function take_sequences(p_values json) returns void plpgsql volatile body d7f8a8b174130668f106ef65d5a5c19e
 function tat_from(p_tat timestamp with time zone, p_at timestamp with time zone, p_gap_ms double precision, p_burst integer) returns timestamp with time zone plpgsql immutable body df7df8c3ae305e48de624b2555658983
 function tick_of(p_slot smallint, p_id bigint) returns posthorn.tick plpgsql volatile body b42d63568f4791a19b26e8ab22275e79
 function tidy_dedupe(p_limit integer) returns integer plpgsql volatile set enable_hashjoin=off, enable_mergejoin=off body 457088d6fc4986b93f6c330495ed64ba
@@ -1126,6 +1167,7 @@ function when_again(p_subscription integer, p_wait_ms integer) returns text plpg
 function where_in_log(p_id bigint, p_nonce bigint, OUT slot smallint, OUT lane integer, OUT contract integer, OUT published_at timestamp with time zone, OUT xid xid8) returns record plpgsql stable body d2e24a5b435dd7bdb8b621316475f7e2
 function why(p_public text) returns json plpgsql stable body 3b47f62b4483a14110fe2e8f0b573536
 function why_attended(p_subscription text, p_contract text) returns jsonb sql stable body da97fb08f204a252c79ed6be3d38a031
+function why_away(OUT reason text, OUT says text, OUT hint text) returns record plpgsql volatile body 9a7bcdd93859f4e8acb82e3c2deb8e74
 function why_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8) returns json plpgsql stable body 9222ee6f1511dc3370eff84137a31aa8
 function why_order(p_subscription integer, p_key text, p_place bigint) returns json sql stable body fa9fa205af407539f7ea5e6acdce794d
 function why_position(p_subscription integer, p_lane integer) returns posthorn."position" plpgsql stable body 6bbd03a374c34d93f598398d1dbc5053
@@ -1139,12 +1181,12 @@ function without_marked(p_subscription integer, p_batch posthorn.batch) returns 
 function without_requested(p_subscription integer, p_ids bigint[]) returns bigint[] plpgsql volatile body bdd55bb88ed726b6623adeecd5b8be45
 function work(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_parts json) returns text plpgsql volatile body e275e5a5c70023babb3cb297df39c582
 function write_cancelled(p_row posthorn.deferred, p_reason text, p_by text) returns void plpgsql volatile body d11b5a752f057ad816510a72e20824fe
-function write_many(p_home text, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json) returns text plpgsql volatile body 567c2c9c54ef024ae065b6a06b3220e4
-function write_once(p_home text, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json, p_once text, p_window_ms bigint) returns text plpgsql volatile body 978a88a2111246d42c321b1ff6b3588d
-function write_one(p_home text, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json) returns text plpgsql volatile body d226bab42444eeae248ebf25956336cd
+function write_many(p_home text, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json) returns text plpgsql volatile body 58b83ae4a024dff2404b4b05afeabf4b
+function write_once(p_home text, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json, p_once text, p_window_ms bigint) returns text plpgsql volatile body a8eae912a3b4ceb0912faff21808de4c
+function write_one(p_home text, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json) returns text plpgsql volatile body 139d339a1dd557873a09051b2c335b07
 function write_ordered_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_messages bigint[], p_message_slots smallint[], p_keys bigint[], p_open_from bigint) returns void plpgsql volatile body 1abf462fe8ae34a27c61406cfcec9baa
 function write_progress(p_worker bigint, p_values json, p_ended json) returns void plpgsql volatile body bf9822207ac3685cf6c6f309017dbd03
-function write_said(p_home text, p_said json) returns text plpgsql volatile body 4af99cfb1580da535e50caa26a917513
+function write_said(p_home text, p_said json) returns text plpgsql volatile body 346ffac8d2231cca5f69f658f0ae82b6
 function write_tick(p_slot smallint, p_id bigint, p_ceiling_id bigint, p_snapshot pg_snapshot) returns void plpgsql volatile body 4fa474e87c84bd27cc61a474937c9b24
 function write_turn(p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_channel integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_ring posthorn.ring, p_turn posthorn.turn) returns void plpgsql volatile body 3a55489eb3899dfd48f428988ee0158d
 
@@ -1305,6 +1347,8 @@ table message_7: nobody
 table message_8: nobody
 sequence message_id: nobody
 table migration: nobody
+table move: nobody
+sequence move_n_seq: nobody
 table parked_key: nobody
 table permit: nobody
 sequence place: nobody
@@ -1341,6 +1385,7 @@ view workers: nobody
 function add_backlog(p_channel integer, p_messages bigint): nobody
 function admit(p_allow posthorn.allowance, p_ids bigint[], p_contracts integer[]): nobody
 function after_crash(p_worker posthorn.worker, p_subscription posthorn.subscription, p_begun_at timestamp with time zone, p_row posthorn.deferred, p_unknown boolean, p_blamed boolean): nobody
+function ahead(): nobody
 function alert_rules(): nobody
 function allow(p_subscription integer, p_limit integer): nobody
 function append(p_messages json): nobody
@@ -1358,6 +1403,7 @@ function backlog_retry_ms(p_limit posthorn.backlog_limit, p_backlog bigint): nob
 function backlog_share(p_messages bigint): nobody
 function backlog_tenths(): nobody
 function begin_and_line_up(p_allow posthorn.allowance, p_key text, p_room posthorn.key_room, p_begins integer, p_waits integer): nobody
+function begin_lane(p_slot smallint, p_subscription integer, p_lane integer, p_n bigint, p_tick bigint, p_last_id bigint): nobody
 function by_found_slot(p_signature text, p_returns text, p_declarations text, p_before text, p_body text, p_after text): nobody
 function by_slot(p_signature text, p_returns text, p_body text): nobody
 function cancel(message text, by text): nobody
@@ -1396,6 +1442,7 @@ function dedupe_of(p_dedupe json, p_key text, p_timed boolean, OUT key text, OUT
 function delivery_of(p_subscription integer, p_lane integer, p_message bigint, p_slot smallint): nobody
 function discard(p_filter json, p_by text, p_reason text, p_limit integer): nobody
 function due_schedules(p_own json, p_limit integer): nobody
+function empty_target(): nobody
 function end_by_now(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint): nobody
 function end_deferred(p_deferred bigint, p_token bigint, p_outcome posthorn.outcome): nobody
 function end_in_transaction(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_say json): nobody
@@ -1405,6 +1452,7 @@ function end_with(p_subscription integer, p_message bigint, p_message_slot small
 function end_with_result(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_nonce bigint, p_say json, p_result json): nobody
 function enter(p_subscription integer): nobody
 function error_groups(p_filter json, p_limit integer, p_read integer): nobody
+function expect_move(p_move uuid, p_other text, p_system bigint, p_database oid): nobody
 function fate_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8, OUT state text, OUT at timestamp with time zone, OUT delivery integer, OUT outcome text, OUT worker bigint, OUT lane_at posthorn."position"): nobody
 function fire_schedule(p_name text, p_revision bigint, p_next timestamp with time zone, p_upcoming timestamp with time zone, p_due timestamp with time zone, p_messages json): nobody
 function fire_schedules(p_list json): nobody
@@ -1417,12 +1465,14 @@ function forget_keys(p_limit integer): nobody
 function forget_steps(p_subscription integer, p_message bigint): nobody
 function forget_worker(p_worker bigint): nobody
 function gauges(p_limit integer): nobody
+function go_away(): nobody
 function grant_backlog(p_channel integer, p_messages bigint, p_spent bigint): nobody
 function has_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint): nobody
 function has_ended_of(p_slot smallint, p_subscription integer, p_message bigint): nobody
 function heartbeat(p_worker bigint, p_oldest bigint): nobody
 function hold_dedupe(p_name text, p_key text, p_subscription integer, p_message bigint, p_nonce bigint, p_window_ms bigint): nobody
 function hold_keys(p_said json, p_options json): nobody
+function hold_still(): nobody
 function hold_worker(p_worker bigint): nobody
 function holds_of(p_slot smallint, p_claim bigint, p_token bigint, p_message bigint): nobody
 function id_of(p_public text): nobody
@@ -1436,16 +1486,19 @@ function is_open_of(p_slot smallint, p_claim bigint): nobody
 function is_passed(p_at posthorn."position", p_id bigint, p_xid xid8): nobody
 function is_probed(p_row posthorn.circuit, p_now timestamp with time zone): nobody
 function is_ready(p_ring posthorn.ring, p_subscription integer, p_lane integer, p_channel integer): nobody
+function is_server(p_system bigint, p_database oid): nobody
 function item(p_id bigint, p_nonce bigint, p_slot smallint, p_contract integer, p_key text, p_payload json, p_headers json, p_published_at timestamp with time zone, p_expires_at timestamp with time zone): nobody
 function keep_result(p_subscription integer, p_message bigint, p_nonce bigint, p_result json): nobody
 function key_room(p_allow posthorn.allowance, p_key text, p_in_line boolean): nobody
 function keys_of(p_slot smallint, p_channel integer, p_lane integer, p_ids bigint[]): nobody
 function lane_head(p_ring posthorn.ring, p_subscription integer, p_lane integer, p_channel integer): nobody
+function lane_missed(p_subscription integer, p_lane integer, OUT last_id bigint, OUT n bigint, OUT ids bigint[], OUT slots smallint[]): nobody
 function lane_of_priority(p_priority integer): nobody
 function late_page(p_slots smallint[], p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer): nobody
 function late_page_of(p_slot smallint, p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer): nobody
 function late_xids(p_slots smallint[], p_channel integer, p_lane integer, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot): nobody
 function late_xids_of(p_slot smallint, p_channel integer, p_lane integer, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot): nobody
+function leave(p_move uuid, p_other text, p_system bigint, p_database oid): nobody
 function let_go(p_deferred bigint): nobody
 function letters(p_filter json, p_limit integer): nobody
 function letters_count(p_filter json): nobody
@@ -1455,19 +1508,26 @@ function line_step_ms(p_allow posthorn.allowance): nobody
 function list_schedules(p_late_ms integer): nobody
 function lock_due(p_subscription integer, p_contracts integer[], p_from integer, p_below integer, p_limit integer, p_ordered boolean): nobody
 function lock_key(p_purpose text, p_a bigint, p_b bigint): nobody
+function log_ids(): nobody
 function log_status(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8): nobody
 function longest_redelivery(p_policy json): nobody
 function look_at_claims(p_allow posthorn.allowance): nobody
+function make_backlogs(): nobody
 function make_lane(p_channel integer, p_priority integer): nobody
 function merged(p_slots smallint[], p_batches posthorn.batch[], p_limit integer): nobody
 function message_of(p_slot smallint, p_channel integer, p_lane integer, p_id bigint): nobody
 function message_status(p_public text): nobody
 function message_statuses(p_publics json): nobody
+function missed_of(p_slot smallint, p_channel integer, p_lane integer, p_from bigint, p_upto bigint, p_floor pg_snapshot, p_ceiling pg_snapshot, p_after bigint): nobody
+function move_facts(): nobody
+function move_tables(): nobody
+function moved_away(): nobody
 function ms_of(p_at timestamp with time zone): nobody
 function new_lanes(p_subscription integer, p_lanes integer, p_from_start boolean): nobody
 function newest_claim_at(p_subscription integer): nobody
 function newest_claim_of(p_slot smallint, p_subscription integer, p_lane integer): nobody
 function newest_ending(p_subscription integer, p_id bigint, OUT outcome text, OUT at timestamp with time zone, OUT delivery integer): nobody
+function newest_tick_of(p_slot smallint): nobody
 function nonce_of(p_public text): nobody
 function normalised(p_text text): nobody
 function note_schedule_failure(p_name text, p_revision bigint, p_error text): nobody
@@ -1497,8 +1557,14 @@ function public_id(p_id bigint, p_nonce bigint): nobody
 function publish(name text, payload json, key text, headers json): nobody
 function put_aside(p_allow posthorn.allowance, p_claim json, p_lane integer, p_worker bigint, OUT items text, OUT kept integer, OUT parts integer): nobody
 function put_aside_of(p_slot smallint, p_subscription integer, p_channel integer, p_lane integer, p_ids bigint[]): nobody
+function put_off(p_subscription integer, p_lane integer, p_message bigint, p_slot smallint): nobody
+function raise_away(): nobody
 function raise_lost(p_what json): nobody
+function raise_sequences(): nobody
 function random_bigint(): nobody
+function rebase(): nobody
+function rebase_lanes(p_base bigint): nobody
+function rebase_plan(): nobody
 function recent_alerts(p_limit integer): nobody
 function recent_rate(p_subscription integer, p_lane integer, p_slot smallint): nobody
 function record_step(p_worker bigint, p_subscription integer, p_message bigint, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_name text, p_result json): nobody
@@ -1510,10 +1576,12 @@ function register_worker(p_service text, p_host text, p_pid integer, p_timeout_m
 function registered(): nobody
 function remove_schedule(p_name text): nobody
 function request_cancel(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint, p_by text): nobody
+function require_home(): nobody
 function rescue(p_limit integer): nobody
 function rescue_claim(p_worker posthorn.worker, p_claim posthorn.claim_1): nobody
 function rescue_deferred(p_worker posthorn.worker): nobody
 function rescue_worker(p_worker posthorn.worker, p_limit integer, OUT claims integer, OUT messages integer, OUT done boolean): nobody
+function ring_text(): nobody
 function room_at(p_tat timestamp with time zone, p_at timestamp with time zone, p_gap_ms double precision, p_burst integer): nobody
 function run_at(p_text text, p_latest timestamp with time zone): nobody
 function said(p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json, p_options json): nobody
@@ -1522,11 +1590,14 @@ function say_once(p_slot smallint, p_subscription integer, p_entry json, p_due_a
 function say_one(p_slot smallint, p_entry json, p_options json, p_key text): nobody
 function schedule_now(p_name text): nobody
 function send(name text, payload json, key text, headers json, options json): nobody
+function sequence_floors(): nobody
+function sequence_values(): nobody
 function set_backlog(p_channel integer, p_backlog bigint): nobody
 function set_backlog_limit(p_subscription integer, p_policy json): nobody
 function set_limits(p_subscription integer, p_policy json): nobody
 function settle(p_parts json, p_ends json, p_say json): nobody
 function settle_part_of(p_slot smallint, p_claim bigint, p_token bigint, p_part integer, p_outcome posthorn.outcome, p_closes boolean, p_messages bigint[]): nobody
+function settle_segments(): nobody
 function slot_branches(p_body text): nobody
 function slot_for_end(p_row posthorn.deferred): nobody
 function slot_of_claim(p_claim bigint): nobody
@@ -1539,6 +1610,8 @@ function sweep_steps(p_limit integer, p_every_ms integer): nobody
 function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer): nobody
 function take_due(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer): nobody
 function take_letters(p_filter json, p_limit integer): nobody
+function take_ring(p_ring text): nobody
+function take_sequences(p_values json): nobody
 function tat_from(p_tat timestamp with time zone, p_at timestamp with time zone, p_gap_ms double precision, p_burst integer): nobody
 function tick_of(p_slot smallint, p_id bigint): nobody
 function tidy_dedupe(p_limit integer): nobody
@@ -1559,6 +1632,7 @@ function when_again(p_subscription integer, p_wait_ms integer): nobody
 function where_in_log(p_id bigint, p_nonce bigint, OUT slot smallint, OUT lane integer, OUT contract integer, OUT published_at timestamp with time zone, OUT xid xid8): nobody
 function why(p_public text): nobody
 function why_attended(p_subscription text, p_contract text): nobody
+function why_away(OUT reason text, OUT says text, OUT hint text): nobody
 function why_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8): nobody
 function why_order(p_subscription integer, p_key text, p_place bigint): nobody
 function why_position(p_subscription integer, p_lane integer): nobody
