@@ -16,6 +16,7 @@ import { fanOut } from "./rows/fan-out.js";
 import { idleQueries } from "./rows/idle.js";
 import { latency } from "./rows/latency.js";
 import { memoryAtDefaults, million } from "./rows/million.js";
+import { move } from "./rows/move.js";
 import { order } from "./rows/order.js";
 import { bulkPublish, publishInTransaction } from "./rows/publish.js";
 import { rateLimit } from "./rows/rate-limit.js";
@@ -37,6 +38,7 @@ const rows: readonly Row[] = [
   rescueAfterKill,
   million,
   memoryAtDefaults,
+  move,
   fanOut,
   order,
   rateLimit,

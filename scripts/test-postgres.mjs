@@ -1,6 +1,6 @@
 /**
- * `npm run test:postgres`: the suites that talk to the database, on the oldest and the newest supported server, and what has to work behind a
- * pooler, PgBouncer as Debian packages it.
+ * `npm run test:postgres`: the suites that talk to the database, on the oldest and the newest supported server; what has to work behind a pooler,
+ * PgBouncer as Debian packages it; and real dumps, with PostgreSQL's own programs as Debian packages them.
  */
 import { spawnSync } from "node:child_process";
 import { ensureInstalled } from "./ensure-installed.mjs";
@@ -23,7 +23,7 @@ for (const version of ["14", "18"]) {
   const env = { POSTHORN_TEST_POSTGRES: version };
   gates.vitest(`PostgreSQL ${version}`, suites, env);
 }
-const pooler = process.env.POSTHORN_TEST_PGBOUNCER ?? found() ?? installed();
+const pooler = process.env.POSTHORN_TEST_PGBOUNCER ?? found() ?? (installed("pgbouncer") ? found() : undefined);
 if (pooler === undefined) {
   gates.skip(
     "behind a pooler",
@@ -32,6 +32,10 @@ if (pooler === undefined) {
 } else {
   gates.vitest(`behind ${pooler}`, ["--config", "test/pooler/vitest.config.ts"], { POSTHORN_TEST_PGBOUNCER: pooler });
 }
+const dumps = "dumps by pg_dump, restored";
+const version = dumpVersion() ?? (installed("postgresql-client") ? dumpVersion() : undefined);
+if (version === undefined) gates.skip(dumps, "there is no pg_dump 14 or newer, and it could not be installed");
+else gates.vitest(`${dumps} (${version})`, ["--config", "test/move/vitest.config.ts"]);
 gates.close();
 
 /** Debian has it where a user's path does not lead. */
@@ -41,12 +45,19 @@ function found() {
   return status === 0 ? stdout.trim() : undefined;
 }
 
+/** The version of pg_dump where all that is needed is there. It dumps servers that are not newer than itself. */
+function dumpVersion() {
+  for (const name of ["pg_restore", "psql"]) if (spawnSync(name, ["--version"]).status !== 0) return undefined;
+  const { status, stdout } = spawnSync("pg_dump", ["--version"], { encoding: "utf8" });
+  const found = status === 0 ? /(\d+)\.\d+/.exec(stdout) : null;
+  return found !== null && Number(found[1]) >= 14 ? found[0] : undefined;
+}
+
 /** Only on a Debian or Ubuntu where this process may install packages. */
-function installed() {
-  if (process.getuid?.() !== 0) return undefined;
+function installed(name) {
+  if (process.getuid?.() !== 0) return false;
   // Together well below the time that CI gives this part.
   const apt = (seconds, ...args) =>
     spawnSync("apt-get", ["-qq", ...args], { stdio: ["ignore", 2, 2], timeout: seconds * 1_000 }).status === 0;
-  if (!apt(20, "update") || !apt(50, "install", "-y", "--no-install-recommends", "pgbouncer")) return undefined;
-  return found();
+  return apt(20, "update") && apt(60, "install", "-y", "--no-install-recommends", name);
 }

@@ -1,5 +1,5 @@
 -- Rotation: which segments the log consists of, and how long they are kept.
--- Locks: for a moment, `ring`, `lane` and `alert`.
+-- Locks: ring, lane and alert, access exclusive, for a moment.
 
 -- slots[1] is the slot of segment `first_segment`, and each slot after it that of the next number. Messages are written to `slot`, claims to the
 -- slot of their lane. Of ids up to `forgotten_upto` messages were removed.

@@ -254,15 +254,18 @@ async function copyTable(
     select ${written.map((column) => `(x.r).${column}`).join(", ")}
     from (select e.e::posthorn.${name} as r from json_array_elements_text($1::json) e(e) offset 0) x`;
   await source.query(`declare posthorn_move no scroll cursor for select t::text as r from posthorn.${name} t`);
+  const fetch = async (count: number) =>
+    (await source.query<{ r: string }>(`fetch ${count} from posthorn_move`)).rows.map(({ r }) => r);
   let page = 16;
-  for (let done = 0; ; ) {
-    const { rows } = await source.query<{ r: string }>(`fetch ${page} from posthorn_move`);
-    if (rows.length === 0) break;
-    const list = JSON.stringify(rows.map(({ r }) => r));
-    await target.query(insert, [list]);
+  let rows = await fetch(page);
+  for (let done = 0; rows.length > 0; ) {
+    const list = JSON.stringify(rows);
+    page = Math.max(1, Math.min(pageRows, Math.round((rows.length * pageBytes) / list.length), page * 8));
+    // Both sides have something to do.
+    const [next] = await Promise.all([fetch(page), target.query(insert, [list])]);
     done += rows.length;
     onRows(done);
-    page = Math.max(1, Math.min(pageRows, Math.round((rows.length * pageBytes) / list.length), page * 8));
+    rows = next;
   }
   await source.query("close posthorn_move");
 }

@@ -1,9 +1,11 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { Executor } from "../../src/core/database.js";
 import { openDatabase } from "../../src/databases/open.js";
 import { cancelMessage } from "../../src/store/cancel.js";
+import { writeMessages } from "../../src/store/publish.js";
 import { planRebase, rebase } from "../../src/store/rebase.js";
 import { messageStatus } from "../../src/store/status.js";
-import { begin, takeDue, work } from "../../src/store/work.js";
+import { begin, settle, takeDue, work } from "../../src/store/work.js";
 import { posthornCommand } from "../cli/command.js";
 import {
   claim,
@@ -15,6 +17,7 @@ import {
   numberOf,
   openEngine,
   openSession,
+  outgoing,
   part,
   say,
   upTo,
@@ -136,6 +139,31 @@ describe("after a rebase", () => {
       expect(deliveries.map(numberOf).toSorted()).toEqual([1, 3]);
       expect(await to.admin.value("select count(*)::int from posthorn.cancel_mark")).toBe(0);
       expect(await messageStatus(to.db, nonce)).toMatchObject([{ state: "cancelled" }]);
+    });
+  });
+
+  test("where order is kept, a message that was committed late runs before those of its key that were said after it", async () => {
+    await within(async (from, to) => {
+      const fleet = await makeFleet(from);
+      const reader = fleet.readers.find(({ subscription }) => fleet.ordered.has(subscription));
+      if (reader === undefined) throw new Error("one reader keeps order");
+      const send = (executor: Executor, key: string, m: number) =>
+        writeMessages(executor, [{ ...outgoing(reader), key, json: JSON.stringify({ m }) }]);
+      const worker = await makeWorker(from, [reader]);
+      const session = await from.session();
+      await session.rows("begin");
+      await send(session, "a", 1);
+      await send(from.db, "b", 2);
+      await settle(from.db, [part(await claim(from.db, reader, worker), 1, "succeeded", true)], [], null);
+      await session.rows("commit");
+      await send(from.db, "a", 3);
+      await send(from.db, "b", 4);
+      await copy(from, to);
+      expect(await rebase(to.db)).toMatchObject({ missed: 1, waiting: 2 });
+      const here = await makeWorker(to, [reader]);
+      expect((await claim(to.db, reader, here)).map(numberOf)).toEqual([4]);
+      const { deliveries } = await takeDue(to.db, reader.subscription, here, [reader.contract], 10);
+      expect(deliveries.map(numberOf)).toEqual([1]);
     });
   });
 

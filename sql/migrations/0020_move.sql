@@ -1,4 +1,5 @@
 -- Where the log came from and where it went. One row for each move, on either side of it; the newest counts.
+-- Locks: nothing that is there already.
 create table posthorn.move (
   n bigint generated always as identity primary key,
   -- The same on both sides.
