@@ -42,6 +42,8 @@ table cancel_request.message bigint not null
 table cancel_request.nonce bigint not null
 table cancel_request.requested_at timestamp with time zone not null
 table cancel_request.requested_by text not null
+table cancel_request.erased boolean not null default false
+table cancel_request.quiet boolean not null default false
 table cancelled.subscription integer not null
 table cancelled.message bigint not null
 table cancelled.nonce bigint not null
@@ -54,6 +56,7 @@ table cancelled.delivery integer not null
 table cancelled.attempts integer not null
 table cancelled.published_at timestamp with time zone not null
 table cancelled.history json not null
+table cancelled.key text
 table channel.id integer not null identity
 table channel.kind posthorn.kind not null
 table channel.name text not null
@@ -270,6 +273,7 @@ table deferred.priority smallint not null default 0
 table deferred.once_more boolean not null default false
 table deferred.behind bigint
 table deferred.place bigint
+table deferred.since timestamp with time zone
 table discarded.subscription integer not null
 table discarded.message bigint not null
 table discarded.nonce bigint not null
@@ -283,6 +287,7 @@ table discarded.delivery integer not null
 table discarded.attempts integer not null
 table discarded.published_at timestamp with time zone not null
 table discarded.history json not null
+table discarded.key text
 table ending_1.message bigint not null
 table ending_1.claim bigint
 table ending_1.worker bigint
@@ -379,6 +384,11 @@ table lane.ceiling bigint not null
 table lane.last_id bigint not null
 table lane.late boolean not null
 table lane.late_xids xid8[]
+type log_head.id bigint
+type log_head.lane integer
+type log_head.nonce bigint
+type log_head.xid xid8
+type log_head.slot smallint
 table maintenance.name text not null
 table maintenance.ran_at timestamp with time zone not null
 table maintenance.notes json
@@ -473,6 +483,19 @@ table message_8.expires_at timestamp with time zone
 table migration.n integer not null
 table migration.name text not null
 table migration.applied_at timestamp with time zone not null default clock_timestamp()
+table operation.id bigint not null identity
+table operation.verb text not null
+table operation.target text
+table operation.arguments json not null default '{}'::json
+table operation.ordered_by text not null
+table operation.reason text
+table operation.begun_at timestamp with time zone not null default clock_timestamp()
+table operation.touched_at timestamp with time zone not null default clock_timestamp()
+table operation.ended_at timestamp with time zone
+table operation.state text not null default 'running'::text
+table operation.found bigint not null default 0
+table operation.done bigint not null default 0
+table operation.place json not null default '{}'::json
 table parked_key.subscription integer not null
 table parked_key.key text not null
 table parked_key.parked_at timestamp with time zone not null default clock_timestamp()
@@ -611,6 +634,9 @@ table subscription.redelivery_ms double precision
 table subscription.has_breaker boolean not null generated default ((policy ->> 'circuitBreaker'::text) IS NOT NULL)
 table subscription.ordering text
 table subscription.limited boolean not null default false
+table subscription.paused_at timestamp with time zone
+table subscription.paused_by text
+table subscription.paused_reason text
 type tick.id bigint
 type tick.ceiling_id bigint
 type tick.snapshot pg_snapshot
@@ -706,7 +732,7 @@ constraint dead_letter_subscription_message_key on posthorn.dead_letter UNIQUE (
 constraint dedupe_pkey on posthorn.dedupe PRIMARY KEY (name, key)
 constraint deferred_pkey on posthorn.deferred PRIMARY KEY (id)
 constraint deferred_subscription_message_key on posthorn.deferred UNIQUE (subscription, message)
-constraint discarded_list_check on posthorn.discarded CHECK ((list = ANY (ARRAY['dead-letters'::text, 'invalid'::text])))
+constraint discarded_list_check on posthorn.discarded CHECK ((list = ANY (ARRAY['dead-letters'::text, 'invalid'::text, 'waiting'::text, 'erased'::text])))
 constraint discarded_pkey on posthorn.discarded PRIMARY KEY (subscription, message)
 constraint discarded_subscription_fkey on posthorn.discarded FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint epoch_pkey on posthorn.epoch PRIMARY KEY (n)
@@ -721,6 +747,9 @@ constraint lane_pkey on posthorn.lane PRIMARY KEY (subscription, lane)
 constraint lane_subscription_fkey on posthorn.lane FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint maintenance_pkey on posthorn.maintenance PRIMARY KEY (name)
 constraint migration_pkey on posthorn.migration PRIMARY KEY (n)
+constraint operation_pkey on posthorn.operation PRIMARY KEY (id)
+constraint operation_state_check on posthorn.operation CHECK ((state = ANY (ARRAY['running'::text, 'done'::text, 'stopped'::text])))
+constraint operation_verb_check on posthorn.operation CHECK ((verb = ANY (ARRAY['pause'::text, 'resume'::text, 'purge'::text, 'redrive'::text, 'discard'::text, 'replay'::text, 'erase'::text, 'remove'::text])))
 constraint parked_key_pkey on posthorn.parked_key PRIMARY KEY (subscription, key)
 constraint parked_key_subscription_fkey on posthorn.parked_key FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint permit_pkey on posthorn.permit PRIMARY KEY (subscription, n)
@@ -803,6 +832,7 @@ CREATE INDEX claim_8_by_reach ON posthorn.claim_8 USING btree (subscription, lan
 CREATE INDEX claim_8_late ON posthorn.claim_8 USING btree (subscription, lane, n) WHERE took_late
 CREATE UNIQUE INDEX contract_name_version_key ON posthorn.contract USING btree (name, version)
 CREATE UNIQUE INDEX contract_pkey ON posthorn.contract USING btree (id)
+CREATE INDEX dead_letter_by_key ON posthorn.dead_letter USING btree (key) WHERE (key IS NOT NULL)
 CREATE INDEX dead_letter_by_place ON posthorn.dead_letter USING btree (subscription, key, place) WHERE (place IS NOT NULL)
 CREATE INDEX dead_letter_kept ON posthorn.dead_letter USING btree (keep_until)
 CREATE UNIQUE INDEX dead_letter_pkey ON posthorn.dead_letter USING btree (id)
@@ -829,6 +859,7 @@ CREATE UNIQUE INDEX ending_7_by_delivery ON posthorn.ending_7 USING btree (messa
 CREATE UNIQUE INDEX ending_8_by_delivery ON posthorn.ending_8 USING btree (message, subscription, delivery)
 CREATE UNIQUE INDEX epoch_pkey ON posthorn.epoch USING btree (n)
 CREATE UNIQUE INDEX installation_pkey ON posthorn.installation USING btree (singleton)
+CREATE INDEX invalid_by_key ON posthorn.invalid USING btree (key) WHERE (key IS NOT NULL)
 CREATE INDEX invalid_by_place ON posthorn.invalid USING btree (subscription, key, place) WHERE (place IS NOT NULL)
 CREATE UNIQUE INDEX invalid_pkey ON posthorn.invalid USING btree (id)
 CREATE UNIQUE INDEX invalid_subscription_message_key ON posthorn.invalid USING btree (subscription, message)
@@ -853,6 +884,8 @@ CREATE INDEX message_7_by_xid ON posthorn.message_7 USING btree (((((channel)::b
 CREATE INDEX message_8_by_id ON posthorn.message_8 USING btree (channel, lane, id)
 CREATE INDEX message_8_by_xid ON posthorn.message_8 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id)
 CREATE UNIQUE INDEX migration_pkey ON posthorn.migration USING btree (n)
+CREATE UNIQUE INDEX operation_pkey ON posthorn.operation USING btree (id)
+CREATE INDEX operation_running ON posthorn.operation USING btree (id) WHERE (state = 'running'::text)
 CREATE UNIQUE INDEX parked_key_pkey ON posthorn.parked_key USING btree (subscription, key)
 CREATE UNIQUE INDEX permit_pkey ON posthorn.permit USING btree (subscription, n)
 CREATE UNIQUE INDEX progress_pkey ON posthorn.progress USING btree (subscription, message)
@@ -893,6 +926,7 @@ sequence dead_letter_id_seq bigint start 1 increment 1 cache 1
 sequence deferred_id bigint start 1 increment 1 cache 1
 sequence invalid_id_seq bigint start 1 increment 1 cache 1
 sequence message_id bigint start 1 increment 1 cache 1
+sequence operation_id_seq bigint start 1 increment 1 cache 1
 sequence place bigint start 1 increment 1 cache 1
 sequence schedule_revision bigint start 1 increment 1 cache 1
 sequence subscription_id_seq integer start 1 increment 1 cache 1
@@ -902,7 +936,7 @@ sequence worker_id_seq bigint start 1 increment 1 cache 1
 -- enumerations and domains
 enum idempotency (transaction, handler, at-most-once)
 enum kind (command, event)
-enum outcome (succeeded, failed, crashed, released, rejected, invalid, skipped, begun, unknown, scheduled, expired, postponed, parked, throttled)
+enum outcome (succeeded, failed, crashed, released, rejected, invalid, skipped, begun, unknown, scheduled, expired, postponed, parked, throttled, discarded)
 
 -- functions
 function add_backlog(p_channel integer, p_messages bigint) returns void plpgsql volatile body 5527102d7ee41b35d266fb1c0c29cefd
@@ -925,13 +959,15 @@ function backlog_retry_ms(p_limit posthorn.backlog_limit, p_backlog bigint) retu
 function backlog_share(p_messages bigint) returns bigint plpgsql immutable body 53404e2294890b779f0597c67d1495c1
 function backlog_tenths() returns bigint plpgsql volatile body f90a4bfd1d68e5f23b08c33c2f1440ff
 function begin_and_line_up(p_allow posthorn.allowance, p_key text, p_room posthorn.key_room, p_begins integer, p_waits integer) returns timestamp with time zone plpgsql volatile body 5a7a822c2d32c7e642463b1cdc008720
+function begin_letters(p_verb text, p_filter json, p_by text, p_reason text) returns json plpgsql volatile body 7b4d9147e0352e5838801969aa6c7292
+function begin_operation(p_verb text, p_target text, p_arguments json, p_by text, p_reason text, p_found bigint, p_place json) returns json plpgsql volatile body 74c52cbc4b4004a53ecaa8e59ceb4a3a
 function by_found_slot(p_signature text, p_returns text, p_declarations text, p_before text, p_body text, p_after text) returns void plpgsql volatile body 4eebf6cf1d32914aab79ce19d2c2f54e
 function by_slot(p_signature text, p_returns text, p_body text) returns void plpgsql volatile body 40ecd1a2e9779d6ec54d4c8871091c9e
 function cancel(message text, by text DEFAULT NULL::text) returns text sql volatile body 57cff3bfb1c055aa54af69db5ea78c34
-function cancel_instead(p_row posthorn.deferred, p_next json) returns boolean plpgsql volatile body 37cc41302c908f7f3b60a421c38eb6c2
+function cancel_instead(p_row posthorn.deferred, p_next json) returns boolean plpgsql volatile body 647ad699185242eae5dc7e67ac7ada7c
 function cancel_message(p_public text, p_by text) returns text plpgsql volatile body 672b0a547510d307d60bd88769b8fbb1
-function cancel_requests(p_worker bigint) returns json plpgsql volatile body c6b9156db38cdfd2b7dba26bbcbd6294
-function cancel_waiting(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint, p_by text) returns boolean plpgsql volatile body 4e074153f7f55094300cb85369855752
+function cancel_requests(p_worker bigint) returns json plpgsql volatile body aa8893dc80b29e25cec4ab74ef328dcf
+function cancel_waiting(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint, p_by text) returns boolean plpgsql volatile body ea35beaf55e993d374858553f71958b1
 function candidates(p_allow posthorn.allowance) returns integer plpgsql immutable body 07f6035824146fe7461a9c58f464c210
 function check_backlog(p_channel integer, p_messages bigint DEFAULT 1) returns void plpgsql volatile body 183e454c6d8f237fe8dae0dd1b99976a
 function check_contract(p_name text, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_by text, p_new_kind posthorn.kind, p_new_channel text, p_new_keyed boolean, p_new_owner text, p_new_by text) returns void plpgsql volatile body 5fb3f1c89921a286386337222d33b1e9
@@ -939,7 +975,7 @@ function check_parted(p_end json, p_outcome posthorn.outcome) returns void plpgs
 function check_window(p_subscription integer, p_window_ms bigint) returns void plpgsql volatile body ed8dfd806670fc04116366d15c57bb01
 function circuit_after(p_row posthorn.circuit, p_event json, p_breaker json, p_now timestamp with time zone) returns posthorn.circuit plpgsql volatile body 55346ec296fbc8058e40a2f014658c06
 function circuit_begin(p_subscription integer, p_worker bigint, p_probe bigint) returns void plpgsql volatile body b59d7666ae0cfde7c7d2eef7b1fb636b
-function circuit_gate(p_subscription integer, OUT wait_ms bigint, OUT probe bigint) returns record plpgsql volatile body 1017b51448cc72933ef2699cd2382d97
+function circuit_gate(p_subscription integer, OUT wait_ms bigint, OUT probe bigint) returns record plpgsql volatile body 6f66b60e7ed240d27c8ecccb0957a73a
 function circuit_hear(p_subscription integer, p_events json) returns json plpgsql volatile body c2c6d6bc6d380daa73e1712683b16646
 function circuit_of(p_subscription integer) returns json sql stable body e057922bc09251405e8829a3586873be
 function circuit_opened(p_row posthorn.circuit, p_open_ms bigint, p_now timestamp with time zone) returns posthorn.circuit plpgsql volatile body 3191439004df3f62ba80901751bf8423
@@ -948,20 +984,29 @@ function claim_by_priority(p_subscription integer, p_worker bigint, p_limit inte
 function claim_guarded(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_limited boolean) returns text plpgsql volatile body bc137c24a1333282f24522508931f0f9
 function claim_limited(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body c3ab23837f02d24fe1f79d75da5d34bf
 function claim_of(p_slot smallint, p_claim bigint) returns posthorn.claim_1 plpgsql volatile body 22dfaece68090d24c642eb5bf8690ea6
+function claimed_outcome_of(p_slot smallint, p_subscription integer, p_lane integer, p_message bigint) returns text plpgsql volatile body 37c1883a8a1811c5ec534b169ccbd15b
 function claims_after_of(p_slot smallint, p_subscription integer, p_lane integer, p_n bigint, OUT ids bigint[], OUT newest bigint) returns record plpgsql volatile body d4f1a5a025418d56a5a1f4a3447d5a75
 function classes(p_subscription integer) returns SETOF smallint sql stable body a7998ab09f236bb1c78548377c900b0c
 function collapse(p_row posthorn.deferred, p_held posthorn.dedupe, p_entry json, p_due_at timestamp with time zone, p_expires_at timestamp with time zone, p_mode text, p_window interval, p_wait_ms bigint) returns void plpgsql volatile body 7c5a08c38330c003c3d49ba44613ca1c
 function conclude(p_parts json, p_ends json DEFAULT NULL::json, p_say json DEFAULT NULL::json) returns json plpgsql volatile body 11196873e66af3dfec56ad3859183180
 function conclude_one(p_end json) returns void plpgsql volatile body d058dc33a59fb0557b5af05b48276d19
+function confirmed(p_given text, p_wanted text, p_what text) returns void plpgsql volatile body 17621085f6c5b608034dcb73347d0639
 function count_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone) returns record plpgsql volatile body e9b23776fe9e2cb428c82ec39f10bb06
 function count_backlog(p_limit posthorn.backlog_limit) returns bigint plpgsql volatile body 1ce80368e64e2fc5d20bf6f997ac99f8
 function count_between(p_channel integer, p_lane integer, p_after bigint, p_before bigint, p_limit integer) returns bigint plpgsql stable body a15af6a5ae30539490e60ad9aa183917
+function count_key_of(p_slot smallint, p_key text, p_contracts integer[]) returns bigint plpgsql volatile body b6b5c40038ddf87d241fae0e13ecbfd1
+function count_seen_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer) returns bigint plpgsql volatile body 806e8aa0177403af3e34e1a4279c75a4
+function count_within_of(p_slot smallint, p_channel integer, p_lane integer, p_from timestamp with time zone, p_to timestamp with time zone, p_contract text, p_upto bigint) returns bigint plpgsql volatile body b4e3d64f85c27d30c530de7c566a3ab2
 function crossed_alerts() returns json sql volatile body 179bec7775391ee3cf53ef271498fd0c
 function dead_workers() returns TABLE(worker bigint, why text) sql volatile body 0167eca641aa5f830d5a654f946ace27
 function declare_schedule(p_name text, p_cron text, p_zone text, p_contract integer, p_missed text, p_jitter_ms integer, p_payload json, p_key text, p_headers json, p_function text, p_service text, p_next timestamp with time zone, p_due timestamp with time zone) returns json plpgsql volatile body d448323e1b09a65b6c716236c118b5fa
 function dedupe_of(p_dedupe json, p_key text, p_timed boolean, OUT key text, OUT mode text, OUT window_ms bigint, OUT wait_ms bigint) returns record plpgsql volatile body afc0afdf2cd6439075a078f73008aa4d
 function delivery_of(p_subscription integer, p_lane integer, p_message bigint, p_slot smallint) returns posthorn.deferred plpgsql volatile body cfde0063d1e5abb8f8c2a847dea681b5
-function discard(p_filter json, p_by text, p_reason text, p_limit integer) returns json plpgsql volatile body 1d7fd369a6c7e2cb7f8fdaf683a23627
+function digest_of(p_key text) returns text sql immutable body 1d2eb0f9f26b622a11a7f02b6e98fc73
+function discard(p_filter json, p_by text, p_reason text, p_limit integer) returns json plpgsql volatile body cf81135ab484b29e2c7980b261ef5503
+function discard_claim(p_row posthorn.operation, p_reader posthorn.subscription, p_claim posthorn.claim_1, p_slot smallint) returns bigint plpgsql volatile body 326418ad92f8b13ba5aedc6d3b043928
+function discard_row(p_row posthorn.deferred, p_list text, p_by text, p_reason text) returns void plpgsql volatile body e07b8e3d9522f60aaa260382d20fe5ba
+function discard_seen_of(p_slot smallint, p_subscription integer, p_channel integer, p_lane integer, p_ids bigint[], p_seen pg_snapshot, p_by text, p_reason text) returns SETOF bigint plpgsql volatile body 8d82400f452e1b2ac5ea3200349232ac
 function due_schedules(p_own json, p_limit integer) returns json plpgsql volatile body 87cf53ed6bfedb074b08fb6e3ad5d88b
 function end_by_now(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns text plpgsql stable body 7c5e08c174e196a404ca94daae0bb88f
 function end_deferred(p_deferred bigint, p_token bigint, p_outcome posthorn.outcome) returns posthorn.deferred plpgsql volatile body c4c554ae734b8563d181ed9dd71814ba
@@ -971,8 +1016,20 @@ function end_of(p_slot smallint, p_subscription integer, p_message bigint, p_del
 function end_with(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_say json) returns json plpgsql volatile body 496a9ed565a9d9f8d94fca469af294a7
 function end_with_result(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_nonce bigint, p_say json, p_result json) returns json plpgsql volatile body 8114c0a62f0ff2ce779d9140c6259081
 function enter(p_subscription integer) returns void plpgsql volatile body ba020601f88c7b47b55ef9e536c62c60
-function error_groups(p_filter json, p_limit integer, p_read integer) returns json sql stable body 2b3a9c768d9244a9319bff3d08d94c6f
-function fate_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8, OUT state text, OUT at timestamp with time zone, OUT delivery integer, OUT outcome text, OUT worker bigint, OUT lane_at posthorn."position") returns record plpgsql stable body 4bb7f06119b2f875d1d3f148828578db
+function erasable(p_key text, p_contract text, p_channel text) returns bigint plpgsql volatile body 6b5b98e2553e41af410b0be03b538320
+function erase(key text, by text DEFAULT NULL::text, reason text DEFAULT NULL::text, confirm text DEFAULT NULL::text, contract text DEFAULT NULL::text, channel text DEFAULT NULL::text) returns json plpgsql volatile body fa22c1d5fa968fcb9f24a5dc7cff220a
+function erase_in_lists(p_row posthorn.operation, p_limit integer, OUT done bigint, OUT running jsonb) returns record plpgsql volatile body ef23a4dcc2ae1189346d211571ff8f5c
+function erase_in_log(p_row posthorn.operation, p_channel integer, p_limit integer, OUT done bigint, OUT after bigint, OUT running jsonb) returns record plpgsql volatile body ec54f16320972f1235f5140776b0f6fd
+function erase_of(p_slot smallint, p_channel integer, p_lane integer, p_ids bigint[]) returns bigint plpgsql volatile body 492dfd15dd1af9fa86cc4697a8017905
+function erase_one(p_row posthorn.operation, p_reader posthorn.subscription, p_id bigint, p_nonce bigint, p_lane integer, p_xid xid8, p_slot smallint) returns boolean plpgsql volatile body 93f94b59fcaaea79cd284b22146bfe2d
+function erase_piece(p_row posthorn.operation, p_limit integer, OUT done bigint, OUT more boolean, OUT busy boolean, OUT place json) returns record plpgsql volatile body 78fad1da49b58e44010a4d25a343bb94
+function erase_running(p_row posthorn.operation) returns jsonb plpgsql volatile body 7af885d22b326fc4c163b3812833f606
+function erase_waiting(p_row posthorn.operation, p_reader posthorn.subscription, p_id bigint, p_nonce bigint) returns boolean plpgsql volatile body 41ff80ec3e9d24343e7d0990734469aa
+function erased_contracts(p_contract text, p_channel text) returns integer[] sql stable body 707ca18e1b136797bcb7469ec3b597f3
+function erased_payload() returns text sql immutable body 1bdd94b382ee9cbb6b88cf0aa84e6aaf
+function error_groups(p_filter json, p_limit integer, p_read integer) returns json sql stable body 52ace1aa32104a1b9a72615538d2996f
+function fate_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8, OUT state text, OUT at timestamp with time zone, OUT delivery integer, OUT outcome text, OUT worker bigint, OUT lane_at posthorn."position") returns record plpgsql stable body a96cb29ad5ae27e05738466e221dfb93
+function fingerprint(p_subscription text, p_contract text, p_name text, p_code text, p_message text, p_at text) returns text sql immutable body 88a0d708876392e39a4bb6072332952a
 function fire_schedule(p_name text, p_revision bigint, p_next timestamp with time zone, p_upcoming timestamp with time zone, p_due timestamp with time zone, p_messages json) returns json plpgsql volatile body 07696299b0ab160dd63ba2e8b48f9a95
 function fire_schedules(p_list json) returns json plpgsql volatile body 17215d2963d7717e5298e2069b075edd
 function first_due(p_subscription integer, p_contracts integer[]) returns timestamp with time zone plpgsql volatile body ea6b3b266c651b3aebbf97a7ccc4bd5a
@@ -983,8 +1040,11 @@ function follow(p_row posthorn.deferred, p_outcome posthorn.outcome, p_next json
 function forget_keys(p_limit integer) returns void plpgsql volatile body e101173205ccefa3472c1a34c878f58a
 function forget_steps(p_subscription integer, p_message bigint) returns void plpgsql volatile body 8db20fdb26a563963bed86c433ca16df
 function forget_worker(p_worker bigint) returns void plpgsql volatile body 747f59704892b8f60d61f8f335ab1dbd
-function gauges(p_limit integer) returns TABLE(subscription integer, backlog bigint, age_ms bigint, running bigint, dead_letters bigint, invalid bigint, workers bigint, retrying bigint) sql volatile body 364a6203b5528dba2b16a9b305c01012
+function gauges(p_limit integer) returns TABLE(subscription integer, backlog bigint, age_ms bigint, running bigint, dead_letters bigint, invalid bigint, workers bigint, retrying bigint) sql volatile body 36f5e94b59e8629157837cccf6163e18
 function grant_backlog(p_channel integer, p_messages bigint, p_spent bigint) returns json plpgsql volatile body b840daad13c04809b5a289f58ca03b00
+function group_of(p_subscription integer, p_contract integer, p_history json) returns text plpgsql stable body d0b6a16744a9c26f83a3c7f79a34c42c
+function handled_as(p_reader posthorn.subscription, p_lane integer, p_id bigint) returns integer plpgsql volatile body f006428a07e7f2ad27e81442cafbc258
+function handled_here(p_subscription integer) returns SETOF integer sql volatile body 4bd3da251c54b31fb4d90d2e4e757a9e
 function has_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint) returns boolean plpgsql volatile body f5b4a41f2c2c433cab905a68f2dd999c
 function has_ended_of(p_slot smallint, p_subscription integer, p_message bigint) returns boolean plpgsql volatile body e82c1875aecca6c8b85b1b4d99ba226c
 function heartbeat(p_worker bigint, p_oldest bigint) returns boolean plpgsql volatile body ce5493e45a1b35d44e1f59643da0372d
@@ -997,6 +1057,7 @@ function ids(p_list json) returns bigint[] plpgsql immutable body e847aa58930f9f
 function in_order(p_slots smallint[], p_subscription integer, p_channel integer, p_lane integer, p_batch posthorn.batch, p_keys text[], p_marked boolean) returns posthorn.turn plpgsql volatile body b03ba15b1195f83f3395381e238e7bdc
 function is_behind(p_subscription integer, p_key text, p_place bigint) returns boolean plpgsql volatile body 6753317ab5fc0eadd91c33788006d039
 function is_claim(p_claimed text) returns boolean plpgsql immutable body 26118ffd31b40cf5f4b79fdeeb9f504c
+function is_drained(name text) returns boolean plpgsql volatile body 5990302ef3c4377fd06ff1ee3dd26f74
 function is_here(p_system bigint, p_database oid) returns boolean plpgsql stable body 16a0db71ec3efe97dcc917747ca8029e
 function is_locked(p_key bigint) returns boolean sql volatile body 575a69e2ddf3ae9bcdad10052c30896e
 function is_open_of(p_slot smallint, p_claim bigint) returns boolean plpgsql volatile body af9c70c891a1551b88860554c22d41b8
@@ -1009,19 +1070,24 @@ function key_room(p_allow posthorn.allowance, p_key text, p_in_line boolean) ret
 function keys_of(p_slot smallint, p_channel integer, p_lane integer, p_ids bigint[]) returns text[] plpgsql volatile body ad9b016a4327e3efa3bffba35c641bdc
 function lane_head(p_ring posthorn.ring, p_subscription integer, p_lane integer, p_channel integer) returns timestamp with time zone plpgsql volatile body f87160af2c5019f6025f54f07a8ddcc5
 function lane_of_priority(p_priority integer) returns integer sql immutable body b16ef50a4d83878f7b41f054fcc7f31d
+function lanes_of(p_channel integer) returns SETOF integer sql stable body 9f7b985c3ce24a48e4581049a4a1a8ce
 function late_page(p_slots smallint[], p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer) returns posthorn.batch plpgsql volatile body 6d0980cda440b369328d3a86af22b86b
 function late_page_of(p_slot smallint, p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer) returns posthorn.batch plpgsql volatile body 7fccd251ba5e3ecb0da9df25d508b0e3
 function late_xids(p_slots smallint[], p_channel integer, p_lane integer, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot) returns xid8[] plpgsql volatile body 29bf1c35e257c2d87f5c93e5ef55f843
 function late_xids_of(p_slot smallint, p_channel integer, p_lane integer, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot) returns xid8[] plpgsql volatile body a2d7b8c35c7d38736dd09923f2224186
+function left_in_lane(p_row posthorn.operation, p_reader posthorn.subscription, p_lane integer, p_limit integer, OUT messages bigint, OUT late boolean) returns record plpgsql volatile body f29207f0cc11533d625230ede89de5ef
 function let_go(p_deferred bigint) returns void plpgsql volatile body ef705fe3c3d9896ea26d434550520ead
 function letters(p_filter json, p_limit integer) returns json plpgsql stable body 4e32a2a9ca1677328712eef548b0a9f1
 function letters_count(p_filter json) returns json plpgsql stable body 7e275f7e4228432883825a825ec7308c
-function letters_where(p_filter json) returns text sql immutable body b95ad13e669d93a696588755cab5f05e
+function letters_piece(p_row posthorn.operation, p_limit integer, OUT done bigint, OUT more boolean, OUT busy boolean, OUT place json) returns record plpgsql volatile body 4b4af481955aa771dd2026ad966c4628
+function letters_where(p_filter json) returns text sql immutable body df20a9e1d39341c8ccebee6b9838b3e1
 function limits_now(p_subscription text) returns json plpgsql stable body 8c4337553d54c022258ed022a5097c8e
 function line_step_ms(p_allow posthorn.allowance) returns double precision plpgsql immutable body e9a49f8645e49d86dbf2a69117553c46
 function list_schedules(p_late_ms integer) returns json plpgsql volatile body ec690025089145805668077af32ef120
 function lock_due(p_subscription integer, p_contracts integer[], p_from integer, p_below integer, p_limit integer, p_ordered boolean) returns bigint[] plpgsql volatile body 4fab3d6361bd92c12c4e8d1fdd79c40b
 function lock_key(p_purpose text, p_a bigint DEFAULT 0, p_b bigint DEFAULT 0) returns bigint plpgsql immutable body cf8a56d16f5730e54e09c24ed2dabe98
+function log_heads(p_channel integer, p_after bigint, p_upto bigint, p_limit integer) returns TABLE(id bigint, lane integer, nonce bigint, contract integer, key text, published_at timestamp with time zone, xid xid8, slot smallint) plpgsql volatile body aedfa0c3095fcfc54b90bae57de7c332
+function log_heads_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_limit integer) returns TABLE(id bigint, lane integer, nonce bigint, contract integer, key text, published_at timestamp with time zone, xid xid8, slot smallint) plpgsql volatile body 4239ecba9b95eca983d84a6ca62595b7
 function log_status(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8) returns json sql stable body f796f0f31001bcbcee77990df04d0ef3
 function longest_redelivery(p_policy json) returns double precision plpgsql immutable body 0b88baf028de65bb2105058a54d32b6a
 function look_at_claims(p_allow posthorn.allowance) returns posthorn.allowance plpgsql volatile body b736a349bf362381ea37c4b633d976e7
@@ -1034,16 +1100,22 @@ function ms_of(p_at timestamp with time zone) returns bigint plpgsql immutable b
 function new_lanes(p_subscription integer, p_lanes integer, p_from_start boolean) returns void plpgsql volatile body b3ee72c0b9033442c92664c055dd924b
 function newest_claim_at(p_subscription integer) returns timestamp with time zone plpgsql stable body 012bffa879aa7f8cb639b7b1406060e0
 function newest_claim_of(p_slot smallint, p_subscription integer, p_lane integer) returns posthorn."position" plpgsql volatile body 5c991159aa8a7d4d05913f3d78ff7c62
+function newest_end_of(p_slot smallint, p_subscription integer, p_message bigint, OUT outcome text, OUT delivery integer) returns record plpgsql volatile body d14dca68789ace1e679e1ae64e3e106b
 function newest_ending(p_subscription integer, p_id bigint, OUT outcome text, OUT at timestamp with time zone, OUT delivery integer) returns record plpgsql stable body d22a3bd43d46e1a6c2d4d13033a78db6
 function nonce_of(p_public text) returns bigint sql immutable body 461a80fda8f946d15bc85b9d0a75e76b
 function normalised(p_text text) returns text sql immutable body 076672088e27ab04bb04bb7bc19456c0
+function note_operation(p_verb text, p_arguments json, p_by text, p_reason text, p_done bigint) returns void plpgsql volatile body fff8c635fd665cf80d522e61afbc2dba
 function note_schedule_failure(p_name text, p_revision bigint, p_error text) returns void plpgsql volatile body 20506631713c4338efec13a3dce0cebf
+function oldest_kept(p_channel integer) returns timestamp with time zone plpgsql volatile body 77d57110d4369e461ff330dbfe17dbb6
 function open_claims() returns SETOF posthorn.claim_1 sql volatile body 50919d76d43047e129eac41204df9006
 function open_claims_of(p_slot smallint, p_worker bigint, p_from bigint, p_limit integer) returns SETOF posthorn.claim_1 plpgsql volatile body 1456df34dff3056a06e3c2ace1c50831
 function open_keys(p_slots smallint[], p_subscription integer, p_lane integer, OUT keys bigint[], OUT open_from bigint, OUT unknown boolean) returns record plpgsql volatile body e2cddf56f10bc350bbb49b960f4a392a
 function open_keys_of(p_slot smallint, p_subscription integer, p_lane integer, OUT keys bigint[], OUT open_from bigint, OUT unknown boolean) returns record plpgsql volatile body 197979e639a5d2b648fdbef3c5d4f51c
 function open_runs(p_allow posthorn.allowance, p_keys boolean) returns TABLE(key text) plpgsql volatile body 7af373cdad928d722ad6b5fea24bc29c
 function open_slot(p_home text) returns smallint plpgsql volatile body e22bd2fb474175c0b6fcaa6611f53067
+function operation_of(p_row posthorn.operation) returns json sql volatile body 9913d407d4a2c4788ef1836c905c07fd
+function operation_state(p_state text, p_touched_at timestamp with time zone) returns text sql volatile body 9a56222f6ff211c3f19c073c142fe365
+function operations(p_limit integer, p_running boolean) returns json sql volatile body 11203e3472c4b18b4323286b71029f8c
 function option_keys(p_options json, p_known text[], p_what text) returns void plpgsql immutable body 00aeed47de092e14660a852a670dad32
 function option_number(p_options json, p_field text, p_least bigint, p_most bigint) returns bigint plpgsql immutable body 3c690736c0f16823b98fa4a07bbe86c6
 function options_of(p_options json, p_key text, OUT due_at timestamp with time zone, OUT expires_at timestamp with time zone, OUT priority smallint, OUT key text, OUT mode text, OUT window_ms bigint, OUT wait_ms bigint) returns record plpgsql volatile body 7013c05bc216aa0c7a47ccb045432b58
@@ -1053,37 +1125,58 @@ function page(p_slots smallint[], p_channel integer, p_lane integer, p_after big
 function page_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer) returns posthorn.batch plpgsql volatile body cb5534bc4b4e26a7308fa680d9104872
 function park(p_subscription integer, p_key text) returns void plpgsql volatile body ad5be391eb8805b81f00153665bb1b82
 function parts_of(p_slot smallint, p_claim bigint) returns SETOF posthorn.settlement_1 plpgsql volatile body 874862cacd05d8e4ec18694dbe1c6ebc
-function peek(p_worker bigint, p_subscriptions json, p_seen text, p_watch boolean DEFAULT false) returns json plpgsql volatile body 13e54c504263290bdef33864d18c3038
+function pause(name text, by text DEFAULT NULL::text, reason text DEFAULT NULL::text) returns json plpgsql volatile body f0b4d81d6b888f218b9ce9a70dab56a1
+function pause_of(p_row posthorn.subscription) returns json sql immutable body b858238664ff9d84498a3597d054d1f7
+function peek(p_worker bigint, p_subscriptions json, p_seen text, p_watch boolean DEFAULT false) returns json plpgsql volatile body 3e7e819b8cd0cc61c10e09c8d89a3e99
 function plain_plans() returns void plpgsql volatile body 7724d5677658961553186027baf5bcb3
 function position_of(p_subscription integer, p_lane integer) returns posthorn."position" plpgsql volatile body a051c73d3ac550fde4f011b7e2058d52
 function priority_of(p_lane integer) returns smallint sql immutable body aebe0a156dcfbcf52a675a2121bc42c6
+function proceed(operation bigint, "limit" integer DEFAULT 500) returns json plpgsql volatile body 80433913a859b4197b37a4cbfb5b4c29
 function promote(p_subscription integer, p_keys json) returns integer plpgsql volatile body 3fecd0329359ef5c412ae7ed8f140a1a
 function promote_key(p_subscription integer, p_key text) returns integer plpgsql volatile body 3cc9005b7f477bb995c038988edda39d
-function prune(p_every_ms integer, p_limit integer) returns integer plpgsql volatile body 12b5c5380f848d3f43a1c5743f8694e6
+function prune(p_every_ms integer, p_limit integer) returns integer plpgsql volatile body d8556c81bb83d9a0c8e22e9d643c9b4b
 function public_id(p_id bigint, p_nonce bigint) returns text sql immutable body 5069506832cd976835edb476b9c2a329
 function publish(name text, payload json, key text DEFAULT NULL::text, headers json DEFAULT NULL::json) returns text sql volatile body 1210d20fcb52b02a93c3a83baffb2c27
+function purge(name text, by text DEFAULT NULL::text, reason text DEFAULT NULL::text, confirm text DEFAULT NULL::text, states text[] DEFAULT '{queued,scheduled,retrying,parked}'::text[]) returns json plpgsql volatile body 2aa0d339886ef334c25fec0d80a36640
+function purge_lane(p_row posthorn.operation, p_reader posthorn.subscription, p_lane integer, p_limit integer, OUT done bigint, OUT more boolean, OUT busy boolean) returns record plpgsql volatile body 462bd4a6d17499720036da2ba8e2312f
+function purge_piece(p_row posthorn.operation, p_limit integer, OUT done bigint, OUT more boolean, OUT busy boolean, OUT place json) returns record plpgsql volatile body 5afa28668c135325fb630b19adf216da
+function purge_waiting(p_row posthorn.operation, p_reader posthorn.subscription, p_limit integer) returns bigint plpgsql volatile body 0d46173d015a251690c2548a9e33581b
+function purgeable(p_name text, p_states text[]) returns bigint plpgsql volatile body 629844fa4f88de4a32c36372b6ac1c4e
 function put_aside(p_allow posthorn.allowance, p_claim json, p_lane integer, p_worker bigint, OUT items text, OUT kept integer, OUT parts integer) returns record plpgsql volatile body fdd2038d56cb461f03586cc87f84e74a
 function put_aside_of(p_slot smallint, p_subscription integer, p_channel integer, p_lane integer, p_ids bigint[]) returns void plpgsql volatile body 6a74060f61dddeb12464dc2386598a60
 function raise_lost(p_what json) returns void plpgsql volatile body 6a8b885b7b2c1c4438671dc611452c13
 function random_bigint() returns bigint sql volatile body dd887409346f69fbc8358359170ee317
+function reader(p_name text) returns posthorn.subscription plpgsql volatile body 59593cffcc2470119aa0784720e869a4
 function recent_alerts(p_limit integer) returns json sql stable body 4746f1d811af5909142052090f83bca7
 function recent_rate(p_subscription integer, p_lane integer, p_slot smallint) returns double precision plpgsql stable body 7f39db05a3858bcc42f078d344ab47a8
 function record_step(p_worker bigint, p_subscription integer, p_message bigint, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_name text, p_result json) returns json plpgsql volatile body e5a8fb0c20fdd845f6366e1bd720f54f
-function redrive(p_filter json, p_by text, p_limit integer) returns json plpgsql volatile body 3dfc68e55a139a028702683d764c7239
+function redrive(p_filter json, p_by text, p_limit integer) returns json plpgsql volatile body 6ff3f25f52c8a4d325244d4f3b273716
+function redrive_row(p_row posthorn.deferred, p_by text) returns void plpgsql volatile body 3214df7941aadecc860379ecc37d6dff
+function refuse_worked(p_row posthorn.subscription) returns void plpgsql volatile body f63b5338dc3acee68093e2d296ca63cf
 function register_channel(p_kind posthorn.kind, p_name text) returns integer plpgsql volatile body 0319587c3f81922c5657b5b5f21e149c
 function register_contract(p_name text, p_version integer, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_service text, p_publishes boolean) returns json plpgsql volatile body b6a5f33551dff4ab902598a08015c2e0
-function register_subscription(p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text) returns json plpgsql volatile body bbc9ce749a5a9b419f75766770640c57
+function register_subscription(p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text, p_start_from text DEFAULT 'now'::text) returns json plpgsql volatile body 709a1cddf207cda55d2fda833fbbcde4
 function register_worker(p_service text, p_host text, p_pid integer, p_timeout_ms integer, p_session_key bigint, p_backends json, p_attends json) returns bigint plpgsql volatile body e20427705b40fe72689b36e5d395d9d5
 function registered() returns json sql stable body 2baa93f8e03181b2d9b274ca1fff9ae9
+function remaining(name text) returns json plpgsql volatile body 6a0f28a819a614887835ecf30efd57f7
+function remove_piece(p_row posthorn.operation, p_limit integer, OUT done bigint, OUT more boolean, OUT busy boolean, OUT place json) returns record plpgsql volatile body 2039419b96f3dcdb23d901c50e788977
 function remove_schedule(p_name text) returns boolean plpgsql volatile body f4fbdba0b5b9ba91dd0cbd679cda37f1
-function request_cancel(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint, p_by text) returns text plpgsql volatile body e5df623da1c7350da988b566e2a4d19c
+function remove_subscription(name text, by text DEFAULT NULL::text, reason text DEFAULT NULL::text, confirm text DEFAULT NULL::text) returns json plpgsql volatile body d263630c443f6971ce8dd3fa74b5f9f2
+function replay(name text, "from" timestamp with time zone, "to" timestamp with time zone DEFAULT NULL::timestamp with time zone, by text DEFAULT NULL::text, reason text DEFAULT NULL::text, confirm text DEFAULT NULL::text, contract text DEFAULT NULL::text) returns json plpgsql volatile body db5add609d58f9a8953cd3b07ddbee34
+function replay_one(p_row posthorn.operation, p_reader posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8, p_slot smallint, p_due timestamp with time zone) returns text plpgsql volatile body 9f713c806ec1945ed59e6e3296d99c09
+function replay_piece(p_row posthorn.operation, p_limit integer, OUT done bigint, OUT more boolean, OUT busy boolean, OUT place json) returns record plpgsql volatile body 12424bb50ef667208e7779a498b20f10
+function replayable(name text, "from" timestamp with time zone, "to" timestamp with time zone, contract text) returns json plpgsql volatile body a6e4c96cf14944fe3be09a1740d73430
+function request_cancel(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint, p_by text) returns text plpgsql volatile body 2be916f5a4834a40c94ed1c545fe64b6
 function rescue(p_limit integer) returns json plpgsql volatile body f4a19a9c23444efc1ee50ac4c6a6cd25
 function rescue_claim(p_worker posthorn.worker, p_claim posthorn.claim_1) returns integer plpgsql volatile body f9d59dcb247e38fa198b540e1c4d50c8
 function rescue_deferred(p_worker posthorn.worker) returns integer plpgsql volatile body 262890839660fbdb57cf36548a205527
 function rescue_worker(p_worker posthorn.worker, p_limit integer, OUT claims integer, OUT messages integer, OUT done boolean) returns record plpgsql volatile body 34b0942bda0770e461824a4ab0ad1563
+function resume(name text, by text DEFAULT NULL::text) returns json plpgsql volatile body 45999a4c5d88e00ccbf41c0f6d746fcf
 function room_at(p_tat timestamp with time zone, p_at timestamp with time zone, p_gap_ms double precision, p_burst integer) returns integer plpgsql immutable body a385f8d45e26295243066dfa45e083c8
+procedure run(IN operation bigint, IN per_second integer DEFAULT NULL::integer) plpgsql volatile body 76e2195dd0fa6f1d8760919f4cdb22b2
 function run_at(p_text text, p_latest timestamp with time zone) returns timestamp with time zone plpgsql stable body 4b68c6abc664034b077609073db17822
 function said(p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json, p_options json DEFAULT NULL::json) returns text plpgsql volatile body 015057c2aa089ed8fda0d68ad3688c17
+function said_within(p_channel integer, p_from timestamp with time zone, p_to timestamp with time zone, p_contract text, p_upto bigint) returns bigint plpgsql volatile body 72e450dcb716755bab73fda70bcda3f1
 function say_new(p_slot smallint, p_subscription integer, p_entry json, p_id bigint, p_due_at timestamp with time zone, p_expires_at timestamp with time zone, p_priority smallint, p_once_more boolean DEFAULT false, p_behind bigint DEFAULT NULL::bigint) returns json plpgsql volatile body 45f1d894bb161c1d5005df8b4e63bea8
 function say_once(p_slot smallint, p_subscription integer, p_entry json, p_due_at timestamp with time zone, p_expires_at timestamp with time zone, p_priority smallint, p_key text, p_mode text, p_window_ms bigint, p_wait_ms bigint) returns json plpgsql volatile body 9f8cc36aef75a9437bf84335ecf3a7cd
 function say_one(p_slot smallint, p_entry json, p_options json, p_key text) returns json plpgsql volatile set enable_seqscan=off, enable_bitmapscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off, plan_cache_mode=force_generic_plan body 0d10a80d9a4b7cfed1819c5eec78132a
@@ -1100,16 +1193,20 @@ function slot_of_claim(p_claim bigint) returns smallint sql volatile body a7963b
 function spill(p_parts json, p_spill json) returns json plpgsql volatile body 94a0e1d99beda0caf032e02671956630
 function stands_for(p_entry json, p_held posthorn.dedupe) returns json plpgsql volatile body be98b77c2e95eb8446362b91ffdd7284
 function steps_of(p_subscription integer, p_message bigint) returns json plpgsql volatile body 94d87ed8a13b77ba49a71698c092be19
+function stop_operation(operation bigint) returns boolean plpgsql volatile body 6fa746ac2ffffd810c5dcf273ce82be1
+function subscriptions() returns json sql volatile body 4dfb4e9baf249ec313dcf2521aecce20
 function sweep_cancel_requests(p_limit integer) returns void plpgsql volatile body cc4606c1a394ea861a07a3d4519bd47b
 function sweep_keys(p_limit integer) returns json plpgsql volatile body a97b6596d42ac882c2cf0423144be82f
 function sweep_steps(p_limit integer, p_every_ms integer) returns json plpgsql volatile body 1e77009cc4664370f8d6f7dbec69f072
-function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body 3fa5ee582ba2ab32005c0581a3036d49
+function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body 788c455bb89cd02dc062343e9490833b
 function take_due(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body 938ff242fbd3289005bd64c218805d95
 function take_letters(p_filter json, p_limit integer) returns SETOF posthorn.deferred plpgsql volatile body ae455ca48698a63aeb5643acfe3aeec8
 function tat_from(p_tat timestamp with time zone, p_at timestamp with time zone, p_gap_ms double precision, p_burst integer) returns timestamp with time zone plpgsql immutable body df7df8c3ae305e48de624b2555658983
+function thrown_at(p_entry json) returns text sql immutable body c6902a167516d29bb8633935e6a6dfba
 function tick_of(p_slot smallint, p_id bigint) returns posthorn.tick plpgsql volatile body b42d63568f4791a19b26e8ab22275e79
 function tidy_dedupe(p_limit integer) returns integer plpgsql volatile set enable_hashjoin=off, enable_mergejoin=off body 457088d6fc4986b93f6c330495ed64ba
 function turn_of(p_row posthorn.deferred) returns posthorn.deferred plpgsql volatile body 862054950605c5682e75a84e6c26f272
+function unsettled(name text) returns json plpgsql volatile body e02518449bb04959f143e83f01b5a373
 function unsettled_of(p_slot smallint, p_claim bigint) returns TABLE(message bigint, lane integer, slot smallint, subscription integer) plpgsql volatile body d41be358398d531256f348a2772b2e87
 function urgency(p_priority integer, p_since timestamp with time zone) returns double precision sql volatile body 0f95d6f3629ab7f645dad84bc9984e85
 function use_permits(p_allow posthorn.allowance, p_used integer, p_wanted integer) returns integer plpgsql volatile body d9abfc21c29c04d54cfd363f1e60ef54
@@ -1124,26 +1221,28 @@ function wake_with(p_channel text, p_payload text) returns boolean plpgsql volat
 function watch(p_every_ms integer) returns json plpgsql volatile body 1ec6afc7e59e08bb9e650e033a7bb680
 function when_again(p_subscription integer, p_wait_ms integer) returns text plpgsql volatile body ec812a7fd2b18b07c98b88f7dbb39e6f
 function where_in_log(p_id bigint, p_nonce bigint, OUT slot smallint, OUT lane integer, OUT contract integer, OUT published_at timestamp with time zone, OUT xid xid8) returns record plpgsql stable body d2e24a5b435dd7bdb8b621316475f7e2
-function why(p_public text) returns json plpgsql stable body 3b47f62b4483a14110fe2e8f0b573536
+function why(p_public text) returns json plpgsql stable body 460f834dc37785a97ccefba7db8064e4
 function why_attended(p_subscription text, p_contract text) returns jsonb sql stable body da97fb08f204a252c79ed6be3d38a031
 function why_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8) returns json plpgsql stable body 9222ee6f1511dc3370eff84137a31aa8
 function why_order(p_subscription integer, p_key text, p_place bigint) returns json sql stable body fa9fa205af407539f7ea5e6acdce794d
 function why_position(p_subscription integer, p_lane integer) returns posthorn."position" plpgsql stable body 6bbd03a374c34d93f598398d1dbc5053
 function why_steps(p_subscription integer, p_message bigint) returns json sql stable body 5fdbd85458184410c08d5f15d33182e6
-function why_told(p_receiver json, p_id bigint, p_nonce bigint) returns jsonb plpgsql stable body ee93a8b0ebdf5cd68af6148fd37277f7
+function why_told(p_receiver json, p_id bigint, p_nonce bigint) returns jsonb plpgsql stable body a1a437f7680bd69533d40a9562175264
 function why_waiting(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json sql stable body 9b0ee58ecfef63de4c29108b1aa115bb
 function why_worker(p_worker bigint) returns json sql stable body 9ddabcf5afb83430c7aeea7a6ef57a7b
 function with_entry(p_history json, p_entry json) returns json sql immutable body 43c9fd4d0778cde38d025d744f8569df
-function with_outcome(p_subscription integer, p_message bigint, p_nonce bigint, p_contract integer, p_status json) returns json plpgsql stable body d5e8d3ea894443ff25906d391e6218fc
+function with_outcome(p_subscription integer, p_message bigint, p_nonce bigint, p_contract integer, p_status json) returns json plpgsql stable body 3dec29a586d540bec1302fad4aa7e3da
 function without_marked(p_subscription integer, p_batch posthorn.batch) returns posthorn.batch plpgsql volatile body 040541ff6cc012a875e1ee1613c82971
-function without_requested(p_subscription integer, p_ids bigint[]) returns bigint[] plpgsql volatile body bdd55bb88ed726b6623adeecd5b8be45
-function work(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_parts json) returns text plpgsql volatile body e275e5a5c70023babb3cb297df39c582
-function write_cancelled(p_row posthorn.deferred, p_reason text, p_by text) returns void plpgsql volatile body d11b5a752f057ad816510a72e20824fe
+function without_requested(p_subscription integer, p_ids bigint[]) returns bigint[] plpgsql volatile body cbcba3b325cf73c6ac44e4d5b6a85ee0
+function work(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_parts json) returns text plpgsql volatile body 0ca7183272ee372d8421f2e12208022c
+function write_cancelled(p_row posthorn.deferred, p_reason text, p_by text) returns void plpgsql volatile body 623c7a61289bcb2e735e6d4d963a3e78
+function write_discarded(p_row posthorn.deferred, p_list text, p_by text, p_reason text) returns void plpgsql volatile body e35df667da250377417fb5e2464ca153
 function write_many(p_home text, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json) returns text plpgsql volatile body 567c2c9c54ef024ae065b6a06b3220e4
 function write_one(p_home text, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json) returns text plpgsql volatile body d226bab42444eeae248ebf25956336cd
 function write_ordered_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_messages bigint[], p_message_slots smallint[], p_keys bigint[], p_open_from bigint) returns void plpgsql volatile body 1abf462fe8ae34a27c61406cfcec9baa
 function write_progress(p_worker bigint, p_values json, p_ended json) returns void plpgsql volatile body bf9822207ac3685cf6c6f309017dbd03
 function write_said(p_home text, p_said json) returns text plpgsql volatile body 4af99cfb1580da535e50caa26a917513
+function write_stopped(p_row posthorn.deferred, p_erased boolean, p_reason text, p_by text) returns void plpgsql volatile body b606b38d73afdb5e2d67dfaa2122c68c
 function write_tick(p_slot smallint, p_id bigint, p_ceiling_id bigint, p_snapshot pg_snapshot) returns void plpgsql volatile body 4fa474e87c84bd27cc61a474937c9b24
 function write_turn(p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_channel integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_ring posthorn.ring, p_turn posthorn.turn) returns void plpgsql volatile body 3a55489eb3899dfd48f428988ee0158d
 
@@ -1159,6 +1258,20 @@ view alerts as
     a.resolved_at
    FROM posthorn.alert a
      JOIN posthorn.subscription s ON s.id = a.subscription;
+view audit as
+ SELECT id AS operation,
+    verb,
+    target,
+    arguments,
+    ordered_by,
+    reason,
+    begun_at,
+    touched_at,
+    ended_at,
+    posthorn.operation_state(state, touched_at) AS state,
+    found,
+    done
+   FROM posthorn.operation o;
 view backlog as
  SELECT s.name,
     c.kind,
@@ -1171,7 +1284,10 @@ view backlog as
     g.invalid,
     g.workers,
     g.workers = 0 AS unattended,
-    posthorn.limits_now(s.name) AS limits
+    posthorn.limits_now(s.name) AS limits,
+    s.paused_at,
+    s.paused_by,
+    s.paused_reason
    FROM posthorn.gauges(1000000) g(subscription, backlog, age_ms, running, dead_letters, invalid, workers, retrying)
      JOIN posthorn.subscription s ON s.id = g.subscription
      JOIN posthorn.channel c ON c.id = s.channel;
@@ -1251,6 +1367,7 @@ table alert: nobody
 sequence alert_id_seq: nobody
 view alerts: nobody
 table attendance: nobody
+view audit: nobody
 view backlog: nobody
 table backlog_limit: nobody
 table cancel_mark: nobody
@@ -1304,6 +1421,8 @@ table message_7: nobody
 table message_8: nobody
 sequence message_id: nobody
 table migration: nobody
+table operation: nobody
+sequence operation_id_seq: nobody
 table parked_key: nobody
 table permit: nobody
 sequence place: nobody
@@ -1357,6 +1476,8 @@ function backlog_retry_ms(p_limit posthorn.backlog_limit, p_backlog bigint): nob
 function backlog_share(p_messages bigint): nobody
 function backlog_tenths(): nobody
 function begin_and_line_up(p_allow posthorn.allowance, p_key text, p_room posthorn.key_room, p_begins integer, p_waits integer): nobody
+function begin_letters(p_verb text, p_filter json, p_by text, p_reason text): nobody
+function begin_operation(p_verb text, p_target text, p_arguments json, p_by text, p_reason text, p_found bigint, p_place json): nobody
 function by_found_slot(p_signature text, p_returns text, p_declarations text, p_before text, p_body text, p_after text): nobody
 function by_slot(p_signature text, p_returns text, p_body text): nobody
 function cancel(message text, by text): nobody
@@ -1380,20 +1501,29 @@ function claim_by_priority(p_subscription integer, p_worker bigint, p_limit inte
 function claim_guarded(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_limited boolean): nobody
 function claim_limited(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer): nobody
 function claim_of(p_slot smallint, p_claim bigint): nobody
+function claimed_outcome_of(p_slot smallint, p_subscription integer, p_lane integer, p_message bigint): nobody
 function claims_after_of(p_slot smallint, p_subscription integer, p_lane integer, p_n bigint, OUT ids bigint[], OUT newest bigint): nobody
 function classes(p_subscription integer): nobody
 function collapse(p_row posthorn.deferred, p_held posthorn.dedupe, p_entry json, p_due_at timestamp with time zone, p_expires_at timestamp with time zone, p_mode text, p_window interval, p_wait_ms bigint): nobody
 function conclude(p_parts json, p_ends json, p_say json): nobody
 function conclude_one(p_end json): nobody
+function confirmed(p_given text, p_wanted text, p_what text): nobody
 function count_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone): nobody
 function count_backlog(p_limit posthorn.backlog_limit): nobody
 function count_between(p_channel integer, p_lane integer, p_after bigint, p_before bigint, p_limit integer): nobody
+function count_key_of(p_slot smallint, p_key text, p_contracts integer[]): nobody
+function count_seen_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer): nobody
+function count_within_of(p_slot smallint, p_channel integer, p_lane integer, p_from timestamp with time zone, p_to timestamp with time zone, p_contract text, p_upto bigint): nobody
 function crossed_alerts(): nobody
 function dead_workers(): nobody
 function declare_schedule(p_name text, p_cron text, p_zone text, p_contract integer, p_missed text, p_jitter_ms integer, p_payload json, p_key text, p_headers json, p_function text, p_service text, p_next timestamp with time zone, p_due timestamp with time zone): nobody
 function dedupe_of(p_dedupe json, p_key text, p_timed boolean, OUT key text, OUT mode text, OUT window_ms bigint, OUT wait_ms bigint): nobody
 function delivery_of(p_subscription integer, p_lane integer, p_message bigint, p_slot smallint): nobody
+function digest_of(p_key text): nobody
 function discard(p_filter json, p_by text, p_reason text, p_limit integer): nobody
+function discard_claim(p_row posthorn.operation, p_reader posthorn.subscription, p_claim posthorn.claim_1, p_slot smallint): nobody
+function discard_row(p_row posthorn.deferred, p_list text, p_by text, p_reason text): nobody
+function discard_seen_of(p_slot smallint, p_subscription integer, p_channel integer, p_lane integer, p_ids bigint[], p_seen pg_snapshot, p_by text, p_reason text): nobody
 function due_schedules(p_own json, p_limit integer): nobody
 function end_by_now(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint): nobody
 function end_deferred(p_deferred bigint, p_token bigint, p_outcome posthorn.outcome): nobody
@@ -1403,8 +1533,20 @@ function end_of(p_slot smallint, p_subscription integer, p_message bigint, p_del
 function end_with(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_say json): nobody
 function end_with_result(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_nonce bigint, p_say json, p_result json): nobody
 function enter(p_subscription integer): nobody
+function erasable(p_key text, p_contract text, p_channel text): nobody
+function erase(key text, by text, reason text, confirm text, contract text, channel text): nobody
+function erase_in_lists(p_row posthorn.operation, p_limit integer, OUT done bigint, OUT running jsonb): nobody
+function erase_in_log(p_row posthorn.operation, p_channel integer, p_limit integer, OUT done bigint, OUT after bigint, OUT running jsonb): nobody
+function erase_of(p_slot smallint, p_channel integer, p_lane integer, p_ids bigint[]): nobody
+function erase_one(p_row posthorn.operation, p_reader posthorn.subscription, p_id bigint, p_nonce bigint, p_lane integer, p_xid xid8, p_slot smallint): nobody
+function erase_piece(p_row posthorn.operation, p_limit integer, OUT done bigint, OUT more boolean, OUT busy boolean, OUT place json): nobody
+function erase_running(p_row posthorn.operation): nobody
+function erase_waiting(p_row posthorn.operation, p_reader posthorn.subscription, p_id bigint, p_nonce bigint): nobody
+function erased_contracts(p_contract text, p_channel text): nobody
+function erased_payload(): nobody
 function error_groups(p_filter json, p_limit integer, p_read integer): nobody
 function fate_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8, OUT state text, OUT at timestamp with time zone, OUT delivery integer, OUT outcome text, OUT worker bigint, OUT lane_at posthorn."position"): nobody
+function fingerprint(p_subscription text, p_contract text, p_name text, p_code text, p_message text, p_at text): nobody
 function fire_schedule(p_name text, p_revision bigint, p_next timestamp with time zone, p_upcoming timestamp with time zone, p_due timestamp with time zone, p_messages json): nobody
 function fire_schedules(p_list json): nobody
 function first_due(p_subscription integer, p_contracts integer[]): nobody
@@ -1417,6 +1559,9 @@ function forget_steps(p_subscription integer, p_message bigint): nobody
 function forget_worker(p_worker bigint): nobody
 function gauges(p_limit integer): nobody
 function grant_backlog(p_channel integer, p_messages bigint, p_spent bigint): nobody
+function group_of(p_subscription integer, p_contract integer, p_history json): nobody
+function handled_as(p_reader posthorn.subscription, p_lane integer, p_id bigint): nobody
+function handled_here(p_subscription integer): nobody
 function has_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint): nobody
 function has_ended_of(p_slot smallint, p_subscription integer, p_message bigint): nobody
 function heartbeat(p_worker bigint, p_oldest bigint): nobody
@@ -1429,6 +1574,7 @@ function ids(p_list json): nobody
 function in_order(p_slots smallint[], p_subscription integer, p_channel integer, p_lane integer, p_batch posthorn.batch, p_keys text[], p_marked boolean): nobody
 function is_behind(p_subscription integer, p_key text, p_place bigint): nobody
 function is_claim(p_claimed text): nobody
+function is_drained(name text): nobody
 function is_here(p_system bigint, p_database oid): nobody
 function is_locked(p_key bigint): nobody
 function is_open_of(p_slot smallint, p_claim bigint): nobody
@@ -1441,19 +1587,24 @@ function key_room(p_allow posthorn.allowance, p_key text, p_in_line boolean): no
 function keys_of(p_slot smallint, p_channel integer, p_lane integer, p_ids bigint[]): nobody
 function lane_head(p_ring posthorn.ring, p_subscription integer, p_lane integer, p_channel integer): nobody
 function lane_of_priority(p_priority integer): nobody
+function lanes_of(p_channel integer): nobody
 function late_page(p_slots smallint[], p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer): nobody
 function late_page_of(p_slot smallint, p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer): nobody
 function late_xids(p_slots smallint[], p_channel integer, p_lane integer, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot): nobody
 function late_xids_of(p_slot smallint, p_channel integer, p_lane integer, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot): nobody
+function left_in_lane(p_row posthorn.operation, p_reader posthorn.subscription, p_lane integer, p_limit integer, OUT messages bigint, OUT late boolean): nobody
 function let_go(p_deferred bigint): nobody
 function letters(p_filter json, p_limit integer): nobody
 function letters_count(p_filter json): nobody
+function letters_piece(p_row posthorn.operation, p_limit integer, OUT done bigint, OUT more boolean, OUT busy boolean, OUT place json): nobody
 function letters_where(p_filter json): nobody
 function limits_now(p_subscription text): nobody
 function line_step_ms(p_allow posthorn.allowance): nobody
 function list_schedules(p_late_ms integer): nobody
 function lock_due(p_subscription integer, p_contracts integer[], p_from integer, p_below integer, p_limit integer, p_ordered boolean): nobody
 function lock_key(p_purpose text, p_a bigint, p_b bigint): nobody
+function log_heads(p_channel integer, p_after bigint, p_upto bigint, p_limit integer): nobody
+function log_heads_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_limit integer): nobody
 function log_status(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8): nobody
 function longest_redelivery(p_policy json): nobody
 function look_at_claims(p_allow posthorn.allowance): nobody
@@ -1466,16 +1617,22 @@ function ms_of(p_at timestamp with time zone): nobody
 function new_lanes(p_subscription integer, p_lanes integer, p_from_start boolean): nobody
 function newest_claim_at(p_subscription integer): nobody
 function newest_claim_of(p_slot smallint, p_subscription integer, p_lane integer): nobody
+function newest_end_of(p_slot smallint, p_subscription integer, p_message bigint, OUT outcome text, OUT delivery integer): nobody
 function newest_ending(p_subscription integer, p_id bigint, OUT outcome text, OUT at timestamp with time zone, OUT delivery integer): nobody
 function nonce_of(p_public text): nobody
 function normalised(p_text text): nobody
+function note_operation(p_verb text, p_arguments json, p_by text, p_reason text, p_done bigint): nobody
 function note_schedule_failure(p_name text, p_revision bigint, p_error text): nobody
+function oldest_kept(p_channel integer): nobody
 function open_claims(): nobody
 function open_claims_of(p_slot smallint, p_worker bigint, p_from bigint, p_limit integer): nobody
 function open_keys(p_slots smallint[], p_subscription integer, p_lane integer, OUT keys bigint[], OUT open_from bigint, OUT unknown boolean): nobody
 function open_keys_of(p_slot smallint, p_subscription integer, p_lane integer, OUT keys bigint[], OUT open_from bigint, OUT unknown boolean): nobody
 function open_runs(p_allow posthorn.allowance, p_keys boolean): nobody
 function open_slot(p_home text): nobody
+function operation_of(p_row posthorn.operation): nobody
+function operation_state(p_state text, p_touched_at timestamp with time zone): nobody
+function operations(p_limit integer, p_running boolean): nobody
 function option_keys(p_options json, p_known text[], p_what text): nobody
 function option_number(p_options json, p_field text, p_least bigint, p_most bigint): nobody
 function options_of(p_options json, p_key text, OUT due_at timestamp with time zone, OUT expires_at timestamp with time zone, OUT priority smallint, OUT key text, OUT mode text, OUT window_ms bigint, OUT wait_ms bigint): nobody
@@ -1485,37 +1642,58 @@ function page(p_slots smallint[], p_channel integer, p_lane integer, p_after big
 function page_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer): nobody
 function park(p_subscription integer, p_key text): nobody
 function parts_of(p_slot smallint, p_claim bigint): nobody
+function pause(name text, by text, reason text): nobody
+function pause_of(p_row posthorn.subscription): nobody
 function peek(p_worker bigint, p_subscriptions json, p_seen text, p_watch boolean): nobody
 function plain_plans(): nobody
 function position_of(p_subscription integer, p_lane integer): nobody
 function priority_of(p_lane integer): nobody
+function proceed(operation bigint, "limit" integer): nobody
 function promote(p_subscription integer, p_keys json): nobody
 function promote_key(p_subscription integer, p_key text): nobody
 function prune(p_every_ms integer, p_limit integer): nobody
 function public_id(p_id bigint, p_nonce bigint): nobody
 function publish(name text, payload json, key text, headers json): nobody
+function purge(name text, by text, reason text, confirm text, states text[]): nobody
+function purge_lane(p_row posthorn.operation, p_reader posthorn.subscription, p_lane integer, p_limit integer, OUT done bigint, OUT more boolean, OUT busy boolean): nobody
+function purge_piece(p_row posthorn.operation, p_limit integer, OUT done bigint, OUT more boolean, OUT busy boolean, OUT place json): nobody
+function purge_waiting(p_row posthorn.operation, p_reader posthorn.subscription, p_limit integer): nobody
+function purgeable(p_name text, p_states text[]): nobody
 function put_aside(p_allow posthorn.allowance, p_claim json, p_lane integer, p_worker bigint, OUT items text, OUT kept integer, OUT parts integer): nobody
 function put_aside_of(p_slot smallint, p_subscription integer, p_channel integer, p_lane integer, p_ids bigint[]): nobody
 function raise_lost(p_what json): nobody
 function random_bigint(): nobody
+function reader(p_name text): nobody
 function recent_alerts(p_limit integer): nobody
 function recent_rate(p_subscription integer, p_lane integer, p_slot smallint): nobody
 function record_step(p_worker bigint, p_subscription integer, p_message bigint, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_name text, p_result json): nobody
 function redrive(p_filter json, p_by text, p_limit integer): nobody
+function redrive_row(p_row posthorn.deferred, p_by text): nobody
+function refuse_worked(p_row posthorn.subscription): nobody
 function register_channel(p_kind posthorn.kind, p_name text): nobody
 function register_contract(p_name text, p_version integer, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_service text, p_publishes boolean): nobody
-function register_subscription(p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text): nobody
+function register_subscription(p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text, p_start_from text): nobody
 function register_worker(p_service text, p_host text, p_pid integer, p_timeout_ms integer, p_session_key bigint, p_backends json, p_attends json): nobody
 function registered(): nobody
+function remaining(name text): nobody
+function remove_piece(p_row posthorn.operation, p_limit integer, OUT done bigint, OUT more boolean, OUT busy boolean, OUT place json): nobody
 function remove_schedule(p_name text): nobody
+function remove_subscription(name text, by text, reason text, confirm text): nobody
+function replay(name text, "from" timestamp with time zone, "to" timestamp with time zone, by text, reason text, confirm text, contract text): nobody
+function replay_one(p_row posthorn.operation, p_reader posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8, p_slot smallint, p_due timestamp with time zone): nobody
+function replay_piece(p_row posthorn.operation, p_limit integer, OUT done bigint, OUT more boolean, OUT busy boolean, OUT place json): nobody
+function replayable(name text, "from" timestamp with time zone, "to" timestamp with time zone, contract text): nobody
 function request_cancel(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint, p_by text): nobody
 function rescue(p_limit integer): nobody
 function rescue_claim(p_worker posthorn.worker, p_claim posthorn.claim_1): nobody
 function rescue_deferred(p_worker posthorn.worker): nobody
 function rescue_worker(p_worker posthorn.worker, p_limit integer, OUT claims integer, OUT messages integer, OUT done boolean): nobody
+function resume(name text, by text): nobody
 function room_at(p_tat timestamp with time zone, p_at timestamp with time zone, p_gap_ms double precision, p_burst integer): nobody
+function run(IN operation bigint, IN per_second integer): nobody
 function run_at(p_text text, p_latest timestamp with time zone): nobody
 function said(p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json, p_options json): nobody
+function said_within(p_channel integer, p_from timestamp with time zone, p_to timestamp with time zone, p_contract text, p_upto bigint): nobody
 function say_new(p_slot smallint, p_subscription integer, p_entry json, p_id bigint, p_due_at timestamp with time zone, p_expires_at timestamp with time zone, p_priority smallint, p_once_more boolean, p_behind bigint): nobody
 function say_once(p_slot smallint, p_subscription integer, p_entry json, p_due_at timestamp with time zone, p_expires_at timestamp with time zone, p_priority smallint, p_key text, p_mode text, p_window_ms bigint, p_wait_ms bigint): nobody
 function say_one(p_slot smallint, p_entry json, p_options json, p_key text): nobody
@@ -1532,6 +1710,8 @@ function slot_of_claim(p_claim bigint): nobody
 function spill(p_parts json, p_spill json): nobody
 function stands_for(p_entry json, p_held posthorn.dedupe): nobody
 function steps_of(p_subscription integer, p_message bigint): nobody
+function stop_operation(operation bigint): nobody
+function subscriptions(): nobody
 function sweep_cancel_requests(p_limit integer): nobody
 function sweep_keys(p_limit integer): nobody
 function sweep_steps(p_limit integer, p_every_ms integer): nobody
@@ -1539,9 +1719,11 @@ function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit
 function take_due(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer): nobody
 function take_letters(p_filter json, p_limit integer): nobody
 function tat_from(p_tat timestamp with time zone, p_at timestamp with time zone, p_gap_ms double precision, p_burst integer): nobody
+function thrown_at(p_entry json): nobody
 function tick_of(p_slot smallint, p_id bigint): nobody
 function tidy_dedupe(p_limit integer): nobody
 function turn_of(p_row posthorn.deferred): nobody
+function unsettled(name text): nobody
 function unsettled_of(p_slot smallint, p_claim bigint): nobody
 function urgency(p_priority integer, p_since timestamp with time zone): nobody
 function use_permits(p_allow posthorn.allowance, p_used integer, p_wanted integer): nobody
@@ -1571,10 +1753,12 @@ function without_marked(p_subscription integer, p_batch posthorn.batch): nobody
 function without_requested(p_subscription integer, p_ids bigint[]): nobody
 function work(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_parts json): nobody
 function write_cancelled(p_row posthorn.deferred, p_reason text, p_by text): nobody
+function write_discarded(p_row posthorn.deferred, p_list text, p_by text, p_reason text): nobody
 function write_many(p_home text, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json): nobody
 function write_one(p_home text, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json): nobody
 function write_ordered_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_messages bigint[], p_message_slots smallint[], p_keys bigint[], p_open_from bigint): nobody
 function write_progress(p_worker bigint, p_values json, p_ended json): nobody
 function write_said(p_home text, p_said json): nobody
+function write_stopped(p_row posthorn.deferred, p_erased boolean, p_reason text, p_by text): nobody
 function write_tick(p_slot smallint, p_id bigint, p_ceiling_id bigint, p_snapshot pg_snapshot): nobody
 function write_turn(p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_channel integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_ring posthorn.ring, p_turn posthorn.turn): nobody
