@@ -94,6 +94,10 @@ test.each(["handler", "transaction", "at-most-once"] as const)(
       ),
     ).toEqual([{ discarded_by: "ann", reason: "sent by mistake", list: "waiting" }]);
     expect(await discardedIn(reader)).toBe(245);
+    // Once the record has been kept for its time, the log still tells how it ended.
+    await engine.admin.rows("delete from posthorn.discarded where subscription = $1", [reader.subscription]);
+    const [later] = (await messageStatus(engine.db, publicId(places[100] ?? { id: "0", nonce: "0" }))) ?? [];
+    expect(later).toMatchObject({ state: "discarded" });
     expect(await unsettled(engine.db, name)).toMatchObject({ waiting: 7, running: 5 });
     // The holder still holds what it held.
     if (mode !== "transaction") await settle(engine.db, [part(held, 1, "succeeded", true)], [], null);
