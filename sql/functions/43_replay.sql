@@ -22,7 +22,8 @@ begin
     raise exception '"%" carries no contract called "%"', v_row.name, left($7, 80) using errcode = 'PH060';
   elsif v_oldest is null then
     raise exception 'nothing that "%" reads is kept', v_row.name using errcode = 'PH063', hint = 'There is nothing to replay.';
-  elsif $2 < v_oldest then
+  -- A clock of JavaScript knows milliseconds.
+  elsif $2 < date_trunc('milliseconds', v_oldest) then
     raise exception 'what "%" reads is kept from % on, and the replay would begin at %', v_row.name, v_oldest, $2 using errcode = 'PH063',
       detail = json_build_object('oldestKept', v_oldest)::text, hint = 'Begin it there; what is older is gone.';
   elsif not exists (select from posthorn.handled_here(v_row.id)) then

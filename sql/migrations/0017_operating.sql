@@ -1,5 +1,5 @@
 -- What operators do: who paused what, and each thing that was ordered, with how far it is.
--- Locks: subscription, access exclusive: columns without a default, for a moment.
+-- Locks: subscription, discarded, cancelled, cancel_request and deferred, access exclusive, for a moment; dead_letter and invalid against writing, while an index of each is built.
 
 alter table posthorn.subscription
   -- Nobody takes anything while it is set. Read together with the rest of the row in every claim.

@@ -655,7 +655,7 @@ alter table posthorn.dead_letter add column priority smallint;
 alter table posthorn.invalid add column priority smallint;
 ` },
   { name: "migrations/0015_segments.sql", text: `-- Rotation: which segments the log consists of, and how long they are kept.
--- Locks: for a moment, \`ring\`, \`lane\` and \`alert\`.
+-- Locks: ring, lane and alert, access exclusive, for a moment.
 
 -- slots[1] is the slot of segment \`first_segment\`, and each slot after it that of the next number. Messages are written to \`slot\`, claims to the
 -- slot of their lane. Of ids up to \`forgotten_upto\` messages were removed.
@@ -700,12 +700,14 @@ alter table posthorn.alert alter column subscription drop not null;
 drop index posthorn.alert_open;
 create unique index alert_open on posthorn.alert (coalesce(subscription, 0), name) where resolved_at is null;
 ` },
-  { name: "migrations/0016_topic.sql", text: `-- What a topic was declared with. Locks: for a moment, \`channel\`.
+  { name: "migrations/0016_topic.sql", text: `-- What a topic was declared with.
+-- Locks: channel, access exclusive: a column without a default, for a moment.
 
 -- How long its messages stay readable at least; null for what the whole log is kept.
 alter table posthorn.channel add column keep_ms float8;
 ` },
   { name: "migrations/0017_operating.sql", text: `-- What operators do: who paused what, and each thing that was ordered, with how far it is.
+-- Locks: subscription, discarded, cancelled, cancel_request and deferred, access exclusive, for a moment; dead_letter and invalid against writing, while an index of each is built.
 
 alter table posthorn.subscription
   -- Nobody takes anything while it is set. Read together with the rest of the row in every claim.
@@ -756,6 +758,7 @@ create index dead_letter_by_key on posthorn.dead_letter (key) where key is not n
 create index invalid_by_key on posthorn.invalid (key) where key is not null;
 ` },
   { name: "migrations/0018_log_head.sql", text: `-- What names a message in the log, without what it carries. A shape that functions hand to each other.
+-- Locks: nothing that is there already.
 create type posthorn.log_head as (id bigint, lane int, nonce bigint, xid xid8, slot smallint);
 ` },
   { name: "migrations/0019_fleet.sql", text: `-- What the fleet knows of itself: which policy each worker carries, how policies changed, what was skipped, and which library the schema is for.
@@ -800,7 +803,8 @@ alter table posthorn.installation
   add column library text,
   add column oldest_library text;
 ` },
-  { name: "migrations/0021_move.sql", text: `-- Where the log came from and where it went. One row for each move, on either side of it; the newest counts.
+  { name: "migrations/0020_move.sql", text: `-- Where the log came from and where it went. One row for each move, on either side of it; the newest counts.
+-- Locks: nothing that is there already.
 create table posthorn.move (
   n bigint generated always as identity primary key,
   -- The same on both sides.
@@ -7605,7 +7609,8 @@ begin
     raise exception '"%" carries no contract called "%"', v_row.name, left($7, 80) using errcode = 'PH060';
   elsif v_oldest is null then
     raise exception 'nothing that "%" reads is kept', v_row.name using errcode = 'PH063', hint = 'There is nothing to replay.';
-  elsif $2 < v_oldest then
+  -- A clock of JavaScript knows milliseconds.
+  elsif $2 < date_trunc('milliseconds', v_oldest) then
     raise exception 'what "%" reads is kept from % on, and the replay would begin at %', v_row.name, v_oldest, $2 using errcode = 'PH063',
       detail = json_build_object('oldestKept', v_oldest)::text, hint = 'Begin it there; what is older is gone.';
   elsif not exists (select from posthorn.handled_here(v_row.id)) then

@@ -69,7 +69,9 @@ test("all dead letters are redriven in pages with a counter, those that die agai
   // The handler still fails: every one of them dies again.
   const done = await cli("dead-letters", "redrive", "--all", "--yes");
   expect(done).toMatchObject({ code: 0, out: "redriven: 1,204 dead letters\n" });
-  expect(done.err).toBe("redriven 500 of 1,204\nredriven 1,000 of 1,204\nredriven 1,204 of 1,204\n");
+  expect(done.err).toMatch(
+    /^Operation \d+; if it is interrupted: posthorn audit continue \d+\n(.*\n)*redriven 1,204 of 1,204\n$/,
+  );
   await eventually(async () => (await count("dead_letter")) === 1_204);
   const { rows } = await eye.query(
     "select distinct attempts, json_array_length(history) as entries from posthorn.dead_letter",
@@ -108,7 +110,7 @@ test("--all takes only what the other options leave, and an unknown name is refu
     "--json",
   );
   expect(done).toMatchObject({ code: 0, err: "" });
-  expect(JSON.parse(done.out)).toEqual({ discarded: 3 });
+  expect(JSON.parse(done.out)).toEqual({ discarded: 3, operation: expect.any(String) });
   expect(await count("dead_letter")).toBe(before);
   const { rows } = await eye.query("select distinct reason, list from posthorn.discarded");
   expect(rows).toEqual([{ reason: "no provider", list: "dead-letters" }]);
@@ -191,9 +193,12 @@ test("what was discarded is kept for as long as a dead letter would be, and then
   await eye.query("update posthorn.discarded set keep_until = clock_timestamp() - interval '1 second'");
   expect(await count("discarded")).toBeGreaterThan(0);
   await cli("dead-letters", "discard", "--all", "--yes", "--reason", "x", "--contract", "SendSms");
-  const { rows } = await eye.query(
-    "select count(*)::int as n from posthorn.discarded where keep_until < clock_timestamp()",
-  );
-  expect(rows).toEqual([{ n: 0 }]);
+  // By the pass of whoever works.
+  await eventually(async () => {
+    const { rows } = await eye.query(
+      "select count(*)::int as n from posthorn.discarded where keep_until < clock_timestamp()",
+    );
+    return rows[0]?.n === 0;
+  });
   expect(await count("discarded")).toBeGreaterThan(0);
 });

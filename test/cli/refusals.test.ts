@@ -54,9 +54,9 @@ describe("a line that the table does not hold", () => {
     [
       "an id and --all",
       ["dead-letters", "redrive", "42-00c0ffee00c0ffee", "--all"],
-      /needs one id, or --all, and not both/,
+      /needs one id, or --all or --group, and not both/,
     ],
-    ["neither an id nor --all", ["invalid", "redrive"], /needs one id, or --all, and not both/],
+    ["neither an id nor --all", ["invalid", "redrive"], /needs one id, or --all or --group, and not both/],
     [
       "two queues where one is read",
       ["errors", "--queue", "a", "--subscription", "b"],

@@ -73,6 +73,34 @@ async function queue(idempotency: Idempotency = "handler") {
   return { name, reader, worker: await makeWorker(engine, [reader]) };
 }
 
+/** What handlers and producers leave beside a message: a result, a step, progress, a dedupe key and a scheduled message. */
+async function plant(
+  name: string,
+  reader: Reader,
+  worker: string,
+  key: string,
+  places: readonly Place[],
+): Promise<void> {
+  await engine.admin.rows(
+    "insert into posthorn.result (subscription, message, nonce, ended_at, keep_until, result) values ($1, $2, $3, now(), now() + interval '1 day', json_build_object('to', $4::text)) on conflict do nothing",
+    [reader.subscription, places[0]?.id, places[0]?.nonce, secret],
+  );
+  await engine.admin.rows(
+    `insert into posthorn.step (subscription, message, name, result) values ($1, $2, 'asked', json_build_object('said', $3::text))`,
+    [reader.subscription, places[3]?.id, secret],
+  );
+  await engine.admin.rows(
+    "insert into posthorn.progress (subscription, message, delivery, worker, at, value) values ($1, $2, 1, $3, now(), json_build_object('at', $4::text))",
+    [reader.subscription, places[0]?.id, worker, secret],
+  );
+  await engine.admin.rows("select posthorn.send($1, $2::json, key => $3, options => $4::json)", [
+    `Do${name}`,
+    JSON.stringify({ m: 8, name: secret }),
+    key,
+    JSON.stringify({ delayMs: 3_600_000, dedupe: { key: `dedupe-${secret}`, mode: "drop", windowMs: 10_000_000 } }),
+  ]);
+}
+
 test.each(["handler", "transaction"] as const)(
   "in mode %s no byte of what was said under the key can be read in any table afterwards, wherever it lay; other keys are untouched",
   async (mode) => {
@@ -108,24 +136,7 @@ test.each(["handler", "transaction"] as const)(
       ],
       null,
     );
-    await engine.admin.rows(
-      "insert into posthorn.result (subscription, message, nonce, ended_at, keep_until, result) values ($1, $2, $3, now(), now() + interval '1 day', json_build_object('to', $4::text)) on conflict do nothing",
-      [reader.subscription, places[0]?.id, places[0]?.nonce, secret],
-    );
-    await engine.admin.rows(
-      `insert into posthorn.step (subscription, message, name, result) values ($1, $2, 'asked', json_build_object('said', $3::text))`,
-      [reader.subscription, places[3]?.id, secret],
-    );
-    await engine.admin.rows(
-      "insert into posthorn.progress (subscription, message, delivery, worker, at, value) values ($1, $2, 1, $3, now(), json_build_object('at', $4::text))",
-      [reader.subscription, places[0]?.id, worker, secret],
-    );
-    await engine.admin.rows("select posthorn.send($1, $2::json, key => $3, options => $4::json)", [
-      `Do${name}`,
-      JSON.stringify({ m: 8, name: secret }),
-      key,
-      JSON.stringify({ delayMs: 3_600_000, dedupe: { key: `dedupe-${secret}`, mode: "drop", windowMs: 10_000_000 } }),
-    ]);
+    await plant(name, reader, worker, key, places);
     expect((await readable(secret)).length).toBeGreaterThan(6);
     const operation = await erase(key);
     expect(operation).toMatchObject({ state: "done", done: 7, found: 7 });

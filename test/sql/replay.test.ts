@@ -227,6 +227,32 @@ test("a replayed message waits since it was replayed, not since it was said, and
   expect(await replay(name, reader)).toMatchObject({ done: 0, passed: { ended: 3 } });
 });
 
+/** Rescues, redrives and runs until nothing is left. */
+async function runTheRest(
+  name: string,
+  reader: Reader,
+  succeeded: (deliveries: readonly { payload: unknown }[]) => void,
+): Promise<void> {
+  const worker = await makeWorker(engine, [reader]);
+  for (;;) {
+    await rescueAll(engine.db);
+    await redrive(engine.db, { list: "dead-letters", subscription: name }, "ben", 1_000);
+    const { deliveries } = await takeDue(engine.db, reader.subscription, worker, [reader.contract], 500);
+    await settle(
+      engine.db,
+      [],
+      deliveries.map((one) => end(one, "succeeded", null)),
+      null,
+    );
+    succeeded(deliveries);
+    const { deliveries: fresh } = await work(engine.db, reader.subscription, worker, 500, []);
+    if (fresh.length > 0) await settle(engine.db, [part(fresh, 1, "succeeded", true)], [], null);
+    succeeded(fresh);
+    const left = await unsettled(engine.db, name);
+    if (left.waiting + left.retrying + left.running === 0) return;
+  }
+}
+
 test("beside live traffic, failures, rescues and redrives, each message that was handled when the replay came to it runs exactly once more", async () => {
   // Goal: a replay neither doubles what is not settled nor leaves out what is.
   // Method: workers claim, succeed, fail and die while a replay goes on in pieces of three; every run is counted.
@@ -285,24 +311,7 @@ test("beside live traffic, failures, rescues and redrives, each message that was
   while (done.state === "running") done = await proceed(engine.db, operation.operation, 3);
   over = true;
   await Promise.all(others);
-  const rest = { reader, worker: await makeWorker(engine, [reader]) };
-  for (;;) {
-    await rescueAll(engine.db);
-    await redrive(engine.db, { list: "dead-letters", subscription: name }, "ben", 1_000);
-    const { deliveries } = await takeDue(engine.db, reader.subscription, rest.worker, [reader.contract], 500);
-    await settle(
-      engine.db,
-      [],
-      deliveries.map((one) => end(one, "succeeded", null)),
-      null,
-    );
-    succeeded(deliveries);
-    const { deliveries: fresh } = await work(engine.db, reader.subscription, rest.worker, 500, []);
-    if (fresh.length > 0) await settle(engine.db, [part(fresh, 1, "succeeded", true)], [], null);
-    succeeded(fresh);
-    const left = await unsettled(engine.db, name);
-    if (left.waiting + left.retrying + left.running === 0) break;
-  }
+  await runTheRest(name, reader, succeeded);
   expect([...runs.keys()].sort((a, b) => a - b)).toEqual(upTo(count));
   const twice = [...runs.values()].filter((times) => times === 2).length;
   expect([...runs.values()].filter((times) => times > 2)).toEqual([]);
