@@ -1121,6 +1121,7 @@ function put_aside_of(p_slot smallint, p_subscription integer, p_channel integer
 function raise_lost(p_what json) returns void plpgsql volatile body 6a8b885b7b2c1c4438671dc611452c13
 function random_bigint() returns bigint sql volatile body dd887409346f69fbc8358359170ee317
 function read_upto(p_ring posthorn.ring, p_subscription integer, p_lane integer, p_channel integer, p_from bigint, p_still bigint) returns bigint plpgsql volatile body d8717e470faa698aff5facdb18adc7b4
+function rebase_segments() returns void plpgsql volatile body 1eef52b90aa03b73ae77ea0b4b59f19a
 function recent_alerts(p_limit integer) returns json sql stable body f8bf18e636d88f190e760e56c6d3ba02
 function recent_rate(p_subscription integer, p_lane integer, p_slot smallint) returns double precision plpgsql stable body 7f39db05a3858bcc42f078d344ab47a8
 function record_step(p_worker bigint, p_subscription integer, p_message bigint, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_name text, p_result json) returns json plpgsql volatile body e5a8fb0c20fdd845f6366e1bd720f54f
@@ -1187,7 +1188,7 @@ function waiting_status(p_subscription posthorn.subscription, p_id bigint, p_non
 function waits_for(p_segment posthorn.segment) returns text plpgsql volatile body f03b992c771a7b43d7c2c567768ae0c7
 function wake(p_channel text, p_payload text) returns boolean plpgsql volatile body 0aa42ba38e1b9e3f527d3577f66d8750
 function wake_with(p_channel text, p_payload text) returns boolean plpgsql volatile body 8cf83186bde3c3e3a6aa99c4c705aee8
-function watch(p_every_ms integer) returns json plpgsql volatile body 64f688bc8ca43a5bbd40898df98683bc
+function watch(p_every_ms integer) returns json plpgsql volatile body fdcd6e4584695970c35129e41902d9bc
 function when_again(p_subscription integer, p_wait_ms integer) returns text plpgsql volatile body ec812a7fd2b18b07c98b88f7dbb39e6f
 function where_in_log(p_id bigint, p_nonce bigint, OUT slot smallint, OUT lane integer, OUT contract integer, OUT published_at timestamp with time zone, OUT xid xid8) returns record plpgsql stable body d2e24a5b435dd7bdb8b621316475f7e2
 function why(p_public text) returns json plpgsql stable body 3b47f62b4483a14110fe2e8f0b573536
@@ -1606,6 +1607,7 @@ function put_aside_of(p_slot smallint, p_subscription integer, p_channel integer
 function raise_lost(p_what json): nobody
 function random_bigint(): nobody
 function read_upto(p_ring posthorn.ring, p_subscription integer, p_lane integer, p_channel integer, p_from bigint, p_still bigint): nobody
+function rebase_segments(): nobody
 function recent_alerts(p_limit integer): nobody
 function recent_rate(p_subscription integer, p_lane integer, p_slot smallint): nobody
 function record_step(p_worker bigint, p_subscription integer, p_message bigint, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_name text, p_result json): nobody
