@@ -67,24 +67,9 @@ begin
     'workers', (select count(*) from posthorn.attendance a where a.subscription = v_row.id and a.worker not in (select d.worker from posthorn.dead_workers() d)));
 end $$;
 
--- is_drained(name): whether everything of a queue or subscription has ended: nothing waits, in the log or outside of it, nothing is scheduled, nothing runs
--- and no dead worker holds anything. True at one moment: what is said in the next is not seen, nor what is not committed. For a check, not for a hot path.
+-- is_drained(name): whether everything of a queue or subscription has ended; see has_unsettled. Raises PH060.
 create or replace function posthorn.is_drained(name text) returns boolean
 language plpgsql as $$
-declare
-  v_row posthorn.subscription := posthorn.reader($1);
-  v_ring posthorn.ring;
-  v_lane int;
 begin
-  select * into v_ring from posthorn.ring;
-  -- In the order in which a message moves.
-  for v_lane in select l.lane from posthorn.lane l where l.subscription = v_row.id loop
-    if posthorn.is_ready(v_ring, v_row.id, v_lane, v_row.channel) then
-      return false;
-    end if;
-  end loop;
-  if exists (select from posthorn.open_claims() c where c.subscription = v_row.id) then
-    return false;
-  end if;
-  return not exists (select from posthorn.deferred d where d.subscription = v_row.id);
+  return not posthorn.has_unsettled((posthorn.reader($1)).id);
 end $$;

@@ -339,7 +339,7 @@ describe.each(twoHomes)("on $name", (kind) => {
     ]) {
       const error = await rejected(post.statusOf(id as string));
       expect([error.name, error.code]).toEqual(["UnknownMessageError", "PH_UNKNOWN_MESSAGE"]);
-      expect(error.message).toMatch(/^No message has this id: .*\. Is it whole/);
+      expect(error.message).toMatch(/^No message has (this id:|the id) .*\. Is it whole/);
     }
   });
 

@@ -25,6 +25,7 @@ import {
   say,
   startedAt,
   upTo,
+  waitsForLock,
 } from "./engine.js";
 import { keepNothing, pinsOf, ringOf, rowsOf, turn } from "./rotation.js";
 
@@ -167,6 +168,63 @@ test.each(["repeatable read", "serializable"])(
     expect((await ringOf(engine)).slots).toHaveLength(1);
   },
 );
+
+/**
+ * Goal: a producer has chosen its slot and has no id yet when the edge goes by; so its id is above that of the edge, and no snapshot is left once its
+ * statement has ended.
+ * Method: its insert hangs at a lock of the table, proven by pg_blocking_pids, while the log goes on to the next slot. Then it writes, and stays open.
+ */
+async function straddle(reader: Reader): Promise<Session> {
+  await say(engine.db, reader, [1]);
+  await handleAll(reader, await makeWorker(engine, [reader]));
+  const [writer, gate] = [await engine.session(), await engine.session()];
+  await gate.rows("begin");
+  await gate.rows("lock table posthorn.message_1 in exclusive mode");
+  await writer.rows("begin");
+  const writing = say(writer, reader, [2]);
+  await waitsForLock(engine, writer);
+  expect(await turn(engine)).toEqual(["opened", "switched"]);
+  await gate.rows("commit");
+  await writing;
+  expect(await turn(engine)).toEqual(["sealed"]);
+  return writer;
+}
+
+test("a producer whose statement straddles the edge is waited for until it has ended", async () => {
+  const [reader] = await makeTopic(engine, "Straddle", ["straddle"]);
+  if (reader === undefined) throw new Error("one was made");
+  const writer = await straddle(reader);
+  await writer.rows("commit");
+  await turn(engine);
+  expect(await handleAll(reader, await makeWorker(engine, [reader]))).toEqual([2]);
+  expect(await truncates()).toBe(true);
+});
+
+test("a reader that registers beside it gets its message, though all others are done with the segment before the registration commits", async () => {
+  const [first] = await makeTopic(engine, "Beside", ["beside-first"]);
+  if (first === undefined) throw new Error("one was made");
+  const writer = await straddle(first);
+  const joiner = await engine.session();
+  await joiner.rows("begin");
+  const entry = {
+    name: "beside-second",
+    kind: "event",
+    channel: "Beside",
+    idempotency: "handler",
+    policy: "{}",
+  } as const;
+  const second = await registerSubscription(joiner, entry, "test");
+  // The last statement with parameters keeps its snapshot until the next one.
+  await joiner.rows("select 1");
+  await writer.rows("commit");
+  expect(await handleAll(first, await makeWorker(engine, [first]))).toEqual([2]);
+  expect(await turn(engine)).toContain("finished");
+  await joiner.rows("commit");
+  await turn(engine);
+  const reader = { ...first, ...second };
+  expect(await handleAll(reader, await makeWorker(engine, [reader]))).toEqual([2]);
+  expect(await truncates()).toBe(true);
+});
 
 test("a prepared transaction pins the segment that it wrote to", async () => {
   const reader = await makeQueue(engine, "prepared");

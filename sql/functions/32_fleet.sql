@@ -1,13 +1,24 @@
 -- Who may declare what, what is recorded of it, and what the whole fleet lacks.
 
--- has_unsettled(subscription): whether anything of it has not ended: it waits in the log, waits outside, or is held by a worker, living or dead.
--- Dead letters and invalid messages have ended. True only for this moment: who publishes just now is not seen.
+-- has_unsettled(subscription): whether anything of it has not ended: it waits in the log, waits outside of it, scheduled or parked, or is held by a worker,
+-- living or dead. Dead letters and invalid messages have ended. Looks in the order in which a message moves. True for one moment: what is said in the next
+-- is not seen, nor what is not committed. For a check, not for a hot path.
 create or replace function posthorn.has_unsettled(p_subscription int) returns boolean
 language plpgsql volatile as $$
+declare
+  v_ring posthorn.ring;
+  v_lane record;
 begin
-  return exists (select from posthorn.deferred d where d.subscription = p_subscription)
-    or exists (select from posthorn.open_claims() c where c.subscription = p_subscription)
-    or (posthorn.waiting_in_log(p_subscription, 1)).messages > 0;
+  select * into v_ring from posthorn.ring;
+  for v_lane in select l.lane, l.read_from, s.channel from posthorn.lane l join posthorn.subscription s on s.id = l.subscription where l.subscription = p_subscription loop
+    if posthorn.is_ready(v_ring.slots[greatest(v_lane.read_from - v_ring.first_segment, 0)::int + 1 :], v_ring.first_id, p_subscription, v_lane.lane, v_lane.channel) then
+      return true;
+    end if;
+  end loop;
+  if exists (select from posthorn.open_claims() c where c.subscription = p_subscription) then
+    return true;
+  end if;
+  return exists (select from posthorn.deferred d where d.subscription = p_subscription);
 end $$;
 
 -- library_parts: the numbers of a version of the library, which compare as versions do.
