@@ -1134,7 +1134,7 @@ function has_after_of(p_slot smallint, p_channel integer, p_lane integer, p_afte
 function has_channel_of(p_slot smallint, p_channel integer) returns boolean plpgsql volatile body 36390b04bebf7315e588cbcfc90f163e
 function has_ended_of(p_slot smallint, p_subscription integer, p_message bigint) returns boolean plpgsql volatile body e82c1875aecca6c8b85b1b4d99ba226c
 function has_spilled(p_slot smallint) returns boolean plpgsql volatile body 4624400dfad70ee909a646be2bbd111b
-function has_unsettled(p_subscription integer) returns boolean plpgsql volatile body 02f858e1c67e988b4ef7aca400a4638e
+function has_unsettled(p_subscription integer) returns boolean plpgsql volatile body afe1a085df0e65e704b5ea9c3c29b5c2
 function heartbeat(p_worker bigint, p_oldest bigint) returns boolean plpgsql volatile body 291fc2c33a9475e165d959bd1f06bedd
 function hold_dedupe(p_name text, p_key text, p_subscription integer, p_message bigint, p_nonce bigint, p_window_ms bigint) returns posthorn.dedupe plpgsql volatile body 7752af3dd21ae9a42c3c4f7d5a77e331
 function hold_keys(p_said json, p_options json) returns void plpgsql volatile body fd51c6bbbff4153fa293378271102d41
@@ -1148,7 +1148,7 @@ function ids(p_list json) returns bigint[] plpgsql immutable body e847aa58930f9f
 function in_order(p_slots smallint[], p_subscription integer, p_channel integer, p_lane integer, p_batch posthorn.batch, p_keys text[], p_marked boolean) returns posthorn.turn plpgsql volatile body 9b5fed6499a75ceb5b9d11a3ad21bbd9
 function is_behind(p_subscription integer, p_key text, p_place bigint) returns boolean plpgsql volatile body 6753317ab5fc0eadd91c33788006d039
 function is_claim(p_claimed text) returns boolean plpgsql immutable body 26118ffd31b40cf5f4b79fdeeb9f504c
-function is_drained(name text) returns boolean plpgsql volatile body 5990302ef3c4377fd06ff1ee3dd26f74
+function is_drained(name text) returns boolean plpgsql volatile body 2a948b6422dfec71e24344a25bc6ad7d
 function is_forgotten(p_public text) returns boolean sql stable body 7d4d82940228ba7fdff39780d382637d
 function is_full(p_ring posthorn.ring, p_retention posthorn.retention) returns boolean plpgsql volatile body db1406f8fd2abfe154a4eadc14cc8348
 function is_here(p_system bigint, p_database oid) returns boolean plpgsql volatile body 70b138fcbb4ebf6bfec8d8ef5e908350
@@ -1307,7 +1307,7 @@ function rescue_deferred(p_worker posthorn.worker) returns integer plpgsql volat
 function rescue_worker(p_worker posthorn.worker, p_limit integer, OUT claims integer, OUT messages integer, OUT done boolean) returns record plpgsql volatile body 34b0942bda0770e461824a4ab0ad1563
 function resume(name text, by text DEFAULT NULL::text) returns json plpgsql volatile body 45999a4c5d88e00ccbf41c0f6d746fcf
 function ring_text() returns text sql volatile body 8aa107793e2ee7a24f4df9497bd568f5
-function role_functions() returns TABLE(role text, functions text[]) sql immutable body edf418bd0c9c646875e366cd10fd6d0e
+function role_functions() returns TABLE(role text, functions text[]) sql immutable body 35d7a60797218bbafb0f0317c439e698
 function role_tables() returns TABLE(role text, tables text[]) sql immutable body eec07d803fa51390d1b0a0657856a23e
 function room_at(p_tat timestamp with time zone, p_at timestamp with time zone, p_gap_ms double precision, p_burst integer) returns integer plpgsql immutable body a385f8d45e26295243066dfa45e083c8
 function rotate() returns json plpgsql volatile body 9414c67421a74c52a12abaf225063d95

@@ -1,18 +1,20 @@
 -- Three roles for those who do not own the schema: producer, worker, observer, each named after the schema with `_` before its own name. They have no
 -- rights on tables of the log: they call functions, which run with the rights of their owner. Whoever migrates the schema owns it, and alone may do
--- what stands in no list here: redrive, discard, remove.
+-- what stands in no list here: pause, purge, redrive, discard, replay, erase, remove, rebase.
 
 -- role_functions(): what each role may call; a worker may call what a producer may.
 create or replace function posthorn.role_functions() returns table (role text, functions text[])
 language sql immutable as $$
   values
-    ('producer', array['send', 'publish', 'cancel', 'register_contract', 'make_lane', 'write_one', 'write_many', 'write_said', 'wake', 'wake_with',
-      'backlog_limits', 'grant_backlog', 'check_backlog', 'message_status', 'message_statuses']),
+    ('producer', array['send', 'publish', 'cancel', 'register_contract', 'make_lane', 'write_one', 'write_once', 'write_many', 'write_said', 'wake', 'wake_with',
+      'backlog_limits', 'grant_backlog', 'check_backlog', 'message_status', 'message_statuses', 'is_forgotten', 'register_topic']),
     ('worker', array['work', 'settle', 'take_due', 'spill', 'promote', 'peek', 'end_in_transaction', 'end_many', 'end_with_result', 'register_subscription',
       'register_worker', 'heartbeat', 'forget_worker', 'rescue', 'watch', 'prune', 'sweep_keys', 'sweep_steps', 'tidy_dedupe', 'record_step', 'steps_of',
-      'write_progress', 'circuit_hear', 'cancel_requests', 'declare_schedule', 'schedule_now', 'due_schedules', 'fire_schedules', 'note_schedule_failure']),
+      'write_progress', 'circuit_hear', 'cancel_requests', 'declare_schedule', 'schedule_now', 'due_schedules', 'fire_schedules', 'note_schedule_failure',
+      'standing', 'count_skipped', 'declare_retention', 'rotate']),
     ('observer', array['message_status', 'message_statuses', 'why', 'letters', 'letters_count', 'crossed_alerts', 'recent_alerts', 'fleet', 'error_groups',
-      'registered', 'list_schedules', 'circuit_of', 'gauges', 'limits_now', 'scaling'])
+      'registered', 'list_schedules', 'circuit_of', 'gauges', 'limits_now', 'scaling',
+      'is_forgotten', 'policy_changes', 'orphaned', 'unsettled', 'is_drained', 'subscriptions', 'operations', 'operation_state', 'segment_now', 'rebase_plan'])
 $$;
 
 -- role_tables(): what each role may read beside the views, which are the observer's.
