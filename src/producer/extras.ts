@@ -86,11 +86,13 @@ export function encodeExtras(given: Given, contract: string, path: string): Extr
     priority,
     waits: delayMs > 0 || runAt !== undefined || (dedupe !== undefined && dedupe.mode !== "drop"),
   };
-  const none: Extras = { ...common, dedupeKey: undefined, once: undefined };
+  const none: Extras = { ...common, dedupeKey: undefined, dropWithinMs: undefined, once: undefined };
   if (dedupe === undefined) return () => none;
+  const alone = dedupe.mode === "drop" && !common.waits && expiresInMs === undefined && priority === 0;
+  const dropWithinMs = alone ? dedupe.windowMs : undefined;
   return (payload) => {
     const key = keyOf(dedupe, payload, path);
-    return { ...common, dedupeKey: key, once: `${contract}\0${key}` };
+    return { ...common, dedupeKey: key, dropWithinMs, once: `${contract}\0${key}` };
   };
 }
 

@@ -8,7 +8,7 @@ import { randomFillSync } from "node:crypto";
 import type { Executor, OpenTransaction, Statement } from "../core/database.js";
 import { errorOf } from "../core/errors.js";
 import { limits } from "../core/limits.js";
-import { literalsOf } from "./literals.js";
+import { calling, literalsOf } from "./literals.js";
 import { mapped } from "./sqlstate.js";
 import { wakingWith } from "./wake.js";
 
@@ -31,6 +31,8 @@ export interface Extras {
   readonly priority: number;
   /** It may have to wait outside the log. */
   readonly waits: boolean;
+  /** Where dedupe of the mode drop is all that was said: its window. */
+  readonly dropWithinMs: number | undefined;
   /** Contract and key of what counts as the same request. */
   readonly once: string | undefined;
 }
@@ -221,16 +223,40 @@ async function writeSaidBatch(
 ): Promise<SaidMessages> {
   const own = nonces(messages.length);
   try {
-    const { rows } = await mapped(executor.query<{ written: string }>(writeSaidAll, [home, asList(messages, own)]));
+    const { text, params } = writingOnce(messages, own, home) ?? {
+      text: writeSaidAll,
+      params: [home, asList(messages, own)],
+    };
+    const { rows } = await mapped(executor.query<{ written: string }>(text, params));
     const written = rows[0]?.written ?? "";
     if (written === "moved") throw moved();
     if (written === "elsewhere") throw elsewhere();
+    if (!written.startsWith("{")) {
+      const one = new Written(written, own);
+      return { xid: one.xid, places: [one.at(0)] };
+    }
     const answer: { readonly places: readonly SaidPlace[]; readonly xid: string } = JSON.parse(written);
     return { xid: answer.xid, places: placesOf(answer.places, own) };
   } catch (error) {
     if (isConflict(error)) throw conflict(error);
     throw home !== null && isUndefined(error) ? elsewhere(error) : error;
   }
+}
+
+const writingOnceOnly = {
+  name: "write_once",
+  column: " as written",
+  text: "select posthorn.write_once($1::text, $2::bigint, $3::int, $4::int, $5::text, $6::json, $7::json, $8::text, $9::bigint) as written",
+};
+
+/** One message whose key of dedupe is most likely new: a function of its own writes it, or does as write_said. */
+function writingOnce(messages: readonly Outgoing[], own: BigInt64Array, home: string | null): Statement | undefined {
+  const [message] = messages;
+  const { dropWithinMs, dedupeKey } = message?.extras ?? {};
+  if (message === undefined || messages.length > 1 || dropWithinMs === undefined || dedupeKey === undefined)
+    return undefined;
+  const columns = columnsOf(messages);
+  return calling(writingOnceOnly, [home, String(own[0]), ...columns, dedupeKey, dropWithinMs]);
 }
 
 /** In the order of the nonces that the messages were said with. */

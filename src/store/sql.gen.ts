@@ -4713,6 +4713,51 @@ begin
   return posthorn.say_new(p_slot, p_subscription, p_entry, v_id, v_due, p_expires_at, p_priority, p_mode = 'once-more', v_behind);
 end $$;
 
+-- write_once(home, nonce, channel, contract, key, payload, headers, dedupe key, window): write_one for one message with dedupe of the mode drop and nothing
+-- else beside its payload, which is what most keys are for. A key that nobody holds is taken and the message written in few statements, as say_once does it;
+-- everything else is for write_said, whose answer is then returned.
+select posthorn.by_found_slot(
+  'write_once(p_home text, p_nonce bigint, p_channel int, p_contract int, p_key text, p_payload json, p_headers json, p_once text, p_window_ms bigint)',
+  'text', $declarations$
+  v_home text;
+  v_id bigint;
+  v_name text;
+  v_queue int;
+  v_redelivery_ms float8;
+  v_now timestamptz;
+  v_until timestamptz;
+  $declarations$, $before$
+  select r.slot, concat(r.system_identifier, '/', r.database), c.name, s.id, s.redelivery_ms into v_slot, v_home, v_name, v_queue, v_redelivery_ms
+    from posthorn.ring r left join posthorn.contract c on c.id = p_contract left join posthorn.subscription s on s.channel = p_channel;
+  if p_home <> v_home or current_setting('posthorn.home', true) is distinct from v_home then
+    v_slot := posthorn.open_slot(p_home);
+    if v_slot < 0 then
+      return case v_slot when -1 then 'moved' else 'elsewhere' end;
+    end if;
+  end if;
+  if p_window_ms < v_redelivery_ms then
+    perform posthorn.check_window(v_queue, p_window_ms);
+  end if;
+  -- A transaction has its id before it draws the id of a message.
+  perform pg_current_xact_id();
+  v_now := clock_timestamp();
+  v_until := v_now + p_window_ms * interval '1 ms';
+  insert into posthorn.dedupe (name, key, subscription, message, nonce, until, since, look_at)
+    values (v_name, p_once, v_queue, nextval('posthorn.message_id'), p_nonce, v_until, v_now, v_until)
+    on conflict (name, key) do update set look_at = excluded.look_at where false
+    returning message into v_id;
+  if v_id is null then
+    return posthorn.write_said(p_home, json_build_object(
+      'said', json_build_array(json_build_object('n', p_nonce::text, 'ch', p_channel, 'c', p_contract, 'k', p_key, 'p', p_payload, 'h', p_headers, 'o', 0, 'dk', p_once)),
+      'options', json_build_array(json_build_object('dedupe', json_build_object('mode', 'drop', 'windowMs', p_window_ms)))));
+  end if;
+  $before$, $body$
+    insert into posthorn.message_{slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers)
+      values (pg_current_xact_id(), v_id, p_nonce, clock_timestamp(), p_channel, 0, p_contract, p_key, p_payload, p_headers);
+  $body$, $after$
+  return concat(v_id, ' ', pg_current_xact_id());
+  $after$);
+
 -- check_window: a window that is over before a message can run for the last time would let the same request in beside it. Raises PH015.
 create or replace function posthorn.check_window(p_subscription int, p_window_ms bigint) returns void
 language plpgsql as $$

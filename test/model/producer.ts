@@ -86,7 +86,9 @@ export class Producer {
       });
       const dedupeKey = dedupe === null ? undefined : `${this.#stage.name}-${dedupe.key}`;
       const once = dedupeKey === undefined ? undefined : `${contract}\0${dedupeKey}`;
-      return { ...common, extras: { json, dedupeKey, priority, waits: delayed || windowed, once } };
+      const alone = dedupe?.mode === "drop" && !delayed && !expires && priority === 0;
+      const dropWithinMs = alone ? 2 * hour : undefined;
+      return { ...common, extras: { json, dedupeKey, dropWithinMs, priority, waits: delayed || windowed, once } };
     });
   }
 

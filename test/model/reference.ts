@@ -121,10 +121,11 @@ export class Reference {
       }
       const page = part.splice(0, limit);
       if (this.ordered) return this.#inOrder(priority, worker, next, part, page);
-      const taken = page.filter((said) => !said.marked);
-      for (const said of page) said.marked = false;
+      const taken = unmark(page);
       leftOut ||= taken.length < page.length;
       if (taken.length === 0) continue;
+      // Behind the late part, where there is room, comes the main part of the same window.
+      if (part === next.late && page.length < limit) taken.push(...unmark(next.main.splice(0, limit - taken.length)));
       this.#moved(priority, next);
       this.#opened(worker, taken);
       return taken;
@@ -449,4 +450,11 @@ export class Reference {
       said.dueSince = this.tick();
     } else if (said.at === "waiting") this.pass(said);
   }
+}
+
+/** Those that nobody has cancelled; the marks of the others are used up. */
+function unmark(page: readonly Said[]): Said[] {
+  const taken = page.filter((said) => !said.marked);
+  for (const said of page) said.marked = false;
+  return taken;
 }

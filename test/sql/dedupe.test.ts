@@ -1,6 +1,6 @@
 /** The same request at the same moment: many connections, rollbacks, open transactions, kills. */
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { type Outgoing, writeMessages } from "../../src/store/publish.js";
+import { type Outgoing, publicId, writeMessages } from "../../src/store/publish.js";
 import { type Delivery, settle } from "../../src/store/work.js";
 import {
   die,
@@ -52,6 +52,21 @@ async function say(session: Pick<Session, "value">, key: string, mode: Mode, n =
   );
 }
 
+/** The same with the mode drop, as a producer of ours does: by a function of its own. */
+async function sayHere(session: Session, key: string): Promise<string> {
+  const extras = {
+    json: JSON.stringify({ dedupe: windowed("drop") }),
+    dedupeKey: key,
+    dropWithinMs: windowed("drop").windowMs,
+    priority: 0,
+    waits: false,
+    once: `Dorequests\0${key}`,
+  };
+  const [place] = await writeMessages(session, [{ ...outgoing(queue), json: JSON.stringify({ key }), extras }]);
+  if (place === undefined) throw new Error("it has no place");
+  return publicId(place);
+}
+
 const storedOf = (key: string) =>
   engine.admin.value("select count(*)::int from posthorn.message_1 where payload ->> 'key' = $1", [key]);
 
@@ -95,7 +110,7 @@ test("drop under contention: whoever rolls back or is killed, of each key that a
       for (let turn = 0; turn < 15; turn += 1) {
         const key = pool[random.int(0, pool.length - 1)] ?? "";
         await session.rows("begin");
-        const id = await say(session, key, "drop");
+        const id = await (random.int(0, 1) === 0 ? say(session, key, "drop") : sayHere(session, key));
         const how = random.int(0, 3);
         if (how === 0) await session.rows("rollback");
         else if (how === 1) {
@@ -119,11 +134,14 @@ test("drop under contention: whoever rolls back or is killed, of each key that a
 
 test("who says a key second waits for the first: it gets the first's id after a commit, and is accepted after a rollback", async () => {
   const [first, second] = [await engine.session(), await engine.session()];
-  for (const commits of [true, false]) {
+  const ways = [(session: Session, key: string) => say(session, key, "drop"), sayHere];
+  for (const [commits, one, two] of [true, false].flatMap((how) =>
+    ways.flatMap((a) => ways.map((b) => [how, a, b] as const)),
+  )) {
     const key = freshKey();
     await first.rows("begin");
-    const id = await say(first, key, "drop");
-    const other = say(second, key, "drop");
+    const id = await one(first, key);
+    const other = two(second, key);
     await waitsForLock(engine, second);
     await first.rows(commits ? "commit" : "rollback");
     expect((await other) === id).toBe(commits);
@@ -139,6 +157,7 @@ test("lists with the same keys in opposite orders wait for each other and never 
       extras: {
         json: JSON.stringify({ dedupe: windowed("drop") }),
         dedupeKey: key,
+        dropWithinMs: windowed("drop").windowMs,
         priority: 0,
         waits: false,
         once: `Dorequests\0${key}`,
@@ -162,14 +181,7 @@ test("a transaction that cannot see who was first is refused with a typed error,
     await early.rows(`begin isolation level ${level}`);
     await early.rows("select count(*) from posthorn.contract");
     await say(late, key, "drop");
-    const extras = {
-      json: JSON.stringify({ dedupe: windowed("drop") }),
-      dedupeKey: key,
-      priority: 0,
-      waits: false,
-      once: key,
-    };
-    const refusal = await failure(writeMessages(early, [{ ...outgoing(queue), extras }]));
+    const refusal = await failure(sayHere(early, key));
     expect(refusal).toMatchObject({ code: "PH_TRANSACTION_CONFLICT", retryable: true });
     await early.rows("rollback");
   }
