@@ -1,4 +1,5 @@
 -- What operators do: who paused what, and each thing that was ordered, with how far it is.
+-- Locks: for a moment, whoever works or sends; for as long as two indexes take, whoever writes to the dead letters and the invalid messages.
 
 alter table posthorn.subscription
   -- Nobody takes anything while it is set. Read together with the rest of the row in every claim.
