@@ -182,7 +182,7 @@ begin
   end loop;
   v_base := coalesce(pg_sequence_last_value('posthorn.message_id'), 0);
   v_missed := posthorn.rebase_lanes(v_base);
-  perform posthorn.settle_segments(), posthorn.make_backlogs();
+  perform posthorn.rebase_segments(), posthorn.make_backlogs();
   select coalesce(max(e.n), 0) + 1 into v_epoch from posthorn.epoch e;
   insert into posthorn.epoch (n, system_identifier, database, first_id)
     select v_epoch, c.system_identifier, d.oid, v_base + 1 from pg_control_system() c, pg_database d where d.datname = current_database();
@@ -192,16 +192,6 @@ begin
     perform posthorn.promote_key(v_key.subscription, v_key.key);
   end loop;
   return (v_plan::jsonb || jsonb_build_object('missed', v_missed, 'epoch', v_epoch, 'firstId', (v_base + 1)::text))::json;
-end $$;
-
--- settle_segments(): every transaction that closed or sealed a segment has ended.
-create or replace function posthorn.settle_segments() returns void
-language plpgsql as $$
-begin
-  if to_regclass('posthorn.segment') is not null then
-    execute 'update posthorn.segment set closed_xid = case when closed_xid is not null then ''3''::xid8 end,
-      sealed_xid = case when sealed_xid is not null then ''3''::xid8 end, finished_xid = null';
-  end if;
 end $$;
 
 -- make_backlogs(): the counts of full queues, where a copy came without them.

@@ -85,25 +85,6 @@ begin
   perform pg_advisory_xact_lock_shared(posthorn.lock_key('truncate'));
 end $$;
 
--- kept_since(channel): when the oldest message was said that the log still has of a channel; null when it has none.
-create or replace function posthorn.kept_since(p_channel int) returns timestamptz
-language plpgsql stable as $$
-declare
-  v_slot smallint;
-  v_oldest timestamptz;
-begin
-  for v_slot in select unnest(r.slots) from posthorn.ring r loop
-    execute format('select min(first.published_at) from (
-        select generate_series(0, c.lanes - 1) as lane from posthorn.channel c where c.id = $1 union all select -1
-          union all select l.lane from posthorn.subscription s join posthorn.lane l on l.subscription = s.id where s.channel = $1 and l.lane > 1024) lanes
-      cross join lateral (select m.published_at from posthorn.message_%s m where m.channel = $1 and m.lane = lanes.lane order by m.id limit 1) first', v_slot)
-      into v_oldest using p_channel;
-    -- Segments follow each other; a message that was written late into an older one was said before that was closed for good.
-    exit when v_oldest is not null;
-  end loop;
-  return v_oldest;
-end $$;
-
 -- is_forgotten(public id): whether a message of this id, if there was one, may have been removed with its segment.
 create or replace function posthorn.is_forgotten(p_public text) returns boolean
 language sql stable as $$

@@ -88,6 +88,8 @@ begin
     return;
   end if;
   v_contracts := array(select c.id from posthorn.contract c where c.channel = v_reader.channel and (p_row.arguments ->> 'contract' is null or c.name = p_row.arguments ->> 'contract'));
+  -- What is read here is copied before its segment may go.
+  perform posthorn.keep_segments();
   -- Two replays of a reader must not find the same message handled and both give it the next number.
   perform pg_advisory_xact_lock(posthorn.lock_key('replay', v_reader.id));
   for v_head in select * from posthorn.log_heads(v_reader.channel, v_after, (p_row.place ->> 'upto')::bigint, v_most) loop

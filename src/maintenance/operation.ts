@@ -22,6 +22,8 @@ const mostPiece = 2_000;
 /** Pieces of a second where there is a pace. */
 const piecesPerSecond = 5;
 const busyMs = 50;
+/** Between two pieces others come to their turn: claims only try the lock that a piece holds. */
+const breathMs = 5;
 
 /** Returns the operation when it has ended, or when the signal has fired. */
 export async function drive(executor: Executor, begun: Operation, pace: Pace = {}): Promise<Operation> {
@@ -41,8 +43,8 @@ export async function drive(executor: Executor, begun: Operation, pace: Pace = {
     if (tookMs > pieceMs) size = Math.max(1, Math.floor(size / 2));
     else if (did >= size) size = Math.min(most, size * 2);
     const dueMs = perSecond === undefined ? 0 : (Math.max(0, did) / perSecond) * 1_000 - tookMs;
-    const restMs = Math.max(dueMs, busy === true ? busyMs : 0);
-    if (restMs > 0) await wait(restMs, undefined, { signal }).catch(() => undefined);
+    const restMs = Math.max(dueMs, busy === true ? busyMs : breathMs);
+    await wait(restMs, undefined, { signal }).catch(() => undefined);
   }
   return last;
 }

@@ -6115,7 +6115,7 @@ begin
   end loop;
   v_base := coalesce(pg_sequence_last_value('posthorn.message_id'), 0);
   v_missed := posthorn.rebase_lanes(v_base);
-  perform posthorn.settle_segments(), posthorn.make_backlogs();
+  perform posthorn.rebase_segments(), posthorn.make_backlogs();
   select coalesce(max(e.n), 0) + 1 into v_epoch from posthorn.epoch e;
   insert into posthorn.epoch (n, system_identifier, database, first_id)
     select v_epoch, c.system_identifier, d.oid, v_base + 1 from pg_control_system() c, pg_database d where d.datname = current_database();
@@ -6125,16 +6125,6 @@ begin
     perform posthorn.promote_key(v_key.subscription, v_key.key);
   end loop;
   return (v_plan::jsonb || jsonb_build_object('missed', v_missed, 'epoch', v_epoch, 'firstId', (v_base + 1)::text))::json;
-end $$;
-
--- settle_segments(): every transaction that closed or sealed a segment has ended.
-create or replace function posthorn.settle_segments() returns void
-language plpgsql as $$
-begin
-  if to_regclass('posthorn.segment') is not null then
-    execute 'update posthorn.segment set closed_xid = case when closed_xid is not null then ''3''::xid8 end,
-      sealed_xid = case when sealed_xid is not null then ''3''::xid8 end, finished_xid = null';
-  end if;
 end $$;
 
 -- make_backlogs(): the counts of full queues, where a copy came without them.
@@ -6378,25 +6368,6 @@ create or replace function posthorn.keep_segments() returns void
 language plpgsql as $$
 begin
   perform pg_advisory_xact_lock_shared(posthorn.lock_key('truncate'));
-end $$;
-
--- kept_since(channel): when the oldest message was said that the log still has of a channel; null when it has none.
-create or replace function posthorn.kept_since(p_channel int) returns timestamptz
-language plpgsql stable as $$
-declare
-  v_slot smallint;
-  v_oldest timestamptz;
-begin
-  for v_slot in select unnest(r.slots) from posthorn.ring r loop
-    execute format('select min(first.published_at) from (
-        select generate_series(0, c.lanes - 1) as lane from posthorn.channel c where c.id = $1 union all select -1
-          union all select l.lane from posthorn.subscription s join posthorn.lane l on l.subscription = s.id where s.channel = $1 and l.lane > 1024) lanes
-      cross join lateral (select m.published_at from posthorn.message_%s m where m.channel = $1 and m.lane = lanes.lane order by m.id limit 1) first', v_slot)
-      into v_oldest using p_channel;
-    -- Segments follow each other; a message that was written late into an older one was said before that was closed for good.
-    exit when v_oldest is not null;
-  end loop;
-  return v_oldest;
 end $$;
 
 -- is_forgotten(public id): whether a message of this id, if there was one, may have been removed with its segment.
@@ -7671,6 +7642,8 @@ begin
     return;
   end if;
   v_contracts := array(select c.id from posthorn.contract c where c.channel = v_reader.channel and (p_row.arguments ->> 'contract' is null or c.name = p_row.arguments ->> 'contract'));
+  -- What is read here is copied before its segment may go.
+  perform posthorn.keep_segments();
   -- Two replays of a reader must not find the same message handled and both give it the next number.
   perform pg_advisory_xact_lock(posthorn.lock_key('replay', v_reader.id));
   for v_head in select * from posthorn.log_heads(v_reader.channel, v_after, (p_row.place ->> 'upto')::bigint, v_most) loop

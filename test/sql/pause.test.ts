@@ -6,6 +6,7 @@ import { registerSubscription } from "../../src/store/registry.js";
 import { backlog } from "../../src/store/status.js";
 import { why } from "../../src/store/why.js";
 import { peek, settle, takeDue, work } from "../../src/store/work.js";
+import { eventually } from "../support/eventually.js";
 import {
   claim,
   type Engine,
@@ -153,3 +154,43 @@ test("it is drained when nothing waits, is scheduled, retried, parked or runs, a
   expect(await drained()).toBe(false);
   expect(await failure(isDrained(engine.db, "draned"))).toMatchObject({ code: "PH_NAME_UNKNOWN" });
 });
+
+test("beside workers that claim all the while, no claim that begins after the pause has returned takes anything, and after its end all is handled once", async () => {
+  const reader = await makeQueue(engine, "busy");
+  const worker = await makeWorker(engine, [reader]);
+  await say(engine.db, reader, upTo(2_000));
+  const ran: number[] = [];
+  // The number of the pause that holds; zero between two.
+  let paused = 0;
+  let over = false;
+  let takenLate = 0;
+  let refused = 0;
+  const working = async (): Promise<void> => {
+    const session = await engine.session();
+    while (!over) {
+      const late = paused;
+      const { deliveries, openMs } = await work(session, reader.subscription, worker, 5, []);
+      // A statement that was on its way when the pause ended may take something.
+      if (late !== 0 && late === paused && deliveries.length > 0) takenLate += 1;
+      if (openMs !== undefined) refused += 1;
+      ran.push(...deliveries.map(numberOf));
+      if (deliveries.length > 0) await settle(session, [part(deliveries, 1, "succeeded", true)], [], null);
+    }
+  };
+  const workers = [working(), working(), working()];
+  for (let round = 1; round <= 10; round += 1) {
+    await pause(engine.db, "busy", ann);
+    paused = round;
+    const before = refused;
+    await eventually(() => refused > before + 10, { everyMs: 1 });
+    paused = 0;
+    const done = ran.length;
+    await resume(engine.db, "busy", ann);
+    await eventually(() => ran.length > done || ran.length === 2_000, { everyMs: 1 });
+  }
+  await eventually(() => ran.length === 2_000, { withinMs: 60_000 });
+  over = true;
+  await Promise.all(workers);
+  expect(takenLate).toBe(0);
+  expect([...ran].sort((a, b) => a - b)).toEqual(upTo(2_000));
+}, 120_000);

@@ -130,7 +130,7 @@ test("a topic is kept for its own time, whatever the size, and only segments tha
   await round(queue, 3);
   expect((await ringOf(engine)).first).toBe(1);
   expect(
-    await engine.admin.value("select posthorn.kept_since($1) < $2::timestamptz + interval '1 minute'", [
+    await engine.admin.value("select posthorn.oldest_kept($1) < $2::timestamptz + interval '1 minute'", [
       reader.channel,
       began,
     ]),
@@ -140,7 +140,7 @@ test("a topic is kept for its own time, whatever the size, and only segments tha
   ).toEqual([{ state: "kept", known: true }]);
   await older("60 minutes");
   await turn(engine);
-  expect(await engine.admin.value("select posthorn.kept_since($1)", [reader.channel])).toBe(null);
+  expect(await engine.admin.value("select posthorn.oldest_kept($1)", [reader.channel])).toBe(null);
 });
 
 test("when all eight segments are in use the newest grows, an alert says what pins the oldest, and it is over when that is gone", async () => {
