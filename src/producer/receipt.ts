@@ -78,6 +78,17 @@ export class SentReceipt implements ReceiptWithResult<unknown> {
     return this.#id;
   }
 
+  /** What JSON and console.log show of it; the id is null until there is one. */
+  toJSON(): { readonly id: string | null; readonly contract: string | null } {
+    const written = this.#id !== undefined || this.#places !== undefined;
+    return { id: written ? this.id : null, contract: this.#contract?.name ?? null };
+  }
+
+  [Symbol.for("nodejs.util.inspect.custom")](): string {
+    const { id, contract } = this.toJSON();
+    return `Receipt ${JSON.stringify({ id, ...(contract === null ? {} : { contract }) })}`;
+  }
+
   /** Called by the buffer that the message was in. */
   written(places: Places, index: number): void {
     this.#places = places;

@@ -1,5 +1,6 @@
 /** post.transaction: business rows and messages in one commit, or neither. */
 import { AsyncResource } from "node:async_hooks";
+import { inspect } from "node:util";
 import { TransactionEndedError } from "posthorn";
 import { beforeAll, describe, expect, test } from "vitest";
 import { rejected } from "../../core/thrown.js";
@@ -29,15 +30,20 @@ describe.each(homes)("a transaction on $name", (kind) => {
   test("rows and messages are committed together; what the function returns comes back, and receipts have ids", async () => {
     const run = stage.run();
     let early: unknown;
+    let shown: unknown;
     const receipt = await stage.post.transaction(async ({ tx, send, publish }) => {
       await tx.query(note, [run, 1]);
       const sent = send(DoCall, { run, n: 1 });
       early = code(() => sent.id);
+      // Whoever logs it too early sees that it has none, and gets no error.
+      shown = [JSON.stringify(sent), inspect(sent)];
       expect(publish(ThingHappened, { run, n: 2 }, { headers: { a: "b" } })).toBeUndefined();
       send(DoLate, { run, n: 3 });
       return sent;
     });
     expect(early).toBe("PH_NOT_COMMITTED");
+    expect(shown).toEqual(['{"id":null,"contract":"DoCall"}', 'Receipt {"id":null,"contract":"DoCall"}']);
+    expect(JSON.parse(JSON.stringify(receipt))).toEqual({ id: receipt.id, contract: "DoCall" });
     expect(await receipt.settled({ withinMs: 60_000 })).toMatchObject({ state: "succeeded" });
     expect(await notes(run)).toEqual([1]);
     const rows = await stage.rows(
