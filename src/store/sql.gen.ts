@@ -6242,6 +6242,7 @@ begin
   if (posthorn.why_away()).reason is distinct from 'unfinished' then
     raise exception 'this is no target of a move that was not finished' using errcode = 'PH099';
   end if;
+  perform set_config('lock_timeout', '10s', true), set_config('idle_in_transaction_session_timeout', '0', true);
   lock table posthorn.ring in access exclusive mode;
   select string_agg(format('posthorn.%I', t ->> 'name'), ', ') into v_tables from json_array_elements(posthorn.move_tables()) t;
   execute 'truncate ' || v_tables;

@@ -1,5 +1,7 @@
+import { command, policies, posthorn, type } from "posthorn";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Executor } from "../../src/core/database.js";
+import { silentLogger } from "../../src/core/logger.js";
 import { openDatabase } from "../../src/databases/open.js";
 import { cancelMessage } from "../../src/store/cancel.js";
 import { writeMessages } from "../../src/store/publish.js";
@@ -300,6 +302,32 @@ describe("a log that is not at home", () => {
     await rebase(engine.db);
     expect(await planRebase(engine.db)).toBeUndefined();
     await engine.close();
+  });
+
+  test("is refused by start() before anything of it is run, whatever migrate says", async () => {
+    await within(async (from, to) => {
+      await sendNow(from.db, 3);
+      await copy(from, to);
+      const post = posthorn({ service: "copy", database: to.url, migrate: "auto", logger: silentLogger });
+      let handled = 0;
+      post.queue("mail", policies.email).handle(command("DoMail", { queue: "mail", schema: type<object>() }), () => {
+        handled += 1;
+      });
+      expect(await failure(post.start())).toMatchObject({ name: "DatabaseRefusedError", code: "PH_DATABASE_MOVED" });
+      await post.stop();
+      expect(await to.admin.value("select count(*)::int from posthorn.epoch")).toBe(1);
+      await rebase(to.db);
+      const original = posthorn({ service: "copy", database: to.url, logger: silentLogger });
+      original
+        .queue("mail", policies.email)
+        .handle(command("DoMail", { queue: "mail", schema: type<object>() }), () => {
+          handled += 1;
+        });
+      await original.start();
+      await original.untilIdle();
+      await original.stop();
+      expect(handled).toBe(3);
+    });
   });
 
   test("is rebased by the command line when it was told twice that it takes the other's place", async () => {
