@@ -1084,7 +1084,7 @@ function discard_claim(p_row posthorn.operation, p_reader posthorn.subscription,
 function discard_row(p_row posthorn.deferred, p_list text, p_by text, p_reason text) returns void plpgsql volatile body e07b8e3d9522f60aaa260382d20fe5ba
 function discard_seen_of(p_slot smallint, p_subscription integer, p_channel integer, p_lane integer, p_ids bigint[], p_seen pg_snapshot, p_by text, p_reason text) returns SETOF bigint plpgsql volatile body 8d82400f452e1b2ac5ea3200349232ac
 function due_schedules(p_own json, p_limit integer) returns json plpgsql volatile body 87cf53ed6bfedb074b08fb6e3ad5d88b
-function empty_target() returns void plpgsql volatile body 203e4c3fc3234d1910e3aa8158f671ce
+function empty_target() returns void plpgsql volatile body 4c8945e3ef8d06533c8511fec4c30fd9
 function end_backends(p_backends json) returns void plpgsql volatile body 8bdd5d6a8171e4c2debab068074e9df1
 function end_by_now(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns text plpgsql stable body 7c5e08c174e196a404ca94daae0bb88f
 function end_deferred(p_deferred bigint, p_token bigint, p_outcome posthorn.outcome) returns posthorn.deferred plpgsql volatile body c4c554ae734b8563d181ed9dd71814ba
@@ -1165,7 +1165,6 @@ function is_written_of(p_slot smallint, p_channel integer, p_lane integer, p_mes
 function item(p_id bigint, p_nonce bigint, p_slot smallint, p_contract integer, p_key text, p_payload json, p_headers json, p_published_at timestamp with time zone, p_expires_at timestamp with time zone) returns text sql stable body e9689c4469b927c803ce75f2e8c93c8d
 function keep_result(p_subscription integer, p_message bigint, p_nonce bigint, p_result json) returns void plpgsql volatile body bcbb4590fc547c0198da7a512896c342
 function keep_segments() returns void plpgsql volatile body 4e3f7c5eb0463e0def3ae348966e02aa
-function kept_since(p_channel integer) returns timestamp with time zone plpgsql stable body 77e9fa5bf0d3c170f32ce41d93cd60ae
 function kept_until(p_segment posthorn.segment, p_retention posthorn.retention, p_full boolean) returns timestamp with time zone plpgsql volatile body 23da2741c3475a1ac30e1865501d1910
 function key_room(p_allow posthorn.allowance, p_key text, p_in_line boolean) returns posthorn.key_room plpgsql volatile body 8563c03572c2fd57938164fcca96a51d
 function keys_of(p_slot smallint, p_channel integer, p_lane integer, p_ids bigint[]) returns text[] plpgsql volatile body ad9b016a4327e3efa3bffba35c641bdc
@@ -1273,7 +1272,7 @@ function raise_sequences() returns void plpgsql volatile body cbd436f0abc139d639
 function random_bigint() returns bigint sql volatile body dd887409346f69fbc8358359170ee317
 function read_upto(p_ring posthorn.ring, p_subscription integer, p_lane integer, p_channel integer, p_from bigint, p_still bigint) returns bigint plpgsql volatile body d8717e470faa698aff5facdb18adc7b4
 function reader(p_name text) returns posthorn.subscription plpgsql volatile body 59593cffcc2470119aa0784720e869a4
-function rebase() returns json plpgsql volatile body b011ec3874ad01e33d58eff0835e1557
+function rebase() returns json plpgsql volatile body 1af3179388db50832e748eb6c2169cdd
 function rebase_lanes(p_base bigint) returns bigint plpgsql volatile body 3eba0a9d942a07da4c735bae24e0107a
 function rebase_plan() returns json plpgsql volatile body 6af1584286358e1ca34e145b17aee2fd
 function rebase_segments() returns void plpgsql volatile body 1eef52b90aa03b73ae77ea0b4b59f19a
@@ -1297,7 +1296,7 @@ function remove_schedule(p_name text) returns boolean plpgsql volatile body 6886
 function remove_subscription(name text, by text DEFAULT NULL::text, reason text DEFAULT NULL::text, confirm text DEFAULT NULL::text) returns json plpgsql volatile body d263630c443f6971ce8dd3fa74b5f9f2
 function replay(name text, "from" timestamp with time zone, "to" timestamp with time zone DEFAULT NULL::timestamp with time zone, by text DEFAULT NULL::text, reason text DEFAULT NULL::text, confirm text DEFAULT NULL::text, contract text DEFAULT NULL::text) returns json plpgsql volatile body 4ed38d76614ce845d595e804894c8f5c
 function replay_one(p_row posthorn.operation, p_reader posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8, p_slot smallint, p_due timestamp with time zone) returns text plpgsql volatile body 9f713c806ec1945ed59e6e3296d99c09
-function replay_piece(p_row posthorn.operation, p_limit integer, OUT done bigint, OUT more boolean, OUT busy boolean, OUT place json) returns record plpgsql volatile body 12424bb50ef667208e7779a498b20f10
+function replay_piece(p_row posthorn.operation, p_limit integer, OUT done bigint, OUT more boolean, OUT busy boolean, OUT place json) returns record plpgsql volatile body 4a1631d2fb39654c6a1cb3aa4e00eec3
 function replayable(name text, "from" timestamp with time zone, "to" timestamp with time zone, contract text) returns json plpgsql volatile body a6e4c96cf14944fe3be09a1740d73430
 function request_cancel(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint, p_by text) returns text plpgsql volatile body 2be916f5a4834a40c94ed1c545fe64b6
 function require_home() returns void plpgsql volatile body 4f53efe38d42e9dd02cd427d09a074f3
@@ -1331,7 +1330,6 @@ function set_backlog_limit(p_subscription integer, p_policy json) returns void p
 function set_limits(p_subscription integer, p_policy json) returns void plpgsql volatile body 36795627b850f8464ab8c422481368fd
 function settle(p_parts json, p_ends json, p_say json) returns json plpgsql volatile body 7ec3dd2db1fa9e8c6805ce2b8cad9296
 function settle_part_of(p_slot smallint, p_claim bigint, p_token bigint, p_part integer, p_outcome posthorn.outcome, p_closes boolean, p_messages bigint[]) returns boolean plpgsql volatile body affc66c5e926192c36fdc0a4f095bd1f
-function settle_segments() returns void plpgsql volatile body 43c4a7d1274703afeba1772a0db92aaf
 function slot_branches(p_body text) returns text sql immutable body 60a9c3a33507ec88fd098980ff2e1529
 function slot_for_end(p_row posthorn.deferred) returns smallint plpgsql volatile body c19a9c85bbcdf186cc88919be8780871
 function slot_of_claim(p_claim bigint) returns smallint sql volatile body a7963bf32941e58ea1c9ba97da58ebbf
@@ -1824,7 +1822,6 @@ function is_written_of(p_slot smallint, p_channel integer, p_lane integer, p_mes
 function item(p_id bigint, p_nonce bigint, p_slot smallint, p_contract integer, p_key text, p_payload json, p_headers json, p_published_at timestamp with time zone, p_expires_at timestamp with time zone): nobody
 function keep_result(p_subscription integer, p_message bigint, p_nonce bigint, p_result json): nobody
 function keep_segments(): nobody
-function kept_since(p_channel integer): nobody
 function kept_until(p_segment posthorn.segment, p_retention posthorn.retention, p_full boolean): nobody
 function key_room(p_allow posthorn.allowance, p_key text, p_in_line boolean): nobody
 function keys_of(p_slot smallint, p_channel integer, p_lane integer, p_ids bigint[]): nobody
@@ -1990,7 +1987,6 @@ function set_backlog_limit(p_subscription integer, p_policy json): nobody
 function set_limits(p_subscription integer, p_policy json): nobody
 function settle(p_parts json, p_ends json, p_say json): nobody
 function settle_part_of(p_slot smallint, p_claim bigint, p_token bigint, p_part integer, p_outcome posthorn.outcome, p_closes boolean, p_messages bigint[]): nobody
-function settle_segments(): nobody
 function slot_branches(p_body text): nobody
 function slot_for_end(p_row posthorn.deferred): nobody
 function slot_of_claim(p_claim bigint): nobody
