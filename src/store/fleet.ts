@@ -1,5 +1,6 @@
 /** Workers as the database knows them: registration, heartbeats, rescue of the dead, alerts. */
 import type { Executor } from "../core/database.js";
+import { type Found, schemaFacts } from "./migrate.js";
 import { mapped } from "./sqlstate.js";
 
 export interface WorkerEntry {
@@ -59,15 +60,15 @@ export async function registerWorker(executor: Executor, entry: WorkerEntry): Pr
   return rows[0]?.worker ?? "0";
 }
 
-/** False when the worker counts as dead. `oldest`: its oldest open claim, null when it has none. */
-export async function heartbeat(executor: Executor, worker: string, oldest: string | null): Promise<boolean> {
-  const { rows } = await mapped(
-    executor.query<{ alive: boolean | null }>("select posthorn.heartbeat($1::bigint, $2::bigint) as alive", [
-      worker,
-      oldest,
-    ]),
-  );
-  return rows[0]?.alive === true;
+const beating = `select posthorn.heartbeat($1::bigint, $2::bigint) as alive, ${schemaFacts}`;
+
+/**
+ * `oldest`: the worker's oldest open claim, null when it has none. Undefined when it counts as dead; else which schema it works on now, asked in the
+ * same statement because an idle worker sends few.
+ */
+export async function heartbeat(executor: Executor, worker: string, oldest: string | null): Promise<Found | undefined> {
+  const { rows } = await mapped(executor.query<Found & { alive: boolean | null }>(beating, [worker, oldest]));
+  return rows[0]?.alive === true ? rows[0] : undefined;
 }
 
 /** Forgets a worker that holds nothing any more; what it should hold all the same goes to a rescuer. */

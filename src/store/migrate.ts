@@ -30,7 +30,7 @@ export const schemaVersion = Math.max(...migrations.map(({ n }) => n));
 export const functionsDigest = createHash("sha256").update(bodies.join("\n")).digest("hex");
 
 /** What a database has: version 0 when there is no schema. */
-interface Found {
+export interface Found {
   readonly version: number;
   readonly digest: string | null;
   /** The library that made it so, and the oldest that works on it; null where they did not tell. */
@@ -149,14 +149,14 @@ async function findSchema(database: Pick<Database, "query">): Promise<Found> {
     "select to_regclass('posthorn.migration') is not null as there",
   );
   if (exists.rows[0]?.there !== true) return nothing;
-  // The installation as JSON, because an older schema has fewer columns.
-  const { rows } = await database.query<Found>(
-    `select (select coalesce(max(n), 0)::int from posthorn.migration) as version, i.row ->> 'functions_digest' as digest,
-       i.row ->> 'library' as library, i.row ->> 'oldest_library' as oldest
-     from (select (select to_jsonb(one) from posthorn.installation one) as row) i`,
-  );
+  const { rows } = await database.query<Found>(`select ${schemaFacts}`);
   return rows[0] ?? nothing;
 }
+
+/** A `Found` as columns and their FROM. The installation as JSON, because an older schema has fewer columns. */
+export const schemaFacts = `(select coalesce(max(n), 0)::int from posthorn.migration) as version, i.row ->> 'functions_digest' as digest,
+    i.row ->> 'library' as library, i.row ->> 'oldest_library' as oldest
+  from (select (select to_jsonb(one) from posthorn.installation one) as row) i`;
 
 const nothing: Found = { version: 0, digest: null, library: null, oldest: null };
 
@@ -172,7 +172,11 @@ function refuseUnfit(found: Found): void {
 
 /** For a worker that runs while somebody migrates. Errors: PH_SCHEMA_NEWER where the schema does not work with this code any more. */
 export async function refuseUnfitSchema(database: Pick<Database, "query">): Promise<void> {
-  const found = await findSchema(database);
+  refuseUnfitFacts(await findSchema(database));
+}
+
+/** The same for what `schemaFacts` told beside something else. */
+export function refuseUnfitFacts(found: Found): void {
   if (isNewer(found)) refuseUnfit(found);
 }
 

@@ -34,7 +34,7 @@ import {
   registerWorker,
   standing,
 } from "../store/fleet.js";
-import { refuseUnfitSchema } from "../store/migrate.js";
+import { type Found, refuseUnfitFacts, refuseUnfitSchema } from "../store/migrate.js";
 import { registerSubscription } from "../store/registry.js";
 import { declareRetention, type Retention } from "../store/segments.js";
 import { cancelPayload, channelsOf, wakeChannel } from "../store/wake.js";
@@ -248,17 +248,21 @@ export class Incarnation {
 
   async #beat(): Promise<number> {
     const sentAt = performance.now();
-    const alive = await heartbeat(this.#connections.session, this.#worker, this.#oldest());
-    if (!alive) throw errorOf("PH_WORKER_FORGOTTEN", "This worker counted as dead; it registers anew.");
+    const schema = await heartbeat(this.#connections.session, this.#worker, this.#oldest());
+    if (schema === undefined) throw errorOf("PH_WORKER_FORGOTTEN", "This worker counted as dead; it registers anew.");
     this.#alive(performance.now() - sentAt);
-    // It ends in order: what runs may be settled, since functions live on for a while.
-    if (!this.#closing) await refuseUnfitSchema(this.#connections.session).catch((error) => this.#unfit(error));
+    if (!this.#closing) this.#endWhereUnfit(schema);
     return Math.min(5_000, this.#options.timeoutMs / 3);
   }
 
-  #unfit(error: unknown): void {
-    if (!(error instanceof SchemaVersionError)) throw error;
-    this.#resolveEnd(error);
+  /** It ends in order: what runs may be settled, since functions live on for a while. */
+  #endWhereUnfit(schema: Found): void {
+    try {
+      refuseUnfitFacts(schema);
+    } catch (error) {
+      if (!(error instanceof SchemaVersionError)) throw error;
+      this.#resolveEnd(error);
+    }
   }
 
   #deadAt: NodeJS.Timeout | undefined;
