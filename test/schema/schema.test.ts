@@ -188,7 +188,7 @@ test("lock keys, the channel of wake-ups and roles are named after the schema", 
   expect(names).toEqual([{ rolname: "acme_observer" }, { rolname: "acme_producer" }, { rolname: "acme_worker" }]);
   const [may] =
     await rows(`select has_schema_privilege('acme_producer', 'acme', 'usage') as own, has_schema_privilege('acme_producer', 'posthorn', 'usage') as other,
-    has_function_privilege('acme_producer', 'acme.send(text, json, text, json, json)', 'execute') as sends`);
+    has_function_privilege('acme_producer', 'acme.send(text, json, text, json, json, int)', 'execute') as sends`);
   expect(may).toEqual({ own: true, other: false, sends: true });
   await rows(
     "drop owned by acme_producer, acme_worker, acme_observer; drop role acme_producer, acme_worker, acme_observer",
