@@ -99,7 +99,7 @@ function calledNames(): ReadonlySet<string> {
  * Method: a committed list that `--update` only adds to.
  */
 test("every function that code has ever called is still there, and answers the same call in the same way", async () => {
-  const file = `${root}sql/called-functions.txt`;
+  const file = `${root}test/architecture/called-functions.txt`;
   const listed = (await readFile(file, "utf8").catch(() => "")).split("\n").filter((line) => line !== "");
   const now = await functionsNow();
   const gone = listed.filter((line) => !now.some((one) => answers(one, asListed(line))));

@@ -30,7 +30,7 @@ describe("a waker", () => {
     const local: number[] = [];
     const side = {
       query: async <Row>(text: string) => {
-        told.push(/'posthorn_wake', '([^']*)'/.exec(text)?.[1] ?? text);
+        told.push(/posthorn\.wake\('([^']*)'/.exec(text)?.[1] ?? text);
         return { rows: [{ heard: true } as Row] };
       },
     };
