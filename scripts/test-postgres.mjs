@@ -13,7 +13,6 @@ const suites = [
   "test/support/server.test.ts",
   "test/sql",
   "test/databases/pg.test.ts",
-  "test/producer/producer.test.ts",
   "test/worker/order.test.ts",
   "test/worker/batches.test.ts",
 ];

@@ -10,7 +10,7 @@ import { type FixtureProcess, spawnFixture } from "../support/processes.js";
 import { createDatabase } from "../support/server.js";
 import { type Act, type Deed, rate, Skip, Stepwise, Stop } from "./fixtures/everything-contract.js";
 
-const kills = process.env.POSTHORN_LONG === "1" ? 150 : 14;
+const kills = process.env.POSTHORN_LONG === "1" ? 80 : 14;
 const keys = Array.from({ length: 6 }, (_, i) => `key ${i}`);
 const acts: readonly Act[] = ["write", "write", "write", "write", "fail", "later", "reject", "slow"];
 const readers = ["stops", "skips", "steps"] as const;

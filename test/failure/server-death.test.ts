@@ -7,7 +7,7 @@ import { judge } from "./judge.js";
 import { Load } from "./load.js";
 import { openScene, type Scene } from "./scene.js";
 
-const deaths = process.env.POSTHORN_LONG === "1" ? 12 : 4;
+const deaths = process.env.POSTHORN_LONG === "1" ? 8 : 4;
 
 let server: OwnServer;
 let scene: Scene;
