@@ -23,7 +23,8 @@ export async function alerts(line: Line, io: Io): Promise<number> {
   return open.length > 0 ? 1 : 0;
 }
 
-const inWords: Readonly<Record<string, string>> = {
+/** The alerts that there are, in words. */
+export const inWords: Readonly<Record<string, string>> = {
   oldestAgeMs: "the oldest waits",
   backlog: "messages wait",
   deadLetters: "dead letters",
