@@ -1,4 +1,4 @@
-/** `npm run test:long`: hundreds of kills of workers under load, a dozen deaths of the server, and hundreds of random runs beside a model. */
+/** `npm run test:long`: hundreds of kills of workers under load, deaths of the server, and hundreds of random runs beside a model. */
 import { ensureInstalled } from "./ensure-installed.mjs";
 
 ensureInstalled();

@@ -5,7 +5,7 @@ import { Load } from "./load.js";
 import { openScene, type Scene } from "./scene.js";
 
 const long = process.env.POSTHORN_LONG === "1";
-const kills = long ? 300 : 40;
+const kills = long ? 160 : 40;
 const fleet = 4;
 
 let scene: Scene;
