@@ -9,7 +9,8 @@ import { type Dump, dump } from "./copying.js";
 import { drain, type Fleet, leftToDo, makeFleet, underLoad } from "./load.js";
 
 /** What a rebase touches, in the order in which it does. */
-const tables = ["ring", "worker", "deferred", "settlement_1", "tick_1", "claim_1", "epoch", "move", "parked_key"];
+const all = ["ring", "worker", "deferred", "settlement_1", "tick_1", "claim_1", "epoch", "move", "parked_key"];
+const tables = process.env.POSTHORN_LONG === "1" ? all : ["worker", "deferred", "claim_1", "epoch", "parked_key"];
 
 let server: OwnServer;
 let from: Engine;

@@ -38,6 +38,8 @@ beforeAll(async () => {
 });
 afterAll(() => other.remove());
 
+const rounds = process.env.POSTHORN_LONG === "1" ? 30 : 4;
+
 /** Copies all of a log, with nothing but its data. */
 async function copy(from: Engine, to: Engine): Promise<void> {
   const taken = await dump(from.url);
@@ -63,7 +65,7 @@ async function within<T>(work: (from: Engine, to: Engine) => Promise<T>, swap = 
  * Method: dumps at random moments under load, from one server to the other and back; what is left to do is read from the tables before; then ids are
  * used up until far beyond the highest of the log, with new messages between.
  */
-test.each([1, 2, 3, 4, 5, 6])(
+test.each(upTo(rounds))(
   "a copy that was taken under load and rebased does what was not done in it, and nothing else, also long after (%i)",
   async (round) => {
     const random = makeRandom(seedOf(`copy ${round}`));
