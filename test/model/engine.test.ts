@@ -5,7 +5,7 @@ import { seedOf } from "../sql/random.js";
 import { runStep, shapeArbitrary, stepsArbitrary } from "./steps.js";
 import { World } from "./world.js";
 
-const runs = process.env.POSTHORN_LONG === "1" ? 150 : 50;
+const runs = process.env.POSTHORN_LONG === "1" ? 100 : 50;
 
 let engine: Engine;
 const sessions: Session[] = [];
