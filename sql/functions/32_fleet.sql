@@ -11,7 +11,7 @@ declare
 begin
   select * into v_ring from posthorn.ring;
   for v_lane in select l.lane, l.read_from, s.channel from posthorn.lane l join posthorn.subscription s on s.id = l.subscription where l.subscription = p_subscription loop
-    if posthorn.is_ready(v_ring.slots[greatest(v_lane.read_from - v_ring.first_segment, 0)::int + 1 :], v_ring.first_id, p_subscription, v_lane.lane, v_lane.channel) then
+    if posthorn.is_ready(posthorn.slots_from(v_ring, v_lane.read_from), v_ring.first_id, p_subscription, v_lane.lane, v_lane.channel) then
       return true;
     end if;
   end loop;
