@@ -7,7 +7,7 @@ import type { Logger } from "../core/logger.js";
 import { rotate } from "../store/segments.js";
 
 /** How soon to look again: while a rotation or a truncation is under way, and otherwise. */
-export const rotateEveryMs = { pending: 1_000, idle: 10_000 } as const;
+export const rotateEveryMs = { pending: 1_000, idle: 30_000 } as const;
 
 /** Of one pass; what is left waits for the next. */
 const stepsPerPass = 200;
