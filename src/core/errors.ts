@@ -81,6 +81,21 @@ export const errorCodes = {
     retryable: false,
     meaning: "A queue or subscription that is to be drained is paused: nothing leaves it.",
   },
+  PH_PEER_MISSING: {
+    class: "ConfigurationError",
+    retryable: false,
+    meaning: "A package that is needed for what was asked is not installed.",
+  },
+  PH_BROKER_ADDRESS: {
+    class: "ConfigurationError",
+    retryable: false,
+    meaning: "The address of a broker cannot be read, or may not be used.",
+  },
+  PH_BROKER_DESTINATION: {
+    class: "ConfigurationError",
+    retryable: false,
+    meaning: "The broker does not have the topic, queue, stream or subject that was named.",
+  },
   PH_CONFIG_MISSING: {
     class: "ConfigurationError",
     retryable: false,

@@ -7,6 +7,8 @@ export const layers: Readonly<Record<string, readonly string[]>> = {
   contracts: ["core"],
   policies: ["core"],
   databases: ["core"],
+  // What is outside: one file or folder for each, and how a message looks there.
+  brokers: ["core"],
   store: ["core"],
   producer: ["core", "contracts", "policies", "store", "databases (types)"],
   worker: ["core", "contracts", "policies", "store", "producer", "maintenance"],
@@ -44,6 +46,15 @@ export const layers: Readonly<Record<string, readonly string[]>> = {
 /** Packages that a folder may import, and how. Everything else is Node's own. */
 export const packages: Readonly<Record<string, Readonly<Record<string, readonly Import["kind"][]>>>> = {
   databases: { pg: ["type", "dynamic"], "@electric-sql/pglite": ["type", "dynamic"] },
+  brokers: {
+    mqtt: ["type", "dynamic"],
+    "rabbitmq-client": ["type", "dynamic"],
+    "@nats-io/transport-node": ["type", "dynamic"],
+    "@nats-io/jetstream": ["type", "dynamic"],
+    "@platformatic/kafka": ["type", "dynamic"],
+    ioredis: ["type", "dynamic"],
+    "@aws-sdk/client-sqs": ["type", "dynamic"],
+  },
   // Cron lines and time zones. The one package that comes with this one; see docs/internals/schedules.md.
   schedules: { croner: ["static"] },
   cli: {

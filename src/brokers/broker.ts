@@ -1,0 +1,119 @@
+/**
+ * What a broker is to a relay and an intake: somewhere to send batches to, and somewhere to receive them from. One file per broker makes one.
+ *
+ * A broker decides nothing: what is tried again, put off or given up is decided by the policy of the relay, with what `Sent` says; what is written
+ * once is decided by the intake. A broker keeps the order of one call, waits for the other side's own acknowledgement, and says the truth about it.
+ */
+import type { CloudEvent } from "./envelope.js";
+
+/** What a broker can do, as data: the conformance suite is switched by it, and the table in the docs is made from it. */
+export interface BrokerFeatures {
+  /** A send ends with the broker's own acknowledgement. A broker without is refused by a relay unless it is `lossy`. */
+  readonly acknowledges: boolean;
+  /** What it can be: the end of a relay, the beginning of an intake. */
+  readonly sends: boolean;
+  readonly receives: boolean;
+  /** Within what it keeps the order of what was sent to it: everything of one destination, one key, or nothing. */
+  readonly order: "destination" | "key" | "none";
+  /** It drops by itself what was sent twice with one id, for a while. */
+  readonly deduplicates: boolean;
+  /** What it does not have is noticed at start: a topic, a queue, a stream. */
+  readonly checksDestination: boolean;
+  /** A received message has a place in the broker that is the same when it comes again: an offset, a sequence, an id that the broker gave. */
+  readonly stablePosition: boolean;
+  /** How a CloudEvent travels unless told otherwise. */
+  readonly mode: EnvelopeMode;
+}
+
+/** CloudEvents: attributes as headers and the payload as the body, or everything as one JSON body. */
+export type EnvelopeMode = "binary" | "structured";
+
+/** What a relay and an intake are given: made by `mqtt()`, `kafka()` and so on. Nothing is loaded or opened before it is used. */
+export interface Broker {
+  /** "mqtt", "kafka" …: the name of its entry. */
+  readonly kind: string;
+  /** Where it is, for people: never with a user, a password or a token in it. */
+  readonly where: string;
+  readonly features: BrokerFeatures;
+  /**
+   * Opens the way out. Loads its client, connects, and looks whether the destination is there.
+   *
+   * Errors: `ConfigurationError` for what another attempt does not mend: no client installed, no such destination, options that do not go together.
+   * Whatever else is thrown means that the broker is away, and the call is made again later.
+   */
+  openSender(options: OpenOptions): Promise<Sender>;
+  /** Opens the way in. Errors: as `openSender`. */
+  openReceiver(options: OpenOptions): Promise<Receiver>;
+}
+
+export interface OpenOptions {
+  /** The name of the relay or intake: the client shows it to the broker where it can. */
+  readonly name: string;
+  /** Gives up opening. */
+  readonly signal: AbortSignal;
+  /** For what a client tells out of turn, a connection lost while nothing is on its way. Never given a payload or a credential. */
+  readonly onTrouble: (error: unknown) => void;
+}
+
+/** The way out. */
+export interface Sender {
+  /**
+   * Sends these in their order and waits for the acknowledgement of each; the answer has one entry for each, in the same order. May be called again
+   * before an earlier call has ended. A connection that was lost is opened again by a later call.
+   *
+   * Never throws for what the broker says or does not say. When `signal` fires, what has no acknowledgement yet is "unavailable".
+   */
+  send(messages: readonly Outgoing[], signal: AbortSignal): Promise<readonly Sent[]>;
+  /** Closes what it opened. Never throws; what is on its way may be lost. */
+  close(): Promise<void>;
+}
+
+export interface Outgoing {
+  readonly event: CloudEvent;
+  /** What order is kept within; null where it does not matter. Kafka's key, SQS's group, a partition. */
+  readonly key: string | null;
+}
+
+/** What became of one message. */
+export type Sent =
+  /** The broker has it: on its disk, where it keeps things there. `duplicate`: it had it already, and says so. */
+  | { readonly kind: "acknowledged"; readonly duplicate?: boolean }
+  /** For good: whatever is done, the broker will not take this message. Too large, no such route. The reason has no credential in it. */
+  | { readonly kind: "refused"; readonly reason: string }
+  /** This message, this time: its own retries are for it. */
+  | { readonly kind: "failed"; readonly error: unknown; readonly retryAfterMs?: number }
+  /** The broker is away or silent, which is not this message's fault. It may have it. */
+  | { readonly kind: "unavailable"; readonly error: unknown; readonly retryAfterMs?: number };
+
+/** The way in. One call at a time. */
+export interface Receiver {
+  /**
+   * The next messages in the broker's order, at most `max`; waits up to `waitMs` for the first, and not for more. Nothing is acknowledged by it.
+   *
+   * Errors: whatever is thrown means that the connection is lost: the receiver is closed and opened again, and what was not acknowledged comes again.
+   */
+  receive(options: {
+    readonly max: number;
+    readonly waitMs: number;
+    readonly signal: AbortSignal;
+  }): Promise<readonly Incoming[]>;
+  /** Tells the broker that these are stored: those of one `receive`, or the first of them. Errors: as `receive`; they come again then. */
+  acknowledge(messages: readonly Incoming[]): Promise<void>;
+  /** Closes what it opened; the broker gives what was not acknowledged to somebody else. Never throws. */
+  close(): Promise<void>;
+}
+
+export interface Incoming {
+  /** As the broker carries them, as text, names in lower case, without what the broker itself needs. */
+  readonly headers: Readonly<Record<string, string>>;
+  readonly contentType: string | undefined;
+  readonly body: Uint8Array;
+  /** The broker's own key of the message. */
+  readonly key?: string;
+  /** The id that its sender gave it in the broker's own way: message-id, Nats-Msg-Id, webhook-id. */
+  readonly id?: string;
+  /** Its place in the broker, the same when it comes again, unique there: "orders/3/17". */
+  readonly position?: string;
+  /** For the receiver alone. */
+  readonly handle: unknown;
+}
