@@ -4,7 +4,7 @@
  * A broker decides nothing: what is tried again, put off or given up is decided by the policy of the relay, with what `Sent` says; what is written
  * once is decided by the intake. A broker keeps the order of one call, waits for the other side's own acknowledgement, and says the truth about it.
  */
-import type { CloudEvent } from "./envelope.js";
+import type { CloudEvent, EnvelopeMode } from "./envelope.js";
 
 /** What a broker can do, as data: the conformance suite is switched by it, and the table in the docs is made from it. */
 export interface BrokerFeatures {
@@ -24,9 +24,6 @@ export interface BrokerFeatures {
   /** How a CloudEvent travels unless told otherwise. */
   readonly mode: EnvelopeMode;
 }
-
-/** CloudEvents: attributes as headers and the payload as the body, or everything as one JSON body. */
-export type EnvelopeMode = "binary" | "structured";
 
 /** What a relay and an intake are given: made by `mqtt()`, `kafka()` and so on. Nothing is loaded or opened before it is used. */
 export interface Broker {

@@ -5,12 +5,13 @@
  * Sources: cloudevents/spec 1.0.2 (core, JSON format, HTTP, Kafka, AMQP, NATS and MQTT bindings), its extensions partitioning, distributed tracing and
  * correlation; W3C Trace Context.
  */
-import type { EnvelopeMode } from "./broker.js";
-
 /** The attributes that are not extensions. */
 const core = ["id", "source", "specversion", "type", "datacontenttype", "dataschema", "subject", "time"] as const;
 const structuredType = "application/cloudevents+json";
 const attributeName = /^[a-z0-9]{1,64}$/;
+
+/** Attributes as headers and the payload as the body, or everything as one JSON body. */
+export type EnvelopeMode = "binary" | "structured";
 
 /** One message outside. */
 export interface CloudEvent {
