@@ -819,7 +819,7 @@ create table posthorn.move (
   finished_at timestamptz
 );
 ` },
-  { name: "migrations/0024_reach.sql", text: `-- A list of messages of one lane is found through its first one: the second index has one entry for a list, not for each message.
+  { name: "migrations/0021_reach.sql", text: `-- A list of messages of one lane is found through its first one: the second index has one entry for a list, not for each message.
 -- Locks: the tables of messages, access exclusive, for as long as an index over what they hold is built. Nothing is rewritten.
 do $do$
 begin
