@@ -1,6 +1,7 @@
 /** The front door: what is exported here is public and under semantic versioning; nothing else is. */
 
-export type { Broker, BrokerFeatures, EnvelopeMode } from "./brokers/broker.js";
+export type { Broker, BrokerFeatures } from "./brokers/broker.js";
+export type { EnvelopeMode } from "./brokers/envelope.js";
 export type {
   AnyContract,
   Command,

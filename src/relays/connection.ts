@@ -3,7 +3,8 @@
  *
  * What a sender that was opened loses it opens again by itself; nothing here looks at connections.
  */
-import type { Broker, EnvelopeMode, Sender } from "../brokers/broker.js";
+import type { Broker, Sender } from "../brokers/broker.js";
+import type { EnvelopeMode } from "../brokers/envelope.js";
 import { StoppedError } from "../core/errors.js";
 import type { Logger } from "../core/logger.js";
 import { reasonOf } from "./clean.js";

@@ -4,7 +4,8 @@
  * What cannot be kept is refused here, with the reason: an effect at a broker does not commit with a transaction of this database, order that the
  * broker does not keep is none, and a broker that does not acknowledge loses messages.
  */
-import type { Broker, EnvelopeMode } from "../brokers/broker.js";
+import type { Broker } from "../brokers/broker.js";
+import type { EnvelopeMode } from "../brokers/envelope.js";
 import { ConfigurationError } from "../core/errors.js";
 import { limits } from "../core/limits.js";
 import { checkName } from "../core/names.js";

@@ -1,5 +1,5 @@
 /** What a relay does with what is said: in which form it goes out, and what becomes of it by what the broker says. */
-import { event, type Post, policies, posthorn, retry, type Sql, type } from "posthorn";
+import { event, type Post, policies, posthorn, type Sql, type } from "posthorn";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { type Home, twoHomes } from "../producer/homes.js";
 import { collect, serviceName } from "../producer/stage.js";
@@ -71,7 +71,12 @@ describe.each(twoHomes)("a relay on $name", (kind) => {
         type: `com.example.${Placed.name}`,
         data: '{"id":"a","n":1}',
         headers: { tenant: "acme" },
-        extensions: { partitionkey: "a", contractversion: "1", traceparent: headers.traceparent, correlationid: placed?.event.id },
+        extensions: {
+          partitionkey: "a",
+          contractversion: "1",
+          traceparent: headers.traceparent,
+          correlationid: placed?.event.id,
+        },
       },
     });
     expect(paid?.event).toMatchObject({ type: `com.example.${Paid.name}`, headers: {} });
