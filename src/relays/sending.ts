@@ -124,7 +124,7 @@ function misbehaved(messages: readonly Outgoing[], error: unknown): Attempt {
 
 function noAnswer(sent: unknown, count: number): Error {
   const got = Array.isArray(sent) ? `${sent.length} outcomes, or some that are none,` : "no list of outcomes";
-  return new Error(`its broker answered ${got} for ${count} messages`);
+  return new Error(`its broker answered ${got} for a batch of ${count}`);
 }
 
 /** What a sender answers, until a little after the signal; then the signal's reason is thrown. */
