@@ -273,7 +273,15 @@ describe.each(twoHomes)("a relay on $name", (kind) => {
     ]);
     await eventually(() => broker.received.length === 2);
     await first.untilIdle();
-    const from = new Date(broker.received[0]?.event.time ?? "");
+    // Down to the millisecond in which the first was said; the time of a delivery is rounded.
+    const { rows } = await first.transaction(({ tx }) =>
+      tx.query<{ at: string }>(
+        `select to_char(min(m.published_at) at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as at
+          from posthorn.message_1 m join posthorn.channel c on c.id = m.channel where c.name = $1`,
+        [topic],
+      ),
+    );
+    const from = new Date(rows[0]?.at ?? "");
     await first.operate.replay(out, { from, by: "test", confirm: out });
     await eventually(() => broker.received.length === 4);
     const ids = broker.received.map(({ event }) => event.id);
