@@ -1,7 +1,8 @@
 /** Whether a value is a broker: by its shape, since each comes from an entry of its own, and users may bring theirs. */
-import type { Broker } from "../brokers/broker.js";
+
 import { ConfigurationError } from "../core/errors.js";
 import { show } from "../core/show.js";
+import type { Broker } from "./broker.js";
 
 export function checkBroker(value: unknown, path: string): Broker {
   if (isBroker(value)) return value;
