@@ -1,4 +1,7 @@
 /** The front door: what is exported here is public and under semantic versioning; nothing else is. */
+
+export type { Broker, BrokerFeatures } from "./brokers/broker.js";
+export type { EnvelopeMode } from "./brokers/envelope.js";
 export type {
   AnyContract,
   Command,
@@ -24,6 +27,7 @@ export type { Post, StartOptions, StopOptions, Topic, TopicOptions } from "./ins
 export { posthorn } from "./instance/posthorn.js";
 export type { PosthornOptions, RetentionOptions } from "./instance/posthorn-options.js";
 export type { Queue, Subscription } from "./instance/queue.js";
+export type { Relay } from "./instance/relay.js";
 export type { ScalingReport } from "./instance/scaling.js";
 export type { BatchOptions } from "./policies/batch.js";
 export { describePolicy, describePolicyAsData } from "./policies/describe.js";
@@ -45,6 +49,7 @@ export type {
   Status,
 } from "./producer/say.js";
 export type { TransactionContext } from "./producer/transaction.js";
+export type { RelayFrom, RelayIdempotency, RelayOptions } from "./relays/options.js";
 export type { Schedule, ScheduleOptions } from "./schedules/schedule.js";
 export type { CancelAnswer } from "./store/cancel.js";
 export type { CircuitFacts } from "./store/circuit.js";

@@ -28,7 +28,7 @@ language sql immutable as $$ select string_to_array(split_part(p_version, '-', 1
 -- living(subscription): who works on it now.
 create or replace function posthorn.living(p_subscription int) returns table (worker bigint, service text, host text, pid int, contracts int[], policy json)
 language sql volatile as $$
-  select w.id, w.service, w.host, w.pid, a.contracts, a.policy from posthorn.attendance a join posthorn.worker w on w.id = a.worker
+  select w.id, w.service, w.host, w.pid, posthorn.every_of(a.subscription, a.contracts), a.policy from posthorn.attendance a join posthorn.worker w on w.id = a.worker
     where a.subscription = p_subscription and a.worker not in (select d.worker from posthorn.dead_workers() d)
 $$;
 
@@ -166,7 +166,7 @@ create or replace function posthorn.unhandled(p_limit int) returns table (subscr
 language sql volatile as $$
   with living as materialized (
     -- Also of a worker that has no handler at all.
-    select a.subscription, array_remove(array_agg(c), null) as contracts from posthorn.attendance a left join lateral unnest(a.contracts) c on true
+    select a.subscription, array_remove(array_agg(c), null) as contracts from posthorn.attendance a left join lateral unnest(posthorn.every_of(a.subscription, a.contracts)) c on true
       where a.worker not in (select d.worker from posthorn.dead_workers() d) group by 1
   )
   select l.subscription, d.contract, count(*), min(d.due_at) from living l
@@ -218,7 +218,7 @@ $$;
 create or replace function posthorn.orphaned() returns table (what text, name text, detail text)
 language sql volatile as $$
   with living as materialized (
-    select a.subscription, a.worker, a.contracts from posthorn.attendance a where a.worker not in (select d.worker from posthorn.dead_workers() d)
+    select a.subscription, a.worker, posthorn.every_of(a.subscription, a.contracts) as contracts from posthorn.attendance a where a.worker not in (select d.worker from posthorn.dead_workers() d)
   ), handled as materialized (
     select distinct c.id, c.name from living l cross join lateral unnest(l.contracts) x(contract) join posthorn.contract c on c.id = x.contract
   ), newest as (

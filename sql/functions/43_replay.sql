@@ -37,7 +37,7 @@ end $$;
 -- handled_here(subscription): ids of the contracts that live workers of it have handlers for.
 create or replace function posthorn.handled_here(p_subscription int) returns setof int
 language sql volatile as $$
-  select distinct unnest(a.contracts) from posthorn.attendance a
+  select distinct unnest(posthorn.every_of(a.subscription, a.contracts)) from posthorn.attendance a
     where a.subscription = p_subscription and a.worker not in (select d.worker from posthorn.dead_workers() d)
 $$;
 

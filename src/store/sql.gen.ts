@@ -1952,7 +1952,7 @@ end $$;
 create or replace function posthorn.take(p_subscription int, p_worker bigint, p_contracts json, p_limit int) returns json
 language plpgsql as $$
 declare
-  v_contracts int[] := array(select c::int from json_array_elements_text(p_contracts) c);
+  v_contracts int[] := posthorn.every_of(p_subscription, array(select c::int from json_array_elements_text(p_contracts) c));
   -- What the worker may take, by crashes so far: fewer than these; and whether a suspect as well.
   v_below int := 1;
   v_suspects boolean := false;
@@ -2044,6 +2044,17 @@ begin
   perform posthorn.write_tick(v_slot, v_tick, v_ceiling, v_snapshot);
   insert into posthorn.lane (subscription, lane, slot, n, floor, ceiling, last_id, late, late_xids)
     select p_subscription, lane, v_slot, 0, v_tick, v_tick, v_ceiling, false, null from generate_series(0, p_lanes - 1) lane;
+end $$;
+
+-- every_of(subscription, contracts): the contracts that a list names. 0 in it stands for all of the channel, also those that are registered later: a
+-- relay takes whatever is said.
+create or replace function posthorn.every_of(p_subscription int, p_contracts int[]) returns int[]
+language plpgsql stable as $$
+begin
+  if p_contracts is null or not 0 = any (p_contracts) then
+    return p_contracts;
+  end if;
+  return array(select c.id from posthorn.subscription s join posthorn.contract c on c.channel = s.channel where s.id = p_subscription);
 end $$;
 
 -- register_channel(kind, name): the channel's id. A new queue gets its reader at once, so that what is sent before any worker
@@ -2209,7 +2220,7 @@ begin
     select json_agg(json_build_array(s.id, ceil(extract(epoch from first.due_at - clock_timestamp()) * 1000)))
     from unnest(v_subscriptions) s(id)
     cross join lateral (select posthorn.first_due(s.id,
-      (select a.contracts from posthorn.attendance a where a.worker = p_worker and a.subscription = s.id)::int[]) as due_at offset 0) first
+      (select posthorn.every_of(a.subscription, a.contracts) from posthorn.attendance a where a.worker = p_worker and a.subscription = s.id)::int[]) as due_at offset 0) first
     where first.due_at is not null), '[]'));
 end $$;
 
@@ -2698,16 +2709,17 @@ end $$;
 -- one rule of the whole log, without a subscription: no segment is free for the next rotation.
 create or replace function posthorn.alert_rules() returns table (subscription int, subscription_name text, name text, value bigint, threshold bigint, detail text)
 language sql volatile as $$
-  select g.subscription, s.name, r.name, r.value, r.threshold, null from posthorn.gauges(100000) g
+  select g.subscription, s.name, r.name, r.value, r.threshold, case r.name when 'circuitOpen' then c.reason end from posthorn.gauges(100000) g
     join posthorn.subscription s on s.id = g.subscription
+    left join posthorn.circuit c on c.subscription = g.subscription and c.state <> 'closed'
     cross join lateral (values
       ('oldestAgeMs', g.age_ms, (s.policy #>> '{alerts,oldestAgeMs}')::bigint),
       ('backlog', g.backlog, (s.policy #>> '{alerts,backlog}')::bigint),
       ('deadLetters', g.dead_letters, (s.policy #>> '{alerts,deadLetters}')::bigint),
       ('noWorkerMs', case when g.workers = 0 then g.age_ms else 0 end, (s.policy #>> '{alerts,noWorkerMs}')::bigint),
-      -- From the moment it opens until it is closed. A handler that opened it counts as all the failures it takes.
-      ('circuitOpen', (select coalesce(max(greatest(c.failures, (s.policy #>> '{circuitBreaker,failures}')::int)), 0) from posthorn.circuit c
-        where c.subscription = s.id and c.state <> 'closed'), (s.policy #>> '{circuitBreaker,failures}')::bigint)
+      -- From the moment it opens until it is closed. A handler that opened it counts as all the failures it takes; the detail is what it said.
+      ('circuitOpen', case when c.state is null then 0 else greatest(c.failures, (s.policy #>> '{circuitBreaker,failures}')::int) end,
+        (s.policy #>> '{circuitBreaker,failures}')::bigint)
     ) r(name, value, threshold) where r.threshold is not null
   union all
   select * from posthorn.fleet_rules() f where f.threshold is not null
@@ -2994,7 +3006,7 @@ end $$;
 create or replace function posthorn.why_attended(p_subscription text, p_contract text) returns jsonb
 language sql stable as $$
   with here as (
-    select a.worker, a.contracts, s.id as subscription from posthorn.subscription s join posthorn.attendance a on a.subscription = s.id
+    select a.worker, posthorn.every_of(s.id, a.contracts) as contracts, s.id as subscription from posthorn.subscription s join posthorn.attendance a on a.subscription = s.id
       where s.name = p_subscription and a.worker not in (select d.worker from posthorn.dead_workers() d)
   )
   select jsonb_build_object('attended', jsonb_build_object('workers', (select count(*) from here), 'versions', (
@@ -4790,7 +4802,7 @@ begin
     return v_taken;
   end if;
   return json_build_object('taken', v_taken, 'next', case when json_array_length(v_taken) < p_limit then
-    (ceil(extract(epoch from posthorn.first_due(p_subscription, array(select c::int from json_array_elements_text(p_contracts) c)) - clock_timestamp()) * 1000))::float8 end);
+    (ceil(extract(epoch from posthorn.first_due(p_subscription, posthorn.every_of(p_subscription, array(select c::int from json_array_elements_text(p_contracts) c))) - clock_timestamp()) * 1000))::float8 end);
 end $$;
 ` },
   { name: "functions/21_dedupe.sql", text: `-- Dedupe: what counts as the same request, by the contract's name and a key.
@@ -6856,7 +6868,7 @@ language sql immutable as $$ select string_to_array(split_part(p_version, '-', 1
 -- living(subscription): who works on it now.
 create or replace function posthorn.living(p_subscription int) returns table (worker bigint, service text, host text, pid int, contracts int[], policy json)
 language sql volatile as $$
-  select w.id, w.service, w.host, w.pid, a.contracts, a.policy from posthorn.attendance a join posthorn.worker w on w.id = a.worker
+  select w.id, w.service, w.host, w.pid, posthorn.every_of(a.subscription, a.contracts), a.policy from posthorn.attendance a join posthorn.worker w on w.id = a.worker
     where a.subscription = p_subscription and a.worker not in (select d.worker from posthorn.dead_workers() d)
 $$;
 
@@ -6994,7 +7006,7 @@ create or replace function posthorn.unhandled(p_limit int) returns table (subscr
 language sql volatile as $$
   with living as materialized (
     -- Also of a worker that has no handler at all.
-    select a.subscription, array_remove(array_agg(c), null) as contracts from posthorn.attendance a left join lateral unnest(a.contracts) c on true
+    select a.subscription, array_remove(array_agg(c), null) as contracts from posthorn.attendance a left join lateral unnest(posthorn.every_of(a.subscription, a.contracts)) c on true
       where a.worker not in (select d.worker from posthorn.dead_workers() d) group by 1
   )
   select l.subscription, d.contract, count(*), min(d.due_at) from living l
@@ -7046,7 +7058,7 @@ $$;
 create or replace function posthorn.orphaned() returns table (what text, name text, detail text)
 language sql volatile as $$
   with living as materialized (
-    select a.subscription, a.worker, a.contracts from posthorn.attendance a where a.worker not in (select d.worker from posthorn.dead_workers() d)
+    select a.subscription, a.worker, posthorn.every_of(a.subscription, a.contracts) as contracts from posthorn.attendance a where a.worker not in (select d.worker from posthorn.dead_workers() d)
   ), handled as materialized (
     select distinct c.id, c.name from living l cross join lateral unnest(l.contracts) x(contract) join posthorn.contract c on c.id = x.contract
   ), newest as (
@@ -7630,7 +7642,7 @@ end $$;
 -- handled_here(subscription): ids of the contracts that live workers of it have handlers for.
 create or replace function posthorn.handled_here(p_subscription int) returns setof int
 language sql volatile as $$
-  select distinct unnest(a.contracts) from posthorn.attendance a
+  select distinct unnest(posthorn.every_of(a.subscription, a.contracts)) from posthorn.attendance a
     where a.subscription = p_subscription and a.worker not in (select d.worker from posthorn.dead_workers() d)
 $$;
 
@@ -8273,7 +8285,8 @@ end $$;
 
 create or replace view posthorn.backlog as
   select s.name, c.kind, c.name as channel, g.backlog, g.retrying, g.running, g.age_ms, g.dead_letters, g.invalid, g.workers,
-    g.workers = 0 as unattended, posthorn.limits_now(s.name) as limits, s.paused_at, s.paused_by, s.paused_reason
+    g.workers = 0 as unattended, posthorn.limits_now(s.name) as limits, s.paused_at, s.paused_by, s.paused_reason,
+    s.policy -> 'relay' as relay
   from posthorn.gauges(1000000) g
   join posthorn.subscription s on s.id = g.subscription
   join posthorn.channel c on c.id = s.channel;

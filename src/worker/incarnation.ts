@@ -38,6 +38,7 @@ import { type Found, refuseUnfitFacts, refuseUnfitSchema } from "../store/migrat
 import { registerSubscription } from "../store/registry.js";
 import { declareRetention, type Retention } from "../store/segments.js";
 import { cancelPayload, channelsOf, wakeChannel } from "../store/wake.js";
+import { EveryHandler, type Handlers } from "./every.js";
 import { Poller } from "./poller.js";
 import { Progress } from "./progress.js";
 import { Reader } from "./reader.js";
@@ -53,6 +54,8 @@ export interface Declared {
   readonly policy: CheckedPolicy;
   readonly startFrom: StartFrom;
   readonly handlers: ReadonlyMap<AnyContract, Handled>;
+  /** In place of them: takes every message of the channel, whatever it is called, with its payload as the JSON text that was stored. */
+  readonly every?: Handled["handler"];
 }
 
 export interface WorkerOptions {
@@ -229,6 +232,7 @@ export class Incarnation {
       policy: declared.policy,
       ids,
       handlers,
+      verbatim: declared.every !== undefined,
       database,
       catalog,
       asking,
@@ -402,7 +406,7 @@ async function disconnect({ session, listener }: Connections): Promise<void> {
 interface Registered {
   readonly declared: Declared;
   readonly ids: ReaderOptions["ids"];
-  readonly handlers: ReadonlyMap<number, Handled>;
+  readonly handlers: Handlers;
 }
 
 async function register(
@@ -425,15 +429,20 @@ async function register(
       startFrom,
     };
     const ids = await registerSubscription(session, entry, service, by);
-    const handlers = new Map<number, Handled>();
-    for (const [contract, handled] of one.handlers) {
-      for (const [version, known] of await catalog.versions(contract)) {
-        handlers.set(known.contract, { ...handled, version });
-      }
-    }
-    registered.push({ declared: one, ids, handlers });
+    registered.push({ declared: one, ids, handlers: await handlersOf(one, catalog) });
   }
   return registered;
+}
+
+async function handlersOf({ kind, channel, every, handlers: given }: Declared, catalog: Catalog): Promise<Handlers> {
+  if (every !== undefined) return new EveryHandler(kind, channel, every);
+  const handlers = new Map<number, Handled>();
+  for (const [contract, handled] of given) {
+    for (const [version, known] of await catalog.versions(contract)) {
+      handlers.set(known.contract, { ...handled, version });
+    }
+  }
+  return handlers;
 }
 
 async function registerSelf(

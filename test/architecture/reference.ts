@@ -27,6 +27,7 @@ import { retryFields } from "../../src/policies/retry-fields.js";
 import { askFields } from "../../src/producer/ask.js";
 import { sayFields } from "../../src/producer/prepare.js";
 import { resultFields, settledFields } from "../../src/producer/receipt.js";
+import { relayFields } from "../../src/relays/options.js";
 import { scheduleFields } from "../../src/schedules/schedule.js";
 import { root } from "./sources.js";
 
@@ -38,6 +39,9 @@ export interface OptionTable {
 }
 
 const { topic, startFrom } = subscriptionFields;
+const relayOptions = Object.fromEntries(
+  Object.entries(relayFields).filter(([name, field]) => Reflect.get(policyFields, name) !== field),
+);
 
 export const optionTables: readonly OptionTable[] = [
   { source: "instanceFields", title: "`posthorn({ … })`", fields: instanceFields },
@@ -51,6 +55,7 @@ export const optionTables: readonly OptionTable[] = [
     title: "`post.subscription(name, { … })`: the policy, and",
     fields: { topic, startFrom },
   },
+  { source: "relayFields", title: "`post.relay(name, { … })`: the policy, and", fields: relayOptions },
   // `retry.none` is a constant and takes no options.
   { source: "retryFields", title: "`retry.exponential({ … })`", fields: retryFields.exponential },
   { source: "retryFields", title: "`retry.fixed({ … })`", fields: retryFields.fixed },
