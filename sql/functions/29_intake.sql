@@ -156,8 +156,9 @@ declare
   v_new int;
 begin
   with unfit as materialized (
-    select distinct on (u.mark) u.* from json_to_recordset(p_messages) as u(mark uuid, once boolean, reason text, source text, event text, type text, "contentType" text,
-      headers json, key text, "brokerId" text, position text, body text, bytes bigint, whole boolean)
+    select distinct on (u.mark) u.* from rows from (json_to_recordset(p_messages) as (mark uuid, once boolean, reason text, source text, event text, type text,
+      "contentType" text, headers json, key text, "brokerId" text, position text, body text, bytes bigint, whole boolean)) with ordinality
+      u(mark, once, reason, source, event, type, "contentType", headers, key, "brokerId", position, body, bytes, whole, n) order by u.mark, u.n
   ), fresh as (
     insert into posthorn.inbox (intake, mark, at) select p_intake, u.mark, p_now from unfit u where u.once on conflict do nothing returning mark
   ), noted as (
@@ -165,7 +166,7 @@ begin
         whole)
       select p_intake, u.mark, p_now, p_now, u.reason, u.source, u.event, u.type, u."contentType", u.headers, u.key, u."brokerId", u.position,
         decode(u.body, 'base64'), u.bytes, u.whole
-      from unfit u where not u.once or u.mark in (select f.mark from fresh f)
+      from unfit u where not u.once or u.mark in (select f.mark from fresh f) order by u.n
       on conflict (intake, mark) do update set times = posthorn.intake_invalid.times + 1, last_at = excluded.last_at
       returning times)
     select count(*) into v_new from noted n where n.times = 1;

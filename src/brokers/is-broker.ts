@@ -1,0 +1,21 @@
+/** Whether a value is a broker: by its shape, since each comes from an entry of its own, and users may bring theirs. */
+
+import { ConfigurationError } from "../core/errors.js";
+import { show } from "../core/show.js";
+import type { Broker } from "./broker.js";
+
+export function checkBroker(value: unknown, path: string): Broker {
+  if (isBroker(value)) return value;
+  // A text may be a URL, and a URL may hold a password.
+  const got = typeof value === "string" ? "a text" : show(value);
+  const message = `${path} must be a broker, as mqtt(), kafka() and the others make it; got ${got}.`;
+  throw new ConfigurationError("PH_OPTION_INVALID", message, { path });
+}
+
+function isBroker(value: unknown): value is Broker {
+  if (typeof value !== "object" || value === null) return false;
+  const texts = ["kind", "where"].every((name) => typeof Reflect.get(value, name) === "string");
+  const opens = ["openSender", "openReceiver"].every((name) => typeof Reflect.get(value, name) === "function");
+  const features: unknown = Reflect.get(value, "features");
+  return texts && opens && typeof features === "object" && features !== null;
+}
