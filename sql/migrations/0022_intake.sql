@@ -37,16 +37,14 @@ create table posthorn.intake_contract (
   primary key (intake, contract)
 );
 
--- What was taken in, and when. The mark is the first half of a SHA-256 of source and id: 16 bytes whatever they are, in the row and in the index. Of
--- a million million marks two are the same with a chance of one in 10^15; who could make such a pair would have to send both.
+-- What was taken in. The mark is the first half of a SHA-256 of intake, source and id: 16 bytes whatever they are, in the row and in the one index. Of a
+-- million million marks two are the same with a chance of one in 10^15; who could make such a pair would have to send both. There is no index of the
+-- age, which each message would pay for: a sweep walks over the pages.
 create table posthorn.inbox (
+  mark uuid primary key,
   intake int not null,
-  mark uuid not null,
-  at timestamptz not null,
-  primary key (intake, mark)
+  keep_until timestamptz not null
 );
--- For the removal of the oldest. Rows come in its order, and those of a batch share an entry.
-create index inbox_by_age on posthorn.inbox (intake, at);
 
 -- What fitted nothing. It stays until somebody redrives or discards it.
 create table posthorn.intake_invalid (

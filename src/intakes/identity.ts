@@ -11,19 +11,19 @@ export interface Identity {
   readonly mark: string;
 }
 
-/** The first half of a SHA-256. Both texts may hold any letter; the length of the first says where the second begins. */
-export function identity(kind: IdentityKind, source: string, id: string): Identity {
-  return { kind, mark: hash("sha256", `${kind} ${source.length} ${source} ${id}`, "hex").slice(0, 32) };
+/** The first half of a SHA-256. Source and id may hold any letter; the length of the first says where the second begins. */
+export function identity(kind: IdentityKind, intake: string, source: string, id: string): Identity {
+  return { kind, mark: hash("sha256", `${intake} ${kind} ${source.length} ${source} ${id}`, "hex").slice(0, 32) };
 }
 
 /** By what the broker says of a message: the id that its sender gave it, or its place. Of two brokers the same id is not the same message. */
-export function identityAt(where: string, { id, position }: Incoming): Identity | undefined {
-  if (id !== undefined && id !== "") return identity("sender", where, id);
-  return position === undefined || position === "" ? undefined : identity("position", where, position);
+export function identityAt(intake: string, where: string, { id, position }: Incoming): Identity | undefined {
+  if (id !== undefined && id !== "") return identity("sender", intake, where, id);
+  return position === undefined || position === "" ? undefined : identity("position", intake, where, position);
 }
 
 /** For what has no identity: to notice that the same bytes come again while somebody is to look at them. */
-export function identityOfContent({ headers, body }: Incoming): Identity {
+export function identityOfContent(intake: string, { headers, body }: Incoming): Identity {
   const bytes = hash("sha256", body, "hex");
-  return identity("content", JSON.stringify(headers), bytes);
+  return identity("content", intake, JSON.stringify(headers), bytes);
 }

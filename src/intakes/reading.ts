@@ -60,7 +60,7 @@ export class Reader {
       if (decoded?.ok === false) throw new Misfit(`it is no CloudEvent: ${decoded.problem}`);
       if (decoded === undefined) return this.#settle(this.#readForeign(incoming, found), incoming, found);
       const { source, id, type } = decoded.event;
-      found.identity = identity("event", source, id);
+      found.identity = identity("event", this.#declaration.name, source, id);
       found.source = source;
       found.event = id;
       found.type = type;
@@ -100,12 +100,15 @@ export class Reader {
     incoming: Incoming,
     found: { identity?: Identity; type?: string | undefined },
   ): Reading | Promise<Reading> {
-    const { read, broker } = this.#declaration;
+    const { read, broker, name } = this.#declaration;
     if (read === undefined) throw new Misfit("it is no CloudEvent, and the intake has no function `read` for others");
     const said = readForeign(read, incoming);
     if (said === null) return skipped;
     found.type = said.name;
-    const own = said.id === undefined ? identityAt(broker.where, incoming) : identity("sender", broker.where, said.id);
+    const own =
+      said.id === undefined
+        ? identityAt(name, broker.where, incoming)
+        : identity("sender", name, broker.where, said.id);
     if (own === undefined) {
       throw new Misfit(
         "it has no id, and nothing stable can be derived: it would be written again whenever it comes again",
@@ -130,7 +133,8 @@ export class Reader {
   }
 
   #invalid(incoming: Incoming, found: Partial<Found>, error: unknown): Reading {
-    const own = found.identity ?? identityAt(this.#declaration.broker.where, incoming) ?? identityOfContent(incoming);
+    const { name, broker } = this.#declaration;
+    const own = found.identity ?? identityAt(name, broker.where, incoming) ?? identityOfContent(name, incoming);
     return { kind: "invalid", unfit: unfitOf(incoming, reasonIn(error), { ...found, identity: own }) };
   }
 }

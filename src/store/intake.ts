@@ -125,3 +125,11 @@ export function takeIn(
     ],
   );
 }
+
+/** Removes what has been kept for its time from some pages of the inbox; whether it is behind. */
+export async function sweepInbox(executor: Executor, pages: number): Promise<boolean> {
+  const { rows } = await mapped(
+    executor.query<{ behind: boolean }>("select posthorn.sweep_inbox($1::int) as behind", [pages]),
+  );
+  return rows[0]?.behind === true;
+}
