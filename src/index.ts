@@ -1,7 +1,15 @@
 /** The front door: what is exported here is public and under semantic versioning; nothing else is. */
-
-export type { Broker, BrokerFeatures } from "./brokers/broker.js";
-export type { EnvelopeMode } from "./brokers/envelope.js";
+export type {
+  Broker,
+  BrokerFeatures,
+  Incoming,
+  OpenOptions,
+  Outgoing,
+  Receiver,
+  Sender,
+  Sent,
+} from "./brokers/broker.js";
+export type { CloudEvent, EnvelopeMode, HeaderStyle } from "./brokers/envelope.js";
 export type {
   AnyContract,
   Command,
@@ -29,6 +37,7 @@ export type { PosthornOptions, RetentionOptions } from "./instance/posthorn-opti
 export type { Queue, Subscription } from "./instance/queue.js";
 export type { Relay } from "./instance/relay.js";
 export type { ScalingReport } from "./instance/scaling.js";
+export type { ForeignMessage, ForeignReading, Intake, IntakeOptions } from "./intakes/options.js";
 export type { BatchOptions } from "./policies/batch.js";
 export { describePolicy, describePolicyAsData } from "./policies/describe.js";
 export type { BacklogLimit, Rate } from "./policies/flow.js";

@@ -193,7 +193,8 @@ function accept(verdict: Verdict, what: string): unknown {
   throw new ContractViolationError(code, `The ${what} ${way}: ${issuesInWords(issues)}.`, { issues }, cause);
 }
 
-function keyOf(contract: AnyContract, output: unknown): string {
+/** The key of a message whose contract has one. Errors: `ContractViolationError`. */
+export function keyOf(contract: AnyContract, output: unknown): string {
   let key: unknown;
   try {
     key = contract["~posthorn"].inside.key?.(output);

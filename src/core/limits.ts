@@ -88,6 +88,10 @@ export const limits = {
   retentionMs: 315_360_000_000,
   /** The largest log that an option allows: 64 TiB. */
   retentionBytes: 70_368_744_177_664,
+  /** Bytes of the body of a message from a broker that are looked at, and kept where it fits nothing: of a larger one the beginning. */
+  intakeBodyBytes: 16_777_216,
+  /** Bytes that are kept of a message that is not kept whole, of its body and of its headers. */
+  intakeKeptBytes: 65_536,
   /** Crashes of a worker under one message before it is quarantined as a dead letter. */
   crashes: 5,
 } as const;

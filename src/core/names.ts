@@ -16,11 +16,11 @@ export const nameRules = {
   },
 } as const;
 
-export type ChannelName = "queue" | "topic" | "subscription" | "relay" | "service" | "owner" | "schedule";
+export type ChannelName = "queue" | "topic" | "subscription" | "relay" | "intake" | "service" | "owner" | "schedule";
 
 /** Checks the name of a queue, topic, subscription or service, and returns it. */
 export function checkName(value: unknown, what: ChannelName): string {
-  return check(value, `name of a ${what}`.replace("a owner", "an owner"), nameRules.channel);
+  return check(value, `name of a ${what}`.replace(/a (owner|intake)/, "an $1"), nameRules.channel);
 }
 
 /** Checks the letters of a contract's name; whether it reads as a fact or an order is the business of the contracts. */

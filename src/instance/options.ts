@@ -148,7 +148,7 @@ function checkNames(value: unknown, path: string): readonly string[] {
 const names = (what: string) =>
   ({
     type: "custom",
-    doc: `The ${what} to work on; without both lists all`,
+    doc: `The ${what} to work on; without any list all`,
     words: "a list of names",
     check: checkNames,
   }) as const;
@@ -156,6 +156,7 @@ const names = (what: string) =>
 export const startFields = {
   queues: names("queues"),
   subscriptions: names("subscriptions"),
+  intakes: names("intakes"),
   handleSignals: {
     type: "boolean",
     doc: "Whether SIGINT and SIGTERM stop it, and end the process then; a second signal ends it at once",

@@ -1,6 +1,7 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 /** The public face of an instance, as types. */
 import type { AnyContract, InputOf, OutputOf, ResultInputOf, ResultOf } from "../contracts/contract.js";
+import type { Intake, IntakeOptions } from "../intakes/options.js";
 import type { Idempotency, Policy, QueuePolicy, StartFrom } from "../policies/policy.js";
 import type { AnswerContext, AskOptions } from "../producer/ask.js";
 import type { Receipt, ReceiptOf, Say } from "../producer/say.js";
@@ -16,6 +17,7 @@ import type { ScalingReport } from "./scaling.js";
 export interface StartOptions {
   readonly queues?: readonly string[];
   readonly subscriptions?: readonly string[];
+  readonly intakes?: readonly string[];
   /**
    * Stops at SIGINT and SIGTERM as `stop()` does, and ends the process then; a second signal ends it at once.
    *
@@ -102,6 +104,17 @@ export interface Post<Tx> extends Say, AsyncDisposable {
    */
   schedule<C extends AnyContract<"command">>(name: string, options: ScheduleOptions<C>): Schedule;
 
+  /**
+   * Declares a way in: takes messages from a broker and writes each to the log once, as if it had been said here.
+   *
+   * Delivery: acknowledged to the broker after the commit, so that nothing is lost; what comes again is recognised by its source and id for as long
+   * as the inbox is kept. What fits no contract goes to the list of invalid messages.
+   * Order: that of the broker. In the fleet one process at a time runs an intake, and others stand by.
+   * Errors: `ConfigurationError` for options, a second declaration, or one after the start; `WrongKindError` for a query; from `start()` for a
+   * destination that the broker does not have, and `ContractConflictError` for an event that this service publishes itself.
+   */
+  intake(name: string, options: IntakeOptions): Intake;
+
   /** Answers a query in this process. Transaction: `tx` is read-only. */
   answer<C extends AnyContract<"query">>(
     query: C,
@@ -168,7 +181,7 @@ export interface Post<Tx> extends Say, AsyncDisposable {
   migrate(): Promise<void>;
 
   /**
-   * Works in this process on all declared queues and subscriptions, or on those named. Returns when it works.
+   * Works in this process on all declared queues, subscriptions and intakes, or on those named. Returns when it works.
    *
    * Errors: `DatabaseUnavailableError`, `SchemaVersionError`, `ContractConflictError`, `ConfigurationError`.
    */

@@ -16,6 +16,7 @@ import { suggestion } from "../core/suggest.js";
 import type { DatabaseInput, TxOf } from "../databases/open.js";
 import { executorOf } from "../databases/recognise.js";
 import { isPgliteTransaction } from "../databases/shapes.js";
+import type { Intake } from "../intakes/options.js";
 import { checkPolicy, checkSubscription } from "../policies/policy.js";
 import { Answers } from "../producer/ask.js";
 import { sayIn } from "../producer/producer.js";
@@ -33,6 +34,7 @@ import type { Declared, WorkerOptions } from "../worker/incarnation.js";
 import { Slots } from "../worker/slots.js";
 import { Worker } from "../worker/worker.js";
 import { type Exported, exported } from "./exported.js";
+import { DeclaredIntakes, registerIntakes } from "./intakes.js";
 import { claimService } from "./once.js";
 import { close, type Opened, type Opening, open, openInside } from "./opened.js";
 import { Operating } from "./operate.js";
@@ -66,6 +68,7 @@ class Instance {
   readonly #declarations = new Map<string, Declaration | RelayDeclaration>();
   readonly #schedules = new Map<string, ScheduleDeclaration>();
   readonly #topics = new Map<string, TopicEntry>();
+  readonly #intakes = new DeclaredIntakes();
   #opened: Promise<Opened> | undefined;
   /** The same once it has succeeded. */
   #ready: Opened | undefined;
@@ -147,6 +150,11 @@ class Instance {
     refuseDeclared("schedule", schedule.name, this.#schedules.has(schedule.name), this.#started);
     this.#schedules.set(schedule.name, schedule);
     return schedule;
+  }
+
+  intake(name: unknown, options: unknown): Intake {
+    const refuse = (checked: string, twice: boolean): void => refuseDeclared("intake", checked, twice, this.#started);
+    return this.#intakes.declare(name, options, refuse);
   }
 
   topic(name: unknown, options: unknown): Topic {
@@ -276,7 +284,7 @@ class Instance {
         "start() was called before, and this instance works already. Call it once, with everything that it is to work on.",
       );
     }
-    const starting = this.#start(chosen.declared);
+    const starting = this.#start(chosen);
     this.#starting = starting;
     // From here on: a signal that comes meanwhile stops what has begun.
     if (chosen.handleSignals) this.#unlisten = stopOnSignals(() => this.stop(), this.#logger);
@@ -289,12 +297,13 @@ class Instance {
     }
   }
 
-  async #start(declared: readonly Declared[]): Promise<void> {
+  async #start({ declared, intakes }: Chosen): Promise<void> {
     const { producing, side } = await this.#open();
     const { database, catalog, waker, asking, room } = producing;
+    const { service } = this;
     const schedules = new Scheduler({
       declared: [...this.#schedules.values()],
-      service: this.service,
+      service,
       executor: side,
       catalog,
       waker,
@@ -303,7 +312,7 @@ class Instance {
     await schedules.declare();
     const worker = new Worker({
       database,
-      service: this.service,
+      service,
       declared,
       catalog,
       side,
@@ -316,6 +325,15 @@ class Instance {
       causationLimit: this.#causationLimit,
       retention: this.#retention,
       schedules,
+      intakes: await registerIntakes({
+        declared: intakes,
+        service,
+        executor: database,
+        side,
+        catalog,
+        waker,
+        logger: this.#logger,
+      }),
     });
     this.#closeRelays = await openRelays(declared);
     await worker.start().catch(async (error) => {
@@ -326,11 +344,11 @@ class Instance {
   }
 
   /** All, or those named; an unknown name lists the known ones. */
-  #choose(options: unknown): { readonly declared: readonly Declared[]; readonly handleSignals: boolean } {
+  #choose(options: unknown): Chosen {
     const given = checkOptions(options ?? {}, startFields, "start()");
     const { handleSignals } = given;
-    if (given.queues === undefined && given.subscriptions === undefined)
-      return { declared: [...this.#declarations.values()], handleSignals };
+    if (given.queues === undefined && given.subscriptions === undefined && given.intakes === undefined)
+      return { declared: [...this.#declarations.values()], intakes: this.#intakes.choose(undefined), handleSignals };
     const pick = (kind: Declared["kind"], names: readonly string[] = []): Declared[] => {
       const known = [...this.#declarations.values()].filter((declaration) => declaration.kind === kind);
       const twice = names.find((name, i) => names.indexOf(name) !== i);
@@ -350,7 +368,8 @@ class Instance {
         throw new ConfigurationError("PH_OPTION_INVALID", message, { name });
       });
     };
-    return { declared: [...pick("command", given.queues), ...pick("event", given.subscriptions)], handleSignals };
+    const declared = [...pick("command", given.queues), ...pick("event", given.subscriptions)];
+    return { declared, intakes: this.#intakes.choose(given.intakes ?? []), handleSignals };
   }
 
   async stop(options?: unknown): Promise<void> {
@@ -434,9 +453,16 @@ class Instance {
   }
 }
 
+/** What a start works on. */
+interface Chosen {
+  readonly declared: readonly Declared[];
+  readonly intakes: ReturnType<DeclaredIntakes["choose"]>;
+  readonly handleSignals: boolean;
+}
+
 function refuseDeclared(what: string, name: string, twice: boolean, late: boolean): void {
   if (twice) {
-    const message = `A ${what} is called "${name}" already. Rename one of them.`;
+    const message = `${what === "intake" ? "An" : "A"} ${what} is called "${name}" already. Rename one of them.`;
     throw new ConfigurationError("PH_DECLARED_TWICE", message, { name });
   }
   if (!late) return;

@@ -1,14 +1,17 @@
 /**
- * Removes what has been kept for its time: results, the records of cancelled messages; and requests to cancel that are done with. Once in the
- * fleet, in small pieces, each a transaction of its own.
+ * Removes what has been kept for its time: results, the records of cancelled messages, what intakes took in; and requests to cancel that are done
+ * with. Once in the fleet, in small pieces, each a transaction of its own.
  */
 import type { Executor } from "../core/database.js";
+import { sweepInbox } from "../store/intake.js";
 import { prune } from "../store/results.js";
 
 /** How soon the fleet looks again: while there is more, and otherwise. */
 export const pruneEveryMs = { pending: 1_000, idle: 30_000 } as const;
 
 const rowsPerPiece = 1_000;
+/** Of the inbox: about 17,000 rows. */
+const pagesPerPiece = 128;
 /** Of one pass; what is left waits for the next. */
 const pieces = 50;
 
@@ -18,5 +21,7 @@ export async function prunePass(executor: Executor, everyMs: number): Promise<nu
   for (let done = 1; removed === rowsPerPiece && done < pieces; done += 1) {
     removed = await prune(executor, 0, rowsPerPiece);
   }
-  return removed === rowsPerPiece ? pruneEveryMs.pending : pruneEveryMs.idle;
+  let behind = true;
+  for (let done = 0; behind && done < pieces; done += 1) behind = await sweepInbox(executor, pagesPerPiece);
+  return removed === rowsPerPiece || behind ? pruneEveryMs.pending : pruneEveryMs.idle;
 }

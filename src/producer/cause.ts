@@ -10,7 +10,10 @@ import { limits } from "../core/limits.js";
 import { publicId } from "../store/publish.js";
 import type { Delivery } from "../store/work.js";
 
-/** The header. Its value: depth, correlation ("-" where it is the cause itself), cause, and the names of the last contracts before it. */
+/**
+ * The header. Its value: depth, correlation ("-" where it is the cause itself), cause ("-" where nobody's handler said it, which only a message from
+ * outside can tell), and the names of the last contracts before it.
+ */
 export const causeHeader = "~posthorn";
 
 export interface Cause {
@@ -23,16 +26,45 @@ export interface Cause {
 }
 
 const none: Cause = { depth: 0, correlationId: null, causationId: null, path: [] };
-const shape = /^(\d{1,6}) (-|[\da-f-]{1,40}) ([\da-f-]{1,40}) ([A-Za-z\d>]+)$/;
+const shape = /^(\d{1,6}) ([!-~]{1,128}) ([!-~]{1,128}) ([A-Za-z\d>]+)$/;
 
 type Headed = Pick<Delivery, "headers">;
 
 /** A header that nobody of ours wrote counts as none. */
 export function causeOf({ headers }: Headed): Cause {
-  const [, depth, correlation, causationId, path] = shape.exec(headers?.[causeHeader] ?? "") ?? [];
-  if (depth === undefined || causationId === undefined || path === undefined) return none;
+  const [, depth, correlation, causation, path] = shape.exec(headers?.[causeHeader] ?? "") ?? [];
+  if (depth === undefined || path === undefined) return none;
+  const causationId = causation === undefined || causation === "-" ? null : causation;
   const correlationId = correlation === undefined || correlation === "-" ? causationId : correlation;
   return { depth: Number(depth), correlationId, causationId, path: path.split(">") };
+}
+
+/** Extensions of a CloudEvent that say what caused it. The depth is ours: it holds a ring of handlers that goes through several services. */
+export const causeExtensions = {
+  correlation: "correlationid",
+  causation: "causationid",
+  depth: "causationdepth",
+  path: "causationpath",
+} as const;
+
+const idShape = /^[!-~]{1,128}$/;
+/** Where who came before is not told. */
+const unknownPath = "outside";
+
+/** The header of a message that comes from outside; null where nothing is said of its cause. What cannot be one counts as not said. */
+export function causeFromOutside(extensions: Readonly<Record<string, string>>): string | null {
+  const idIn = (name: string): string => {
+    const id = extensions[name];
+    return id !== undefined && idShape.test(id) ? id : "-";
+  };
+  const correlation = idIn(causeExtensions.correlation);
+  const causation = idIn(causeExtensions.causation);
+  if (correlation === "-" && causation === "-") return null;
+  const told = extensions[causeExtensions.depth] ?? "";
+  // Somebody's handler said it, so one lies behind it at least.
+  const depth = /^\d{1,6}$/.test(told) ? Number(told) : causation === "-" ? 0 : 1;
+  const path = extensions[causeExtensions.path] ?? "";
+  return `${depth} ${correlation} ${causation} ${/^[A-Za-z\d>]{1,1500}$/.test(path) ? path : unknownPath}`;
 }
 
 /** The headers that a producer gave. */

@@ -348,6 +348,12 @@ function columnsOf(messages: readonly Outgoing[]): readonly (string | number | n
   if (first !== undefined && messages.length === 1) {
     return [addressOf(first), first.contract, first.key, first.json, first.headers];
   }
+  return listsOf(messages);
+}
+
+/** The columns as lists: channels, contracts, keys, payloads, headers. */
+export function listsOf(messages: readonly Outgoing[]): readonly (string | null)[] {
+  const [first] = messages;
   const alike = messages.every(({ contract }) => contract === first?.contract);
   const shown = alike ? messages.slice(0, 1) : messages;
   const keyed = messages.some(({ key }) => key !== null);

@@ -833,6 +833,83 @@ begin
   end loop;
 end $do$;
 ` },
+  { name: "migrations/0022_intake.sql", text: `-- The way in: what takes messages from a broker, which of them were taken in, and which fitted nothing.
+-- Locks: nothing that is there already.
+
+create table posthorn.intake (
+  id int generated always as identity primary key,
+  name text not null unique,
+  -- Who declared it last, where it takes messages from (without a password), and how long its inbox is kept.
+  service text not null,
+  broker text not null,
+  place text not null,
+  keep_ms float8 not null,
+  -- An alert says it when it has not been connected for so long.
+  away_ms float8 not null,
+  declared_at timestamptz not null default clock_timestamp(),
+  -- The one worker that runs it. Everything that it writes is refused once this is another.
+  worker bigint,
+  held_at timestamptz,
+  -- What its holder reported last: when that was, since when it is not connected (null while it is), and why.
+  seen_at timestamptz not null default clock_timestamp(),
+  away_since timestamptz default clock_timestamp(),
+  trouble text,
+  -- Counted in the transactions that write. What is not among the last three was taken in before.
+  received bigint not null default 0,
+  written bigint not null default 0,
+  invalid bigint not null default 0,
+  skipped bigint not null default 0,
+  last_message_at timestamptz,
+  paused_at timestamptz,
+  paused_by text,
+  paused_reason text
+);
+
+-- What an intake brings in. An event that comes from outside has its one source there.
+create table posthorn.intake_contract (
+  intake int not null references posthorn.intake (id) on delete cascade,
+  contract text not null,
+  primary key (intake, contract)
+);
+
+-- What was taken in. The mark is the first half of a SHA-256 of intake, source and id: 16 bytes whatever they are, in the row and in the one index. Of a
+-- million million marks two are the same with a chance of one in 10^15; who could make such a pair would have to send both. There is no index of the
+-- age, which each message would pay for: a sweep walks over the pages.
+create table posthorn.inbox (
+  mark uuid primary key,
+  intake int not null,
+  keep_until timestamptz not null
+);
+
+-- What fitted nothing. It stays until somebody redrives or discards it.
+create table posthorn.intake_invalid (
+  id bigint generated always as identity primary key,
+  intake int not null references posthorn.intake (id) on delete cascade,
+  mark uuid not null,
+  found_at timestamptz not null,
+  -- It came again, as far as the inbox did not notice it.
+  times int not null default 1,
+  last_at timestamptz not null,
+  reason text not null,
+  source text,
+  event text,
+  type text,
+  content_type text,
+  headers json not null,
+  key text,
+  broker_id text,
+  position text,
+  body bytea not null,
+  bytes bigint not null,
+  -- False where it was too large to be kept: then \`body\` is its beginning, or headers are missing.
+  whole boolean not null,
+  -- Its intake is to read it again.
+  redrive_at timestamptz,
+  redrive_by text,
+  unique (intake, mark)
+);
+create index intake_invalid_redriven on posthorn.intake_invalid (intake, id) where redrive_at is not null;
+` },
   { name: "functions/01_slots.sql", text: `-- slot_branches(body): the body for each slot of the ring, as branches of a CASE.
 create or replace function posthorn.slot_branches(p_body text) returns text
 language sql immutable as $$
@@ -6332,6 +6409,229 @@ begin
       perform setval(format('posthorn.%I', v_one.name)::regclass, v_one.value);
     end if;
   end loop;
+end $$;
+` },
+  { name: "functions/29_intake.sql", text: `-- The way in: one worker of the fleet runs an intake at a time, and every message of a broker is written to the log once.
+--
+-- The row of the intake is locked by whoever writes for it, and by whoever takes it over: two never write at the same time, and a holder that has lost it
+-- writes nothing more. So messages lie in the log in the order of the broker, whatever died.
+
+-- declare_intake(…): makes an intake or brings it up to date; the newest start wins. Contracts as a list of their names. Returns its id. Raises
+-- PH020 where another service has the name, and for an event that this service publishes itself: a fact has one source.
+create or replace function posthorn.declare_intake(
+  p_name text, p_service text, p_broker text, p_place text, p_keep_ms float8, p_away_ms float8, p_contracts json
+) returns int
+language plpgsql as $$
+declare
+  v_row posthorn.intake;
+  v_own text;
+begin
+  perform posthorn.require_home();
+  insert into posthorn.intake (name, service, broker, place, keep_ms, away_ms) values (p_name, p_service, p_broker, p_place, p_keep_ms, p_away_ms)
+    on conflict (name) do nothing;
+  select * into v_row from posthorn.intake where name = p_name for update;
+  if v_row.service <> p_service then
+    raise exception 'the intake "%" is one of service "%", and service "%" declares it', p_name, v_row.service, p_service
+      using errcode = 'PH020', hint = 'Give one of the two another name.';
+  end if;
+  select c.name into v_own from posthorn.contract c join json_array_elements_text(p_contracts) d(name) on d.name = c.name
+    where c.kind = 'event' and c.owner = p_service limit 1;
+  if v_own is not null then
+    raise exception 'the event "%" is owned by service "%", which publishes it here, and its intake "%" would bring it in from outside', v_own, p_service, p_name
+      using errcode = 'PH020', hint = 'A fact has one source. Leave it out of the intake, or name its owner in the contract where another service publishes it.';
+  end if;
+  update posthorn.intake set broker = p_broker, place = p_place, keep_ms = p_keep_ms, away_ms = p_away_ms, declared_at = clock_timestamp() where id = v_row.id;
+  delete from posthorn.intake_contract c where c.intake = v_row.id and c.contract not in (select json_array_elements_text(p_contracts));
+  insert into posthorn.intake_contract (intake, contract) select v_row.id, json_array_elements_text(p_contracts) on conflict do nothing;
+  return v_row.id;
+end $$;
+
+-- is_free(intake): whether nobody who lives runs it.
+create or replace function posthorn.is_free(p_intake posthorn.intake) returns boolean
+language plpgsql as $$
+begin
+  return p_intake.worker is null or not exists (select from posthorn.worker w where w.id = p_intake.worker)
+    or p_intake.worker in (select d.worker from posthorn.dead_workers() d);
+end $$;
+
+-- hold_intakes(worker, reports): what a worker says and asks each second about the intakes of its process: [{ id, wants, connected, trouble }]. Takes those that
+-- it wants and nobody runs, lets go those that it does not want. Returns [{ id, held, paused, redrive }]: whether it runs each, and whether there is
+-- something for it to read again. A worker that counts as dead holds nothing.
+create or replace function posthorn.hold_intakes(p_worker bigint, p_reports json) returns json
+language plpgsql as $$
+declare
+  v_report record;
+  v_row posthorn.intake;
+  v_lives boolean;
+  v_answers json[] := '{}';
+begin
+  perform posthorn.own_transaction(false);
+  v_lives := exists (select from posthorn.worker w where w.id = p_worker);
+  for v_report in select * from json_to_recordset(p_reports) as r(id int, wants boolean, connected boolean, trouble text) order by r.id loop
+    select * into v_row from posthorn.intake i where i.id = v_report.id;
+    if v_lives and v_report.wants and v_row.worker is distinct from p_worker and posthorn.is_free(v_row) then
+      -- Whoever holds the lock is writing for it, or takes it.
+      select * into v_row from posthorn.intake i where i.id = v_report.id for no key update skip locked;
+      if found and v_row.worker is distinct from p_worker and posthorn.is_free(v_row) then
+        update posthorn.intake i set worker = p_worker, held_at = clock_timestamp(), seen_at = clock_timestamp(),
+          away_since = coalesce(i.away_since, clock_timestamp()), trouble = null where i.id = v_report.id returning * into v_row;
+      end if;
+    elsif v_row.worker = p_worker then
+      update posthorn.intake i set seen_at = clock_timestamp(), worker = case when v_lives and v_report.wants then i.worker end,
+          away_since = case when not coalesce(v_report.connected, false) then coalesce(i.away_since, clock_timestamp()) end, trouble = v_report.trouble
+        where i.id = v_report.id and i.worker = p_worker returning * into v_row;
+    end if;
+    v_answers := v_answers || json_build_object('id', v_report.id, 'held', coalesce(v_row.worker = p_worker, false), 'paused', v_row.paused_at is not null,
+      'redrive', exists (select from posthorn.intake_invalid v where v.intake = v_report.id and v.redrive_at is not null));
+  end loop;
+  return to_json(v_answers);
+end $$;
+
+-- own_intake(intake, worker): called first by whatever a holder writes; returns how long what it takes in now is recognised. Raises PH005 when it is the
+-- holder no more.
+create or replace function posthorn.own_intake(p_intake int, p_worker bigint) returns timestamptz
+language plpgsql as $$
+declare
+  v_keep_until timestamptz;
+begin
+  select clock_timestamp() + i.keep_ms * interval '1 ms' into v_keep_until from posthorn.intake i where i.id = p_intake and i.worker = p_worker for no key update;
+  if not found then
+    raise exception 'the intake "%" is run by another worker', (select i.name from posthorn.intake i where i.id = p_intake) using errcode = 'PH005',
+      hint = 'Nothing was written; the other one takes these messages in.';
+  end if;
+  return v_keep_until;
+end $$;
+
+-- mark_places(intake, marks, keep until): puts marks into the inbox, and returns the places of those that are new and no repetition of one before them; null when
+-- all are, which is the rule: then they are written without asking about each, which costs a quarter less.
+create or replace function posthorn.mark_places(p_intake int, p_marks uuid[], p_keep_until timestamptz) returns int[]
+language plpgsql as $$
+declare
+  v_fresh uuid[];
+begin
+  begin
+    insert into posthorn.inbox (mark, intake, keep_until) select m, p_intake, p_keep_until from unnest(p_marks) m;
+    return null;
+  exception when unique_violation then
+    null;
+  end;
+  with fresh as (
+    insert into posthorn.inbox (mark, intake, keep_until) select m, p_intake, p_keep_until from unnest(p_marks) m on conflict do nothing returning mark)
+    select array_agg(f.mark) into v_fresh from fresh f;
+  return array(select min(m.n)::int from unnest(p_marks) with ordinality m(mark, n) where m.mark = any (v_fresh) group by m.mark order by 1);
+end $$;
+
+-- take_in(intake, worker, marks, lists, invalid, skipped): writes those of a batch of messages whose marks are new, in their order, as write_many does; in a
+-- transaction of its own. \`skipped\` is a number for the statistics. Returns JSON { written, invalid }. Raises PH005 (not the holder), PH003, PH040 (a queue
+-- is full); then nothing is written.
+create or replace function posthorn.take_in(
+  p_intake int, p_worker bigint, p_marks uuid[], p_nonces bigint[], p_channels int[], p_contracts int[], p_keys json, p_payloads json, p_headers json,
+  p_invalid json, p_skipped int
+) returns json
+language plpgsql as $$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_keep_until timestamptz;
+  v_places int[];
+  v_written int := cardinality(p_marks);
+  v_invalid int := 0;
+begin
+  perform posthorn.own_transaction(true);
+  v_keep_until := posthorn.own_intake(p_intake, p_worker);
+  if v_written > 0 then
+    v_places := posthorn.mark_places(p_intake, p_marks, v_keep_until);
+    v_written := coalesce(cardinality(v_places), v_written);
+    perform posthorn.write_places(v_places, p_nonces, p_channels, p_contracts, p_keys, p_payloads, p_headers);
+  end if;
+  if p_invalid is not null then
+    v_invalid := posthorn.note_unfit(p_intake, p_invalid, v_now, v_keep_until);
+  end if;
+  update posthorn.intake i set received = i.received + cardinality(p_marks) + coalesce(json_array_length(p_invalid), 0) + p_skipped,
+    written = i.written + v_written, invalid = i.invalid + v_invalid, skipped = i.skipped + p_skipped, last_message_at = v_now where i.id = p_intake;
+  return json_build_object('written', v_written, 'invalid', v_invalid);
+end $$;
+
+-- write_places(places, lists): appends the messages of lists, or those at places that are named. Null means all, an empty list none. Raises PH040.
+create or replace function posthorn.write_places(
+  p_places int[], p_nonces bigint[], p_channels int[], p_contracts int[], p_keys json, p_payloads json, p_headers json
+) returns void
+language plpgsql as $$
+declare
+  v_limited record;
+  v_picked record;
+begin
+  if p_places is not null then
+    if cardinality(p_places) = 0 then
+      return;
+    end if;
+    select array_agg(r.nonce order by r.n) as nonces, array_agg(coalesce(r.channel, p_channels[1]) order by r.n) as channels,
+        array_agg(coalesce(r.contract, p_contracts[1]) order by r.n) as contracts, json_agg(r.key order by r.n) as keys,
+        json_agg(r.payload order by r.n) as payloads, json_agg(r.headers order by r.n) as headers into v_picked
+      from rows from (unnest(p_nonces), unnest(p_channels), unnest(p_contracts), json_array_elements_text(p_keys), json_array_elements(p_payloads),
+        json_array_elements(p_headers)) with ordinality r(nonce, channel, contract, key, payload, headers, n)
+      where r.n = any (p_places);
+    perform posthorn.write_places(null, v_picked.nonces, v_picked.channels, v_picked.contracts, v_picked.keys, v_picked.payloads, v_picked.headers);
+    return;
+  end if;
+  for v_limited in select l.channel, count(*) as messages from posthorn.backlog_limit l
+      join generate_series(1, cardinality(p_nonces)) n on coalesce(p_channels[n], p_channels[1]) & 2097151 = l.channel group by l.channel order by 1 loop
+    perform posthorn.check_backlog(v_limited.channel, v_limited.messages);
+  end loop;
+  perform posthorn.append_of(posthorn.open_slot(null), p_nonces, p_channels, p_contracts, p_keys, p_payloads, p_headers);
+end $$;
+
+-- note_unfit(intake, messages, now, keep until): keeps what fits nothing: [{ mark, once, reason, source, event, type, contentType, headers, key, brokerId, position, body,
+-- bytes, whole }], \`body\` in base64, \`once\` where it has an identity of its own. Returns how many are new.
+create or replace function posthorn.note_unfit(p_intake int, p_messages json, p_now timestamptz, p_keep_until timestamptz) returns int
+language plpgsql as $$
+declare
+  v_new int;
+begin
+  with unfit as materialized (
+    select distinct on (u.mark) u.* from rows from (json_to_recordset(p_messages) as (mark uuid, once boolean, reason text, source text, event text, type text,
+      "contentType" text, headers json, key text, "brokerId" text, position text, body text, bytes bigint, whole boolean)) with ordinality
+      u(mark, once, reason, source, event, type, "contentType", headers, key, "brokerId", position, body, bytes, whole, n) order by u.mark, u.n
+  ), fresh as (
+    insert into posthorn.inbox (mark, intake, keep_until) select u.mark, p_intake, p_keep_until from unfit u where u.once on conflict do nothing returning mark
+  ), noted as (
+    insert into posthorn.intake_invalid (intake, mark, found_at, last_at, reason, source, event, type, content_type, headers, key, broker_id, position, body, bytes,
+        whole)
+      select p_intake, u.mark, p_now, p_now, u.reason, u.source, u.event, u.type, u."contentType", u.headers, u.key, u."brokerId", u.position,
+        decode(u.body, 'base64'), u.bytes, u.whole
+      from unfit u where not u.once or u.mark in (select f.mark from fresh f) order by u.n
+      on conflict (intake, mark) do update set times = posthorn.intake_invalid.times + 1, last_at = excluded.last_at
+      returning times)
+    select count(*) into v_new from noted n where n.times = 1;
+  return v_new;
+end $$;
+
+-- sweep_inbox(pages): removes what has been kept for its time, from at most so many pages, where the last sweep stopped. It is due to go over all of the
+-- inbox within a twentieth of the shortest time that any intake keeps it, and does no more. Returns whether it is behind. In a transaction of its own.
+create or replace function posthorn.sweep_inbox(p_pages int) returns boolean
+language plpgsql as $$
+declare
+  v_all bigint := pg_relation_size('posthorn.inbox') / current_setting('block_size')::bigint;
+  v_round_ms float8 := (select coalesce(min(i.keep_ms), 604800000) / 20 from posthorn.intake i);
+  v_page bigint;
+  v_due float8;
+  v_upto bigint;
+begin
+  perform posthorn.own_transaction(false);
+  if v_all = 0 then
+    return false;
+  end if;
+  insert into posthorn.maintenance (name, ran_at) values ('inbox', clock_timestamp()) on conflict (name) do nothing;
+  select coalesce((m.notes ->> 'page')::bigint, 0), least(v_all, v_all * extract(epoch from clock_timestamp() - m.ran_at) * 1000 / v_round_ms) into v_page, v_due
+    from posthorn.maintenance m where m.name = 'inbox' for update skip locked;
+  if v_due is null or v_due < 1 then
+    return false;
+  end if;
+  v_page := case when v_page < v_all then v_page else 0 end;
+  v_upto := least(v_all, v_page + least(p_pages, floor(v_due)::bigint));
+  delete from posthorn.inbox b where b.ctid >= format('(%s,0)', v_page)::tid and b.ctid < format('(%s,0)', v_upto)::tid and b.keep_until < clock_timestamp();
+  update posthorn.maintenance set notes = json_build_object('page', v_upto),
+    ran_at = clock_timestamp() - (v_due - (v_upto - v_page)) / v_all * v_round_ms * interval '1 ms' where name = 'inbox';
+  return v_due - (v_upto - v_page) >= 1;
 end $$;
 ` },
   { name: "functions/30_segments.sql", text: `-- Space: the log is a ring of eight slots. Rotation opens the next one, and a segment that nobody needs is truncated.

@@ -78,6 +78,15 @@ export interface WorkerOptions {
   readonly retention: Retention & { readonly explicit: boolean };
   /** Sends what is due of the schedules of the fleet; returns how long to wait. */
   readonly schedules: { pass(): Promise<number> };
+  /** Runs the intakes of this process for a worker; undefined where there are none. `again` as in `Incarnation.begin`. */
+  readonly intakes: { begin(worker: string, again: boolean): Promise<Companion | undefined> };
+}
+
+/** What lives with a registration. */
+export interface Companion {
+  start(): void;
+  stop(): Promise<void>;
+  abandon(): Promise<void>;
 }
 
 /** After a rescue most parked keys are looked at, at once; otherwise one page now and then. */
@@ -103,6 +112,7 @@ export class Incarnation {
   readonly #schedules: Loop;
   readonly #prunes: Loop;
   readonly #rotates: Loop;
+  readonly #intakes: Companion | undefined;
   #broken = false;
   #resolveEnd: (error: unknown) => void = () => undefined;
   /** Settles with the reason when it cannot go on. */
@@ -116,7 +126,8 @@ export class Incarnation {
       await refuseUnfitSchema(connections.session);
       const readers = await register(options, connections.session, again);
       const worker = await registerSelf(options, connections, readers);
-      incarnation = new Incarnation(options, connections, worker, readers);
+      const intakes = await options.intakes.begin(worker, again);
+      incarnation = new Incarnation(options, connections, worker, readers, intakes);
       return incarnation;
     } catch (error) {
       await disconnect(connections);
@@ -124,8 +135,15 @@ export class Incarnation {
     }
   }
 
-  constructor(options: WorkerOptions, connections: Connections, worker: string, readers: readonly Registered[]) {
+  constructor(
+    options: WorkerOptions,
+    connections: Connections,
+    worker: string,
+    readers: readonly Registered[],
+    intakes: Companion | undefined,
+  ) {
     this.#options = options;
+    this.#intakes = intakes;
     this.#connections = connections;
     this.#worker = worker;
     const onError = (error: unknown): void => this.#warn(error, "the progress of handlers could not be written");
@@ -170,6 +188,7 @@ export class Incarnation {
     this.#schedules.start();
     this.#prunes.start();
     this.#rotates.start();
+    this.#intakes?.start();
   }
 
   /** A notification came. */
@@ -196,7 +215,7 @@ export class Incarnation {
 
   async stop(graceMs: number): Promise<void> {
     await this.#poller.stop();
-    await Promise.all(this.#readers.map((reader) => reader.stop(graceMs)));
+    await Promise.all([...this.#readers.map((reader) => reader.stop(graceMs)), this.#intakes?.stop()]);
     this.#closing = true;
     clearTimeout(this.#deadAt);
     const loops = [...this.#passes, this.#beats, this.#progress];
@@ -218,7 +237,7 @@ export class Incarnation {
     );
     // Readers wait for the statement that they sent last, which may be one that nobody answers: it ends with its connection.
     const readers = this.#readers.map((reader) => reader.abandon(reason));
-    await Promise.all([...readers, disconnect(this.#connections)]);
+    await Promise.all([...readers, this.#intakes?.abandon(), disconnect(this.#connections)]);
     const loops = [...this.#passes, this.#poller, this.#beats];
     await Promise.all(loops.map((loop) => loop.stop()));
   }

@@ -15,6 +15,7 @@ export const layers: Readonly<Record<string, readonly string[]>> = {
   relays: ["core", "brokers", "policies", "worker"],
   maintenance: ["core", "store"],
   schedules: ["core", "contracts", "store", "producer"],
+  intakes: ["core", "contracts", "store", "producer", "brokers"],
   http: ["core", "instance"],
   instance: [
     "core",
@@ -28,6 +29,7 @@ export const layers: Readonly<Record<string, readonly string[]>> = {
     "relays",
     "maintenance",
     "schedules",
+    "intakes",
   ],
   cli: [
     "core",
@@ -39,6 +41,8 @@ export const layers: Readonly<Record<string, readonly string[]>> = {
     "worker",
     "maintenance",
     "schedules",
+    "intakes",
+    "brokers",
     "instance",
     "http",
   ],
@@ -54,6 +58,8 @@ export const layers: Readonly<Record<string, readonly string[]>> = {
     "relays",
     "maintenance",
     "schedules",
+    "intakes",
+    "brokers",
     "instance",
   ],
 };

@@ -1,0 +1,38 @@
+/** The intakes of an instance: what is declared, and which of them a start chooses. */
+import { ConfigurationError } from "../core/errors.js";
+import { suggestion } from "../core/suggest.js";
+import { Intakes, type IntakesOptions } from "../intakes/intakes.js";
+import { checkIntake, type Intake, type IntakeDeclaration } from "../intakes/options.js";
+
+export class DeclaredIntakes {
+  readonly #declared = new Map<string, IntakeDeclaration>();
+
+  /** `refuse`: throws for a name that is taken, or too late. */
+  declare(name: unknown, options: unknown, refuse: (name: string, twice: boolean) => void): Intake {
+    const declaration = checkIntake(name, options);
+    refuse(declaration.name, this.#declared.has(declaration.name));
+    this.#declared.set(declaration.name, declaration);
+    return Object.freeze({ name: declaration.name });
+  }
+
+  /** All, or those named; an unknown name lists the known ones. */
+  choose(names: readonly string[] | undefined): readonly IntakeDeclaration[] {
+    if (names === undefined) return [...this.#declared.values()];
+    return names.map((name, i) => {
+      const found = this.#declared.get(name);
+      if (found !== undefined && names.indexOf(name) === i) return found;
+      const message =
+        found !== undefined
+          ? `start() names "${name}" twice. Name it once.`
+          : `start() names the intake "${name}", which is not declared.${suggestion(name, [...this.#declared.keys()])}`;
+      throw new ConfigurationError("PH_OPTION_INVALID", message, { name });
+    });
+  }
+}
+
+/** Errors: `ContractConflictError`. */
+export async function registerIntakes(options: IntakesOptions): Promise<Intakes> {
+  const intakes = new Intakes(options);
+  await intakes.declare();
+  return intakes;
+}

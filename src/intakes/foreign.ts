@@ -1,0 +1,50 @@
+/** Messages that are no CloudEvents, through the user's own function. */
+import type { Incoming } from "../brokers/broker.js";
+import { show } from "../core/show.js";
+import { Misfit } from "./misfit.js";
+import type { ForeignMessage, ForeignReading, IntakeDeclaration } from "./options.js";
+
+const strict = new TextDecoder("utf-8", { fatal: true });
+
+export function foreignOf({ headers, contentType, body, key, id, position }: Incoming): ForeignMessage {
+  const text = (): string => strict.decode(body);
+  return { headers, contentType, body, key, id, position, text, json: () => JSON.parse(text()) };
+}
+
+/** What the function says, checked. Errors: `Misfit`. */
+export function readForeign(read: NonNullable<IntakeDeclaration["read"]>, incoming: Incoming): ForeignReading | null {
+  let said: unknown;
+  try {
+    said = read(foreignOf(incoming));
+  } catch (error) {
+    throw new Misfit(`the function \`read\` threw: ${error instanceof Error ? error.message : show(error)}`);
+  }
+  if (said === null) return null;
+  if (said instanceof Promise) {
+    said.catch(() => undefined);
+    throw new Misfit("the function `read` returned a promise; it must be synchronous");
+  }
+  if (typeof said !== "object" || said === undefined || !("name" in said) || typeof said.name !== "string") {
+    throw new Misfit(`the function \`read\` returned ${show(said)} instead of { name, payload } or null`);
+  }
+  const { name } = said;
+  const payload = "payload" in said ? said.payload : undefined;
+  const id = "id" in said ? said.id : undefined;
+  if (id !== undefined && (typeof id !== "string" || id === "")) {
+    throw new Misfit(`the function \`read\` returned ${show(id)} as the id; it must be a text that is not empty`);
+  }
+  return {
+    name,
+    payload,
+    ...(id !== undefined && { id }),
+    ...("headers" in said && { headers: textsOf(said.headers) }),
+  };
+}
+
+function textsOf(headers: unknown): Readonly<Record<string, string>> {
+  const entries = typeof headers === "object" && headers !== null ? Object.entries(headers) : undefined;
+  if (entries === undefined || entries.some(([, value]) => typeof value !== "string")) {
+    throw new Misfit(`the function \`read\` returned ${show(headers)} as headers; they must be an object of texts`);
+  }
+  return Object.fromEntries(entries);
+}

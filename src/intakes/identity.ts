@@ -1,0 +1,29 @@
+/** What a message that comes in is recognised by: 16 bytes that are the same whenever it comes again. */
+import { hash } from "node:crypto";
+import type { Incoming } from "../brokers/broker.js";
+
+/** They are told apart: an id of a CloudEvent is never taken for one that a broker gave. "content" is no identity: two messages may say the same. */
+export type IdentityKind = "event" | "sender" | "position" | "content";
+
+export interface Identity {
+  readonly kind: IdentityKind;
+  /** In hexadecimal. */
+  readonly mark: string;
+}
+
+/** The first half of a SHA-256. Source and id may hold any letter; the length of the first says where the second begins. */
+export function identity(kind: IdentityKind, intake: string, source: string, id: string): Identity {
+  return { kind, mark: hash("sha256", `${intake} ${kind} ${source.length} ${source} ${id}`, "hex").slice(0, 32) };
+}
+
+/** By what the broker says of a message: the id that its sender gave it, or its place. Of two brokers the same id is not the same message. */
+export function identityAt(intake: string, where: string, { id, position }: Incoming): Identity | undefined {
+  if (id !== undefined && id !== "") return identity("sender", intake, where, id);
+  return position === undefined || position === "" ? undefined : identity("position", intake, where, position);
+}
+
+/** For what has no identity: to notice that the same bytes come again while somebody is to look at them. */
+export function identityOfContent(intake: string, { headers, body }: Incoming): Identity {
+  const bytes = hash("sha256", body, "hex");
+  return identity("content", intake, JSON.stringify(headers), bytes);
+}

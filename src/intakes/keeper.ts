@@ -1,0 +1,148 @@
+/**
+ * Holds the intakes of one registration of this process as a worker: asks each second which of them are to run here, runs those, and tells how they
+ * stand. Others stand by, and take over what a worker held that has died.
+ */
+
+import type { Executor } from "../core/database.js";
+import { ConfigurationError } from "../core/errors.js";
+import type { Logger } from "../core/logger.js";
+import { Loop } from "../core/loop.js";
+import { holdIntakes, type IntakeAnswer } from "../store/intake.js";
+import type { IntakeDeclaration } from "./options.js";
+import type { Reader } from "./reading.js";
+import { Run } from "./run.js";
+
+/** An intake that is registered. */
+export interface Registered {
+  readonly id: number;
+  readonly declaration: IntakeDeclaration;
+  readonly reader: Reader;
+}
+
+export interface KeeperOptions {
+  readonly worker: string;
+  readonly registered: readonly Registered[];
+  /** Writes messages. */
+  readonly executor: Executor;
+  /** For everything beside them. */
+  readonly side: Executor;
+  readonly logger: Logger;
+  readonly onWritten: (channels: ReadonlySet<number>) => void;
+}
+
+/** How often it asks: so soon another takes over what a dead worker held. */
+const everyMs = 1_000;
+/** How long the start waits for a broker that does not answer; then it goes on beside. */
+const openMs = 5_000;
+
+export class Keeper {
+  readonly #options: KeeperOptions;
+  readonly #runs = new Map<number, Run>();
+  readonly #loop: Loop;
+  #stopped = false;
+
+  constructor(options: KeeperOptions) {
+    this.#options = options;
+    this.#loop = new Loop({
+      pass: () => this.#pass(),
+      onError: (error) => this.#warn(error),
+      pauseMs: { first: everyMs, longest: everyMs },
+    });
+  }
+
+  /**
+   * Takes what nobody runs, and opens it. A broker that is away is told, and no error.
+   *
+   * Errors: `ConfigurationError` of a broker, for what no later attempt mends; not where it is `again`, for then other work would end with it. Whatever
+   * the database says.
+   */
+  async begin(again: boolean): Promise<void> {
+    const opening: Promise<void>[] = [];
+    for (const answer of await this.#hold(true)) {
+      const run = this.#apply(answer);
+      if (run !== undefined && !again) opening.push(run.open());
+    }
+    let timer: NodeJS.Timeout | undefined;
+    const patience = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, openMs);
+    });
+    const opened = Promise.all(opening);
+    opened.catch(() => undefined);
+    try {
+      await Promise.race([opened, patience]);
+    } catch (error) {
+      if (error instanceof ConfigurationError) await this.stop();
+      throw error;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  start(): void {
+    for (const run of this.#runs.values()) run.start();
+    this.#loop.start();
+  }
+
+  /** Finishes what is being written, and lets all of them go, for others. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    await Promise.all([...this.#runs.values()].map((run) => run.stop()));
+    await this.#loop.stop();
+    // Whoever looks next finds it free anyway once this worker is forgotten.
+    await this.#hold(false).catch((error) => this.#warn(error));
+  }
+
+  /** The worker counts as dead, or its connection is gone. */
+  async abandon(): Promise<void> {
+    this.#stopped = true;
+    await Promise.all([...this.#runs.values()].map((run) => run.abandon()));
+    await this.#loop.stop();
+  }
+
+  async #pass(): Promise<number> {
+    for (const answer of await this.#hold(true)) {
+      if (!this.#stopped) this.#apply(answer)?.start();
+    }
+    return everyMs;
+  }
+
+  #hold(wants: boolean): Promise<readonly IntakeAnswer[]> {
+    const { side, worker, registered } = this.#options;
+    const reports = registered.map(({ id }) => {
+      const run = this.#runs.get(id);
+      return { id, wants, connected: run?.connected ?? false, trouble: run?.trouble ?? null };
+    });
+    return holdIntakes(side, worker, reports);
+  }
+
+  /** Returns the run that is to begin. */
+  #apply({ id, held, paused }: IntakeAnswer): Run | undefined {
+    const run = this.#runs.get(id);
+    const runs = held && !paused;
+    if (run !== undefined && !runs) {
+      this.#runs.delete(id);
+      void (held ? run.stop() : run.abandon()).catch((error) => this.#warn(error));
+    }
+    const one = this.#options.registered.find((registered) => registered.id === id);
+    if (!runs || run !== undefined || one === undefined) return undefined;
+    const { worker, executor, logger, onWritten } = this.#options;
+    const { declaration, reader } = one;
+    const made: Run = new Run({
+      declaration,
+      reader,
+      executor,
+      logger,
+      onWritten,
+      holding: { intake: id, worker },
+      onLost: () => {
+        if (this.#runs.get(id) === made) this.#runs.delete(id);
+      },
+    });
+    this.#runs.set(id, made);
+    return made;
+  }
+
+  #warn(error: unknown): void {
+    if (!this.#stopped) this.#options.logger.warn("looking after the intakes failed; it is tried again", { error });
+  }
+}

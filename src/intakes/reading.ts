@@ -1,0 +1,162 @@
+/**
+ * From what a broker gives to what is written: which contract, which version, whether it fits, its key, its headers, and what it is recognised by.
+ *
+ * What fits nothing is told with the reason and never thrown, whatever the bytes are: it is kept in the list of invalid messages.
+ */
+import type { Incoming } from "../brokers/broker.js";
+import { type CloudEvent, decode } from "../brokers/envelope.js";
+import { keyOf, prepare, receive } from "../contracts/check.js";
+import type { AnyContract } from "../contracts/contract.js";
+import { issuesInWords } from "../contracts/issues.js";
+import { cleaned } from "../core/clean.js";
+import { PosthornError } from "../core/errors.js";
+import { limits } from "../core/limits.js";
+import { quote } from "../core/show.js";
+import type { Marked, Unfit } from "../store/intake.js";
+import type { ContractIds } from "../store/registry.js";
+import { readForeign } from "./foreign.js";
+import { type Identity, identity, identityAt, identityOfContent } from "./identity.js";
+import { Misfit } from "./misfit.js";
+import type { IntakeDeclaration } from "./options.js";
+import { headersOf } from "./outside.js";
+import { isLarge, parsePayload } from "./payload.js";
+import { type Found, unfitOf } from "./unfit.js";
+
+/** What became of one message. */
+export type Reading =
+  | { readonly kind: "message"; readonly message: Marked }
+  | { readonly kind: "invalid"; readonly unfit: Unfit }
+  | { readonly kind: "skipped" };
+
+/** A version of a contract as the registry knows it. */
+export interface Known {
+  readonly contract: AnyContract;
+  readonly version: number;
+  readonly ids: ContractIds;
+}
+
+/** By name, then by version. */
+export type KnownContracts = ReadonlyMap<string, ReadonlyMap<number, Known>>;
+
+const skipped: Reading = { kind: "skipped" };
+const jsonType = /^[^;]*[/+]json\s*(?:;|$)/i;
+
+export class Reader {
+  readonly #declaration: IntakeDeclaration;
+  readonly #known: KnownContracts;
+
+  constructor(declaration: IntakeDeclaration, known: KnownContracts) {
+    this.#declaration = declaration;
+    this.#known = known;
+  }
+
+  /** A promise only where the schema is asynchronous. Never throws or rejects. */
+  read(incoming: Incoming): Reading | Promise<Reading> {
+    const { broker } = this.#declaration;
+    const found: { -readonly [N in keyof Found]?: Found[N] } = {};
+    try {
+      if (incoming.body.byteLength > limits.intakeBodyBytes) throw new Misfit(tooLarge(incoming.body.byteLength));
+      const decoded = decode(incoming, broker.style);
+      if (decoded?.ok === false) throw new Misfit(`it is no CloudEvent: ${decoded.problem}`);
+      if (decoded === undefined) return this.#settle(this.#readForeign(incoming, found), incoming, found);
+      const { source, id, type } = decoded.event;
+      found.identity = identity("event", this.#declaration.name, source, id);
+      found.source = source;
+      found.event = id;
+      found.type = type;
+      return this.#settle(this.#readEvent(decoded.event, found.identity), incoming, found);
+    } catch (error) {
+      return this.#invalid(incoming, found, error);
+    }
+  }
+
+  #settle(reading: Reading | Promise<Reading>, incoming: Incoming, found: Partial<Found>): Reading | Promise<Reading> {
+    return reading instanceof Promise ? reading.catch((error) => this.#invalid(incoming, found, error)) : reading;
+  }
+
+  #readEvent(event: CloudEvent, { mark }: Identity): Reading | Promise<Reading> {
+    const { typePrefix } = this.#declaration;
+    const { type, datacontenttype, data, extensions } = event;
+    const versions = type.startsWith(typePrefix) ? this.#known.get(type.slice(typePrefix.length)) : undefined;
+    if (versions === undefined) return this.#other(type);
+    if (datacontenttype !== undefined && !jsonType.test(datacontenttype)) {
+      throw new Misfit(`its data is ${quote(datacontenttype)} and not JSON`);
+    }
+    const known = versionIn(versions, extensions.contractversion);
+    const { contract, ids, version } = known;
+    if (isLarge(data)) throw new Misfit(tooLarge(Buffer.byteLength(data)));
+    const { json, value } = parsePayload(data, `payload of ${contract.name}`);
+    const headers = headersOf(event);
+    const finish = (received: Awaited<ReturnType<typeof receive>>): Reading => {
+      if (!received.ok) throw new Misfit(`it does not fit ${contract.name}: ${issuesInWords(received.issues)}`);
+      const key = contract.keyed ? keyOf(contract, received.payload) : null;
+      return { kind: "message", message: { ...ids, mark, key, json, headers } };
+    };
+    const received = receive(contract, value, version);
+    return received instanceof Promise ? received.then(finish) : finish(received);
+  }
+
+  #readForeign(
+    incoming: Incoming,
+    found: { identity?: Identity; type?: string | undefined },
+  ): Reading | Promise<Reading> {
+    const { read, broker, name } = this.#declaration;
+    if (read === undefined) throw new Misfit("it is no CloudEvent, and the intake has no function `read` for others");
+    const said = readForeign(read, incoming);
+    if (said === null) return skipped;
+    found.type = said.name;
+    const own =
+      said.id === undefined
+        ? identityAt(name, broker.where, incoming)
+        : identity("sender", name, broker.where, said.id);
+    if (own === undefined) {
+      throw new Misfit(
+        "it has no id, and nothing stable can be derived: it would be written again whenever it comes again",
+      );
+    }
+    found.identity = own;
+    const versions = this.#known.get(said.name);
+    if (versions === undefined) return this.#other(said.name);
+    const { contract, ids } = versionIn(versions, undefined);
+    const headers = headersOf({ extensions: {}, headers: said.headers ?? {} });
+    const finish = ({ json, key }: Awaited<ReturnType<typeof prepare>>): Reading => ({
+      kind: "message",
+      message: { ...ids, mark: own.mark, key, json, headers },
+    });
+    const prepared = prepare(contract, said.payload);
+    return prepared instanceof Promise ? prepared.then(finish) : finish(prepared);
+  }
+
+  #other(type: string): Reading {
+    if (this.#declaration.skipsOthers) return skipped;
+    throw new Misfit(`no contract of this intake has its type ${quote(type)}`);
+  }
+
+  #invalid(incoming: Incoming, found: Partial<Found>, error: unknown): Reading {
+    const { name, broker } = this.#declaration;
+    const own = found.identity ?? identityAt(name, broker.where, incoming) ?? identityOfContent(name, incoming);
+    return { kind: "invalid", unfit: unfitOf(incoming, reasonIn(error), { ...found, identity: own }) };
+  }
+}
+
+/** The version that a message says, or the newest. */
+function versionIn(versions: ReadonlyMap<number, Known>, said: string | undefined): Known {
+  const newest = Math.max(...versions.keys());
+  const known = versions.get(said === undefined ? newest : Number(said));
+  if (known !== undefined) return known;
+  const name = versions.get(newest)?.contract.name ?? "the contract";
+  throw new Misfit(
+    `its version ${quote(said ?? "")} of ${name} is not read here; known are ${[...versions.keys()].join(", ")}`,
+  );
+}
+
+function tooLarge(bytes: number): string {
+  return `its payload has ${bytes} bytes; at most ${limits.payloadBytes} are allowed`;
+}
+
+/** What a schema or a library says may hold what it was given; a reason is stored beside the message, and cut. */
+function reasonIn(error: unknown): string {
+  if (error instanceof Misfit) return cleaned(error.reason);
+  if (error instanceof PosthornError) return cleaned(error.message);
+  return error instanceof SyntaxError ? "its payload is not JSON" : "it cannot be read";
+}

@@ -1,0 +1,192 @@
+/**
+ * Runs one intake that is held here: receives, writes, and acknowledges what is committed, in the order of the broker.
+ *
+ * While one batch is written the next one is received and read; it is never written before it. Killed before the commit: nothing of the batch is in the
+ * log, and the broker gives it again. Killed between the commit and the acknowledgement: it comes again, and the inbox absorbs it.
+ */
+import { setImmediate as turn, setTimeout as wait } from "node:timers/promises";
+import type { Incoming, Receiver } from "../brokers/broker.js";
+import { reasonOf } from "../core/clean.js";
+import type { Executor } from "../core/database.js";
+import { ClaimLostError, ConfigurationError } from "../core/errors.js";
+import type { Logger } from "../core/logger.js";
+import { durationInWords } from "../core/words.js";
+import type { Holding } from "../store/intake.js";
+import type { IntakeDeclaration } from "./options.js";
+import type { Reader, Reading } from "./reading.js";
+import { Writing } from "./writing.js";
+
+export interface RunOptions {
+  readonly declaration: IntakeDeclaration;
+  readonly reader: Reader;
+  readonly holding: Holding;
+  readonly executor: Executor;
+  readonly logger: Logger;
+  /** These channels got messages. */
+  readonly onWritten: (channels: ReadonlySet<number>) => void;
+  /** Another worker runs it now. */
+  readonly onLost: () => void;
+}
+
+/** How long one call waits for the first message. */
+const waitMs = 1_000;
+/** After the connection was lost, or could not be made. */
+const pauseMs = { first: 1_000, longest: 30_000 } as const;
+
+interface Batch {
+  readonly incoming: readonly Incoming[];
+  readonly readings: readonly Reading[];
+}
+
+export class Run {
+  readonly #options: RunOptions;
+  readonly #writing: Writing;
+  /** Ends waiting for the broker; what is being written is written. */
+  readonly #stopping = new AbortController();
+  /** Ends everything. */
+  readonly #abandoned = new AbortController();
+  #receiver: Receiver | undefined;
+  #trouble: string | null = null;
+  #told = false;
+  #ended: Promise<void> = Promise.resolve();
+
+  constructor(options: RunOptions) {
+    this.#options = options;
+    this.#writing = new Writing({ ...options, signal: this.#stopping.signal });
+  }
+
+  get connected(): boolean {
+    return this.#receiver !== undefined;
+  }
+
+  /** Why nothing comes in; null while it does. */
+  get trouble(): string | null {
+    return this.#trouble ?? this.#writing.trouble;
+  }
+
+  /** One attempt to connect. Errors: `ConfigurationError`; whatever else keeps it from connecting is told, and tried again by the loop. */
+  async open(): Promise<void> {
+    const { declaration, logger } = this.#options;
+    const { name, broker } = declaration;
+    try {
+      this.#receiver = await broker.openReceiver({
+        name,
+        signal: this.#stopping.signal,
+        onTrouble: (error) => this.#away(error),
+      });
+      this.#trouble = null;
+      if (this.#told) logger.info(`the intake "${name}" is connected to ${broker.where} again`, { intake: name });
+      this.#told = false;
+    } catch (error) {
+      if (error instanceof ConfigurationError) throw error;
+      this.#away(error);
+    }
+  }
+
+  start(): void {
+    this.#ended = this.#run();
+  }
+
+  /** Writes and acknowledges what it has begun to write, and closes. */
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    await this.#ended;
+    await this.#close();
+  }
+
+  /** Drops everything: another one may run it already. */
+  async abandon(): Promise<void> {
+    this.#abandoned.abort();
+    await this.stop();
+  }
+
+  async #run(): Promise<void> {
+    let pause: number = pauseMs.first;
+    while (!this.#stopping.signal.aborted) {
+      try {
+        if (this.#receiver === undefined) await this.open();
+        if (this.#receiver !== undefined) {
+          await this.#drain(this.#receiver, () => {
+            pause = pauseMs.first;
+          });
+        }
+      } catch (error) {
+        if (error instanceof ClaimLostError) {
+          this.#options.onLost();
+          break;
+        }
+        this.#away(error);
+      }
+      await this.#close();
+      if (this.#stopping.signal.aborted) break;
+      await wait(pause, undefined, { signal: this.#stopping.signal }).catch(() => undefined);
+      pause = Math.min(pauseMs.longest, pause * 2);
+    }
+    await this.#close();
+  }
+
+  /** Until it is to stop, or the connection is lost. */
+  async #drain(receiver: Receiver, onMessages: () => void): Promise<void> {
+    const { signal } = this.#stopping;
+    let batch = await this.#take(receiver, waitMs);
+    while (!signal.aborted) {
+      if (batch.incoming.length === 0) {
+        batch = await this.#take(receiver, waitMs);
+        continue;
+      }
+      onMessages();
+      const writing = this.#writing.write(batch.readings);
+      // Its error is met below.
+      writing.catch(() => undefined);
+      // The statement goes out before the next batch is read.
+      await turn();
+      const next = await this.#take(receiver, 0).then(
+        (taken) => ({ taken }),
+        (error: unknown) => ({ error }),
+      );
+      await writing;
+      if (this.#abandoned.signal.aborted) return;
+      await receiver.acknowledge(batch.incoming);
+      if ("error" in next) throw next.error;
+      batch = next.taken;
+    }
+  }
+
+  async #take(receiver: Receiver, forMs: number): Promise<Batch> {
+    const { reader, declaration } = this.#options;
+    const { signal } = this.#stopping;
+    let incoming: readonly Incoming[] = [];
+    try {
+      incoming = await receiver.receive({ max: declaration.batchSize, waitMs: forMs, signal });
+    } catch (error) {
+      if (!signal.aborted) throw error;
+    }
+    const readings: Reading[] = [];
+    for (const one of incoming) {
+      const reading = reader.read(one);
+      readings.push(reading instanceof Promise ? await reading : reading);
+    }
+    return { incoming, readings };
+  }
+
+  /** Told once, and not for each try. */
+  #away(error: unknown): void {
+    if (this.#stopping.signal.aborted) return;
+    const { declaration, logger } = this.#options;
+    const { name, broker } = declaration;
+    this.#trouble = reasonOf(error);
+    if (this.#told) return;
+    this.#told = true;
+    const again = durationInWords(pauseMs.longest);
+    logger.warn(
+      `the intake "${name}" is not connected to ${broker.where}: ${this.#trouble}. Nothing is lost; it tries again, after ${again} at the latest`,
+      { intake: name, broker: broker.kind, where: broker.where, reason: this.#trouble },
+    );
+  }
+
+  async #close(): Promise<void> {
+    const receiver = this.#receiver;
+    this.#receiver = undefined;
+    await receiver?.close();
+  }
+}

@@ -1,0 +1,135 @@
+/** The way in, as the database knows it: who runs an intake, what was taken in once, and what fitted nothing. */
+import type { Executor } from "../core/database.js";
+import { listsOf, nonces, type Outgoing } from "./publish.js";
+import { mapped } from "./sqlstate.js";
+
+async function jsonOf<T>(executor: Executor, call: string, params: readonly unknown[]): Promise<T> {
+  const { rows } = await mapped(executor.query<{ json: string }>(`select posthorn.${call}::text as json`, params));
+  return JSON.parse(rows[0]?.json ?? "null");
+}
+
+export interface IntakeEntry {
+  readonly name: string;
+  readonly broker: string;
+  /** Where the broker is, without a credential. */
+  readonly place: string;
+  readonly keepMs: number;
+  readonly awayMs: number;
+  /** Names. */
+  readonly contracts: readonly string[];
+}
+
+/** Makes an intake or brings it up to date. Errors: `ContractConflictError`. */
+export async function declareIntake(executor: Executor, entry: IntakeEntry, service: string): Promise<number> {
+  const { name, broker, place, keepMs, awayMs, contracts } = entry;
+  const { rows } = await mapped(
+    executor.query<{ id: number }>(
+      "select posthorn.declare_intake($1::text, $2::text, $3::text, $4::text, $5::float8, $6::float8, $7::json) as id",
+      [name, service, broker, place, keepMs, awayMs, JSON.stringify(contracts)],
+    ),
+  );
+  return Number(rows[0]?.id);
+}
+
+/** What a worker says of an intake of its process. */
+export interface IntakeReport {
+  readonly id: number;
+  /** It is to be run here. */
+  readonly wants: boolean;
+  readonly connected: boolean;
+  /** Why it is not, or does not go on. */
+  readonly trouble: string | null;
+}
+
+export interface IntakeAnswer {
+  readonly id: number;
+  readonly held: boolean;
+  readonly paused: boolean;
+  /** Something is to be read again. */
+  readonly redrive: boolean;
+}
+
+export function holdIntakes(
+  executor: Executor,
+  worker: string,
+  reports: readonly IntakeReport[],
+): Promise<readonly IntakeAnswer[]> {
+  return jsonOf(executor, "hold_intakes($1::bigint, $2::json)", [worker, JSON.stringify(reports)]);
+}
+
+/** A message that is to be written once. */
+export interface Marked extends Outgoing {
+  /** 16 bytes in hexadecimal: what it is recognised by. */
+  readonly mark: string;
+}
+
+/** A message that fits nothing. */
+export interface Unfit {
+  readonly mark: string;
+  /** Whether the mark is that of its own identity, and not of its content. */
+  readonly once: boolean;
+  readonly reason: string;
+  readonly source: string | null;
+  readonly event: string | null;
+  readonly type: string | null;
+  readonly contentType: string | null;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly key: string | null;
+  readonly brokerId: string | null;
+  readonly position: string | null;
+  /** Base64. */
+  readonly body: string;
+  readonly bytes: number;
+  /** Whether body and headers are all of it. */
+  readonly whole: boolean;
+}
+
+export interface TakenIn {
+  /** The rest were duplicates. */
+  readonly written: number;
+  readonly invalid: number;
+}
+
+/** Who writes for which intake. */
+export interface Holding {
+  readonly intake: number;
+  readonly worker: string;
+}
+
+/**
+ * Writes what is new of a batch, in its order.
+ *
+ * Transaction: one of its own, on disk when it returns. What it throws may have been committed all the same: taken in again, it is absorbed.
+ * Errors: `ClaimLostError` when another worker runs the intake, `BacklogFullError`; then nothing was written.
+ */
+export function takeIn(
+  executor: Executor,
+  { intake, worker }: Holding,
+  messages: readonly Marked[],
+  invalid: readonly Unfit[],
+  skipped: number,
+): Promise<TakenIn> {
+  const own = nonces(messages.length);
+  const marks = messages.map(({ mark }) => mark);
+  return jsonOf(
+    executor,
+    "take_in($1::int, $2::bigint, $3::text::uuid[], $4::text::bigint[], $5::text::int[], $6::text::int[], $7::json, $8::json, $9::json, $10::json, $11::int)",
+    [
+      intake,
+      worker,
+      `{${marks.join(",")}}`,
+      `{${own.join(",")}}`,
+      ...listsOf(messages),
+      invalid.length === 0 ? null : JSON.stringify(invalid),
+      skipped,
+    ],
+  );
+}
+
+/** Removes what has been kept for its time from some pages of the inbox; whether it is behind. */
+export async function sweepInbox(executor: Executor, pages: number): Promise<boolean> {
+  const { rows } = await mapped(
+    executor.query<{ behind: boolean }>("select posthorn.sweep_inbox($1::int) as behind", [pages]),
+  );
+  return rows[0]?.behind === true;
+}
