@@ -7,6 +7,10 @@ export default defineConfig({
     alias: [
       { find: /^posthorn$/, replacement: fileURLToPath(new URL("./src/index.ts", import.meta.url)) },
       { find: /^posthorn\/http$/, replacement: fileURLToPath(new URL("./src/http/index.ts", import.meta.url)) },
+      {
+        find: /^posthorn\/webhooks$/,
+        replacement: fileURLToPath(new URL("./src/brokers/webhooks/index.ts", import.meta.url)),
+      },
     ],
   },
   test: {
