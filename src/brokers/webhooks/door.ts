@@ -4,6 +4,7 @@
  * The answer is given once the message is stored, or cannot be.
  */
 import { ConfigurationError } from "../../core/errors.js";
+import { limits } from "../../core/limits.js";
 import type { Incoming } from "../broker.js";
 import { type Body, BodyBudget, readBody } from "./body.js";
 import { fromTheWire } from "./headers.js";
@@ -47,12 +48,7 @@ export class Door {
     if (body.kind !== "whole") return unread(body.kind);
     if (keys !== undefined && !isSigned(keys, signed, body.bytes)) return unverified();
     const message = this.#message(request, signed, body.bytes);
-    if (message === undefined) {
-      return says(
-        415,
-        "The attributes of this event are headers, which its signature does not cover. Send it in structured mode.",
-      );
-    }
+    if (message instanceof Response) return message;
     const stored = await this.#waiting.store(message, commitTimeoutMs);
     return stored ? new Response(null, { status: 204 }) : this.#notNow();
   }
@@ -74,13 +70,18 @@ export class Door {
     return Number(request.headers.get("content-length") ?? 0) > maxBytes ? unread("large") : undefined;
   }
 
-  /** Undefined for what is not let in although it is verified. */
-  #message({ headers }: Request, { id }: Signed, body: Uint8Array): Message | undefined {
+  /** An answer for what is not let in although it is verified: its sender may know why. */
+  #message({ headers }: Request, { id }: Signed, body: Uint8Array): Message | Response {
     const { keys, unsignedAttributes } = this.#options;
     const contentType = headers.get("content-type") ?? undefined;
     const binary = headers.has("ce-specversion") && !contentType?.toLowerCase().startsWith("application/cloudevents");
-    if (keys !== undefined && binary && unsignedAttributes === "refuse") return undefined;
-    return { headers: carried(headers), contentType, body, ...(id !== "" && { id }) };
+    if (keys !== undefined && binary && unsignedAttributes === "refuse") {
+      const why = "The attributes of this event are headers, which its signature does not cover.";
+      return says(415, `${why} Send it in structured mode.`);
+    }
+    const kept = carried(headers);
+    if (Buffer.byteLength(JSON.stringify(kept)) > limits.webhookHeaderBytes) return says(431, "Too many headers.");
+    return { headers: kept, contentType, body, ...(id !== "" && { id }) };
   }
 
   #notNow(): Response {

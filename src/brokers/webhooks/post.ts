@@ -14,6 +14,7 @@ import { request as encrypted, Agent as TlsAgent } from "node:https";
 import type { LookupFunction } from "node:net";
 import { limits } from "../../core/limits.js";
 import { durationInWords } from "../../core/words.js";
+import { decoded } from "./clean.js";
 import type { Endpoint } from "./endpoint.js";
 import { lostInWords } from "./lost.js";
 
@@ -94,7 +95,7 @@ export class Poster {
       headers,
       agent,
       lookup,
-      maxHeaderSize: limits.webhookAnswerHeaderBytes,
+      maxHeaderSize: limits.webhookHeaderBytes,
       insecureHTTPParser: false,
       // Said, so that no environment variable can say the contrary.
       rejectUnauthorized: true,
@@ -106,14 +107,6 @@ export class Poster {
 
 function notStale(posted: Posted | "stale"): Posted {
   return posted === "stale" ? { kind: "lost", error: lostInWords(undefined) } : posted;
-}
-
-function decoded(text: string): string {
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    return text;
-  }
 }
 
 /** One request and its answer. */

@@ -7,7 +7,8 @@ import { checkOptions, type Fields } from "../../core/options.js";
 import { show } from "../../core/show.js";
 import type { Broker, BrokerFeatures } from "../broker.js";
 import type { EnvelopeMode, HeaderStyle } from "../envelope.js";
-import { type Endpoint, endpointOf, guarded, hostOf } from "./endpoint.js";
+import { cleaner } from "./clean.js";
+import { endpointOf, guarded, hostOf } from "./endpoint.js";
 import { readHeaders } from "./headers.js";
 import { type Key, readKeys } from "./keys.js";
 import { type Standing, WebhookSender } from "./sender.js";
@@ -156,7 +157,7 @@ export function webhook(options: WebhookOptions): Webhook {
   const { lookup = systemLookup as LookupFunction, headers = {}, whenGone, ...sending } = rest;
   const standing: Standing = { gone: false, silentUntil: 0 };
   const common = { endpoint, keys, headers, style: webhookStyle, lookup: guarded(lookup, endpoint) };
-  const clean = cleaner(endpoint, headers);
+  const clean = cleaner(endpoint.url, headers);
   return {
     kind: "webhooks",
     where: endpoint.where,
@@ -192,40 +193,14 @@ function keysFor(sign: "standard" | "none", secrets: readonly Key[] | undefined)
   );
 }
 
-/** Takes what is secret out of what a receiver answered: it may have sent it back. */
-function cleaner({ url }: Endpoint, headers: Readonly<Record<string, string>>): (text: string) => string {
-  const { username, password, pathname, search, href } = url;
-  const parts = [
-    href,
-    `${pathname}${search}`,
-    search.slice(1),
-    pathname,
-    password,
-    username,
-    ...url.searchParams.values(),
-  ];
-  const decoded = parts.map((part) => (URL.canParse(`x:${part}`) ? safeDecode(part) : part));
-  const secret = [...parts, ...decoded, ...Object.values(headers), ...pathname.split("/")]
-    .filter((part) => part.length > 5)
-    .sort((a, b) => b.length - a.length);
-  return (text) => secret.reduce((clean, part) => clean.replaceAll(part, "…"), text);
-}
-
-function safeDecode(text: string): string {
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    return text;
-  }
-}
-
 function readHosts(value: unknown, path: string): readonly string[] {
   if (!Array.isArray(value)) refuse(path, `must be a list of hosts, got ${show(value)}`);
   return value.map((one: unknown) => {
     const text = typeof one === "string" ? one : "";
     const url = `https://${isIP(text) === 6 ? `[${text}]` : text}`;
     const host = URL.canParse(url) ? hostOf(new URL(url)) : "";
-    const plain = host !== "" && new URL(url).href === `https://${new URL(url).hostname}/`;
+    const named = isIP(host) !== 0 || /^[a-z0-9._-]+$/.test(host);
+    const plain = named && text.trim() === text && new URL(url).href === `https://${new URL(url).hostname}/`;
     return plain
       ? host
       : refuse(path, `has ${show(one)}, which is no host: give a name or an address alone, as in the url`);
