@@ -189,7 +189,8 @@ export class PgDatabase implements Database<PoolClient> {
       this.#pool.connect((error, client) => {
         if (client === undefined) return reject(error);
         const connection = new PgConnection(client, this.description, () => client.release(true));
-        if (late) this.#release(client, connection, false);
+        // Not within this call: the pool hands it to the next one within the call that gives it back, and thousands may have given up waiting.
+        if (late) queueMicrotask(() => this.#release(client, connection, false));
         else resolve({ client, connection });
       });
     };

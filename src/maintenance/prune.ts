@@ -5,17 +5,18 @@
 import type { Executor } from "../core/database.js";
 import { prune } from "../store/results.js";
 
-/** How often the fleet looks. */
-export const pruneEveryMs = 5_000;
+/** How soon the fleet looks again: while there is more, and otherwise. */
+export const pruneEveryMs = { pending: 1_000, idle: 30_000 } as const;
 
 const rowsPerPiece = 1_000;
 /** Of one pass; what is left waits for the next. */
 const pieces = 50;
 
-/** One pass; returns how many pieces it took. */
-export async function prunePass(executor: Executor): Promise<number> {
-  let removed = await prune(executor, pruneEveryMs - 500, rowsPerPiece);
-  let done = 1;
-  for (; removed === rowsPerPiece && done < pieces; done += 1) removed = await prune(executor, 0, rowsPerPiece);
-  return done;
+/** One pass; returns in how many milliseconds to look again. `everyMs`: how long ago the last one was. */
+export async function prunePass(executor: Executor, everyMs: number): Promise<number> {
+  let removed = await prune(executor, everyMs / 2, rowsPerPiece);
+  for (let done = 1; removed === rowsPerPiece && done < pieces; done += 1) {
+    removed = await prune(executor, 0, rowsPerPiece);
+  }
+  return removed === rowsPerPiece ? pruneEveryMs.pending : pruneEveryMs.idle;
 }

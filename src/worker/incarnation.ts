@@ -154,6 +154,8 @@ export class Incarnation {
   }
 
   #closing = false;
+  /** How long the pass that removes what has been kept for its time waits. */
+  #prunedMs: number = pruneEveryMs.idle;
 
   start(): void {
     for (const reader of this.#readers) reader.start();
@@ -334,15 +336,17 @@ export class Incarnation {
   }
 
   async #prune(): Promise<number> {
-    await prunePass(this.#options.side);
-    return pruneEveryMs;
+    const { side } = this.#options;
+    const soonMs = await prunePass(side, this.#prunedMs);
+    const more = await stepsPass(side, this.#prunedMs);
+    this.#prunedMs = more ? pruneEveryMs.pending : soonMs;
+    return this.#prunedMs;
   }
 
   async #watch(): Promise<number> {
     await this.#tellSkipped();
     await watchPass(this.#options.side, this.#options.logger);
     if (await sweepPass(this.#options.side, 1)) this.#poller.soon();
-    await stepsPass(this.#options.side, watchEveryMs - 500);
     return watchEveryMs;
   }
 

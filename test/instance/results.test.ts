@@ -15,7 +15,7 @@ import {
 } from "posthorn";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { z } from "zod";
-import { prunePass } from "../../src/maintenance/prune.js";
+import { pruneEveryMs, prunePass } from "../../src/maintenance/prune.js";
 import { rejected, thrown } from "../core/thrown.js";
 import { twoHomes } from "../producer/homes.js";
 import { decisions } from "../producer/stage.js";
@@ -298,7 +298,7 @@ describe.each(twoHomes)("results on $name", (kind) => {
     const executor = {
       query: async <Row>(sql: string, params?: readonly unknown[]) => ({ rows: (await rows(sql, params)) as Row[] }),
     };
-    expect(await prunePass(executor)).toBe(3);
+    expect(await prunePass(executor, 0)).toBe(pruneEveryMs.idle);
     expect(await rows("select count(*)::int as n from posthorn.result where message > 900000 and nonce = 1")).toEqual([
       { n: 1 },
     ]);
