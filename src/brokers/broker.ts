@@ -4,7 +4,7 @@
  * A broker decides nothing: what is tried again, put off or given up is decided by the policy of the relay, with what `Sent` says; what is written
  * once is decided by the intake. A broker keeps the order of one call, waits for the other side's own acknowledgement, and says the truth about it.
  */
-import type { CloudEvent, EnvelopeMode } from "./envelope.js";
+import type { CloudEvent, EnvelopeMode, HeaderStyle } from "./envelope.js";
 
 /** What a broker can do, as data: the conformance suite is switched by it, and the table in the docs is made from it. */
 export interface BrokerFeatures {
@@ -32,6 +32,8 @@ export interface Broker {
   /** Where it is, for people: never with a user, a password or a token in it. */
   readonly where: string;
   readonly features: BrokerFeatures;
+  /** How attributes are called in its headers: what a relay encodes with and an intake decodes with. */
+  readonly style: HeaderStyle;
   /**
    * Opens the way out. Loads its client, connects, and looks whether the destination is there.
    *
@@ -48,6 +50,8 @@ export interface OpenOptions {
   readonly name: string;
   /** Gives up opening. */
   readonly signal: AbortSignal;
+  /** How events travel on the way out; `features.mode` where it is not said. The way in understands both. */
+  readonly mode?: EnvelopeMode;
   /** For what a client tells out of turn, a connection lost while nothing is on its way. Never given a payload or a credential. */
   readonly onTrouble: (error: unknown) => void;
 }

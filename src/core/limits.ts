@@ -96,8 +96,8 @@ export const limits = {
   webhookSecrets: 10,
   /** Signatures of one webhook that are looked at. */
   webhookSignatures: 32,
-  /** Bytes of the headers of a webhook that an intake takes along, as JSON, and of the headers of an answer to a webhook. */
-  webhookHeaderBytes: 16_384,
+  /** Bytes of the headers of an answer to a webhook. */
+  webhookAnswerHeaderBytes: 16_384,
   /** Bytes of the body of an answer to a webhook that are read; a longer answer costs its connection. */
   webhookAnswerBytes: 4_096,
   /** How long the body of an answer to a webhook is waited for once its headers are there. */

@@ -80,7 +80,11 @@ export class Door {
       return says(415, `${why} Send it in structured mode.`);
     }
     const kept = carried(headers);
-    if (Buffer.byteLength(JSON.stringify(kept)) > limits.webhookHeaderBytes) return says(431, "Too many headers.");
+    const own = Object.entries(kept).filter(([name]) => !name.startsWith("ce-"));
+    // As many as a message of this side may have.
+    if (Buffer.byteLength(JSON.stringify(Object.fromEntries(own))) > limits.headersBytes) {
+      return says(431, "Too many headers.");
+    }
     return { headers: kept, contentType, body, ...(id !== "" && { id }) };
   }
 

@@ -26,6 +26,9 @@ export function endpointOf(text: string, { allowPrivate, allowHttp }: Allowed): 
   if (url.protocol !== "https:" && url.protocol !== "http:") {
     refuse(`The url of a webhook begins with ${url.protocol}, and must begin with https: or http:.`);
   }
+  if (!isDecodable(url.username) || !isDecodable(url.password)) {
+    refuse("The url of a webhook has a user or a password that is not percent-encoded. It is not shown.");
+  }
   const host = hostOf(url);
   const where = `${url.protocol}//${url.host}`;
   const trusted = allowPrivate.includes(host);
@@ -39,6 +42,15 @@ export function endpointOf(text: string, { allowPrivate, allowHttp }: Allowed): 
     refuse(`${where} is ${inside}. To post there all the same, say allowPrivate: [${JSON.stringify(host)}].`);
   }
   return { url, where, trusted };
+}
+
+function isDecodable(text: string): boolean {
+  try {
+    decodeURIComponent(text);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function refuse(message: string): never {

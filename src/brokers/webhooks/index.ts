@@ -7,4 +7,4 @@ export {
   verifyWebhook,
   type WebhookHeaders,
 } from "./verify.js";
-export { type Webhook, type WebhookOptions, webhook } from "./webhook.js";
+export { type WebhookOptions, webhook } from "./webhook.js";

@@ -4,7 +4,6 @@ import { limits } from "../../core/limits.js";
 import { checkOptions, type Fields } from "../../core/options.js";
 import { show } from "../../core/show.js";
 import type { Broker, BrokerFeatures } from "../broker.js";
-import type { HeaderStyle } from "../envelope.js";
 import { Door } from "./door.js";
 import type { Key } from "./keys.js";
 import { toleranceField, verifyFields } from "./verify.js";
@@ -111,7 +110,6 @@ export const webhookIntakeFeatures: BrokerFeatures = {
 
 /** A place for webhooks, for an intake. */
 export interface WebhookIntake extends Broker {
-  readonly style: HeaderStyle;
   /** Takes a request and answers it. Needs no `this`: `export const POST = hooks.fetch`. */
   readonly fetch: (request: Request) => Promise<Response>;
 }

@@ -3,6 +3,7 @@
  *
  * It never follows a redirect and takes no proxy from the environment: the connection goes to the address that was checked.
  */
+import { once } from "node:events";
 import {
   type ClientRequest,
   type IncomingHttpHeaders,
@@ -11,7 +12,8 @@ import {
   request as plain,
 } from "node:http";
 import { request as encrypted, Agent as TlsAgent } from "node:https";
-import type { LookupFunction } from "node:net";
+import { connect as connectPlain, isIP, type LookupFunction } from "node:net";
+import { connect as connectTls } from "node:tls";
 import { limits } from "../../core/limits.js";
 import { durationInWords } from "../../core/words.js";
 import { decoded } from "./clean.js";
@@ -63,6 +65,33 @@ export class Poster {
     return first === "stale" ? notStale(await this.#attempt(this.#once, headers, body, signal)) : first;
   }
 
+  /** Connects, and closes again. Errors: why there is no connection. */
+  async connect(signal: AbortSignal): Promise<void> {
+    const { endpoint, lookup, ca, connectTimeoutMs } = this.#options;
+    const { protocol } = endpoint.url;
+    const { hostname: host, port } = targetOf(endpoint.url);
+    const name = isIP(host) === 0 ? { servername: host } : {};
+    const authority = ca === undefined ? {} : { ca };
+    const socket =
+      protocol === "https:"
+        ? connectTls({ host, port, lookup, rejectUnauthorized: true, ...name, ...authority })
+        : connectPlain({ host, port, lookup });
+    const within = AbortSignal.timeout(connectTimeoutMs);
+    try {
+      await once(socket, protocol === "https:" ? "secureConnect" : "connect", {
+        signal: AbortSignal.any([signal, within]),
+      });
+    } catch (error) {
+      const why = within.aborted ? notConnected(connectTimeoutMs) : lostInWords(error).message;
+      // An address that is refused now may be another one later: so it is never the error of a configuration.
+      throw new Error(why.includes(endpoint.where) ? why : `There is no way to ${endpoint.where}. ${why}`);
+    } finally {
+      // A late error of a connection that nobody wants is nobody's.
+      socket.on("error", () => undefined);
+      socket.destroy();
+    }
+  }
+
   close(): void {
     this.#agent.destroy();
     this.#once.destroy();
@@ -84,18 +113,17 @@ export class Poster {
 
   #open(agent: PlainAgent, headers: Headers): ClientRequest {
     const { endpoint, lookup, ca } = this.#options;
-    const { protocol, hostname, port, pathname, search, username, password } = endpoint.url;
+    const { protocol, pathname, search, username, password } = endpoint.url;
     const start = protocol === "https:" ? encrypted : plain;
     return start({
       protocol,
-      hostname: hostname.replace(/^\[|\]$/g, ""),
-      port: port === "" ? (protocol === "https:" ? 443 : 80) : Number(port),
+      ...targetOf(endpoint.url),
       path: `${pathname}${search}`,
       method: "POST",
       headers,
       agent,
       lookup,
-      maxHeaderSize: limits.webhookHeaderBytes,
+      maxHeaderSize: limits.webhookAnswerHeaderBytes,
       insecureHTTPParser: false,
       // Said, so that no environment variable can say the contrary.
       rejectUnauthorized: true,
@@ -103,6 +131,15 @@ export class Poster {
       ...(username + password !== "" && { auth: `${decoded(username)}:${decoded(password)}` }),
     });
   }
+}
+
+function targetOf({ protocol, hostname, port }: URL): { readonly hostname: string; readonly port: number } {
+  const usual = protocol === "https:" ? 443 : 80;
+  return { hostname: hostname.replace(/^\[|\]$/g, ""), port: port === "" ? usual : Number(port) };
+}
+
+function notConnected(ms: number): string {
+  return `There was no connection within ${durationInWords(ms)}.`;
 }
 
 function notStale(posted: Posted | "stale"): Posted {
@@ -141,8 +178,7 @@ class Exchange {
     request.once("socket", (socket) => {
       if (!socket.connecting) return;
       const { connectTimeoutMs } = this.#options;
-      const text = `There was no connection within ${durationInWords(connectTimeoutMs)}.`;
-      const timer = this.#after(connectTimeoutMs, () => this.#lose(new Error(text)));
+      const timer = this.#after(connectTimeoutMs, () => this.#lose(new Error(notConnected(connectTimeoutMs))));
       const event = this.#options.endpoint.url.protocol === "https:" ? "secureConnect" : "connect";
       socket.once(event, () => clearTimeout(timer));
     });

@@ -39,10 +39,6 @@ interface Call {
   away: Sent | undefined;
 }
 
-const heldBack: Sent = {
-  kind: "unavailable",
-  error: new Error("It was not posted: a message before it with the same key was not acknowledged."),
-};
 const givenUp: Sent = { kind: "unavailable", error: new Error("It was not posted: the call was given up.") };
 
 export class WebhookSender implements Sender {
@@ -51,8 +47,9 @@ export class WebhookSender implements Sender {
   readonly #poster: Poster;
   readonly #slots: Slots;
   readonly #calls = new Set<AbortController>();
-  /** The last message of each key that is on its way: whether the next one may go. */
-  readonly #keys = new Map<string, Promise<boolean>>();
+  /** The last message of each key that is on its way, or waits for its turn. */
+  readonly #keys = new Map<string, Promise<Sent>>();
+  #closed = false;
 
   constructor(options: SenderOptions, standing: Standing) {
     this.#options = options;
@@ -67,7 +64,7 @@ export class WebhookSender implements Sender {
     setMaxListeners(0, controller.signal);
     const giveUp = (): void => controller.abort();
     signal.addEventListener("abort", giveUp, { once: true });
-    if (signal.aborted) giveUp();
+    if (signal.aborted || this.#closed) giveUp();
     this.#calls.add(controller);
     try {
       const call: Call = { signal: controller.signal, away: undefined };
@@ -78,26 +75,32 @@ export class WebhookSender implements Sender {
     }
   }
 
+  /** Looks whether somebody is there. Errors: why not. */
+  async look(signal: AbortSignal): Promise<void> {
+    if (this.#standing.gone || this.#standing.silentUntil > Date.now()) return;
+    await this.#poster.connect(signal);
+  }
+
   async close(): Promise<void> {
+    this.#closed = true;
     for (const call of this.#calls) call.abort();
     this.#poster.close();
   }
 
+  /**
+   * What fails does not hold back what has the same key and comes after it: whoever wants that hands over one at a time, as a relay does that keeps the
+   * order of keys.
+   */
   #inOrder(message: Outgoing, call: Call): Promise<Sent> {
     const { key } = message;
     if (key === null) return this.#inTurn(message, call);
     const before = this.#keys.get(key);
-    const sent = before === undefined ? this.#inTurn(message, call) : this.#after(before, message, call);
-    const open = sent.then(({ kind }) => kind === "acknowledged" || kind === "refused");
-    this.#keys.set(key, open);
-    void open.then(() => {
-      if (this.#keys.get(key) === open) this.#keys.delete(key);
+    const sent = before === undefined ? this.#inTurn(message, call) : before.then(() => this.#inTurn(message, call));
+    this.#keys.set(key, sent);
+    void sent.then(() => {
+      if (this.#keys.get(key) === sent) this.#keys.delete(key);
     });
     return sent;
-  }
-
-  async #after(before: Promise<boolean>, message: Outgoing, call: Call): Promise<Sent> {
-    return (await before) ? await this.#inTurn(message, call) : heldBack;
   }
 
   async #inTurn(message: Outgoing, call: Call): Promise<Sent> {

@@ -128,11 +128,6 @@ export const webhookFeatures: BrokerFeatures = {
   mode: "structured",
 };
 
-/** An HTTP endpoint, for a relay. */
-export interface Webhook extends Broker {
-  readonly style: HeaderStyle;
-}
-
 /**
  * An HTTP endpoint as the end of a relay: each message is posted to it, signed as Standard Webhooks 1.0.0 asks for.
  *
@@ -142,7 +137,7 @@ export interface Webhook extends Broker {
  * Errors: `ConfigurationError`; `PH_BROKER_ADDRESS` for an address on the inside of a network that is not in `allowPrivate`.
  * Limits: `connections` at once; no answer is read beyond a few kilobytes. No proxy is taken from the environment.
  */
-export function webhook(options: WebhookOptions): Webhook {
+export function webhook(options: WebhookOptions): Broker {
   const {
     url,
     sign,
@@ -163,11 +158,19 @@ export function webhook(options: WebhookOptions): Webhook {
     where: endpoint.where,
     features: { ...webhookFeatures, mode: mode },
     style: webhookStyle,
-    openSender: async () =>
-      new WebhookSender(
-        { ...common, ...sending, mode: mode, whenGone: whenGone as "wait" | "refuse", clean },
+    openSender: async (opening) => {
+      const sender = new WebhookSender(
+        { ...common, ...sending, mode: opening.mode ?? mode, whenGone, clean },
         standing,
-      ),
+      );
+      try {
+        await sender.look(opening.signal);
+        return sender;
+      } catch (error) {
+        await sender.close();
+        throw error;
+      }
+    },
     openReceiver: async () => {
       throw new ConfigurationError(
         "PH_OPTION_INVALID",

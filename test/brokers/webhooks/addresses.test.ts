@@ -1,10 +1,13 @@
 import { BlockList, type LookupFunction } from "node:net";
 import fc from "fast-check";
 import { webhook } from "posthorn/webhooks";
-import { describe, expect, test } from "vitest";
+import { describe, expect, onTestFinished, test } from "vitest";
+import type { Sender } from "../../../src/brokers/broker.js";
 import { insideAddress } from "../../../src/brokers/webhooks/addresses.js";
 import { endpointOf, guarded } from "../../../src/brokers/webhooks/endpoint.js";
-import { message, never, receiving, said, secret, senderOf } from "./places.js";
+import { WebhookSender } from "../../../src/brokers/webhooks/sender.js";
+import { ConfigurationError } from "../../../src/core/errors.js";
+import { message, receiving, said, secret, senderOf, sendOne } from "./places.js";
 
 const classes: Readonly<Record<string, readonly string[]>> = {
   "an address of this host": ["0.0.0.0", "0.1.2.3", "::"],
@@ -236,14 +239,8 @@ describe("a name", () => {
     };
     return { lookup, asked: () => asked };
   };
-  const sendTo = async (port: string, lookup: LookupFunction, options: object = {}) => {
-    const sender = await senderOf(
-      webhook({ url: `http://partner.example:${port}/`, secrets: [secret], allowHttp: true, lookup, ...options }),
-    );
-    const [sent] = await sender.send([message("1")], never);
-    if (sent === undefined) throw new Error("no answer");
-    return sent;
-  };
+  const toPartner = (port: string, lookup: LookupFunction, options: object = {}) =>
+    webhook({ url: `http://partner.example:${port}/`, secrets: [secret], allowHttp: true, lookup, ...options });
 
   test.each([
     [["127.0.0.1"]],
@@ -251,20 +248,39 @@ describe("a name", () => {
     [["93.184.216.34", "10.0.0.1"]],
     [["fe80::1%1"]],
     [["not an address"]],
-  ])("that resolves to %j is not connected to, and the reason says so", async (addresses) => {
+  ])("that resolves to %j is not connected to, at the start or later, and the reason says so", async (addresses) => {
     const { url, asked } = await receiving(() => 204);
-    const sent = await sendTo(new URL(url).port, resolving(addresses).lookup);
+    const { port } = new URL(url);
+    const opening = senderOf(toPartner(port, resolving(addresses).lookup));
+    // Another answer may come at the next attempt: it is no error of the configuration.
+    await expect(opening).rejects.toThrow(/resolves to .*Nothing was sent/);
+    await expect(opening).rejects.not.toBeInstanceOf(ConfigurationError);
+    const sender = await openedBefore(`http://partner.example:${port}/`, resolving(addresses).lookup);
+    const sent = await sendOne(sender);
     expect(sent).toMatchObject({ kind: "unavailable", error: { code: "PH_BROKER_ADDRESS" } });
     expect(said(sent)).toContain("Nothing was sent");
     expect(asked).toEqual([]);
   });
 
-  test("is resolved once for a connection, and the connection goes to the address that was checked: a second answer is never used", async () => {
+  /** A sender that was opened when its name was still in order. */
+  async function openedBefore(url: string, lookup: LookupFunction): Promise<Sender> {
+    const endpoint = endpointOf(url, { allowPrivate: [], allowHttp: true });
+    const times = { connectTimeoutMs: 5_000, timeoutMs: 20_000 };
+    const way = { keys: [], mode: "structured", style: { prefix: "ce-", percent: true }, headers: {} } as const;
+    const options = { endpoint, lookup: guarded(lookup, endpoint), connections: 1, ...times, ...way };
+    const sender = new WebhookSender({ ...options, whenGone: "wait", clean: String }, { gone: false, silentUntil: 0 });
+    onTestFinished(() => sender.close());
+    return sender;
+  }
+
+  test("is resolved once for a connection, and the connection goes to the address that was checked: a later answer is never used for it", async () => {
     const { url, asked } = await receiving(() => 204);
     // Allowed by name, so that it can be this machine: what matters is that nobody asks again between the check and the connection.
-    const names = resolving(["127.0.0.1"], ["203.0.113.1"]);
-    const sent = await sendTo(new URL(url).port, names.lookup, { allowPrivate: ["partner.example"] });
-    expect([sent.kind, names.asked(), asked.length]).toEqual(["acknowledged", 1, 1]);
+    const names = resolving(["127.0.0.1"], ["127.0.0.1"], ["203.0.113.1"]);
+    const sender = await senderOf(toPartner(new URL(url).port, names.lookup, { allowPrivate: ["partner.example"] }));
+    expect(names.asked()).toBe(1);
+    for (const id of ["1", "2"]) expect(await sendOne(sender, message(id))).toEqual({ kind: "acknowledged" });
+    expect([names.asked(), asked.length]).toEqual([2, 2]);
     expect(asked[0]?.headers.host).toBe(`partner.example:${new URL(url).port}`);
   });
 
@@ -285,10 +301,13 @@ describe("a name", () => {
     expect(String(await resolve(false))).toContain("127.0.0.1, a loopback address");
   });
 
-  test("that does not exist, or that the resolver has no answer for, leaves the message where it is", async () => {
+  test("that does not exist, or that the resolver has no answer for, is a receiver that is away", async () => {
     const failing: LookupFunction = (_host, _options, callback) =>
       callback(Object.assign(new Error("nothing"), { code: "ENOTFOUND" }), "");
-    expect(said(await sendTo("1", failing))).toContain("does not exist");
-    expect(await sendTo("1", resolving([]).lookup)).toMatchObject({ kind: "unavailable" });
+    for (const lookup of [failing, resolving([]).lookup]) {
+      await expect(senderOf(toPartner("1", lookup))).rejects.toThrow("does not exist");
+      const sent = await sendOne(await openedBefore("http://partner.example:1/", lookup));
+      expect([sent.kind, said(sent)]).toEqual(["unavailable", expect.stringContaining("does not exist")]);
+    }
   });
 });

@@ -9,9 +9,9 @@ import {
 } from "node:http";
 import { createServer as createTcpServer, type Socket, type Server as TcpServer } from "node:net";
 import { buffer } from "node:stream/consumers";
-import { type Webhook, type WebhookOptions, webhook } from "posthorn/webhooks";
+import { type WebhookOptions, webhook } from "posthorn/webhooks";
 import { onTestFinished } from "vitest";
-import type { Outgoing, Receiver, Sender, Sent } from "../../../src/brokers/broker.js";
+import type { Broker, Outgoing, Receiver, Sender, Sent } from "../../../src/brokers/broker.js";
 
 export const secret = `whsec_${Buffer.alloc(32, 7).toString("base64")}`;
 
@@ -102,11 +102,11 @@ const opening = {
 };
 
 /** The way out to an address of this machine. */
-export function hook(url: string, options: Partial<WebhookOptions> = {}): Webhook {
+export function hook(url: string, options: Partial<WebhookOptions> = {}): Broker {
   return webhook({ url, secrets: [secret], allowPrivate: ["127.0.0.1"], ...options });
 }
 
-export async function senderOf(broker: Webhook): Promise<Sender> {
+export async function senderOf(broker: Broker): Promise<Sender> {
   const sender = await broker.openSender(opening);
   onTestFinished(() => sender.close());
   return sender;
