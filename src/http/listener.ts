@@ -2,6 +2,8 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { Readable } from "node:stream";
 
+const lingerMs = 2_000;
+
 /**
  * Makes a listener for `createServer` of node:http or node:https from a handler that takes a `Request` and answers with a `Response`.
  *
@@ -42,9 +44,20 @@ async function send(response: Response, incoming: IncomingMessage, outgoing: Ser
     ...Object.fromEntries(response.headers),
     ...(!whole && { connection: "close" }),
   });
-  outgoing.end(incoming.method === "HEAD" ? undefined : body, () => {
-    if (!whole) incoming.destroy();
-  });
+  outgoing.end(incoming.method === "HEAD" ? undefined : body);
+  if (!whole) linger(incoming);
+}
+
+/**
+ * Reads on for a moment and drops what comes: a connection that is closed while the other side still writes takes the answer with it before it is
+ * read there.
+ */
+function linger(incoming: IncomingMessage): void {
+  const timer = setTimeout(() => incoming.destroy(), lingerMs);
+  incoming.once("close", () => clearTimeout(timer));
+  incoming.removeAllListeners("data");
+  incoming.on("data", () => undefined);
+  incoming.resume();
 }
 
 function toRequest(incoming: IncomingMessage): Request {
