@@ -44,7 +44,7 @@ export type { BacklogLimit, Rate } from "./policies/flow.js";
 export type { CircuitBreaker, Idempotency, Policy, QueuePolicy, StartFrom } from "./policies/policy.js";
 export { policies } from "./policies/presets.js";
 export { type NoRetry, type Retry, retry } from "./policies/retry.js";
-export { retryAfterMs } from "./policies/retry-after.js";
+export { retryAfterMs } from "./core/retry-after.js";
 export { OpenCircuit, Reject, RetryLater } from "./policies/verdicts.js";
 export type { AnswerContext, AskOptions } from "./producer/ask.js";
 export type {

@@ -170,6 +170,11 @@ export const errorCodes = {
     retryable: false,
     meaning: "A payload is larger than the limit.",
   },
+  PH_WEBHOOK_UNVERIFIED: {
+    class: "ContractViolationError",
+    retryable: false,
+    meaning: "The signature of a webhook is missing, wrong, of another key, or not of now.",
+  },
   PH_CAUSATION_DEPTH: {
     class: "ContractViolationError",
     retryable: false,
