@@ -96,6 +96,8 @@ export const entries: Readonly<
   "./http": { atOnce: [], later: [] },
   "./mqtt": { atOnce: [], later: ["mqtt"] },
   "./webhooks": { atOnce: [], later: [] },
+  "./rabbitmq": { atOnce: [], later: ["rabbitmq-client"] },
+  "./nats": { atOnce: [], later: ["@nats-io/jetstream", "@nats-io/transport-node"] },
 };
 
 /** "src/core/errors.ts" lies in "core"; "src/index.ts" in "index.ts". */
