@@ -87,7 +87,9 @@ export async function openTcpProxy(target: string): Promise<TcpProxy> {
     },
     cut,
     refuse,
-    accept: () => listen(address.port),
+    accept: async () => {
+      if (!server.listening) await listen(address.port);
+    },
     get open() {
       return sockets.size / 2;
     },
