@@ -47,7 +47,9 @@ export async function start({ folder, log, port, settings = {}, behind }) {
     "group.min.session.timeout.ms": "500",
     "num.network.threads": "2",
     "num.io.threads": "2",
+    // A broker that was killed is not let in again before its old session has ended.
     "broker.heartbeat.interval.ms": "500",
+    "broker.session.timeout.ms": "3000",
     ...settings,
   };
   const file = join(folder, "server.properties");
