@@ -49,8 +49,7 @@ export async function start({ folder, log, port, user, password, settings = {} }
 
 async function passwords(folder, user, password) {
   const file = join(folder, "passwords");
-  await writeFile(file, `${user}:${password}\n`, { mode: 0o600 });
-  const { status } = spawnSync(foundOrInstalled("mosquitto_passwd", program), ["-U", file]);
-  if (status !== 0) throw new Error("mosquitto_passwd could not encrypt the passwords");
+  const { status } = spawnSync(foundOrInstalled("mosquitto_passwd", program), ["-b", "-c", file, user, password]);
+  if (status !== 0) throw new Error("mosquitto_passwd could not write the file of passwords");
   return file;
 }

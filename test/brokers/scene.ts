@@ -28,6 +28,8 @@ export interface Subject {
   readonly name: string;
   /** The table that is also in docs/reference/brokers.md. */
   readonly features: BrokerFeatures;
+  /** The modes of envelopes that it can carry; both unless said otherwise. */
+  readonly modes?: readonly EnvelopeMode[];
   /** Starts the other side: `() => startService("mosquitto")`. */
   readonly service: () => Promise<Service & { remove?(): Promise<void> }>;
   /** Makes the broker; called for each sender and receiver, many times for one place. */
@@ -109,7 +111,7 @@ export class Scene {
   }
 
   #options(signal: AbortSignal) {
-    return { name: "conformance", signal, onTrouble: (error: unknown) => void this.#record.push(error) };
+    return { name: this.place.destination, signal, onTrouble: (error: unknown) => void this.#record.push(error) };
   }
 
   /** What arrived, as it is decoded. */
