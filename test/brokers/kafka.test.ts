@@ -7,6 +7,7 @@ import { kafka, kafkaFeatures } from "../../src/brokers/kafka/index.js";
 import { type OwnService, startService } from "../support/services.js";
 import { openTcpProxy, type TcpProxy } from "../support/tcp-proxy.js";
 import { brokerConformance, type Network } from "./conformance.js";
+import { unreadable } from "./unreadable.js";
 
 interface Kafka extends OwnService {
   readonly network: Network;
@@ -55,11 +56,11 @@ brokerConformance({
       url,
       topic: destination,
       group: `${destination}-group`,
-      requestTimeoutMs: timeoutMs,
+      timeoutMs,
       sessionTimeoutMs: 6_000,
     }),
   prepare: ({ url, destination }) => makeTopic(url, destination, 3),
-  unreadable: ["", "kafka", "http:", "kafka:///topic"].map((text) => `${text}://u:hunter2-hunter2@`),
+  unreadable: unreadable("kafka"),
   headers: "any",
   tooLargeBytes: 1_048_576,
 });

@@ -2,10 +2,10 @@
 import type { BaseOptions, Consumer, Producer } from "@platformatic/kafka";
 import { ConfigurationError } from "../../core/errors.js";
 import { loadPeer } from "../../core/peer.js";
-import { withoutSecrets } from "../server-url.js";
+import { withoutSecrets } from "../secrets.js";
 import { atMost, untilAborted } from "../until-aborted.js";
 import { inWords, propertyOf } from "./errors.js";
-import type { KafkaPlace } from "./options.js";
+import type { Settings } from "./options.js";
 
 export type Library = typeof import("@platformatic/kafka");
 export type KafkaProducer = Producer<Buffer, Buffer, Buffer, Buffer>;
@@ -19,15 +19,15 @@ export function loadKafka(): Promise<Library> {
   return loadPeer("@platformatic/kafka", "the broker kafka()", () => import("@platformatic/kafka"));
 }
 
-export function baseOptions(place: KafkaPlace, name: string): BaseOptions {
-  const { servers, tls, sasl, requestTimeoutMs } = place;
+export function baseOptions(settings: Settings, name: string): BaseOptions {
+  const { servers, tls, sasl, timeoutMs } = settings;
   return {
     // The protocol has no letters that are not allowed; the client has.
     clientId: `posthorn-${name.replace(/\s+/g, "-")}`,
     bootstrapBrokers: servers.map(({ host, port }) => ({ host, port })),
-    connectTimeout: Math.min(requestTimeoutMs, 10_000),
-    requestTimeout: requestTimeoutMs,
-    timeout: requestTimeoutMs,
+    connectTimeout: Math.min(timeoutMs, 10_000),
+    requestTimeout: timeoutMs,
+    timeout: timeoutMs,
     autocreateTopics: false,
     retries: 0,
     retryDelay: 100,
@@ -41,34 +41,34 @@ export function baseOptions(place: KafkaPlace, name: string): BaseOptions {
  *
  * Errors: `ConfigurationError` where it is not; otherwise what the client says, in words.
  */
-export async function checkTopic(client: Client, place: KafkaPlace, signal: AbortSignal): Promise<void> {
-  await spoken("Kafka cannot be reached", place, untilAborted(client.listApis(), signal));
+export async function checkTopic(client: Client, settings: Settings, signal: AbortSignal): Promise<void> {
+  await spoken("Kafka cannot be reached", settings, untilAborted(client.listApis(), signal));
   try {
-    await untilAborted(client.metadata({ topics: [place.topic], forceUpdate: true }), signal);
+    await untilAborted(client.metadata({ topics: [settings.topic], forceUpdate: true }), signal);
   } catch (error) {
     // The client turns the broker's own code into a mistake of its user; the connection was shown to work before.
-    if (propertyOf(error, "code") !== "PLT_KFK_USER") throw said("Kafka does not describe its topic", place, error);
-    const message = `Kafka at ${place.where} has no such topic, or does not show it to this user. Make it, or correct its name: topics are not made by asking for them.`;
-    throw new ConfigurationError("PH_BROKER_DESTINATION", message, { where: place.where });
+    if (propertyOf(error, "code") !== "PLT_KFK_USER") throw said("Kafka does not describe its topic", settings, error);
+    const message = `Kafka at ${settings.where} has no such topic, or does not show it to this user. Make it, or correct its name: topics are not made by asking for them.`;
+    throw new ConfigurationError("PH_BROKER_DESTINATION", message, { where: settings.where });
   }
 }
 
 /** What it rejects with is said in words, without credentials. */
-export async function spoken<T>(what: string, place: KafkaPlace, work: Promise<T>): Promise<T> {
+export async function spoken<T>(what: string, settings: Settings, work: Promise<T>): Promise<T> {
   try {
     return await work;
   } catch (error) {
-    throw said(what, place, error);
+    throw said(what, settings, error);
   }
 }
 
-export function said(what: string, { where, secrets }: KafkaPlace, error: unknown): unknown {
+export function said(what: string, { where, secrets }: Settings, error: unknown): unknown {
   return withoutSecrets(inWords(`${what} (${where})`, error), secrets);
 }
 
 /** Says goodbye, for a short time only: a broker that is silent does not answer it. Never throws. */
 export async function closeClient(client: Client): Promise<void> {
-  await atMost(farewellMs, client.close(true));
+  await atMost(farewellMs, Promise.resolve(client.close(true)));
   // A goodbye that failed leaves its connections open.
   await atMost(farewellMs, client.connections.close());
 }

@@ -5,7 +5,7 @@
  * In: a consumer group; a position is committed when what lies before it has been acknowledged, and never earlier.
  */
 import type { Broker, BrokerFeatures } from "../broker.js";
-import { type KafkaOptions, readKafkaOptions } from "./options.js";
+import { type KafkaOptions, readSettings } from "./options.js";
 import { openKafkaReceiver } from "./receiver.js";
 import { openKafkaSender } from "./sender.js";
 
@@ -28,13 +28,13 @@ export const kafkaFeatures: BrokerFeatures = {
  * Errors: `ConfigurationError`.
  */
 export function kafka(options: KafkaOptions): Broker {
-  const place = readKafkaOptions(options);
+  const settings = readSettings(options);
   return {
     kind: "kafka",
-    where: place.where,
+    where: settings.where,
     features: kafkaFeatures,
     style: { prefix: "ce_", percent: false },
-    openSender: (open) => openKafkaSender(place, open),
-    openReceiver: (open) => openKafkaReceiver(place, open),
+    openSender: (open) => openKafkaSender(settings, open),
+    openReceiver: (open) => openKafkaReceiver(settings, open),
   };
 }

@@ -1,79 +1,75 @@
-/** What `kafka()` takes, and what its client is made from. */
-import type { ConnectionOptions as TlsOptions } from "node:tls";
+/** The options of `kafka({ … })`, checked. */
 import { ConfigurationError } from "../../core/errors.js";
 import { checkOptions, type Fields, type OptionsOf } from "../../core/options.js";
-import { isPlain, show } from "../../core/show.js";
-import { readServerUrl, type ServerUrl } from "../server-url.js";
+import { type Address, hostAndPort, readAddress } from "../address.js";
+import { type TlsOptions, tlsFields } from "../tls.js";
 
 /** A token, or what fetches one whenever a connection needs it. */
 export type KafkaToken = string | (() => string | Promise<string>);
 
-const schemes = { kafka: 9092, kafkas: 9093 };
+const mechanisms = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] as const;
+type Mechanism = (typeof mechanisms)[number];
 
 export const kafkaFields = {
   url: {
     type: "custom",
+    doc: "`kafka://user:password@host:9092`, or `kafkas://` for TLS; user, password and port may be left out. A list of them names several servers of one cluster to begin with",
+    words: "a URL, or a list of URLs",
     required: true,
-    doc: 'One server of the cluster, or a list of several to begin with: "kafka://host:9092", or "kafkas://host:9093" for TLS. A user and a password in it are for SASL.',
-    words: "a URL such as kafka://host:9092, or a list of them",
     check: checkUrls,
   },
-  topic: { type: "string", required: true, maxLength: 249, doc: "The topic. It must exist: no topic is made." },
+  topic: {
+    type: "string",
+    doc: "What a relay sends to and an intake reads: a topic that exists",
+    maxLength: 249,
+    required: true,
+  },
   group: {
     type: "string",
+    doc: "The consumer group whose position an intake moves. Two services with one group each get a part of the messages",
     maxLength: 255,
-    doc: "The consumer group, for receiving. Two services with one group share its messages: each gets a part.",
   },
   fromBeginning: {
     type: "boolean",
+    doc: "Where a group without a position begins: at the oldest message that there is, or at the end as it is when an intake is first opened",
     default: false,
-    doc: "Where a group without a position begins: true at the oldest message, false at the end as it is when the group is first opened.",
   },
   mechanism: {
     type: "choice",
-    values: ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"],
-    doc: "The SASL mechanism. PLAIN if a user is given and nothing else is said.",
-  },
-  user: { type: "string", maxLength: 1_000, doc: "The user, if it does not stand in the URL." },
-  password: {
-    type: "string",
-    maxLength: 10_000,
-    secret: true,
-    doc: "The password, if it does not stand in the URL.",
+    doc: "The mechanism of SASL. Without it: PLAIN for a user, OAUTHBEARER for a token",
+    values: mechanisms,
   },
   token: {
     type: "custom",
-    doc: "The token for OAUTHBEARER, or a function that returns one, called for each connection.",
+    doc: "The token for OAUTHBEARER, or a function that gives one for each connection",
     words: "a string, or a function that returns one or a promise of one",
     check: checkToken,
   },
-  tls: {
-    type: "custom",
-    doc: "Options of node:tls: `ca`, `cert`, `key`, `servername`. Given with kafka://, they turn TLS on.",
-    words: "an object of node:tls options",
-    check: checkTls,
-  },
   batchBytes: {
     type: "integer",
+    doc: "Bytes in one batch for one partition; too few and each message costs more, more than the broker's `message.max.bytes` and batches are divided after it has refused one",
     min: 1_000,
     max: 100_000_000,
-    unit: "bytes",
     default: 500_000,
-    doc: "Bytes of messages in one batch for one partition. Below the broker's message.max.bytes; a batch that the broker finds too large is sent in smaller ones.",
-  },
-  requestTimeoutMs: {
-    type: "duration",
-    min: 100,
-    max: 600_000,
-    default: 15_000,
-    doc: "How long the broker may be silent before it counts as away.",
   },
   sessionTimeoutMs: {
     type: "duration",
+    doc: "How long an intake may say nothing before the broker gives its partitions to others; the broker has bounds of its own, 6 seconds to 30 minutes unless it is set up otherwise. Too short and a pause divides the group anew, too long and a crash holds up its partitions for so long",
     min: 500,
     max: 1_800_000,
     default: 10_000,
-    doc: "How long a receiver may be silent before the broker gives its partitions to others. The broker has bounds of its own: 6 seconds to 30 minutes unless configured.",
+  },
+  timeoutMs: {
+    type: "duration",
+    doc: "How long the broker may say nothing while something waits for its answer; too short and a slow broker counts as away, too long and a dead connection goes unnoticed for so long",
+    min: 100,
+    max: 600_000,
+    default: 15_000,
+  },
+  tls: {
+    type: "object",
+    doc: "For `kafkas://`, beside what Node knows by itself. A certificate that does not fit is an error always",
+    fields: tlsFields,
   },
 } as const satisfies Fields;
 
@@ -84,101 +80,97 @@ export interface KafkaOptions {
   readonly topic: string;
   readonly group?: string;
   readonly fromBeginning?: boolean;
-  readonly mechanism?: "PLAIN" | "SCRAM-SHA-256" | "SCRAM-SHA-512" | "OAUTHBEARER";
-  readonly user?: string;
-  readonly password?: string;
+  readonly mechanism?: Mechanism;
   readonly token?: KafkaToken;
-  readonly tls?: TlsOptions;
   readonly batchBytes?: number;
-  readonly requestTimeoutMs?: number;
   readonly sessionTimeoutMs?: number;
+  readonly timeoutMs?: number;
+  readonly tls?: TlsOptions;
 }
 
-/** The same, checked and put in order. */
-export interface KafkaPlace extends Omit<Checked, "url" | "tls"> {
+/** What the rest works with. */
+export interface Settings extends Omit<Checked, "url" | "tls" | "mechanism" | "token"> {
   readonly servers: readonly { readonly host: string; readonly port: number }[];
+  /** Host, port and topic. */
   readonly where: string;
+  /** Undefined: without TLS. */
   readonly tls: TlsOptions | undefined;
-  readonly sasl: KafkaSasl | undefined;
+  readonly sasl: Sasl | undefined;
   /** What must not be seen. */
-  readonly secrets: readonly string[];
+  readonly secrets: readonly (string | undefined)[];
 }
 
-export interface KafkaSasl {
-  readonly mechanism: NonNullable<KafkaOptions["mechanism"]>;
+export interface Sasl {
+  readonly mechanism: Mechanism;
   readonly username?: string;
   readonly password?: string;
   readonly token?: KafkaToken;
 }
 
 /** Errors: `ConfigurationError`. */
-export function readKafkaOptions(options: KafkaOptions): KafkaPlace {
-  const checked = checkOptions(options, kafkaFields, "kafka");
-  const { url: urls, tls, ...rest } = checked;
-  const [first] = urls;
-  const user = checked.user ?? first?.user;
-  const password = checked.password ?? first?.password;
-  const sasl = saslOf({ ...checked, user, password });
-  const encrypted = tls !== undefined || first?.scheme === "kafkas";
-  return {
-    ...rest,
-    servers: urls.map(({ host, port }) => ({ host, port })),
-    where: `${urls.map((one) => one.where).join(",")}/${checked.topic}`,
-    tls: encrypted ? { ...tls } : undefined,
-    sasl,
-    secrets: [password, typeof checked.token === "string" ? checked.token : undefined].filter(
-      (one) => one !== undefined,
-    ),
-  };
-}
-
-function saslOf(
-  given: Pick<KafkaOptions, "token"> & { mechanism?: string; user: string | undefined; password: string | undefined },
-) {
-  const { token, user, password } = given;
-  const chosen = kafkaFields.mechanism.values.find((one) => one === given.mechanism);
-  const mechanism = chosen ?? (token !== undefined ? "OAUTHBEARER" : user !== undefined ? "PLAIN" : undefined);
-  if (mechanism === undefined) return undefined;
-  const complete = mechanism === "OAUTHBEARER" ? token !== undefined : user !== undefined && password !== undefined;
-  if (!complete) {
-    const needed = mechanism === "OAUTHBEARER" ? "a token" : "a user and a password";
-    throw new ConfigurationError("PH_OPTION_MISSING", `kafka lacks ${needed}, which ${mechanism} needs.`, {
-      mechanism,
-    });
+export function readSettings(options: KafkaOptions): Settings {
+  const { url: addresses, tls, mechanism, token, ...others } = checkOptions(options, kafkaFields, "kafka");
+  const [{ scheme, username, password }] = addresses;
+  if (tls !== undefined && scheme !== "kafkas") {
+    refuse("kafka.tls", "is for an address that begins with kafkas://.");
   }
   return {
-    mechanism,
-    ...(user !== undefined && { username: user }),
-    ...(password !== undefined && { password }),
-    ...(token !== undefined && { token }),
+    ...others,
+    servers: addresses.map(({ host, port }) => ({ host, port })),
+    where: `${addresses.map(hostAndPort).join(",")}/${others.topic}`,
+    tls: scheme === "kafkas" ? (tls ?? {}) : undefined,
+    sasl: saslOf(
+      mechanisms.find((one) => one === mechanism),
+      { username, password, token },
+    ),
+    secrets: [password, typeof token === "string" ? token : undefined, tls?.key, tls?.passphrase],
   };
 }
 
-function checkUrls(value: unknown, path: string): readonly ServerUrl[] {
+interface Credentials {
+  readonly username: string | undefined;
+  readonly password: string | undefined;
+  readonly token: KafkaToken | undefined;
+}
+
+function saslOf(wanted: Mechanism | undefined, { username, password, token }: Credentials): Sasl | undefined {
+  const usual = token !== undefined ? "OAUTHBEARER" : username !== undefined ? "PLAIN" : undefined;
+  const mechanism = wanted ?? usual;
+  if (mechanism === undefined) return undefined;
+  if (mechanism === "OAUTHBEARER") {
+    if (token === undefined) return refuse("kafka.token", "is needed for OAUTHBEARER.");
+    return { mechanism, token };
+  }
+  if (token !== undefined) return refuse("kafka.token", `is for OAUTHBEARER, and the mechanism is ${mechanism}.`);
+  if (username === undefined || password === undefined) {
+    return refuse("kafka.url", `needs a user and a password for ${mechanism}.`);
+  }
+  return { mechanism, username, password };
+}
+
+function checkUrls(value: unknown, path: string): readonly [Address, ...Address[]] {
   const given: readonly unknown[] = Array.isArray(value) ? value : [value];
-  const urls = given.map((one) => readServerUrl(one, path, schemes));
-  const [first] = urls;
-  if (first === undefined) throw new ConfigurationError("PH_BROKER_ADDRESS", `${path} is an empty list.`, { path });
-  const same = urls.every((one) => one.scheme === first.scheme && (one.user ?? first.user) === first.user);
-  if (same) return urls;
-  const message = `${path} names servers of one cluster with different schemes or users. Give all the same.`;
-  throw new ConfigurationError("PH_BROKER_ADDRESS", message, { path });
+  const addresses = given.map((one) => {
+    if (typeof one === "string") return readAddress(one, path, { kafka: 9_092, kafkas: 9_093 });
+    return refuse(path, "must be a URL, or a list of URLs.");
+  });
+  const [first, ...others] = addresses;
+  if (first === undefined) return refuse(path, "is an empty list. Name one server at least.");
+  const differs = ({ scheme, username, password }: Address) =>
+    scheme !== first.scheme || username !== first.username || password !== first.password;
+  if (others.some(differs)) {
+    const message = `${path} names servers of one cluster with different schemes, users or passwords. Give all the same.`;
+    throw new ConfigurationError("PH_BROKER_ADDRESS", message, { path });
+  }
+  return [first, ...others];
 }
 
 function checkToken(value: unknown, path: string): KafkaToken {
   if (typeof value === "string" && value !== "") return value;
   if (typeof value === "function") return async () => String(await value());
-  const message = `${path} must be a string, or a function that returns one. It is not shown here.`;
-  throw new ConfigurationError("PH_OPTION_INVALID", message, { path });
+  return refuse(path, "must be a string, or a function that returns one. It is not shown here.");
 }
 
-function checkTls(value: unknown, path: string): TlsOptions {
-  if (typeof value === "object" && value !== null && isPlain(value)) return value;
-  throw new ConfigurationError(
-    "PH_OPTION_INVALID",
-    `${path} must be an object of node:tls options, got ${show(value)}.`,
-    {
-      path,
-    },
-  );
+function refuse(path: string, problem: string): never {
+  throw new ConfigurationError("PH_OPTION_INVALID", `${path} ${problem}`, { path });
 }

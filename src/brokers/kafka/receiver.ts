@@ -21,7 +21,7 @@ import {
 } from "./client.js";
 import { findIn, propertyOf } from "./errors.js";
 import { Held, isHandle } from "./held.js";
-import type { KafkaPlace } from "./options.js";
+import type { Settings } from "./options.js";
 import { readInto } from "./records.js";
 
 /** How long a fetch waits at the broker for a first message. */
@@ -44,13 +44,13 @@ const outOfRange = 1;
 const passing: ReadonlySet<unknown> = new Set([3, 5, 6, 9, 14, 15, 16, 74, 75, 100]);
 
 /** Errors: as `openReceiver` of a broker. */
-export async function openKafkaReceiver(place: KafkaPlace, options: OpenOptions): Promise<Receiver> {
-  const { group } = place;
+export async function openKafkaReceiver(settings: Settings, options: OpenOptions): Promise<Receiver> {
+  const { group } = settings;
   if (group === undefined) {
-    const message = `kafka.group is needed to receive from ${place.where}. Name the group that the position is kept for: no other service may use it.`;
+    const message = `kafka.group is needed to receive from ${settings.where}. Name the group that the position is kept for: no other service may use it.`;
     throw new ConfigurationError("PH_OPTION_MISSING", message, { path: "kafka.group" });
   }
-  const receiver = new KafkaReceiver({ ...place, group }, options, await loadKafka());
+  const receiver = new KafkaReceiver({ ...settings, group }, options, await loadKafka());
   try {
     await receiver.open(options.signal);
   } catch (error) {
@@ -61,7 +61,7 @@ export async function openKafkaReceiver(place: KafkaPlace, options: OpenOptions)
 }
 
 class KafkaReceiver implements Receiver {
-  readonly #place: KafkaPlace;
+  readonly #settings: Settings;
   readonly #onTrouble: (error: unknown) => void;
   /** Joins the group, tells that it lives, commits. */
   readonly #member: KafkaConsumer;
@@ -79,22 +79,22 @@ class KafkaReceiver implements Receiver {
   #closed = false;
   #wake: () => void = () => {};
 
-  constructor(place: KafkaPlace & { readonly group: string }, { name, onTrouble }: OpenOptions, library: Library) {
-    const { group, sessionTimeoutMs, requestTimeoutMs } = place;
-    this.#place = place;
+  constructor(settings: Settings & { readonly group: string }, { name, onTrouble }: OpenOptions, library: Library) {
+    const { group, sessionTimeoutMs, timeoutMs } = settings;
+    this.#settings = settings;
     this.#onTrouble = onTrouble;
     this.#membership = {
       sessionTimeout: sessionTimeoutMs,
       rebalanceTimeout: sessionTimeoutMs,
       heartbeatInterval: Math.min(3_000, Math.floor(sessionTimeoutMs / 5)),
     };
-    const base = { ...baseOptions(place, name), groupId: group };
+    const base = { ...baseOptions(settings, name), groupId: group };
     // Whoever joins waits for all others of the group, and for those that have died.
-    const requestTimeout = Math.max(requestTimeoutMs, sessionTimeoutMs + 5_000);
+    const requestTimeout = Math.max(timeoutMs, sessionTimeoutMs + 5_000);
     this.#member = new library.Consumer({ ...base, ...this.#membership, requestTimeout });
     this.#reader = new library.Consumer({ ...base });
     for (const consumer of [this.#member, this.#reader]) {
-      consumer.topics.track(place.topic);
+      consumer.topics.track(settings.topic);
       consumer.on("error", (error: unknown) => this.#fail(error));
     }
     this.#member.on("consumer:heartbeat:error", ({ error }) => this.#fail(error));
@@ -105,14 +105,14 @@ class KafkaReceiver implements Receiver {
   }
 
   async open(signal: AbortSignal): Promise<void> {
-    await checkTopic(this.#reader, this.#place, signal);
+    await checkTopic(this.#reader, this.#settings, signal);
     for (let attempt = 1; ; attempt += 1) {
       try {
         await untilAborted(this.#join(), signal);
         return;
       } catch (error) {
         const passes = findIn(error, (one) => passing.has(propertyOf(one, "apiCode")));
-        if (!passes || attempt === patience) throw said("Kafka does not let it join its group", this.#place, error);
+        if (!passes || attempt === patience) throw said("Kafka does not let it join its group", this.#settings, error);
         await untilAborted(wait(patienceMs), signal);
       }
     }
@@ -166,7 +166,7 @@ class KafkaReceiver implements Receiver {
    */
   async #adopt(): Promise<void> {
     this.#divided = false;
-    const { topic } = this.#place;
+    const { topic } = this.#settings;
     const partitions = this.#member.assignments?.find((one) => one.topic === topic)?.partitions ?? [];
     const positions = partitions.length === 0 ? new Map<number, bigint>() : await this.#positions(partitions);
     const held = new Map<number, Held>();
@@ -179,7 +179,7 @@ class KafkaReceiver implements Receiver {
   }
 
   async #positions(partitions: readonly number[]): Promise<ReadonlyMap<number, bigint>> {
-    const { topic, fromBeginning } = this.#place;
+    const { topic, fromBeginning } = this.#settings;
     const committed = await this.#member.listCommittedOffsets({ topics: [{ topic, partitions: [...partitions] }] });
     const positions = new Map<number, bigint>();
     const unknown: number[] = [];
@@ -197,7 +197,7 @@ class KafkaReceiver implements Receiver {
   }
 
   async #offsets(partitions: readonly number[], timestamp: bigint): Promise<ReadonlyMap<number, bigint>> {
-    const { topic } = this.#place;
+    const { topic } = this.#settings;
     const listed = await this.#reader.listOffsets({
       topics: [topic],
       partitions: { [topic]: [...partitions] },
@@ -207,7 +207,7 @@ class KafkaReceiver implements Receiver {
   }
 
   #at(partition: number, offset: bigint) {
-    return { topic: this.#place.topic, partition, offset, leaderEpoch: -1 };
+    return { topic: this.#settings.topic, partition, offset, leaderEpoch: -1 };
   }
 
   async #commit(): Promise<void> {
@@ -224,8 +224,8 @@ class KafkaReceiver implements Receiver {
       } catch (error) {
         const divides = findIn(error, (one) => propertyOf(one, "needsRejoin") === true);
         if (!divides || attempt === 3 || this.#closed)
-          throw said("Kafka did not take the position", this.#place, error);
-        await spoken("Kafka does not let it join its group again", this.#place, this.#join());
+          throw said("Kafka did not take the position", this.#settings, error);
+        await spoken("Kafka does not let it join its group again", this.#settings, this.#join());
       }
     }
   }
@@ -247,7 +247,7 @@ class KafkaReceiver implements Receiver {
     if (this.#filling) return;
     this.#filling = true;
     try {
-      const { topic } = this.#place;
+      const { topic } = this.#settings;
       const known = (await this.#reader.metadata({ topics: [topic] })).topics.get(topic);
       const wanted = new Map<number, Held[]>();
       for (const held of this.#isFull() || known === undefined ? [] : this.#held.values()) {
@@ -283,7 +283,7 @@ class KafkaReceiver implements Receiver {
       const fetched = await this.#reader.fetch({
         node,
         topics: [{ topicId, partitions: helds.map(request) }],
-        maxWaitTime: Math.min(fetchWaitMs, Math.floor(this.#place.requestTimeoutMs / 2)),
+        maxWaitTime: Math.min(fetchWaitMs, Math.floor(this.#settings.timeoutMs / 2)),
         minBytes: 1,
         maxBytes: fetchBytes,
         isolationLevel: readCommitted,
@@ -292,7 +292,7 @@ class KafkaReceiver implements Receiver {
       for (const answer of fetched.responses.flatMap(({ partitions }) => partitions)) {
         const held = this.#held.get(answer.partitionIndex);
         // Another Held, or one that went on meanwhile, did not ask for this.
-        if (held !== undefined && asked.get(held) === held.position) readInto(held, this.#place.topic, answer);
+        if (held !== undefined && asked.get(held) === held.position) readInto(held, this.#settings.topic, answer);
       }
     } catch (error) {
       await this.#fetchFailed(error, helds).catch((reason: unknown) => this.#fail(reason));
@@ -322,18 +322,18 @@ class KafkaReceiver implements Receiver {
       if (this.#held.get(held.partition) !== held || (held.position >= from && held.position <= to)) continue;
       this.#held.set(held.partition, new Held(held.partition, from));
       const what = `partition ${held.partition} no longer has offset ${held.position}; it is read on from ${from}`;
-      this.#onTrouble(new Error(`Kafka (${this.#place.where}): ${what}`));
+      this.#onTrouble(new Error(`Kafka (${this.#settings.where}): ${what}`));
     }
   }
 
   #check(): void {
-    if (this.#closed) throw new Error(`Kafka (${this.#place.where}): the receiver is closed`);
+    if (this.#closed) throw new Error(`Kafka (${this.#settings.where}): the receiver is closed`);
     if (this.#failure !== undefined) throw this.#failure.error;
   }
 
   #fail(error: unknown): void {
     if (this.#closed || this.#failure !== undefined) return;
-    this.#failure = { error: said("Kafka is lost", this.#place, error) };
+    this.#failure = { error: said("Kafka is lost", this.#settings, error) };
     this.#onTrouble(this.#failure.error);
     this.#wake();
   }

@@ -9,7 +9,7 @@ import type { OpenOptions, Outgoing, Sender, Sent } from "../broker.js";
 import { type EnvelopeMode, encode } from "../envelope.js";
 import { baseOptions, checkTopic, closeClient, type KafkaProducer, type Library, loadKafka, said } from "./client.js";
 import { findIn, propertyOf, type Verdict, verdictOf } from "./errors.js";
-import type { KafkaPlace } from "./options.js";
+import type { Settings } from "./options.js";
 import { partitionOf } from "./partition.js";
 
 const style = { prefix: "ce_", percent: false };
@@ -22,9 +22,9 @@ const headerOverheadBytes = 6;
 const repetitions = 2;
 
 /** Errors: as `openSender` of a broker. */
-export async function openKafkaSender(place: KafkaPlace, options: OpenOptions): Promise<Sender> {
+export async function openKafkaSender(settings: Settings, options: OpenOptions): Promise<Sender> {
   const library = await loadKafka();
-  const sender = new KafkaSender(place, options, library);
+  const sender = new KafkaSender(settings, options, library);
   try {
     await sender.open(options.signal);
   } catch (error) {
@@ -83,7 +83,7 @@ class Call {
 }
 
 class KafkaSender implements Sender {
-  readonly #place: KafkaPlace;
+  readonly #settings: Settings;
   readonly #library: Library;
   readonly #name: string;
   readonly #mode: EnvelopeMode;
@@ -100,18 +100,18 @@ class KafkaSender implements Sender {
   #pumping = false;
   #closed = false;
 
-  constructor(place: KafkaPlace, { name, mode, onTrouble }: OpenOptions, library: Library) {
-    this.#place = place;
+  constructor(settings: Settings, { name, mode, onTrouble }: OpenOptions, library: Library) {
+    this.#settings = settings;
     this.#library = library;
     this.#name = name;
     this.#mode = mode ?? "binary";
     this.#onTrouble = onTrouble;
-    this.#batchBytes = place.batchBytes;
+    this.#batchBytes = settings.batchBytes;
   }
 
   async open(signal: AbortSignal): Promise<void> {
     const producer = this.#producerNow();
-    await checkTopic(producer, this.#place, signal);
+    await checkTopic(producer, this.#settings, signal);
     this.#readPartitions(producer);
   }
 
@@ -149,7 +149,7 @@ class KafkaSender implements Sender {
     }
     const keyBytes = key === null ? undefined : Buffer.from(key);
     const partition = keyBytes === undefined ? keyless : partitionOf(keyBytes, this.#partitions);
-    const record = { topic: this.#place.topic, partition, value, headers: map, ...(keyBytes && { key: keyBytes }) };
+    const record = { topic: this.#settings.topic, partition, value, headers: map, ...(keyBytes && { key: keyBytes }) };
     return { record, bytes: bytes + (keyBytes?.length ?? 0), call, index };
   }
 
@@ -229,7 +229,7 @@ class KafkaSender implements Sender {
   /** The broker takes or leaves the batch of each partition as a whole, and says so of each partition. */
   #settle(batch: readonly Entry[], error: unknown): void {
     const codes = codesIn(error);
-    const words = said("Kafka did not acknowledge it", this.#place, error);
+    const words = said("Kafka did not acknowledge it", this.#settings, error);
     const lost: Sent = { kind: "unavailable", error: words };
     // Not one answer about a partition: the connection is gone, and with it the turn of everything else.
     if (codes.size === 0) {
@@ -267,11 +267,11 @@ class KafkaSender implements Sender {
   #producerNow(): KafkaProducer {
     if (this.#producer !== undefined) return this.#producer;
     const producer: KafkaProducer = new this.#library.Producer({
-      ...baseOptions(this.#place, this.#name),
+      ...baseOptions(this.#settings, this.#name),
       idempotent: true,
       retries: repetitions,
     });
-    producer.on("error", (error: unknown) => this.#onTrouble(said("Kafka", this.#place, error)));
+    producer.on("error", (error: unknown) => this.#onTrouble(said("Kafka", this.#settings, error)));
     this.#producer = producer;
     return producer;
   }
@@ -285,12 +285,12 @@ class KafkaSender implements Sender {
   }
 
   #readPartitions(producer: KafkaProducer): void {
-    const count = producer.currentMetadata?.topics.get(this.#place.topic)?.partitionsCount;
+    const count = producer.currentMetadata?.topics.get(this.#settings.topic)?.partitionsCount;
     if (count !== undefined && count > 0) this.#partitions = count;
   }
 
   #unavailable(why: string): Sent {
-    return { kind: "unavailable", error: new Error(`Kafka (${this.#place.where}) did not acknowledge it: ${why}`) };
+    return { kind: "unavailable", error: new Error(`Kafka (${this.#settings.where}) did not acknowledge it: ${why}`) };
   }
 }
 
