@@ -6,6 +6,7 @@
  * For the same reason a producer is not used again after an error: the client may have lost count.
  */
 import type { OpenOptions, Outgoing, Sender, Sent } from "../broker.js";
+import { Call } from "../call.js";
 import { type EnvelopeMode, encode } from "../envelope.js";
 import { baseOptions, checkTopic, closeClient, type KafkaProducer, type Library, loadKafka, said } from "./client.js";
 import { findIn, propertyOf, type Verdict, verdictOf } from "./errors.js";
@@ -48,38 +49,6 @@ interface Entry {
   readonly bytes: number;
   readonly call: Call;
   readonly index: number;
-}
-
-/** One call of `send`: its answer is complete when each message has one. */
-class Call {
-  readonly answer: Promise<readonly Sent[]>;
-  readonly #sent: (Sent | undefined)[];
-  #open: number;
-  #resolve: (sent: readonly Sent[]) => void = () => {};
-
-  constructor(count: number) {
-    this.#sent = new Array<Sent | undefined>(count).fill(undefined);
-    this.#open = count;
-    this.answer = new Promise((resolve) => {
-      this.#resolve = resolve;
-    });
-    if (count === 0) this.#resolve([]);
-  }
-
-  get ended(): boolean {
-    return this.#open === 0;
-  }
-
-  settle(index: number, sent: Sent): void {
-    if (this.#sent[index] !== undefined) return;
-    this.#sent[index] = sent;
-    this.#open -= 1;
-    if (this.#open === 0) this.#resolve(this.#sent.filter((one) => one !== undefined));
-  }
-
-  settleRest(sent: Sent): void {
-    for (let i = 0; i < this.#sent.length; i += 1) this.settle(i, sent);
-  }
 }
 
 class KafkaSender implements Sender {
