@@ -7,7 +7,7 @@ import { hostname } from "node:os";
 import type { AnyContract } from "../contracts/contract.js";
 import type { Database, Listener, Session } from "../core/database.js";
 import { Deadlines } from "../core/deadlines.js";
-import { errorOf, SchemaVersionError } from "../core/errors.js";
+import { ContractConflictError, errorOf, SchemaVersionError } from "../core/errors.js";
 import { libraryVersion } from "../core/library.js";
 import type { Logger } from "../core/logger.js";
 import { Loop } from "../core/loop.js";
@@ -111,8 +111,7 @@ export class Incarnation {
     const connections = await connect(options, (payload) => incarnation?.heard(payload));
     try {
       await refuseUnfitSchema(connections.session);
-      const readers = await register(options, connections.session, again);
-      const worker = await registerSelf(options, connections, readers);
+      const { worker, readers } = await registerAll(options, connections, again);
       incarnation = new Incarnation(options, connections, worker, readers);
       return incarnation;
     } catch (error) {
@@ -399,6 +398,26 @@ interface Registered {
   readonly declared: Declared;
   readonly ids: ReaderOptions["ids"];
   readonly handlers: ReadonlyMap<number, Handled>;
+}
+
+/** How often a subscription may be removed while we register for it. */
+const mostRemovals = 5;
+
+/** Who removes a subscription in the moment between the two makes no worker fail: it is declared anew, as at any later start. */
+async function registerAll(
+  options: WorkerOptions,
+  connections: Connections,
+  again: boolean,
+): Promise<{ readonly worker: string; readonly readers: readonly Registered[] }> {
+  for (let removals = 1; ; removals += 1) {
+    const readers = await register(options, connections.session, again);
+    try {
+      return { worker: await registerSelf(options, connections, readers), readers };
+    } catch (error) {
+      const removed = error instanceof ContractConflictError && error.code === "PH_SUBSCRIPTION_REMOVED";
+      if (!removed || removals >= mostRemovals) throw error;
+    }
+  }
 }
 
 async function register(
