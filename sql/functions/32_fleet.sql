@@ -114,23 +114,29 @@ begin
 end $$;
 
 -- hold_policies(service, attends): the second look, when a worker registers: of two that started in the same moment with decisions that exclude each
--- other one is refused. Locks the rows of the registry, which whoever declares a policy does too. Raises PH020, PH021.
+-- other one is refused. Locks the rows of the registry, which whoever declares a policy or removes a reader does too. Raises PH020, PH021, PH067 (removed).
 create or replace function posthorn.hold_policies(p_service text, p_attends json) returns void
 language plpgsql as $$
 declare
   v_row record;
+  v_there int := 0;
 begin
   for v_row in select s.name, s.service, s.idempotency::text as idempotency, s.policy, a.policy as carried from posthorn.subscription s
       join json_to_recordset(p_attends) as a(subscription int, policy json) on a.subscription = s.id order by s.id for share of s loop
     if v_row.service <> p_service then
       raise exception 'service "%" declared "%" in this moment, and service "%" wants to work on it too', v_row.service, v_row.name, p_service
         using errcode = 'PH020', hint = 'One service handles a queue or subscription. Rename one of the two.';
-    elsif v_row.carried is not null and posthorn.fixed_parts(v_row.carried ->> 'idempotency', v_row.carried)
+    end if;
+    v_there := v_there + 1;
+    if v_row.carried is not null and posthorn.fixed_parts(v_row.carried ->> 'idempotency', v_row.carried)
         <> posthorn.fixed_parts(v_row.idempotency, v_row.policy) then
       raise exception 'the policy of "%" was changed by another start in this moment, in its idempotency or ordering', v_row.name using errcode = 'PH021',
         hint = 'Start one version at a time, when the other one has been stopped.';
     end if;
   end loop;
+  if v_there < json_array_length(p_attends) then
+    raise exception 'a subscription that this worker declared was removed in this moment' using errcode = 'PH067', hint = 'Declare it anew.';
+  end if;
 end $$;
 
 -- standing(subscription, contract): what becomes of a message that a worker has no handler for, as JSON { name, version, what, reads }:

@@ -9,6 +9,7 @@ declare
   v_row posthorn.subscription := posthorn.reader($1);
   v_by text := coalesce($2, current_user::text);
 begin
+  perform posthorn.require_home();
   update posthorn.subscription s set paused_at = clock_timestamp(), paused_by = left(v_by, 200), paused_reason = left($3, 500)
     where s.id = v_row.id and s.paused_at is null returning s.* into v_row;
   if found then
@@ -26,6 +27,7 @@ declare
   v_row posthorn.subscription := posthorn.reader($1);
   v_was json;
 begin
+  perform posthorn.require_home();
   select posthorn.pause_of(s) into v_was from posthorn.subscription s where s.id = v_row.id for update;
   update posthorn.subscription s set paused_at = null, paused_by = null, paused_reason = null where s.id = v_row.id and s.paused_at is not null;
   if found then

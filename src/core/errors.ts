@@ -76,6 +76,12 @@ export const errorCodes = {
     retryable: true,
     meaning: "A worker works on the subscription that is to be removed, or holds messages of it.",
   },
+  PH_SUBSCRIPTION_REMOVED: {
+    class: "ContractConflictError",
+    retryable: true,
+    meaning:
+      "A subscription was removed in the moment in which a worker registered for it; the worker declares it anew.",
+  },
   PH_PAUSED: {
     class: "ConfigurationError",
     retryable: false,
@@ -295,6 +301,11 @@ export const errorCodes = {
     class: "DatabaseUnavailableError",
     retryable: true,
     meaning: "The server did not answer a statement before its deadline.",
+  },
+  PH_DATABASE_LOCKED: {
+    class: "DatabaseUnavailableError",
+    retryable: true,
+    meaning: "Others held locks that the call needs for longer than it waits; it changed nothing.",
   },
   PH_DATABASE_REFUSED: {
     class: "DatabaseRefusedError",

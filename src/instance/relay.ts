@@ -5,7 +5,7 @@ import type { CheckedPolicy, RelayedTo, StartFrom } from "../policies/policy.js"
 import { checkRelay, type RelayFrom, type RelaySettings } from "../relays/options.js";
 import { Relay as RunningRelay } from "../relays/relay.js";
 import type { RunContext } from "../worker/context.js";
-import type { Declared } from "../worker/incarnation.js";
+import type { Declared } from "../worker/registration.js";
 import type { Handled } from "../worker/run.js";
 
 /** A subscription, or the receiver of a queue, that hands every message to a broker. It has no handlers. */

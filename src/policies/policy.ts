@@ -122,8 +122,6 @@ function checkOrdering(value: unknown, path: string): Ordering {
   throw new ConfigurationError("PH_OPTION_INVALID", message, { path });
 }
 
-const planned = (doc: string) => ({ type: "planned", doc }) as const;
-
 export const policyFields = {
   retry: {
     type: "custom",
@@ -207,7 +205,6 @@ export const policyFields = {
       },
     },
   },
-  priority: planned("Classes of urgency"),
 } as const satisfies Fields;
 
 const { results: _ofCommands, ...fieldsOfEvents } = policyFields;

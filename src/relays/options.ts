@@ -88,7 +88,7 @@ const defaultSendMs = 10_000;
 /** Tried every second, so that delivery goes on a second after the broker is back. Failures of single messages open it only in numbers. */
 export const relayBreaker = Object.freeze({ failures: 20, windowMs: 10_000, openMs: 1_000 });
 
-const { results: _ofHandlers, priority: _planned, backlogLimit, ...decisions } = policyFields;
+const { results: _ofHandlers, backlogLimit, ...decisions } = policyFields;
 
 export const relayFields = {
   from: {

@@ -910,6 +910,16 @@ create table posthorn.intake_invalid (
 );
 create index intake_invalid_redriven on posthorn.intake_invalid (intake, id) where redrive_at is not null;
 ` },
+  { name: "migrations/0023_kept.sql", text: `-- What is kept: whose a result is, so that it is found by its key when the log has its message no more; and from when on the log has all that was said.
+-- Locks: result, access exclusive, for the building of an index of what new workers write, which is empty; retention, access exclusive, for a moment.
+
+-- Null in results that older workers have written: these are found only while the log has their message.
+alter table posthorn.result add column key text, add column contract int;
+create index result_by_key on posthorn.result (key) where key is not null;
+
+-- What was said before may have gone with a segment; null where none has gone since this is written down.
+alter table posthorn.retention add column forgotten_until timestamptz;
+` },
   { name: "functions/01_slots.sql", text: `-- slot_branches(body): the body for each slot of the ring, as branches of a CASE.
 create or replace function posthorn.slot_branches(p_body text) returns text
 language sql immutable as $$
@@ -2362,8 +2372,10 @@ declare
 begin
   perform posthorn.require_home();
   perform posthorn.hold_policies(p_service, p_attends);
+  -- Whose its sessions are: a rescuer, which has the rights of the owner, ends no others.
   insert into posthorn.worker (service, host, pid, timeout_ms, session_key, backends, oldest_open_claim, library)
-    values (p_service, p_host, p_pid, p_timeout_ms, p_session_key, p_backends, coalesce(pg_sequence_last_value('posthorn.claim_id'), 0), p_library)
+    values (p_service, p_host, p_pid, p_timeout_ms, p_session_key,
+      coalesce((select json_agg(b.one::jsonb || jsonb_build_object('role', session_user::text)) from json_array_elements(p_backends) b(one)), '[]'), coalesce(pg_sequence_last_value('posthorn.claim_id'), 0), p_library)
     returning id into v_worker;
   insert into posthorn.attendance (worker, subscription, contracts, policy)
     select v_worker, a.subscription, a.contracts, a.policy from json_to_recordset(p_attends) as a(subscription int, contracts int[], policy json);
@@ -2464,9 +2476,9 @@ end $$;
 create or replace function posthorn.end_backends(p_backends json) returns void
 language plpgsql as $$
 begin
-  perform pg_terminate_backend(a.pid) from json_to_recordset(p_backends) as b(pid int, started text)
+  perform pg_terminate_backend(a.pid) from json_to_recordset(p_backends) as b(pid int, started text, role text)
     join pg_stat_activity a on a.pid = b.pid and a.backend_start = case when b.started ~ '^[0-9]{4}-' then b.started::timestamptz end
-    where a.pid <> pg_backend_pid();
+    where a.pid <> pg_backend_pid() and a.datname = current_database() and a.usename = coalesce(b.role, a.usename);
 exception when insufficient_privilege then null;
 end $$;
 
@@ -3756,15 +3768,15 @@ end $$;
   { name: "functions/17_results.sql", text: `-- What handlers return and tell: results and progress. And what receipts ask for.
 
 -- keep_result(subscription, message, nonce, result): keeps a result, in the transaction that ends the delivery, which fences it. The result is
--- JSON { text, keepMs }: its own JSON as text, so that it is stored as it was returned.
+-- JSON { text, keepMs, key, contract }: its own JSON as text, so that it is stored as it was returned. Older workers leave out whose it is.
 create or replace function posthorn.keep_result(p_subscription int, p_message bigint, p_nonce bigint, p_result json) returns void
 language plpgsql as $$
 begin
-  insert into posthorn.result (subscription, message, nonce, ended_at, keep_until, result)
+  insert into posthorn.result (subscription, message, nonce, ended_at, keep_until, result, key, contract)
     values (p_subscription, p_message, p_nonce, clock_timestamp(), clock_timestamp() + (p_result ->> 'keepMs')::float8 * interval '1 ms',
-      (p_result ->> 'text')::json)
+      (p_result ->> 'text')::json, p_result ->> 'key', (p_result ->> 'contract')::int)
     on conflict (subscription, message) do update set nonce = excluded.nonce, ended_at = excluded.ended_at, keep_until = excluded.keep_until,
-      result = excluded.result;
+      result = excluded.result, key = excluded.key, contract = excluded.contract;
 end $$;
 
 -- end_with_result(…, as end_in_transaction but for nonce before say, result): the last statement of a handler's transaction whose message has a result.
@@ -7104,6 +7116,8 @@ begin
   end if;
   perform posthorn.truncate_slot(p_segment.slot);
   delete from posthorn.segment where n = p_segment.n;
+  -- Nobody wrote to it after it was sealed.
+  update posthorn.retention set forgotten_until = greatest(forgotten_until, p_segment.sealed_at);
   update posthorn.ring set slots = slots[2 :], first_segment = first_segment + 1, forgotten_upto = greatest(forgotten_upto, p_segment.sealed_id);
   return 'truncated';
 end $$;
@@ -7254,23 +7268,29 @@ begin
 end $$;
 
 -- hold_policies(service, attends): the second look, when a worker registers: of two that started in the same moment with decisions that exclude each
--- other one is refused. Locks the rows of the registry, which whoever declares a policy does too. Raises PH020, PH021.
+-- other one is refused. Locks the rows of the registry, which whoever declares a policy or removes a reader does too. Raises PH020, PH021, PH067 (removed).
 create or replace function posthorn.hold_policies(p_service text, p_attends json) returns void
 language plpgsql as $$
 declare
   v_row record;
+  v_there int := 0;
 begin
   for v_row in select s.name, s.service, s.idempotency::text as idempotency, s.policy, a.policy as carried from posthorn.subscription s
       join json_to_recordset(p_attends) as a(subscription int, policy json) on a.subscription = s.id order by s.id for share of s loop
     if v_row.service <> p_service then
       raise exception 'service "%" declared "%" in this moment, and service "%" wants to work on it too', v_row.service, v_row.name, p_service
         using errcode = 'PH020', hint = 'One service handles a queue or subscription. Rename one of the two.';
-    elsif v_row.carried is not null and posthorn.fixed_parts(v_row.carried ->> 'idempotency', v_row.carried)
+    end if;
+    v_there := v_there + 1;
+    if v_row.carried is not null and posthorn.fixed_parts(v_row.carried ->> 'idempotency', v_row.carried)
         <> posthorn.fixed_parts(v_row.idempotency, v_row.policy) then
       raise exception 'the policy of "%" was changed by another start in this moment, in its idempotency or ordering', v_row.name using errcode = 'PH021',
         hint = 'Start one version at a time, when the other one has been stopped.';
     end if;
   end loop;
+  if v_there < json_array_length(p_attends) then
+    raise exception 'a subscription that this worker declared was removed in this moment' using errcode = 'PH067', hint = 'Declare it anew.';
+  end if;
 end $$;
 
 -- standing(subscription, contract): what becomes of a message that a worker has no handler for, as JSON { name, version, what, reads }:
@@ -7405,6 +7425,7 @@ language plpgsql as $$
 declare
   v_row posthorn.operation;
 begin
+  perform posthorn.require_home();
   if p_by is null or length(p_by) not between 1 and 200 then
     raise exception 'who orders this is not said, or is longer than 200 letters' using errcode = 'PH015', hint = 'Say it as "by".';
   elsif length(p_reason) > 500 then
@@ -7471,10 +7492,8 @@ begin
   update posthorn.operation o set touched_at = clock_timestamp(), done = o.done + v_did.done, place = v_did.place,
       state = case when v_did.more then 'running' else 'done' end, ended_at = case when not v_did.more then clock_timestamp() end
     where o.id = v_row.id returning o.* into v_row;
-  if v_row.state = 'done' and v_row.verb = 'erase' then
-    -- The record says which key it was to whoever knows the key.
-    update posthorn.operation o set arguments = (o.arguments::jsonb || jsonb_build_object('key', posthorn.digest_of(o.arguments ->> 'key')))::json
-      where o.id = v_row.id returning o.* into v_row;
+  if v_row.state = 'done' then
+    v_row := posthorn.hide_key(v_row);
   end if;
   return (posthorn.operation_of(v_row)::jsonb || jsonb_build_object('busy', v_did.busy))::json;
 end $$;
@@ -7483,12 +7502,30 @@ end $$;
 create or replace function posthorn.digest_of(p_key text) returns text
 language sql immutable as $$ select 'sha256:' || encode(sha256(convert_to(p_key, 'UTF8')), 'hex') $$;
 
+-- hide_key(row): of an erasure that goes on no more the record says which key it was only to whoever knows the key.
+create or replace function posthorn.hide_key(p_row posthorn.operation) returns posthorn.operation
+language plpgsql as $$
+begin
+  if p_row.verb = 'erase' then
+    update posthorn.operation o set arguments = (o.arguments::jsonb || jsonb_build_object('key', posthorn.digest_of(o.arguments ->> 'key')))::json
+      where o.id = p_row.id returning o.* into p_row;
+  end if;
+  return p_row;
+end $$;
+
 -- stop_operation(operation): ends it where it is; what is done stays done. False where it does not run.
 create or replace function posthorn.stop_operation(operation bigint) returns boolean
 language plpgsql as $$
+declare
+  v_row posthorn.operation;
 begin
-  update posthorn.operation o set state = 'stopped', ended_at = clock_timestamp() where o.id = $1 and o.state = 'running';
-  return found;
+  perform posthorn.require_home();
+  update posthorn.operation o set state = 'stopped', ended_at = clock_timestamp() where o.id = $1 and o.state = 'running' returning o.* into v_row;
+  if v_row.id is null then
+    return false;
+  end if;
+  perform posthorn.hide_key(v_row);
+  return true;
 end $$;
 
 -- call run(operation, per_second): does all that is left of an operation, at most so many messages a second; null for as fast as it goes. For psql: it
@@ -7627,6 +7664,7 @@ declare
   v_row posthorn.subscription := posthorn.reader($1);
   v_by text := coalesce($2, current_user::text);
 begin
+  perform posthorn.require_home();
   update posthorn.subscription s set paused_at = clock_timestamp(), paused_by = left(v_by, 200), paused_reason = left($3, 500)
     where s.id = v_row.id and s.paused_at is null returning s.* into v_row;
   if found then
@@ -7644,6 +7682,7 @@ declare
   v_row posthorn.subscription := posthorn.reader($1);
   v_was json;
 begin
+  perform posthorn.require_home();
   select posthorn.pause_of(s) into v_was from posthorn.subscription s where s.id = v_row.id for update;
   update posthorn.subscription s set paused_at = null, paused_by = null, paused_reason = null where s.id = v_row.id and s.paused_at is not null;
   if found then
@@ -7908,7 +7947,8 @@ end $$;
 -- replay(name, from, to, by, reason, confirm, contract): begins it; \`confirm\` repeats the name. Each message that was said from \`from\` on, before \`to\` (without it:
 -- before now) and was handled is handled once more, in the order in which it was said; of one key in that order where order is kept. Not touched: what waits,
 -- runs, is dead or invalid, was cancelled, discarded, erased or has expired; and contracts that no live worker has a handler for.
--- Returns the operation; see proceed and run. Raises PH060, PH061, PH015, PH063 (older than what is kept), PH064 (nobody works on it).
+-- Returns the operation; see proceed and run. Raises PH060, PH061, PH015, PH063 (older than what is kept), PH064 (nobody works on it). Where nothing was
+-- said in that time there is nothing to do, and nobody has to be there for it.
 create or replace function posthorn.replay(
   name text, "from" timestamptz, "to" timestamptz default null, by text default null, reason text default null, confirm text default null, contract text default null
 ) returns json
@@ -7917,26 +7957,36 @@ declare
   v_row posthorn.subscription := posthorn.reader($1);
   v_now timestamptz := clock_timestamp();
   v_to timestamptz := coalesce($3, v_now);
-  v_oldest timestamptz := posthorn.oldest_kept(v_row.channel);
+  v_oldest timestamptz := posthorn.kept_from(v_row.channel);
   v_upto bigint := coalesce(pg_sequence_last_value('posthorn.message_id'), 0);
+  v_count bigint;
 begin
   if $2 is null or $2 >= v_to or v_to > v_now + interval '1 minute' then
     raise exception 'a replay is of a time in the past: from % to % is none', coalesce($2::text, 'no time'), v_to using errcode = 'PH015',
       hint = '"from" lies before "to", and "to" not after now.';
   elsif contract is not null and not exists (select from posthorn.contract c where c.channel = v_row.channel and c.name = $7) then
     raise exception '"%" carries no contract called "%"', v_row.name, left($7, 80) using errcode = 'PH060';
-  elsif v_oldest is null then
-    raise exception 'nothing that "%" reads is kept', v_row.name using errcode = 'PH063', hint = 'There is nothing to replay.';
   -- A clock of JavaScript knows milliseconds.
   elsif $2 < date_trunc('milliseconds', v_oldest) then
     raise exception 'what "%" reads is kept from % on, and the replay would begin at %', v_row.name, v_oldest, $2 using errcode = 'PH063',
-      detail = json_build_object('oldestKept', v_oldest)::text, hint = 'Begin it there; what is older is gone.';
-  elsif not exists (select from posthorn.handled_here(v_row.id)) then
+      detail = json_build_object('oldestKept', v_oldest)::text, hint = 'Begin it there; what is older may be gone.';
+  end if;
+  v_count := posthorn.said_within(v_row.channel, $2, v_to, $7, v_upto);
+  if v_count > 0 and not exists (select from posthorn.handled_here(v_row.id)) then
     raise exception 'no worker works on "%", so nobody says which contracts are handled', v_row.name using errcode = 'PH064', hint = 'Start one first.';
   end if;
   perform posthorn.confirmed(confirm, v_row.name, format('the replay of "%s"', v_row.name));
   return posthorn.begin_operation('replay', v_row.name, json_strip_nulls(json_build_object('from', $2, 'to', v_to, 'contract', $7)),
-    coalesce($4, current_user::text), $5, posthorn.said_within(v_row.channel, $2, v_to, $7, v_upto), json_build_object('subscription', v_row.id, 'after', '0', 'upto', v_upto::text));
+    coalesce($4, current_user::text), $5, v_count, json_build_object('subscription', v_row.id, 'after', '0', 'upto', v_upto::text));
+end $$;
+
+-- kept_from(channel): from when on everything that was said in a channel is kept; null where nothing was ever removed. A segment that went before
+-- that was written down leaves its oldest message as the one thing that is known.
+create or replace function posthorn.kept_from(p_channel int) returns timestamptz
+language plpgsql as $$
+begin
+  return coalesce((select t.forgotten_until from posthorn.retention t),
+    case when (select r.forgotten_upto from posthorn.ring r) > 0 then posthorn.oldest_kept(p_channel) end);
 end $$;
 
 -- handled_here(subscription): ids of the contracts that live workers of it have handlers for.
@@ -7987,7 +8037,10 @@ begin
     return;
   end if;
   v_handled := array(select posthorn.handled_here(v_reader.id));
-  if v_handled = '{}' then
+  if v_handled = '{}' and p_row.found = 0 then
+    more := false;
+    return;
+  elsif v_handled = '{}' then
     -- Waits for a worker: without one nobody says what is handled.
     busy := true;
     return;
@@ -8106,7 +8159,7 @@ language plpgsql as $$
 declare
   v_row posthorn.subscription := posthorn.reader($1);
 begin
-  return json_build_object('oldestKept', posthorn.oldest_kept(v_row.channel), 'count', posthorn.said_within(v_row.channel, $2, coalesce($3, clock_timestamp()), $4,
+  return json_build_object('oldestKept', posthorn.kept_from(v_row.channel), 'count', posthorn.said_within(v_row.channel, $2, coalesce($3, clock_timestamp()), $4,
     coalesce(pg_sequence_last_value('posthorn.message_id'), 0)));
 end $$;
 ` },
@@ -8151,7 +8204,7 @@ begin
     coalesce($2, current_user::text), $3, posthorn.erasable($1, $5, $6), json_build_object('upto', v_upto::text, 'channels', v_channels, 'after', '0', 'running', json_build_array()));
 end $$;
 
--- erasable(key, contract, channel): how many messages are kept under a key. Reads the log of these channels.
+-- erasable(key, contract, channel): how many messages are kept under a key, in the log, or in the lists when the log has them no more. Reads the log.
 create or replace function posthorn.erasable(p_key text, p_contract text, p_channel text) returns bigint
 language plpgsql as $$
 declare
@@ -8159,7 +8212,7 @@ declare
   v_count bigint;
 begin
   select coalesce(sum(posthorn.count_key_of(s.slot, p_key, v_contracts)), 0) into v_count from (select unnest(r.slots) as slot from posthorn.ring r) s;
-  return v_count;
+  return v_count + (select count(distinct l.message) from posthorn.listed(p_key, v_contracts, (select r.forgotten_upto from posthorn.ring r), 1000000) l);
 end $$;
 
 create or replace function posthorn.erased_contracts(p_contract text, p_channel text) returns int[]
@@ -8321,6 +8374,21 @@ begin
   return true;
 end $$;
 
+-- listed(key, contracts, upto, limit): messages of a key of which something that can be read lies outside of the log, at most \`limit\` of each list.
+create or replace function posthorn.listed(p_key text, p_contracts int[], p_upto bigint, p_limit int)
+returns table (subscription int, message bigint, nonce bigint)
+language sql volatile as $$
+  (select d.subscription, d.message, d.nonce from posthorn.subscription s join posthorn.deferred d on d.subscription = s.id and d.key = p_key and d.contract = any (p_contracts)
+    and d.message <= p_upto and d.payload::text <> posthorn.erased_payload() limit p_limit)
+  union (select d.subscription, d.message, d.nonce from posthorn.dead_letter d where d.key = p_key and d.contract = any (p_contracts) and d.message <= p_upto limit p_limit)
+  union (select d.subscription, d.message, d.nonce from posthorn.invalid d where d.key = p_key and d.contract = any (p_contracts) and d.message <= p_upto limit p_limit)
+  union (select d.subscription, d.message, d.nonce from posthorn.result d where d.key = p_key and d.contract = any (p_contracts) and d.message <= p_upto limit p_limit)
+  union (select d.subscription, d.message, d.nonce from posthorn.discarded d where d.key = p_key and d.contract = any (p_contracts) and d.message <= p_upto
+    and d.history::text <> '[]' limit p_limit)
+  union (select d.subscription, d.message, d.nonce from posthorn.cancelled d where d.key = p_key and d.contract = any (p_contracts) and d.message <= p_upto
+    and d.history::text <> '[]' limit p_limit)
+$$;
+
 -- erase_in_lists: messages of the key that the log has no more; their copies are in these tables.
 create or replace function posthorn.erase_in_lists(p_row posthorn.operation, p_limit int, out done bigint, out running jsonb)
 language plpgsql as $$
@@ -8332,15 +8400,8 @@ declare
 begin
   running := '[]';
   done := 0;
-  for v_one in select s as reader, l.message, l.nonce from (
-      (select d.subscription, d.message, d.nonce from posthorn.subscription s join posthorn.deferred d on d.subscription = s.id and d.key = v_key and d.contract = any (v_contracts)
-        and d.message <= v_upto and d.payload::text <> posthorn.erased_payload() limit p_limit)
-      union (select d.subscription, d.message, d.nonce from posthorn.dead_letter d where d.key = v_key and d.contract = any (v_contracts) and d.message <= v_upto limit p_limit)
-      union (select d.subscription, d.message, d.nonce from posthorn.invalid d where d.key = v_key and d.contract = any (v_contracts) and d.message <= v_upto limit p_limit)
-      union (select d.subscription, d.message, d.nonce from posthorn.discarded d where d.key = v_key and d.contract = any (v_contracts) and d.message <= v_upto
-        and d.history::text <> '[]' limit p_limit)
-      union (select d.subscription, d.message, d.nonce from posthorn.cancelled d where d.key = v_key and d.contract = any (v_contracts) and d.message <= v_upto
-        and d.history::text <> '[]' limit p_limit)) l join posthorn.subscription s on s.id = l.subscription order by s.id, l.message limit p_limit loop
+  for v_one in select s as reader, l.message, l.nonce from posthorn.listed(v_key, v_contracts, v_upto, p_limit) l
+      join posthorn.subscription s on s.id = l.subscription order by s.id, l.message limit p_limit loop
     done := done + 1;
     if posthorn.erase_one(p_row, v_one.reader, v_one.message, v_one.nonce, null, null, null) then
       running := running || jsonb_build_array(jsonb_build_array((v_one.reader).id, v_one.message::text));

@@ -88,6 +88,9 @@ export type Next =
 export interface StoredResult {
   readonly text: string;
   readonly keepMs: number;
+  /** Whose it is, for whoever erases a key when the log has the message no more. */
+  readonly key?: string;
+  readonly contract?: number;
 }
 
 export interface End {
