@@ -27,6 +27,7 @@ export class MemoryBroker implements Broker {
   readonly kind = "memory";
   readonly where: string;
   readonly features: BrokerFeatures;
+  readonly style = { prefix: "ce-", percent: false };
   /** What it has acknowledged, in its order, with repetitions. */
   readonly received: Outgoing[] = [];
   /** How many messages each call of `send` brought. */
