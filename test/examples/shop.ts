@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import { createEmbedded } from "../support/pglite.js";
 import { createDatabase } from "../support/server.js";
 import { shared } from "../support/shared.js";
 
@@ -54,8 +55,8 @@ export interface Place {
 }
 
 export async function embedded(): Promise<Place> {
-  const folder = await mkdtemp(join(tmpdir(), "posthorn-shop-data-"));
-  return { database: `embedded:${folder}`, remove: () => rm(folder, { recursive: true, force: true }) };
+  const { url, remove } = await createEmbedded();
+  return { database: url, remove };
 }
 
 export async function onServer(): Promise<Place> {

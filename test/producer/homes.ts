@@ -2,12 +2,9 @@
  * The databases that the suite of the public interface runs on. One row for each way in which a user can name a database, with what
  * differs between them as data; everything else must be the same.
  */
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { PGlite } from "@electric-sql/pglite";
 import pg from "pg";
 import type { DatabaseInput } from "posthorn";
+import { createEmbedded, createPglite } from "../support/pglite.js";
 import { createDatabase } from "../support/server.js";
 
 type Rows = Record<string, unknown>[];
@@ -65,7 +62,7 @@ async function openServer(poolSize: number | undefined): Promise<Home> {
 }
 
 async function openPglite(): Promise<Home> {
-  const pglite = await PGlite.create();
+  const pglite = await createPglite();
   return {
     input: pglite,
     rows: async (sql, params = []) => (await pglite.query<Record<string, unknown>>(sql, [...params])).rows,
@@ -75,13 +72,8 @@ async function openPglite(): Promise<Home> {
 }
 
 async function openFolder(): Promise<Home> {
-  const folder = await mkdtemp(join(tmpdir(), "posthorn-home-"));
-  return {
-    input: `embedded:${folder}`,
-    rows: undefined,
-    transaction: undefined,
-    close: () => rm(folder, { recursive: true, force: true }),
-  };
+  const { url, remove } = await createEmbedded();
+  return { input: url, rows: undefined, transaction: undefined, close: remove };
 }
 
 export const homes: readonly HomeKind[] = [

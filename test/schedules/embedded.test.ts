@@ -1,19 +1,17 @@
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { command, policies, posthorn, type } from "posthorn";
 import { expect, onTestFinished, test } from "vitest";
 import { silentLogger } from "../../src/core/logger.js";
 import { eventually } from "../support/eventually.js";
+import { createEmbedded } from "../support/pglite.js";
 
 const RingBell = command("RingBell", { queue: "bells", schema: type<{ at: string }>() });
 
 test("a schedule on the embedded database sends once for each time, through a stop and a new start", async () => {
-  const folder = await mkdtemp(join(tmpdir(), "posthorn-schedule-"));
-  onTestFinished(() => rm(folder, { recursive: true, force: true }));
+  const { url, remove } = await createEmbedded();
+  onTestFinished(remove);
   const rung: number[] = [];
   const life = async (): Promise<() => Promise<void>> => {
-    const post = posthorn({ service: "bells", database: `embedded:${folder}`, logger: silentLogger });
+    const post = posthorn({ service: "bells", database: url, logger: silentLogger });
     post.queue("bells", policies.rollUp).handle(RingBell, async ({ at }) => void rung.push(Date.parse(at) / 1_000));
     const every = { cron: "* * * * * *", timeZone: "UTC", command: RingBell, missed: "all" } as const;
     post.schedule("bell", { ...every, payload: (at) => ({ at: at.toISOString() }) });

@@ -15,6 +15,7 @@ import { promisify } from "node:util";
 import { Client } from "pg";
 import { isAlive } from "./alive.js";
 import { serverBinaries } from "./binaries.js";
+import { memoryFolder } from "./memory-folder.js";
 import { reachableTempFolder, type ServerUser, serverUser } from "./server-user.js";
 
 export interface ServerOptions {
@@ -22,6 +23,8 @@ export interface ServerOptions {
   readonly version?: number;
   /** More lines of postgresql.conf, name to value. */
   readonly settings?: Readonly<Record<string, string | number>>;
+  /** For measurements: its folder is on a disk even where there would be room in memory. */
+  readonly onDisk?: boolean;
 }
 
 export interface OwnServer {
@@ -59,13 +62,14 @@ const settings: Readonly<Record<string, string | number>> = {
   shared_buffers: "256MB",
   // Checkpoints in the middle of a run would only make times unsteady.
   checkpoint_timeout: "30min",
-  max_wal_size: "4GB",
+  max_wal_size: "1GB",
   log_line_prefix: "'%m [%p] %d '",
 };
 
 export async function startServer(options: ServerOptions = {}): Promise<OwnServer> {
   const user = serverUser();
-  const temp = reachableTempFolder(user);
+  const reachable = reachableTempFolder(user);
+  const temp = options.onDisk === true ? reachable : memoryFolder(reachable);
   await removeStaleFolders(temp);
   const fromEnvironment = process.env.POSTHORN_TEST_POSTGRES;
   const binaries = await serverBinaries(
