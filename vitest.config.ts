@@ -1,5 +1,8 @@
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
+import { useMemory } from "./test/support/temp-folder.js";
+
+useMemory();
 
 export default defineConfig({
   resolve: {

@@ -11,7 +11,7 @@ let pool: pg.Pool;
 let pglite: PGlite;
 
 beforeAll(async () => {
-  [place, pglite] = await Promise.all([createDatabase(), createPglite()]);
+  [place, pglite] = await Promise.all([createDatabase({ empty: true }), createPglite({ empty: true })]);
   pool = new pg.Pool({ connectionString: place.url });
 });
 afterAll(async () => {

@@ -329,7 +329,7 @@ describe("a schema", () => {
   let admin: pg.Client;
   let pglite: PGlite;
   beforeAll(async () => {
-    [place, pglite] = await Promise.all([createDatabase(), createPglite()]);
+    [place, pglite] = await Promise.all([createDatabase({ empty: true }), createPglite({ empty: true })]);
     admin = new pg.Client({ connectionString: place.url });
     await admin.connect();
   });

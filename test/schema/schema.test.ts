@@ -28,7 +28,7 @@ const post = (schema: Schema): Post<Sql> => {
 };
 
 beforeAll(async () => {
-  place = await createDatabase();
+  place = await createDatabase({ empty: true });
   client = new Client({ connectionString: place.url });
   await client.connect();
   await client.query(

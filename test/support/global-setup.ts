@@ -9,6 +9,7 @@ import type { TestProject } from "vitest/node";
 import { compileFixtures } from "./compile.js";
 import { type OwnServer, startServer } from "./own-server.js";
 import { packTarball } from "./tarball.js";
+import { forgetMemory } from "./temp-folder.js";
 import { makeMigrated, makePglites } from "./templates.js";
 
 declare module "vitest" {
@@ -55,6 +56,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
     await (await pglites?.catch(() => undefined))?.remove();
     await (await fixtures?.catch(() => undefined))?.remove();
     await (await tarball?.catch(() => undefined))?.remove();
+    await forgetMemory();
   };
 }
 

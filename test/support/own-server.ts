@@ -15,7 +15,6 @@ import { promisify } from "node:util";
 import { Client } from "pg";
 import { isAlive } from "./alive.js";
 import { serverBinaries } from "./binaries.js";
-import { memoryFolder } from "./memory-folder.js";
 import { reachableTempFolder, type ServerUser, serverUser } from "./server-user.js";
 
 export interface ServerOptions {
@@ -23,8 +22,6 @@ export interface ServerOptions {
   readonly version?: number;
   /** More lines of postgresql.conf, name to value. */
   readonly settings?: Readonly<Record<string, string | number>>;
-  /** For measurements: its folder is on a disk even where there would be room in memory. */
-  readonly onDisk?: boolean;
 }
 
 export interface OwnServer {
@@ -68,8 +65,7 @@ const settings: Readonly<Record<string, string | number>> = {
 
 export async function startServer(options: ServerOptions = {}): Promise<OwnServer> {
   const user = serverUser();
-  const reachable = reachableTempFolder(user);
-  const temp = options.onDisk === true ? reachable : memoryFolder(reachable);
+  const temp = reachableTempFolder(user);
   await removeStaleFolders(temp);
   const fromEnvironment = process.env.POSTHORN_TEST_POSTGRES;
   const binaries = await serverBinaries(

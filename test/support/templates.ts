@@ -12,7 +12,6 @@ import { PGlite } from "@electric-sql/pglite";
 import { Client } from "pg";
 import { openDatabase } from "../../src/databases/open.js";
 import { ensureSchema } from "../../src/store/migrate.js";
-import { memoryFolder } from "./memory-folder.js";
 
 /** The name of the migrated database on the server of the test run. Nobody connects to it; it belongs to no log yet. */
 export const migratedName = "posthorn_migrated";
@@ -39,7 +38,7 @@ export interface PgliteTemplates {
 }
 
 export async function makePglites(): Promise<{ readonly made: PgliteTemplates; remove(): Promise<void> }> {
-  const parent = await mkdtemp(join(memoryFolder(tmpdir()), "posthorn-pglite-"));
+  const parent = await mkdtemp(join(tmpdir(), "posthorn-pglite-"));
   const made = {
     empty: join(parent, "empty.tar"),
     migrated: join(parent, "migrated.tar"),
