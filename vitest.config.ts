@@ -1,5 +1,6 @@
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
+import { shortLived } from "./test/support/node-options.js";
 import { useMemory } from "./test/support/temp-folder.js";
 
 useMemory();
@@ -16,6 +17,7 @@ export default defineConfig({
     include: ["test/**/*.test.ts"],
     globalSetup: ["test/support/global-setup.ts"],
     pool: "forks",
+    execArgv: [...shortLived],
     maxWorkers: 2,
     testTimeout: 120_000,
     hookTimeout: 180_000,
