@@ -18,11 +18,15 @@ test("a schedule on the embedded database sends once for each time, through a st
     await post.start();
     return () => post.stop();
   };
+  // What a stop hands back comes a little later than what is new.
+  const gapless = () => {
+    const sorted = [...rung].sort((a, b) => a - b);
+    return sorted.every((second, i) => second === (sorted[0] ?? 0) + i);
+  };
   for (const count of [2, 5]) {
     const stop = await life();
-    await eventually(() => rung.length >= count, { withinMs: 60_000 });
+    await eventually(() => rung.length >= count && gapless(), { withinMs: 60_000 });
     await stop();
   }
-  const first = rung[0] ?? 0;
-  expect([...rung].sort((a, b) => a - b)).toEqual(rung.map((_, i) => first + i));
+  expect(new Set(rung).size).toBe(rung.length);
 }, 180_000);
