@@ -18,7 +18,8 @@ export default defineConfig({
     globalSetup: ["test/support/global-setup.ts"],
     pool: "forks",
     execArgv: [...shortLived],
-    maxWorkers: 2,
+    // More than CI has processors: many a test waits for what other processes do.
+    maxWorkers: 3,
     testTimeout: 120_000,
     hookTimeout: 180_000,
     teardownTimeout: 60_000,
