@@ -5,10 +5,10 @@
  * What a test can see is the same: files outlive the processes that write them, whatever kills those. Only the loss of the whole
  * machine would tell the two apart.
  */
-import { accessSync, chmodSync, constants, mkdirSync, readdirSync, rmSync, statfsSync } from "node:fs";
+import { accessSync, chmodSync, constants, mkdtempSync, readdirSync, rmSync, statfsSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { availableMemory, constrainedMemory } from "node:process";
 import { isAlive } from "./alive.js";
 
@@ -27,24 +27,26 @@ export function diskTempFolder(): string {
 export function useMemory(): void {
   if (process.env[diskVariable] !== undefined || !hasRoom()) return;
   for (const name of readdirSync(memory)) {
-    if (!name.startsWith(prefix) || isAlive(Number(name.slice(prefix.length)))) continue;
+    if (!name.startsWith(prefix) || isAlive(Number(name.slice(prefix.length).split("-", 1)[0]))) continue;
     // What another user's run left is not ours to remove.
     try {
       rmSync(join(memory, name), { recursive: true, force: true });
     } catch {}
   }
-  const folder = join(memory, `${prefix}${process.pid}`);
-  mkdirSync(folder, { recursive: true });
+  const folder = mkdtempSync(join(memory, ownPrefix()));
   // The user of the server must be able to enter.
   chmodSync(folder, 0o711);
   process.env[diskVariable] = tmpdir();
   process.env.TMPDIR = folder;
 }
 
-/** Removes the folder of this run. */
+/** Removes the folder of this run; not that of a run which started this one. */
 export async function forgetMemory(): Promise<void> {
-  await rm(join(memory, `${prefix}${process.pid}`), { recursive: true, force: true, maxRetries: 5 });
+  const folder = tmpdir();
+  if (basename(folder).startsWith(ownPrefix())) await rm(folder, { recursive: true, force: true, maxRetries: 5 });
 }
+
+const ownPrefix = () => `${prefix}${process.pid}-`;
 
 /** For what a whole run writes. */
 function hasRoom(): boolean {
