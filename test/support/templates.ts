@@ -8,10 +8,12 @@
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setFlagsFromString } from "node:v8";
 import { PGlite } from "@electric-sql/pglite";
 import { Client } from "pg";
 import { openDatabase } from "../../src/databases/open.js";
 import { ensureSchema } from "../../src/store/migrate.js";
+import { shortLived } from "./node-options.js";
 
 /** The name of the migrated database on the server of the test run. Nobody connects to it; it belongs to no log yet. */
 export const migratedName = "posthorn_migrated";
@@ -44,6 +46,8 @@ export async function makePglites(): Promise<{ readonly made: PgliteTemplates; r
     migrated: join(parent, "migrated.tar"),
     folder: join(parent, "folder"),
   };
+  // This process was not started by us, and compiles nothing else of that kind.
+  for (const option of shortLived) setFlagsFromString(option);
   const pglite = await PGlite.create();
   await save(await pglite.dumpDataDir("none"), made.empty);
   const database = await openDatabase(pglite);
