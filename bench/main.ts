@@ -171,7 +171,7 @@ async function measure(asked: Asked, admin: string): Promise<boolean> {
 const asked = parse();
 const given = process.env.POSTHORN_BENCH_URL;
 const own: OwnServer | undefined =
-  given === undefined ? await startServer({ settings: { shared_buffers: "512MB" } }) : undefined;
+  given === undefined ? await startServer({ settings: { shared_buffers: "512MB", max_wal_size: "4GB" } }) : undefined;
 const good = await measure(asked, given ?? own?.url() ?? "");
 await own?.remove();
 // A row that failed may have left connections behind.

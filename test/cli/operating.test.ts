@@ -1,8 +1,6 @@
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { eventually } from "../support/eventually.js";
+import { createEmbedded } from "../support/pglite.js";
 import { type FixtureProcess, spawnFixture } from "../support/processes.js";
 import { createDatabase } from "../support/server.js";
 import { type Ended, posthornCommand } from "./command.js";
@@ -18,8 +16,8 @@ const homes = [
   {
     name: "the embedded database",
     open: async () => {
-      const folder = await mkdtemp(join(tmpdir(), "posthorn-verbs-"));
-      return { url: `embedded:${folder}/db`, close: () => rm(folder, { recursive: true, force: true }) };
+      const { url, remove } = await createEmbedded();
+      return { url, close: remove };
     },
   },
 ];

@@ -7,6 +7,8 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import { shortLived } from "../support/node-options.js";
+import { createEmbedded } from "../support/pglite.js";
 import { createDatabase } from "../support/server.js";
 import { shared } from "../support/shared.js";
 
@@ -54,8 +56,8 @@ export interface Place {
 }
 
 export async function embedded(): Promise<Place> {
-  const folder = await mkdtemp(join(tmpdir(), "posthorn-shop-data-"));
-  return { database: `embedded:${folder}`, remove: () => rm(folder, { recursive: true, force: true }) };
+  const { url, remove } = await createEmbedded();
+  return { database: url, remove };
 }
 
 export async function onServer(): Promise<Place> {
@@ -164,7 +166,10 @@ export async function runShop(
 export async function posthorn(built: BuiltShop, place: Place, ...args: readonly string[]): Promise<string> {
   const cli = join(built.folder, "node_modules/posthorn/dist/cli/main.js");
   const env = { ...process.env, DATABASE_URL: place.database, NO_COLOR: "1" };
-  const { stdout } = await run(process.execPath, [cli, ...args], { cwd: join(built.folder, "shop"), env });
+  const { stdout } = await run(process.execPath, [...shortLived, cli, ...args], {
+    cwd: join(built.folder, "shop"),
+    env,
+  });
   return stdout;
 }
 
@@ -174,7 +179,7 @@ interface Ended {
 }
 
 function spawnShop(built: BuiltShop, env: Readonly<Record<string, string>>, program: string): ChildProcess {
-  return spawn(process.execPath, ["--import", dieWithParent, join(built.folder, program)], {
+  return spawn(process.execPath, [...shortLived, "--import", dieWithParent, join(built.folder, program)], {
     cwd: built.folder,
     env: { ...process.env, ...env },
     stdio: ["ignore", "pipe", "pipe", "ipc"],

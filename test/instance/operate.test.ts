@@ -1,10 +1,8 @@
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { command, event, type Policy, type Post, posthorn, retry, type Sql, type } from "posthorn";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { silentLogger } from "../../src/core/logger.js";
 import { eventually } from "../support/eventually.js";
+import { createEmbedded } from "../support/pglite.js";
 import { createDatabase } from "../support/server.js";
 
 const SendEmail = command("SendEmail", {
@@ -34,8 +32,8 @@ const homes = [
   {
     name: "the embedded database",
     open: async () => {
-      const folder = await mkdtemp(join(tmpdir(), "posthorn-operate-"));
-      return { url: `embedded:${folder}/db`, close: () => rm(folder, { recursive: true, force: true }) };
+      const { url, remove } = await createEmbedded();
+      return { url, close: remove };
     },
   },
 ];

@@ -22,7 +22,7 @@ import {
 
 let template: Awaited<ReturnType<typeof createDatabase>>;
 beforeAll(async () => {
-  template = await createDatabase();
+  template = await createDatabase({ empty: true });
   const database = await openDatabase(template.url);
   await ensureSchema(database, "auto");
   await database.close();
@@ -37,7 +37,7 @@ interface Place {
 
 /** A database for one test; a copy of the migrated one unless told otherwise. */
 async function within(options: DatabaseOptions, work: (place: Place) => Promise<void>): Promise<void> {
-  const { url, drop } = await createDatabase(options);
+  const { url, drop } = await createDatabase({ empty: true, ...options });
   const database = await openDatabase(url);
   const admin = await openSession(url);
   try {
