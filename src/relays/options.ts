@@ -35,7 +35,12 @@ export interface RelayOptions<I extends RelayIdempotency = RelayIdempotency> ext
   readonly to: Broker;
   /** Of a topic: where a relay begins that is new. Default "now". */
   readonly startFrom?: StartFrom;
-  /** Messages that are handed to the broker in one call, and on their way or waiting for a slot at once. Default 500; see also `batchSize`. */
+  /**
+   * Messages that are on their way at once in one process. Too few and the broker waits for us; too many and memory holds them all: with payloads of a
+   * megabyte a gigabyte.
+   *
+   * Default 1000. Range 1 to 10000.
+   */
   readonly concurrency?: number;
   /**
    * The most messages of one call. Too few and each costs a round trip; too many and a failing call takes more with it.
@@ -118,7 +123,7 @@ export const relayFields = {
   concurrency: {
     ...policyFields.concurrency,
     doc: "Messages that are on their way at once in one process; too few and the broker waits for us, too many and memory holds them all",
-    default: 500,
+    default: 1_000,
   },
   batchSize: {
     type: "integer",
