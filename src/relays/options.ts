@@ -19,9 +19,12 @@ import {
   type Policy,
   policyFields,
   type QueuePolicy,
+  type RelayedTo,
   type StartFrom,
   subscriptionFields,
+  whereLength,
 } from "../policies/policy.js";
+import { cleaned } from "./clean.js";
 
 /** Where the messages come from: a topic, whose subscription the relay is, or a queue, whose one receiver it is. */
 export type RelayFrom = { readonly topic: string } | { readonly queue: string };
@@ -175,7 +178,7 @@ export function checkRelay(value: unknown, name: string): CheckedRelay {
     kind,
     channel,
     startFrom: startFrom === "oldest" ? "oldest" : "now",
-    policy: Object.freeze({ ...policy, relay: { broker: to.kind, where: to.where } }),
+    policy: Object.freeze({ ...policy, relay: relayedTo(to) }),
     settings: {
       to,
       batchSize,
@@ -186,6 +189,11 @@ export function checkRelay(value: unknown, name: string): CheckedRelay {
       once: policy.idempotency === "at-most-once",
     },
   };
+}
+
+/** What is kept and shown of a broker. It says where it is without credentials; this is a second look. */
+export function relayedTo({ kind, where }: Broker): RelayedTo {
+  return { broker: cleaned(kind).slice(0, limits.nameLength), where: cleaned(where).slice(0, whereLength) };
 }
 
 interface Channel {

@@ -13,7 +13,7 @@ import type { RunContext } from "../worker/context.js";
 import { cleaned, reasonOf } from "./clean.js";
 import { Connection } from "./connection.js";
 import { type Naming, outgoingOf } from "./event.js";
-import type { RelaySettings } from "./options.js";
+import { type RelaySettings, relayedTo } from "./options.js";
 import { Sending } from "./sending.js";
 
 export interface RelayRun {
@@ -63,8 +63,8 @@ export class Relay {
   }
 
   get #broker(): string {
-    const { to } = this.#run.settings;
-    return `${to.kind} ${to.where}`;
+    const { broker, where } = relayedTo(this.#run.settings.to);
+    return `${broker} ${where}`;
   }
 
   /** What the engine makes of it: a dead letter, another attempt, or a fleet that waits. */
