@@ -46,7 +46,7 @@ export class Relay {
       await this.#connection.sender();
     } catch (error) {
       if (error instanceof ConfigurationError) throw error;
-      const message = `the broker of the relay "${name}" is away at the start, ${this.#broker}: ${reasonOf(error)}. Messages wait, and go out when it is back.`;
+      const message = `the broker of the relay "${name}" is away at the start, ${this.#said(error)}. Messages wait, and go out when it is back.`;
       logger.warn(message, { relay: name });
     }
   }
@@ -67,15 +67,22 @@ export class Relay {
     return `${broker} ${where}`;
   }
 
+  /** The broker and what it says, which may say itself where it is. */
+  #said(error: unknown): string {
+    const { broker, where } = relayedTo(this.#run.settings.to);
+    const reason = reasonOf(error);
+    return `${reason.includes(where) ? broker : this.#broker}: ${reason}`;
+  }
+
   /** What the engine makes of it: a dead letter, another attempt, or a fleet that waits. */
   #failure(sent: Exclude<Sent, { kind: "acknowledged" }>): Error {
     if (sent.kind === "refused") return new Reject(`refused by ${this.#broker}: ${cleaned(String(sent.reason))}`);
     const { error, retryAfterMs } = sent;
     const afterMs = waitOf(retryAfterMs);
     if (sent.kind === "unavailable") {
-      return new OpenCircuit(afterMs, `the broker is away, ${this.#broker}: ${reasonOf(error)}`);
+      return new OpenCircuit(afterMs, `the broker is away, ${this.#said(error)}`);
     }
-    const text = `not sent to ${this.#broker}: ${reasonOf(error)}`;
+    const text = `not sent to ${this.#said(error)}`;
     return afterMs === undefined ? failed(text, error) : new RetryLater(afterMs, text);
   }
 }
