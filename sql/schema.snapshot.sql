@@ -1453,7 +1453,8 @@ view backlog as
     posthorn.limits_now(s.name) AS limits,
     s.paused_at,
     s.paused_by,
-    s.paused_reason
+    s.paused_reason,
+    s.policy -> 'relay'::text AS relay
    FROM posthorn.gauges(1000000) g(subscription, backlog, age_ms, running, dead_letters, invalid, workers, retrying)
      JOIN posthorn.subscription s ON s.id = g.subscription
      JOIN posthorn.channel c ON c.id = s.channel;

@@ -102,3 +102,8 @@ test("a text of a foreign error is kept without what looks like a credential", (
   });
   expect(reasonOf(hostile)).toBe("an error that cannot be read");
 });
+
+test("where a broker is, is kept and shown without what looks like a credential, whoever made it", () => {
+  const to = new MemoryBroker({}, "amqps://user:hunter2@host/orders");
+  expect(checkRelay({ ...good, to }, "out").policy.relay).toEqual({ broker: "memory", where: "amqps://host/orders" });
+});
