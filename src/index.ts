@@ -60,6 +60,7 @@ export type { TransactionContext } from "./producer/transaction.js";
 export type { Schedule, ScheduleOptions } from "./schedules/schedule.js";
 export type { CancelAnswer } from "./store/cancel.js";
 export type { CircuitFacts } from "./store/circuit.js";
+export type { IntakeLine } from "./store/intakes.js";
 export type { Alert } from "./store/operate.js";
 export type { ListedSubscription, Operation, Pause, PauseChange, Unsettled, WaitingState } from "./store/operations.js";
 export type { ScalingLine } from "./store/scaling.js";

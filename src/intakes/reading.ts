@@ -70,6 +70,14 @@ export class Reader {
     }
   }
 
+  /** What the database does not take although it fits. */
+  async refused(incoming: Incoming, reason: string): Promise<Reading> {
+    const reading = await this.read(incoming);
+    if (reading.kind !== "message") return reading;
+    const { mark } = reading.message;
+    return { kind: "invalid", unfit: unfitOf(incoming, cleaned(reason), { identity: { kind: "event", mark } }) };
+  }
+
   #settle(reading: Reading | Promise<Reading>, incoming: Incoming, found: Partial<Found>): Reading | Promise<Reading> {
     return reading instanceof Promise ? reading.catch((error) => this.#invalid(incoming, found, error)) : reading;
   }
