@@ -93,7 +93,8 @@ begin
       returning r.n, r.mark, v.mark = r.mark as same
   ), marked as (
     insert into posthorn.inbox (mark, intake, keep_until) select g.mark, p_intake, v_keep_until from gone g where not g.same on conflict do nothing returning mark)
-    select coalesce(array_agg(g.n::int order by g.n), '{}') into v_places from gone g where g.same or g.mark in (select m.mark from marked m);
+    select coalesce(array_agg(p.n::int order by p.n), '{}') into v_places
+      from (select g.n from gone g where g.same union all select min(g.n) from gone g join marked m on m.mark = g.mark where not g.same group by g.mark) p(n);
   perform posthorn.write_places(v_places, p_nonces, p_channels, p_contracts, p_keys, p_payloads, p_headers);
   update posthorn.intake_invalid v set redrive_at = null, reason = u.reason from json_to_recordset(p_unfit) as u(id bigint, reason text)
     where v.id = u.id and v.intake = p_intake and u.reason is not null;

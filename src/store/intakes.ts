@@ -3,7 +3,7 @@ import type { Executor } from "../core/database.js";
 import { mapped } from "./sqlstate.js";
 
 async function jsonOf<T>(executor: Executor, call: string, params: readonly unknown[]): Promise<T> {
-  const { rows } = await mapped(executor.query<{ json: string }>(`select ${call}::text as json`, params));
+  const { rows } = await mapped(executor.query<{ json: string }>(`select posthorn.${call}::text as json`, params));
   return JSON.parse(rows[0]?.json ?? "null");
 }
 
@@ -33,17 +33,19 @@ export interface IntakeLine {
   readonly contracts: readonly string[];
 }
 
-export function intakeLines(executor: Executor): Promise<readonly IntakeLine[]> {
-  return jsonOf(
-    executor,
-    `(select coalesce(json_agg(json_build_object('name', i.name, 'service', i.service, 'broker', i.broker, 'place', i.place,
-  'holder', case when i.worker is not null then json_build_object('worker', i.worker::text, 'host', i.host, 'pid', i.pid) end, 'connected', i.connected,
-  'awaySince', i.away_since, 'trouble', i.trouble, 'received', i.received, 'written', i.written, 'duplicates', i.duplicates, 'invalid', i.invalid,
-  'listed', i.listed, 'skipped', i.skipped, 'lastMessageAt', i.last_message_at,
-  'paused', case when i.paused_at is not null then json_strip_nulls(json_build_object('at', i.paused_at, 'by', i.paused_by, 'reason', i.paused_reason)) end,
-  'contracts', i.contracts) order by i.name), '[]') from posthorn.intakes i)`,
-    [],
+export async function intakeLines(executor: Executor): Promise<readonly IntakeLine[]> {
+  const { rows } = await mapped(
+    executor.query<{ lines: string }>(
+      `select coalesce(json_agg(json_build_object('name', name, 'service', service, 'broker', broker, 'place', place,
+  'holder', case when worker is not null then json_build_object('worker', worker::text, 'host', host, 'pid', pid) end, 'connected', connected,
+  'awaySince', away_since, 'trouble', trouble, 'received', received, 'written', written, 'duplicates', duplicates, 'invalid', invalid,
+  'listed', listed, 'skipped', skipped, 'lastMessageAt', last_message_at,
+  'paused', case when paused_at is not null then json_strip_nulls(json_build_object('at', paused_at, 'by', paused_by, 'reason', paused_reason)) end,
+  'contracts', contracts) order by name), '[]')::text as lines
+from posthorn.intakes`,
+    ),
   );
+  return JSON.parse(rows[0]?.lines ?? "[]");
 }
 
 export interface UnfitFilter {
@@ -87,22 +89,22 @@ export function unfitEntries(
   limit: number,
   full = false,
 ): Promise<readonly UnfitEntry[]> {
-  return jsonOf(executor, "posthorn.unfit_list($1::json, $2::int)", [JSON.stringify({ ...filter, full }), limit]);
+  return jsonOf(executor, "unfit_list($1::json, $2::int)", [JSON.stringify({ ...filter, full }), limit]);
 }
 
 export function countUnfit(
   executor: Executor,
   filter: UnfitFilter,
 ): Promise<{ readonly count: number; readonly upto: string | null }> {
-  return jsonOf(executor, "posthorn.unfit_count($1::json)", [JSON.stringify(filter)]);
+  return jsonOf(executor, "unfit_count($1::json)", [JSON.stringify(filter)]);
 }
 
 /** Has entries be read again by whoever runs their intake. Returns how many. */
 export function redriveUnfit(executor: Executor, filter: UnfitFilter, by: string): Promise<number> {
-  return jsonOf(executor, "posthorn.unfit_redrive($1::json, $2::text)", [JSON.stringify(filter), by]);
+  return jsonOf(executor, "unfit_redrive($1::json, $2::text)", [JSON.stringify(filter), by]);
 }
 
 /** Removes entries for good. Returns how many. */
 export function discardUnfit(executor: Executor, filter: UnfitFilter, by: string, reason: string): Promise<number> {
-  return jsonOf(executor, "posthorn.unfit_discard($1::json, $2::text, $3::text)", [JSON.stringify(filter), by, reason]);
+  return jsonOf(executor, "unfit_discard($1::json, $2::text, $3::text)", [JSON.stringify(filter), by, reason]);
 }
