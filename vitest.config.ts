@@ -1,5 +1,11 @@
+import { readdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { defineConfig } from "vitest/config";
+import { configDefaults, defineConfig } from "vitest/config";
+
+/** The tests on brokers that npm does not install: one file for each that scripts/services starts. `npm run test:brokers` runs them. */
+export const serviceTests = readdirSync(new URL("./scripts/services", import.meta.url))
+  .filter((file) => file.endsWith(".mjs"))
+  .map((file) => `test/brokers/${file.replace(/\.mjs$/, "")}.test.ts`);
 
 export default defineConfig({
   resolve: {
@@ -7,10 +13,12 @@ export default defineConfig({
     alias: [
       { find: /^posthorn$/, replacement: fileURLToPath(new URL("./src/index.ts", import.meta.url)) },
       { find: /^posthorn\/http$/, replacement: fileURLToPath(new URL("./src/http/index.ts", import.meta.url)) },
+      { find: /^posthorn\/(\w+)$/, replacement: fileURLToPath(new URL("./src/brokers/$1/index.ts", import.meta.url)) },
     ],
   },
   test: {
     include: ["test/**/*.test.ts"],
+    exclude: [...configDefaults.exclude, ...serviceTests],
     globalSetup: ["test/support/global-setup.ts"],
     pool: "forks",
     maxWorkers: 2,

@@ -30,5 +30,7 @@ export interface Row {
   readonly names: readonly string[];
   /** Only with `--long`, or by name. */
   readonly long?: true;
+  /** Only with `--brokers`, or by name. */
+  readonly brokers?: true;
   run(bench: Bench): Promise<readonly Figure[]>;
 }

@@ -1,5 +1,5 @@
 /**
- * `npm run bench [-- name … | --long | --json | --quick]`: one table, each figure beside its limit measured in the same run.
+ * `npm run bench [-- name … | --long | --brokers | --json | --quick]`: one table, each figure beside its limit measured in the same run.
  *
  * Uses POSTHORN_BENCH_URL (a superuser's URL) where it is given, else a server of its own from npm. Figures go to standard output,
  * everything else to standard error. Exit code 0: every bar holds; 1: one does not, or a row failed; 2: nothing was run.
@@ -20,6 +20,9 @@ import { move } from "./rows/move.js";
 import { order } from "./rows/order.js";
 import { bulkPublish, publishInTransaction } from "./rows/publish.js";
 import { rateLimit } from "./rows/rate-limit.js";
+import { relay } from "./rows/relay.js";
+import { relayLatency } from "./rows/relay-latency.js";
+import { relayRecovery } from "./rows/relay-recovery.js";
 import { rescueAfterKill } from "./rows/rescue.js";
 import { heldSnapshot, rotation, startWithHistory } from "./rows/space.js";
 import { dedupe, delayedLag } from "./rows/time.js";
@@ -47,12 +50,17 @@ const rows: readonly Row[] = [
   rotation,
   heldSnapshot,
   startWithHistory,
+  relay,
+  relayLatency,
+  relayRecovery,
 ];
 const known = rows.flatMap(({ names }) => names);
 
 interface Asked {
   readonly json: boolean;
   readonly long: boolean;
+  /** The rows of brokers, and no others. */
+  readonly brokers: boolean;
   readonly quick: boolean;
   /** Names, or beginnings of names up to a dash: "latency", "claim-backlog". */
   readonly names: readonly string[];
@@ -68,14 +76,15 @@ function refuse(message: string): never {
 }
 
 function parse(): Asked {
-  const list = `Known are: ${known.join(", ")}, and the flags --json, --long and --quick.`;
-  const options = { json: { type: "boolean" }, long: { type: "boolean" }, quick: { type: "boolean" } } as const;
+  const list = `Known are: ${known.join(", ")}, and the flags --json, --long, --brokers and --quick.`;
+  const flag = { type: "boolean" } as const;
+  const options = { json: flag, long: flag, brokers: flag, quick: flag };
   try {
     const { values, positionals } = parseArgs({ allowPositionals: true, options });
     const unknown = positionals.filter((asked) => !known.some((name) => fits(name, asked)));
     if (unknown.length > 0) refuse(`unknown: ${unknown.join(", ")}. ${list}`);
-    const { json = false, long = false, quick = false } = values;
-    return { json, long, quick, names: positionals };
+    const { json = false, long = false, brokers = false, quick = false } = values;
+    return { json, long, brokers, quick, names: positionals };
   } catch (error) {
     return refuse(`${error instanceof Error ? error.message : error}. ${list}`);
   }
@@ -119,6 +128,11 @@ function benchOf({ quick, names }: Asked, places: Places, progress: Progress, no
   };
 }
 
+function isChosen(row: Row, { names, long, brokers }: Asked, bench: Bench): boolean {
+  if (names.length > 0) return row.names.some(bench.wants);
+  return (row.brokers === true) === brokers && (long || row.long !== true);
+}
+
 /** False when a row failed; what was measured before it has been printed. */
 async function measure(asked: Asked, admin: string): Promise<boolean> {
   const notes: string[] = [...(await conditions(admin).catch((error) => refuse(String(error))))];
@@ -135,8 +149,7 @@ async function measure(asked: Asked, admin: string): Promise<boolean> {
   let whole = true;
   try {
     for (const row of rows) {
-      const chosen = asked.names.length > 0 ? row.names.some(bench.wants) : asked.long || row.long !== true;
-      if (!chosen) continue;
+      if (!isChosen(row, asked, bench)) continue;
       progress.begin(row);
       const measured = await row.run(bench);
       progress.end();

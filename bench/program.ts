@@ -22,7 +22,8 @@ export type ProgramName =
   | "message-receiver"
   | "message-sender"
   | "notify-receiver"
-  | "notify-sender";
+  | "notify-sender"
+  | "relay-receiver";
 
 interface Waiting {
   readonly resolve: (value: never) => void;

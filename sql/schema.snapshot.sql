@@ -457,6 +457,7 @@ table message_1.key text
 table message_1.payload json not null
 table message_1.headers json
 table message_1.expires_at timestamp with time zone
+table message_1.reach integer default 0
 table message_2.xid xid8 not null
 table message_2.id bigint not null
 table message_2.nonce bigint not null
@@ -468,6 +469,7 @@ table message_2.key text
 table message_2.payload json not null
 table message_2.headers json
 table message_2.expires_at timestamp with time zone
+table message_2.reach integer default 0
 table message_3.xid xid8 not null
 table message_3.id bigint not null
 table message_3.nonce bigint not null
@@ -479,6 +481,7 @@ table message_3.key text
 table message_3.payload json not null
 table message_3.headers json
 table message_3.expires_at timestamp with time zone
+table message_3.reach integer default 0
 table message_4.xid xid8 not null
 table message_4.id bigint not null
 table message_4.nonce bigint not null
@@ -490,6 +493,7 @@ table message_4.key text
 table message_4.payload json not null
 table message_4.headers json
 table message_4.expires_at timestamp with time zone
+table message_4.reach integer default 0
 table message_5.xid xid8 not null
 table message_5.id bigint not null
 table message_5.nonce bigint not null
@@ -501,6 +505,7 @@ table message_5.key text
 table message_5.payload json not null
 table message_5.headers json
 table message_5.expires_at timestamp with time zone
+table message_5.reach integer default 0
 table message_6.xid xid8 not null
 table message_6.id bigint not null
 table message_6.nonce bigint not null
@@ -512,6 +517,7 @@ table message_6.key text
 table message_6.payload json not null
 table message_6.headers json
 table message_6.expires_at timestamp with time zone
+table message_6.reach integer default 0
 table message_7.xid xid8 not null
 table message_7.id bigint not null
 table message_7.nonce bigint not null
@@ -523,6 +529,7 @@ table message_7.key text
 table message_7.payload json not null
 table message_7.headers json
 table message_7.expires_at timestamp with time zone
+table message_7.reach integer default 0
 table message_8.xid xid8 not null
 table message_8.id bigint not null
 table message_8.nonce bigint not null
@@ -534,6 +541,7 @@ table message_8.key text
 table message_8.payload json not null
 table message_8.headers json
 table message_8.expires_at timestamp with time zone
+table message_8.reach integer default 0
 table migration.n integer not null
 table migration.name text not null
 table migration.applied_at timestamp with time zone not null default clock_timestamp()
@@ -594,11 +602,14 @@ table result.nonce bigint not null
 table result.ended_at timestamp with time zone not null
 table result.keep_until timestamp with time zone not null
 table result.result json not null
+table result.key text
+table result.contract integer
 table retention.singleton boolean not null default true
 table retention.keep_ms double precision not null
 table retention.max_bytes bigint not null
 table retention.declared_by text not null
 table retention.declared_at timestamp with time zone not null default clock_timestamp()
+table retention.forgotten_until timestamp with time zone
 table ring.singleton boolean not null default true
 table ring.slots smallint[] not null
 table ring.slot smallint not null
@@ -987,21 +998,21 @@ CREATE UNIQUE INDEX key_permit_pkey ON posthorn.key_permit USING btree (subscrip
 CREATE UNIQUE INDEX lane_pkey ON posthorn.lane USING btree (subscription, lane)
 CREATE UNIQUE INDEX maintenance_pkey ON posthorn.maintenance USING btree (name)
 CREATE INDEX message_1_by_id ON posthorn.message_1 USING btree (channel, lane, id)
-CREATE INDEX message_1_by_xid ON posthorn.message_1 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id)
+CREATE INDEX message_1_by_xid ON posthorn.message_1 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id) WHERE (reach IS NOT NULL)
 CREATE INDEX message_2_by_id ON posthorn.message_2 USING btree (channel, lane, id)
-CREATE INDEX message_2_by_xid ON posthorn.message_2 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id)
+CREATE INDEX message_2_by_xid ON posthorn.message_2 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id) WHERE (reach IS NOT NULL)
 CREATE INDEX message_3_by_id ON posthorn.message_3 USING btree (channel, lane, id)
-CREATE INDEX message_3_by_xid ON posthorn.message_3 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id)
+CREATE INDEX message_3_by_xid ON posthorn.message_3 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id) WHERE (reach IS NOT NULL)
 CREATE INDEX message_4_by_id ON posthorn.message_4 USING btree (channel, lane, id)
-CREATE INDEX message_4_by_xid ON posthorn.message_4 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id)
+CREATE INDEX message_4_by_xid ON posthorn.message_4 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id) WHERE (reach IS NOT NULL)
 CREATE INDEX message_5_by_id ON posthorn.message_5 USING btree (channel, lane, id)
-CREATE INDEX message_5_by_xid ON posthorn.message_5 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id)
+CREATE INDEX message_5_by_xid ON posthorn.message_5 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id) WHERE (reach IS NOT NULL)
 CREATE INDEX message_6_by_id ON posthorn.message_6 USING btree (channel, lane, id)
-CREATE INDEX message_6_by_xid ON posthorn.message_6 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id)
+CREATE INDEX message_6_by_xid ON posthorn.message_6 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id) WHERE (reach IS NOT NULL)
 CREATE INDEX message_7_by_id ON posthorn.message_7 USING btree (channel, lane, id)
-CREATE INDEX message_7_by_xid ON posthorn.message_7 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id)
+CREATE INDEX message_7_by_xid ON posthorn.message_7 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id) WHERE (reach IS NOT NULL)
 CREATE INDEX message_8_by_id ON posthorn.message_8 USING btree (channel, lane, id)
-CREATE INDEX message_8_by_xid ON posthorn.message_8 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id)
+CREATE INDEX message_8_by_xid ON posthorn.message_8 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id) WHERE (reach IS NOT NULL)
 CREATE UNIQUE INDEX migration_pkey ON posthorn.migration USING btree (n)
 CREATE UNIQUE INDEX move_pkey ON posthorn.move USING btree (n)
 CREATE UNIQUE INDEX operation_pkey ON posthorn.operation USING btree (id)
@@ -1011,6 +1022,7 @@ CREATE UNIQUE INDEX permit_pkey ON posthorn.permit USING btree (subscription, n)
 CREATE UNIQUE INDEX policy_change_pkey ON posthorn.policy_change USING btree (id)
 CREATE INDEX policy_change_subscription ON posthorn.policy_change USING btree (subscription, id)
 CREATE UNIQUE INDEX progress_pkey ON posthorn.progress USING btree (subscription, message)
+CREATE INDEX result_by_key ON posthorn.result USING btree (key) WHERE (key IS NOT NULL)
 CREATE INDEX result_kept ON posthorn.result USING btree (keep_until)
 CREATE UNIQUE INDEX result_pkey ON posthorn.result USING btree (subscription, message)
 CREATE UNIQUE INDEX retention_pkey ON posthorn.retention USING btree (singleton)
@@ -1075,12 +1087,12 @@ function admit(p_allow posthorn.allowance, p_ids bigint[], p_contracts integer[]
 function advance_lanes(p_ring posthorn.ring) returns text plpgsql volatile body 6a6ddcc570c3b23d4338167dfa9783e7
 function after_crash(p_worker posthorn.worker, p_subscription posthorn.subscription, p_begun_at timestamp with time zone, p_row posthorn.deferred, p_unknown boolean, p_blamed boolean) returns void plpgsql volatile body 7ce05a552710bb0d74f68cae24da771b
 function ahead() returns xid8 plpgsql volatile body a78ad90b4d09d01fbf549041cded7c9a
-function alert_rules() returns TABLE(subscription integer, subscription_name text, name text, value bigint, threshold bigint, detail text) sql volatile body 7082c89d79f80d3907afc21625833c9b
+function alert_rules() returns TABLE(subscription integer, subscription_name text, name text, value bigint, threshold bigint, detail text) sql volatile body e435e9b3d50fed26b8d85c699214f08d
 function allow(p_subscription integer, p_limit integer) returns posthorn.allowance plpgsql volatile body 6506ffabfeb12a8ef94fca72dd19dee2
 function append(p_messages json) returns json plpgsql volatile body c742f4c73921c22b787892135af4a56c
 function append_list_of(p_slot smallint, p_messages json) returns json plpgsql volatile body b92e986a5b25e35abc8da9b8a0165180
 function append_many_of(p_slot smallint, p_said json, p_options json) returns json plpgsql volatile body 4edddd6b3604ce0d633367a562e2def1
-function append_of(p_slot smallint, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json) returns bigint[] plpgsql volatile body 94de655c9db23967b62aac8887d55635
+function append_of(p_slot smallint, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json) returns bigint[] plpgsql volatile body 69e279c0cbe136ecf4ab9c2bca76f615
 function append_one_of(p_slot smallint, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json) returns bigint plpgsql volatile body ff3b6cd797e05a03d8f2292b24a3c412
 function append_said(p_slot smallint, p_said json) returns json plpgsql volatile set enable_seqscan=off, enable_bitmapscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off, plan_cache_mode=force_generic_plan body bf519e778418e8e7a4b2a85f82f28dd9
 function append_said_of(p_slot smallint, p_entry json, p_id bigint, p_lane integer, p_expires_at timestamp with time zone) returns bigint plpgsql volatile body f31d5518fa342bd97b979babb25d4825
@@ -1094,7 +1106,7 @@ function backlog_tenths() returns bigint plpgsql volatile body f90a4bfd1d68e5f23
 function begin_and_line_up(p_allow posthorn.allowance, p_key text, p_room posthorn.key_room, p_begins integer, p_waits integer) returns timestamp with time zone plpgsql volatile body 5a7a822c2d32c7e642463b1cdc008720
 function begin_lane(p_slot smallint, p_subscription integer, p_lane integer, p_n bigint, p_tick bigint, p_last_id bigint) returns void plpgsql volatile body 8027975659360893bfe50be53d90052e
 function begin_letters(p_verb text, p_filter json, p_by text, p_reason text) returns json plpgsql volatile body 7b4d9147e0352e5838801969aa6c7292
-function begin_operation(p_verb text, p_target text, p_arguments json, p_by text, p_reason text, p_found bigint, p_place json) returns json plpgsql volatile body 74c52cbc4b4004a53ecaa8e59ceb4a3a
+function begin_operation(p_verb text, p_target text, p_arguments json, p_by text, p_reason text, p_found bigint, p_place json) returns json plpgsql volatile body 23f62b2af6a1bede2e3f3da7668d0354
 function by_found_slot(p_signature text, p_returns text, p_declarations text, p_before text, p_body text, p_after text) returns void plpgsql volatile body 4eebf6cf1d32914aab79ce19d2c2f54e
 function by_slot(p_signature text, p_returns text, p_body text) returns void plpgsql volatile body 40ecd1a2e9779d6ec54d4c8871091c9e
 function bytes_of(p_slot smallint) returns bigint plpgsql volatile body bc36a43fd7088bddf8c59d3218e79e8e
@@ -1152,7 +1164,7 @@ function discard_row(p_row posthorn.deferred, p_list text, p_by text, p_reason t
 function discard_seen_of(p_slot smallint, p_subscription integer, p_channel integer, p_lane integer, p_ids bigint[], p_seen pg_snapshot, p_by text, p_reason text) returns SETOF bigint plpgsql volatile body 8d82400f452e1b2ac5ea3200349232ac
 function due_schedules(p_own json, p_limit integer) returns json plpgsql volatile body 87cf53ed6bfedb074b08fb6e3ad5d88b
 function empty_target() returns void plpgsql volatile body 4c8945e3ef8d06533c8511fec4c30fd9
-function end_backends(p_backends json) returns void plpgsql volatile body 8bdd5d6a8171e4c2debab068074e9df1
+function end_backends(p_backends json) returns void plpgsql volatile body ad85aa7d9cd3b27187838f4df72a31d6
 function end_by_now(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns text plpgsql stable body 7c5e08c174e196a404ca94daae0bb88f
 function end_deferred(p_deferred bigint, p_token bigint, p_outcome posthorn.outcome) returns posthorn.deferred plpgsql volatile body c4c554ae734b8563d181ed9dd71814ba
 function end_in_transaction(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_say json) returns json plpgsql volatile body bf5caf37d0374422635ddd50cd8eac9d
@@ -1161,9 +1173,9 @@ function end_of(p_slot smallint, p_subscription integer, p_message bigint, p_del
 function end_with(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_say json) returns json plpgsql volatile body eaae989946ae0cf95cfba144067822c5
 function end_with_result(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_nonce bigint, p_say json, p_result json) returns json plpgsql volatile body 8114c0a62f0ff2ce779d9140c6259081
 function enter(p_subscription integer) returns void plpgsql volatile body e8f77617f79e1427d043055cfa4e1ac0
-function erasable(p_key text, p_contract text, p_channel text) returns bigint plpgsql volatile body 6b5b98e2553e41af410b0be03b538320
+function erasable(p_key text, p_contract text, p_channel text) returns bigint plpgsql volatile body e31c2236ccb6b8a1ab2110052e1037a6
 function erase(key text, by text DEFAULT NULL::text, reason text DEFAULT NULL::text, confirm text DEFAULT NULL::text, contract text DEFAULT NULL::text, channel text DEFAULT NULL::text) returns json plpgsql volatile body fa22c1d5fa968fcb9f24a5dc7cff220a
-function erase_in_lists(p_row posthorn.operation, p_limit integer, OUT done bigint, OUT running jsonb) returns record plpgsql volatile body ef23a4dcc2ae1189346d211571ff8f5c
+function erase_in_lists(p_row posthorn.operation, p_limit integer, OUT done bigint, OUT running jsonb) returns record plpgsql volatile body 561e6369dc5fef0a8c92998f7b4cdda4
 function erase_in_log(p_row posthorn.operation, p_channel integer, p_limit integer, OUT done bigint, OUT after bigint, OUT running jsonb) returns record plpgsql volatile body ec54f16320972f1235f5140776b0f6fd
 function erase_of(p_slot smallint, p_channel integer, p_lane integer, p_ids bigint[]) returns bigint plpgsql volatile body 492dfd15dd1af9fa86cc4697a8017905
 function erase_one(p_row posthorn.operation, p_reader posthorn.subscription, p_id bigint, p_nonce bigint, p_lane integer, p_xid xid8, p_slot smallint) returns boolean plpgsql volatile body 93f94b59fcaaea79cd284b22146bfe2d
@@ -1173,6 +1185,7 @@ function erase_waiting(p_row posthorn.operation, p_reader posthorn.subscription,
 function erased_contracts(p_contract text, p_channel text) returns integer[] sql stable body 707ca18e1b136797bcb7469ec3b597f3
 function erased_payload() returns text sql immutable body 1bdd94b382ee9cbb6b88cf0aa84e6aaf
 function error_groups(p_filter json, p_limit integer, p_read integer) returns json sql stable body 52ace1aa32104a1b9a72615538d2996f
+function every_of(p_subscription integer, p_contracts integer[]) returns integer[] plpgsql stable body 095ef214a45d1bf064e66aebc3ca1400
 function expect_move(p_move uuid, p_other text, p_system bigint, p_database oid) returns boolean plpgsql volatile body e733f2246403ce23c3c3ae7713e8efa1
 function fate_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8, OUT state text, OUT at timestamp with time zone, OUT delivery integer, OUT outcome text, OUT worker bigint, OUT lane_at posthorn."position") returns record plpgsql stable body a96cb29ad5ae27e05738466e221dfb93
 function fingerprint(p_subscription text, p_contract text, p_name text, p_code text, p_message text, p_at text) returns text sql immutable body 88a0d708876392e39a4bb6072332952a
@@ -1195,7 +1208,7 @@ function grant_backlog(p_channel integer, p_messages bigint, p_spent bigint) ret
 function grant_roles() returns void plpgsql volatile body 1d48d73637bdc84fb20ecd2a0a21e4ac
 function group_of(p_subscription integer, p_contract integer, p_history json) returns text plpgsql stable body d0b6a16744a9c26f83a3c7f79a34c42c
 function handled_as(p_reader posthorn.subscription, p_lane integer, p_id bigint) returns integer plpgsql volatile body f006428a07e7f2ad27e81442cafbc258
-function handled_here(p_subscription integer) returns SETOF integer sql volatile body 4bd3da251c54b31fb4d90d2e4e757a9e
+function handled_here(p_subscription integer) returns SETOF integer sql volatile body 0dac7a7ea48a5594e20aadb2dc72cf42
 function handled_versions(p_subscription integer, p_name text) returns text sql volatile body a533fd6af79fee28fc75903f29505649
 function has_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint) returns boolean plpgsql volatile body f5b4a41f2c2c433cab905a68f2dd999c
 function has_channel_of(p_slot smallint, p_channel integer) returns boolean plpgsql volatile body 36390b04bebf7315e588cbcfc90f163e
@@ -1203,10 +1216,11 @@ function has_ended_of(p_slot smallint, p_subscription integer, p_message bigint)
 function has_spilled(p_slot smallint) returns boolean plpgsql volatile body 4624400dfad70ee909a646be2bbd111b
 function has_unsettled(p_subscription integer) returns boolean plpgsql volatile body e974548f32fa78e8f04613927a79183c
 function heartbeat(p_worker bigint, p_oldest bigint) returns boolean plpgsql volatile body 291fc2c33a9475e165d959bd1f06bedd
+function hide_key(p_row posthorn.operation) returns posthorn.operation plpgsql volatile body ae609886bf07b495aa25b2f4c9bbf8d3
 function hold_dedupe(p_name text, p_key text, p_subscription integer, p_message bigint, p_nonce bigint, p_window_ms bigint) returns posthorn.dedupe plpgsql volatile body 7752af3dd21ae9a42c3c4f7d5a77e331
 function hold_intakes(p_worker bigint, p_reports json) returns json plpgsql volatile body 9b54eb5d10b26294f84a71e3beb1bbb0
 function hold_keys(p_said json, p_options json) returns void plpgsql volatile body fd51c6bbbff4153fa293378271102d41
-function hold_policies(p_service text, p_attends json) returns void plpgsql volatile body abad74265c9f2440e459854b25cc987a
+function hold_policies(p_service text, p_attends json) returns void plpgsql volatile body 54b3f7b681d2c849be53139514927042
 function hold_still() returns void plpgsql volatile body 36cb30879ccdcbac1c9af999886f5a07
 function hold_worker(p_worker bigint) returns void plpgsql volatile body 94b17904c392ef261e73a15c93e3859c
 function holds_of(p_slot smallint, p_claim bigint, p_token bigint, p_message bigint) returns boolean plpgsql volatile body 86ee36e8177cdb5397a5a246f287fe2a
@@ -1234,8 +1248,9 @@ function is_server(p_system bigint, p_database oid) returns boolean plpgsql stab
 function is_used_of(p_slot smallint) returns boolean plpgsql volatile body 8dd234421f7dd1ea874afda452def390
 function is_written_of(p_slot smallint, p_channel integer, p_lane integer, p_message bigint) returns boolean plpgsql volatile body fc427a3df6b670a122db29339a3af6b1
 function item(p_id bigint, p_nonce bigint, p_slot smallint, p_contract integer, p_key text, p_payload json, p_headers json, p_published_at timestamp with time zone, p_expires_at timestamp with time zone) returns text sql stable body e9689c4469b927c803ce75f2e8c93c8d
-function keep_result(p_subscription integer, p_message bigint, p_nonce bigint, p_result json) returns void plpgsql volatile body bcbb4590fc547c0198da7a512896c342
+function keep_result(p_subscription integer, p_message bigint, p_nonce bigint, p_result json) returns void plpgsql volatile body 23d84c05fa3383e477421f40b673ab0c
 function keep_segments() returns void plpgsql volatile body 4e3f7c5eb0463e0def3ae348966e02aa
+function kept_from(p_channel integer) returns timestamp with time zone plpgsql volatile body f62a4229deaff87b7b2b5ed7f4d83b66
 function kept_until(p_segment posthorn.segment, p_retention posthorn.retention, p_full boolean) returns timestamp with time zone plpgsql volatile body 23da2741c3475a1ac30e1865501d1910
 function key_room(p_allow posthorn.allowance, p_key text, p_in_line boolean) returns posthorn.key_room plpgsql volatile body 8563c03572c2fd57938164fcca96a51d
 function keys_of(p_slot smallint, p_channel integer, p_lane integer, p_ids bigint[]) returns text[] plpgsql volatile body ad9b016a4327e3efa3bffba35c641bdc
@@ -1245,9 +1260,9 @@ function lane_missed(p_subscription integer, p_lane integer, OUT last_id bigint,
 function lane_of_priority(p_priority integer) returns integer sql immutable body b16ef50a4d83878f7b41f054fcc7f31d
 function lanes_of(p_channel integer) returns SETOF integer sql stable body 9f7b985c3ce24a48e4581049a4a1a8ce
 function late_page(p_slots smallint[], p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer) returns posthorn.batch plpgsql volatile body 6d0980cda440b369328d3a86af22b86b
-function late_page_of(p_slot smallint, p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer) returns posthorn.batch plpgsql volatile body 7fccd251ba5e3ecb0da9df25d508b0e3
+function late_page_of(p_slot smallint, p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer) returns posthorn.batch plpgsql volatile body eab23f805d623a0d5cb359e80ca892ef
 function late_xids(p_slots smallint[], p_channel integer, p_lane integer, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot) returns xid8[] plpgsql volatile body 29bf1c35e257c2d87f5c93e5ef55f843
-function late_xids_of(p_slot smallint, p_channel integer, p_lane integer, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot) returns xid8[] plpgsql volatile body a2d7b8c35c7d38736dd09923f2224186
+function late_xids_of(p_slot smallint, p_channel integer, p_lane integer, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot) returns xid8[] plpgsql volatile body 5468435343739a0fac554e84f66ee010
 function leave(p_move uuid, p_other text, p_system bigint, p_database oid) returns void plpgsql volatile body c19434b41f235e7b1e16c0d94aa8da9c
 function left_in_lane(p_row posthorn.operation, p_reader posthorn.subscription, p_lane integer, p_limit integer, OUT messages bigint, OUT late boolean) returns record plpgsql volatile body f29207f0cc11533d625230ede89de5ef
 function let_go(p_deferred bigint) returns void plpgsql volatile body ef705fe3c3d9896ea26d434550520ead
@@ -1259,7 +1274,8 @@ function library_parts(p_version text) returns integer[] sql immutable body 5806
 function limits_now(p_subscription text) returns json plpgsql stable body 8c4337553d54c022258ed022a5097c8e
 function line_step_ms(p_allow posthorn.allowance) returns double precision plpgsql immutable body e9a49f8645e49d86dbf2a69117553c46
 function list_schedules(p_late_ms integer) returns json plpgsql volatile body ec690025089145805668077af32ef120
-function living(p_subscription integer) returns TABLE(worker bigint, service text, host text, pid integer, contracts integer[], policy json) sql volatile body 0e90a9334ccb39e3fcedf5b388fe49c3
+function listed(p_key text, p_contracts integer[], p_upto bigint, p_limit integer) returns TABLE(subscription integer, message bigint, nonce bigint) sql volatile body 2d288bf8ea6a2c8921784d37ee09c8d9
+function living(p_subscription integer) returns TABLE(worker bigint, service text, host text, pid integer, contracts integer[], policy json) sql volatile body 2523a7d52293d1eed56a692a9b9aa662
 function lock_due(p_subscription integer, p_contracts integer[], p_from integer, p_below integer, p_limit integer, p_ordered boolean) returns bigint[] plpgsql volatile body 4fab3d6361bd92c12c4e8d1fdd79c40b
 function lock_key(p_purpose text, p_a bigint DEFAULT 0, p_b bigint DEFAULT 0) returns bigint plpgsql immutable body cf8a56d16f5730e54e09c24ed2dabe98
 function lock_slot(p_slot smallint) returns void plpgsql volatile body bb5aff7f9ab4b6956c759b8e32321ebe
@@ -1276,7 +1292,7 @@ function merged(p_slots smallint[], p_batches posthorn.batch[], p_limit integer)
 function message_of(p_slot smallint, p_channel integer, p_lane integer, p_id bigint) returns posthorn.stored plpgsql volatile body 09b4b1b233da5c9b89d98f6e9cdcc992
 function message_status(p_public text) returns json plpgsql stable body a2b65c9930c95902d12d77d31ae1b5d0
 function message_statuses(p_publics json) returns json plpgsql stable body 2fe88f18c35623651881fdded4d7ed82
-function missed_of(p_slot smallint, p_channel integer, p_lane integer, p_from bigint, p_upto bigint, p_floor pg_snapshot, p_ceiling pg_snapshot, p_after bigint) returns bigint[] plpgsql volatile body ca12e2351248070378aa3cdd213b186d
+function missed_of(p_slot smallint, p_channel integer, p_lane integer, p_from bigint, p_upto bigint, p_floor pg_snapshot, p_ceiling pg_snapshot, p_after bigint) returns bigint[] plpgsql volatile body 21d33fe72e1855c5a220c428b71a0b3c
 function move_facts() returns json plpgsql volatile body a82724749f4d95fbe41ff55b6110c993
 function move_lane(p_subscription integer, p_lane integer, p_slot smallint) returns void plpgsql volatile body 374fee0328eb36848d92e91ad7da78cc
 function move_lanes(p_slot smallint, p_limit integer) returns integer plpgsql volatile body b6e4e5026df897a05e02db31e1281f30
@@ -1311,23 +1327,23 @@ function option_keys(p_options json, p_known text[], p_what text) returns void p
 function option_number(p_options json, p_field text, p_least bigint, p_most bigint) returns bigint plpgsql immutable body 3c690736c0f16823b98fa4a07bbe86c6
 function options_of(p_options json, p_key text, OUT due_at timestamp with time zone, OUT expires_at timestamp with time zone, OUT priority smallint, OUT key text, OUT mode text, OUT window_ms bigint, OUT wait_ms bigint) returns record plpgsql volatile body 7013c05bc216aa0c7a47ccb045432b58
 function order_ends(p_subscription integer) returns void plpgsql volatile body 575c8f1e753c0ed1c948e18eb9256c7a
-function orphaned() returns TABLE(what text, name text, detail text) sql volatile body 4b4a67baa4172def567baed203113b4e
+function orphaned() returns TABLE(what text, name text, detail text) sql volatile body bda5143703547d7c8102e1e886835de4
 function own_intake(p_intake integer, p_worker bigint) returns timestamp with time zone plpgsql volatile body 407ab9d258b797e1af3244d547ac35c9
 function own_transaction(p_durable boolean) returns posthorn.ring plpgsql volatile body a4731655c3f912c1238ae62637d8d1c5
 function page(p_slots smallint[], p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer) returns posthorn.batch plpgsql volatile body cd078dd8b1a079a87e640dfd4148d3f4
 function page_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer) returns posthorn.batch plpgsql volatile body cb5534bc4b4e26a7308fa680d9104872
 function park(p_subscription integer, p_key text) returns void plpgsql volatile body ad5be391eb8805b81f00153665bb1b82
 function parts_of(p_slot smallint, p_claim bigint) returns SETOF posthorn.settlement_1 plpgsql volatile body 874862cacd05d8e4ec18694dbe1c6ebc
-function pause(name text, by text DEFAULT NULL::text, reason text DEFAULT NULL::text) returns json plpgsql volatile body 39341576b408202cbf7e219d1073148f
+function pause(name text, by text DEFAULT NULL::text, reason text DEFAULT NULL::text) returns json plpgsql volatile body 9397130f87307aeb7031edd6484eef7b
 function pause_intake(p_name text, p_by text, p_reason text) returns json plpgsql volatile body 34209f423da5d0f9cf7b761a522a3c60
 function pause_of(p_row posthorn.subscription) returns json sql immutable body b858238664ff9d84498a3597d054d1f7
-function peek(p_worker bigint, p_subscriptions json, p_seen text, p_watch boolean DEFAULT false) returns json plpgsql volatile body 7529c0a7489f57e1c4a2d7c826f1bf4f
+function peek(p_worker bigint, p_subscriptions json, p_seen text, p_watch boolean DEFAULT false) returns json plpgsql volatile body aedcc7632b79516db144ef60e44d4947
 function pins(p_n bigint) returns text[] plpgsql volatile body 73483686ba6d673c5c193f9e5490aa1c
 function plain_plans() returns void plpgsql volatile body 7724d5677658961553186027baf5bcb3
 function policy_changes(p_name text, p_limit integer) returns json sql stable body 454e416a6659dfdab9fd98aed2cb3b5d
 function position_of(p_subscription integer, p_lane integer) returns posthorn."position" plpgsql volatile body a051c73d3ac550fde4f011b7e2058d52
 function priority_of(p_lane integer) returns smallint sql immutable body aebe0a156dcfbcf52a675a2121bc42c6
-function proceed(operation bigint, "limit" integer DEFAULT 500) returns json plpgsql volatile body 80433913a859b4197b37a4cbfb5b4c29
+function proceed(operation bigint, "limit" integer DEFAULT 500) returns json plpgsql volatile body 16f3d7e0473b59740a4f8958dba0a7c0
 function promote(p_subscription integer, p_keys json) returns integer plpgsql volatile body 3fecd0329359ef5c412ae7ed8f140a1a
 function promote_key(p_subscription integer, p_key text) returns integer plpgsql volatile body 3cc9005b7f477bb995c038988edda39d
 function prune(p_every_ms integer, p_limit integer) returns integer plpgsql volatile body d8556c81bb83d9a0c8e22e9d643c9b4b
@@ -1363,23 +1379,23 @@ function register_channel(p_kind posthorn.kind, p_name text) returns integer plp
 function register_contract(p_name text, p_version integer, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_service text, p_publishes boolean) returns json plpgsql volatile body 7b7c605c3c78e507f17aba96eec9eef7
 function register_subscription(p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text, p_by json DEFAULT NULL::json, p_start_from text DEFAULT 'now'::text) returns json plpgsql volatile body 58144fb362db40862cd2569030022184
 function register_topic(p_name text, p_keep_ms double precision, p_lanes integer, p_service text) returns void plpgsql volatile body 62e2828f4edcd76b257ddaa12aa2eaaf
-function register_worker(p_service text, p_host text, p_pid integer, p_timeout_ms integer, p_session_key bigint, p_backends json, p_attends json, p_library text DEFAULT NULL::text) returns bigint plpgsql volatile body ab6880a8a3ecaf726d0a355286f7b7df
+function register_worker(p_service text, p_host text, p_pid integer, p_timeout_ms integer, p_session_key bigint, p_backends json, p_attends json, p_library text DEFAULT NULL::text) returns bigint plpgsql volatile body 746f2e4510f0ecaf9f07e68e0d986622
 function registered() returns json sql stable body 977fcfa46f5688769d691e5a4b13ee07
 function remaining(name text) returns json plpgsql volatile body 6a0f28a819a614887835ecf30efd57f7
 function remove_piece(p_row posthorn.operation, p_limit integer, OUT done bigint, OUT more boolean, OUT busy boolean, OUT place json) returns record plpgsql volatile body 2039419b96f3dcdb23d901c50e788977
 function remove_schedule(p_name text) returns boolean plpgsql volatile body 688637a3039ef91b2c39a1ee2ce4775e
 function remove_subscription(name text, by text DEFAULT NULL::text, reason text DEFAULT NULL::text, confirm text DEFAULT NULL::text) returns json plpgsql volatile body d263630c443f6971ce8dd3fa74b5f9f2
-function replay(name text, "from" timestamp with time zone, "to" timestamp with time zone DEFAULT NULL::timestamp with time zone, by text DEFAULT NULL::text, reason text DEFAULT NULL::text, confirm text DEFAULT NULL::text, contract text DEFAULT NULL::text) returns json plpgsql volatile body 4ed38d76614ce845d595e804894c8f5c
+function replay(name text, "from" timestamp with time zone, "to" timestamp with time zone DEFAULT NULL::timestamp with time zone, by text DEFAULT NULL::text, reason text DEFAULT NULL::text, confirm text DEFAULT NULL::text, contract text DEFAULT NULL::text) returns json plpgsql volatile body fc09f0a7e0c6b6849d01bde178cd905f
 function replay_one(p_row posthorn.operation, p_reader posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8, p_slot smallint, p_due timestamp with time zone) returns text plpgsql volatile body 9f713c806ec1945ed59e6e3296d99c09
-function replay_piece(p_row posthorn.operation, p_limit integer, OUT done bigint, OUT more boolean, OUT busy boolean, OUT place json) returns record plpgsql volatile body 4a1631d2fb39654c6a1cb3aa4e00eec3
-function replayable(name text, "from" timestamp with time zone, "to" timestamp with time zone, contract text) returns json plpgsql volatile body a6e4c96cf14944fe3be09a1740d73430
+function replay_piece(p_row posthorn.operation, p_limit integer, OUT done bigint, OUT more boolean, OUT busy boolean, OUT place json) returns record plpgsql volatile body c77b7329766fe926427e4ac0e8378b31
+function replayable(name text, "from" timestamp with time zone, "to" timestamp with time zone, contract text) returns json plpgsql volatile body 26167c0a781e349cc820ec469a2f2a1b
 function request_cancel(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint, p_by text) returns text plpgsql volatile body 2be916f5a4834a40c94ed1c545fe64b6
 function require_home() returns void plpgsql volatile body 4f53efe38d42e9dd02cd427d09a074f3
 function rescue(p_limit integer) returns json plpgsql volatile body eabf38ae24b0577875a3bfc3efbf9dd8
 function rescue_claim(p_worker posthorn.worker, p_claim posthorn.claim_1) returns integer plpgsql volatile body f9d59dcb247e38fa198b540e1c4d50c8
 function rescue_deferred(p_worker posthorn.worker) returns integer plpgsql volatile body 262890839660fbdb57cf36548a205527
 function rescue_worker(p_worker posthorn.worker, p_limit integer, OUT claims integer, OUT messages integer, OUT done boolean) returns record plpgsql volatile body 34b0942bda0770e461824a4ab0ad1563
-function resume(name text, by text DEFAULT NULL::text) returns json plpgsql volatile body 67aca685108ded0c7e8b24688cf226b0
+function resume(name text, by text DEFAULT NULL::text) returns json plpgsql volatile body c210fdec8b46c6e47cf2e082be99b6c1
 function resume_intake(p_name text, p_by text) returns json plpgsql volatile body 82dc1718951a6eb04571d994c7ab5631
 function ring_text() returns text sql volatile body 8aa107793e2ee7a24f4df9497bd568f5
 function role_functions() returns TABLE(role text, functions text[]) sql immutable body 33b6072a273caf7695fb7d1add5f6488
@@ -1416,15 +1432,15 @@ function standing(p_subscription integer, p_contract integer) returns json plpgs
 function stands_for(p_entry json, p_held posthorn.dedupe) returns json plpgsql volatile body be98b77c2e95eb8446362b91ffdd7284
 function steps_of(p_subscription integer, p_message bigint) returns json plpgsql volatile body 94d87ed8a13b77ba49a71698c092be19
 function still_upto(p_ring posthorn.ring) returns bigint plpgsql volatile body 0f157cfd8c357c3d86d74034b1e22f00
-function stop_operation(operation bigint) returns boolean plpgsql volatile body 6fa746ac2ffffd810c5dcf273ce82be1
+function stop_operation(operation bigint) returns boolean plpgsql volatile body 3f2d4613937a0aa10f4bb30b39046758
 function subscriptions() returns json sql volatile body 4dfb4e9baf249ec313dcf2521aecce20
 function sweep_cancel_requests(p_limit integer) returns void plpgsql volatile body cc4606c1a394ea861a07a3d4519bd47b
 function sweep_inbox(p_pages integer) returns boolean plpgsql volatile body e717af08c0176f2a956137d05a7f0a47
 function sweep_keys(p_limit integer) returns json plpgsql volatile body a97b6596d42ac882c2cf0423144be82f
 function sweep_steps(p_limit integer, p_every_ms integer) returns json plpgsql volatile body 1e77009cc4664370f8d6f7dbec69f072
-function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body 788c455bb89cd02dc062343e9490833b
-function take_again(p_intake integer, p_worker bigint, p_ids bigint[], p_marks uuid[], p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json, p_unfit json) returns integer plpgsql volatile body e7aa0c4314008f54426365e24e5ae58f
-function take_due(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body 938ff242fbd3289005bd64c218805d95
+function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body d36d2047a2785e29cb07ac7b1db724d2
+function take_again(p_intake integer, p_worker bigint, p_ids bigint[], p_marks uuid[], p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json, p_unfit json) returns integer plpgsql volatile body 08516ca1b0bcf016a743a8c716da9eb9
+function take_due(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body c9396cf42aadc3420965440ec1057f0c
 function take_in(p_intake integer, p_worker bigint, p_marks uuid[], p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json, p_invalid json, p_skipped integer) returns json plpgsql volatile body 653b94a3e5dc9111ad2949e630ad7d61
 function take_letters(p_filter json, p_limit integer) returns SETOF posthorn.deferred plpgsql volatile body ae455ca48698a63aeb5643acfe3aeec8
 function take_ring(p_ring text) returns void plpgsql volatile body ce1223cb103fe8b286463ba95faf7b49
@@ -1434,7 +1450,7 @@ function tat_from(p_tat timestamp with time zone, p_at timestamp with time zone,
 function thrown_at(p_entry json) returns text sql immutable body c6902a167516d29bb8633935e6a6dfba
 function tick_of(p_slot smallint, p_id bigint) returns posthorn.tick plpgsql volatile body b42d63568f4791a19b26e8ab22275e79
 function tidy_dedupe(p_limit integer) returns integer plpgsql volatile set enable_hashjoin=off, enable_mergejoin=off body 457088d6fc4986b93f6c330495ed64ba
-function truncate_segment(p_ring posthorn.ring, p_segment posthorn.segment, p_retention posthorn.retention) returns text plpgsql volatile body 6f4c82dab0386813893dcccf53edfe48
+function truncate_segment(p_ring posthorn.ring, p_segment posthorn.segment, p_retention posthorn.retention) returns text plpgsql volatile body 9d4e218789a0aab7a895e50fa53c39c2
 function truncate_slot(p_slot smallint) returns void plpgsql volatile body 5d4583d2484f5753f6533ff8e0f959a3
 function turn_of(p_row posthorn.deferred) returns posthorn.deferred plpgsql volatile body 862054950605c5682e75a84e6c26f272
 function unfit_again(p_intake integer, p_limit integer) returns json plpgsql volatile body c7d372112453ba799678772832937da9
@@ -1443,7 +1459,7 @@ function unfit_discard(p_filter json, p_by text, p_reason text) returns integer 
 function unfit_list(p_filter json, p_limit integer) returns json plpgsql stable body dd3aac9bdfa2039da9101bb0b1196f03
 function unfit_redrive(p_filter json, p_by text) returns integer plpgsql volatile body dce82dd5761d3d15fbbdd874e25b7c41
 function unfit_where(p_filter json) returns text sql immutable body d98191e0664b6f750d63112faabef463
-function unhandled(p_limit integer) returns TABLE(subscription integer, contract integer, messages bigint, oldest timestamp with time zone) sql volatile body f9713ce1e180e620b43aaf3d4c5d29e9
+function unhandled(p_limit integer) returns TABLE(subscription integer, contract integer, messages bigint, oldest timestamp with time zone) sql volatile body 05e91f942a8de25f20971ac8e8125699
 function unsettled(name text) returns json plpgsql volatile body e02518449bb04959f143e83f01b5a373
 function unsettled_of(p_slot smallint, p_claim bigint) returns TABLE(message bigint, lane integer, slot smallint, subscription integer) plpgsql volatile body d41be358398d531256f348a2772b2e87
 function urgency(p_priority integer, p_since timestamp with time zone) returns double precision sql volatile body 0f95d6f3629ab7f645dad84bc9984e85
@@ -1461,7 +1477,7 @@ function watch(p_every_ms integer) returns json plpgsql volatile body 4c6ef8d267
 function when_again(p_subscription integer, p_wait_ms integer) returns text plpgsql volatile body ec812a7fd2b18b07c98b88f7dbb39e6f
 function where_in_log(p_id bigint, p_nonce bigint, OUT slot smallint, OUT lane integer, OUT contract integer, OUT published_at timestamp with time zone, OUT xid xid8) returns record plpgsql stable body d2e24a5b435dd7bdb8b621316475f7e2
 function why(p_public text) returns json plpgsql stable body 460f834dc37785a97ccefba7db8064e4
-function why_attended(p_subscription text, p_contract text) returns jsonb sql stable body da97fb08f204a252c79ed6be3d38a031
+function why_attended(p_subscription text, p_contract text) returns jsonb sql stable body 4048314ee068fabf0e716b0a14c70ecd
 function why_away(OUT reason text, OUT says text, OUT hint text) returns record plpgsql volatile body 9a7bcdd93859f4e8acb82e3c2deb8e74
 function why_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8) returns json plpgsql stable body 9222ee6f1511dc3370eff84137a31aa8
 function why_order(p_subscription integer, p_key text, p_place bigint) returns json sql stable body fa9fa205af407539f7ea5e6acdce794d
@@ -1531,7 +1547,8 @@ view backlog as
     posthorn.limits_now(s.name) AS limits,
     s.paused_at,
     s.paused_by,
-    s.paused_reason
+    s.paused_reason,
+    s.policy -> 'relay'::text AS relay
    FROM posthorn.gauges(1000000) g(subscription, backlog, age_ms, running, dead_letters, invalid, workers, retrying)
      JOIN posthorn.subscription s ON s.id = g.subscription
      JOIN posthorn.channel c ON c.id = s.channel;
@@ -1888,6 +1905,7 @@ function erase_waiting(p_row posthorn.operation, p_reader posthorn.subscription,
 function erased_contracts(p_contract text, p_channel text): nobody
 function erased_payload(): nobody
 function error_groups(p_filter json, p_limit integer, p_read integer): nobody
+function every_of(p_subscription integer, p_contracts integer[]): nobody
 function expect_move(p_move uuid, p_other text, p_system bigint, p_database oid): nobody
 function fate_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8, OUT state text, OUT at timestamp with time zone, OUT delivery integer, OUT outcome text, OUT worker bigint, OUT lane_at posthorn."position"): nobody
 function fingerprint(p_subscription text, p_contract text, p_name text, p_code text, p_message text, p_at text): nobody
@@ -1918,6 +1936,7 @@ function has_ended_of(p_slot smallint, p_subscription integer, p_message bigint)
 function has_spilled(p_slot smallint): nobody
 function has_unsettled(p_subscription integer): nobody
 function heartbeat(p_worker bigint, p_oldest bigint): nobody
+function hide_key(p_row posthorn.operation): nobody
 function hold_dedupe(p_name text, p_key text, p_subscription integer, p_message bigint, p_nonce bigint, p_window_ms bigint): nobody
 function hold_intakes(p_worker bigint, p_reports json): nobody
 function hold_keys(p_said json, p_options json): nobody
@@ -1951,6 +1970,7 @@ function is_written_of(p_slot smallint, p_channel integer, p_lane integer, p_mes
 function item(p_id bigint, p_nonce bigint, p_slot smallint, p_contract integer, p_key text, p_payload json, p_headers json, p_published_at timestamp with time zone, p_expires_at timestamp with time zone): nobody
 function keep_result(p_subscription integer, p_message bigint, p_nonce bigint, p_result json): nobody
 function keep_segments(): nobody
+function kept_from(p_channel integer): nobody
 function kept_until(p_segment posthorn.segment, p_retention posthorn.retention, p_full boolean): nobody
 function key_room(p_allow posthorn.allowance, p_key text, p_in_line boolean): nobody
 function keys_of(p_slot smallint, p_channel integer, p_lane integer, p_ids bigint[]): nobody
@@ -1974,6 +1994,7 @@ function library_parts(p_version text): nobody
 function limits_now(p_subscription text): nobody
 function line_step_ms(p_allow posthorn.allowance): nobody
 function list_schedules(p_late_ms integer): nobody
+function listed(p_key text, p_contracts integer[], p_upto bigint, p_limit integer): nobody
 function living(p_subscription integer): nobody
 function lock_due(p_subscription integer, p_contracts integer[], p_from integer, p_below integer, p_limit integer, p_ordered boolean): nobody
 function lock_key(p_purpose text, p_a bigint, p_b bigint): nobody

@@ -27,6 +27,7 @@ export { type Schema, type } from "./contracts/standard-schema.js";
 export * from "./core/errors.js";
 export { limits } from "./core/limits.js";
 export type { Logger } from "./core/logger.js";
+export { retryAfterMs } from "./core/retry-after.js";
 export { type State, states } from "./core/states.js";
 export { days, hours, minutes, seconds } from "./core/time.js";
 export type { DatabaseInput, Sql, TxOf } from "./databases/open.js";
@@ -35,6 +36,7 @@ export type { Post, StartOptions, StopOptions, Topic, TopicOptions } from "./ins
 export { posthorn } from "./instance/posthorn.js";
 export type { PosthornOptions, RetentionOptions } from "./instance/posthorn-options.js";
 export type { Queue, Subscription } from "./instance/queue.js";
+export type { Relay } from "./instance/relay.js";
 export type { ScalingReport } from "./instance/scaling.js";
 export type { ForeignMessage, ForeignReading, Intake, IntakeOptions } from "./intakes/options.js";
 export type { BatchOptions } from "./policies/batch.js";
@@ -43,7 +45,6 @@ export type { BacklogLimit, Rate } from "./policies/flow.js";
 export type { CircuitBreaker, Idempotency, Policy, QueuePolicy, StartFrom } from "./policies/policy.js";
 export { policies } from "./policies/presets.js";
 export { type NoRetry, type Retry, retry } from "./policies/retry.js";
-export { retryAfterMs } from "./policies/retry-after.js";
 export { OpenCircuit, Reject, RetryLater } from "./policies/verdicts.js";
 export type { AnswerContext, AskOptions } from "./producer/ask.js";
 export type {
@@ -57,6 +58,7 @@ export type {
   Status,
 } from "./producer/say.js";
 export type { TransactionContext } from "./producer/transaction.js";
+export type { RelayFrom, RelayIdempotency, RelayOptions } from "./relays/options.js";
 export type { Schedule, ScheduleOptions } from "./schedules/schedule.js";
 export type { CancelAnswer } from "./store/cancel.js";
 export type { CircuitFacts } from "./store/circuit.js";

@@ -11,7 +11,7 @@
 create or replace function posthorn.take(p_subscription int, p_worker bigint, p_contracts json, p_limit int) returns json
 language plpgsql as $$
 declare
-  v_contracts int[] := array(select c::int from json_array_elements_text(p_contracts) c);
+  v_contracts int[] := posthorn.every_of(p_subscription, array(select c::int from json_array_elements_text(p_contracts) c));
   -- What the worker may take, by crashes so far: fewer than these; and whether a suspect as well.
   v_below int := 1;
   v_suspects boolean := false;

@@ -19,6 +19,17 @@ begin
     select p_subscription, lane, v_slot, 0, v_tick, v_tick, v_ceiling, false, null from generate_series(0, p_lanes - 1) lane;
 end $$;
 
+-- every_of(subscription, contracts): the contracts that a list names. 0 in it stands for all of the channel, also those that are registered later: a
+-- relay takes whatever is said.
+create or replace function posthorn.every_of(p_subscription int, p_contracts int[]) returns int[]
+language plpgsql stable as $$
+begin
+  if p_contracts is null or not 0 = any (p_contracts) then
+    return p_contracts;
+  end if;
+  return array(select c.id from posthorn.subscription s join posthorn.contract c on c.channel = s.channel where s.id = p_subscription);
+end $$;
+
 -- register_channel(kind, name): the channel's id. A new queue gets its reader at once, so that what is sent before any worker
 -- exists is kept for it.
 create or replace function posthorn.register_channel(p_kind posthorn.kind, p_name text) returns int

@@ -28,7 +28,7 @@ begin
     select json_agg(json_build_array(s.id, ceil(extract(epoch from first.due_at - clock_timestamp()) * 1000)))
     from unnest(v_subscriptions) s(id)
     cross join lateral (select posthorn.first_due(s.id,
-      (select a.contracts from posthorn.attendance a where a.worker = p_worker and a.subscription = s.id)::int[]) as due_at offset 0) first
+      (select posthorn.every_of(a.subscription, a.contracts) from posthorn.attendance a where a.worker = p_worker and a.subscription = s.id)::int[]) as due_at offset 0) first
     where first.due_at is not null), '[]'));
 end $$;
 

@@ -10,8 +10,10 @@ declare
 begin
   perform posthorn.require_home();
   perform posthorn.hold_policies(p_service, p_attends);
+  -- Whose its sessions are: a rescuer, which has the rights of the owner, ends no others.
   insert into posthorn.worker (service, host, pid, timeout_ms, session_key, backends, oldest_open_claim, library)
-    values (p_service, p_host, p_pid, p_timeout_ms, p_session_key, p_backends, coalesce(pg_sequence_last_value('posthorn.claim_id'), 0), p_library)
+    values (p_service, p_host, p_pid, p_timeout_ms, p_session_key,
+      coalesce((select json_agg(b.one::jsonb || jsonb_build_object('role', session_user::text)) from json_array_elements(p_backends) b(one)), '[]'), coalesce(pg_sequence_last_value('posthorn.claim_id'), 0), p_library)
     returning id into v_worker;
   insert into posthorn.attendance (worker, subscription, contracts, policy)
     select v_worker, a.subscription, a.contracts, a.policy from json_to_recordset(p_attends) as a(subscription int, contracts int[], policy json);
@@ -112,9 +114,9 @@ end $$;
 create or replace function posthorn.end_backends(p_backends json) returns void
 language plpgsql as $$
 begin
-  perform pg_terminate_backend(a.pid) from json_to_recordset(p_backends) as b(pid int, started text)
+  perform pg_terminate_backend(a.pid) from json_to_recordset(p_backends) as b(pid int, started text, role text)
     join pg_stat_activity a on a.pid = b.pid and a.backend_start = case when b.started ~ '^[0-9]{4}-' then b.started::timestamptz end
-    where a.pid <> pg_backend_pid();
+    where a.pid <> pg_backend_pid() and a.datname = current_database() and a.usename = coalesce(b.role, a.usename);
 exception when insufficient_privilege then null;
 end $$;
 

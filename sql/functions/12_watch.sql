@@ -115,16 +115,17 @@ end $$;
 -- one rule of the whole log, without a subscription: no segment is free for the next rotation.
 create or replace function posthorn.alert_rules() returns table (subscription int, subscription_name text, name text, value bigint, threshold bigint, detail text)
 language sql volatile as $$
-  select g.subscription, s.name, r.name, r.value, r.threshold, null from posthorn.gauges(100000) g
+  select g.subscription, s.name, r.name, r.value, r.threshold, case r.name when 'circuitOpen' then c.reason end from posthorn.gauges(100000) g
     join posthorn.subscription s on s.id = g.subscription
+    left join posthorn.circuit c on c.subscription = g.subscription and c.state <> 'closed'
     cross join lateral (values
       ('oldestAgeMs', g.age_ms, (s.policy #>> '{alerts,oldestAgeMs}')::bigint),
       ('backlog', g.backlog, (s.policy #>> '{alerts,backlog}')::bigint),
       ('deadLetters', g.dead_letters, (s.policy #>> '{alerts,deadLetters}')::bigint),
       ('noWorkerMs', case when g.workers = 0 then g.age_ms else 0 end, (s.policy #>> '{alerts,noWorkerMs}')::bigint),
-      -- From the moment it opens until it is closed. A handler that opened it counts as all the failures it takes.
-      ('circuitOpen', (select coalesce(max(greatest(c.failures, (s.policy #>> '{circuitBreaker,failures}')::int)), 0) from posthorn.circuit c
-        where c.subscription = s.id and c.state <> 'closed'), (s.policy #>> '{circuitBreaker,failures}')::bigint)
+      -- From the moment it opens until it is closed. A handler that opened it counts as all the failures it takes; the detail is what it said.
+      ('circuitOpen', case when c.state is null then 0 else greatest(c.failures, (s.policy #>> '{circuitBreaker,failures}')::int) end,
+        (s.policy #>> '{circuitBreaker,failures}')::bigint)
     ) r(name, value, threshold) where r.threshold is not null
   union all
   select * from posthorn.fleet_rules() f where f.threshold is not null

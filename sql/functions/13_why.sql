@@ -277,7 +277,7 @@ end $$;
 create or replace function posthorn.why_attended(p_subscription text, p_contract text) returns jsonb
 language sql stable as $$
   with here as (
-    select a.worker, a.contracts, s.id as subscription from posthorn.subscription s join posthorn.attendance a on a.subscription = s.id
+    select a.worker, posthorn.every_of(s.id, a.contracts) as contracts, s.id as subscription from posthorn.subscription s join posthorn.attendance a on a.subscription = s.id
       where s.name = p_subscription and a.worker not in (select d.worker from posthorn.dead_workers() d)
   )
   select jsonb_build_object('attended', jsonb_build_object('workers', (select count(*) from here), 'versions', (

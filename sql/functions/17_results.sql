@@ -1,15 +1,15 @@
 -- What handlers return and tell: results and progress. And what receipts ask for.
 
 -- keep_result(subscription, message, nonce, result): keeps a result, in the transaction that ends the delivery, which fences it. The result is
--- JSON { text, keepMs }: its own JSON as text, so that it is stored as it was returned.
+-- JSON { text, keepMs, key, contract }: its own JSON as text, so that it is stored as it was returned. Older workers leave out whose it is.
 create or replace function posthorn.keep_result(p_subscription int, p_message bigint, p_nonce bigint, p_result json) returns void
 language plpgsql as $$
 begin
-  insert into posthorn.result (subscription, message, nonce, ended_at, keep_until, result)
+  insert into posthorn.result (subscription, message, nonce, ended_at, keep_until, result, key, contract)
     values (p_subscription, p_message, p_nonce, clock_timestamp(), clock_timestamp() + (p_result ->> 'keepMs')::float8 * interval '1 ms',
-      (p_result ->> 'text')::json)
+      (p_result ->> 'text')::json, p_result ->> 'key', (p_result ->> 'contract')::int)
     on conflict (subscription, message) do update set nonce = excluded.nonce, ended_at = excluded.ended_at, keep_until = excluded.keep_until,
-      result = excluded.result;
+      result = excluded.result, key = excluded.key, contract = excluded.contract;
 end $$;
 
 -- end_with_result(…, as end_in_transaction but for nonce before say, result): the last statement of a handler's transaction whose message has a result.

@@ -397,5 +397,5 @@ begin
     return v_taken;
   end if;
   return json_build_object('taken', v_taken, 'next', case when json_array_length(v_taken) < p_limit then
-    (ceil(extract(epoch from posthorn.first_due(p_subscription, array(select c::int from json_array_elements_text(p_contracts) c)) - clock_timestamp()) * 1000))::float8 end);
+    (ceil(extract(epoch from posthorn.first_due(p_subscription, posthorn.every_of(p_subscription, array(select c::int from json_array_elements_text(p_contracts) c))) - clock_timestamp()) * 1000))::float8 end);
 end $$;

@@ -468,6 +468,8 @@ begin
   end if;
   perform posthorn.truncate_slot(p_segment.slot);
   delete from posthorn.segment where n = p_segment.n;
+  -- Nobody wrote to it after it was sealed.
+  update posthorn.retention set forgotten_until = greatest(forgotten_until, p_segment.sealed_at);
   update posthorn.ring set slots = slots[2 :], first_segment = first_segment + 1, forgotten_upto = greatest(forgotten_upto, p_segment.sealed_id);
   return 'truncated';
 end $$;

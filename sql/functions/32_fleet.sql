@@ -28,7 +28,7 @@ language sql immutable as $$ select string_to_array(split_part(p_version, '-', 1
 -- living(subscription): who works on it now.
 create or replace function posthorn.living(p_subscription int) returns table (worker bigint, service text, host text, pid int, contracts int[], policy json)
 language sql volatile as $$
-  select w.id, w.service, w.host, w.pid, a.contracts, a.policy from posthorn.attendance a join posthorn.worker w on w.id = a.worker
+  select w.id, w.service, w.host, w.pid, posthorn.every_of(a.subscription, a.contracts), a.policy from posthorn.attendance a join posthorn.worker w on w.id = a.worker
     where a.subscription = p_subscription and a.worker not in (select d.worker from posthorn.dead_workers() d)
 $$;
 
@@ -114,23 +114,29 @@ begin
 end $$;
 
 -- hold_policies(service, attends): the second look, when a worker registers: of two that started in the same moment with decisions that exclude each
--- other one is refused. Locks the rows of the registry, which whoever declares a policy does too. Raises PH020, PH021.
+-- other one is refused. Locks the rows of the registry, which whoever declares a policy or removes a reader does too. Raises PH020, PH021, PH067 (removed).
 create or replace function posthorn.hold_policies(p_service text, p_attends json) returns void
 language plpgsql as $$
 declare
   v_row record;
+  v_there int := 0;
 begin
   for v_row in select s.name, s.service, s.idempotency::text as idempotency, s.policy, a.policy as carried from posthorn.subscription s
       join json_to_recordset(p_attends) as a(subscription int, policy json) on a.subscription = s.id order by s.id for share of s loop
     if v_row.service <> p_service then
       raise exception 'service "%" declared "%" in this moment, and service "%" wants to work on it too', v_row.service, v_row.name, p_service
         using errcode = 'PH020', hint = 'One service handles a queue or subscription. Rename one of the two.';
-    elsif v_row.carried is not null and posthorn.fixed_parts(v_row.carried ->> 'idempotency', v_row.carried)
+    end if;
+    v_there := v_there + 1;
+    if v_row.carried is not null and posthorn.fixed_parts(v_row.carried ->> 'idempotency', v_row.carried)
         <> posthorn.fixed_parts(v_row.idempotency, v_row.policy) then
       raise exception 'the policy of "%" was changed by another start in this moment, in its idempotency or ordering', v_row.name using errcode = 'PH021',
         hint = 'Start one version at a time, when the other one has been stopped.';
     end if;
   end loop;
+  if v_there < json_array_length(p_attends) then
+    raise exception 'a subscription that this worker declared was removed in this moment' using errcode = 'PH067', hint = 'Declare it anew.';
+  end if;
 end $$;
 
 -- standing(subscription, contract): what becomes of a message that a worker has no handler for, as JSON { name, version, what, reads }:
@@ -166,7 +172,7 @@ create or replace function posthorn.unhandled(p_limit int) returns table (subscr
 language sql volatile as $$
   with living as materialized (
     -- Also of a worker that has no handler at all.
-    select a.subscription, array_remove(array_agg(c), null) as contracts from posthorn.attendance a left join lateral unnest(a.contracts) c on true
+    select a.subscription, array_remove(array_agg(c), null) as contracts from posthorn.attendance a left join lateral unnest(posthorn.every_of(a.subscription, a.contracts)) c on true
       where a.worker not in (select d.worker from posthorn.dead_workers() d) group by 1
   )
   select l.subscription, d.contract, count(*), min(d.due_at) from living l
@@ -218,7 +224,7 @@ $$;
 create or replace function posthorn.orphaned() returns table (what text, name text, detail text)
 language sql volatile as $$
   with living as materialized (
-    select a.subscription, a.worker, a.contracts from posthorn.attendance a where a.worker not in (select d.worker from posthorn.dead_workers() d)
+    select a.subscription, a.worker, posthorn.every_of(a.subscription, a.contracts) as contracts from posthorn.attendance a where a.worker not in (select d.worker from posthorn.dead_workers() d)
   ), handled as materialized (
     select distinct c.id, c.name from living l cross join lateral unnest(l.contracts) x(contract) join posthorn.contract c on c.id = x.contract
   ), newest as (

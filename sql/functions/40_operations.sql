@@ -9,6 +9,7 @@ language plpgsql as $$
 declare
   v_row posthorn.operation;
 begin
+  perform posthorn.require_home();
   if p_by is null or length(p_by) not between 1 and 200 then
     raise exception 'who orders this is not said, or is longer than 200 letters' using errcode = 'PH015', hint = 'Say it as "by".';
   elsif length(p_reason) > 500 then
@@ -75,10 +76,8 @@ begin
   update posthorn.operation o set touched_at = clock_timestamp(), done = o.done + v_did.done, place = v_did.place,
       state = case when v_did.more then 'running' else 'done' end, ended_at = case when not v_did.more then clock_timestamp() end
     where o.id = v_row.id returning o.* into v_row;
-  if v_row.state = 'done' and v_row.verb = 'erase' then
-    -- The record says which key it was to whoever knows the key.
-    update posthorn.operation o set arguments = (o.arguments::jsonb || jsonb_build_object('key', posthorn.digest_of(o.arguments ->> 'key')))::json
-      where o.id = v_row.id returning o.* into v_row;
+  if v_row.state = 'done' then
+    v_row := posthorn.hide_key(v_row);
   end if;
   return (posthorn.operation_of(v_row)::jsonb || jsonb_build_object('busy', v_did.busy))::json;
 end $$;
@@ -87,12 +86,30 @@ end $$;
 create or replace function posthorn.digest_of(p_key text) returns text
 language sql immutable as $$ select 'sha256:' || encode(sha256(convert_to(p_key, 'UTF8')), 'hex') $$;
 
+-- hide_key(row): of an erasure that goes on no more the record says which key it was only to whoever knows the key.
+create or replace function posthorn.hide_key(p_row posthorn.operation) returns posthorn.operation
+language plpgsql as $$
+begin
+  if p_row.verb = 'erase' then
+    update posthorn.operation o set arguments = (o.arguments::jsonb || jsonb_build_object('key', posthorn.digest_of(o.arguments ->> 'key')))::json
+      where o.id = p_row.id returning o.* into p_row;
+  end if;
+  return p_row;
+end $$;
+
 -- stop_operation(operation): ends it where it is; what is done stays done. False where it does not run.
 create or replace function posthorn.stop_operation(operation bigint) returns boolean
 language plpgsql as $$
+declare
+  v_row posthorn.operation;
 begin
-  update posthorn.operation o set state = 'stopped', ended_at = clock_timestamp() where o.id = $1 and o.state = 'running';
-  return found;
+  perform posthorn.require_home();
+  update posthorn.operation o set state = 'stopped', ended_at = clock_timestamp() where o.id = $1 and o.state = 'running' returning o.* into v_row;
+  if v_row.id is null then
+    return false;
+  end if;
+  perform posthorn.hide_key(v_row);
+  return true;
 end $$;
 
 -- call run(operation, per_second): does all that is left of an operation, at most so many messages a second; null for as fast as it goes. For psql: it

@@ -9,6 +9,7 @@ declare
   v_row posthorn.subscription;
   v_by text := coalesce($2, current_user::text);
 begin
+  perform posthorn.require_home();
   if posthorn.is_intake($1) then
     return posthorn.pause_intake($1, $2, $3);
   end if;
@@ -30,6 +31,7 @@ declare
   v_row posthorn.subscription;
   v_was json;
 begin
+  perform posthorn.require_home();
   if posthorn.is_intake($1) then
     return posthorn.resume_intake($1, $2);
   end if;

@@ -3,7 +3,8 @@
 -- replay(name, from, to, by, reason, confirm, contract): begins it; `confirm` repeats the name. Each message that was said from `from` on, before `to` (without it:
 -- before now) and was handled is handled once more, in the order in which it was said; of one key in that order where order is kept. Not touched: what waits,
 -- runs, is dead or invalid, was cancelled, discarded, erased or has expired; and contracts that no live worker has a handler for.
--- Returns the operation; see proceed and run. Raises PH060, PH061, PH015, PH063 (older than what is kept), PH064 (nobody works on it).
+-- Returns the operation; see proceed and run. Raises PH060, PH061, PH015, PH063 (older than what is kept), PH064 (nobody works on it). Where nothing was
+-- said in that time there is nothing to do, and nobody has to be there for it.
 create or replace function posthorn.replay(
   name text, "from" timestamptz, "to" timestamptz default null, by text default null, reason text default null, confirm text default null, contract text default null
 ) returns json
@@ -12,32 +13,42 @@ declare
   v_row posthorn.subscription := posthorn.reader($1);
   v_now timestamptz := clock_timestamp();
   v_to timestamptz := coalesce($3, v_now);
-  v_oldest timestamptz := posthorn.oldest_kept(v_row.channel);
+  v_oldest timestamptz := posthorn.kept_from(v_row.channel);
   v_upto bigint := coalesce(pg_sequence_last_value('posthorn.message_id'), 0);
+  v_count bigint;
 begin
   if $2 is null or $2 >= v_to or v_to > v_now + interval '1 minute' then
     raise exception 'a replay is of a time in the past: from % to % is none', coalesce($2::text, 'no time'), v_to using errcode = 'PH015',
       hint = '"from" lies before "to", and "to" not after now.';
   elsif contract is not null and not exists (select from posthorn.contract c where c.channel = v_row.channel and c.name = $7) then
     raise exception '"%" carries no contract called "%"', v_row.name, left($7, 80) using errcode = 'PH060';
-  elsif v_oldest is null then
-    raise exception 'nothing that "%" reads is kept', v_row.name using errcode = 'PH063', hint = 'There is nothing to replay.';
   -- A clock of JavaScript knows milliseconds.
   elsif $2 < date_trunc('milliseconds', v_oldest) then
     raise exception 'what "%" reads is kept from % on, and the replay would begin at %', v_row.name, v_oldest, $2 using errcode = 'PH063',
-      detail = json_build_object('oldestKept', v_oldest)::text, hint = 'Begin it there; what is older is gone.';
-  elsif not exists (select from posthorn.handled_here(v_row.id)) then
+      detail = json_build_object('oldestKept', v_oldest)::text, hint = 'Begin it there; what is older may be gone.';
+  end if;
+  v_count := posthorn.said_within(v_row.channel, $2, v_to, $7, v_upto);
+  if v_count > 0 and not exists (select from posthorn.handled_here(v_row.id)) then
     raise exception 'no worker works on "%", so nobody says which contracts are handled', v_row.name using errcode = 'PH064', hint = 'Start one first.';
   end if;
   perform posthorn.confirmed(confirm, v_row.name, format('the replay of "%s"', v_row.name));
   return posthorn.begin_operation('replay', v_row.name, json_strip_nulls(json_build_object('from', $2, 'to', v_to, 'contract', $7)),
-    coalesce($4, current_user::text), $5, posthorn.said_within(v_row.channel, $2, v_to, $7, v_upto), json_build_object('subscription', v_row.id, 'after', '0', 'upto', v_upto::text));
+    coalesce($4, current_user::text), $5, v_count, json_build_object('subscription', v_row.id, 'after', '0', 'upto', v_upto::text));
+end $$;
+
+-- kept_from(channel): from when on everything that was said in a channel is kept; null where nothing was ever removed. A segment that went before
+-- that was written down leaves its oldest message as the one thing that is known.
+create or replace function posthorn.kept_from(p_channel int) returns timestamptz
+language plpgsql as $$
+begin
+  return coalesce((select t.forgotten_until from posthorn.retention t),
+    case when (select r.forgotten_upto from posthorn.ring r) > 0 then posthorn.oldest_kept(p_channel) end);
 end $$;
 
 -- handled_here(subscription): ids of the contracts that live workers of it have handlers for.
 create or replace function posthorn.handled_here(p_subscription int) returns setof int
 language sql volatile as $$
-  select distinct unnest(a.contracts) from posthorn.attendance a
+  select distinct unnest(posthorn.every_of(a.subscription, a.contracts)) from posthorn.attendance a
     where a.subscription = p_subscription and a.worker not in (select d.worker from posthorn.dead_workers() d)
 $$;
 
@@ -82,7 +93,10 @@ begin
     return;
   end if;
   v_handled := array(select posthorn.handled_here(v_reader.id));
-  if v_handled = '{}' then
+  if v_handled = '{}' and p_row.found = 0 then
+    more := false;
+    return;
+  elsif v_handled = '{}' then
     -- Waits for a worker: without one nobody says what is handled.
     busy := true;
     return;
@@ -201,6 +215,6 @@ language plpgsql as $$
 declare
   v_row posthorn.subscription := posthorn.reader($1);
 begin
-  return json_build_object('oldestKept', posthorn.oldest_kept(v_row.channel), 'count', posthorn.said_within(v_row.channel, $2, coalesce($3, clock_timestamp()), $4,
+  return json_build_object('oldestKept', posthorn.kept_from(v_row.channel), 'count', posthorn.said_within(v_row.channel, $2, coalesce($3, clock_timestamp()), $4,
     coalesce(pg_sequence_last_value('posthorn.message_id'), 0)));
 end $$;

@@ -39,7 +39,7 @@ begin
     coalesce($2, current_user::text), $3, posthorn.erasable($1, $5, $6), json_build_object('upto', v_upto::text, 'channels', v_channels, 'after', '0', 'running', json_build_array()));
 end $$;
 
--- erasable(key, contract, channel): how many messages are kept under a key. Reads the log of these channels.
+-- erasable(key, contract, channel): how many messages are kept under a key, in the log, or in the lists when the log has them no more. Reads the log.
 create or replace function posthorn.erasable(p_key text, p_contract text, p_channel text) returns bigint
 language plpgsql as $$
 declare
@@ -47,7 +47,7 @@ declare
   v_count bigint;
 begin
   select coalesce(sum(posthorn.count_key_of(s.slot, p_key, v_contracts)), 0) into v_count from (select unnest(r.slots) as slot from posthorn.ring r) s;
-  return v_count;
+  return v_count + (select count(distinct l.message) from posthorn.listed(p_key, v_contracts, (select r.forgotten_upto from posthorn.ring r), 1000000) l);
 end $$;
 
 create or replace function posthorn.erased_contracts(p_contract text, p_channel text) returns int[]
@@ -209,6 +209,21 @@ begin
   return true;
 end $$;
 
+-- listed(key, contracts, upto, limit): messages of a key of which something that can be read lies outside of the log, at most `limit` of each list.
+create or replace function posthorn.listed(p_key text, p_contracts int[], p_upto bigint, p_limit int)
+returns table (subscription int, message bigint, nonce bigint)
+language sql volatile as $$
+  (select d.subscription, d.message, d.nonce from posthorn.subscription s join posthorn.deferred d on d.subscription = s.id and d.key = p_key and d.contract = any (p_contracts)
+    and d.message <= p_upto and d.payload::text <> posthorn.erased_payload() limit p_limit)
+  union (select d.subscription, d.message, d.nonce from posthorn.dead_letter d where d.key = p_key and d.contract = any (p_contracts) and d.message <= p_upto limit p_limit)
+  union (select d.subscription, d.message, d.nonce from posthorn.invalid d where d.key = p_key and d.contract = any (p_contracts) and d.message <= p_upto limit p_limit)
+  union (select d.subscription, d.message, d.nonce from posthorn.result d where d.key = p_key and d.contract = any (p_contracts) and d.message <= p_upto limit p_limit)
+  union (select d.subscription, d.message, d.nonce from posthorn.discarded d where d.key = p_key and d.contract = any (p_contracts) and d.message <= p_upto
+    and d.history::text <> '[]' limit p_limit)
+  union (select d.subscription, d.message, d.nonce from posthorn.cancelled d where d.key = p_key and d.contract = any (p_contracts) and d.message <= p_upto
+    and d.history::text <> '[]' limit p_limit)
+$$;
+
 -- erase_in_lists: messages of the key that the log has no more; their copies are in these tables.
 create or replace function posthorn.erase_in_lists(p_row posthorn.operation, p_limit int, out done bigint, out running jsonb)
 language plpgsql as $$
@@ -220,15 +235,8 @@ declare
 begin
   running := '[]';
   done := 0;
-  for v_one in select s as reader, l.message, l.nonce from (
-      (select d.subscription, d.message, d.nonce from posthorn.subscription s join posthorn.deferred d on d.subscription = s.id and d.key = v_key and d.contract = any (v_contracts)
-        and d.message <= v_upto and d.payload::text <> posthorn.erased_payload() limit p_limit)
-      union (select d.subscription, d.message, d.nonce from posthorn.dead_letter d where d.key = v_key and d.contract = any (v_contracts) and d.message <= v_upto limit p_limit)
-      union (select d.subscription, d.message, d.nonce from posthorn.invalid d where d.key = v_key and d.contract = any (v_contracts) and d.message <= v_upto limit p_limit)
-      union (select d.subscription, d.message, d.nonce from posthorn.discarded d where d.key = v_key and d.contract = any (v_contracts) and d.message <= v_upto
-        and d.history::text <> '[]' limit p_limit)
-      union (select d.subscription, d.message, d.nonce from posthorn.cancelled d where d.key = v_key and d.contract = any (v_contracts) and d.message <= v_upto
-        and d.history::text <> '[]' limit p_limit)) l join posthorn.subscription s on s.id = l.subscription order by s.id, l.message limit p_limit loop
+  for v_one in select s as reader, l.message, l.nonce from posthorn.listed(v_key, v_contracts, v_upto, p_limit) l
+      join posthorn.subscription s on s.id = l.subscription order by s.id, l.message limit p_limit loop
     done := done + 1;
     if posthorn.erase_one(p_row, v_one.reader, v_one.message, v_one.nonce, null, null, null) then
       running := running || jsonb_build_array(jsonb_build_array((v_one.reader).id, v_one.message::text));

@@ -50,6 +50,8 @@ export interface OpenOptions {
   readonly name: string;
   /** Gives up opening. */
   readonly signal: AbortSignal;
+  /** How events travel on the way out; `features.mode` where it is not said. The way in understands both. */
+  readonly mode?: EnvelopeMode;
   /** For what a client tells out of turn, a connection lost while nothing is on its way. Never given a payload or a credential. */
   readonly onTrouble: (error: unknown) => void;
 }

@@ -53,15 +53,19 @@ export async function placeOf(line: Line): Promise<Place> {
   if (given !== undefined) return { input: checkedUrl(given, "database"), schema: wanted ?? defaultSchema };
   const { file, post } = await loadConfig(text(line, "config"));
   const { database, schema = defaultSchema } = post["~posthorn"];
-  if (wanted !== undefined && wanted !== schema) {
-    throw new ConfigurationError(
-      "PH_ARGUMENT_INVALID",
-      `--schema ${wanted} and ${file}, which works in the schema ${schema}, disagree. Leave --schema out, or pass --database.`,
-      { file },
-    );
-  }
+  if (wanted !== undefined) refuseOtherSchema(wanted, schema, file);
   if (database !== undefined) return { input: database, schema };
   throw new ConfigurationError("PH_CONFIG_MISSING", `${file} names no database. Pass --database <url>.`, { file });
+}
+
+/** The schema of a configuration is its own. */
+export function refuseOtherSchema(wanted: string, schema: string, file: string): void {
+  if (wanted === schema) return;
+  throw new ConfigurationError(
+    "PH_ARGUMENT_INVALID",
+    `--schema ${wanted} and ${file}, which works in the schema ${schema}, disagree. Leave --schema out, or pass --database.`,
+    { file },
+  );
 }
 
 /** The text is not repeated: it may hold a password. */

@@ -93,7 +93,7 @@ const graceMs: Option = {
 
 const oneId = { name: "id", doc: "The id of a message, as `send` returned it", required: true } as const;
 const orAll = { ...oneId, required: false } as const;
-const nothing = "The id is in no such list, or nothing was found";
+const nothing = "The id is in no such list, or no message is of the group";
 
 const dead = "messages whose attempts are spent, or that must not be repeated";
 const invalid = "messages that did not fit their schema on arrival, and what intakes took in that fits no contract";
@@ -287,6 +287,11 @@ export const commands: Readonly<Record<string, Command>> = {
     options: {
       ...everywhere,
       config,
+      database: { ...database, doc: "The database to compare with, in place of that of the configuration" },
+      schema: {
+        ...schema,
+        doc: "With --database: the schema of the installation; without it that of the configuration",
+      },
       offline: { type: "flag", doc: "Look at the code alone, not at the database" },
     },
     wrong: "Something is wrong; warnings alone do not count",
@@ -318,9 +323,10 @@ export const commands: Readonly<Record<string, Command>> = {
       ...everywhere,
       from: { type: "text", value: "url", doc: "The source: a postgres:// URL or embedded:<folder>" },
       to: { type: "text", value: "url", doc: "The target" },
+      schema: { ...schema, doc: "The schema of the installation, the same in both; without it posthorn" },
       "dry-run": { type: "flag", doc: "Say what stands in the way, and do nothing" },
     },
-    wrong: "Something stands in the way, or it failed",
+    wrong: "Something stands in the way",
   },
   start: {
     summary: "Work on the queues and subscriptions of the configuration until it is told to stop",

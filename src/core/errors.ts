@@ -76,6 +76,12 @@ export const errorCodes = {
     retryable: true,
     meaning: "A worker works on the subscription that is to be removed, or holds messages of it.",
   },
+  PH_SUBSCRIPTION_REMOVED: {
+    class: "ContractConflictError",
+    retryable: true,
+    meaning:
+      "A subscription was removed in the moment in which a worker registered for it; the worker declares it anew.",
+  },
   PH_PAUSED: {
     class: "ConfigurationError",
     retryable: false,
@@ -169,6 +175,11 @@ export const errorCodes = {
     class: "PayloadTooLargeError",
     retryable: false,
     meaning: "A payload is larger than the limit.",
+  },
+  PH_WEBHOOK_UNVERIFIED: {
+    class: "ContractViolationError",
+    retryable: false,
+    meaning: "The signature of a webhook is missing, wrong, of another key, or not of now.",
   },
   PH_CAUSATION_DEPTH: {
     class: "ContractViolationError",
@@ -290,6 +301,11 @@ export const errorCodes = {
     class: "DatabaseUnavailableError",
     retryable: true,
     meaning: "The server did not answer a statement before its deadline.",
+  },
+  PH_DATABASE_LOCKED: {
+    class: "DatabaseUnavailableError",
+    retryable: true,
+    meaning: "Others held locks that the call needs for longer than it waits; it changed nothing.",
   },
   PH_DATABASE_REFUSED: {
     class: "DatabaseRefusedError",

@@ -94,4 +94,20 @@ export const limits = {
   intakeKeptBytes: 65_536,
   /** Crashes of a worker under one message before it is quarantined as a dead letter. */
   crashes: 5,
+  /** Letters of the URL of a webhook. */
+  webhookUrlLength: 2_048,
+  /** Keys that sign or verify webhooks at the same time. */
+  webhookSecrets: 10,
+  /** Signatures of one webhook that are looked at. */
+  webhookSignatures: 32,
+  /** Bytes of the headers of an answer to a webhook. */
+  webhookAnswerHeaderBytes: 16_384,
+  /** Bytes of the body of an answer to a webhook that are read; a longer answer costs its connection. */
+  webhookAnswerBytes: 4_096,
+  /** How long the body of an answer to a webhook is waited for once its headers are there. */
+  webhookAnswerMs: 2_000,
+  /** Letters of the body of an answer that enter the reason of a failure. */
+  webhookExcerptLength: 200,
+  /** Bytes of a webhook that an intake takes, at most. */
+  webhookBytes: 16_777_216,
 } as const;

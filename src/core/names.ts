@@ -16,7 +16,7 @@ export const nameRules = {
   },
 } as const;
 
-export type ChannelName = "queue" | "topic" | "subscription" | "service" | "owner" | "schedule" | "intake";
+export type ChannelName = "queue" | "topic" | "subscription" | "relay" | "intake" | "service" | "owner" | "schedule";
 
 /** Checks the name of a queue, topic, subscription or service, and returns it. */
 export function checkName(value: unknown, what: ChannelName): string {

@@ -11,7 +11,7 @@ import { DatabaseUnavailableError, PosthornError } from "../core/errors.js";
 import { isInside } from "./context.js";
 import { withDeadline, within } from "./deadline.js";
 import { databaseDefaults, type Settings } from "./defaults.js";
-import { codeOf } from "./errors.js";
+import { codeOf, sqlStateOf } from "./errors.js";
 import type { OwnClient } from "./own-client.js";
 import { cancelRunning } from "./pg-cancel.js";
 import { PgConnection } from "./pg-connection.js";
@@ -65,12 +65,17 @@ export function describePool(pool: Pool): string {
   return `postgres://${part("user")}@${part("host")}:${part("port")}/${part("database")}`;
 }
 
+const readCommitted = "begin isolation level read committed";
+
+/** The SQLSTATE of ours for a transaction of another isolation. */
+const otherIsolation = "PH002";
+
 /** Transactions that were marked in this process. */
 let marks = 0;
 
 /** SET LOCAL costs half of what a function would. */
 function openingOf({ idleMs, readOnly = false }: BeginOptions, mark: string): readonly string[] {
-  const statements = ["begin isolation level read committed", ...(readOnly ? readOnlyForGood : [])];
+  const statements = [readCommitted, ...(readOnly ? readOnlyForGood : [])];
   if (idleMs !== undefined) {
     statements.push(`set local idle_in_transaction_session_timeout = ${Math.ceil(idleMs)}`);
   }
@@ -85,6 +90,7 @@ export class PgDatabase implements Database<PoolClient> {
   readonly #pool: Pool;
   readonly #ownsPool: boolean;
   readonly #settings: Settings;
+  #isolates = false;
   #spare: Promise<PgSession> | undefined;
   #closing: Promise<void> | undefined;
 
@@ -106,13 +112,34 @@ export class PgDatabase implements Database<PoolClient> {
     if (this.insideTransaction()) return (await this.#spareSession()).query<Row>(sql, params);
     const { client, connection } = await this.#acquire();
     try {
-      const result = await connection.query<Row>(sql, params, this.#settings.statementTimeoutMs);
+      const result = await this.#queryOn<Row>(connection, sql, params);
       this.#release(client, connection, false);
       return result;
     } catch (error) {
       this.#release(client, connection, connection.gone || isOfNoUse(error));
       throw error;
     }
+  }
+
+  /**
+   * A pool's clients have the isolation that their role or database says, and it stays theirs. What needs READ COMMITTED says so before it has done
+   * anything, and is sent again in a transaction that is; from then on all is sent so.
+   */
+  async #queryOn<Row>(
+    connection: PgConnection,
+    sql: string,
+    params: readonly unknown[] | undefined,
+  ): Promise<{ rows: Row[] }> {
+    const { statementTimeoutMs } = this.#settings;
+    if (!this.#isolates) {
+      try {
+        return await connection.query<Row>(sql, params, statementTimeoutMs);
+      } catch (error) {
+        if (sqlStateOf(error) !== otherIsolation) throw error;
+        this.#isolates = true;
+      }
+    }
+    return connection.alone<Row>(sql, params, [readCommitted], statementTimeoutMs);
   }
 
   async script(sql: string): Promise<void> {
@@ -189,7 +216,8 @@ export class PgDatabase implements Database<PoolClient> {
       this.#pool.connect((error, client) => {
         if (client === undefined) return reject(error);
         const connection = new PgConnection(client, this.description, () => client.release(true));
-        if (late) this.#release(client, connection, false);
+        // Not within this call: the pool hands it to the next one within the call that gives it back, and thousands may have given up waiting.
+        if (late) queueMicrotask(() => this.#release(client, connection, false));
         else resolve({ client, connection });
       });
     };

@@ -1,2 +1,3 @@
 /** The entry `posthorn/http`. */
+export { listener } from "./listener.js";
 export { type Probed, probes } from "./probes.js";

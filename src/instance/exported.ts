@@ -1,6 +1,6 @@
 /** What the command line reads of an instance that a configuration file exports; nothing of it is for programs. */
 import type { DatabaseInput } from "../databases/open.js";
-import type { Declared } from "../worker/incarnation.js";
+import type { Declared } from "../worker/registration.js";
 import type { Post } from "./post.js";
 
 /** A text, not a symbol or a class: the configuration may have loaded another copy of the package than the command line is of. */

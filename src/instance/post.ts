@@ -6,11 +6,13 @@ import type { Idempotency, Policy, QueuePolicy, StartFrom } from "../policies/po
 import type { AnswerContext, AskOptions } from "../producer/ask.js";
 import type { Receipt, ReceiptOf, Say } from "../producer/say.js";
 import type { TransactionContext } from "../producer/transaction.js";
+import type { RelayIdempotency, RelayOptions } from "../relays/options.js";
 import type { Schedule, ScheduleOptions } from "../schedules/schedule.js";
 import type { IntakeLine } from "../store/intakes.js";
 import type { BacklogLine, ReceiverStatus } from "../store/status.js";
 import type { Operate } from "./operate.js";
 import type { Queue, Subscription } from "./queue.js";
+import type { Relay } from "./relay.js";
 import type { ScalingReport } from "./scaling.js";
 
 export interface StartOptions {
@@ -70,6 +72,17 @@ export interface Post<Tx> extends Say, AsyncDisposable {
     name: string,
     options: Policy<I> & { readonly topic: T; readonly startFrom?: StartFrom },
   ): Subscription<T, I, Tx>;
+
+  /**
+   * Declares a relay: a subscription, or the receiver of a queue, whose handler is a broker. It takes whatever is said there, under every name and
+   * version, and passes it on as CloudEvents. `start({ subscriptions })` and `start({ queues })` name it like any other.
+   *
+   * Delivery: at least once, under the same `source` and `id`; settled after the broker's own acknowledgement. While the broker is away nothing is
+   * lost and no attempt is burnt: the circuit is open, and delivery goes on by itself.
+   * Order: per key where the policy and the broker keep it.
+   * Errors: `ConfigurationError` for a missing decision, and for what cannot be kept; from `start()` for a destination that the broker does not have.
+   */
+  relay<const I extends RelayIdempotency>(name: string, options: RelayOptions<I>): Relay;
 
   /**
    * Declares how a topic is stored; one that nobody declares is kept like the rest of the log, and lies in one lane. It is made with the first event

@@ -32,6 +32,7 @@ import { defaultSchema, executorIn } from "../store/schema.js";
 import { unknownMessage as noMessage } from "../store/segments.js";
 import { backlog, isPublicId, messageStatus } from "../store/status.js";
 import type { WorkerOptions } from "../worker/incarnation.js";
+import type { Declared } from "../worker/registration.js";
 import { Slots } from "../worker/slots.js";
 import { Worker } from "../worker/worker.js";
 import { type Exported, exported } from "./exported.js";
@@ -43,6 +44,7 @@ import { defaultRetention, instanceFields, startFields, stopFields, topicFields 
 import type { Post, Topic } from "./post.js";
 import type { PosthornOptions } from "./posthorn-options.js";
 import { Declaration } from "./queue.js";
+import { openRelays, RelayDeclaration } from "./relay.js";
 import { scalingReport } from "./scaling.js";
 import { stopOnSignals } from "./signals.js";
 
@@ -65,7 +67,7 @@ class Instance {
   readonly #retention: WorkerOptions["retention"];
   readonly #release: () => void;
   readonly #answers = new Answers();
-  readonly #declarations = new Map<string, Declaration>();
+  readonly #declarations = new Map<string, Declaration | RelayDeclaration>();
   readonly #schedules = new Map<string, ScheduleDeclaration>();
   readonly #topics = new Map<string, TopicEntry>();
   readonly #intakes = new DeclaredIntakes();
@@ -75,6 +77,8 @@ class Instance {
   /** From the first `start` on, unless it failed. */
   #starting: Promise<void> | undefined;
   #worker: Worker | undefined;
+  /** What relays of this process have opened. */
+  #closeRelays: () => Promise<void> = async () => undefined;
   #stopped: Promise<void> | undefined;
   #unlisten: (() => void) | undefined;
   /** While the worker drains, its handlers can still say and ask. */
@@ -131,9 +135,14 @@ class Instance {
     return this.#starting !== undefined;
   }
 
-  #declare(declaration: Declaration): Declaration {
+  relay(name: unknown, options: unknown): RelayDeclaration {
+    const relay = checkName(name, "relay");
+    return this.#declare(new RelayDeclaration(relay, options, this.service, this.#logger));
+  }
+
+  #declare<D extends Declaration | RelayDeclaration>(declaration: D): D {
     const { name } = declaration;
-    refuseDeclared("queue or subscription", name, this.#declarations.has(name), this.#started);
+    refuseDeclared("queue, subscription or relay", name, this.#declarations.has(name), this.#started);
     this.#declarations.set(name, declaration);
     return declaration;
   }
@@ -334,7 +343,11 @@ class Instance {
         logger: this.#logger,
       }),
     });
-    await worker.start();
+    this.#closeRelays = await openRelays(declared);
+    await worker.start().catch(async (error) => {
+      await this.#closeRelays();
+      throw error;
+    });
     this.#worker = worker;
   }
 
@@ -344,7 +357,7 @@ class Instance {
     const { handleSignals } = given;
     if (given.queues === undefined && given.subscriptions === undefined && given.intakes === undefined)
       return { declared: [...this.#declarations.values()], intakes: this.#intakes.choose(undefined), handleSignals };
-    const pick = (kind: Declaration["kind"], names: readonly string[] = []): Declaration[] => {
+    const pick = (kind: Declared["kind"], names: readonly string[] = []): Declared[] => {
       const known = [...this.#declarations.values()].filter((declaration) => declaration.kind === kind);
       const twice = names.find((name, i) => names.indexOf(name) !== i);
       if (twice !== undefined) {
@@ -381,6 +394,7 @@ class Instance {
       await this.#starting?.catch(() => undefined);
       await this.#worker?.stop(graceMs);
     } finally {
+      await this.#closeRelays();
       this.#draining = false;
       try {
         const opened = await this.#opened?.catch(() => undefined);
@@ -449,7 +463,7 @@ class Instance {
 
 /** What a start works on. */
 interface Chosen {
-  readonly declared: readonly Declaration[];
+  readonly declared: readonly Declared[];
   readonly intakes: ReturnType<DeclaredIntakes["choose"]>;
   readonly handleSignals: boolean;
 }

@@ -10,7 +10,7 @@ import { limitsKeys } from "../policies/flow.js";
 import type { CheckedPolicy, Idempotency, StartFrom } from "../policies/policy.js";
 import type { BatchContext, Batched, Many } from "../worker/batch-context.js";
 import type { Context, RunContext } from "../worker/context.js";
-import type { Declared } from "../worker/incarnation.js";
+import type { Declared } from "../worker/registration.js";
 import type { Handled } from "../worker/run.js";
 
 type Returns<C extends AnyContract> = [ResultInputOf<C>] extends [never]

@@ -1,7 +1,7 @@
 /** Reads a policy back: as data, and in words for the CLI, the dashboard and reviews. Nominal waits, without jitter. */
 import { count, durationInWords } from "../core/words.js";
 import type { CheckedFlow, CheckedRate } from "./flow.js";
-import { type CheckedPolicy, type CircuitBreaker, checkPolicy, type QueuePolicy } from "./policy.js";
+import { type CheckedPolicy, type CircuitBreaker, type QueuePolicy, type RelayedTo, recheckPolicy } from "./policy.js";
 import { defaultJitter, type Jitter, nominalDelayMs } from "./retry.js";
 
 export interface PolicyDescription {
@@ -27,6 +27,8 @@ export interface PolicyDescription {
   /** Limits of the whole fleet, where there are any. */
   readonly limits: CheckedFlow;
   readonly circuitBreaker: CircuitBreaker | null;
+  /** Of a relay: the broker that its messages go to. */
+  readonly relayedTo?: RelayedTo;
 }
 
 /**
@@ -35,7 +37,7 @@ export interface PolicyDescription {
  * Errors: as `describePolicy`.
  */
 export function describePolicyAsData(described: QueuePolicy | CheckedPolicy): PolicyDescription {
-  const policy = checkPolicy(described, "policy");
+  const policy = recheckPolicy(described, "policy");
   const { retry } = policy;
   const triedAtMs = [0];
   for (let failures = 1; retry.kind !== "custom" && failures < retry.attempts; failures += 1) {
@@ -58,6 +60,7 @@ export function describePolicyAsData(described: QueuePolicy | CheckedPolicy): Po
     atOnce: policy.concurrency,
     limits: limitsOf(policy),
     circuitBreaker: policy.circuitBreaker ?? null,
+    ...(policy.relay && { relayedTo: policy.relay }),
   };
 }
 
@@ -69,6 +72,7 @@ export function describePolicyAsData(described: QueuePolicy | CheckedPolicy): Po
 export function describePolicy(policy: QueuePolicy | CheckedPolicy): string {
   const data = describePolicyAsData(policy);
   return [
+    ...(data.relayedTo === undefined ? [] : [`relayed to ${data.relayedTo.broker} ${data.relayedTo.where}`]),
     tries(data),
     repeats[policy.idempotency],
     ordering(policy),

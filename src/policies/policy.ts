@@ -92,6 +92,15 @@ export interface CheckedPolicy extends CheckedFlow {
   readonly circuitBreaker?: CircuitBreaker;
   /** Of a queue, where it was said. */
   readonly results?: { readonly keepMs: number };
+  /** Of a relay: the broker that its messages go to. */
+  readonly relay?: RelayedTo;
+}
+
+/** For people: `where` has no credentials in it. */
+export interface RelayedTo {
+  /** What it is: "kafka". */
+  readonly broker: string;
+  readonly where: string;
 }
 
 const duration = { type: "duration", min: 1, max: limits.durationMs } as const;
@@ -112,8 +121,6 @@ function checkOrdering(value: unknown, path: string): Ordering {
   const message = `${path} must be "none" or { per: "key", whenDead: "park" | "skip" }; got ${show(value)}.`;
   throw new ConfigurationError("PH_OPTION_INVALID", message, { path });
 }
-
-const planned = (doc: string) => ({ type: "planned", doc }) as const;
 
 export const policyFields = {
   retry: {
@@ -198,7 +205,6 @@ export const policyFields = {
       },
     },
   },
-  priority: planned("Classes of urgency"),
 } as const satisfies Fields;
 
 const { results: _ofCommands, ...fieldsOfEvents } = policyFields;
@@ -251,6 +257,26 @@ export function storedPolicy(policy: CheckedPolicy): object {
 
 /** Checks a policy that comes from the registry. A function is where its worker is: here it can be described, not called. */
 export function readStoredPolicy(value: unknown, where: string): CheckedPolicy {
+  return checkAgain(value, where, readWithoutRelay);
+}
+
+/** Checks a policy that may have been checked: a relay's then says where it goes, which no user writes. */
+export function recheckPolicy(value: QueuePolicy | CheckedPolicy, where: string): CheckedPolicy {
+  return checkAgain(value, where, checkPolicy);
+}
+
+function checkAgain(value: unknown, where: string, check: typeof checkPolicy): CheckedPolicy {
+  if (typeof value !== "object" || value === null || !("relay" in value)) return check(value, where);
+  const { relay, ...rest } = value;
+  return Object.freeze({ ...check(rest, where), relay: checkOptions(relay, relayedFields, `${where}.relay`) });
+}
+
+const relayedFields = {
+  broker: { type: "string", doc: "What it is", maxLength: limits.nameLength, required: true },
+  where: { type: "string", doc: "Where it is", maxLength: 1_000, required: true },
+} as const satisfies Fields;
+
+function readWithoutRelay(value: unknown, where: string): CheckedPolicy {
   if (typeof value !== "object" || value === null || !("retry" in value)) return checkPolicy(value, where);
   const { retry } = value;
   const elsewhere = typeof retry === "object" && retry !== null && "delayMs" in retry && retry.delayMs === "function";

@@ -10,6 +10,8 @@ import { retry } from "./retry.js";
 function preset<const I extends Idempotency>(policy: Policy<I>): Policy<I> {
   Object.freeze(policy.deadLetter);
   Object.freeze(policy.alerts);
+  Object.freeze(policy.ordering);
+  Object.freeze(policy.circuitBreaker);
   return Object.freeze(policy);
 }
 
@@ -78,6 +80,20 @@ export const policies = Object.freeze({
     deadLetter: { keepMs: days(365) },
     alerts: { oldestAgeMs: minutes(5), backlog: 1_000, deadLetters: 1, noWorkerMs: minutes(1) },
     concurrency: 5,
+  }),
+  /**
+   * A relay to a broker: what it sends may repeat after a crash, under the same id. In order per key, and behind a message that the broker refuses its
+   * key waits for you. Many at once, because each waits for an acknowledgement. While the broker is away nothing is tried but one message a second.
+   */
+  relay: preset({
+    retry: retry.exponential({ attempts: 10, firstMs: seconds(1), maxMs: minutes(5) }),
+    idempotency: "handler",
+    ordering: { per: "key", whenDead: "park" },
+    visibilityTimeoutMs: seconds(30),
+    deadLetter: { keepMs: days(30) },
+    alerts: { oldestAgeMs: minutes(1), backlog: 100_000, deadLetters: 1, noWorkerMs: minutes(1) },
+    concurrency: 500,
+    circuitBreaker: { failures: 20, windowMs: seconds(10), openMs: seconds(1) },
   }),
   /**
    * Effects that must never repeat and cannot be told apart by the other side: one run, perhaps none that ends. A run that

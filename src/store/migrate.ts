@@ -10,7 +10,7 @@ import type { Database } from "../core/database.js";
 import { errorOf, PosthornError, SchemaVersionError } from "../core/errors.js";
 import { compareVersions, libraryVersion, oldestOnThisSchema } from "../core/library.js";
 import { sqlFiles } from "./sql.gen.js";
-import { mapped } from "./sqlstate.js";
+import { isLockTimeout, mapped } from "./sqlstate.js";
 
 export type MigrateMode = "auto" | "check";
 
@@ -41,6 +41,11 @@ export interface Found {
 /** Looking at the schema may take another way than changing it. */
 type Schemed = Pick<Database, "query" | "script">;
 
+/** Who waits for a lock lets nobody pass behind it: so a migration waits for moments only, and tries again for a minute or two. */
+const lockWaitMs = 2_000;
+const lockPauseMs = 1_000;
+const mostTries = 40;
+
 /** The oldest server that has what the engine needs. */
 const oldestServer = 140_000;
 
@@ -48,7 +53,7 @@ const oldestServer = 140_000;
  * Makes sure that the schema fits, and migrates where `mode` is "auto". A newer schema that still works with this code fits, and is left as it is.
  *
  * Errors: `SchemaVersionError` (PH_SCHEMA_MISSING, PH_SCHEMA_OLDER, PH_SCHEMA_NEWER); `DatabaseRefusedError` for a server that
- * cannot hold the schema.
+ * cannot hold the schema; `DatabaseUnavailableError` (PH_DATABASE_LOCKED) where a transaction that has touched a table stays open.
  */
 export async function ensureSchema(database: Schemed, mode: MigrateMode): Promise<void> {
   await checkServer(database);
@@ -61,7 +66,10 @@ export async function ensureSchema(database: Schemed, mode: MigrateMode): Promis
       return await mapped(database.script(scriptFrom(found)));
     } catch (error) {
       const raced = error instanceof SchemaVersionError && error.code === "PH_SCHEMA_CHANGED";
-      if (!raced || attempt >= 5) throw error instanceof PosthornError ? error : failed(found, error);
+      const locked = isLockTimeout(error);
+      if (!(raced && attempt < 5) && !(locked && attempt < mostTries))
+        throw error instanceof PosthornError ? error : failed(found, error);
+      if (locked) await new Promise((resolve) => setTimeout(resolve, lockPauseMs));
     }
   }
 }
@@ -96,6 +104,7 @@ function scriptFrom(found: Found): string {
     // What a default or a view calls is bound when it is made: never to a namesake in a schema of somebody's search path.
     "set local search_path = pg_catalog;",
     "select pg_advisory_xact_lock(hashtextextended('posthorn:migrate', 0));",
+    `set local lock_timeout = ${lockWaitMs};`,
     guard(found),
     // SQL functions may name each other in any order.
     "set local client_min_messages = warning; set local check_function_bodies = off;",

@@ -11,7 +11,7 @@ import { errorOf } from "../core/errors.js";
 import { rescue } from "./fleet.js";
 import { ensureSchema, planMigration } from "./migrate.js";
 import { type Away, rebase } from "./rebase.js";
-import { mapped, sentences } from "./sqlstate.js";
+import { isLockTimeout, mapped, sentences } from "./sqlstate.js";
 
 /** Where a move is. `rows` have been copied of a table of `total`. */
 export type MoveStep =
@@ -198,7 +198,7 @@ async function still(held: OpenTransaction): Promise<void> {
   try {
     await call(held, "hold_still()", []);
   } catch (error) {
-    if (typeof error !== "object" || error === null || !("code" in error) || error.code !== "55P03") throw error;
+    if (!isLockTimeout(error)) throw error;
     throw errorOf(
       "PH_SOURCE_IN_USE",
       "Transactions that have said something are open in the source, and did not end within ten seconds. Stop the application everywhere, end prepared transactions, and move then.",

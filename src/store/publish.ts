@@ -280,11 +280,6 @@ export function isConflict(error: unknown): boolean {
   return code === "40001" || code === "40P01";
 }
 
-/** Somebody held a lock for longer than the statement would wait. */
-export function isLockTimeout(error: unknown): boolean {
-  return typeof error === "object" && error !== null && "code" in error && error.code === "55P03";
-}
-
 function conflict(cause: unknown): Error {
   return errorOf(
     "PH_TRANSACTION_CONFLICT",

@@ -43,7 +43,7 @@ export async function planRebase(executor: Executor): Promise<RebasePlan | undef
  * From here on this database is the home of its log. Undefined when it was already.
  *
  * Concurrency: of two at once the second finds nothing to do. Whoever reads or writes waits meanwhile.
- * Errors: `DatabaseRefusedError` (PH_POSITION_LOST).
+ * Errors: `DatabaseRefusedError` (PH_POSITION_LOST); `DatabaseUnavailableError` (PH_DATABASE_LOCKED) where somebody holds the log for ten seconds.
  */
 export async function rebase(database: Pick<Database, "begin">): Promise<Rebased | undefined> {
   const tx = await database.begin({ marked: false });

@@ -1,10 +1,16 @@
 /** The three roles of a schema: made where that is wanted, or printed for whoever may make roles. What each may do is in sql/functions/90_roles.sql. */
 import type { Database } from "../core/database.js";
+import { scriptIn } from "./schema.js";
 import { mapped } from "./sqlstate.js";
 
 export const roles = ["producer", "worker", "observer"] as const;
 
 const names = roles.map((role) => `posthorn_${role}`);
+
+/** What they are called, for people. */
+export function rolesIn(schema: string): readonly string[] {
+  return names.map((name) => scriptIn(schema, name));
+}
 
 /** Roles belong to the whole server, so another database, or a process beside us, may have made them. */
 const making = names

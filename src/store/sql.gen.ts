@@ -819,6 +819,20 @@ create table posthorn.move (
   finished_at timestamptz
 );
 ` },
+  { name: "migrations/0021_reach.sql", text: `-- A list of messages of one lane is found through its first one: the second index has one entry for a list, not for each message.
+-- Locks: the tables of messages, access exclusive, for as long as an index over what they hold is built. Nothing is rewritten.
+do $do$
+begin
+  for slot in 1..8 loop
+    -- The first of a list reaches over the ids up to the last one; null: it lies in the reach of another. A message by itself, as every one of before,
+    -- reaches over nothing else.
+    execute format('alter table posthorn.message_%1$s add column reach int default 0', slot);
+    execute format('drop index posthorn.message_%1$s_by_xid', slot);
+    execute format(
+      'create index message_%1$s_by_xid on posthorn.message_%1$s (((channel::bigint << 32) | lane), xid, id) where reach is not null', slot);
+  end loop;
+end $do$;
+` },
   { name: "migrations/0022_intake.sql", text: `-- The way in: what takes messages from a broker, which of them were taken in, and which fitted nothing.
 -- Locks: alert, access exclusive: a column without a default and an index of a few rows, for a moment. Nothing of the log.
 
@@ -900,6 +914,16 @@ create index intake_invalid_redriven on posthorn.intake_invalid (intake, id) whe
 alter table posthorn.alert add column intake int references posthorn.intake (id) on delete cascade;
 drop index posthorn.alert_open;
 create unique index alert_open on posthorn.alert (coalesce(subscription, 0), coalesce(intake, 0), name) where resolved_at is null;
+` },
+  { name: "migrations/0023_kept.sql", text: `-- What is kept: whose a result is, so that it is found by its key when the log has its message no more; and from when on the log has all that was said.
+-- Locks: result, access exclusive, for the building of an index of what new workers write, which is empty; retention, access exclusive, for a moment.
+
+-- Null in results that older workers have written: these are found only while the log has their message.
+alter table posthorn.result add column key text, add column contract int;
+create index result_by_key on posthorn.result (key) where key is not null;
+
+-- What was said before may have gone with a segment; null where none has gone since this is written down.
+alter table posthorn.retention add column forgotten_until timestamptz;
 ` },
   { name: "functions/01_slots.sql", text: `-- slot_branches(body): the body for each slot of the ring, as branches of a CASE.
 create or replace function posthorn.slot_branches(p_body text) returns text
@@ -1026,7 +1050,8 @@ select posthorn.by_slot(
 $body$);
 
 -- late_xids_of: the transactions with messages at or below the floor's id that the floor's snapshot did not see and the ceiling's
--- sees. The floor's list of running transactions does not hold those at or above its xmax, hence the second part.
+-- sees. The floor's list of running transactions does not hold those at or above its xmax, hence the second part. Of a list its first message
+-- counts: the others have higher ids.
 -- Plan: message_N_by_xid; one probe for each transaction, then a range of the index alone.
 select posthorn.by_slot(
   'late_xids_of(p_slot smallint, p_channel int, p_lane int, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot)',
@@ -1034,28 +1059,35 @@ select posthorn.by_slot(
   return (select array_agg(distinct late.xid) from (
     select probe.xid from pg_snapshot_xip(p_floor) running(xid)
       cross join lateral (select m.xid from posthorn.message_{slot} m
-        where ((m.channel::bigint << 32) | m.lane) = ((p_channel::bigint << 32) | p_lane)
+        where ((m.channel::bigint << 32) | m.lane) = ((p_channel::bigint << 32) | p_lane) and m.reach is not null
           and m.xid = running.xid and m.id >= p_first_id and m.id <= p_floor_id limit 1) probe
       where pg_visible_in_snapshot(running.xid, p_ceiling)
     union all
     select m.xid from posthorn.message_{slot} m
-      where ((m.channel::bigint << 32) | m.lane) = ((p_channel::bigint << 32) | p_lane)
+      where ((m.channel::bigint << 32) | m.lane) = ((p_channel::bigint << 32) | p_lane) and m.reach is not null
         and m.xid >= pg_snapshot_xmax(p_floor) and m.xid < pg_snapshot_xmax(p_ceiling)
         and m.id >= p_first_id and m.id <= p_floor_id and pg_visible_in_snapshot(m.xid, p_ceiling)) late);
 $body$);
 
--- late_page_of: messages of the listed transactions after an id and up to the floor's, by id, as one batch.
--- Plan: one probe of message_N_by_xid for each transaction. \`xid = any(…)\` would become a filter over the whole lane.
+-- late_page_of: messages of the listed transactions after an id and up to the floor's, by id, as one batch. The lists of a transaction do not
+-- overlap, so their order is that of their messages; other transactions' messages lie between.
+-- Plan: message_N_by_xid, for each transaction one probe for the list that holds the id, then its lists from there on; message_N_by_id for each list.
+-- \`xid = any(…)\` would become a filter over the whole lane.
 select posthorn.by_slot(
   'late_page_of(p_slot smallint, p_channel int, p_lane int, p_xids xid8[], p_after bigint, p_upto bigint, p_limit int)',
   'posthorn.batch', $body$
   return (select row(array_agg(m.id), null, string_agg(
       posthorn.item(m.id, m.nonce, {slot}::smallint, m.contract, m.key, m.payload, m.headers, m.published_at, m.expires_at), ','))::posthorn.batch
     from (select late.* from unnest(p_xids) listed(xid)
-      cross join lateral (select * from posthorn.message_{slot} m
-        where ((m.channel::bigint << 32) | m.lane) = ((p_channel::bigint << 32) | p_lane)
-          and m.xid = listed.xid and m.id > p_after and m.id <= p_upto
-        order by m.id limit p_limit) late
+      cross join lateral (select m.* from posthorn.message_{slot} f
+        cross join lateral (select * from posthorn.message_{slot} m
+          where m.channel = p_channel and m.lane = p_lane and m.id > greatest(p_after, f.id - 1) and m.id <= least(p_upto, f.id + f.reach) and m.xid = f.xid
+          order by m.id limit p_limit) m
+        where ((f.channel::bigint << 32) | f.lane) = ((p_channel::bigint << 32) | p_lane) and f.reach is not null and f.xid = listed.xid and f.id <= p_upto
+          and f.id >= coalesce((select b.id from posthorn.message_{slot} b
+            where ((b.channel::bigint << 32) | b.lane) = ((p_channel::bigint << 32) | p_lane) and b.reach is not null and b.xid = listed.xid and b.id <= p_after
+            order by b.id desc limit 1), 0)
+        order by f.id, m.id limit p_limit) late
       order by late.id limit p_limit) m);
 $body$);
 
@@ -1403,23 +1435,37 @@ select posthorn.by_slot(
   end;
 $body$);
 
--- append_of: writes messages, whose columns are lists of the same length, and returns their ids in that order: rows are made in the order of
--- the lists, and each draws its id then. Null for \`keys\` or \`headers\` means none has any; one channel and contract stand for all.
+-- append_of: writes messages, whose columns are lists of the same length, and returns their ids in that order. Null for \`keys\` or \`headers\` means none
+-- has any; one channel and contract stand for all. Messages of one lane are a list: their ids are drawn before, within the transaction, so that the
+-- first row can say how far it reaches. Elsewhere each draws its id when it is made, in the order of the lists, and reaches over itself alone.
 select posthorn.by_slot(
   'append_of(p_slot smallint, p_nonces bigint[], p_channels int[], p_contracts int[], p_keys json, p_payloads json, p_headers json)', 'bigint[]', $body$
-  declare v_ids bigint[];
+  declare
+    v_xid xid8 := pg_current_xact_id();
+    v_ids bigint[];
+    v_first bigint;
+    v_reach int;
   begin
-    if p_keys is null and p_headers is null and cardinality(p_channels) = 1 and cardinality(p_contracts) = 1 then
-      with written as (
-        insert into posthorn.message_{slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers)
-          select pg_current_xact_id(), nextval('posthorn.message_id'), r.nonce, clock_timestamp(), p_channels[1] & 2097151, 0, p_contracts[1], null, r.payload, null
-          from rows from (unnest(p_nonces), json_array_elements(p_payloads)) r(nonce, payload)
-          returning id)
-        select array_agg(id) into v_ids from written;
+    -- Above its 21 bits an address has the number of lanes.
+    if cardinality(p_channels) = 1 and p_channels[1] < 2097152 then
+      v_ids := array(select nextval('posthorn.message_id') from generate_series(1, cardinality(p_nonces)));
+      v_first := v_ids[1];
+      v_reach := v_ids[cardinality(v_ids)] - v_first;
+      if p_keys is null and p_headers is null and cardinality(p_contracts) = 1 then
+        insert into posthorn.message_{slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers, reach)
+          select v_xid, r.id, r.nonce, clock_timestamp(), p_channels[1], 0, p_contracts[1], null, r.payload, null, case when r.id = v_first then v_reach end
+            from rows from (unnest(v_ids), unnest(p_nonces), json_array_elements(p_payloads)) r(id, nonce, payload);
+      else
+        insert into posthorn.message_{slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers, reach)
+          select v_xid, r.id, r.nonce, clock_timestamp(), p_channels[1], 0, coalesce(r.contract, p_contracts[1]), r.key, r.payload,
+              case when json_typeof(r.headers) <> 'null' then r.headers end, case when r.id = v_first then v_reach end
+            from rows from (unnest(v_ids), unnest(p_nonces), unnest(p_contracts), json_array_elements_text(p_keys), json_array_elements(p_payloads),
+              json_array_elements(p_headers)) r(id, nonce, contract, key, payload, headers);
+      end if;
     else
       with written as (
         insert into posthorn.message_{slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers)
-          select pg_current_xact_id(), nextval('posthorn.message_id'), r.nonce, clock_timestamp(), coalesce(r.channel, p_channels[1]) & 2097151,
+          select v_xid, nextval('posthorn.message_id'), r.nonce, clock_timestamp(), coalesce(r.channel, p_channels[1]) & 2097151,
             posthorn.lane_in(coalesce(r.channel, p_channels[1]), r.key), coalesce(r.contract, p_contracts[1]), r.key, r.payload, case when json_typeof(r.headers) <> 'null' then r.headers end
           from rows from (unnest(p_nonces), unnest(p_channels), unnest(p_contracts), json_array_elements_text(p_keys), json_array_elements(p_payloads),
             json_array_elements(p_headers)) r(nonce, channel, contract, key, payload, headers)
@@ -1998,7 +2044,7 @@ end $$;
 create or replace function posthorn.take(p_subscription int, p_worker bigint, p_contracts json, p_limit int) returns json
 language plpgsql as $$
 declare
-  v_contracts int[] := array(select c::int from json_array_elements_text(p_contracts) c);
+  v_contracts int[] := posthorn.every_of(p_subscription, array(select c::int from json_array_elements_text(p_contracts) c));
   -- What the worker may take, by crashes so far: fewer than these; and whether a suspect as well.
   v_below int := 1;
   v_suspects boolean := false;
@@ -2090,6 +2136,17 @@ begin
   perform posthorn.write_tick(v_slot, v_tick, v_ceiling, v_snapshot);
   insert into posthorn.lane (subscription, lane, slot, n, floor, ceiling, last_id, late, late_xids)
     select p_subscription, lane, v_slot, 0, v_tick, v_tick, v_ceiling, false, null from generate_series(0, p_lanes - 1) lane;
+end $$;
+
+-- every_of(subscription, contracts): the contracts that a list names. 0 in it stands for all of the channel, also those that are registered later: a
+-- relay takes whatever is said.
+create or replace function posthorn.every_of(p_subscription int, p_contracts int[]) returns int[]
+language plpgsql stable as $$
+begin
+  if p_contracts is null or not 0 = any (p_contracts) then
+    return p_contracts;
+  end if;
+  return array(select c.id from posthorn.subscription s join posthorn.contract c on c.channel = s.channel where s.id = p_subscription);
 end $$;
 
 -- register_channel(kind, name): the channel's id. A new queue gets its reader at once, so that what is sent before any worker
@@ -2272,7 +2329,7 @@ begin
     select json_agg(json_build_array(s.id, ceil(extract(epoch from first.due_at - clock_timestamp()) * 1000)))
     from unnest(v_subscriptions) s(id)
     cross join lateral (select posthorn.first_due(s.id,
-      (select a.contracts from posthorn.attendance a where a.worker = p_worker and a.subscription = s.id)::int[]) as due_at offset 0) first
+      (select posthorn.every_of(a.subscription, a.contracts) from posthorn.attendance a where a.worker = p_worker and a.subscription = s.id)::int[]) as due_at offset 0) first
     where first.due_at is not null), '[]'));
 end $$;
 
@@ -2337,8 +2394,10 @@ declare
 begin
   perform posthorn.require_home();
   perform posthorn.hold_policies(p_service, p_attends);
+  -- Whose its sessions are: a rescuer, which has the rights of the owner, ends no others.
   insert into posthorn.worker (service, host, pid, timeout_ms, session_key, backends, oldest_open_claim, library)
-    values (p_service, p_host, p_pid, p_timeout_ms, p_session_key, p_backends, coalesce(pg_sequence_last_value('posthorn.claim_id'), 0), p_library)
+    values (p_service, p_host, p_pid, p_timeout_ms, p_session_key,
+      coalesce((select json_agg(b.one::jsonb || jsonb_build_object('role', session_user::text)) from json_array_elements(p_backends) b(one)), '[]'), coalesce(pg_sequence_last_value('posthorn.claim_id'), 0), p_library)
     returning id into v_worker;
   insert into posthorn.attendance (worker, subscription, contracts, policy)
     select v_worker, a.subscription, a.contracts, a.policy from json_to_recordset(p_attends) as a(subscription int, contracts int[], policy json);
@@ -2439,9 +2498,9 @@ end $$;
 create or replace function posthorn.end_backends(p_backends json) returns void
 language plpgsql as $$
 begin
-  perform pg_terminate_backend(a.pid) from json_to_recordset(p_backends) as b(pid int, started text)
+  perform pg_terminate_backend(a.pid) from json_to_recordset(p_backends) as b(pid int, started text, role text)
     join pg_stat_activity a on a.pid = b.pid and a.backend_start = case when b.started ~ '^[0-9]{4}-' then b.started::timestamptz end
-    where a.pid <> pg_backend_pid();
+    where a.pid <> pg_backend_pid() and a.datname = current_database() and a.usename = coalesce(b.role, a.usename);
 exception when insufficient_privilege then null;
 end $$;
 
@@ -2763,16 +2822,17 @@ end $$;
 -- one rule of the whole log, without a subscription: no segment is free for the next rotation.
 create or replace function posthorn.alert_rules() returns table (subscription int, subscription_name text, name text, value bigint, threshold bigint, detail text)
 language sql volatile as $$
-  select g.subscription, s.name, r.name, r.value, r.threshold, null from posthorn.gauges(100000) g
+  select g.subscription, s.name, r.name, r.value, r.threshold, case r.name when 'circuitOpen' then c.reason end from posthorn.gauges(100000) g
     join posthorn.subscription s on s.id = g.subscription
+    left join posthorn.circuit c on c.subscription = g.subscription and c.state <> 'closed'
     cross join lateral (values
       ('oldestAgeMs', g.age_ms, (s.policy #>> '{alerts,oldestAgeMs}')::bigint),
       ('backlog', g.backlog, (s.policy #>> '{alerts,backlog}')::bigint),
       ('deadLetters', g.dead_letters, (s.policy #>> '{alerts,deadLetters}')::bigint),
       ('noWorkerMs', case when g.workers = 0 then g.age_ms else 0 end, (s.policy #>> '{alerts,noWorkerMs}')::bigint),
-      -- From the moment it opens until it is closed. A handler that opened it counts as all the failures it takes.
-      ('circuitOpen', (select coalesce(max(greatest(c.failures, (s.policy #>> '{circuitBreaker,failures}')::int)), 0) from posthorn.circuit c
-        where c.subscription = s.id and c.state <> 'closed'), (s.policy #>> '{circuitBreaker,failures}')::bigint)
+      -- From the moment it opens until it is closed. A handler that opened it counts as all the failures it takes; the detail is what it said.
+      ('circuitOpen', case when c.state is null then 0 else greatest(c.failures, (s.policy #>> '{circuitBreaker,failures}')::int) end,
+        (s.policy #>> '{circuitBreaker,failures}')::bigint)
     ) r(name, value, threshold) where r.threshold is not null
   union all
   select * from posthorn.fleet_rules() f where f.threshold is not null
@@ -3059,7 +3119,7 @@ end $$;
 create or replace function posthorn.why_attended(p_subscription text, p_contract text) returns jsonb
 language sql stable as $$
   with here as (
-    select a.worker, a.contracts, s.id as subscription from posthorn.subscription s join posthorn.attendance a on a.subscription = s.id
+    select a.worker, posthorn.every_of(s.id, a.contracts) as contracts, s.id as subscription from posthorn.subscription s join posthorn.attendance a on a.subscription = s.id
       where s.name = p_subscription and a.worker not in (select d.worker from posthorn.dead_workers() d)
   )
   select jsonb_build_object('attended', jsonb_build_object('workers', (select count(*) from here), 'versions', (
@@ -3736,15 +3796,15 @@ end $$;
   { name: "functions/17_results.sql", text: `-- What handlers return and tell: results and progress. And what receipts ask for.
 
 -- keep_result(subscription, message, nonce, result): keeps a result, in the transaction that ends the delivery, which fences it. The result is
--- JSON { text, keepMs }: its own JSON as text, so that it is stored as it was returned.
+-- JSON { text, keepMs, key, contract }: its own JSON as text, so that it is stored as it was returned. Older workers leave out whose it is.
 create or replace function posthorn.keep_result(p_subscription int, p_message bigint, p_nonce bigint, p_result json) returns void
 language plpgsql as $$
 begin
-  insert into posthorn.result (subscription, message, nonce, ended_at, keep_until, result)
+  insert into posthorn.result (subscription, message, nonce, ended_at, keep_until, result, key, contract)
     values (p_subscription, p_message, p_nonce, clock_timestamp(), clock_timestamp() + (p_result ->> 'keepMs')::float8 * interval '1 ms',
-      (p_result ->> 'text')::json)
+      (p_result ->> 'text')::json, p_result ->> 'key', (p_result ->> 'contract')::int)
     on conflict (subscription, message) do update set nonce = excluded.nonce, ended_at = excluded.ended_at, keep_until = excluded.keep_until,
-      result = excluded.result;
+      result = excluded.result, key = excluded.key, contract = excluded.contract;
 end $$;
 
 -- end_with_result(…, as end_in_transaction but for nonce before say, result): the last statement of a handler's transaction whose message has a result.
@@ -4859,7 +4919,7 @@ begin
     return v_taken;
   end if;
   return json_build_object('taken', v_taken, 'next', case when json_array_length(v_taken) < p_limit then
-    (ceil(extract(epoch from posthorn.first_due(p_subscription, array(select c::int from json_array_elements_text(p_contracts) c)) - clock_timestamp()) * 1000))::float8 end);
+    (ceil(extract(epoch from posthorn.first_due(p_subscription, posthorn.every_of(p_subscription, array(select c::int from json_array_elements_text(p_contracts) c))) - clock_timestamp()) * 1000))::float8 end);
 end $$;
 ` },
   { name: "functions/21_dedupe.sql", text: `-- Dedupe: what counts as the same request, by the contract's name and a key.
@@ -6080,14 +6140,16 @@ begin
 end $$;
 
 -- missed_of: messages of a lane below its position that it has not delivered: committed late, or left of the late part of its window.
--- Plan: message_N_by_xid from the oldest transaction on that the floor did not see.
+-- Plan: message_N_by_xid from the oldest transaction on that the floor did not see, then message_N_by_id for each list.
 select posthorn.by_slot(
   'missed_of(p_slot smallint, p_channel int, p_lane int, p_from bigint, p_upto bigint, p_floor pg_snapshot, p_ceiling pg_snapshot, p_after bigint)',
   'bigint[]', $body$
   -- No floor: the late part of the window was read to its end.
-  return (select array_agg(m.id order by m.id) from posthorn.message_{slot} m
-    where ((m.channel::bigint << 32) | m.lane) = ((p_channel::bigint << 32) | p_lane) and m.xid >= pg_snapshot_xmin(coalesce(p_floor, p_ceiling))
-      and m.id >= p_from and m.id <= p_upto
+  return (select array_agg(m.id order by m.id) from posthorn.message_{slot} f
+    cross join lateral (select * from posthorn.message_{slot} m where m.channel = p_channel and m.lane = p_lane
+      and m.id >= greatest(p_from, f.id) and m.id <= least(p_upto, f.id + f.reach) and m.xid = f.xid) m
+    where ((f.channel::bigint << 32) | f.lane) = ((p_channel::bigint << 32) | p_lane) and f.reach is not null
+      and f.xid >= pg_snapshot_xmin(coalesce(p_floor, p_ceiling)) and f.id <= p_upto
       and (not pg_visible_in_snapshot(m.xid, p_ceiling) or (m.id > p_after and not pg_visible_in_snapshot(m.xid, p_floor))));
 $body$);
 
@@ -7087,6 +7149,8 @@ begin
   end if;
   perform posthorn.truncate_slot(p_segment.slot);
   delete from posthorn.segment where n = p_segment.n;
+  -- Nobody wrote to it after it was sealed.
+  update posthorn.retention set forgotten_until = greatest(forgotten_until, p_segment.sealed_at);
   update posthorn.ring set slots = slots[2 :], first_segment = first_segment + 1, forgotten_upto = greatest(forgotten_upto, p_segment.sealed_id);
   return 'truncated';
 end $$;
@@ -7151,7 +7215,7 @@ language sql immutable as $$ select string_to_array(split_part(p_version, '-', 1
 -- living(subscription): who works on it now.
 create or replace function posthorn.living(p_subscription int) returns table (worker bigint, service text, host text, pid int, contracts int[], policy json)
 language sql volatile as $$
-  select w.id, w.service, w.host, w.pid, a.contracts, a.policy from posthorn.attendance a join posthorn.worker w on w.id = a.worker
+  select w.id, w.service, w.host, w.pid, posthorn.every_of(a.subscription, a.contracts), a.policy from posthorn.attendance a join posthorn.worker w on w.id = a.worker
     where a.subscription = p_subscription and a.worker not in (select d.worker from posthorn.dead_workers() d)
 $$;
 
@@ -7237,23 +7301,29 @@ begin
 end $$;
 
 -- hold_policies(service, attends): the second look, when a worker registers: of two that started in the same moment with decisions that exclude each
--- other one is refused. Locks the rows of the registry, which whoever declares a policy does too. Raises PH020, PH021.
+-- other one is refused. Locks the rows of the registry, which whoever declares a policy or removes a reader does too. Raises PH020, PH021, PH067 (removed).
 create or replace function posthorn.hold_policies(p_service text, p_attends json) returns void
 language plpgsql as $$
 declare
   v_row record;
+  v_there int := 0;
 begin
   for v_row in select s.name, s.service, s.idempotency::text as idempotency, s.policy, a.policy as carried from posthorn.subscription s
       join json_to_recordset(p_attends) as a(subscription int, policy json) on a.subscription = s.id order by s.id for share of s loop
     if v_row.service <> p_service then
       raise exception 'service "%" declared "%" in this moment, and service "%" wants to work on it too', v_row.service, v_row.name, p_service
         using errcode = 'PH020', hint = 'One service handles a queue or subscription. Rename one of the two.';
-    elsif v_row.carried is not null and posthorn.fixed_parts(v_row.carried ->> 'idempotency', v_row.carried)
+    end if;
+    v_there := v_there + 1;
+    if v_row.carried is not null and posthorn.fixed_parts(v_row.carried ->> 'idempotency', v_row.carried)
         <> posthorn.fixed_parts(v_row.idempotency, v_row.policy) then
       raise exception 'the policy of "%" was changed by another start in this moment, in its idempotency or ordering', v_row.name using errcode = 'PH021',
         hint = 'Start one version at a time, when the other one has been stopped.';
     end if;
   end loop;
+  if v_there < json_array_length(p_attends) then
+    raise exception 'a subscription that this worker declared was removed in this moment' using errcode = 'PH067', hint = 'Declare it anew.';
+  end if;
 end $$;
 
 -- standing(subscription, contract): what becomes of a message that a worker has no handler for, as JSON { name, version, what, reads }:
@@ -7289,7 +7359,7 @@ create or replace function posthorn.unhandled(p_limit int) returns table (subscr
 language sql volatile as $$
   with living as materialized (
     -- Also of a worker that has no handler at all.
-    select a.subscription, array_remove(array_agg(c), null) as contracts from posthorn.attendance a left join lateral unnest(a.contracts) c on true
+    select a.subscription, array_remove(array_agg(c), null) as contracts from posthorn.attendance a left join lateral unnest(posthorn.every_of(a.subscription, a.contracts)) c on true
       where a.worker not in (select d.worker from posthorn.dead_workers() d) group by 1
   )
   select l.subscription, d.contract, count(*), min(d.due_at) from living l
@@ -7341,7 +7411,7 @@ $$;
 create or replace function posthorn.orphaned() returns table (what text, name text, detail text)
 language sql volatile as $$
   with living as materialized (
-    select a.subscription, a.worker, a.contracts from posthorn.attendance a where a.worker not in (select d.worker from posthorn.dead_workers() d)
+    select a.subscription, a.worker, posthorn.every_of(a.subscription, a.contracts) as contracts from posthorn.attendance a where a.worker not in (select d.worker from posthorn.dead_workers() d)
   ), handled as materialized (
     select distinct c.id, c.name from living l cross join lateral unnest(l.contracts) x(contract) join posthorn.contract c on c.id = x.contract
   ), newest as (
@@ -7388,6 +7458,7 @@ language plpgsql as $$
 declare
   v_row posthorn.operation;
 begin
+  perform posthorn.require_home();
   if p_by is null or length(p_by) not between 1 and 200 then
     raise exception 'who orders this is not said, or is longer than 200 letters' using errcode = 'PH015', hint = 'Say it as "by".';
   elsif length(p_reason) > 500 then
@@ -7454,10 +7525,8 @@ begin
   update posthorn.operation o set touched_at = clock_timestamp(), done = o.done + v_did.done, place = v_did.place,
       state = case when v_did.more then 'running' else 'done' end, ended_at = case when not v_did.more then clock_timestamp() end
     where o.id = v_row.id returning o.* into v_row;
-  if v_row.state = 'done' and v_row.verb = 'erase' then
-    -- The record says which key it was to whoever knows the key.
-    update posthorn.operation o set arguments = (o.arguments::jsonb || jsonb_build_object('key', posthorn.digest_of(o.arguments ->> 'key')))::json
-      where o.id = v_row.id returning o.* into v_row;
+  if v_row.state = 'done' then
+    v_row := posthorn.hide_key(v_row);
   end if;
   return (posthorn.operation_of(v_row)::jsonb || jsonb_build_object('busy', v_did.busy))::json;
 end $$;
@@ -7466,12 +7535,30 @@ end $$;
 create or replace function posthorn.digest_of(p_key text) returns text
 language sql immutable as $$ select 'sha256:' || encode(sha256(convert_to(p_key, 'UTF8')), 'hex') $$;
 
+-- hide_key(row): of an erasure that goes on no more the record says which key it was only to whoever knows the key.
+create or replace function posthorn.hide_key(p_row posthorn.operation) returns posthorn.operation
+language plpgsql as $$
+begin
+  if p_row.verb = 'erase' then
+    update posthorn.operation o set arguments = (o.arguments::jsonb || jsonb_build_object('key', posthorn.digest_of(o.arguments ->> 'key')))::json
+      where o.id = p_row.id returning o.* into p_row;
+  end if;
+  return p_row;
+end $$;
+
 -- stop_operation(operation): ends it where it is; what is done stays done. False where it does not run.
 create or replace function posthorn.stop_operation(operation bigint) returns boolean
 language plpgsql as $$
+declare
+  v_row posthorn.operation;
 begin
-  update posthorn.operation o set state = 'stopped', ended_at = clock_timestamp() where o.id = $1 and o.state = 'running';
-  return found;
+  perform posthorn.require_home();
+  update posthorn.operation o set state = 'stopped', ended_at = clock_timestamp() where o.id = $1 and o.state = 'running' returning o.* into v_row;
+  if v_row.id is null then
+    return false;
+  end if;
+  perform posthorn.hide_key(v_row);
+  return true;
 end $$;
 
 -- call run(operation, per_second): does all that is left of an operation, at most so many messages a second; null for as fast as it goes. For psql: it
@@ -7610,6 +7697,7 @@ declare
   v_row posthorn.subscription;
   v_by text := coalesce($2, current_user::text);
 begin
+  perform posthorn.require_home();
   if posthorn.is_intake($1) then
     return posthorn.pause_intake($1, $2, $3);
   end if;
@@ -7631,6 +7719,7 @@ declare
   v_row posthorn.subscription;
   v_was json;
 begin
+  perform posthorn.require_home();
   if posthorn.is_intake($1) then
     return posthorn.resume_intake($1, $2);
   end if;
@@ -7899,7 +7988,8 @@ end $$;
 -- replay(name, from, to, by, reason, confirm, contract): begins it; \`confirm\` repeats the name. Each message that was said from \`from\` on, before \`to\` (without it:
 -- before now) and was handled is handled once more, in the order in which it was said; of one key in that order where order is kept. Not touched: what waits,
 -- runs, is dead or invalid, was cancelled, discarded, erased or has expired; and contracts that no live worker has a handler for.
--- Returns the operation; see proceed and run. Raises PH060, PH061, PH015, PH063 (older than what is kept), PH064 (nobody works on it).
+-- Returns the operation; see proceed and run. Raises PH060, PH061, PH015, PH063 (older than what is kept), PH064 (nobody works on it). Where nothing was
+-- said in that time there is nothing to do, and nobody has to be there for it.
 create or replace function posthorn.replay(
   name text, "from" timestamptz, "to" timestamptz default null, by text default null, reason text default null, confirm text default null, contract text default null
 ) returns json
@@ -7908,32 +7998,42 @@ declare
   v_row posthorn.subscription := posthorn.reader($1);
   v_now timestamptz := clock_timestamp();
   v_to timestamptz := coalesce($3, v_now);
-  v_oldest timestamptz := posthorn.oldest_kept(v_row.channel);
+  v_oldest timestamptz := posthorn.kept_from(v_row.channel);
   v_upto bigint := coalesce(pg_sequence_last_value('posthorn.message_id'), 0);
+  v_count bigint;
 begin
   if $2 is null or $2 >= v_to or v_to > v_now + interval '1 minute' then
     raise exception 'a replay is of a time in the past: from % to % is none', coalesce($2::text, 'no time'), v_to using errcode = 'PH015',
       hint = '"from" lies before "to", and "to" not after now.';
   elsif contract is not null and not exists (select from posthorn.contract c where c.channel = v_row.channel and c.name = $7) then
     raise exception '"%" carries no contract called "%"', v_row.name, left($7, 80) using errcode = 'PH060';
-  elsif v_oldest is null then
-    raise exception 'nothing that "%" reads is kept', v_row.name using errcode = 'PH063', hint = 'There is nothing to replay.';
   -- A clock of JavaScript knows milliseconds.
   elsif $2 < date_trunc('milliseconds', v_oldest) then
     raise exception 'what "%" reads is kept from % on, and the replay would begin at %', v_row.name, v_oldest, $2 using errcode = 'PH063',
-      detail = json_build_object('oldestKept', v_oldest)::text, hint = 'Begin it there; what is older is gone.';
-  elsif not exists (select from posthorn.handled_here(v_row.id)) then
+      detail = json_build_object('oldestKept', v_oldest)::text, hint = 'Begin it there; what is older may be gone.';
+  end if;
+  v_count := posthorn.said_within(v_row.channel, $2, v_to, $7, v_upto);
+  if v_count > 0 and not exists (select from posthorn.handled_here(v_row.id)) then
     raise exception 'no worker works on "%", so nobody says which contracts are handled', v_row.name using errcode = 'PH064', hint = 'Start one first.';
   end if;
   perform posthorn.confirmed(confirm, v_row.name, format('the replay of "%s"', v_row.name));
   return posthorn.begin_operation('replay', v_row.name, json_strip_nulls(json_build_object('from', $2, 'to', v_to, 'contract', $7)),
-    coalesce($4, current_user::text), $5, posthorn.said_within(v_row.channel, $2, v_to, $7, v_upto), json_build_object('subscription', v_row.id, 'after', '0', 'upto', v_upto::text));
+    coalesce($4, current_user::text), $5, v_count, json_build_object('subscription', v_row.id, 'after', '0', 'upto', v_upto::text));
+end $$;
+
+-- kept_from(channel): from when on everything that was said in a channel is kept; null where nothing was ever removed. A segment that went before
+-- that was written down leaves its oldest message as the one thing that is known.
+create or replace function posthorn.kept_from(p_channel int) returns timestamptz
+language plpgsql as $$
+begin
+  return coalesce((select t.forgotten_until from posthorn.retention t),
+    case when (select r.forgotten_upto from posthorn.ring r) > 0 then posthorn.oldest_kept(p_channel) end);
 end $$;
 
 -- handled_here(subscription): ids of the contracts that live workers of it have handlers for.
 create or replace function posthorn.handled_here(p_subscription int) returns setof int
 language sql volatile as $$
-  select distinct unnest(a.contracts) from posthorn.attendance a
+  select distinct unnest(posthorn.every_of(a.subscription, a.contracts)) from posthorn.attendance a
     where a.subscription = p_subscription and a.worker not in (select d.worker from posthorn.dead_workers() d)
 $$;
 
@@ -7978,7 +8078,10 @@ begin
     return;
   end if;
   v_handled := array(select posthorn.handled_here(v_reader.id));
-  if v_handled = '{}' then
+  if v_handled = '{}' and p_row.found = 0 then
+    more := false;
+    return;
+  elsif v_handled = '{}' then
     -- Waits for a worker: without one nobody says what is handled.
     busy := true;
     return;
@@ -8097,7 +8200,7 @@ language plpgsql as $$
 declare
   v_row posthorn.subscription := posthorn.reader($1);
 begin
-  return json_build_object('oldestKept', posthorn.oldest_kept(v_row.channel), 'count', posthorn.said_within(v_row.channel, $2, coalesce($3, clock_timestamp()), $4,
+  return json_build_object('oldestKept', posthorn.kept_from(v_row.channel), 'count', posthorn.said_within(v_row.channel, $2, coalesce($3, clock_timestamp()), $4,
     coalesce(pg_sequence_last_value('posthorn.message_id'), 0)));
 end $$;
 ` },
@@ -8142,7 +8245,7 @@ begin
     coalesce($2, current_user::text), $3, posthorn.erasable($1, $5, $6), json_build_object('upto', v_upto::text, 'channels', v_channels, 'after', '0', 'running', json_build_array()));
 end $$;
 
--- erasable(key, contract, channel): how many messages are kept under a key. Reads the log of these channels.
+-- erasable(key, contract, channel): how many messages are kept under a key, in the log, or in the lists when the log has them no more. Reads the log.
 create or replace function posthorn.erasable(p_key text, p_contract text, p_channel text) returns bigint
 language plpgsql as $$
 declare
@@ -8150,7 +8253,7 @@ declare
   v_count bigint;
 begin
   select coalesce(sum(posthorn.count_key_of(s.slot, p_key, v_contracts)), 0) into v_count from (select unnest(r.slots) as slot from posthorn.ring r) s;
-  return v_count;
+  return v_count + (select count(distinct l.message) from posthorn.listed(p_key, v_contracts, (select r.forgotten_upto from posthorn.ring r), 1000000) l);
 end $$;
 
 create or replace function posthorn.erased_contracts(p_contract text, p_channel text) returns int[]
@@ -8312,6 +8415,21 @@ begin
   return true;
 end $$;
 
+-- listed(key, contracts, upto, limit): messages of a key of which something that can be read lies outside of the log, at most \`limit\` of each list.
+create or replace function posthorn.listed(p_key text, p_contracts int[], p_upto bigint, p_limit int)
+returns table (subscription int, message bigint, nonce bigint)
+language sql volatile as $$
+  (select d.subscription, d.message, d.nonce from posthorn.subscription s join posthorn.deferred d on d.subscription = s.id and d.key = p_key and d.contract = any (p_contracts)
+    and d.message <= p_upto and d.payload::text <> posthorn.erased_payload() limit p_limit)
+  union (select d.subscription, d.message, d.nonce from posthorn.dead_letter d where d.key = p_key and d.contract = any (p_contracts) and d.message <= p_upto limit p_limit)
+  union (select d.subscription, d.message, d.nonce from posthorn.invalid d where d.key = p_key and d.contract = any (p_contracts) and d.message <= p_upto limit p_limit)
+  union (select d.subscription, d.message, d.nonce from posthorn.result d where d.key = p_key and d.contract = any (p_contracts) and d.message <= p_upto limit p_limit)
+  union (select d.subscription, d.message, d.nonce from posthorn.discarded d where d.key = p_key and d.contract = any (p_contracts) and d.message <= p_upto
+    and d.history::text <> '[]' limit p_limit)
+  union (select d.subscription, d.message, d.nonce from posthorn.cancelled d where d.key = p_key and d.contract = any (p_contracts) and d.message <= p_upto
+    and d.history::text <> '[]' limit p_limit)
+$$;
+
 -- erase_in_lists: messages of the key that the log has no more; their copies are in these tables.
 create or replace function posthorn.erase_in_lists(p_row posthorn.operation, p_limit int, out done bigint, out running jsonb)
 language plpgsql as $$
@@ -8323,15 +8441,8 @@ declare
 begin
   running := '[]';
   done := 0;
-  for v_one in select s as reader, l.message, l.nonce from (
-      (select d.subscription, d.message, d.nonce from posthorn.subscription s join posthorn.deferred d on d.subscription = s.id and d.key = v_key and d.contract = any (v_contracts)
-        and d.message <= v_upto and d.payload::text <> posthorn.erased_payload() limit p_limit)
-      union (select d.subscription, d.message, d.nonce from posthorn.dead_letter d where d.key = v_key and d.contract = any (v_contracts) and d.message <= v_upto limit p_limit)
-      union (select d.subscription, d.message, d.nonce from posthorn.invalid d where d.key = v_key and d.contract = any (v_contracts) and d.message <= v_upto limit p_limit)
-      union (select d.subscription, d.message, d.nonce from posthorn.discarded d where d.key = v_key and d.contract = any (v_contracts) and d.message <= v_upto
-        and d.history::text <> '[]' limit p_limit)
-      union (select d.subscription, d.message, d.nonce from posthorn.cancelled d where d.key = v_key and d.contract = any (v_contracts) and d.message <= v_upto
-        and d.history::text <> '[]' limit p_limit)) l join posthorn.subscription s on s.id = l.subscription order by s.id, l.message limit p_limit loop
+  for v_one in select s as reader, l.message, l.nonce from posthorn.listed(v_key, v_contracts, v_upto, p_limit) l
+      join posthorn.subscription s on s.id = l.subscription order by s.id, l.message limit p_limit loop
     done := done + 1;
     if posthorn.erase_one(p_row, v_one.reader, v_one.message, v_one.nonce, null, null, null) then
       running := running || jsonb_build_array(jsonb_build_array((v_one.reader).id, v_one.message::text));
@@ -8729,7 +8840,8 @@ end $$;
 
 create or replace view posthorn.backlog as
   select s.name, c.kind, c.name as channel, g.backlog, g.retrying, g.running, g.age_ms, g.dead_letters, g.invalid, g.workers,
-    g.workers = 0 as unattended, posthorn.limits_now(s.name) as limits, s.paused_at, s.paused_by, s.paused_reason
+    g.workers = 0 as unattended, posthorn.limits_now(s.name) as limits, s.paused_at, s.paused_by, s.paused_reason,
+    s.policy -> 'relay' as relay
   from posthorn.gauges(1000000) g
   join posthorn.subscription s on s.id = g.subscription
   join posthorn.channel c on c.id = s.channel;

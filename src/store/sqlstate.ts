@@ -32,16 +32,24 @@ export const sqlStates = {
   PH064: "PH_NO_WORKER",
   PH065: "PH_SCHEDULE_SENDS",
   PH066: "PH_SUBSCRIPTION_IN_USE",
+  PH067: "PH_SUBSCRIPTION_REMOVED",
   PH099: "PH_INTERNAL",
 } as const satisfies Record<string, ErrorCode>;
 
-/** A statement of ours inside a transaction that had failed already. */
-const abortedState = "25P02";
+/** What the server says about statements of ours. */
+const serverStates: Readonly<Record<string, ErrorCode>> = {
+  // Inside a transaction that had failed already.
+  "25P02": "PH_TRANSACTION_ABORTED",
+  // Somebody held a lock for longer than the statement would wait.
+  "55P03": "PH_DATABASE_LOCKED",
+};
 
 const advice: Partial<Record<ErrorCode, string>> = {
   PH_POSITION_LOST: "Restore the tables posthorn.lane and posthorn.tick_*; nothing is delivered until then.",
   PH_TRANSACTION_ABORTED:
     "Nothing of this transaction was stored: a statement before this had failed and its error was swallowed. Let the error out, or use a savepoint around a statement that may fail.",
+  PH_DATABASE_LOCKED:
+    "Others held locks that this needs for longer than it waits. Nothing was changed by it; end what is open for long (select * from pg_stat_activity), and repeat the call.",
   PH_ISOLATION: "Run the claim in a READ COMMITTED transaction of its own.",
 };
 
@@ -74,7 +82,7 @@ export function storeError(error: unknown): unknown {
   if (error instanceof PosthornError || !isServerError(error)) return error;
   const states: Readonly<Record<string, ErrorCode>> = sqlStates;
   const own = Object.hasOwn(states, error.code) ? states[error.code] : undefined;
-  const code = own ?? (error.code === abortedState ? "PH_TRANSACTION_ABORTED" : undefined);
+  const code = own ?? (Object.hasOwn(serverStates, error.code) ? serverStates[error.code] : undefined);
   if (code === undefined) return error;
   const hint = typeof error.hint === "string" ? error.hint : advice[code];
   // What the server says is kept in the cause where it is not ours to say.
@@ -93,4 +101,9 @@ export async function mapped<T>(work: Promise<T>): Promise<T> {
   } catch (error) {
     throw storeError(error);
   }
+}
+
+/** Somebody held a lock for longer than a statement of ours would wait. */
+export function isLockTimeout(error: unknown): boolean {
+  return error instanceof PosthornError && error.code === "PH_DATABASE_LOCKED";
 }

@@ -96,6 +96,8 @@ export interface BacklogLine {
   readonly circuit: CircuitFacts | null;
   /** Null while it is not paused. */
   readonly paused: { readonly at: string; readonly by: string; readonly reason?: string } | null;
+  /** The broker that a relay sends to; null for one that has handlers. */
+  readonly relay: { readonly broker: string; readonly where: string } | null;
 }
 
 export async function backlog(executor: Executor): Promise<readonly BacklogLine[]> {
@@ -103,7 +105,7 @@ export async function backlog(executor: Executor): Promise<readonly BacklogLine[
     executor.query<{ lines: string }>(
       `select coalesce(json_agg(json_build_object('name', name, 'kind', kind, 'channel', channel, 'backlog', backlog, 'retrying', retrying,
   'running', running, 'ageMs', age_ms, 'deadLetters', dead_letters, 'invalid', invalid, 'workers', workers, 'unattended', unattended,
-  'limits', limits,
+  'limits', limits, 'relay', relay,
   'paused', case when paused_at is not null then json_strip_nulls(json_build_object('at', paused_at, 'by', paused_by, 'reason', paused_reason)) end,
   'circuit', (select posthorn.circuit_of(s.id) from posthorn.subscription s where s.name = b.name and s.has_breaker)) order by name), '[]')::text as lines
 from posthorn.backlog b`,

@@ -7,6 +7,7 @@ import { errorOf } from "../core/errors.js";
 import { calling, literalsOf } from "./literals.js";
 import { type Place, placesByNonce } from "./publish.js";
 import { mapped } from "./sqlstate.js";
+import { parseVerbatim } from "./verbatim.js";
 
 /** A message in a worker's hands. */
 export interface Delivery {
@@ -15,7 +16,7 @@ export interface Delivery {
   readonly nonce: string;
   readonly contract: number;
   readonly key: string | null;
-  /** The payload as parsed JSON, before its schema. */
+  /** The payload as parsed JSON, before its schema; or as its text, for a reader that wants it verbatim. */
   readonly payload: unknown;
   readonly headers: Readonly<Record<string, string>> | null;
   readonly publishedAt: number;
@@ -87,6 +88,9 @@ export type Next =
 export interface StoredResult {
   readonly text: string;
   readonly keepMs: number;
+  /** Whose it is, for whoever erases a key when the log has the message no more. */
+  readonly key?: string;
+  readonly contract?: number;
 }
 
 export interface End {
@@ -179,13 +183,14 @@ const working = {
   text: "select posthorn.work($1::int, $2::int, $3::bigint, $4::int, $5::json) as claimed",
 };
 
-/** Settles parts and claims the next messages of a lane, in one transaction. */
+/** Settles parts and claims the next messages of a lane, in one transaction. `verbatim`: payloads as the JSON text that was stored. */
 export async function work(
   executor: Executor,
   subscription: number,
   worker: string,
   limit: number,
   parts: readonly Part[],
+  verbatim = false,
 ): Promise<Claimed> {
   const { text, params } = calling(working, [
     subscription,
@@ -195,7 +200,7 @@ export async function work(
     parts.length === 0 ? null : JSON.stringify(parts),
   ]);
   const { rows } = await mapped(executor.query<{ claimed: string }>(text, params));
-  const answer: ClaimAnswer = JSON.parse(rows[0]?.claimed ?? "{}");
+  const answer: ClaimAnswer = parsed(rows[0]?.claimed ?? "{}", verbatim);
   const { claim, token, slot, parts: written, aside, messages, probe } = answer;
   if (claim === undefined || token === undefined || slot === undefined || messages === undefined) {
     const { missed, blocked, again } = answer;
@@ -213,6 +218,12 @@ export async function work(
     deliveries: asProbe(deliveries, probe),
     ...refused(answer),
   };
+}
+
+type Answer = TakeAnswer & ClaimAnswer;
+
+function parsed(text: string, verbatim: boolean): Answer {
+  return verbatim ? parseVerbatim<Answer>(text, ({ messages, taken }) => messages ?? taken ?? []) : JSON.parse(text);
 }
 
 /** What the database said about later. */
@@ -259,6 +270,7 @@ export async function takeDue(
   worker: string,
   contracts: readonly number[],
   limit: number,
+  verbatim = false,
 ): Promise<Taken> {
   const { rows } = await mapped(
     executor.query<{ taken: string }>(
@@ -266,7 +278,7 @@ export async function takeDue(
       [subscription, worker, JSON.stringify(contracts), limit],
     ),
   );
-  const answer: TakeAnswer = JSON.parse(rows[0]?.taken ?? "{}");
+  const answer: TakeAnswer = parsed(rows[0]?.taken ?? "{}", verbatim);
   const deliveries = fromDeferred(subscription, answer.taken ?? []);
   return { deliveries: asProbe(deliveries, answer.probe), nextInMs: answer.next ?? undefined, ...refused(answer) };
 }

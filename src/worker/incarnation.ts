@@ -4,11 +4,9 @@
  */
 import { randomBytes } from "node:crypto";
 import { hostname } from "node:os";
-import type { AnyContract } from "../contracts/contract.js";
-import type { Database, Listener, Session } from "../core/database.js";
+import type { Database } from "../core/database.js";
 import { Deadlines } from "../core/deadlines.js";
 import { errorOf, SchemaVersionError } from "../core/errors.js";
-import { libraryVersion } from "../core/library.js";
 import type { Logger } from "../core/logger.js";
 import { Loop } from "../core/loop.js";
 import { dedupePass, tidyEveryMs } from "../maintenance/dedupe.js";
@@ -18,48 +16,23 @@ import { rotatePass } from "../maintenance/rotate.js";
 import { stepsPass } from "../maintenance/steps.js";
 import { sweepPass } from "../maintenance/sweep.js";
 import { watchEveryMs, watchPass } from "../maintenance/watch.js";
-import { type CheckedPolicy, type StartFrom, storedPolicy } from "../policies/policy.js";
-import type { Catalog } from "../producer/catalog.js";
 import type { Asking } from "../producer/receipt.js";
 import type { Room } from "../producer/room.js";
 import type { Side } from "../producer/side.js";
 import type { Waker } from "../producer/waker.js";
 import { cancelRequests } from "../store/cancel.js";
-import {
-  backendOf,
-  countSkipped,
-  forgetWorker,
-  heartbeat,
-  holdSessionLock,
-  registerWorker,
-  standing,
-} from "../store/fleet.js";
+import { countSkipped, forgetWorker, heartbeat, holdSessionLock, standing } from "../store/fleet.js";
 import { type Found, refuseUnfitFacts, refuseUnfitSchema } from "../store/migrate.js";
-import { registerSubscription } from "../store/registry.js";
-import { declareRetention, type Retention } from "../store/segments.js";
 import { cancelPayload, channelsOf, wakeChannel } from "../store/wake.js";
 import { Poller } from "./poller.js";
 import { Progress } from "./progress.js";
 import { Reader } from "./reader.js";
 import type { ReaderOptions } from "./reading.js";
-import type { Handled } from "./run.js";
+import { type Connections, type Registered, type Registering, registerAll } from "./registration.js";
 import type { Slots } from "./slots.js";
 
-/** A queue or subscription that is worked on here. */
-export interface Declared {
-  readonly name: string;
-  readonly kind: "command" | "event";
-  readonly channel: string;
-  readonly policy: CheckedPolicy;
-  readonly startFrom: StartFrom;
-  readonly handlers: ReadonlyMap<AnyContract, Handled>;
-}
-
-export interface WorkerOptions {
+export interface WorkerOptions extends Registering {
   readonly database: Database;
-  readonly service: string;
-  readonly declared: readonly Declared[];
-  readonly catalog: Catalog;
   readonly side: Side;
   readonly waker: Waker;
   readonly asking: Asking;
@@ -67,12 +40,8 @@ export interface WorkerOptions {
   readonly logger: Logger;
   /** Handler transactions of this process; a run that was dropped may still hold one, so incarnations share them. */
   readonly slots: Slots;
-  /** Without a heartbeat for so long, a worker counts as dead. */
-  readonly timeoutMs: number;
   /** How many handlers may lie between a message and the one that began it. */
   readonly causationLimit: number;
-  /** What is kept of the log; `explicit`: this process was told so. */
-  readonly retention: Retention & { readonly explicit: boolean };
   /** Sends what is due of the schedules of the fleet; returns how long to wait. */
   readonly schedules: { pass(): Promise<number> };
   /** Runs the intakes of this process for a worker; undefined where there are none. `again` as in `Incarnation.begin`. */
@@ -88,13 +57,6 @@ export interface Companion {
 
 /** After a rescue most parked keys are looked at, at once; otherwise one page now and then. */
 const sweptAfterRescue = 20;
-
-/** Connections, as far as they are open. */
-interface Connections {
-  readonly session: Session;
-  readonly listener: Listener | undefined;
-  readonly sessionKey: string | null;
-}
 
 export class Incarnation {
   readonly #options: WorkerOptions;
@@ -121,8 +83,7 @@ export class Incarnation {
     const connections = await connect(options, (payload) => incarnation?.heard(payload));
     try {
       await refuseUnfitSchema(connections.session);
-      const readers = await register(options, connections.session, again);
-      const worker = await registerSelf(options, connections, readers);
+      const { worker, readers } = await registerAll(options, connections, again);
       const intakes = await options.intakes.begin(worker, again);
       incarnation = new Incarnation(options, connections, worker, readers, intakes);
       return incarnation;
@@ -248,6 +209,7 @@ export class Incarnation {
       policy: declared.policy,
       ids,
       handlers,
+      verbatim: declared.every !== undefined,
       database,
       catalog,
       asking,
@@ -416,63 +378,4 @@ async function connect(options: WorkerOptions, onNotify: (payload: string) => vo
 
 async function disconnect({ session, listener }: Connections): Promise<void> {
   await Promise.all([session.close(), listener?.close()]);
-}
-
-interface Registered {
-  readonly declared: Declared;
-  readonly ids: ReaderOptions["ids"];
-  readonly handlers: ReadonlyMap<number, Handled>;
-}
-
-async function register(
-  { declared, service, catalog, retention }: WorkerOptions,
-  session: Session,
-  again: boolean,
-): Promise<Registered[]> {
-  await declareRetention(session, retention, service, retention.explicit);
-  await catalog.topics(session);
-  const registered: Registered[] = [];
-  const by = { host: hostname(), pid: process.pid, library: libraryVersion, again };
-  for (const one of declared) {
-    const { name, kind, channel, policy, startFrom } = one;
-    const entry = {
-      name,
-      kind,
-      channel,
-      idempotency: policy.idempotency,
-      policy: JSON.stringify(storedPolicy(policy)),
-      startFrom,
-    };
-    const ids = await registerSubscription(session, entry, service, by);
-    const handlers = new Map<number, Handled>();
-    for (const [contract, handled] of one.handlers) {
-      for (const [version, known] of await catalog.versions(contract)) {
-        handlers.set(known.contract, { ...handled, version });
-      }
-    }
-    registered.push({ declared: one, ids, handlers });
-  }
-  return registered;
-}
-
-async function registerSelf(
-  { service, timeoutMs }: WorkerOptions,
-  { session, listener, sessionKey }: Connections,
-  readers: readonly Registered[],
-): Promise<string> {
-  const backends = sessionKey === null ? [] : [await backendOf(session), listener && (await backendOf(listener))];
-  return registerWorker(session, {
-    service,
-    host: hostname(),
-    pid: process.pid,
-    timeoutMs,
-    sessionKey,
-    backends: backends.filter((backend) => backend !== undefined),
-    library: libraryVersion,
-    attends: readers.map(({ declared, ids, handlers }) => ({
-      subscription: ids.subscription,
-      contracts: [...handlers.keys()],
-      policy: storedPolicy(declared.policy),
-    })),
-  });
 }

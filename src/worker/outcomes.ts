@@ -84,12 +84,20 @@ export class Outcomes {
 
   /**
    * No handler here. A message that another worker may know, now or when it is deployed, is handed back. An event that no living worker listens to
-   * is skipped. What is older than anybody reads is invalid, and can be redriven once somebody does.
+   * is skipped. What is older than anybody reads is invalid, and can be redriven once somebody does. True where it has a handler now: one that takes
+   * everything had not met its contract.
    */
-  async unhandled(delivery: Delivery, broken: () => boolean): Promise<void> {
-    const { name, logger } = this.#options;
+  async unhandled(delivery: Delivery, broken: () => boolean): Promise<boolean> {
+    const { handlers } = this.#options;
     const known = await this.#standingOf(delivery.contract);
-    if (broken()) return;
+    if (broken()) return false;
+    if (handlers.learn?.(delivery.contract, known) === true) return true;
+    this.#withoutHandler(delivery, known);
+    return false;
+  }
+
+  #withoutHandler(delivery: Delivery, known: Standing): void {
+    const { name, logger } = this.#options;
     if (known.what === "skip") {
       this.#skip(delivery);
       return;

@@ -297,7 +297,7 @@ export class Reader {
       return this.#work(limit);
     }
     try {
-      const claimed = await work(session, this.subscription, worker.id, limit, flush.parts);
+      const claimed = await work(session, this.subscription, worker.id, limit, flush.parts, this.options.verbatim);
       const { deliveries, again, more } = claimed;
       const limited = this.#told("log", claimed);
       const againMs = againAfterMs(claimed) ?? (deliveries.length > 1 && !limited ? followMs : undefined);
@@ -318,14 +318,14 @@ export class Reader {
 
   /** Waiting deliveries get at most half the slots while the log has more, so that neither starves the other. */
   async #take(): Promise<readonly Delivery[]> {
-    const { session, worker, policy } = this.options;
+    const { session, worker, policy, verbatim } = this.options;
     const limit = this.#hot ? Math.min(this.#free, Math.ceil(policy.concurrency / 2)) : this.#free;
     this.#slots?.take(limit);
     let deliveries: readonly Delivery[] = [];
     let limited = false;
     let nextInMs: number | undefined;
     try {
-      const taken = await takeDue(session, this.subscription, worker.id, this.#contracts, limit);
+      const taken = await takeDue(session, this.subscription, worker.id, this.#contracts, limit, verbatim);
       ({ deliveries, nextInMs } = taken);
       limited = this.#told("deferred", taken);
     } finally {
@@ -458,7 +458,7 @@ export class Reader {
   async #decide(delivery: Delivery): Promise<void> {
     this.#deciding += 1;
     try {
-      await this.#outcomes.unhandled(delivery, () => this.#broken);
+      if (await this.#outcomes.unhandled(delivery, () => this.#broken)) this.#ready(delivery);
     } catch (error) {
       this.#onBroken(error);
     } finally {

@@ -3,14 +3,16 @@ import type { Executor } from "../core/database.js";
 import type { Logger } from "../core/logger.js";
 import type { Standing } from "../store/fleet.js";
 import type { SubscriptionIds } from "../store/registry.js";
-import type { Handled, Running } from "./run.js";
+import type { Handlers } from "./every.js";
+import type { Running } from "./run.js";
 import type { Slots } from "./slots.js";
 
 export interface ReaderOptions extends Running {
   readonly kind: "command" | "event";
   readonly ids: SubscriptionIds;
-  /** Handlers by the id of their contract in the registry. */
-  readonly handlers: ReadonlyMap<number, Handled>;
+  readonly handlers: Handlers;
+  /** Payloads are handed over as the JSON text that was stored. */
+  readonly verbatim: boolean;
   readonly session: Executor;
   /** In transaction mode: the transactions that this process may hold open, shared with its other readers. */
   readonly slots: Slots;

@@ -194,7 +194,9 @@ export class Run implements Behind, Overdue, Stepping {
 
   #stored({ json }: PreparedResult): StoredResult | undefined {
     if (json === null) return undefined;
-    return { text: json, keepMs: this.#running.policy.results?.keepMs ?? policyFields.results.fields.keepMs.default };
+    const { key, contract } = this.delivery;
+    const keepMs = this.#running.policy.results?.keepMs ?? policyFields.results.fields.keepMs.default;
+    return { text: json, keepMs, contract, ...(key === null ? {} : { key }) };
   }
 
   /** Effects, outgoing messages and the end commit together, or not at all. */

@@ -3,7 +3,8 @@ import type { Executor } from "../core/database.js";
 import { ClaimLostError } from "../core/errors.js";
 import type { Logger } from "../core/logger.js";
 import { asSay } from "../producer/buffer.js";
-import { isConflict, isLockTimeout } from "../store/publish.js";
+import { isConflict } from "../store/publish.js";
+import { isLockTimeout } from "../store/sqlstate.js";
 import { settle } from "../store/work.js";
 import { type Flush, type Ledger, type Lost, without } from "./ledger.js";
 

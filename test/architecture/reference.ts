@@ -1,5 +1,6 @@
 /** The pages of docs/reference, made from the tables that the code itself uses. */
 import { readFileSync } from "node:fs";
+import { mqttFields, mqttTlsFields } from "../../src/brokers/mqtt/options.js";
 import { optionUsage, optionWords, usageOf } from "../../src/cli/help.js";
 import { commands, exits } from "../../src/cli/table.js";
 import { contractFields } from "../../src/contracts/define.js";
@@ -28,6 +29,7 @@ import { retryFields } from "../../src/policies/retry-fields.js";
 import { askFields } from "../../src/producer/ask.js";
 import { sayFields } from "../../src/producer/prepare.js";
 import { resultFields, settledFields } from "../../src/producer/receipt.js";
+import { relayFields } from "../../src/relays/options.js";
 import { scheduleFields } from "../../src/schedules/schedule.js";
 import { root } from "./sources.js";
 
@@ -39,6 +41,9 @@ export interface OptionTable {
 }
 
 const { topic, startFrom } = subscriptionFields;
+const relayOptions = Object.fromEntries(
+  Object.entries(relayFields).filter(([name, field]) => Reflect.get(policyFields, name) !== field),
+);
 
 export const optionTables: readonly OptionTable[] = [
   { source: "instanceFields", title: "`posthorn({ … })`", fields: instanceFields },
@@ -53,6 +58,7 @@ export const optionTables: readonly OptionTable[] = [
     fields: { topic, startFrom },
   },
   { source: "intakeFields", title: "`post.intake(name, { … })`", fields: intakeFields },
+  { source: "relayFields", title: "`post.relay(name, { … })`: the policy, and", fields: relayOptions },
   // `retry.none` is a constant and takes no options.
   { source: "retryFields", title: "`retry.exponential({ … })`", fields: retryFields.exponential },
   { source: "retryFields", title: "`retry.fixed({ … })`", fields: retryFields.fixed },
@@ -80,6 +86,8 @@ export const optionTables: readonly OptionTable[] = [
   { source: "removeFields", title: "`post.operate.removeSubscription(name, { … })`", fields: removeFields },
   { source: "auditFields", title: "`post.operate.audit({ … })`", fields: auditFields },
   { source: "paceFields", title: "`post.operate.continue(operation, { … })`", fields: paceFields },
+  { source: "mqttFields", title: "`mqtt({ … })`", fields: mqttFields },
+  { source: "mqttTlsFields", title: "`tls` of `mqtt({ … })`", fields: mqttTlsFields },
   { source: "askFields", title: "`ask(query, request, { … })`", fields: askFields },
 ];
 
@@ -193,11 +201,11 @@ function defaultOf(field: Field): string {
   return field.type === "duration" ? `${value} (${durationInWords(Number(value))})` : value;
 }
 
-function page(title: string, parts: readonly string[]): string {
+export function page(title: string, parts: readonly string[]): string {
   return `${[notice, `# ${title}`, ...parts].join("\n\n")}\n`;
 }
 
-function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const line = (cells: readonly string[]) => `| ${cells.map((cell) => cell.replaceAll("|", "\\|")).join(" | ")} |`;
   return [line(head), `|${" --- |".repeat(head.length)}`, ...rows.map(line)].join("\n");
 }

@@ -12,6 +12,7 @@ export const layers: Readonly<Record<string, readonly string[]>> = {
   store: ["core"],
   producer: ["core", "contracts", "policies", "store", "databases (types)"],
   worker: ["core", "contracts", "policies", "store", "producer", "maintenance"],
+  relays: ["core", "brokers", "policies", "worker"],
   maintenance: ["core", "store"],
   schedules: ["core", "contracts", "store", "producer"],
   intakes: ["core", "contracts", "store", "producer", "brokers"],
@@ -20,14 +21,15 @@ export const layers: Readonly<Record<string, readonly string[]>> = {
     "core",
     "contracts",
     "policies",
+    "brokers",
     "databases",
     "store",
     "producer",
     "worker",
+    "relays",
     "maintenance",
     "schedules",
     "intakes",
-    "brokers (types)",
   ],
   cli: [
     "core",
@@ -48,10 +50,12 @@ export const layers: Readonly<Record<string, readonly string[]>> = {
     "core",
     "contracts",
     "policies",
+    "brokers",
     "databases",
     "store",
     "producer",
     "worker",
+    "relays",
     "maintenance",
     "schedules",
     "intakes",
@@ -90,6 +94,10 @@ export const entries: Readonly<
 > = {
   ".": { atOnce: ["croner"], later: ["pg", "@electric-sql/pglite"] },
   "./http": { atOnce: [], later: [] },
+  "./mqtt": { atOnce: [], later: ["mqtt"] },
+  "./webhooks": { atOnce: [], later: [] },
+  "./rabbitmq": { atOnce: [], later: ["rabbitmq-client"] },
+  "./nats": { atOnce: [], later: ["@nats-io/jetstream", "@nats-io/transport-node"] },
 };
 
 /** "src/core/errors.ts" lies in "core"; "src/index.ts" in "index.ts". */

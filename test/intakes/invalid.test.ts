@@ -23,6 +23,23 @@ onServer();
 const cli = (...args: readonly string[]) => posthornCommand([...args, "--database", url()]);
 const json = async (...args: readonly string[]) => JSON.parse((await cli(...args, "--json")).out);
 
+/** What the commands that change nothing show of the five entries; returns the ids of some. */
+async function looked(name: string): Promise<{ readonly first: string; readonly second: string }> {
+  const listed = await json("invalid", "list", "--intake", name);
+  expect(listed.intakes).toMatchObject({ total: 5 });
+  const entries: readonly { id: string; type: string | null; reason: string }[] = listed.intakes.items;
+  expect(entries.map(({ type: of }) => of)).toEqual([null, null, "OrderPlaced", "RefundGranted", "RefundGranted"]);
+  const [red = "", binary = "", wrong = "", second = "", first = ""] = entries.map(({ id }) => id);
+  const text = (await cli("invalid", "list")).out;
+  expect(text).toContain('no contract of this intake has its type "RefundGranted"');
+  expect((await json("invalid", "show", binary)).items).toMatchObject([
+    { id: binary, brokerId: "m-1", bodyBase64: "//4=" },
+  ]);
+  expect((await cli("invalid", "show", red)).out).not.toContain("\u001b");
+  expect((await cli("invalid", "show", wrong)).out).toContain('{"orderId":"o","cents":"much"}');
+  return { first, second };
+}
+
 test("an operator sees what fits nothing and why, and redriven it is read with the contracts of today and written once", async () => {
   const broker = new MemoryBroker();
   const name = fresh("listed");
@@ -38,18 +55,7 @@ test("an operator sees what fits nothing and why, and redriven it is read with t
   );
   await old.start();
   await eventually(() => broker.left === 0);
-  const listed = await json("invalid", "list", "--intake", name);
-  expect(listed.intakes).toMatchObject({ total: 5 });
-  const entries: readonly { id: string; type: string | null; reason: string }[] = listed.intakes.items;
-  expect(entries.map(({ type: of }) => of)).toEqual([null, null, "OrderPlaced", "RefundGranted", "RefundGranted"]);
-  const [red = "", binary = "", wrong = "", second = "", first = ""] = entries.map(({ id }) => id);
-  const text = (await cli("invalid", "list")).out;
-  expect(text).toContain('no contract of this intake has its type "RefundGranted"');
-  expect((await json("invalid", "show", binary)).items).toMatchObject([
-    { id: binary, brokerId: "m-1", bodyBase64: "//4=" },
-  ]);
-  expect((await cli("invalid", "show", red)).out).not.toContain("\u001b");
-  expect((await cli("invalid", "show", wrong)).out).toContain('{"orderId":"o","cents":"much"}');
+  const { second, first } = await looked(name);
 
   // Nobody knows the contract yet: it stays, with the reason of the new reading.
   expect((await cli("invalid", "redrive", first)).out).toBe(

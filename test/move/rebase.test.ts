@@ -269,6 +269,11 @@ describe("a log that is not at home", () => {
     discard: "select posthorn.discard('{\"list\":\"dead-letters\"}', 'me', 'why', 1)",
     peek: "select posthorn.peek(1, '[1]', null)",
     remove_schedule: "select posthorn.remove_schedule('daily')",
+    pause: "select posthorn.pause('mail', 'me')",
+    resume: "select posthorn.resume('mail', 'me')",
+    purge: "select posthorn.purge('mail', 'me', 'why', 'mail')",
+    erase: "select posthorn.erase('ada', 'me', 'why', 'ada')",
+    stop_operation: "select posthorn.stop_operation(1)",
   };
 
   async function expectRefused(url: string, why: RegExp): Promise<void> {

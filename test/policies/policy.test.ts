@@ -61,9 +61,9 @@ describe("checkPolicy", () => {
     expect(error.facts).toEqual({ path: "email.alerts", missing: [alert] });
   });
 
-  it.each(["priority"])("refuses %s by name as not built", (name) => {
-    const error = refuse({ [name]: {} });
-    expect([error.code, error.facts.path]).toEqual(["PH_NOT_BUILT", `email.${name}`]);
+  it("has no priority: urgency is said of a message", () => {
+    const error = refuse({ priority: 1 });
+    expect([error.code, error.facts.option]).toEqual(["PH_OPTION_UNKNOWN", "priority"]);
   });
 
   it("takes the order per key with what happens to those behind a dead message, and refuses half of it", () => {

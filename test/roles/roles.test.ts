@@ -247,6 +247,31 @@ describe("what a role may not", () => {
   });
 });
 
+// Before, a rescuer ended with the owner's rights whatever process a worker had registered as its own.
+test("a worker has a rescuer end no session but its own", async () => {
+  const [owner, worker, admin] = [await client("owner"), await client("my_worker"), await client("postgres")];
+  const backend = async (of: Client) =>
+    (
+      await admin.query("select pid, backend_start::text as started from pg_stat_activity where pid = $1", [
+        (await of.query("select pg_backend_pid() as pid")).rows[0].pid,
+      ])
+    ).rows[0];
+  const other = await client("my_worker");
+  await admin.query("grant pg_signal_backend, pg_read_all_stats to owner");
+  const backends = JSON.stringify([await backend(owner), await backend(other)]);
+  const register = "select posthorn.register_worker('evil', 'here', 1, 1000, null, $1::json, '[]'::json) as id";
+  const { id } = (await worker.query(register, [backends])).rows[0];
+  await worker.query("select posthorn.register_worker('rescuer', 'here', 1, 60000, null, '[]', '[]')");
+  await admin.query("update posthorn.worker set heartbeat_at = '-infinity' where id = $1", [id]);
+  await eventually(async () => {
+    await worker.query("select posthorn.rescue(100)");
+    return (await admin.query("select from posthorn.worker where id = $1", [id])).rows.length === 0;
+  });
+  await owner.query("select 1");
+  await expect(other.query("select 1")).rejects.toThrow();
+  await admin.query("delete from posthorn.worker where service = 'rescuer'");
+});
+
 test("an observer reads every view, and answers every question of the command line", async () => {
   const observer = await client("my_observer");
   const { rows } = await observer.query<{ name: string }>(

@@ -4,6 +4,7 @@ import { openDatabase } from "../../src/databases/open.js";
 import { ensureSchema, functionsDigest, planMigration, schemaVersion } from "../../src/store/migrate.js";
 import { sqlFiles } from "../../src/store/sql.gen.js";
 import { settle } from "../../src/store/work.js";
+import { eventually } from "../support/eventually.js";
 import { createDatabase, type DatabaseOptions } from "../support/server.js";
 import {
   claim,
@@ -194,6 +195,30 @@ test("a database that an older version made becomes the same as a new one, and k
       { name: "old", has_breaker: false },
     ]);
     await within({ template: template.name }, async (fresh) => expect(upgraded).toEqual(await shapeOf(fresh.admin)));
+  });
+});
+
+// Before, a migration waited for such a transaction for as long as it took, and whoever came after stood in line behind the migration.
+test("a migration that meets an open transaction waits for moments, lets others pass meanwhile, and is done when it has ended", async () => {
+  await within({ template: template.name }, async ({ url, database, admin }) => {
+    await admin.rows("delete from posthorn.migration where n = 23");
+    await admin.rows("alter table posthorn.result drop column key, drop column contract");
+    await admin.rows("alter table posthorn.retention drop column forgotten_until");
+    const [holder, passer] = [await openSession(url), await openSession(url)];
+    await holder.rows("begin");
+    await holder.rows("select from posthorn.result");
+    let migrated = false;
+    const migrates = ensureSchema(database, "auto").then(() => {
+      migrated = true;
+    });
+    await eventually(async () => (await admin.rows("select from pg_locks where not granted")).length > 0);
+    await passer.rows("set statement_timeout = '60s'");
+    await passer.rows("select from posthorn.result");
+    expect(migrated).toBe(false);
+    await holder.rows("commit");
+    await migrates;
+    await ensureSchema(database, "check");
+    await Promise.all([holder.close(), passer.close()]);
   });
 });
 

@@ -4,16 +4,21 @@
  */
 import { connect, createServer, type Socket } from "node:net";
 
+const loopback = "127.0.0.1";
+
 /** What becomes of what is sent. `up` is from the client to the server. */
 export type Weather = "fair" | "black hole" | "black hole up" | "black hole down" | { readonly delayMs: number };
 
 export interface TcpProxy {
-  /** The same database through it. */
+  /** The same database or broker through it. */
   through(url: string): string;
   /** Holds for connections that are open and for those to come: a new one in a black hole is accepted, and hears nothing. */
   weather(now: Weather): void;
   /** Cuts all connections, without a goodbye. */
   cut(): void;
+  /** Cuts all, and refuses new ones until `accept`. */
+  refuse(): Promise<void>;
+  accept(): Promise<void>;
   /** Connections that are open. */
   readonly open: number;
   close(): Promise<void>;
@@ -58,16 +63,22 @@ export async function openTcpProxy(target: string): Promise<TcpProxy> {
     carry(client, upstream, "up");
     carry(upstream, client, "down");
   });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const listen = (port: number) => new Promise<void>((resolve) => server.listen(port, loopback, resolve));
+  await listen(0);
   const address = server.address();
   if (address === null || typeof address === "string") throw new Error("the loopback address has no port");
   const cut = () => {
     for (const socket of sockets) socket.resetAndDestroy();
   };
+  const refuse = () => {
+    const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+    cut();
+    return closed;
+  };
   return {
     through: (given) => {
       const url = new URL(given);
-      url.hostname = "127.0.0.1";
+      url.hostname = loopback;
       url.port = String(address.port);
       return url.href;
     },
@@ -75,12 +86,13 @@ export async function openTcpProxy(target: string): Promise<TcpProxy> {
       now = next;
     },
     cut,
+    refuse,
+    accept: async () => {
+      if (!server.listening) await listen(address.port);
+    },
     get open() {
       return sockets.size / 2;
     },
-    close: () => {
-      cut();
-      return new Promise((resolve) => server.close(() => resolve()));
-    },
+    close: refuse,
   };
 }

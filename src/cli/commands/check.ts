@@ -15,7 +15,7 @@ import { defaultSchema } from "../../store/schema.js";
 import { type BacklogLine, backlog } from "../../store/status.js";
 import { loadConfig } from "../config.js";
 import { type Io, paint, table } from "../io.js";
-import { withOpened } from "../open.js";
+import { checkedUrl, type Place, refuseOtherSchema, schemaOf, withOpened } from "../open.js";
 import { flag, type Line, text } from "../parse.js";
 import { plural } from "../words.js";
 
@@ -33,6 +33,9 @@ interface InDatabase {
   readonly lines: readonly BacklogLine[];
   readonly orphans: readonly Orphan[];
 }
+
+/** A configuration may name no database. */
+type CheckedPlace = Pick<Place, "schema"> & { readonly input: Exported["database"] };
 
 type Declared = Exported["declared"][number];
 
@@ -72,7 +75,8 @@ async function findingsOf(line: Line): Promise<readonly Finding[]> {
     if (!(error instanceof ConfigurationError) || reason === undefined) throw error;
     return [{ level: "error", rule: "config", about: String(reason), message: error.message }];
   }
-  const { service, declared, database: input, schema = defaultSchema } = loaded.post["~posthorn"];
+  const { service, declared } = loaded.post["~posthorn"];
+  const { input, schema } = placeFor(line, loaded);
   const inCode = declared.flatMap(handlerFindings);
   if (declared.length === 0) {
     inCode.push(warning("handlers", service, "the configuration declares no queue and no subscription"));
@@ -98,6 +102,21 @@ async function findingsOf(line: Line): Promise<readonly Finding[]> {
   }
 }
 
+/** That of --database, else that of the configuration, in whose schema both are. */
+function placeFor(line: Line, { file, post }: Awaited<ReturnType<typeof loadConfig>>): CheckedPlace {
+  const { database, schema = defaultSchema } = post["~posthorn"];
+  const given = text(line, "database");
+  const wanted = schemaOf(line);
+  if (given !== undefined && flag(line, "offline")) {
+    const message =
+      "--offline looks at the code alone, and --database names what it is compared with. Pass one of them.";
+    throw new ConfigurationError("PH_ARGUMENT_INVALID", message);
+  }
+  if (given !== undefined) return { input: checkedUrl(given, "database"), schema: wanted ?? schema };
+  if (wanted !== undefined) refuseOtherSchema(wanted, schema, file);
+  return { input: database, schema };
+}
+
 function wrong(rule: Finding["rule"], about: string, message: string): Finding {
   return { level: "error", rule, about, message };
 }
@@ -106,9 +125,9 @@ function warning(rule: Finding["rule"], about: string, message: string): Finding
   return { level: "warning", rule, about, message };
 }
 
-function handlerFindings({ name, kind, handlers, policy }: Declared): Finding[] {
+function handlerFindings({ name, kind, handlers, every, policy }: Declared): Finding[] {
   const found: Finding[] = [];
-  if (handlers.size === 0) {
+  if (handlers.size === 0 && every === undefined) {
     const consequence = kind === "command" ? "what it claims is handed back" : "every event of it is skipped";
     found.push(
       wrong("handlers", name, `has no handler in this configuration: ${consequence}. Import the file that adds them`),

@@ -1,6 +1,7 @@
 /** `posthorn dead-letters` and `posthorn invalid`: list, show, redrive, discard. */
 import type { Executor } from "../../core/database.js";
 import { ConfigurationError, UnknownMessageError } from "../../core/errors.js";
+import { quote } from "../../core/show.js";
 import { countUnfit, type UnfitEntry, unfitEntries } from "../../store/intakes.js";
 import {
   countLetters,
@@ -219,6 +220,7 @@ async function changeAll(list: List, line: Line, io: Io, act: Change): Promise<n
   const { done, operation } = await withDatabase(line, async (database) => {
     await refuseUnknown(database, filter);
     const { count } = await countLetters(database, filter);
+    if (count === 0 && group !== undefined) throw noSuchGroup(list, group);
     if (count === 0) return nothing;
     const what = `${act.verb} ${plural(count, ...nouns[list])}`;
     if (!(await confirmed(line, io, what, count))) return nothing;
@@ -228,6 +230,15 @@ async function changeAll(list: List, line: Line, io: Io, act: Change): Promise<n
   if (flag(line, "json")) io.out(`${JSON.stringify({ [act.done]: done, operation })}\n`);
   else io.out(`${act.done}: ${plural(done, ...nouns[list])}\n`);
   return 0;
+}
+
+/** A fingerprint that is mistyped is not to look like a group that was dealt with. */
+function noSuchGroup(list: List, group: string): Error {
+  return new UnknownMessageError(
+    "PH_NOT_LISTED",
+    `No ${nouns[list][0]} died of an error of the group ${quote(group)}. Take the whole fingerprint as posthorn errors shows it. Nothing was changed.`,
+    { group },
+  );
 }
 
 /** Why there is nothing to do: the message is unknown, or what became of it instead. */

@@ -3,7 +3,7 @@ import type { Database } from "../../core/database.js";
 import { ConfigurationError } from "../../core/errors.js";
 import { ensureSchema, type MigrationPlan, planMigration } from "../../store/migrate.js";
 import { planRebase, type RebasePlan, rebase } from "../../store/rebase.js";
-import { makeRoles, rolesScript } from "../../store/roles.js";
+import { makeRoles, rolesIn, rolesScript } from "../../store/roles.js";
 import { scriptIn } from "../../store/schema.js";
 import { sentences } from "../../store/sqlstate.js";
 import type { Io } from "../io.js";
@@ -44,10 +44,14 @@ export async function migrate(line: Line, io: Io): Promise<number> {
   const { script: planned, ...facts } = plan;
   const script = scriptIn(place.schema, planned);
   if (flag(line, "json")) {
-    const told = { ...facts, migrated: !only && script !== "", away: away ?? null, rebased };
+    const roles = asked.roles ? { roles: rolesIn(place.schema) } : {};
+    const told = { ...facts, migrated: !only && script !== "", ...roles, away: away ?? null, rebased };
     io.out(`${JSON.stringify({ ...told, ...(asked.print ? { script } : {}) })}\n`);
   } else if (asked.print) io.out(script === "" ? "-- Nothing to do.\n" : `begin;\n${script}\ncommit;\n`);
-  else io.out(`${[inWords(plan, only), ...inWordsOf(away, asked, rebased)].join("\n")}\n`);
+  else {
+    const roles = asked.roles ? [`Made, or gave their rights to: ${rolesIn(place.schema).join(", ")}.`] : [];
+    io.out(`${[inWords(plan, only), ...roles, ...inWordsOf(away, asked, rebased)].join("\n")}\n`);
+  }
   return away === undefined || rebased || (asked.rebase && asked.dry) ? 0 : 1;
 }
 

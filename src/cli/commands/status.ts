@@ -84,12 +84,15 @@ export function statusText({ lines, workers, alerts, schedules, intakes }: Look,
   );
   const circuits = lines.flatMap(circuitOf);
   const paused = [...lines, ...intakes].flatMap(pauseOf);
+  const relays = lines.flatMap(({ name, relay }) =>
+    relay === null ? [] : [`${name} is relayed to ${relay.broker} ${oneLine(relay.where, 160)}.\n`],
+  );
   const open =
     alerts.length === 0
       ? paint(io, "green", "No alert is open.\n")
       : `${paint(io, "red", `Open alerts: ${alerts.length}`)}\n${alertTable(alerts, io)}`;
   const planned = schedules.length === 0 ? [] : [scheduleTable(schedules, io)];
-  const beside = [paused, limitTexts(lines), died, circuits]
+  const beside = [relays, paused, limitTexts(lines), died, circuits]
     .filter((list) => list.length > 0)
     .map((list) => list.join(""));
   const comesIn = intakes.length === 0 ? [] : [intakeTable(intakes, io)];
@@ -122,13 +125,14 @@ function pauseOf({ name, paused }: Pick<BacklogLine, "name" | "paused">): readon
 
 function circuitOf({ name, circuit }: BacklogLine): readonly string[] {
   if (circuit === null || circuit.state === "closed") return [];
-  const { openedAt, probeAt, failures, state } = circuit;
+  const { openedAt, probeAt, failures, state, reason } = circuit;
   const now = new Date().toISOString();
   const since = openedAt === undefined ? "" : ` since ${clock(openedAt, now)}`;
-  const cause = failures === undefined ? "by its handler" : `after ${plural(failures, "failure")}`;
+  const said = reason === undefined ? " by its handler" : `: ${oneLine(reason, 160)}`;
+  const cause = failures === undefined ? said : ` after ${plural(failures, "failure")}`;
   const at = probeAt === undefined ? "" : clock(probeAt, now);
   const next = state === "open" ? `Nobody takes a message before ${at}.` : `One message is tried since ${at}.`;
-  return [`The circuit of ${name} is open${since} ${cause}. ${next}\n`];
+  return [`The circuit of ${name} is open${since}${cause}. ${next}\n`];
 }
 
 function rowOf(line: BacklogLine): readonly (Cell | string)[] {

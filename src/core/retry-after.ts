@@ -3,7 +3,7 @@
  *
  * What another server says is not trusted: anything else is no answer, and the wait is bounded.
  */
-import { limits } from "../core/limits.js";
+import { limits } from "./limits.js";
 
 /** A `Response` of fetch, or what has headers like one. */
 export interface Answer {

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { limits } from "../../src/core/limits.js";
-import { retryAfterMs } from "../../src/policies/retry-after.js";
+import { retryAfterMs } from "../../src/core/retry-after.js";
 import { RetryLater } from "../../src/policies/verdicts.js";
 
 /** The instant of the examples in RFC 9110, 5.6.7. */

@@ -1,0 +1,50 @@
+/** The address of a broker: read once, its credentials kept apart, and never repeated in an error or a log. */
+import { ConfigurationError } from "../core/errors.js";
+
+export interface Address {
+  /** Without the colon, in lower case. */
+  readonly scheme: string;
+  readonly host: string;
+  readonly port: number;
+  readonly username: string | undefined;
+  readonly password: string | undefined;
+}
+
+/** Schemes to the port that they have without one. */
+export type Schemes = Readonly<Record<string, number>>;
+
+/** Errors: `ConfigurationError` with the code `PH_BROKER_ADDRESS`, which says what is wrong and not what was given. */
+export function readAddress(given: string, path: string, schemes: Schemes): Address {
+  const example = `${Object.keys(schemes)[0] ?? ""}://user:password@host:1234`;
+  const refuse = (what: string): never => {
+    throw new ConfigurationError("PH_BROKER_ADDRESS", `${path} ${what}. Write it as ${example}.`, { path });
+  };
+  if (!URL.canParse(given)) return refuse("cannot be read as a URL");
+  const url = new URL(given);
+  const scheme = url.protocol.slice(0, -1);
+  const known = Object.hasOwn(schemes, scheme) ? schemes[scheme] : undefined;
+  if (known === undefined) return refuse(`has a scheme other than ${Object.keys(schemes).join(", ")}`);
+  if (url.hostname === "") return refuse("names no host");
+  if (url.search !== "" || url.hash !== "" || !["", "/"].includes(url.pathname)) {
+    return refuse("holds more than a host, a port and who connects");
+  }
+  const decoded = (text: string): string | undefined => {
+    try {
+      return text === "" ? undefined : decodeURIComponent(text);
+    } catch {
+      return refuse("has a user or password that is not percent-encoded");
+    }
+  };
+  return {
+    scheme,
+    host: url.hostname.replace(/^\[(.*)\]$/, "$1"),
+    port: url.port === "" ? known : Number(url.port),
+    username: decoded(url.username),
+    password: decoded(url.password),
+  };
+}
+
+/** Host and port, for people. */
+export function hostAndPort({ host, port }: Address): string {
+  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
+}

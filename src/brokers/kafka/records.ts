@@ -1,0 +1,85 @@
+/** What an answer to a fetch holds: which offsets it covers, and which messages are to be seen. */
+import type { Incoming } from "../broker.js";
+import type { Held } from "./held.js";
+
+/** The parts of the client's answer that are read here. */
+interface Record {
+  readonly offsetDelta: number;
+  readonly key?: Buffer | null;
+  readonly value?: Buffer | null;
+  readonly headers: readonly (readonly [Buffer | null, Buffer | null])[] | ReadonlyMap<Buffer, Buffer>;
+}
+interface Batch {
+  readonly attributes: number;
+  readonly firstOffset: bigint;
+  readonly lastOffsetDelta: number;
+  readonly producerId: bigint;
+  readonly records: readonly Record[];
+}
+export interface FetchedPartition {
+  readonly records?: readonly Batch[];
+  readonly abortedTransactions?: readonly { readonly producerId: bigint; readonly firstOffset: bigint }[] | null;
+}
+
+const transactional = 1 << 4;
+const control = 1 << 5;
+const abortMarker = 0;
+
+/** Puts what was fetched from `held.position` on into `held`, and moves the position behind it. */
+export function readInto(held: Held, topic: string, fetched: FetchedPartition): void {
+  const from = held.position;
+  const isVisible = visibility(fetched);
+  for (const batch of fetched.records ?? []) {
+    if (isVisible(batch)) {
+      for (const record of batch.records) {
+        const offset = batch.firstOffset + BigInt(record.offsetDelta);
+        // A batch is sent as a whole, also where only its end is new.
+        if (offset >= from) held.add(incomingOf(record, { topic, held, offset }));
+      }
+    }
+    const next = batch.firstOffset + BigInt(batch.lastOffsetDelta) + 1n;
+    if (next > held.position) held.position = next;
+  }
+}
+
+/** Marks of transactions are no messages, and neither is what was rolled back. Batches are asked about in their order. */
+function visibility({ abortedTransactions }: FetchedPartition): (batch: Batch) => boolean {
+  const begins = [...(abortedTransactions ?? [])].sort((a, b) => Number(a.firstOffset - b.firstOffset));
+  const aborted = new Set<bigint>();
+  return (batch) => {
+    const last = batch.firstOffset + BigInt(batch.lastOffsetDelta);
+    for (let next = begins[0]; next !== undefined && next.firstOffset <= last; next = begins[0]) {
+      aborted.add(next.producerId);
+      begins.shift();
+    }
+    if ((batch.attributes & control) !== 0) {
+      if (batch.records[0]?.key?.readInt16BE(2) === abortMarker) aborted.delete(batch.producerId);
+      return false;
+    }
+    return (batch.attributes & transactional) === 0 || !aborted.has(batch.producerId);
+  };
+}
+
+interface Place {
+  readonly topic: string;
+  readonly held: Held;
+  readonly offset: bigint;
+}
+
+function incomingOf({ key, value, headers }: Record, { topic, held, offset }: Place): Incoming {
+  const named: { [name: string]: string } = {};
+  let contentType: string | undefined;
+  for (const [name, text] of headers) {
+    const lower = (name ?? Buffer.alloc(0)).toString().toLowerCase();
+    if (lower === "content-type") contentType = text?.toString();
+    else named[lower] = text?.toString() ?? "";
+  }
+  return {
+    headers: named,
+    contentType,
+    body: value ?? new Uint8Array(0),
+    ...(key != null && { key: key.toString() }),
+    position: `${topic}/${held.partition}/${offset}`,
+    handle: { held, offset },
+  };
+}

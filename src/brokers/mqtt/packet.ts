@@ -1,0 +1,85 @@
+/** From an event to what is published, and from a packet to what was received. CloudEvents MQTT binding 1.0.2. */
+import type { IClientPublishOptions, IPublishPacket } from "mqtt";
+import type { Incoming } from "../broker.js";
+import { type CloudEvent, type EnvelopeMode, encode, type HeaderStyle } from "../envelope.js";
+import type { Settings } from "./options.js";
+import { textProblem, topicProblem } from "./text.js";
+
+/** Attributes are user properties by their own names. */
+export const mqttStyle: HeaderStyle = { prefix: "", percent: false };
+const structuredType = "application/cloudevents+json";
+
+export interface Publication {
+  readonly topic: string;
+  readonly body: Buffer;
+  readonly options: IClientPublishOptions;
+  /** Of the whole packet. */
+  readonly bytes: number;
+}
+
+/** Returns instead, as a text, why it cannot be sent at all. */
+export function publicationOf(event: CloudEvent, mode: EnvelopeMode, settings: Settings): Publication | string {
+  const topic = typeof settings.topic === "string" ? settings.topic : topicOf(settings.topic, event);
+  if (typeof topic !== "string") return topic.problem;
+  const { headers, contentType, body: text } = encode(event, mode, mqttStyle);
+  const body = Buffer.from(text);
+  const parts = 2 + Buffer.byteLength(topic) + 2 + body.length;
+  if (settings.version === 4) return { topic, body, options: { qos: 1 }, bytes: framed(parts) };
+  const named: readonly [string, string][] = [["content type", contentType], ...Object.entries(headers)];
+  // That the payload is UTF-8.
+  let properties = 2;
+  for (const [name, value] of named) {
+    const problem = textProblem(name) ?? textProblem(value);
+    if (problem !== undefined) return `its header or attribute ${JSON.stringify(name)} cannot travel: ${problem}`;
+    properties += 5 + Buffer.byteLength(name) + Buffer.byteLength(value);
+  }
+  // The content type is a property by its number, not by its name.
+  properties -= 2 + "content type".length;
+  return {
+    topic,
+    body,
+    options: { qos: 1, properties: { contentType, payloadFormatIndicator: true, userProperties: { ...headers } } },
+    bytes: framed(parts + lengthBytes(properties) + properties),
+  };
+}
+
+function topicOf(tell: (event: CloudEvent) => string, event: CloudEvent): string | { readonly problem: string } {
+  try {
+    const topic = tell(event);
+    const problem = topicProblem(topic, { wildcards: false });
+    return problem === undefined ? topic : { problem: `the function mqtt.topic told no topic for it: ${problem}` };
+  } catch {
+    return { problem: "the function mqtt.topic threw for it" };
+  }
+}
+
+function framed(remaining: number): number {
+  return 1 + lengthBytes(remaining) + remaining;
+}
+
+/** MQTT 5, 1.5.5: seven bits in each byte. */
+function lengthBytes(length: number): number {
+  if (length < 128) return 1;
+  if (length < 16_384) return 2;
+  return length < 2_097_152 ? 3 : 4;
+}
+
+export function incomingOf({ payload, properties }: IPublishPacket, handle: unknown): Incoming {
+  const body = typeof payload === "string" ? Buffer.from(payload) : payload;
+  const headers = new Map<string, string>();
+  for (const [name, value] of Object.entries(properties?.userProperties ?? {})) {
+    // Of several with one name the first counts.
+    const first = typeof value === "string" ? value : value[0];
+    const lower = name.toLowerCase();
+    if (first !== undefined && !headers.has(lower)) headers.set(lower, first);
+  }
+  const isBinary = headers.has("specversion");
+  const contentType = properties?.contentType ?? (!isBinary && looksStructured(body) ? structuredType : undefined);
+  return { headers: Object.fromEntries(headers), contentType, body, handle };
+}
+
+/** MQTT 3.1.1 has no content type, and its binding no other mode: there an event tells by its body what it is. */
+function looksStructured(body: Uint8Array): boolean {
+  const text = Buffer.from(body.buffer, body.byteOffset, body.byteLength);
+  return /^\s*\{/.test(text.toString("latin1", 0, 64)) && text.includes('"specversion"');
+}

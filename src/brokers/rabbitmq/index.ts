@@ -1,0 +1,43 @@
+/** The entry `posthorn/rabbitmq`: RabbitMQ, by AMQP 0-9-1, as the end of a relay or the beginning of an intake. Its client is the package rabbitmq-client. */
+import type { Broker, BrokerFeatures } from "../broker.js";
+import { style } from "./message.js";
+import { type RabbitMqOptions, readSettings } from "./options.js";
+import { openRabbitMqReceiver } from "./receiver.js";
+import { openRabbitMqSender } from "./sender.js";
+
+export type { TlsOptions } from "../tls.js";
+export type { Named, RabbitMqOptions } from "./options.js";
+
+export const rabbitMqFeatures: BrokerFeatures = {
+  acknowledges: true,
+  sends: true,
+  receives: true,
+  // Of one queue with one consumer.
+  order: "destination",
+  deduplicates: false,
+  checksDestination: true,
+  // Messages in a queue have no number.
+  stablePosition: false,
+  mode: "binary",
+};
+
+/**
+ * RabbitMQ, by TCP or TLS.
+ *
+ * Delivery: every message is persistent and mandatory, and counts as sent when the broker has confirmed it. One that no queue is bound for is refused.
+ * Order: of one queue with one consumer. A full queue that rejects messages (`overflow: reject-publish`) may take a later one of the same batch.
+ * Duplicates: RabbitMQ does not find them; the message id is the same whenever a message is sent again.
+ * Errors: `ConfigurationError` for options, at once. Nothing is loaded or opened before it is used.
+ * Limits: names and ids of 255 bytes, headers of 30 kB, and the broker's `max_message_size`.
+ */
+export function rabbitmq(options: RabbitMqOptions): Broker {
+  const settings = readSettings(options);
+  return {
+    kind: "rabbitmq",
+    where: settings.where,
+    features: rabbitMqFeatures,
+    style,
+    openSender: (open) => openRabbitMqSender(settings, open),
+    openReceiver: (open) => openRabbitMqReceiver(settings, open),
+  };
+}

@@ -1,0 +1,36 @@
+/** Reads the answers of XREADGROUP and XAUTOCLAIM, as bytes: what is no text stays what it is. */
+
+/** An entry; without fields it was removed from the stream meanwhile. */
+export interface Answer {
+  readonly id: string;
+  readonly fields: readonly Buffer[] | undefined;
+}
+
+/** `[[stream, entries]]`, or nothing where nothing came in time. */
+export function readIn(answer: unknown): readonly Answer[] {
+  const [ofStream] = listOf(answer);
+  return entriesIn(listOf(ofStream)[1]);
+}
+
+/** `[next, entries, removed]`: what was removed from the stream is taken from the consumer by Redis itself, from version 7 on. */
+export function claimedIn(answer: unknown): { readonly next: string; readonly entries: readonly Answer[] } {
+  const [next, entries] = listOf(answer);
+  return { next: textOf(next) ?? "0-0", entries: entriesIn(entries) };
+}
+
+function entriesIn(entries: unknown): readonly Answer[] {
+  return listOf(entries).flatMap((entry) => {
+    const [given, fields] = listOf(entry);
+    const id = textOf(given);
+    if (id === undefined) return [];
+    return [{ id, fields: Array.isArray(fields) ? fields.filter((one) => Buffer.isBuffer(one)) : undefined }];
+  });
+}
+
+function listOf(value: unknown): readonly unknown[] {
+  return Array.isArray(value) ? value : [];
+}
+
+function textOf(value: unknown): string | undefined {
+  return Buffer.isBuffer(value) ? value.toString() : typeof value === "string" ? value : undefined;
+}

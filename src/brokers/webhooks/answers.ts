@@ -1,0 +1,61 @@
+/**
+ * What an answer means for a message. Standard Webhooks 1.0.0, "Delivery success and failure"; CloudEvents "HTTP 1.1 Web Hooks", 2.2.
+ *
+ * Only what the answer itself says about the receiver (429, 502, 503, 504) counts as "away". A 403 or 404 may come from a filter that does not like
+ * this one payload: it is this message's failure, and its policy bounds it, so that one message cannot hold all others.
+ */
+import { limits } from "../../core/limits.js";
+import { retryAfterOf } from "../../core/retry-after.js";
+import type { Sent } from "../broker.js";
+import type { Posted } from "./post.js";
+
+type Answered = Extract<Posted, { kind: "answered" }>;
+
+/** `gone`: the receiver wants nothing more. */
+export type Meaning = Sent | { readonly kind: "gone" };
+
+const throttled: ReadonlySet<number> = new Set([429, 502, 503, 504]);
+
+/** `clean` takes out what nobody may read. */
+export function meaningOf(posted: Posted, where: string, clean: (text: string) => string): Meaning {
+  if (posted.kind === "lost") return { kind: "unavailable", error: withPlace(posted.error, where) };
+  const { status } = posted;
+  if (status >= 200 && status < 300) return { kind: "acknowledged" };
+  if (status === 410) return { kind: "gone" };
+  const text = `${where} answered ${status}${hint(status)}${excerpt(posted, clean)}`;
+  if (status === 413) return { kind: "refused", reason: text };
+  const retryAfterMs = retryAfterOf({ headers: { get: (name) => first(posted.headers[name]) } });
+  return {
+    kind: throttled.has(status) ? "unavailable" : "failed",
+    error: new Error(text),
+    ...(retryAfterMs !== undefined && { retryAfterMs }),
+  };
+}
+
+function withPlace(error: Error, where: string): Error {
+  // A refused address names its place already.
+  if (error.message.includes(where)) return error;
+  return Object.assign(new Error(`Nothing came back from ${where}. ${error.message}`), {
+    ...("code" in error && { code: error.code }),
+  });
+}
+
+function hint(status: number): string {
+  if (status >= 300 && status < 400) return " (a redirect, which is never followed: put the new address into url)";
+  if (status === 413) return " (too large for it)";
+  return "";
+}
+
+function first(value: string | string[] | undefined): string | null {
+  return (Array.isArray(value) ? value[0] : value) ?? null;
+}
+
+/** One line of printable letters. */
+function excerpt({ text }: Answered, clean: (text: string) => string): string {
+  const line = clean(text)
+    .replace(/[\p{C}\p{Z}\uFFFD]+/gu, " ")
+    .trim();
+  if (line === "") return ".";
+  const cut = line.length > limits.webhookExcerptLength ? `${line.slice(0, limits.webhookExcerptLength)}…` : line;
+  return `: ${cut}`;
+}

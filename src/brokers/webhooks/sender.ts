@@ -1,0 +1,173 @@
+/**
+ * The way out: one post for each message, a bounded number at once, of one key one after the other.
+ *
+ * What is known about the receiver outlives a sender, since a relay opens a new one after trouble: that it is gone, and until when it wants nothing.
+ */
+import { setMaxListeners } from "node:events";
+import { limits } from "../../core/limits.js";
+import type { Outgoing, Sender, Sent } from "../broker.js";
+import { type EnvelopeMode, encode, type HeaderStyle } from "../envelope.js";
+import { type Meaning, meaningOf } from "./answers.js";
+import { onTheWire, unfitHeader } from "./headers.js";
+import type { Key } from "./keys.js";
+import { Poster, type PostOptions } from "./post.js";
+import { sign, webhookId } from "./signature.js";
+import { Slots } from "./slots.js";
+
+export interface SenderOptions extends PostOptions {
+  readonly keys: readonly Key[];
+  readonly mode: EnvelopeMode;
+  readonly style: HeaderStyle;
+  /** Set with each webhook. */
+  readonly headers: Readonly<Record<string, string>>;
+  readonly whenGone: "wait" | "refuse";
+  readonly clean: (text: string) => string;
+}
+
+/** What is known about a receiver, in this process. */
+export interface Standing {
+  /** It answered 410: nothing is posted any more. */
+  gone: boolean;
+  /** It asked for silence until then, in milliseconds since 1970. */
+  silentUntil: number;
+}
+
+/** One call of `send`. */
+interface Call {
+  readonly signal: AbortSignal;
+  /** The first that found the receiver away; what was not begun then is not tried. */
+  away: Sent | undefined;
+}
+
+const givenUp: Sent = { kind: "unavailable", error: new Error("It was not posted: the call was given up.") };
+
+export class WebhookSender implements Sender {
+  readonly #options: SenderOptions;
+  readonly #standing: Standing;
+  readonly #poster: Poster;
+  readonly #slots: Slots;
+  readonly #calls = new Set<AbortController>();
+  /** The last message of each key that is on its way, or waits for its turn. */
+  readonly #keys = new Map<string, Promise<Sent>>();
+  #closed = false;
+
+  constructor(options: SenderOptions, standing: Standing) {
+    this.#options = options;
+    this.#standing = standing;
+    this.#poster = new Poster(options);
+    this.#slots = new Slots(options.connections);
+  }
+
+  async send(messages: readonly Outgoing[], signal: AbortSignal): Promise<readonly Sent[]> {
+    const controller = new AbortController();
+    // Each post listens to it.
+    setMaxListeners(0, controller.signal);
+    const giveUp = (): void => controller.abort();
+    signal.addEventListener("abort", giveUp, { once: true });
+    if (signal.aborted || this.#closed) giveUp();
+    this.#calls.add(controller);
+    try {
+      const call: Call = { signal: controller.signal, away: undefined };
+      return await Promise.all(messages.map((message) => this.#inOrder(message, call)));
+    } finally {
+      this.#calls.delete(controller);
+      signal.removeEventListener("abort", giveUp);
+    }
+  }
+
+  /** Looks whether somebody is there. Errors: why not. */
+  async look(signal: AbortSignal): Promise<void> {
+    if (this.#standing.gone || this.#standing.silentUntil > Date.now()) return;
+    await this.#poster.connect(signal);
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    for (const call of this.#calls) call.abort();
+    this.#poster.close();
+  }
+
+  /**
+   * What fails does not hold back what has the same key and comes after it: whoever wants that hands over one at a time, as a relay does that keeps the
+   * order of keys.
+   */
+  #inOrder(message: Outgoing, call: Call): Promise<Sent> {
+    const { key } = message;
+    if (key === null) return this.#inTurn(message, call);
+    const before = this.#keys.get(key);
+    const sent = before === undefined ? this.#inTurn(message, call) : before.then(() => this.#inTurn(message, call));
+    this.#keys.set(key, sent);
+    void sent.then(() => {
+      if (this.#keys.get(key) === sent) this.#keys.delete(key);
+    });
+    return sent;
+  }
+
+  async #inTurn(message: Outgoing, call: Call): Promise<Sent> {
+    const release = await this.#slots.take();
+    try {
+      const sent = this.#notNow(call) ?? (await this.#post(message, call));
+      if (sent.kind === "unavailable") call.away ??= sent;
+      return sent;
+    } finally {
+      release();
+    }
+  }
+
+  /** What is not even posted. */
+  #notNow({ signal, away }: Call): Sent | undefined {
+    if (signal.aborted) return givenUp;
+    if (this.#standing.gone) return this.#gone();
+    const retryAfterMs = this.#standing.silentUntil - Date.now();
+    if (retryAfterMs <= 0) return away;
+    const error = new Error(`${this.#options.endpoint.where} asked for a pause; nothing is posted until it is over.`);
+    return { kind: "unavailable", error, retryAfterMs };
+  }
+
+  async #post({ event }: Outgoing, { signal }: Call): Promise<Sent> {
+    const { keys, mode, style, endpoint, clean, headers } = this.#options;
+    const unfit = unfitHeader(event.headers);
+    if (unfit !== undefined) return { kind: "refused", reason: `It was not posted: ${unfit}.` };
+    const encoded = encode(event, mode, style);
+    const body = Buffer.from(encoded.body);
+    const wire = Object.entries({ ...encoded.headers, ...headers }).map(([name, value]) => [
+      name.toLowerCase(),
+      onTheWire(value),
+    ]);
+    const all = {
+      ...Object.fromEntries(wire),
+      "user-agent": "posthorn",
+      "content-type": onTheWire(encoded.contentType),
+      "content-length": String(body.length),
+      ...this.#signature(keys, webhookId(event.id), body),
+    };
+    return this.#concluded(meaningOf(await this.#poster.post(all, body, signal), endpoint.where, clean));
+  }
+
+  #signature(keys: readonly Key[], id: string, body: Buffer): Readonly<Record<string, string>> {
+    const { timestamp, signature } = sign(keys, id, Date.now(), body);
+    const signed = keys.length === 0 ? {} : { "webhook-signature": signature };
+    return { "webhook-id": id, "webhook-timestamp": timestamp, ...signed };
+  }
+
+  #concluded(meaning: Meaning): Sent {
+    if (meaning.kind === "gone") {
+      this.#standing.gone = true;
+      return this.#gone();
+    }
+    if (meaning.kind === "unavailable" && meaning.retryAfterMs !== undefined) {
+      this.#standing.silentUntil = Math.max(this.#standing.silentUntil, Date.now() + meaning.retryAfterMs);
+    }
+    return meaning;
+  }
+
+  #gone(): Sent {
+    const { endpoint, whenGone } = this.#options;
+    const said = `${endpoint.where} answered 410 Gone: it wants no more webhooks, and this process posts nothing to it any more.`;
+    if (whenGone === "refuse") return { kind: "refused", reason: said };
+    const error = new Error(
+      `${said} The messages wait. Change the url, or remove the relay and its subscription; a restart asks the receiver once more.`,
+    );
+    return { kind: "unavailable", error, retryAfterMs: limits.retryAfterMostMs };
+  }
+}

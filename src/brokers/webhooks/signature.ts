@@ -1,0 +1,71 @@
+/** Signatures of Standard Webhooks 1.0.0: over `id.timestamp.body`, one for each key, so that keys can be changed without a gap. */
+import { createHash, createHmac, sign as signWith, timingSafeEqual, verify as verifyWith } from "node:crypto";
+import { limits } from "../../core/limits.js";
+import type { Key } from "./keys.js";
+
+/** The three headers. */
+export interface Signed {
+  readonly id: string;
+  /** Seconds since 1970, of the attempt. */
+  readonly timestamp: string;
+  readonly signature: string;
+}
+
+/** Letters, digits, _ and -: above all no dot, since dots part what is signed. */
+const plainId = /^[A-Za-z0-9_-]{1,128}$/;
+/** What is taken from others. */
+const acceptedId = /^[\x21-\x2d\x2f-\x7e]{1,255}$/;
+
+/** The webhook-id of a message: its own id where that is plain, and otherwise a name made from it, the same at each attempt. */
+export function webhookId(id: string): string {
+  return plainId.test(id) ? id : `msg_${createHash("sha256").update(id).digest("base64url")}`;
+}
+
+export function sign(keys: readonly Key[], id: string, atMs: number, body: Buffer): Signed {
+  const timestamp = String(Math.floor(atMs / 1000));
+  const content = contentOf(id, timestamp, body);
+  const signatures = keys.map((key) => {
+    const bytes = key.kind === "v1" ? hmac(key.secret, content) : signWith(null, content, key.key);
+    return `${key.kind},${bytes.toString("base64")}`;
+  });
+  return { id, timestamp, signature: signatures.join(" ") };
+}
+
+function contentOf(id: string, timestamp: string, body: Uint8Array): Buffer {
+  return Buffer.concat([Buffer.from(`${id}.${timestamp}.`), body]);
+}
+
+function hmac(secret: Buffer, content: Buffer): Buffer {
+  return createHmac("sha256", secret).update(content).digest();
+}
+
+/** Why headers cannot belong to a webhook of now; looked at before the body is read. Not for the one who asks. */
+export function headersProblem({ id, timestamp }: Signed, toleranceMs: number, nowMs: number): string | undefined {
+  if (!acceptedId.test(id)) return "its webhook-id is missing, too long, or has a dot or a space in it";
+  if (!/^\d{1,12}$/.test(timestamp)) return "its webhook-timestamp is missing or no number of seconds";
+  const ageMs = nowMs - Number(timestamp) * 1000;
+  // The timestamp is in whole seconds: it may be up to one older than it says.
+  if (ageMs > toleranceMs + 999) return "its webhook-timestamp is too old";
+  return ageMs < -toleranceMs ? "its webhook-timestamp is too far ahead" : undefined;
+}
+
+/** Whether one of the signatures is of one of the keys. How long it takes tells nothing about which, or about how much of one was right. */
+export function isSigned(keys: readonly Key[], { id, timestamp, signature }: Signed, body: Uint8Array): boolean {
+  const given = signature.split(" ", limits.webhookSignatures).map((one) => {
+    const comma = one.indexOf(",");
+    return { kind: one.slice(0, comma), bytes: Buffer.from(one.slice(comma + 1), "base64") };
+  });
+  const content = contentOf(id, timestamp, body);
+  let valid = false;
+  for (const key of keys) {
+    const candidates = given.filter(({ kind }) => kind === key.kind);
+    if (key.kind === "v1") {
+      const expected = hmac(key.secret, content);
+      for (const { bytes } of candidates) valid = (bytes.length === 32 && timingSafeEqual(bytes, expected)) || valid;
+    } else {
+      for (const { bytes } of candidates)
+        valid = (bytes.length === 64 && verifyWith(null, content, key.key, bytes)) || valid;
+    }
+  }
+  return valid;
+}

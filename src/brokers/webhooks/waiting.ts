@@ -1,0 +1,156 @@
+/**
+ * The webhooks that were taken from the network and are not committed yet. Each is answered once: stored, or not.
+ *
+ * A webhook that was told "not now" before an intake took it is forgotten; one that an intake holds may still be committed, and its sender, who sends it
+ * again, meets the inbox.
+ */
+import type { Incoming, Receiver } from "../broker.js";
+
+export interface WaitingLimits {
+  readonly maxPending: number;
+  readonly maxPendingBytes: number;
+}
+
+export type Message = Omit<Incoming, "handle">;
+
+interface Pending {
+  readonly incoming: Incoming;
+  readonly answer: (stored: boolean) => void;
+}
+
+/** What a message is known by, for the receiver alone. */
+class Handle {
+  readonly pending: Pending;
+  constructor(message: Message, answer: (stored: boolean) => void) {
+    this.pending = { incoming: { ...message, handle: this }, answer };
+  }
+}
+
+export class Waiting {
+  readonly #limits: WaitingLimits;
+  /** In the order in which they came. */
+  readonly #queue = new Set<Pending>();
+  readonly #receivers = new Set<WaitingReceiver>();
+  /** What is in the queue or held by a receiver. */
+  #count = 0;
+  #bytes = 0;
+
+  constructor(limits: WaitingLimits) {
+    this.#limits = limits;
+  }
+
+  /** Whether an intake is there, and there is room for one more. */
+  get open(): boolean {
+    const { maxPending, maxPendingBytes } = this.#limits;
+    return this.#receivers.size > 0 && this.#count < maxPending && this.#bytes < maxPendingBytes;
+  }
+
+  /** Ends with true once the message is stored, and with false when there is no room, nobody takes it in time, or the intake ends. */
+  async store(message: Message, withinMs: number): Promise<boolean> {
+    if (!this.open) return false;
+    const { length } = message.body;
+    this.#count += 1;
+    this.#bytes += length;
+    let timer: NodeJS.Timeout | undefined;
+    try {
+      return await new Promise((resolve) => {
+        const { pending } = new Handle(message, resolve);
+        timer = setTimeout(() => {
+          this.#queue.delete(pending);
+          resolve(false);
+        }, withinMs);
+        this.#queue.add(pending);
+        for (const receiver of this.#receivers) receiver.wake();
+      });
+    } finally {
+      clearTimeout(timer);
+      this.#count -= 1;
+      this.#bytes -= length;
+    }
+  }
+
+  receiver(): Receiver {
+    const receiver = new WaitingReceiver({
+      take: (max) => this.#take(max),
+      left: (held) => this.#left(receiver, held),
+    });
+    this.#receivers.add(receiver);
+    return receiver;
+  }
+
+  #take(max: number): readonly Pending[] {
+    const taken: Pending[] = [];
+    for (const pending of this.#queue) {
+      if (taken.length >= max) break;
+      this.#queue.delete(pending);
+      taken.push(pending);
+    }
+    return taken;
+  }
+
+  #left(receiver: WaitingReceiver, held: Iterable<Pending>): void {
+    this.#receivers.delete(receiver);
+    const unanswered = this.#receivers.size > 0 ? [...held] : [...held, ...this.#queue];
+    for (const pending of unanswered) {
+      this.#queue.delete(pending);
+      pending.answer(false);
+    }
+  }
+}
+
+interface Source {
+  readonly take: (max: number) => readonly Pending[];
+  readonly left: (held: Iterable<Pending>) => void;
+}
+
+/** What one intake has taken and not acknowledged. */
+class WaitingReceiver implements Receiver {
+  readonly #source: Source;
+  readonly #held = new Set<Pending>();
+  #wake: (() => void) | undefined;
+
+  constructor(source: Source) {
+    this.#source = source;
+  }
+
+  wake(): void {
+    this.#wake?.();
+  }
+
+  async receive({ max, waitMs, signal }: Parameters<Receiver["receive"]>[0]): Promise<readonly Incoming[]> {
+    let taken = this.#source.take(max);
+    if (taken.length === 0 && !signal.aborted) {
+      await this.#woken(waitMs, signal);
+      taken = this.#source.take(max);
+    }
+    for (const pending of taken) this.#held.add(pending);
+    return taken.map(({ incoming }) => incoming);
+  }
+
+  #woken(waitMs: number, signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const end = (): void => {
+        clearTimeout(timer);
+        signal.removeEventListener("abort", end);
+        this.#wake = undefined;
+        resolve();
+      };
+      const timer = setTimeout(end, waitMs);
+      signal.addEventListener("abort", end);
+      this.#wake = end;
+    });
+  }
+
+  async acknowledge(messages: readonly Incoming[]): Promise<void> {
+    for (const { handle } of messages) {
+      if (!(handle instanceof Handle) || !this.#held.delete(handle.pending)) continue;
+      handle.pending.answer(true);
+    }
+  }
+
+  async close(): Promise<void> {
+    this.wake();
+    this.#source.left(this.#held);
+    this.#held.clear();
+  }
+}

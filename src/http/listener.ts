@@ -1,0 +1,72 @@
+/** A web-standard handler as a listener of node:http. */
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { Readable } from "node:stream";
+
+const lingerMs = 2_000;
+
+/**
+ * Makes a listener for `createServer` of node:http or node:https from a handler that takes a `Request` and answers with a `Response`.
+ *
+ * The body of a request is passed on as it arrives. Where the answer comes before the end of the body, the connection is closed after it, since
+ * the rest is not read. A request that cannot be one is answered 400, and an error of the handler 500, without a word about it.
+ */
+export function listener(
+  handler: (request: Request) => Promise<Response>,
+): (incoming: IncomingMessage, outgoing: ServerResponse) => void {
+  return (incoming, outgoing) => {
+    answered(handler, incoming)
+      .then((response) => send(response, incoming, outgoing))
+      .catch(() => outgoing.destroy());
+  };
+}
+
+async function answered(
+  handler: (request: Request) => Promise<Response>,
+  incoming: IncomingMessage,
+): Promise<Response> {
+  let request: Request;
+  try {
+    request = toRequest(incoming);
+  } catch {
+    return new Response(null, { status: 400 });
+  }
+  try {
+    return await handler(request);
+  } catch {
+    return new Response(null, { status: 500 });
+  }
+}
+
+async function send(response: Response, incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
+  const body = Buffer.from(await response.arrayBuffer());
+  const whole = incoming.complete;
+  outgoing.writeHead(response.status, {
+    ...Object.fromEntries(response.headers),
+    ...(!whole && { connection: "close" }),
+  });
+  outgoing.end(incoming.method === "HEAD" ? undefined : body);
+  if (!whole) linger(incoming);
+}
+
+/**
+ * Reads on for a moment and drops what comes: a connection that is closed while the other side still writes takes the answer with it before it is
+ * read there.
+ */
+function linger(incoming: IncomingMessage): void {
+  const timer = setTimeout(() => incoming.destroy(), lingerMs);
+  incoming.once("close", () => clearTimeout(timer));
+  incoming.removeAllListeners("data");
+  incoming.on("data", () => undefined);
+  incoming.resume();
+}
+
+function toRequest(incoming: IncomingMessage): Request {
+  const { method = "GET", rawHeaders, url: target = "/" } = incoming;
+  const headers = new Headers();
+  for (let i = 0; i + 1 < rawHeaders.length; i += 2) headers.append(rawHeaders[i] ?? "", rawHeaders[i + 1] ?? "");
+  // A path may begin with //, which would be a host if it was resolved.
+  const url = new URL(target.startsWith("/") ? `http://here${target}` : target, "http://here");
+  if (method === "GET" || method === "HEAD") return new Request(url, { method, headers });
+  const body = Readable.toWeb(incoming) as ReadableStream<Uint8Array>;
+  return new Request(url, { method, headers, body, duplex: "half" });
+}

@@ -1,0 +1,233 @@
+/**
+ * What a relay is told: where its messages come from, where they go, and the six decisions of its policy.
+ *
+ * What cannot be kept is refused here, with the reason: an effect at a broker does not commit with a transaction of this database, order that the
+ * broker does not keep is none, and a broker that does not acknowledge loses messages.
+ */
+import type { Broker } from "../brokers/broker.js";
+import type { EnvelopeMode } from "../brokers/envelope.js";
+import { checkBroker } from "../brokers/is-broker.js";
+import { ConfigurationError } from "../core/errors.js";
+import { limits } from "../core/limits.js";
+import { checkName } from "../core/names.js";
+import { checkOptions, type Fields } from "../core/options.js";
+import { quote, show } from "../core/show.js";
+import { noBacklogLimitField } from "../policies/flow.js";
+import {
+  type CheckedPolicy,
+  checkPolicy,
+  type Policy,
+  policyFields,
+  type QueuePolicy,
+  type StartFrom,
+  subscriptionFields,
+} from "../policies/policy.js";
+
+/** Where the messages come from: a topic, whose subscription the relay is, or a queue, whose one receiver it is. */
+export type RelayFrom = { readonly topic: string } | { readonly queue: string };
+
+/** An effect at a broker cannot commit with a transaction of this database. */
+export type RelayIdempotency = "handler" | "at-most-once";
+
+export interface RelayOptions<I extends RelayIdempotency = RelayIdempotency> extends Policy<I> {
+  readonly from: RelayFrom;
+  /** Where they go: `mqtt({ … })`, `kafka({ … })` and so on. */
+  readonly to: Broker;
+  /** Of a topic: where a relay begins that is new. Default "now". */
+  readonly startFrom?: StartFrom;
+  /** Messages that are handed to the broker in one call, and on their way or waiting for a slot at once. Default 500; see also `batchSize`. */
+  readonly concurrency?: number;
+  /**
+   * The most messages of one call. Too few and each costs a round trip; too many and a failing call takes more with it.
+   *
+   * Default 500. Range 1 to 1000.
+   */
+  readonly batchSize?: number;
+  /**
+   * How long the broker may take to acknowledge; then it counts as away. Too short and a slow one is never done, too long and a silent one is noticed
+   * late. At most half of `visibilityTimeoutMs`, so that no run ends before it is known what became of it.
+   *
+   * Default: half of `visibilityTimeoutMs`, at most 10000. Range 1 to 3600000.
+   */
+  readonly sendTimeoutMs?: number;
+  /** The `source` of the CloudEvents. Default `urn:posthorn:<service>`. */
+  readonly source?: string;
+  /** What stands before the name of the contract in their `type`: "com.example.shop." Default: nothing. */
+  readonly typePrefix?: string;
+  /** How they travel: attributes as headers, or everything as one JSON body. Default: what the broker's users expect. */
+  readonly mode?: EnvelopeMode;
+  /** That messages may be lost on the way to a broker that does not acknowledge. Default false: such a broker is refused. */
+  readonly lossy?: boolean;
+  /** Of a queue: what a producer meets when too much waits. */
+  readonly backlogLimit?: QueuePolicy["backlogLimit"];
+}
+
+/** Checked and complete. */
+export interface RelaySettings {
+  readonly to: Broker;
+  readonly batchSize: number;
+  readonly sendTimeoutMs: number;
+  readonly source: string | undefined;
+  readonly typePrefix: string;
+  readonly mode: EnvelopeMode;
+  /** A message whose fate is unknown must not be sent again. */
+  readonly once: boolean;
+}
+
+export interface CheckedRelay {
+  readonly kind: "command" | "event";
+  readonly channel: string;
+  readonly startFrom: StartFrom;
+  readonly policy: CheckedPolicy;
+  readonly settings: RelaySettings;
+}
+
+const longestSendMs = 3_600_000;
+const defaultSendMs = 10_000;
+
+/** Tried every second, so that delivery goes on a second after the broker is back. Failures of single messages open it only in numbers. */
+export const relayBreaker = Object.freeze({ failures: 20, windowMs: 10_000, openMs: 1_000 });
+
+const { results: _ofHandlers, backlogLimit, ...decisions } = policyFields;
+
+export const relayFields = {
+  from: {
+    type: "custom",
+    doc: "Where the messages come from: a topic, or a queue, whose one receiver the relay is",
+    words: "{ topic: … } or { queue: … }",
+    required: true,
+    check: checkFrom,
+  },
+  to: {
+    type: "custom",
+    doc: "Where they go",
+    words: "a broker, as mqtt(), kafka() and the others make it",
+    required: true,
+    check: checkBroker,
+  },
+  ...decisions,
+  idempotency: {
+    type: "custom",
+    doc: "What happens when a message is sent twice: the other side drops it by its id, or it must never be",
+    words: '"handler" or "at-most-once"',
+    required: true,
+    check: checkIdempotency,
+  },
+  startFrom: subscriptionFields.startFrom,
+  backlogLimit,
+  concurrency: {
+    ...policyFields.concurrency,
+    doc: "Messages that are on their way at once in one process; too few and the broker waits for us, too many and memory holds them all",
+    default: 500,
+  },
+  batchSize: {
+    type: "integer",
+    doc: "The most messages that are handed to the broker in one call; too few and each costs a round trip, too many and a failing call takes more with it",
+    min: 1,
+    max: limits.batchSize,
+    default: 500,
+  },
+  sendTimeoutMs: {
+    type: "duration",
+    doc: "How long the broker may take to acknowledge; then it counts as away. Too short and a slow one is never done, too long and a silent one is noticed late. Without it half of visibilityTimeoutMs, at most 10000",
+    min: 1,
+    max: longestSendMs,
+  },
+  source: { type: "string", doc: "The source of the CloudEvents. Without it urn:posthorn:<service>", maxLength: 500 },
+  typePrefix: {
+    type: "string",
+    doc: "What stands before the name of the contract in their type; without it nothing",
+    maxLength: 200,
+  },
+  mode: {
+    type: "choice",
+    doc: "How they travel: attributes as headers, or everything as one JSON body. Without it what is usual for the broker",
+    values: ["binary", "structured"],
+  },
+  lossy: {
+    type: "boolean",
+    doc: "That messages may be lost on the way to a broker that does not acknowledge; without it such a broker is refused",
+    default: false,
+  },
+} as const satisfies Fields;
+
+/** Errors: `ConfigurationError` naming every missing decision at once, and for what cannot be kept. */
+export function checkRelay(value: unknown, name: string): CheckedRelay {
+  const where = `relay(${quote(name)})`;
+  const checked = checkOptions(value, relayFields, where, { noun: "decision" });
+  const { from, to, startFrom, batchSize, sendTimeoutMs, source, typePrefix, mode, lossy, ...rest } = checked;
+  refuseUnfit(where, to, lossy, rest.ordering !== "none");
+  const { kind, channel } = from;
+  if (kind === "command" && channel !== name) {
+    const message = `${where}.from.queue is ${quote(channel)}: the one receiver of a queue is called as the queue is, in every list and command. Call the relay ${quote(channel)}.`;
+    throw refusal(message, `${where}.from.queue`);
+  }
+  if (kind === "event" && rest.backlogLimit !== undefined) {
+    noBacklogLimitField.check(rest.backlogLimit, `${where}.backlogLimit`);
+  }
+  const policy = checkPolicy({ circuitBreaker: relayBreaker, ...rest }, where);
+  return {
+    kind,
+    channel,
+    startFrom: startFrom === "oldest" ? "oldest" : "now",
+    policy: Object.freeze({ ...policy, relay: { broker: to.kind, where: to.where } }),
+    settings: {
+      to,
+      batchSize,
+      sendTimeoutMs: checkTimeout(sendTimeoutMs, policy.visibilityTimeoutMs, where),
+      source,
+      typePrefix: typePrefix ?? "",
+      mode: mode === "binary" || mode === "structured" ? mode : to.features.mode,
+      once: policy.idempotency === "at-most-once",
+    },
+  };
+}
+
+interface Channel {
+  readonly kind: "command" | "event";
+  readonly channel: string;
+}
+
+function checkFrom(value: unknown, path: string): Channel {
+  const given = typeof value === "object" && value !== null ? Object.entries(value) : [];
+  const [first] = given;
+  if (given.length === 1 && first !== undefined) {
+    const [what, name] = first;
+    if (what === "topic") return { kind: "event", channel: checkName(name, "topic") };
+    if (what === "queue") return { kind: "command", channel: checkName(name, "queue") };
+  }
+  throw refusal(`${path} must be { topic: "…" } or { queue: "…" }; got ${show(value)}.`, path);
+}
+
+function checkIdempotency(value: unknown, path: string): RelayIdempotency {
+  if (value === "handler" || value === "at-most-once") return value;
+  if (value === "transaction") {
+    const message = `${path} cannot be "transaction": the broker takes no part in a transaction of this database, so a message that was sent is not taken back by a rollback. Say "handler" and let the other side drop what comes twice by its id, or "at-most-once".`;
+    throw refusal(message, path);
+  }
+  throw refusal(`${path} must be "handler" or "at-most-once"; got ${show(value)}.`, path);
+}
+
+function refuseUnfit(where: string, { kind, features }: Broker, lossy: boolean, ordered: boolean): void {
+  if (!features.sends) throw refusal(`${where}.to is a ${kind} broker that nothing can be sent to.`, `${where}.to`);
+  if (!features.acknowledges && !lossy) {
+    const message = `${where}.to is a ${kind} broker that does not acknowledge what it gets: messages can be lost on the way, and nobody would notice. Choose a way that acknowledges, or say lossy: true.`;
+    throw refusal(message, `${where}.to`);
+  }
+  if (ordered && features.order === "none") {
+    const message = `${where}.ordering is per key, and its ${kind} broker keeps no order: what was sent in order would arrive in any. Say ordering: "none", or choose another broker.`;
+    throw refusal(message, `${where}.ordering`);
+  }
+}
+
+function checkTimeout(given: number | undefined, visibilityTimeoutMs: number, where: string): number {
+  const most = Math.max(1, Math.floor(visibilityTimeoutMs / 2));
+  if (given === undefined) return Math.min(most, defaultSendMs);
+  if (given <= most) return given;
+  const message = `${where}.sendTimeoutMs (${given}) must be at most half of ${where}.visibilityTimeoutMs (${visibilityTimeoutMs}), so that no run ends before it is known what became of its message.`;
+  throw refusal(message, `${where}.sendTimeoutMs`);
+}
+
+function refusal(message: string, path: string): ConfigurationError {
+  return new ConfigurationError("PH_OPTION_INVALID", message, { path });
+}

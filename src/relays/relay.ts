@@ -1,0 +1,95 @@
+/**
+ * A relay: the handler of a subscription or queue that hands every message to a broker. The engine around it is that of every handler: it decides
+ * about order, retries, dead letters and the circuit by what is thrown here.
+ *
+ * Killed before the broker's acknowledgement is settled: the message is sent again under the same id. Nothing is settled before it.
+ */
+import type { Sent } from "../brokers/broker.js";
+import { cleaned, reasonOf } from "../core/clean.js";
+import { ConfigurationError } from "../core/errors.js";
+import { limits } from "../core/limits.js";
+import type { Logger } from "../core/logger.js";
+import { OpenCircuit, Reject, RetryLater } from "../policies/verdicts.js";
+import type { RunContext } from "../worker/context.js";
+import { Connection } from "./connection.js";
+import { type Naming, outgoingOf } from "./event.js";
+import type { RelaySettings } from "./options.js";
+import { Sending } from "./sending.js";
+
+export interface RelayRun {
+  readonly name: string;
+  readonly service: string;
+  readonly settings: RelaySettings;
+  readonly logger: Logger;
+}
+
+export class Relay {
+  readonly #run: RelayRun;
+  readonly #naming: Naming;
+  readonly #connection: Connection;
+  readonly #sending: Sending;
+
+  constructor(run: RelayRun) {
+    this.#run = run;
+    const { name, service, settings, logger } = run;
+    const { to, mode, source, typePrefix, batchSize, sendTimeoutMs: timeoutMs, once } = settings;
+    this.#naming = { source: source ?? `urn:posthorn:${encodeURIComponent(service)}`, typePrefix };
+    this.#connection = new Connection({ name, to, mode, timeoutMs, logger });
+    const sender = () => this.#connection.sender();
+    this.#sending = new Sending({ sender, closed: this.#connection.closed, batchSize, timeoutMs, once });
+  }
+
+  /** Connects at the start. A broker that is away is only told: its first message opens the circuit. Errors: `ConfigurationError`. */
+  async open(): Promise<void> {
+    const { name, logger } = this.#run;
+    try {
+      await this.#connection.sender();
+    } catch (error) {
+      if (error instanceof ConfigurationError) throw error;
+      const message = `the broker of the relay "${name}" is away at the start, ${this.#broker}: ${reasonOf(error)}. Messages wait, and go out when it is back.`;
+      logger.warn(message, { relay: name });
+    }
+  }
+
+  /** Of every message of the channel; `payload` is the text that was stored. */
+  readonly handle = async (payload: unknown, { message }: RunContext): Promise<void> => {
+    const outgoing = outgoingOf(String(payload), message, this.#naming);
+    const sent = await this.#sending.send(outgoing);
+    if (sent.kind !== "acknowledged") throw this.#failure(sent);
+  };
+
+  close(): Promise<void> {
+    return this.#connection.close();
+  }
+
+  get #broker(): string {
+    const { to } = this.#run.settings;
+    return `${to.kind} ${to.where}`;
+  }
+
+  /** What the engine makes of it: a dead letter, another attempt, or a fleet that waits. */
+  #failure(sent: Exclude<Sent, { kind: "acknowledged" }>): Error {
+    if (sent.kind === "refused") return new Reject(`refused by ${this.#broker}: ${cleaned(String(sent.reason))}`);
+    const { error, retryAfterMs } = sent;
+    const afterMs = waitOf(retryAfterMs);
+    if (sent.kind === "unavailable") {
+      return new OpenCircuit(afterMs, `the broker is away, ${this.#broker}: ${reasonOf(error)}`);
+    }
+    const text = `not sent to ${this.#broker}: ${reasonOf(error)}`;
+    return afterMs === undefined ? failed(text, error) : new RetryLater(afterMs, text);
+  }
+}
+
+/** Another server does not decide about more than a day. */
+function waitOf(ms: number | undefined): number | undefined {
+  if (ms === undefined || !(ms > 0)) return undefined;
+  return Math.min(Math.max(ms, 1), limits.retryAfterMostMs);
+}
+
+/** With the code by which errors are grouped, and without the stack and the causes of a client, which nobody has cleaned. */
+function failed(text: string, error: unknown): Error {
+  const code = typeof error === "object" && error !== null && "code" in error ? error.code : undefined;
+  const failure = Object.assign(new Error(text), typeof code === "string" ? { code } : {});
+  failure.name = "NotSent";
+  return failure;
+}

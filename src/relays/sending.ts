@@ -1,0 +1,146 @@
+/**
+ * Sends messages in batches: what is there at the end of a turn of the event loop goes together. Several batches may be on their way.
+ *
+ * Every message gets an outcome, whatever a sender does: throws, answers too few, or never answers. Nothing here is tried again but what a sender has
+ * thrown at: sent one by one, it is known whose fault it was.
+ */
+import type { Outgoing, Sender, Sent } from "../brokers/broker.js";
+import { orAborted } from "./connection.js";
+
+export interface SendingOptions {
+  readonly sender: () => Promise<Sender>;
+  /** Fires when nothing is to be sent any more. */
+  readonly closed: AbortSignal;
+  readonly batchSize: number;
+  readonly timeoutMs: number;
+  /** A message whose fate is unknown must not be sent again. */
+  readonly once: boolean;
+}
+
+interface Waiting {
+  readonly message: Outgoing;
+  readonly end: (sent: Sent) => void;
+}
+
+/** After the time is over a sender may say what it knows, for a tenth of that time, at most so long. */
+const mostGraceMs = 1_000;
+
+export class Sending {
+  readonly #options: SendingOptions;
+  #waiting: Waiting[] = [];
+
+  constructor(options: SendingOptions) {
+    this.#options = options;
+  }
+
+  /** What became of it. Never rejects. */
+  send(message: Outgoing): Promise<Sent> {
+    return new Promise((end) => {
+      if (this.#waiting.length === 0) setImmediate(() => this.#flush());
+      this.#waiting.push({ message, end });
+    });
+  }
+
+  #flush(): void {
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    const { batchSize } = this.#options;
+    for (let i = 0; i < waiting.length; i += batchSize) void this.#go(waiting.slice(i, i + batchSize));
+  }
+
+  async #go(batch: readonly Waiting[]): Promise<void> {
+    const messages = batch.map(({ message }) => message);
+    const { ok, sent } = await this.#attempt(messages);
+    const outcomes = ok || batch.length === 1 || this.#options.once ? sent : await this.#oneByOne(messages);
+    for (const [i, { end }] of batch.entries()) end(outcomes[i] ?? unanswered);
+  }
+
+  /** In their order: of one key there may be several. Where the broker is away the rest is not tried. */
+  async #oneByOne(messages: readonly Outgoing[]): Promise<readonly Sent[]> {
+    const outcomes: Sent[] = [];
+    let last: Sent | undefined;
+    for (const message of messages) {
+      if (last?.kind !== "unavailable") [last = unanswered] = (await this.#attempt([message])).sent;
+      outcomes.push(last);
+    }
+    return outcomes;
+  }
+
+  async #attempt(messages: readonly Outgoing[]): Promise<Attempt> {
+    const { closed, timeoutMs } = this.#options;
+    const late = new AbortController();
+    const abort = (): void => late.abort(closed.reason);
+    closed.addEventListener("abort", abort);
+    const timer = setTimeout(() => late.abort(new Error(`no acknowledgement within ${timeoutMs} ms`)), timeoutMs);
+    try {
+      if (closed.aborted) return away(messages, closed.reason);
+      return await this.#within(messages, late.signal);
+    } finally {
+      clearTimeout(timer);
+      closed.removeEventListener("abort", abort);
+    }
+  }
+
+  async #within(messages: readonly Outgoing[], signal: AbortSignal): Promise<Attempt> {
+    const sender = await orAborted(this.#options.sender(), signal).catch((error) => ({ error }));
+    if ("error" in sender) return away(messages, sender.error);
+    try {
+      const sent: unknown = await orGivenUp(sender.send(messages, signal), signal, this.#graceMs);
+      return isAnswer(sent, messages.length)
+        ? { ok: true, sent }
+        : misbehaved(messages, noAnswer(sent, messages.length));
+    } catch (error) {
+      return signal.aborted ? away(messages, signal.reason) : misbehaved(messages, error);
+    }
+  }
+
+  get #graceMs(): number {
+    return Math.min(mostGraceMs, this.#options.timeoutMs / 10);
+  }
+}
+
+interface Attempt {
+  /** False: the sender did what it must not, and nobody knows to which of them. */
+  readonly ok: boolean;
+  readonly sent: readonly Sent[];
+}
+
+const unanswered: Sent = { kind: "failed", error: new Error("its broker gave no answer for it") };
+
+function away(messages: readonly Outgoing[], error: unknown): Attempt {
+  return { ok: true, sent: messages.map(() => ({ kind: "unavailable", error })) };
+}
+
+const kinds: ReadonlySet<unknown> = new Set(["acknowledged", "refused", "failed", "unavailable"]);
+
+function isAnswer(sent: unknown, count: number): sent is readonly Sent[] {
+  if (!Array.isArray(sent) || sent.length !== count) return false;
+  return sent.every((one: unknown) => typeof one === "object" && one !== null && "kind" in one && kinds.has(one.kind));
+}
+
+function misbehaved(messages: readonly Outgoing[], error: unknown): Attempt {
+  return { ok: false, sent: messages.map(() => ({ kind: "failed", error })) };
+}
+
+function noAnswer(sent: unknown, count: number): Error {
+  const got = Array.isArray(sent) ? `${sent.length} outcomes, or some that are none,` : "no list of outcomes";
+  return new Error(`its broker answered ${got} for a batch of ${count}`);
+}
+
+/** What a sender answers, until a little after the signal; then the signal's reason is thrown. */
+function orGivenUp<T>(answer: Promise<T>, signal: AbortSignal, graceMs: number): Promise<T> {
+  return new Promise((resolve, reject) => {
+    let timer: NodeJS.Timeout | undefined;
+    const abort = (): void => {
+      timer = setTimeout(() => reject(signal.reason), graceMs);
+    };
+    if (signal.aborted) abort();
+    signal.addEventListener("abort", abort, { once: true });
+    Promise.resolve(answer)
+      .then(resolve, reject)
+      .finally(() => {
+        clearTimeout(timer);
+        signal.removeEventListener("abort", abort);
+      });
+  });
+}

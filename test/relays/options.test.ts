@@ -1,0 +1,104 @@
+/** What a relay is told, and what is refused of it. */
+import { describePolicy, policies, posthorn, retry } from "posthorn";
+import { expect, test } from "vitest";
+import { silentLogger } from "../../src/core/logger.js";
+import { readStoredPolicy, storedPolicy } from "../../src/policies/policy.js";
+import { cleaned, reasonOf } from "../../src/core/clean.js";
+import { checkRelay } from "../../src/relays/options.js";
+import { thrown } from "../core/thrown.js";
+import { MemoryBroker } from "./memory-broker.js";
+
+const good = { ...policies.relay, from: { topic: "orders" }, to: new MemoryBroker() };
+const refusal = (options: unknown, name = "out"): string => thrown(() => checkRelay(options, name)).message;
+
+test("a relay without its decisions lists all that are missing", () => {
+  const message = refusal({});
+  for (const name of ["from", "to", "retry", "idempotency", "ordering", "visibilityTimeoutMs", "deadLetter", "alerts"])
+    expect(message).toContain(`\n  ${name}: `);
+});
+
+test("what cannot be kept is refused with the reason", () => {
+  const { ordering, ...unordered } = good;
+  const acknowledgeless = new MemoryBroker({ acknowledges: false });
+  expect(refusal({ ...good, idempotency: "transaction" })).toContain("takes no part in a transaction of this database");
+  expect(refusal({ ...good, idempotency: "at-most-once" })).toContain("must be retry.none");
+  expect(refusal({ ...good, to: acknowledgeless })).toContain("or say lossy: true");
+  expect(refusal({ ...good, to: new MemoryBroker({ sends: false }) })).toContain("nothing can be sent to");
+  expect(refusal({ ...good, to: new MemoryBroker({ order: "none" }) })).toContain("keeps no order");
+  expect(refusal({ ...good, sendTimeoutMs: 15_001 })).toContain("at most half of");
+  expect(refusal({ ...good, from: { queue: "shipping" } })).toContain('Call the relay "shipping"');
+  expect(refusal({ ...good, results: { keepMs: 1 } })).toContain('unknown decision "results"');
+  expect(refusal({ ...good, backlogLimit: { messages: 1, whenFull: "reject" } })).toContain("is for queues");
+  expect(refusal({ ...good, batchSize: 1_001 })).toContain("from 1 to 1000");
+  expect(checkRelay({ ...good, lossy: true, to: acknowledgeless }, "out").settings.to).toBe(acknowledgeless);
+  const loose = { ...unordered, ordering: "none", to: new MemoryBroker({ order: "none" }) };
+  expect(checkRelay(loose, "out").policy.ordering).toBe("none");
+  expect(ordering).toEqual({ per: "key", whenDead: "park" });
+});
+
+test("a source of messages is a topic or a queue, and a broker is one that was made; neither repeats a text, which may hold a password", () => {
+  for (const from of [undefined, null, "orders", {}, { topic: "a", queue: "b" }, { exchange: "a" }])
+    expect(refusal({ ...good, from })).toMatch(/from/);
+  for (const to of ["amqp://user:hunter2@host", {}, null, { kind: "x", where: "y" }]) {
+    const message = refusal({ ...good, to });
+    expect(message).toMatch(/to must be a broker|lacks the decision to/);
+    expect(message).not.toContain("hunter2");
+  }
+});
+
+test("a relay has a circuit breaker, which is tried a second after it opened, unless it has another", () => {
+  const { circuitBreaker, ...without } = good;
+  expect(circuitBreaker?.openMs).toBe(1_000);
+  expect(checkRelay(without, "out").policy.circuitBreaker).toEqual({ failures: 20, windowMs: 10_000, openMs: 1_000 });
+  const own = { failures: 3, windowMs: 1_000, openMs: 7_000 };
+  expect(checkRelay({ ...good, circuitBreaker: own }, "out").policy.circuitBreaker).toEqual(own);
+});
+
+test("an acknowledgement is waited for at most half the time of a run, and ten seconds unless told otherwise", () => {
+  const of = (options: object) => checkRelay({ ...good, ...options }, "out").settings.sendTimeoutMs;
+  expect([
+    of({}),
+    of({ visibilityTimeoutMs: 5_000 }),
+    of({ visibilityTimeoutMs: 1 }),
+    of({ sendTimeoutMs: 15_000 }),
+  ]).toEqual([10_000, 2_500, 1, 15_000]);
+});
+
+test("a policy says where it is relayed to, also when it comes back from the registry; nobody else can say it", () => {
+  const { policy } = checkRelay(good, "out");
+  const stored: unknown = JSON.parse(JSON.stringify(storedPolicy(policy)));
+  expect(readStoredPolicy(stored, "out")).toEqual(policy);
+  for (const described of [policy, readStoredPolicy(stored, "out")])
+    expect(describePolicy(described)).toMatch(/^relayed to memory memory\/orders; tried at 0 s/);
+  const post = posthorn({ service: "own", database: "embedded:/nowhere", logger: silentLogger });
+  const own = { ...policies.notify, retry: retry.none, relay: policy.relay };
+  expect(thrown(() => post.queue("q", own)).message).toContain('unknown decision "relay"');
+});
+
+test("a text of a foreign error is kept without what looks like a credential", () => {
+  const hidden = [
+    "connect to amqps://user:hunter2@host:5671/vhost failed",
+    "redis://:hunter2@host",
+    "nats://hunter2@host:4222",
+    "kafka://us%40er:hunter2@a:1,b:2",
+    "https://user:hun@ter2:hunter2@host/path",
+    'sasl {"username":"u","password":"hunter2"}',
+    "password = hunter2, then",
+    "token: 'hunter2'",
+    "SecretAccessKey=hunter2;",
+    "Authorization: Bearer hunter2.hunter2",
+    "authorization: Basic aHVudGVyMg==hunter2",
+    "GET /?api_key=hunter2&x=1",
+  ];
+  for (const text of hidden) expect(cleaned(text)).not.toContain("hunter2");
+  const plain = "connect ECONNREFUSED 127.0.0.1:5672: no basic exchange called token in orders@eu";
+  expect(cleaned(plain)).toBe(plain);
+  expect(reasonOf(new AggregateError([new Error("a: password=hunter2"), new Error("b")]))).toBe("a: password=***; b");
+  expect(reasonOf(Object.assign(new Error("closed"), { code: "EPIPE" }))).toBe("closed (EPIPE)");
+  const hostile = Object.defineProperty(new Error("x"), "message", {
+    get: () => {
+      throw new Error("the getter");
+    },
+  });
+  expect(reasonOf(hostile)).toBe("an error that cannot be read");
+});
