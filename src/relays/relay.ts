@@ -52,8 +52,8 @@ export class Relay {
   }
 
   /** Of every message of the channel; `payload` is the text that was stored. */
-  readonly handle = async (payload: unknown, { message }: RunContext): Promise<void> => {
-    const outgoing = outgoingOf(String(payload), message, this.#naming);
+  readonly handle = async (payload: unknown, { message, cause }: RunContext): Promise<void> => {
+    const outgoing = outgoingOf(String(payload), message, this.#naming, cause);
     const sent = await this.#sending.send(outgoing);
     if (sent.kind !== "acknowledged") throw this.#failure(sent);
   };
