@@ -105,7 +105,7 @@ class MemoryBroker implements Broker {
 /** One figure for each broker, `<name>-<broker>`, while its service runs. */
 export function rowOfBrokers(
   name: string,
-  measure: (bench: Bench, row: BrokerRow, service: Service, figure: string) => Promise<Figure>,
+  measure: (bench: Bench, row: BrokerRow, service: Service, figure: string) => Promise<Figure | undefined>,
 ): Row {
   const figureOf = (row: BrokerRow): string => `${name}-${row.name}`;
   return {
@@ -120,7 +120,8 @@ export function rowOfBrokers(
           continue;
         }
         try {
-          figures.push(await measure(bench, row, service, figureOf(row)));
+          const figure = await measure(bench, row, service, figureOf(row));
+          if (figure !== undefined) figures.push(figure);
         } finally {
           await service.stop();
         }

@@ -14,6 +14,7 @@ import { cpuAt200 } from "./rows/cpu.js";
 import { drainDefaults, drainHandler, drainPglite, drainTransaction } from "./rows/drain.js";
 import { fanOut } from "./rows/fan-out.js";
 import { idleQueries } from "./rows/idle.js";
+import { intake } from "./rows/intake.js";
 import { latency } from "./rows/latency.js";
 import { memoryAtDefaults, million } from "./rows/million.js";
 import { move } from "./rows/move.js";
@@ -50,6 +51,7 @@ const rows: readonly Row[] = [
   rotation,
   heldSnapshot,
   startWithHistory,
+  intake,
   relay,
   relayLatency,
   relayRecovery,

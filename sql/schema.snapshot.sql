@@ -9,6 +9,7 @@ table alert.resolved_at timestamp with time zone
 table alert.value bigint not null
 table alert.threshold bigint not null
 table alert.detail text
+table alert.intake integer
 type allowance.subscription integer
 type allowance.permits integer
 type allowance.crowded boolean
@@ -352,10 +353,56 @@ table epoch.system_identifier bigint not null
 table epoch.database oid not null
 table epoch.first_id bigint not null
 table epoch.begun_at timestamp with time zone not null default clock_timestamp()
+table inbox.mark uuid not null
+table inbox.intake integer not null
+table inbox.keep_until timestamp with time zone not null
 table installation.singleton boolean not null default true
 table installation.functions_digest text not null
 table installation.library text
 table installation.oldest_library text
+table intake.id integer not null identity
+table intake.name text not null
+table intake.service text not null
+table intake.broker text not null
+table intake.place text not null
+table intake.keep_ms double precision not null
+table intake.away_ms double precision not null
+table intake.declared_at timestamp with time zone not null default clock_timestamp()
+table intake.worker bigint
+table intake.held_at timestamp with time zone
+table intake.seen_at timestamp with time zone not null default clock_timestamp()
+table intake.away_since timestamp with time zone default clock_timestamp()
+table intake.trouble text
+table intake.received bigint not null default 0
+table intake.written bigint not null default 0
+table intake.invalid bigint not null default 0
+table intake.skipped bigint not null default 0
+table intake.last_message_at timestamp with time zone
+table intake.paused_at timestamp with time zone
+table intake.paused_by text
+table intake.paused_reason text
+table intake_contract.intake integer not null
+table intake_contract.contract text not null
+table intake_invalid.id bigint not null identity
+table intake_invalid.intake integer not null
+table intake_invalid.mark uuid not null
+table intake_invalid.found_at timestamp with time zone not null
+table intake_invalid.times integer not null default 1
+table intake_invalid.last_at timestamp with time zone not null
+table intake_invalid.reason text not null
+table intake_invalid.source text
+table intake_invalid.event text
+table intake_invalid.type text
+table intake_invalid.content_type text
+table intake_invalid.headers json not null
+table intake_invalid.key text
+table intake_invalid.broker_id text
+table intake_invalid.position text
+table intake_invalid.body bytea not null
+table intake_invalid.bytes bigint not null
+table intake_invalid.whole boolean not null
+table intake_invalid.redrive_at timestamp with time zone
+table intake_invalid.redrive_by text
 table invalid.id bigint not null identity
 table invalid.subscription integer not null
 table invalid.found_at timestamp with time zone not null
@@ -555,11 +602,14 @@ table result.nonce bigint not null
 table result.ended_at timestamp with time zone not null
 table result.keep_until timestamp with time zone not null
 table result.result json not null
+table result.key text
+table result.contract integer
 table retention.singleton boolean not null default true
 table retention.keep_ms double precision not null
 table retention.max_bytes bigint not null
 table retention.declared_by text not null
 table retention.declared_at timestamp with time zone not null default clock_timestamp()
+table retention.forgotten_until timestamp with time zone
 table ring.singleton boolean not null default true
 table ring.slots smallint[] not null
 table ring.slot smallint not null
@@ -752,6 +802,7 @@ table worker.library text
 -- storage options
 
 -- constraints
+constraint alert_intake_fkey on posthorn.alert FOREIGN KEY (intake) REFERENCES posthorn.intake(id) ON DELETE CASCADE
 constraint alert_pkey on posthorn.alert PRIMARY KEY (id)
 constraint alert_subscription_fkey on posthorn.alert FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint attendance_pkey on posthorn.attendance PRIMARY KEY (worker, subscription)
@@ -790,8 +841,16 @@ constraint discarded_list_check on posthorn.discarded CHECK ((list = ANY (ARRAY[
 constraint discarded_pkey on posthorn.discarded PRIMARY KEY (subscription, message)
 constraint discarded_subscription_fkey on posthorn.discarded FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint epoch_pkey on posthorn.epoch PRIMARY KEY (n)
+constraint inbox_pkey on posthorn.inbox PRIMARY KEY (mark)
 constraint installation_pkey on posthorn.installation PRIMARY KEY (singleton)
 constraint installation_singleton_check on posthorn.installation CHECK (singleton)
+constraint intake_name_key on posthorn.intake UNIQUE (name)
+constraint intake_pkey on posthorn.intake PRIMARY KEY (id)
+constraint intake_contract_intake_fkey on posthorn.intake_contract FOREIGN KEY (intake) REFERENCES posthorn.intake(id) ON DELETE CASCADE
+constraint intake_contract_pkey on posthorn.intake_contract PRIMARY KEY (intake, contract)
+constraint intake_invalid_intake_fkey on posthorn.intake_invalid FOREIGN KEY (intake) REFERENCES posthorn.intake(id) ON DELETE CASCADE
+constraint intake_invalid_intake_mark_key on posthorn.intake_invalid UNIQUE (intake, mark)
+constraint intake_invalid_pkey on posthorn.intake_invalid PRIMARY KEY (id)
 constraint invalid_pkey on posthorn.invalid PRIMARY KEY (id)
 constraint invalid_subscription_fkey on posthorn.invalid FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint invalid_subscription_message_key on posthorn.invalid UNIQUE (subscription, message)
@@ -850,7 +909,7 @@ constraint tick_8_pkey on posthorn.tick_8 PRIMARY KEY (id)
 constraint worker_pkey on posthorn.worker PRIMARY KEY (id)
 
 -- indexes
-CREATE UNIQUE INDEX alert_open ON posthorn.alert USING btree (COALESCE(subscription, 0), name) WHERE (resolved_at IS NULL)
+CREATE UNIQUE INDEX alert_open ON posthorn.alert USING btree (COALESCE(subscription, 0), COALESCE(intake, 0), name) WHERE (resolved_at IS NULL)
 CREATE UNIQUE INDEX alert_pkey ON posthorn.alert USING btree (id)
 CREATE UNIQUE INDEX attendance_pkey ON posthorn.attendance USING btree (worker, subscription)
 CREATE INDEX attendance_subscription ON posthorn.attendance USING btree (subscription)
@@ -922,7 +981,14 @@ CREATE UNIQUE INDEX ending_6_by_delivery ON posthorn.ending_6 USING btree (messa
 CREATE UNIQUE INDEX ending_7_by_delivery ON posthorn.ending_7 USING btree (message, subscription, delivery)
 CREATE UNIQUE INDEX ending_8_by_delivery ON posthorn.ending_8 USING btree (message, subscription, delivery)
 CREATE UNIQUE INDEX epoch_pkey ON posthorn.epoch USING btree (n)
+CREATE UNIQUE INDEX inbox_pkey ON posthorn.inbox USING btree (mark)
 CREATE UNIQUE INDEX installation_pkey ON posthorn.installation USING btree (singleton)
+CREATE UNIQUE INDEX intake_name_key ON posthorn.intake USING btree (name)
+CREATE UNIQUE INDEX intake_pkey ON posthorn.intake USING btree (id)
+CREATE UNIQUE INDEX intake_contract_pkey ON posthorn.intake_contract USING btree (intake, contract)
+CREATE UNIQUE INDEX intake_invalid_intake_mark_key ON posthorn.intake_invalid USING btree (intake, mark)
+CREATE UNIQUE INDEX intake_invalid_pkey ON posthorn.intake_invalid USING btree (id)
+CREATE INDEX intake_invalid_redriven ON posthorn.intake_invalid USING btree (intake, id) WHERE (redrive_at IS NOT NULL)
 CREATE INDEX invalid_by_key ON posthorn.invalid USING btree (key) WHERE (key IS NOT NULL)
 CREATE INDEX invalid_by_place ON posthorn.invalid USING btree (subscription, key, place) WHERE (place IS NOT NULL)
 CREATE UNIQUE INDEX invalid_pkey ON posthorn.invalid USING btree (id)
@@ -956,6 +1022,7 @@ CREATE UNIQUE INDEX permit_pkey ON posthorn.permit USING btree (subscription, n)
 CREATE UNIQUE INDEX policy_change_pkey ON posthorn.policy_change USING btree (id)
 CREATE INDEX policy_change_subscription ON posthorn.policy_change USING btree (subscription, id)
 CREATE UNIQUE INDEX progress_pkey ON posthorn.progress USING btree (subscription, message)
+CREATE INDEX result_by_key ON posthorn.result USING btree (key) WHERE (key IS NOT NULL)
 CREATE INDEX result_kept ON posthorn.result USING btree (keep_until)
 CREATE UNIQUE INDEX result_pkey ON posthorn.result USING btree (subscription, message)
 CREATE UNIQUE INDEX retention_pkey ON posthorn.retention USING btree (singleton)
@@ -995,6 +1062,8 @@ sequence claim_id bigint start 1 increment 1 cache 1
 sequence contract_id_seq integer start 1 increment 1 cache 1
 sequence dead_letter_id_seq bigint start 1 increment 1 cache 1
 sequence deferred_id bigint start 1 increment 1 cache 1
+sequence intake_id_seq integer start 1 increment 1 cache 1
+sequence intake_invalid_id_seq bigint start 1 increment 1 cache 1
 sequence invalid_id_seq bigint start 1 increment 1 cache 1
 sequence message_id bigint start 1 increment 1 cache 1
 sequence move_n_seq bigint start 1 increment 1 cache 1
@@ -1037,7 +1106,7 @@ function backlog_tenths() returns bigint plpgsql volatile body f90a4bfd1d68e5f23
 function begin_and_line_up(p_allow posthorn.allowance, p_key text, p_room posthorn.key_room, p_begins integer, p_waits integer) returns timestamp with time zone plpgsql volatile body 5a7a822c2d32c7e642463b1cdc008720
 function begin_lane(p_slot smallint, p_subscription integer, p_lane integer, p_n bigint, p_tick bigint, p_last_id bigint) returns void plpgsql volatile body 8027975659360893bfe50be53d90052e
 function begin_letters(p_verb text, p_filter json, p_by text, p_reason text) returns json plpgsql volatile body 7b4d9147e0352e5838801969aa6c7292
-function begin_operation(p_verb text, p_target text, p_arguments json, p_by text, p_reason text, p_found bigint, p_place json) returns json plpgsql volatile body 74c52cbc4b4004a53ecaa8e59ceb4a3a
+function begin_operation(p_verb text, p_target text, p_arguments json, p_by text, p_reason text, p_found bigint, p_place json) returns json plpgsql volatile body 23f62b2af6a1bede2e3f3da7668d0354
 function by_found_slot(p_signature text, p_returns text, p_declarations text, p_before text, p_body text, p_after text) returns void plpgsql volatile body 4eebf6cf1d32914aab79ce19d2c2f54e
 function by_slot(p_signature text, p_returns text, p_body text) returns void plpgsql volatile body 40ecd1a2e9779d6ec54d4c8871091c9e
 function bytes_of(p_slot smallint) returns bigint plpgsql volatile body bc36a43fd7088bddf8c59d3218e79e8e
@@ -1050,6 +1119,7 @@ function candidates(p_allow posthorn.allowance) returns integer plpgsql immutabl
 function check_backlog(p_channel integer, p_messages bigint DEFAULT 1) returns void plpgsql volatile body 183e454c6d8f237fe8dae0dd1b99976a
 function check_contract(p_name text, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_by text, p_new_kind posthorn.kind, p_new_channel text, p_new_keyed boolean, p_new_owner text, p_new_by text) returns void plpgsql volatile body 5fb3f1c89921a286386337222d33b1e9
 function check_parted(p_end json, p_outcome posthorn.outcome) returns void plpgsql volatile body cbb3a32a1a53b567a3a6a392fcd4ffdc
+function check_source(p_name text, p_owner text, p_service text) returns void plpgsql volatile body f0e7894146642be967708328229a5edf
 function check_window(p_subscription integer, p_window_ms bigint) returns void plpgsql volatile body ed8dfd806670fc04116366d15c57bb01
 function circuit_after(p_row posthorn.circuit, p_event json, p_breaker json, p_now timestamp with time zone) returns posthorn.circuit plpgsql volatile body 55346ec296fbc8058e40a2f014658c06
 function circuit_begin(p_subscription integer, p_worker bigint, p_probe bigint) returns void plpgsql volatile body b59d7666ae0cfde7c7d2eef7b1fb636b
@@ -1080,8 +1150,9 @@ function count_key_of(p_slot smallint, p_key text, p_contracts integer[]) return
 function count_seen_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer) returns bigint plpgsql volatile body 806e8aa0177403af3e34e1a4279c75a4
 function count_skipped(p_subscription integer, p_counts json) returns void sql volatile body b9d2e813404602b598cc7bbc41975ed2
 function count_within_of(p_slot smallint, p_channel integer, p_lane integer, p_from timestamp with time zone, p_to timestamp with time zone, p_contract text, p_upto bigint) returns bigint plpgsql volatile body b4e3d64f85c27d30c530de7c566a3ab2
-function crossed_alerts() returns json sql volatile body fa111a371bd9ac0feb4548c8c9e54646
+function crossed_alerts() returns json sql volatile body 328580bde08c451750c46ba643717a02
 function dead_workers() returns TABLE(worker bigint, why text) sql volatile body 0167eca641aa5f830d5a654f946ace27
+function declare_intake(p_name text, p_service text, p_broker text, p_place text, p_keep_ms double precision, p_away_ms double precision, p_contracts json) returns integer plpgsql volatile body 636ed4dedf9460c497bda53ab50c342f
 function declare_retention(p_keep_ms double precision, p_max_bytes bigint, p_by text, p_explicit boolean) returns void plpgsql volatile body 55da7d570903a9b1709a7fb68d494c4a
 function declare_schedule(p_name text, p_cron text, p_zone text, p_contract integer, p_missed text, p_jitter_ms integer, p_payload json, p_key text, p_headers json, p_function text, p_service text, p_next timestamp with time zone, p_due timestamp with time zone) returns json plpgsql volatile body 19a31b445ddc7dbc4488f8e9c56361f1
 function dedupe_of(p_dedupe json, p_key text, p_timed boolean, OUT key text, OUT mode text, OUT window_ms bigint, OUT wait_ms bigint) returns record plpgsql volatile body afc0afdf2cd6439075a078f73008aa4d
@@ -1093,7 +1164,7 @@ function discard_row(p_row posthorn.deferred, p_list text, p_by text, p_reason t
 function discard_seen_of(p_slot smallint, p_subscription integer, p_channel integer, p_lane integer, p_ids bigint[], p_seen pg_snapshot, p_by text, p_reason text) returns SETOF bigint plpgsql volatile body 8d82400f452e1b2ac5ea3200349232ac
 function due_schedules(p_own json, p_limit integer) returns json plpgsql volatile body 87cf53ed6bfedb074b08fb6e3ad5d88b
 function empty_target() returns void plpgsql volatile body 4c8945e3ef8d06533c8511fec4c30fd9
-function end_backends(p_backends json) returns void plpgsql volatile body 8bdd5d6a8171e4c2debab068074e9df1
+function end_backends(p_backends json) returns void plpgsql volatile body ad85aa7d9cd3b27187838f4df72a31d6
 function end_by_now(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns text plpgsql stable body 7c5e08c174e196a404ca94daae0bb88f
 function end_deferred(p_deferred bigint, p_token bigint, p_outcome posthorn.outcome) returns posthorn.deferred plpgsql volatile body c4c554ae734b8563d181ed9dd71814ba
 function end_in_transaction(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_say json) returns json plpgsql volatile body bf5caf37d0374422635ddd50cd8eac9d
@@ -1102,9 +1173,9 @@ function end_of(p_slot smallint, p_subscription integer, p_message bigint, p_del
 function end_with(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_say json) returns json plpgsql volatile body eaae989946ae0cf95cfba144067822c5
 function end_with_result(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_nonce bigint, p_say json, p_result json) returns json plpgsql volatile body 8114c0a62f0ff2ce779d9140c6259081
 function enter(p_subscription integer) returns void plpgsql volatile body e8f77617f79e1427d043055cfa4e1ac0
-function erasable(p_key text, p_contract text, p_channel text) returns bigint plpgsql volatile body 6b5b98e2553e41af410b0be03b538320
+function erasable(p_key text, p_contract text, p_channel text) returns bigint plpgsql volatile body e31c2236ccb6b8a1ab2110052e1037a6
 function erase(key text, by text DEFAULT NULL::text, reason text DEFAULT NULL::text, confirm text DEFAULT NULL::text, contract text DEFAULT NULL::text, channel text DEFAULT NULL::text) returns json plpgsql volatile body fa22c1d5fa968fcb9f24a5dc7cff220a
-function erase_in_lists(p_row posthorn.operation, p_limit integer, OUT done bigint, OUT running jsonb) returns record plpgsql volatile body ef23a4dcc2ae1189346d211571ff8f5c
+function erase_in_lists(p_row posthorn.operation, p_limit integer, OUT done bigint, OUT running jsonb) returns record plpgsql volatile body 561e6369dc5fef0a8c92998f7b4cdda4
 function erase_in_log(p_row posthorn.operation, p_channel integer, p_limit integer, OUT done bigint, OUT after bigint, OUT running jsonb) returns record plpgsql volatile body ec54f16320972f1235f5140776b0f6fd
 function erase_of(p_slot smallint, p_channel integer, p_lane integer, p_ids bigint[]) returns bigint plpgsql volatile body 492dfd15dd1af9fa86cc4697a8017905
 function erase_one(p_row posthorn.operation, p_reader posthorn.subscription, p_id bigint, p_nonce bigint, p_lane integer, p_xid xid8, p_slot smallint) returns boolean plpgsql volatile body 93f94b59fcaaea79cd284b22146bfe2d
@@ -1145,9 +1216,11 @@ function has_ended_of(p_slot smallint, p_subscription integer, p_message bigint)
 function has_spilled(p_slot smallint) returns boolean plpgsql volatile body 4624400dfad70ee909a646be2bbd111b
 function has_unsettled(p_subscription integer) returns boolean plpgsql volatile body e974548f32fa78e8f04613927a79183c
 function heartbeat(p_worker bigint, p_oldest bigint) returns boolean plpgsql volatile body 291fc2c33a9475e165d959bd1f06bedd
+function hide_key(p_row posthorn.operation) returns posthorn.operation plpgsql volatile body ae609886bf07b495aa25b2f4c9bbf8d3
 function hold_dedupe(p_name text, p_key text, p_subscription integer, p_message bigint, p_nonce bigint, p_window_ms bigint) returns posthorn.dedupe plpgsql volatile body 7752af3dd21ae9a42c3c4f7d5a77e331
+function hold_intakes(p_worker bigint, p_reports json) returns json plpgsql volatile body 9b54eb5d10b26294f84a71e3beb1bbb0
 function hold_keys(p_said json, p_options json) returns void plpgsql volatile body fd51c6bbbff4153fa293378271102d41
-function hold_policies(p_service text, p_attends json) returns void plpgsql volatile body abad74265c9f2440e459854b25cc987a
+function hold_policies(p_service text, p_attends json) returns void plpgsql volatile body 54b3f7b681d2c849be53139514927042
 function hold_still() returns void plpgsql volatile body 36cb30879ccdcbac1c9af999886f5a07
 function hold_worker(p_worker bigint) returns void plpgsql volatile body 94b17904c392ef261e73a15c93e3859c
 function holds_of(p_slot smallint, p_claim bigint, p_token bigint, p_message bigint) returns boolean plpgsql volatile body 86ee36e8177cdb5397a5a246f287fe2a
@@ -1155,12 +1228,15 @@ function horizon(OUT xid xid8, OUT pid integer, OUT since timestamp with time zo
 function id_of(p_public text) returns bigint sql immutable body 770fd5118467b6fc1be6d872c45b5eac
 function ids(p_list json) returns bigint[] plpgsql immutable body e847aa58930f9f7559e53e27b4ac2556
 function in_order(p_slots smallint[], p_subscription integer, p_channel integer, p_lane integer, p_batch posthorn.batch, p_keys text[], p_marked boolean) returns posthorn.turn plpgsql volatile body 9b5fed6499a75ceb5b9d11a3ad21bbd9
+function intake_rules() returns TABLE(intake integer, intake_name text, name text, value bigint, threshold bigint, detail text) sql volatile body c19cb5d83633a3ca908c3c259e514756
 function is_behind(p_subscription integer, p_key text, p_place bigint) returns boolean plpgsql volatile body 6753317ab5fc0eadd91c33788006d039
 function is_claim(p_claimed text) returns boolean plpgsql immutable body 26118ffd31b40cf5f4b79fdeeb9f504c
 function is_drained(name text) returns boolean plpgsql volatile body 2a948b6422dfec71e24344a25bc6ad7d
 function is_forgotten(p_public text) returns boolean sql stable body 7d4d82940228ba7fdff39780d382637d
+function is_free(p_intake posthorn.intake) returns boolean plpgsql volatile body e97cdf10b20d4fb130287549da4552cb
 function is_full(p_ring posthorn.ring, p_retention posthorn.retention) returns boolean plpgsql volatile body db1406f8fd2abfe154a4eadc14cc8348
 function is_here(p_system bigint, p_database oid) returns boolean plpgsql volatile body 70b138fcbb4ebf6bfec8d8ef5e908350
+function is_intake(p_name text) returns boolean sql stable body 3beb2f70b15bcf264d20fa52fecb24eb
 function is_locked(p_key bigint) returns boolean sql volatile body 575a69e2ddf3ae9bcdad10052c30896e
 function is_open_of(p_slot smallint, p_claim bigint) returns boolean plpgsql volatile body af9c70c891a1551b88860554c22d41b8
 function is_over(p_ring posthorn.ring, p_segment posthorn.segment, p_retention posthorn.retention) returns boolean plpgsql volatile body f0b0e628616ae7698af93710244084cc
@@ -1172,8 +1248,9 @@ function is_server(p_system bigint, p_database oid) returns boolean plpgsql stab
 function is_used_of(p_slot smallint) returns boolean plpgsql volatile body 8dd234421f7dd1ea874afda452def390
 function is_written_of(p_slot smallint, p_channel integer, p_lane integer, p_message bigint) returns boolean plpgsql volatile body fc427a3df6b670a122db29339a3af6b1
 function item(p_id bigint, p_nonce bigint, p_slot smallint, p_contract integer, p_key text, p_payload json, p_headers json, p_published_at timestamp with time zone, p_expires_at timestamp with time zone) returns text sql stable body e9689c4469b927c803ce75f2e8c93c8d
-function keep_result(p_subscription integer, p_message bigint, p_nonce bigint, p_result json) returns void plpgsql volatile body bcbb4590fc547c0198da7a512896c342
+function keep_result(p_subscription integer, p_message bigint, p_nonce bigint, p_result json) returns void plpgsql volatile body 23d84c05fa3383e477421f40b673ab0c
 function keep_segments() returns void plpgsql volatile body 4e3f7c5eb0463e0def3ae348966e02aa
+function kept_from(p_channel integer) returns timestamp with time zone plpgsql volatile body f62a4229deaff87b7b2b5ed7f4d83b66
 function kept_until(p_segment posthorn.segment, p_retention posthorn.retention, p_full boolean) returns timestamp with time zone plpgsql volatile body 23da2741c3475a1ac30e1865501d1910
 function key_room(p_allow posthorn.allowance, p_key text, p_in_line boolean) returns posthorn.key_room plpgsql volatile body 8563c03572c2fd57938164fcca96a51d
 function keys_of(p_slot smallint, p_channel integer, p_lane integer, p_ids bigint[]) returns text[] plpgsql volatile body ad9b016a4327e3efa3bffba35c641bdc
@@ -1197,6 +1274,7 @@ function library_parts(p_version text) returns integer[] sql immutable body 5806
 function limits_now(p_subscription text) returns json plpgsql stable body 8c4337553d54c022258ed022a5097c8e
 function line_step_ms(p_allow posthorn.allowance) returns double precision plpgsql immutable body e9a49f8645e49d86dbf2a69117553c46
 function list_schedules(p_late_ms integer) returns json plpgsql volatile body ec690025089145805668077af32ef120
+function listed(p_key text, p_contracts integer[], p_upto bigint, p_limit integer) returns TABLE(subscription integer, message bigint, nonce bigint) sql volatile body 2d288bf8ea6a2c8921784d37ee09c8d9
 function living(p_subscription integer) returns TABLE(worker bigint, service text, host text, pid integer, contracts integer[], policy json) sql volatile body 2523a7d52293d1eed56a692a9b9aa662
 function lock_due(p_subscription integer, p_contracts integer[], p_from integer, p_below integer, p_limit integer, p_ordered boolean) returns bigint[] plpgsql volatile body 4fab3d6361bd92c12c4e8d1fdd79c40b
 function lock_key(p_purpose text, p_a bigint DEFAULT 0, p_b bigint DEFAULT 0) returns bigint plpgsql immutable body cf8a56d16f5730e54e09c24ed2dabe98
@@ -1209,6 +1287,7 @@ function longest_redelivery(p_policy json) returns double precision plpgsql immu
 function look_at_claims(p_allow posthorn.allowance) returns posthorn.allowance plpgsql volatile body b736a349bf362381ea37c4b633d976e7
 function make_backlogs() returns void plpgsql volatile body 7b11c3959b6a2c609fb133f1e8cc95d2
 function make_lane(p_channel integer, p_priority integer) returns void plpgsql volatile body 27766ccc20595b7dbd2a7535f209282e
+function mark_places(p_intake integer, p_marks uuid[], p_keep_until timestamp with time zone) returns integer[] plpgsql volatile body d5a00a3bb4353152eee17fa86bedbb3a
 function merged(p_slots smallint[], p_batches posthorn.batch[], p_limit integer) returns posthorn.batch plpgsql volatile body b8af85c01aab2eb1107aab26a92333f0
 function message_of(p_slot smallint, p_channel integer, p_lane integer, p_id bigint) returns posthorn.stored plpgsql volatile body 09b4b1b233da5c9b89d98f6e9cdcc992
 function message_status(p_public text) returns json plpgsql stable body a2b65c9930c95902d12d77d31ae1b5d0
@@ -1231,6 +1310,7 @@ function nonce_of(p_public text) returns bigint sql immutable body 461a80fda8f94
 function normalised(p_text text) returns text sql immutable body 076672088e27ab04bb04bb7bc19456c0
 function note_operation(p_verb text, p_arguments json, p_by text, p_reason text, p_done bigint) returns void plpgsql volatile body fff8c635fd665cf80d522e61afbc2dba
 function note_schedule_failure(p_name text, p_revision bigint, p_error text) returns void plpgsql volatile body ced7724ff0c655e016f794984722fdac
+function note_unfit(p_intake integer, p_messages json, p_now timestamp with time zone, p_keep_until timestamp with time zone) returns integer plpgsql volatile body 7b97b862d13f852a544df2d33ca3abca
 function oldest_kept(p_channel integer) returns timestamp with time zone plpgsql volatile body 77d57110d4369e461ff330dbfe17dbb6
 function open_claims() returns SETOF posthorn.claim_1 sql volatile body 50919d76d43047e129eac41204df9006
 function open_claims_of(p_slot smallint, p_worker bigint, p_from bigint, p_limit integer) returns SETOF posthorn.claim_1 plpgsql volatile body 1456df34dff3056a06e3c2ace1c50831
@@ -1248,12 +1328,14 @@ function option_number(p_options json, p_field text, p_least bigint, p_most bigi
 function options_of(p_options json, p_key text, OUT due_at timestamp with time zone, OUT expires_at timestamp with time zone, OUT priority smallint, OUT key text, OUT mode text, OUT window_ms bigint, OUT wait_ms bigint) returns record plpgsql volatile body 7013c05bc216aa0c7a47ccb045432b58
 function order_ends(p_subscription integer) returns void plpgsql volatile body 575c8f1e753c0ed1c948e18eb9256c7a
 function orphaned() returns TABLE(what text, name text, detail text) sql volatile body bda5143703547d7c8102e1e886835de4
+function own_intake(p_intake integer, p_worker bigint) returns timestamp with time zone plpgsql volatile body 407ab9d258b797e1af3244d547ac35c9
 function own_transaction(p_durable boolean) returns posthorn.ring plpgsql volatile body a4731655c3f912c1238ae62637d8d1c5
 function page(p_slots smallint[], p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer) returns posthorn.batch plpgsql volatile body cd078dd8b1a079a87e640dfd4148d3f4
 function page_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer) returns posthorn.batch plpgsql volatile body cb5534bc4b4e26a7308fa680d9104872
 function park(p_subscription integer, p_key text) returns void plpgsql volatile body ad5be391eb8805b81f00153665bb1b82
 function parts_of(p_slot smallint, p_claim bigint) returns SETOF posthorn.settlement_1 plpgsql volatile body 874862cacd05d8e4ec18694dbe1c6ebc
-function pause(name text, by text DEFAULT NULL::text, reason text DEFAULT NULL::text) returns json plpgsql volatile body f0b4d81d6b888f218b9ce9a70dab56a1
+function pause(name text, by text DEFAULT NULL::text, reason text DEFAULT NULL::text) returns json plpgsql volatile body 9397130f87307aeb7031edd6484eef7b
+function pause_intake(p_name text, p_by text, p_reason text) returns json plpgsql volatile body 34209f423da5d0f9cf7b761a522a3c60
 function pause_of(p_row posthorn.subscription) returns json sql immutable body b858238664ff9d84498a3597d054d1f7
 function peek(p_worker bigint, p_subscriptions json, p_seen text, p_watch boolean DEFAULT false) returns json plpgsql volatile body aedcc7632b79516db144ef60e44d4947
 function pins(p_n bigint) returns text[] plpgsql volatile body 73483686ba6d673c5c193f9e5490aa1c
@@ -1261,7 +1343,7 @@ function plain_plans() returns void plpgsql volatile body 7724d56776589615531860
 function policy_changes(p_name text, p_limit integer) returns json sql stable body 454e416a6659dfdab9fd98aed2cb3b5d
 function position_of(p_subscription integer, p_lane integer) returns posthorn."position" plpgsql volatile body a051c73d3ac550fde4f011b7e2058d52
 function priority_of(p_lane integer) returns smallint sql immutable body aebe0a156dcfbcf52a675a2121bc42c6
-function proceed(operation bigint, "limit" integer DEFAULT 500) returns json plpgsql volatile body 80433913a859b4197b37a4cbfb5b4c29
+function proceed(operation bigint, "limit" integer DEFAULT 500) returns json plpgsql volatile body 16f3d7e0473b59740a4f8958dba0a7c0
 function promote(p_subscription integer, p_keys json) returns integer plpgsql volatile body 3fecd0329359ef5c412ae7ed8f140a1a
 function promote_key(p_subscription integer, p_key text) returns integer plpgsql volatile body 3cc9005b7f477bb995c038988edda39d
 function prune(p_every_ms integer, p_limit integer) returns integer plpgsql volatile body d8556c81bb83d9a0c8e22e9d643c9b4b
@@ -1285,7 +1367,7 @@ function rebase() returns json plpgsql volatile body 1af3179388db50832e748eb6c21
 function rebase_lanes(p_base bigint) returns bigint plpgsql volatile body 3eba0a9d942a07da4c735bae24e0107a
 function rebase_plan() returns json plpgsql volatile body 6af1584286358e1ca34e145b17aee2fd
 function rebase_segments() returns void plpgsql volatile body 1eef52b90aa03b73ae77ea0b4b59f19a
-function recent_alerts(p_limit integer) returns json sql stable body 8b55314955d9b70f5a2ecefb8ca2b2e5
+function recent_alerts(p_limit integer) returns json sql stable body 6ae1fe61ce41410fd7ddc6f795b0ce8d
 function recent_rate(p_subscription integer, p_lane integer, p_slot smallint) returns double precision plpgsql stable body 7f39db05a3858bcc42f078d344ab47a8
 function record_step(p_worker bigint, p_subscription integer, p_message bigint, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_name text, p_result json) returns json plpgsql volatile body e5a8fb0c20fdd845f6366e1bd720f54f
 function redrive(p_filter json, p_by text, p_limit integer) returns json plpgsql volatile body 6ff3f25f52c8a4d325244d4f3b273716
@@ -1294,28 +1376,29 @@ function refuse_second_service(p_row posthorn.subscription, p_service text) retu
 function refuse_undrained(p_row posthorn.subscription, p_new jsonb, p_again boolean) returns void plpgsql volatile body 6f6fdb5a06b3d3a0ef576c6ac12624d7
 function refuse_worked(p_row posthorn.subscription) returns void plpgsql volatile body f63b5338dc3acee68093e2d296ca63cf
 function register_channel(p_kind posthorn.kind, p_name text) returns integer plpgsql volatile body 0319587c3f81922c5657b5b5f21e149c
-function register_contract(p_name text, p_version integer, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_service text, p_publishes boolean) returns json plpgsql volatile body c32d3720de62722e0ec88bf3e2941ef6
-function register_subscription(p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text, p_by json DEFAULT NULL::json, p_start_from text DEFAULT 'now'::text) returns json plpgsql volatile body a4ff37efcd18ad0e9895337d65b30352
+function register_contract(p_name text, p_version integer, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_service text, p_publishes boolean) returns json plpgsql volatile body 7b7c605c3c78e507f17aba96eec9eef7
+function register_subscription(p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text, p_by json DEFAULT NULL::json, p_start_from text DEFAULT 'now'::text) returns json plpgsql volatile body 58144fb362db40862cd2569030022184
 function register_topic(p_name text, p_keep_ms double precision, p_lanes integer, p_service text) returns void plpgsql volatile body 62e2828f4edcd76b257ddaa12aa2eaaf
-function register_worker(p_service text, p_host text, p_pid integer, p_timeout_ms integer, p_session_key bigint, p_backends json, p_attends json, p_library text DEFAULT NULL::text) returns bigint plpgsql volatile body ab6880a8a3ecaf726d0a355286f7b7df
-function registered() returns json sql stable body 2baa93f8e03181b2d9b274ca1fff9ae9
+function register_worker(p_service text, p_host text, p_pid integer, p_timeout_ms integer, p_session_key bigint, p_backends json, p_attends json, p_library text DEFAULT NULL::text) returns bigint plpgsql volatile body 746f2e4510f0ecaf9f07e68e0d986622
+function registered() returns json sql stable body 977fcfa46f5688769d691e5a4b13ee07
 function remaining(name text) returns json plpgsql volatile body 6a0f28a819a614887835ecf30efd57f7
 function remove_piece(p_row posthorn.operation, p_limit integer, OUT done bigint, OUT more boolean, OUT busy boolean, OUT place json) returns record plpgsql volatile body 2039419b96f3dcdb23d901c50e788977
 function remove_schedule(p_name text) returns boolean plpgsql volatile body 688637a3039ef91b2c39a1ee2ce4775e
 function remove_subscription(name text, by text DEFAULT NULL::text, reason text DEFAULT NULL::text, confirm text DEFAULT NULL::text) returns json plpgsql volatile body d263630c443f6971ce8dd3fa74b5f9f2
-function replay(name text, "from" timestamp with time zone, "to" timestamp with time zone DEFAULT NULL::timestamp with time zone, by text DEFAULT NULL::text, reason text DEFAULT NULL::text, confirm text DEFAULT NULL::text, contract text DEFAULT NULL::text) returns json plpgsql volatile body 4ed38d76614ce845d595e804894c8f5c
+function replay(name text, "from" timestamp with time zone, "to" timestamp with time zone DEFAULT NULL::timestamp with time zone, by text DEFAULT NULL::text, reason text DEFAULT NULL::text, confirm text DEFAULT NULL::text, contract text DEFAULT NULL::text) returns json plpgsql volatile body fc09f0a7e0c6b6849d01bde178cd905f
 function replay_one(p_row posthorn.operation, p_reader posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8, p_slot smallint, p_due timestamp with time zone) returns text plpgsql volatile body 9f713c806ec1945ed59e6e3296d99c09
-function replay_piece(p_row posthorn.operation, p_limit integer, OUT done bigint, OUT more boolean, OUT busy boolean, OUT place json) returns record plpgsql volatile body 4a1631d2fb39654c6a1cb3aa4e00eec3
-function replayable(name text, "from" timestamp with time zone, "to" timestamp with time zone, contract text) returns json plpgsql volatile body a6e4c96cf14944fe3be09a1740d73430
+function replay_piece(p_row posthorn.operation, p_limit integer, OUT done bigint, OUT more boolean, OUT busy boolean, OUT place json) returns record plpgsql volatile body c77b7329766fe926427e4ac0e8378b31
+function replayable(name text, "from" timestamp with time zone, "to" timestamp with time zone, contract text) returns json plpgsql volatile body 26167c0a781e349cc820ec469a2f2a1b
 function request_cancel(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint, p_by text) returns text plpgsql volatile body 2be916f5a4834a40c94ed1c545fe64b6
 function require_home() returns void plpgsql volatile body 4f53efe38d42e9dd02cd427d09a074f3
 function rescue(p_limit integer) returns json plpgsql volatile body eabf38ae24b0577875a3bfc3efbf9dd8
 function rescue_claim(p_worker posthorn.worker, p_claim posthorn.claim_1) returns integer plpgsql volatile body f9d59dcb247e38fa198b540e1c4d50c8
 function rescue_deferred(p_worker posthorn.worker) returns integer plpgsql volatile body 262890839660fbdb57cf36548a205527
 function rescue_worker(p_worker posthorn.worker, p_limit integer, OUT claims integer, OUT messages integer, OUT done boolean) returns record plpgsql volatile body 34b0942bda0770e461824a4ab0ad1563
-function resume(name text, by text DEFAULT NULL::text) returns json plpgsql volatile body 45999a4c5d88e00ccbf41c0f6d746fcf
+function resume(name text, by text DEFAULT NULL::text) returns json plpgsql volatile body c210fdec8b46c6e47cf2e082be99b6c1
+function resume_intake(p_name text, p_by text) returns json plpgsql volatile body 82dc1718951a6eb04571d994c7ab5631
 function ring_text() returns text sql volatile body 8aa107793e2ee7a24f4df9497bd568f5
-function role_functions() returns TABLE(role text, functions text[]) sql immutable body 35d7a60797218bbafb0f0317c439e698
+function role_functions() returns TABLE(role text, functions text[]) sql immutable body 33b6072a273caf7695fb7d1add5f6488
 function role_tables() returns TABLE(role text, tables text[]) sql immutable body eec07d803fa51390d1b0a0657856a23e
 function room_at(p_tat timestamp with time zone, p_at timestamp with time zone, p_gap_ms double precision, p_burst integer) returns integer plpgsql immutable body a385f8d45e26295243066dfa45e083c8
 function rotate() returns json plpgsql volatile body 9414c67421a74c52a12abaf225063d95
@@ -1349,13 +1432,16 @@ function standing(p_subscription integer, p_contract integer) returns json plpgs
 function stands_for(p_entry json, p_held posthorn.dedupe) returns json plpgsql volatile body be98b77c2e95eb8446362b91ffdd7284
 function steps_of(p_subscription integer, p_message bigint) returns json plpgsql volatile body 94d87ed8a13b77ba49a71698c092be19
 function still_upto(p_ring posthorn.ring) returns bigint plpgsql volatile body 0f157cfd8c357c3d86d74034b1e22f00
-function stop_operation(operation bigint) returns boolean plpgsql volatile body 6fa746ac2ffffd810c5dcf273ce82be1
+function stop_operation(operation bigint) returns boolean plpgsql volatile body 3f2d4613937a0aa10f4bb30b39046758
 function subscriptions() returns json sql volatile body 4dfb4e9baf249ec313dcf2521aecce20
 function sweep_cancel_requests(p_limit integer) returns void plpgsql volatile body cc4606c1a394ea861a07a3d4519bd47b
+function sweep_inbox(p_pages integer) returns boolean plpgsql volatile body e717af08c0176f2a956137d05a7f0a47
 function sweep_keys(p_limit integer) returns json plpgsql volatile body a97b6596d42ac882c2cf0423144be82f
 function sweep_steps(p_limit integer, p_every_ms integer) returns json plpgsql volatile body 1e77009cc4664370f8d6f7dbec69f072
 function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body d36d2047a2785e29cb07ac7b1db724d2
+function take_again(p_intake integer, p_worker bigint, p_ids bigint[], p_marks uuid[], p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json, p_unfit json) returns integer plpgsql volatile body 08516ca1b0bcf016a743a8c716da9eb9
 function take_due(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body c9396cf42aadc3420965440ec1057f0c
+function take_in(p_intake integer, p_worker bigint, p_marks uuid[], p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json, p_invalid json, p_skipped integer) returns json plpgsql volatile body 653b94a3e5dc9111ad2949e630ad7d61
 function take_letters(p_filter json, p_limit integer) returns SETOF posthorn.deferred plpgsql volatile body ae455ca48698a63aeb5643acfe3aeec8
 function take_ring(p_ring text) returns void plpgsql volatile body ce1223cb103fe8b286463ba95faf7b49
 function take_sequences(p_values json) returns void plpgsql volatile body d7f8a8b174130668f106ef65d5a5c19e
@@ -1364,9 +1450,15 @@ function tat_from(p_tat timestamp with time zone, p_at timestamp with time zone,
 function thrown_at(p_entry json) returns text sql immutable body c6902a167516d29bb8633935e6a6dfba
 function tick_of(p_slot smallint, p_id bigint) returns posthorn.tick plpgsql volatile body b42d63568f4791a19b26e8ab22275e79
 function tidy_dedupe(p_limit integer) returns integer plpgsql volatile set enable_hashjoin=off, enable_mergejoin=off body 457088d6fc4986b93f6c330495ed64ba
-function truncate_segment(p_ring posthorn.ring, p_segment posthorn.segment, p_retention posthorn.retention) returns text plpgsql volatile body 6f4c82dab0386813893dcccf53edfe48
+function truncate_segment(p_ring posthorn.ring, p_segment posthorn.segment, p_retention posthorn.retention) returns text plpgsql volatile body 9d4e218789a0aab7a895e50fa53c39c2
 function truncate_slot(p_slot smallint) returns void plpgsql volatile body 5d4583d2484f5753f6533ff8e0f959a3
 function turn_of(p_row posthorn.deferred) returns posthorn.deferred plpgsql volatile body 862054950605c5682e75a84e6c26f272
+function unfit_again(p_intake integer, p_limit integer) returns json plpgsql volatile body c7d372112453ba799678772832937da9
+function unfit_count(p_filter json) returns json plpgsql stable body 7ae7d74f56603719b930a78aef6398ce
+function unfit_discard(p_filter json, p_by text, p_reason text) returns integer plpgsql volatile body aac52c8ec92669d6556003bb57108aa3
+function unfit_list(p_filter json, p_limit integer) returns json plpgsql stable body dd3aac9bdfa2039da9101bb0b1196f03
+function unfit_redrive(p_filter json, p_by text) returns integer plpgsql volatile body dce82dd5761d3d15fbbdd874e25b7c41
+function unfit_where(p_filter json) returns text sql immutable body d98191e0664b6f750d63112faabef463
 function unhandled(p_limit integer) returns TABLE(subscription integer, contract integer, messages bigint, oldest timestamp with time zone) sql volatile body 05e91f942a8de25f20971ac8e8125699
 function unsettled(name text) returns json plpgsql volatile body e02518449bb04959f143e83f01b5a373
 function unsettled_of(p_slot smallint, p_claim bigint) returns TABLE(message bigint, lane integer, slot smallint, subscription integer) plpgsql volatile body d41be358398d531256f348a2772b2e87
@@ -1381,7 +1473,7 @@ function waiting_status(p_subscription posthorn.subscription, p_id bigint, p_non
 function waits_for(p_segment posthorn.segment) returns text plpgsql volatile body f03b992c771a7b43d7c2c567768ae0c7
 function wake(p_payload text) returns boolean plpgsql volatile body 7d9d0981f73194a029667eb327d82493
 function wake_with(p_payload text) returns boolean plpgsql volatile body 614f1786dd8d30f65759649634e70a2d
-function watch(p_every_ms integer) returns json plpgsql volatile body 24bc1a636c715486eee185ae9f4859f1
+function watch(p_every_ms integer) returns json plpgsql volatile body 4c6ef8d267673e446f4940a6714a0bed
 function when_again(p_subscription integer, p_wait_ms integer) returns text plpgsql volatile body ec812a7fd2b18b07c98b88f7dbb39e6f
 function where_in_log(p_id bigint, p_nonce bigint, OUT slot smallint, OUT lane integer, OUT contract integer, OUT published_at timestamp with time zone, OUT xid xid8) returns record plpgsql stable body d2e24a5b435dd7bdb8b621316475f7e2
 function why(p_public text) returns json plpgsql stable body 460f834dc37785a97ccefba7db8064e4
@@ -1405,6 +1497,7 @@ function write_many(p_home text, p_nonces bigint[], p_channels integer[], p_cont
 function write_once(p_home text, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json, p_once text, p_window_ms bigint) returns text plpgsql volatile body a8eae912a3b4ceb0912faff21808de4c
 function write_one(p_home text, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json) returns text plpgsql volatile body 9fdcdcc8afeda72f402ecaea566eb568
 function write_ordered_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_messages bigint[], p_message_slots smallint[], p_keys bigint[], p_open_from bigint) returns void plpgsql volatile body 1abf462fe8ae34a27c61406cfcec9baa
+function write_places(p_places integer[], p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json) returns void plpgsql volatile body a7eb49b3077b2039d9bc0aae18a8d17b
 function write_progress(p_worker bigint, p_values json, p_ended json) returns void plpgsql volatile body bf9822207ac3685cf6c6f309017dbd03
 function write_said(p_home text, p_said json) returns text plpgsql volatile body 346ffac8d2231cca5f69f658f0ae82b6
 function write_stopped(p_row posthorn.deferred, p_erased boolean, p_reason text, p_by text) returns void plpgsql volatile body b606b38d73afdb5e2d67dfaa2122c68c
@@ -1415,7 +1508,7 @@ function write_turn(p_claim bigint, p_token bigint, p_worker bigint, p_subscript
 
 -- views
 view alerts as
- SELECT s.name AS subscription,
+ SELECT COALESCE(s.name, i.name) AS subscription,
     a.name AS alert,
     a.value,
     a.threshold,
@@ -1423,7 +1516,8 @@ view alerts as
     a.resolved_at,
     a.detail
    FROM posthorn.alert a
-     LEFT JOIN posthorn.subscription s ON s.id = a.subscription;
+     LEFT JOIN posthorn.subscription s ON s.id = a.subscription
+     LEFT JOIN posthorn.intake i ON i.id = a.intake;
 view audit as
  SELECT id AS operation,
     verb,
@@ -1485,6 +1579,35 @@ view dead_letters as
    FROM posthorn.dead_letter d
      JOIN posthorn.subscription s ON s.id = d.subscription
      JOIN posthorn.contract c ON c.id = d.contract;
+view intakes as
+ SELECT i.name,
+    i.service,
+    i.broker,
+    i.place,
+    w.id AS worker,
+    w.host,
+    w.pid,
+    w.id IS NOT NULL AND i.away_since IS NULL AS connected,
+    i.away_since,
+    i.trouble,
+    i.received,
+    i.written,
+    GREATEST(0::bigint, i.received - i.written - i.invalid - i.skipped) AS duplicates,
+    i.invalid,
+    i.skipped,
+    i.last_message_at,
+    ( SELECT count(*) AS count
+           FROM posthorn.intake_invalid v
+          WHERE v.intake = i.id) AS listed,
+    i.paused_at,
+    i.paused_by,
+    i.paused_reason,
+    ARRAY( SELECT c.contract
+           FROM posthorn.intake_contract c
+          WHERE c.intake = i.id
+          ORDER BY c.contract) AS contracts
+   FROM posthorn.intake i
+     LEFT JOIN posthorn.worker w ON w.id = i.worker AND i.seen_at > (clock_timestamp() - '00:00:10'::interval);
 view invalid_messages as
  SELECT posthorn.public_id(i.message, i.nonce) AS message,
     s.name AS subscription,
@@ -1608,7 +1731,14 @@ table ending_6: nobody
 table ending_7: nobody
 table ending_8: nobody
 table epoch: nobody
+table inbox: nobody
 table installation: nobody
+table intake: nobody
+table intake_contract: nobody
+sequence intake_id_seq: nobody
+table intake_invalid: nobody
+sequence intake_invalid_id_seq: nobody
+view intakes: nobody
 table invalid: nobody
 sequence invalid_id_seq: nobody
 view invalid_messages: nobody
@@ -1709,6 +1839,7 @@ function candidates(p_allow posthorn.allowance): nobody
 function check_backlog(p_channel integer, p_messages bigint): nobody
 function check_contract(p_name text, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_by text, p_new_kind posthorn.kind, p_new_channel text, p_new_keyed boolean, p_new_owner text, p_new_by text): nobody
 function check_parted(p_end json, p_outcome posthorn.outcome): nobody
+function check_source(p_name text, p_owner text, p_service text): nobody
 function check_window(p_subscription integer, p_window_ms bigint): nobody
 function circuit_after(p_row posthorn.circuit, p_event json, p_breaker json, p_now timestamp with time zone): nobody
 function circuit_begin(p_subscription integer, p_worker bigint, p_probe bigint): nobody
@@ -1741,6 +1872,7 @@ function count_skipped(p_subscription integer, p_counts json): nobody
 function count_within_of(p_slot smallint, p_channel integer, p_lane integer, p_from timestamp with time zone, p_to timestamp with time zone, p_contract text, p_upto bigint): nobody
 function crossed_alerts(): nobody
 function dead_workers(): nobody
+function declare_intake(p_name text, p_service text, p_broker text, p_place text, p_keep_ms double precision, p_away_ms double precision, p_contracts json): nobody
 function declare_retention(p_keep_ms double precision, p_max_bytes bigint, p_by text, p_explicit boolean): nobody
 function declare_schedule(p_name text, p_cron text, p_zone text, p_contract integer, p_missed text, p_jitter_ms integer, p_payload json, p_key text, p_headers json, p_function text, p_service text, p_next timestamp with time zone, p_due timestamp with time zone): nobody
 function dedupe_of(p_dedupe json, p_key text, p_timed boolean, OUT key text, OUT mode text, OUT window_ms bigint, OUT wait_ms bigint): nobody
@@ -1804,7 +1936,9 @@ function has_ended_of(p_slot smallint, p_subscription integer, p_message bigint)
 function has_spilled(p_slot smallint): nobody
 function has_unsettled(p_subscription integer): nobody
 function heartbeat(p_worker bigint, p_oldest bigint): nobody
+function hide_key(p_row posthorn.operation): nobody
 function hold_dedupe(p_name text, p_key text, p_subscription integer, p_message bigint, p_nonce bigint, p_window_ms bigint): nobody
+function hold_intakes(p_worker bigint, p_reports json): nobody
 function hold_keys(p_said json, p_options json): nobody
 function hold_policies(p_service text, p_attends json): nobody
 function hold_still(): nobody
@@ -1814,12 +1948,15 @@ function horizon(OUT xid xid8, OUT pid integer, OUT since timestamp with time zo
 function id_of(p_public text): nobody
 function ids(p_list json): nobody
 function in_order(p_slots smallint[], p_subscription integer, p_channel integer, p_lane integer, p_batch posthorn.batch, p_keys text[], p_marked boolean): nobody
+function intake_rules(): nobody
 function is_behind(p_subscription integer, p_key text, p_place bigint): nobody
 function is_claim(p_claimed text): nobody
 function is_drained(name text): nobody
 function is_forgotten(p_public text): nobody
+function is_free(p_intake posthorn.intake): nobody
 function is_full(p_ring posthorn.ring, p_retention posthorn.retention): nobody
 function is_here(p_system bigint, p_database oid): nobody
+function is_intake(p_name text): nobody
 function is_locked(p_key bigint): nobody
 function is_open_of(p_slot smallint, p_claim bigint): nobody
 function is_over(p_ring posthorn.ring, p_segment posthorn.segment, p_retention posthorn.retention): nobody
@@ -1833,6 +1970,7 @@ function is_written_of(p_slot smallint, p_channel integer, p_lane integer, p_mes
 function item(p_id bigint, p_nonce bigint, p_slot smallint, p_contract integer, p_key text, p_payload json, p_headers json, p_published_at timestamp with time zone, p_expires_at timestamp with time zone): nobody
 function keep_result(p_subscription integer, p_message bigint, p_nonce bigint, p_result json): nobody
 function keep_segments(): nobody
+function kept_from(p_channel integer): nobody
 function kept_until(p_segment posthorn.segment, p_retention posthorn.retention, p_full boolean): nobody
 function key_room(p_allow posthorn.allowance, p_key text, p_in_line boolean): nobody
 function keys_of(p_slot smallint, p_channel integer, p_lane integer, p_ids bigint[]): nobody
@@ -1856,6 +1994,7 @@ function library_parts(p_version text): nobody
 function limits_now(p_subscription text): nobody
 function line_step_ms(p_allow posthorn.allowance): nobody
 function list_schedules(p_late_ms integer): nobody
+function listed(p_key text, p_contracts integer[], p_upto bigint, p_limit integer): nobody
 function living(p_subscription integer): nobody
 function lock_due(p_subscription integer, p_contracts integer[], p_from integer, p_below integer, p_limit integer, p_ordered boolean): nobody
 function lock_key(p_purpose text, p_a bigint, p_b bigint): nobody
@@ -1868,6 +2007,7 @@ function longest_redelivery(p_policy json): nobody
 function look_at_claims(p_allow posthorn.allowance): nobody
 function make_backlogs(): nobody
 function make_lane(p_channel integer, p_priority integer): nobody
+function mark_places(p_intake integer, p_marks uuid[], p_keep_until timestamp with time zone): nobody
 function merged(p_slots smallint[], p_batches posthorn.batch[], p_limit integer): nobody
 function message_of(p_slot smallint, p_channel integer, p_lane integer, p_id bigint): nobody
 function message_status(p_public text): nobody
@@ -1890,6 +2030,7 @@ function nonce_of(p_public text): nobody
 function normalised(p_text text): nobody
 function note_operation(p_verb text, p_arguments json, p_by text, p_reason text, p_done bigint): nobody
 function note_schedule_failure(p_name text, p_revision bigint, p_error text): nobody
+function note_unfit(p_intake integer, p_messages json, p_now timestamp with time zone, p_keep_until timestamp with time zone): nobody
 function oldest_kept(p_channel integer): nobody
 function open_claims(): nobody
 function open_claims_of(p_slot smallint, p_worker bigint, p_from bigint, p_limit integer): nobody
@@ -1907,12 +2048,14 @@ function option_number(p_options json, p_field text, p_least bigint, p_most bigi
 function options_of(p_options json, p_key text, OUT due_at timestamp with time zone, OUT expires_at timestamp with time zone, OUT priority smallint, OUT key text, OUT mode text, OUT window_ms bigint, OUT wait_ms bigint): nobody
 function order_ends(p_subscription integer): nobody
 function orphaned(): nobody
+function own_intake(p_intake integer, p_worker bigint): nobody
 function own_transaction(p_durable boolean): nobody
 function page(p_slots smallint[], p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer): nobody
 function page_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer): nobody
 function park(p_subscription integer, p_key text): nobody
 function parts_of(p_slot smallint, p_claim bigint): nobody
 function pause(name text, by text, reason text): nobody
+function pause_intake(p_name text, p_by text, p_reason text): nobody
 function pause_of(p_row posthorn.subscription): nobody
 function peek(p_worker bigint, p_subscriptions json, p_seen text, p_watch boolean): nobody
 function pins(p_n bigint): nobody
@@ -1973,6 +2116,7 @@ function rescue_claim(p_worker posthorn.worker, p_claim posthorn.claim_1): nobod
 function rescue_deferred(p_worker posthorn.worker): nobody
 function rescue_worker(p_worker posthorn.worker, p_limit integer, OUT claims integer, OUT messages integer, OUT done boolean): nobody
 function resume(name text, by text): nobody
+function resume_intake(p_name text, p_by text): nobody
 function ring_text(): nobody
 function role_functions(): nobody
 function role_tables(): nobody
@@ -2011,10 +2155,13 @@ function still_upto(p_ring posthorn.ring): nobody
 function stop_operation(operation bigint): nobody
 function subscriptions(): nobody
 function sweep_cancel_requests(p_limit integer): nobody
+function sweep_inbox(p_pages integer): nobody
 function sweep_keys(p_limit integer): nobody
 function sweep_steps(p_limit integer, p_every_ms integer): nobody
 function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer): nobody
+function take_again(p_intake integer, p_worker bigint, p_ids bigint[], p_marks uuid[], p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json, p_unfit json): nobody
 function take_due(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer): nobody
+function take_in(p_intake integer, p_worker bigint, p_marks uuid[], p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json, p_invalid json, p_skipped integer): nobody
 function take_letters(p_filter json, p_limit integer): nobody
 function take_ring(p_ring text): nobody
 function take_sequences(p_values json): nobody
@@ -2026,6 +2173,12 @@ function tidy_dedupe(p_limit integer): nobody
 function truncate_segment(p_ring posthorn.ring, p_segment posthorn.segment, p_retention posthorn.retention): nobody
 function truncate_slot(p_slot smallint): nobody
 function turn_of(p_row posthorn.deferred): nobody
+function unfit_again(p_intake integer, p_limit integer): nobody
+function unfit_count(p_filter json): nobody
+function unfit_discard(p_filter json, p_by text, p_reason text): nobody
+function unfit_list(p_filter json, p_limit integer): nobody
+function unfit_redrive(p_filter json, p_by text): nobody
+function unfit_where(p_filter json): nobody
 function unhandled(p_limit integer): nobody
 function unsettled(name text): nobody
 function unsettled_of(p_slot smallint, p_claim bigint): nobody
@@ -2064,6 +2217,7 @@ function write_many(p_home text, p_nonces bigint[], p_channels integer[], p_cont
 function write_once(p_home text, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json, p_once text, p_window_ms bigint): nobody
 function write_one(p_home text, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json): nobody
 function write_ordered_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_messages bigint[], p_message_slots smallint[], p_keys bigint[], p_open_from bigint): nobody
+function write_places(p_places integer[], p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json): nobody
 function write_progress(p_worker bigint, p_values json, p_ended json): nobody
 function write_said(p_home text, p_said json): nobody
 function write_stopped(p_row posthorn.deferred, p_erased boolean, p_reason text, p_by text): nobody

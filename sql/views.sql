@@ -33,8 +33,8 @@ create or replace view posthorn.workers as
   from posthorn.worker w;
 
 create or replace view posthorn.alerts as
-  select s.name as subscription, a.name as alert, a.value, a.threshold, a.raised_at, a.resolved_at, a.detail
-  from posthorn.alert a left join posthorn.subscription s on s.id = a.subscription;
+  select coalesce(s.name, i.name) as subscription, a.name as alert, a.value, a.threshold, a.raised_at, a.resolved_at, a.detail
+  from posthorn.alert a left join posthorn.subscription s on s.id = a.subscription left join posthorn.intake i on i.id = a.intake;
 
 create or replace view posthorn.segments as
   select g.slot, now.segment, now.state, now.opened_at, now.closed_at, now.kept_until, now.bytes, now.pinned_by
@@ -59,3 +59,11 @@ create or replace view posthorn.audit as
   select o.id as operation, o.verb, o.target, o.arguments, o.ordered_by, o.reason, o.begun_at, o.touched_at, o.ended_at,
     posthorn.operation_state(o.state, o.touched_at) as state, o.found, o.done
   from posthorn.operation o;
+
+-- Who runs an intake reports each second; what was said longer ago is not true any more.
+create or replace view posthorn.intakes as
+  select i.name, i.service, i.broker, i.place, w.id as worker, w.host, w.pid, w.id is not null and i.away_since is null as connected, i.away_since, i.trouble,
+    i.received, i.written, greatest(0, i.received - i.written - i.invalid - i.skipped) as duplicates, i.invalid, i.skipped, i.last_message_at,
+    (select count(*) from posthorn.intake_invalid v where v.intake = i.id) as listed, i.paused_at, i.paused_by, i.paused_reason,
+    array(select c.contract from posthorn.intake_contract c where c.intake = i.id order by c.contract) as contracts
+  from posthorn.intake i left join posthorn.worker w on w.id = i.worker and i.seen_at > clock_timestamp() - interval '10 s';

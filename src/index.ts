@@ -27,6 +27,7 @@ export { type Schema, type } from "./contracts/standard-schema.js";
 export * from "./core/errors.js";
 export { limits } from "./core/limits.js";
 export type { Logger } from "./core/logger.js";
+export { retryAfterMs } from "./core/retry-after.js";
 export { type State, states } from "./core/states.js";
 export { days, hours, minutes, seconds } from "./core/time.js";
 export type { DatabaseInput, Sql, TxOf } from "./databases/open.js";
@@ -44,7 +45,6 @@ export type { BacklogLimit, Rate } from "./policies/flow.js";
 export type { CircuitBreaker, Idempotency, Policy, QueuePolicy, StartFrom } from "./policies/policy.js";
 export { policies } from "./policies/presets.js";
 export { type NoRetry, type Retry, retry } from "./policies/retry.js";
-export { retryAfterMs } from "./core/retry-after.js";
 export { OpenCircuit, Reject, RetryLater } from "./policies/verdicts.js";
 export type { AnswerContext, AskOptions } from "./producer/ask.js";
 export type {
@@ -62,6 +62,7 @@ export type { RelayFrom, RelayIdempotency, RelayOptions } from "./relays/options
 export type { Schedule, ScheduleOptions } from "./schedules/schedule.js";
 export type { CancelAnswer } from "./store/cancel.js";
 export type { CircuitFacts } from "./store/circuit.js";
+export type { IntakeLine } from "./store/intakes.js";
 export type { Alert } from "./store/operate.js";
 export type { ListedSubscription, Operation, Pause, PauseChange, Unsettled, WaitingState } from "./store/operations.js";
 export type { ScalingLine } from "./store/scaling.js";

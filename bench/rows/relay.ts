@@ -63,7 +63,8 @@ async function limitOnce(broker: Broker, count: number, { size }: Shape): Promis
   return seconds;
 }
 
-function outgoing(n: number) {
+/** As a relay of the package sends it. */
+export function outgoing(n: number) {
   const { key, ...rest } = relayed(n);
   const extensions = { partitionkey: key, correlationid: `${n}-0000000000000000`, contractversion: "1" };
   const data = JSON.stringify({ key, ...rest });

@@ -74,6 +74,7 @@ begin
     perform posthorn.check_contract(v_known.name, v_known.kind, v_known.channel_name, v_known.keyed, v_known.owner, v_known.registered_by,
       p_kind, p_channel, p_keyed, v_owner, p_service);
     if v_known.owner is null and v_owner is not null then
+      perform posthorn.check_source(p_name, p_owner, p_service);
       update posthorn.contract set owner = v_owner where name = p_name and owner is null;
     end if;
     if v_known.version = p_version then
@@ -89,6 +90,18 @@ begin
   end if;
   return (select json_build_object('contract', c.id, 'channel', c.channel, 'lanes', h.lanes) from posthorn.contract c join posthorn.channel h on h.id = c.channel
     where c.name = p_name and c.version = p_version);
+end $$;
+
+-- check_source(name, owner, service): an event that an intake brings in has its source outside. Raises PH020 for who publishes it and is not named as its owner.
+create or replace function posthorn.check_source(p_name text, p_owner text, p_service text) returns void
+language plpgsql as $$
+declare
+  v_intake text := (select i.name from posthorn.intake_contract c join posthorn.intake i on i.id = c.intake where c.contract = p_name order by i.name limit 1);
+begin
+  if v_intake is not null and p_owner is null then
+    raise exception 'the event "%" comes in from outside by the intake "%", and service "%" wants to publish it', p_name, v_intake, p_service
+      using errcode = 'PH020', hint = 'A fact has one source. Leave it out of the intake, or make an event of your own.';
+  end if;
 end $$;
 
 create or replace function posthorn.check_contract(
@@ -139,6 +152,10 @@ begin
     if not v_new then
       select * into v_row from posthorn.subscription where name = p_name for update;
     end if;
+  end if;
+  if exists (select from posthorn.intake i where i.name = p_name) then
+    raise exception 'an intake is called "%" already, and service "%" declares it as a queue or subscription', p_name, p_service using errcode = 'PH020',
+      hint = 'Queues, subscriptions and intakes share one set of names. Rename one of them.';
   end if;
   if v_row.channel <> v_channel then
     raise exception '"%" already reads the % "%"%, and service "%" declares it on the % "%"', p_name,

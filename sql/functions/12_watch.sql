@@ -91,11 +91,13 @@ begin
   if not found then
     return null;
   end if;
-  for v_rule in select * from posthorn.alert_rules() loop
-    select * into v_open from posthorn.alert a where a.subscription is not distinct from v_rule.subscription and a.name = v_rule.name and a.resolved_at is null;
+  for v_rule in select *, null::int as intake from posthorn.alert_rules()
+      union all select null, r.intake_name, r.name, r.value, r.threshold, r.detail, r.intake from posthorn.intake_rules() r loop
+    select * into v_open from posthorn.alert a where a.subscription is not distinct from v_rule.subscription and a.intake is not distinct from v_rule.intake
+      and a.name = v_rule.name and a.resolved_at is null;
     if v_rule.value >= v_rule.threshold and v_open.id is null then
-      insert into posthorn.alert (name, subscription, value, threshold, detail)
-        values (v_rule.name, v_rule.subscription, v_rule.value, v_rule.threshold, v_rule.detail);
+      insert into posthorn.alert (name, subscription, intake, value, threshold, detail)
+        values (v_rule.name, v_rule.subscription, v_rule.intake, v_rule.value, v_rule.threshold, v_rule.detail);
     elsif v_rule.value < v_rule.threshold and v_open.id is not null then
       update posthorn.alert set resolved_at = clock_timestamp() where id = v_open.id;
     else

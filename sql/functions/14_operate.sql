@@ -174,13 +174,15 @@ end $$;
 create or replace function posthorn.crossed_alerts() returns json
 language sql volatile as $$
   with open as (
-    select a.name, a.subscription, s.name as subscription_name, a.value, a.threshold, a.raised_at, a.detail
-      from posthorn.alert a left join posthorn.subscription s on s.id = a.subscription where a.resolved_at is null
+    select a.name, a.subscription, a.intake, coalesce(s.name, i.name) as subscription_name, a.value, a.threshold, a.raised_at, a.detail
+      from posthorn.alert a left join posthorn.subscription s on s.id = a.subscription left join posthorn.intake i on i.id = a.intake where a.resolved_at is null
   ), crossed as (
     select * from open
     union all
-    select r.name, r.subscription, r.subscription_name, r.value, r.threshold, null, r.detail from posthorn.alert_rules() r
-      where r.value >= r.threshold and not exists (select from open o where o.subscription is not distinct from r.subscription and o.name = r.name)
+    select r.name, r.subscription, r.intake, r.subscription_name, r.value, r.threshold, null, r.detail from (select *, null::int as intake from posthorn.alert_rules()
+        union all select null, n.intake_name, n.name, n.value, n.threshold, n.detail, n.intake from posthorn.intake_rules() n) r
+      where r.value >= r.threshold
+        and not exists (select from open o where o.subscription is not distinct from r.subscription and o.intake is not distinct from r.intake and o.name = r.name)
   )
   select coalesce(json_agg(json_build_object('alert', name, 'subscription', subscription_name, 'value', value, 'threshold', threshold,
     'raisedAt', raised_at, 'detail', detail) order by raised_at, subscription_name, name), '[]') from crossed
@@ -191,8 +193,9 @@ create or replace function posthorn.recent_alerts(p_limit int) returns json
 language sql stable as $$
   select coalesce(json_agg(json_build_object('alert', a.name, 'subscription', a.subscription, 'value', a.value, 'threshold', a.threshold,
       'raisedAt', a.raised_at, 'resolvedAt', a.resolved_at, 'detail', a.detail) order by a.resolved_at desc), '[]')
-    from (select a.*, s.name as subscription from posthorn.alert a left join posthorn.subscription s on s.id = a.subscription
-      where a.resolved_at is not null order by a.resolved_at desc limit p_limit) a(id, name, subscription_id, raised_at, resolved_at, value, threshold, detail, subscription)
+    from (select a.name, a.raised_at, a.resolved_at, a.value, a.threshold, a.detail, coalesce(s.name, i.name) as subscription
+      from posthorn.alert a left join posthorn.subscription s on s.id = a.subscription left join posthorn.intake i on i.id = a.intake
+      where a.resolved_at is not null order by a.resolved_at desc limit p_limit) a
 $$;
 
 -- fleet(): workers that are registered, and why one counts as dead.
@@ -263,7 +266,7 @@ language sql stable as $$
 $$;
 
 -- registered(): what the registry knows, for comparison with code: { subscriptions: [{ name, kind, channel, service, policy }],
--- contracts: [{ name, version, kind, channel, keyed, owner, by }] }.
+-- contracts: [{ name, version, kind, channel, keyed, owner, by }], intakes: [{ name, service }] }.
 create or replace function posthorn.registered() returns json
 language sql stable as $$
   select json_build_object('subscriptions', (
@@ -272,5 +275,6 @@ language sql stable as $$
     'contracts', (
       select coalesce(json_agg(json_build_object('name', t.name, 'version', t.version, 'kind', t.kind, 'channel', c.name, 'keyed', t.keyed,
           'owner', t.owner, 'by', t.registered_by) order by t.name, t.version), '[]')
-        from posthorn.contract t join posthorn.channel c on c.id = t.channel))
+        from posthorn.contract t join posthorn.channel c on c.id = t.channel),
+    'intakes', (select coalesce(json_agg(json_build_object('name', i.name, 'service', i.service) order by i.name), '[]') from posthorn.intake i))
 $$;

@@ -3,15 +3,15 @@
 -- The row of the intake is locked by whoever writes for it, and by whoever takes it over: two never write at the same time, and a holder that has lost it
 -- writes nothing more. So messages lie in the log in the order of the broker, whatever died.
 
--- declare_intake(…): makes an intake or brings it up to date; the newest start wins. Contracts as a list of their names. Returns its id. Raises
--- PH020 where another service has the name, and for an event that this service publishes itself: a fact has one source.
+-- declare_intake(…): makes an intake or brings it up to date; the newest start wins. Contracts as [{ name, owner }], the owner that the contract itself names.
+-- Returns its id. Raises PH020 where somebody else has the name, and for an event that is published here: a fact has one source.
 create or replace function posthorn.declare_intake(
   p_name text, p_service text, p_broker text, p_place text, p_keep_ms float8, p_away_ms float8, p_contracts json
 ) returns int
 language plpgsql as $$
 declare
   v_row posthorn.intake;
-  v_own text;
+  v_own record;
 begin
   perform posthorn.require_home();
   insert into posthorn.intake (name, service, broker, place, keep_ms, away_ms) values (p_name, p_service, p_broker, p_place, p_keep_ms, p_away_ms)
@@ -21,15 +21,20 @@ begin
     raise exception 'the intake "%" is one of service "%", and service "%" declares it', p_name, v_row.service, p_service
       using errcode = 'PH020', hint = 'Give one of the two another name.';
   end if;
-  select c.name into v_own from posthorn.contract c join json_array_elements_text(p_contracts) d(name) on d.name = c.name
-    where c.kind = 'event' and c.owner = p_service limit 1;
-  if v_own is not null then
-    raise exception 'the event "%" is owned by service "%", which publishes it here, and its intake "%" would bring it in from outside', v_own, p_service, p_name
-      using errcode = 'PH020', hint = 'A fact has one source. Leave it out of the intake, or name its owner in the contract where another service publishes it.';
+  if exists (select from posthorn.subscription s where s.name = p_name) then
+    raise exception 'the intake "%" cannot be made: a queue or subscription has this name', p_name using errcode = 'PH020',
+      hint = 'Queues, subscriptions and intakes share one set of names. Rename one of them.';
+  end if;
+  -- Who owns an event without being named in its contract has published it here.
+  select c.name, c.owner into v_own from posthorn.contract c join json_to_recordset(p_contracts) as d(name text, owner text) on d.name = c.name
+    where c.kind = 'event' and c.owner is not null and (c.owner = p_service or d.owner is distinct from c.owner) limit 1;
+  if v_own.name is not null then
+    raise exception 'the event "%" is published here by service "%", which owns it, and the intake "%" would bring it in from outside', v_own.name, v_own.owner, p_name
+      using errcode = 'PH020', hint = 'A fact has one source. Leave it out of the intake; or name its owner in the contract, where that is a service elsewhere.';
   end if;
   update posthorn.intake set broker = p_broker, place = p_place, keep_ms = p_keep_ms, away_ms = p_away_ms, declared_at = clock_timestamp() where id = v_row.id;
-  delete from posthorn.intake_contract c where c.intake = v_row.id and c.contract not in (select json_array_elements_text(p_contracts));
-  insert into posthorn.intake_contract (intake, contract) select v_row.id, json_array_elements_text(p_contracts) on conflict do nothing;
+  delete from posthorn.intake_contract c where c.intake = v_row.id and c.contract not in (select d ->> 'name' from json_array_elements(p_contracts) d);
+  insert into posthorn.intake_contract (intake, contract) select v_row.id, d ->> 'name' from json_array_elements(p_contracts) d on conflict do nothing;
   return v_row.id;
 end $$;
 

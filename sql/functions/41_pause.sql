@@ -6,10 +6,14 @@
 create or replace function posthorn.pause(name text, by text default null, reason text default null) returns json
 language plpgsql as $$
 declare
-  v_row posthorn.subscription := posthorn.reader($1);
+  v_row posthorn.subscription;
   v_by text := coalesce($2, current_user::text);
 begin
   perform posthorn.require_home();
+  if posthorn.is_intake($1) then
+    return posthorn.pause_intake($1, $2, $3);
+  end if;
+  v_row := posthorn.reader($1);
   update posthorn.subscription s set paused_at = clock_timestamp(), paused_by = left(v_by, 200), paused_reason = left($3, 500)
     where s.id = v_row.id and s.paused_at is null returning s.* into v_row;
   if found then
@@ -24,10 +28,14 @@ end $$;
 create or replace function posthorn.resume(name text, by text default null) returns json
 language plpgsql as $$
 declare
-  v_row posthorn.subscription := posthorn.reader($1);
+  v_row posthorn.subscription;
   v_was json;
 begin
   perform posthorn.require_home();
+  if posthorn.is_intake($1) then
+    return posthorn.resume_intake($1, $2);
+  end if;
+  v_row := posthorn.reader($1);
   select posthorn.pause_of(s) into v_was from posthorn.subscription s where s.id = v_row.id for update;
   update posthorn.subscription s set paused_at = null, paused_by = null, paused_reason = null where s.id = v_row.id and s.paused_at is not null;
   if found then

@@ -1,5 +1,5 @@
 -- The way in: what takes messages from a broker, which of them were taken in, and which fitted nothing.
--- Locks: nothing that is there already.
+-- Locks: alert, access exclusive: a column without a default and an index of a few rows, for a moment. Nothing of the log.
 
 create table posthorn.intake (
   id int generated always as identity primary key,
@@ -74,3 +74,8 @@ create table posthorn.intake_invalid (
   unique (intake, mark)
 );
 create index intake_invalid_redriven on posthorn.intake_invalid (intake, id) where redrive_at is not null;
+
+-- An alert is one of a subscription, of an intake, or of the whole log.
+alter table posthorn.alert add column intake int references posthorn.intake (id) on delete cascade;
+drop index posthorn.alert_open;
+create unique index alert_open on posthorn.alert (coalesce(subscription, 0), coalesce(intake, 0), name) where resolved_at is null;

@@ -111,33 +111,59 @@ export function decode(received: Received, style: HeaderStyle): Decoded {
   return found === undefined ? undefined : readBinary(found, received);
 }
 
-function attributesIn(
-  headers: Received["headers"],
-  { prefix, percent, alsoReads = [] }: HeaderStyle,
-): Found | undefined {
-  const prefixes = [prefix, ...alsoReads].map((text) => text.toLowerCase());
-  const attributes: Record<string, string> = {};
+const coreNames: ReadonlySet<string> = new Set(core);
+
+/** What was found so far. Filled in place: an intake does it for each message. */
+interface Found {
+  readonly core: Partial<Record<(typeof core)[number], string>>;
+  readonly extensions: Record<string, string>;
+  /** Headers that are no attributes. */
+  rest: Readonly<Record<string, string>>;
+}
+
+function isCore(name: string): name is (typeof core)[number] {
+  return coreNames.has(name);
+}
+
+function note({ core: known, extensions }: Found, name: string, value: string): void {
+  if (isCore(name)) known[name] = value;
+  else extensions[name] = value;
+}
+
+const prefixesOfStyles = new WeakMap<HeaderStyle, readonly string[]>();
+
+/** In lower case; none is empty. */
+function prefixesOf(style: HeaderStyle): readonly string[] {
+  let prefixes = prefixesOfStyles.get(style);
+  if (prefixes === undefined) {
+    const { prefix, alsoReads = [] } = style;
+    prefixes = [prefix, ...alsoReads].map((text) => text.toLowerCase()).filter((text) => text !== "");
+    prefixesOfStyles.set(style, prefixes);
+  }
+  return prefixes;
+}
+
+function attributesIn(headers: Received["headers"], style: HeaderStyle): Found | undefined {
+  const { prefix, percent } = style;
+  const prefixes = prefixesOf(style);
   const rest: Record<string, string> = {};
-  for (const [name, value] of Object.entries(headers)) {
-    const used = prefixes.find((text) => text !== "" && name.toLowerCase().startsWith(text));
-    const attribute = used === undefined ? name : name.slice(used.length).toLowerCase();
-    const isOne = used !== undefined || (prefix === "" && attributeName.test(name));
-    if (isOne) attributes[attribute] = percent ? percentDecode(value) : value;
+  const found: Found = { core: {}, extensions: {}, rest };
+  for (const name of Object.keys(headers)) {
+    const value = headers[name] ?? "";
+    const lower = name.toLowerCase();
+    const used = prefixes.find((text) => lower.startsWith(text));
+    if (used !== undefined) note(found, lower.slice(used.length), percent ? percentDecode(value) : value);
+    else if (prefix === "" && attributeName.test(name)) note(found, name, percent ? percentDecode(value) : value);
     else rest[name] = value;
   }
-  return attributes.specversion === undefined ? undefined : { attributes, rest };
+  return found.core.specversion === undefined ? undefined : found;
 }
 
-interface Found {
-  readonly attributes: Readonly<Record<string, string>>;
-  readonly rest: Readonly<Record<string, string>>;
-}
-
-function readBinary({ attributes, rest }: Found, { contentType, body }: Received): Decoded {
+function readBinary(found: Found, { contentType, body }: Received): Decoded {
   const data = textOf(body);
   if (data === undefined) return { ok: false, problem: "its body is not UTF-8 text" };
-  const datacontenttype = contentType ?? attributes.datacontenttype;
-  return build({ ...attributes, ...(datacontenttype !== undefined && { datacontenttype }) }, data, rest);
+  if (contentType !== undefined) found.core.datacontenttype = contentType;
+  return build(found, data);
 }
 
 function readStructured({ contentType, body, headers }: Received): Decoded {
@@ -151,48 +177,39 @@ function readStructured({ contentType, body, headers }: Received): Decoded {
   const parsed = text === undefined ? undefined : parseObject(text);
   if (parsed === undefined) return { ok: false, problem: "its body is not a JSON object" };
   const { data, data_base64: base64, ...fields } = parsed;
-  const attributes: Record<string, string> = {};
+  const found: Found = { core: {}, extensions: {}, rest: headers };
   for (const [name, value] of Object.entries(fields)) {
     if (value === null) continue;
     if (typeof value === "object")
       return { ok: false, problem: `its attribute ${name} is not a text, number or boolean` };
-    attributes[name] = String(value);
+    note(found, name, String(value));
   }
-  if (base64 === undefined) return build(attributes, JSON.stringify(data ?? null), headers);
+  if (base64 === undefined) return build(found, JSON.stringify(data ?? null));
   const bytes = typeof base64 === "string" ? textOf(Buffer.from(base64, "base64")) : undefined;
-  return bytes === undefined
-    ? { ok: false, problem: "its data_base64 is not UTF-8 text" }
-    : build(attributes, bytes, headers);
+  return bytes === undefined ? { ok: false, problem: "its data_base64 is not UTF-8 text" } : build(found, bytes);
 }
 
-function build(
-  attributes: Readonly<Record<string, string>>,
-  data: string,
-  headers: Readonly<Record<string, string>>,
-): Decoded {
-  const { specversion } = attributes;
+const required = ["id", "source", "type"] as const;
+
+function build({ core: known, extensions, rest }: Found, data: string): Decoded {
+  const { specversion, id = "", source = "", type = "", time, subject, dataschema, datacontenttype } = known;
   if (specversion !== "1.0") return { ok: false, problem: `its specversion is ${specversion ?? "missing"}, not 1.0` };
-  const { id, source, type, time, subject, dataschema, datacontenttype } = attributes;
-  for (const [name, value] of Object.entries({ id, source, type })) {
-    if (value === undefined || value === "") return { ok: false, problem: `its attribute ${name} is missing` };
+  if (id === "" || source === "" || type === "") {
+    return { ok: false, problem: `its attribute ${required.find((name) => !known[name])} is missing` };
   }
-  const known: ReadonlySet<string> = new Set(core);
-  const extensions = Object.fromEntries(Object.entries(attributes).filter(([name]) => !known.has(name)));
-  return {
-    ok: true,
-    event: {
-      id: id ?? "",
-      source: source ?? "",
-      type: type ?? "",
-      ...(time !== undefined && { time }),
-      ...(subject !== undefined && { subject }),
-      ...(dataschema !== undefined && { dataschema }),
-      ...(datacontenttype !== undefined && { datacontenttype }),
-      extensions,
-      data,
-      headers,
-    },
+  const event: { -readonly [N in keyof CloudEvent]: CloudEvent[N] } = {
+    id,
+    source,
+    type,
+    extensions,
+    data,
+    headers: rest,
   };
+  if (time !== undefined) event.time = time;
+  if (subject !== undefined) event.subject = subject;
+  if (dataschema !== undefined) event.dataschema = dataschema;
+  if (datacontenttype !== undefined) event.datacontenttype = datacontenttype;
+  return { ok: true, event };
 }
 
 const strict = new TextDecoder("utf-8", { fatal: true });

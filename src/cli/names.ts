@@ -28,6 +28,12 @@ export async function refuseUnknown(executor: Executor, { subscription, contract
   refuse("contract", contract, known.contracts);
 }
 
+/** For what can be done to an intake as well. */
+export async function refuseUnknownReader(executor: Executor, name: string): Promise<void> {
+  const known = await registered(executor);
+  refuse("queue, subscription or intake", name, [...known.subscriptions, ...known.intakes]);
+}
+
 function refuse(what: string, name: string | undefined, known: readonly { readonly name: string }[]): void {
   const names = [...new Set(known.map((one) => one.name))];
   if (name === undefined || names.includes(name)) return;

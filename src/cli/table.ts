@@ -96,13 +96,15 @@ const orAll = { ...oneId, required: false } as const;
 const nothing = "The id is in no such list, or no message is of the group";
 
 const dead = "messages whose attempts are spent, or that must not be repeated";
-const invalid = "messages that did not fit their schema on arrival";
+const invalid = "messages that did not fit their schema on arrival, and what intakes took in that fits no contract";
 
-function letters(what: string, meaning: string) {
+const intake: Option = { type: "text", value: "name", doc: "Only what this intake took in" };
+
+function letters(what: string, meaning: string, ofIntake: Readonly<Record<string, Option>> = {}) {
   return {
     [`${what} list`]: {
       summary: `List ${meaning}, the newest first`,
-      options: { ...looks, ...ofQueue, contract, limit },
+      options: { ...looks, ...ofQueue, ...ofIntake, contract, limit },
     },
     [`${what} show`]: {
       summary: "Show one with its payload, headers and every attempt",
@@ -114,14 +116,14 @@ function letters(what: string, meaning: string) {
       summary: "Give one, or all, a new delivery that is due at once",
       more: "Attempts start anew and the history is kept. Each is redriven once, however many ask at the same time. All are taken in the order of the list; those that fail again meanwhile are not taken again.",
       argument: orAll,
-      options: { ...looks, all, group, ...ofQueue, contract, rate, yes },
+      options: { ...looks, all, group, ...ofQueue, ...ofIntake, contract, rate, yes },
       wrong: nothing,
     },
     [`${what} discard`]: {
       summary: "End one, or all, for good",
       more: "The payload is gone. Who discarded it, when and why is kept for as long as a dead letter would be.",
       argument: orAll,
-      options: { ...looks, reason, all, group, ...ofQueue, contract, rate, yes },
+      options: { ...looks, reason, all, group, ...ofQueue, ...ofIntake, contract, rate, yes },
       wrong: nothing,
     },
   } as const;
@@ -152,7 +154,7 @@ export const commands: Readonly<Record<string, Command>> = {
     wrong: "It has ended already, or no command has this id",
   },
   ...letters("dead-letters", dead),
-  ...letters("invalid", invalid),
+  ...letters("invalid", invalid, { intake }),
   errors: {
     summary: "Group the errors of waiting and dead messages by what they have in common",
     more: "By queue, contract, name, code, the message without numbers, ids and quoted values, and the first line of the stack. Every failed attempt counts.",

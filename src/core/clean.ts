@@ -13,7 +13,8 @@ const secrets: readonly (readonly [RegExp, string])[] = [
     /\b((?:pass(?:word|wd|phrase)?|secret(?:[-_]?access[-_]?key)?|access[-_]?key(?:[-_]?id)?|api[-_]?key|token|sas[-_]?key|signature)["']?\s*[=:]\s*)("[^"]*"|'[^']*'|[^\s,;&"'}]+)/gi,
     `$1${hidden}`,
   ],
-  [/\b(bearer|basic)\s+[A-Za-z\d+/_.~=-]{6,}/gi, `$1 ${hidden}`],
+  [/\b(authorization["']?\s*[=:]\s*["']?)[^\s,;"']+(?:\s+[^\s,;"']+)?/gi, `$1${hidden}`],
+  [/\b(bearer\s+)[A-Za-z\d+/_.~=-]{8,}/gi, `$1${hidden}`],
 ];
 
 export function cleaned(text: string): string {

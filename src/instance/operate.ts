@@ -124,12 +124,12 @@ export class Operating implements Operate {
 
   async pause(name: string, options: By): Promise<PauseChange> {
     const { by, reason } = checkOptions(options, pauseFields, "pause()");
-    return pause(await this.#of(name, "pause()"), name, { by, reason });
+    return pause(await this.#of(name, "pause()", true), name, { by, reason });
   }
 
   async resume(name: string, options: { readonly by: string }): Promise<PauseChange> {
     const { by } = checkOptions(options, resumeFields, "resume()");
-    return resume(await this.#of(name, "resume()"), name, { by });
+    return resume(await this.#of(name, "resume()", true), name, { by });
   }
 
   async unsettled(name: string): Promise<Unsettled> {
@@ -225,11 +225,13 @@ export class Operating implements Operate {
   }
 
   /** An unknown name is refused with the nearest that is known. */
-  async #of(name: string, call: string): Promise<Asking> {
+  async #of(name: string, call: string, orIntake = false): Promise<Asking> {
     const executor = await this.#any(call);
-    const known = (await registered(executor)).subscriptions.map((one) => one.name);
+    const { subscriptions, intakes } = await registered(executor);
+    const known = [...subscriptions, ...(orIntake ? intakes : [])].map((one) => one.name);
     if (known.includes(name)) return executor;
-    const message = `No queue or subscription is called ${show(name)}.${suggestion(String(name).slice(0, limits.nameLength), known)}`;
+    const what = orIntake ? "queue, subscription or intake" : "queue or subscription";
+    const message = `No ${what} is called ${show(name)}.${suggestion(String(name).slice(0, limits.nameLength), known)}`;
     throw new ConfigurationError("PH_NAME_UNKNOWN", message, { name: String(name).slice(0, limits.nameLength) });
   }
 }

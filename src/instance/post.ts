@@ -8,6 +8,7 @@ import type { Receipt, ReceiptOf, Say } from "../producer/say.js";
 import type { TransactionContext } from "../producer/transaction.js";
 import type { RelayIdempotency, RelayOptions } from "../relays/options.js";
 import type { Schedule, ScheduleOptions } from "../schedules/schedule.js";
+import type { IntakeLine } from "../store/intakes.js";
 import type { BacklogLine, ReceiverStatus } from "../store/status.js";
 import type { Operate } from "./operate.js";
 import type { Queue, Subscription } from "./queue.js";
@@ -159,6 +160,9 @@ export interface Post<Tx> extends Say, AsyncDisposable {
 
   /** One line for each queue and subscription: backlog, age, running, dead letters, workers. */
   backlog(): Promise<readonly BacklogLine[]>;
+
+  /** One line for each intake of the fleet: who runs it, whether it is connected, and what it took in. */
+  intakes(): Promise<readonly IntakeLine[]>;
 
   /** What an operator does: pause, drain, purge, redrive, discard, replay, erase. */
   readonly operate: Operate;

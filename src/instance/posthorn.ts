@@ -25,6 +25,7 @@ import type { Say } from "../producer/say.js";
 import { runTransaction } from "../producer/transaction.js";
 import { ScheduleDeclaration } from "../schedules/schedule.js";
 import { Scheduler } from "../schedules/scheduler.js";
+import { intakeLines } from "../store/intakes.js";
 import type { MigrateMode } from "../store/migrate.js";
 import type { TopicEntry } from "../store/registry.js";
 import { defaultSchema, executorIn } from "../store/schema.js";
@@ -248,6 +249,12 @@ class Instance {
     const { producing } = await this.#open();
     producing.asking.check("backlog()");
     return backlog(producing.database);
+  }
+
+  async intakes() {
+    const { producing } = await this.#open();
+    producing.asking.check("intakes()");
+    return intakeLines(producing.database);
   }
 
   async scaling() {

@@ -39,7 +39,7 @@ export class Intakes {
         place: broker.where,
         keepMs,
         awayMs,
-        contracts: contracts.map((one) => one.name),
+        contracts: contracts.map((one) => ({ name: one.name, owner: one.owner ?? null })),
       };
       const id = await declareIntake(side, entry, service);
       registered.push({ id, declaration, reader: new Reader(declaration, known) });

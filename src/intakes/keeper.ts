@@ -10,6 +10,7 @@ import { Loop } from "../core/loop.js";
 import { holdIntakes, type IntakeAnswer } from "../store/intake.js";
 import type { IntakeDeclaration } from "./options.js";
 import type { Reader } from "./reading.js";
+import { redrivePass } from "./redriving.js";
 import { Run } from "./run.js";
 
 /** An intake that is registered. */
@@ -101,9 +102,23 @@ export class Keeper {
 
   async #pass(): Promise<number> {
     for (const answer of await this.#hold(true)) {
-      if (!this.#stopped) this.#apply(answer)?.start();
+      if (this.#stopped) break;
+      this.#apply(answer)?.start();
+      if (answer.held && answer.redrive) await this.#redrive(answer.id);
     }
     return everyMs;
+  }
+
+  /** Beside the broker: also while that is away, or the intake is paused. */
+  async #redrive(id: number): Promise<void> {
+    const { registered, worker, executor, onWritten } = this.#options;
+    const reader = registered.find((one) => one.id === id)?.reader;
+    if (reader === undefined) return;
+    try {
+      await redrivePass({ reader, holding: { intake: id, worker }, executor, onWritten });
+    } catch (error) {
+      this.#warn(error);
+    }
   }
 
   #hold(wants: boolean): Promise<readonly IntakeAnswer[]> {

@@ -70,6 +70,14 @@ export class Reader {
     }
   }
 
+  /** What the database does not take although it fits. */
+  async refused(incoming: Incoming, reason: string): Promise<Reading> {
+    const reading = await this.read(incoming);
+    if (reading.kind !== "message") return reading;
+    const { mark } = reading.message;
+    return { kind: "invalid", unfit: unfitOf(incoming, cleaned(reason), { identity: { kind: "event", mark } }) };
+  }
+
   #settle(reading: Reading | Promise<Reading>, incoming: Incoming, found: Partial<Found>): Reading | Promise<Reading> {
     return reading instanceof Promise ? reading.catch((error) => this.#invalid(incoming, found, error)) : reading;
   }
@@ -90,7 +98,8 @@ export class Reader {
     const finish = (received: Awaited<ReturnType<typeof receive>>): Reading => {
       if (!received.ok) throw new Misfit(`it does not fit ${contract.name}: ${issuesInWords(received.issues)}`);
       const key = contract.keyed ? keyOf(contract, received.payload) : null;
-      return { kind: "message", message: { ...ids, mark, key, json, headers } };
+      const { contract: id, channel, lanes } = ids;
+      return { kind: "message", message: { mark, contract: id, channel, lanes, key, json, headers } };
     };
     const received = receive(contract, value, version);
     return received instanceof Promise ? received.then(finish) : finish(received);
@@ -141,8 +150,10 @@ export class Reader {
 
 /** The version that a message says, or the newest. */
 function versionIn(versions: ReadonlyMap<number, Known>, said: string | undefined): Known {
+  const told = said === undefined ? undefined : versions.get(Number(said));
+  if (told !== undefined) return told;
   const newest = Math.max(...versions.keys());
-  const known = versions.get(said === undefined ? newest : Number(said));
+  const known = said === undefined ? versions.get(newest) : undefined;
   if (known !== undefined) return known;
   const name = versions.get(newest)?.contract.name ?? "the contract";
   throw new Misfit(

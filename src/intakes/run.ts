@@ -14,7 +14,7 @@ import { durationInWords } from "../core/words.js";
 import type { Holding } from "../store/intake.js";
 import type { IntakeDeclaration } from "./options.js";
 import type { Reader, Reading } from "./reading.js";
-import { Writing } from "./writing.js";
+import { type Batch, Writing } from "./writing.js";
 
 export interface RunOptions {
   readonly declaration: IntakeDeclaration;
@@ -32,11 +32,6 @@ export interface RunOptions {
 const waitMs = 1_000;
 /** After the connection was lost, or could not be made. */
 const pauseMs = { first: 1_000, longest: 30_000 } as const;
-
-interface Batch {
-  readonly incoming: readonly Incoming[];
-  readonly readings: readonly Reading[];
-}
 
 export class Run {
   readonly #options: RunOptions;
@@ -135,7 +130,7 @@ export class Run {
         continue;
       }
       onMessages();
-      const writing = this.#writing.write(batch.readings);
+      const writing = this.#writing.write(batch);
       // Its error is met below.
       writing.catch(() => undefined);
       // The statement goes out before the next batch is read.

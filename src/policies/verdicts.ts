@@ -6,8 +6,8 @@
  */
 import { ConfigurationError } from "../core/errors.js";
 import { limits } from "../core/limits.js";
-import { show } from "../core/show.js";
 import { type Answer, retryAfterOf } from "../core/retry-after.js";
+import { show } from "../core/show.js";
 
 /** What a thrown value decides. Texts are as they were thrown. */
 export type Verdict =

@@ -5,9 +5,9 @@
  */
 import type { Broker, Sender } from "../brokers/broker.js";
 import type { EnvelopeMode } from "../brokers/envelope.js";
+import { cleaned, reasonOf } from "../core/clean.js";
 import { StoppedError } from "../core/errors.js";
 import type { Logger } from "../core/logger.js";
-import { cleaned, reasonOf } from "./clean.js";
 
 export interface ConnectionOptions {
   readonly name: string;

@@ -1,5 +1,6 @@
 /** A message as a CloudEvent. The same whenever it is sent again, so that the other side can drop it by `source` and `id`. */
 import type { Outgoing } from "../brokers/broker.js";
+import { type Cause, causeExtensions } from "../producer/cause.js";
 import type { Message } from "../worker/context.js";
 
 /** W3C Trace Context. */
@@ -11,7 +12,12 @@ export interface Naming {
 }
 
 /** `data`: the payload as it is stored. */
-export function outgoingOf(data: string, message: Message, { source, typePrefix }: Naming): Outgoing {
+export function outgoingOf(
+  data: string,
+  message: Message,
+  { source, typePrefix }: Naming,
+  { depth, path }: Pick<Cause, "depth" | "path">,
+): Outgoing {
   const { id, name, version, key, publishedAt, correlationId, causationId } = message;
   const { traces, headers } = split(message.headers);
   return {
@@ -24,8 +30,10 @@ export function outgoingOf(data: string, message: Message, { source, typePrefix 
       datacontenttype: "application/json",
       extensions: {
         ...(key !== null && { partitionkey: key }),
-        correlationid: correlationId,
-        ...(causationId !== null && { causationid: causationId }),
+        [causeExtensions.correlation]: correlationId,
+        ...(causationId !== null && { [causeExtensions.causation]: causationId }),
+        // So that a ring of handlers that goes through several services ends as one within a service does.
+        ...(depth > 0 && { [causeExtensions.depth]: String(depth), [causeExtensions.path]: path.join(">") }),
         contractversion: String(version),
         ...traces,
       },

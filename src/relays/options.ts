@@ -7,6 +7,7 @@
 import type { Broker } from "../brokers/broker.js";
 import type { EnvelopeMode } from "../brokers/envelope.js";
 import { checkBroker } from "../brokers/is-broker.js";
+import { cleaned } from "../core/clean.js";
 import { ConfigurationError } from "../core/errors.js";
 import { limits } from "../core/limits.js";
 import { checkName } from "../core/names.js";
@@ -24,7 +25,6 @@ import {
   subscriptionFields,
   whereLength,
 } from "../policies/policy.js";
-import { cleaned } from "./clean.js";
 
 /** Where the messages come from: a topic, whose subscription the relay is, or a queue, whose one receiver it is. */
 export type RelayFrom = { readonly topic: string } | { readonly queue: string };

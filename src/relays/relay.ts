@@ -5,12 +5,12 @@
  * Killed before the broker's acknowledgement is settled: the message is sent again under the same id. Nothing is settled before it.
  */
 import type { Sent } from "../brokers/broker.js";
+import { cleaned, reasonOf } from "../core/clean.js";
 import { ConfigurationError } from "../core/errors.js";
 import { limits } from "../core/limits.js";
 import type { Logger } from "../core/logger.js";
 import { OpenCircuit, Reject, RetryLater } from "../policies/verdicts.js";
 import type { RunContext } from "../worker/context.js";
-import { cleaned, reasonOf } from "./clean.js";
 import { Connection } from "./connection.js";
 import { type Naming, outgoingOf } from "./event.js";
 import { type RelaySettings, relayedTo } from "./options.js";
@@ -52,8 +52,8 @@ export class Relay {
   }
 
   /** Of every message of the channel; `payload` is the text that was stored. */
-  readonly handle = async (payload: unknown, { message }: RunContext): Promise<void> => {
-    const outgoing = outgoingOf(String(payload), message, this.#naming);
+  readonly handle = async (payload: unknown, { message, cause }: RunContext): Promise<void> => {
+    const outgoing = outgoingOf(String(payload), message, this.#naming, cause);
     const sent = await this.#sending.send(outgoing);
     if (sent.kind !== "acknowledged") throw this.#failure(sent);
   };

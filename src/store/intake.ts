@@ -1,4 +1,4 @@
-/** The way in, as the database knows it: who runs an intake, what was taken in once, and what fitted nothing. */
+/** The way in, as whoever runs an intake knows it: who runs it, what was taken in once, and what fitted nothing. */
 import type { Executor } from "../core/database.js";
 import { listsOf, nonces, type Outgoing } from "./publish.js";
 import { mapped } from "./sqlstate.js";
@@ -15,8 +15,8 @@ export interface IntakeEntry {
   readonly place: string;
   readonly keepMs: number;
   readonly awayMs: number;
-  /** Names. */
-  readonly contracts: readonly string[];
+  /** With the owner that the contract itself names. */
+  readonly contracts: readonly { readonly name: string; readonly owner: string | null }[];
 }
 
 /** Makes an intake or brings it up to date. Errors: `ContractConflictError`. */
@@ -122,6 +122,56 @@ export function takeIn(
       ...listsOf(messages),
       invalid.length === 0 ? null : JSON.stringify(invalid),
       skipped,
+    ],
+  );
+}
+
+/** An entry that is to be read again. */
+export interface UnfitAgain {
+  readonly id: string;
+  readonly contentType: string | null;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly key: string | null;
+  readonly brokerId: string | null;
+  readonly position: string | null;
+  /** Base64. */
+  readonly body: string;
+  readonly whole: boolean;
+}
+
+export function unfitAgain(executor: Executor, intake: number, limit: number): Promise<readonly UnfitAgain[]> {
+  return jsonOf(executor, "unfit_again($1::int, $2::int)", [intake, limit]);
+}
+
+/** An entry that fits now. */
+export interface Fitting {
+  readonly id: string;
+  readonly message: Marked;
+}
+
+/**
+ * Writes entries that fit now and removes them; keeps the reasons of the others. One without a reason is passed over. Returns how many were written.
+ *
+ * Transaction and errors: as `takeIn`; an entry is written by whoever removes it.
+ */
+export function takeAgain(
+  executor: Executor,
+  { intake, worker }: Holding,
+  fitting: readonly Fitting[],
+  unfit: readonly { readonly id: string; readonly reason: string | null }[],
+): Promise<number> {
+  const messages = fitting.map(({ message }) => message);
+  return jsonOf(
+    executor,
+    "take_again($1::int, $2::bigint, $3::text::bigint[], $4::text::uuid[], $5::text::bigint[], $6::text::int[], $7::text::int[], $8::json, $9::json, $10::json, $11::json)",
+    [
+      intake,
+      worker,
+      `{${fitting.map(({ id }) => id).join(",")}}`,
+      `{${messages.map(({ mark }) => mark).join(",")}}`,
+      `{${nonces(messages.length).join(",")}}`,
+      ...listsOf(messages),
+      JSON.stringify(unfit),
     ],
   );
 }

@@ -95,7 +95,7 @@ export function discard(
 
 export interface Alert {
   readonly alert: string;
-  /** Null for an alert of the whole log. */
+  /** The name of a queue, subscription or intake; null for an alert of the whole log. */
   readonly subscription: string | null;
   readonly value: number;
   readonly threshold: number;
@@ -183,6 +183,7 @@ export interface RegisteredContract {
 export interface Registered {
   readonly subscriptions: readonly RegisteredSubscription[];
   readonly contracts: readonly RegisteredContract[];
+  readonly intakes: readonly { readonly name: string; readonly service: string }[];
 }
 
 /** What the registry knows, for comparison with code. */

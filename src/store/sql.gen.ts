@@ -834,7 +834,7 @@ begin
 end $do$;
 ` },
   { name: "migrations/0022_intake.sql", text: `-- The way in: what takes messages from a broker, which of them were taken in, and which fitted nothing.
--- Locks: nothing that is there already.
+-- Locks: alert, access exclusive: a column without a default and an index of a few rows, for a moment. Nothing of the log.
 
 create table posthorn.intake (
   id int generated always as identity primary key,
@@ -909,6 +909,11 @@ create table posthorn.intake_invalid (
   unique (intake, mark)
 );
 create index intake_invalid_redriven on posthorn.intake_invalid (intake, id) where redrive_at is not null;
+
+-- An alert is one of a subscription, of an intake, or of the whole log.
+alter table posthorn.alert add column intake int references posthorn.intake (id) on delete cascade;
+drop index posthorn.alert_open;
+create unique index alert_open on posthorn.alert (coalesce(subscription, 0), coalesce(intake, 0), name) where resolved_at is null;
 ` },
   { name: "migrations/0023_kept.sql", text: `-- What is kept: whose a result is, so that it is found by its key when the log has its message no more; and from when on the log has all that was said.
 -- Locks: result, access exclusive, for the building of an index of what new workers write, which is empty; retention, access exclusive, for a moment.
@@ -2188,6 +2193,7 @@ begin
     perform posthorn.check_contract(v_known.name, v_known.kind, v_known.channel_name, v_known.keyed, v_known.owner, v_known.registered_by,
       p_kind, p_channel, p_keyed, v_owner, p_service);
     if v_known.owner is null and v_owner is not null then
+      perform posthorn.check_source(p_name, p_owner, p_service);
       update posthorn.contract set owner = v_owner where name = p_name and owner is null;
     end if;
     if v_known.version = p_version then
@@ -2203,6 +2209,18 @@ begin
   end if;
   return (select json_build_object('contract', c.id, 'channel', c.channel, 'lanes', h.lanes) from posthorn.contract c join posthorn.channel h on h.id = c.channel
     where c.name = p_name and c.version = p_version);
+end $$;
+
+-- check_source(name, owner, service): an event that an intake brings in has its source outside. Raises PH020 for who publishes it and is not named as its owner.
+create or replace function posthorn.check_source(p_name text, p_owner text, p_service text) returns void
+language plpgsql as $$
+declare
+  v_intake text := (select i.name from posthorn.intake_contract c join posthorn.intake i on i.id = c.intake where c.contract = p_name order by i.name limit 1);
+begin
+  if v_intake is not null and p_owner is null then
+    raise exception 'the event "%" comes in from outside by the intake "%", and service "%" wants to publish it', p_name, v_intake, p_service
+      using errcode = 'PH020', hint = 'A fact has one source. Leave it out of the intake, or make an event of your own.';
+  end if;
 end $$;
 
 create or replace function posthorn.check_contract(
@@ -2253,6 +2271,10 @@ begin
     if not v_new then
       select * into v_row from posthorn.subscription where name = p_name for update;
     end if;
+  end if;
+  if exists (select from posthorn.intake i where i.name = p_name) then
+    raise exception 'an intake is called "%" already, and service "%" declares it as a queue or subscription', p_name, p_service using errcode = 'PH020',
+      hint = 'Queues, subscriptions and intakes share one set of names. Rename one of them.';
   end if;
   if v_row.channel <> v_channel then
     raise exception '"%" already reads the % "%"%, and service "%" declares it on the % "%"', p_name,
@@ -2776,11 +2798,13 @@ begin
   if not found then
     return null;
   end if;
-  for v_rule in select * from posthorn.alert_rules() loop
-    select * into v_open from posthorn.alert a where a.subscription is not distinct from v_rule.subscription and a.name = v_rule.name and a.resolved_at is null;
+  for v_rule in select *, null::int as intake from posthorn.alert_rules()
+      union all select null, r.intake_name, r.name, r.value, r.threshold, r.detail, r.intake from posthorn.intake_rules() r loop
+    select * into v_open from posthorn.alert a where a.subscription is not distinct from v_rule.subscription and a.intake is not distinct from v_rule.intake
+      and a.name = v_rule.name and a.resolved_at is null;
     if v_rule.value >= v_rule.threshold and v_open.id is null then
-      insert into posthorn.alert (name, subscription, value, threshold, detail)
-        values (v_rule.name, v_rule.subscription, v_rule.value, v_rule.threshold, v_rule.detail);
+      insert into posthorn.alert (name, subscription, intake, value, threshold, detail)
+        values (v_rule.name, v_rule.subscription, v_rule.intake, v_rule.value, v_rule.threshold, v_rule.detail);
     elsif v_rule.value < v_rule.threshold and v_open.id is not null then
       update posthorn.alert set resolved_at = clock_timestamp() where id = v_open.id;
     else
@@ -3298,13 +3322,15 @@ end $$;
 create or replace function posthorn.crossed_alerts() returns json
 language sql volatile as $$
   with open as (
-    select a.name, a.subscription, s.name as subscription_name, a.value, a.threshold, a.raised_at, a.detail
-      from posthorn.alert a left join posthorn.subscription s on s.id = a.subscription where a.resolved_at is null
+    select a.name, a.subscription, a.intake, coalesce(s.name, i.name) as subscription_name, a.value, a.threshold, a.raised_at, a.detail
+      from posthorn.alert a left join posthorn.subscription s on s.id = a.subscription left join posthorn.intake i on i.id = a.intake where a.resolved_at is null
   ), crossed as (
     select * from open
     union all
-    select r.name, r.subscription, r.subscription_name, r.value, r.threshold, null, r.detail from posthorn.alert_rules() r
-      where r.value >= r.threshold and not exists (select from open o where o.subscription is not distinct from r.subscription and o.name = r.name)
+    select r.name, r.subscription, r.intake, r.subscription_name, r.value, r.threshold, null, r.detail from (select *, null::int as intake from posthorn.alert_rules()
+        union all select null, n.intake_name, n.name, n.value, n.threshold, n.detail, n.intake from posthorn.intake_rules() n) r
+      where r.value >= r.threshold
+        and not exists (select from open o where o.subscription is not distinct from r.subscription and o.intake is not distinct from r.intake and o.name = r.name)
   )
   select coalesce(json_agg(json_build_object('alert', name, 'subscription', subscription_name, 'value', value, 'threshold', threshold,
     'raisedAt', raised_at, 'detail', detail) order by raised_at, subscription_name, name), '[]') from crossed
@@ -3315,8 +3341,9 @@ create or replace function posthorn.recent_alerts(p_limit int) returns json
 language sql stable as $$
   select coalesce(json_agg(json_build_object('alert', a.name, 'subscription', a.subscription, 'value', a.value, 'threshold', a.threshold,
       'raisedAt', a.raised_at, 'resolvedAt', a.resolved_at, 'detail', a.detail) order by a.resolved_at desc), '[]')
-    from (select a.*, s.name as subscription from posthorn.alert a left join posthorn.subscription s on s.id = a.subscription
-      where a.resolved_at is not null order by a.resolved_at desc limit p_limit) a(id, name, subscription_id, raised_at, resolved_at, value, threshold, detail, subscription)
+    from (select a.name, a.raised_at, a.resolved_at, a.value, a.threshold, a.detail, coalesce(s.name, i.name) as subscription
+      from posthorn.alert a left join posthorn.subscription s on s.id = a.subscription left join posthorn.intake i on i.id = a.intake
+      where a.resolved_at is not null order by a.resolved_at desc limit p_limit) a
 $$;
 
 -- fleet(): workers that are registered, and why one counts as dead.
@@ -3387,7 +3414,7 @@ language sql stable as $$
 $$;
 
 -- registered(): what the registry knows, for comparison with code: { subscriptions: [{ name, kind, channel, service, policy }],
--- contracts: [{ name, version, kind, channel, keyed, owner, by }] }.
+-- contracts: [{ name, version, kind, channel, keyed, owner, by }], intakes: [{ name, service }] }.
 create or replace function posthorn.registered() returns json
 language sql stable as $$
   select json_build_object('subscriptions', (
@@ -3396,7 +3423,8 @@ language sql stable as $$
     'contracts', (
       select coalesce(json_agg(json_build_object('name', t.name, 'version', t.version, 'kind', t.kind, 'channel', c.name, 'keyed', t.keyed,
           'owner', t.owner, 'by', t.registered_by) order by t.name, t.version), '[]')
-        from posthorn.contract t join posthorn.channel c on c.id = t.channel))
+        from posthorn.contract t join posthorn.channel c on c.id = t.channel),
+    'intakes', (select coalesce(json_agg(json_build_object('name', i.name, 'service', i.service) order by i.name), '[]') from posthorn.intake i))
 $$;
 ` },
   { name: "functions/15_breaker.sql", text: `-- The circuit breaker of a queue or subscription: one row in the fleet. Closed: runs go on and failures are counted. Open: nobody takes
@@ -6428,15 +6456,15 @@ end $$;
 -- The row of the intake is locked by whoever writes for it, and by whoever takes it over: two never write at the same time, and a holder that has lost it
 -- writes nothing more. So messages lie in the log in the order of the broker, whatever died.
 
--- declare_intake(…): makes an intake or brings it up to date; the newest start wins. Contracts as a list of their names. Returns its id. Raises
--- PH020 where another service has the name, and for an event that this service publishes itself: a fact has one source.
+-- declare_intake(…): makes an intake or brings it up to date; the newest start wins. Contracts as [{ name, owner }], the owner that the contract itself names.
+-- Returns its id. Raises PH020 where somebody else has the name, and for an event that is published here: a fact has one source.
 create or replace function posthorn.declare_intake(
   p_name text, p_service text, p_broker text, p_place text, p_keep_ms float8, p_away_ms float8, p_contracts json
 ) returns int
 language plpgsql as $$
 declare
   v_row posthorn.intake;
-  v_own text;
+  v_own record;
 begin
   perform posthorn.require_home();
   insert into posthorn.intake (name, service, broker, place, keep_ms, away_ms) values (p_name, p_service, p_broker, p_place, p_keep_ms, p_away_ms)
@@ -6446,15 +6474,20 @@ begin
     raise exception 'the intake "%" is one of service "%", and service "%" declares it', p_name, v_row.service, p_service
       using errcode = 'PH020', hint = 'Give one of the two another name.';
   end if;
-  select c.name into v_own from posthorn.contract c join json_array_elements_text(p_contracts) d(name) on d.name = c.name
-    where c.kind = 'event' and c.owner = p_service limit 1;
-  if v_own is not null then
-    raise exception 'the event "%" is owned by service "%", which publishes it here, and its intake "%" would bring it in from outside', v_own, p_service, p_name
-      using errcode = 'PH020', hint = 'A fact has one source. Leave it out of the intake, or name its owner in the contract where another service publishes it.';
+  if exists (select from posthorn.subscription s where s.name = p_name) then
+    raise exception 'the intake "%" cannot be made: a queue or subscription has this name', p_name using errcode = 'PH020',
+      hint = 'Queues, subscriptions and intakes share one set of names. Rename one of them.';
+  end if;
+  -- Who owns an event without being named in its contract has published it here.
+  select c.name, c.owner into v_own from posthorn.contract c join json_to_recordset(p_contracts) as d(name text, owner text) on d.name = c.name
+    where c.kind = 'event' and c.owner is not null and (c.owner = p_service or d.owner is distinct from c.owner) limit 1;
+  if v_own.name is not null then
+    raise exception 'the event "%" is published here by service "%", which owns it, and the intake "%" would bring it in from outside', v_own.name, v_own.owner, p_name
+      using errcode = 'PH020', hint = 'A fact has one source. Leave it out of the intake; or name its owner in the contract, where that is a service elsewhere.';
   end if;
   update posthorn.intake set broker = p_broker, place = p_place, keep_ms = p_keep_ms, away_ms = p_away_ms, declared_at = clock_timestamp() where id = v_row.id;
-  delete from posthorn.intake_contract c where c.intake = v_row.id and c.contract not in (select json_array_elements_text(p_contracts));
-  insert into posthorn.intake_contract (intake, contract) select v_row.id, json_array_elements_text(p_contracts) on conflict do nothing;
+  delete from posthorn.intake_contract c where c.intake = v_row.id and c.contract not in (select d ->> 'name' from json_array_elements(p_contracts) d);
+  insert into posthorn.intake_contract (intake, contract) select v_row.id, d ->> 'name' from json_array_elements(p_contracts) d on conflict do nothing;
   return v_row.id;
 end $$;
 
@@ -7661,10 +7694,14 @@ end $$;
 create or replace function posthorn.pause(name text, by text default null, reason text default null) returns json
 language plpgsql as $$
 declare
-  v_row posthorn.subscription := posthorn.reader($1);
+  v_row posthorn.subscription;
   v_by text := coalesce($2, current_user::text);
 begin
   perform posthorn.require_home();
+  if posthorn.is_intake($1) then
+    return posthorn.pause_intake($1, $2, $3);
+  end if;
+  v_row := posthorn.reader($1);
   update posthorn.subscription s set paused_at = clock_timestamp(), paused_by = left(v_by, 200), paused_reason = left($3, 500)
     where s.id = v_row.id and s.paused_at is null returning s.* into v_row;
   if found then
@@ -7679,10 +7716,14 @@ end $$;
 create or replace function posthorn.resume(name text, by text default null) returns json
 language plpgsql as $$
 declare
-  v_row posthorn.subscription := posthorn.reader($1);
+  v_row posthorn.subscription;
   v_was json;
 begin
   perform posthorn.require_home();
+  if posthorn.is_intake($1) then
+    return posthorn.resume_intake($1, $2);
+  end if;
+  v_row := posthorn.reader($1);
   select posthorn.pause_of(s) into v_was from posthorn.subscription s where s.id = v_row.id for update;
   update posthorn.subscription s set paused_at = null, paused_by = null, paused_reason = null where s.id = v_row.id and s.paused_at is not null;
   if found then
@@ -8528,6 +8569,159 @@ begin
   delete from posthorn.subscription s where s.id = v_reader.id;
 end $$;
 ` },
+  { name: "functions/46_intakes.sql", text: `-- Intakes as operators see them: what fits nothing, how they stand, and pausing them.
+
+-- unfit_where(filter): the condition that a filter means, as SQL over intake_invalid "v" with the filter as $1: JSON { id, intake, upto, after, waiting }.
+create or replace function posthorn.unfit_where(p_filter json) returns text
+language sql immutable as $$
+  select concat_ws(' and ', 'true',
+    case when p_filter ->> 'id' is not null then 'v.id = ($1 ->> ''id'')::bigint' end,
+    case when p_filter ->> 'intake' is not null then 'v.intake = (select i.id from posthorn.intake i where i.name = $1 ->> ''intake'')' end,
+    case when p_filter ->> 'upto' is not null then 'v.id <= ($1 ->> ''upto'')::bigint' end)
+$$;
+
+-- unfit_list(filter, limit): the newest entries, as JSON [{ id, intake, reason, source, event, type, contentType, key, brokerId, position, foundAt, times,
+-- lastAt, bytes, whole, redriveAt, redriveBy }]; with { full: true } also headers, and the body in base64.
+create or replace function posthorn.unfit_list(p_filter json, p_limit int) returns json
+language plpgsql stable as $$
+declare
+  v_json json;
+begin
+  execute format($sql$
+    select coalesce(json_agg(json_build_object('id', v.id::text, 'intake', i.name, 'reason', v.reason, 'source', v.source, 'event', v.event, 'type', v.type,
+        'contentType', v.content_type, 'key', v.key, 'brokerId', v.broker_id, 'position', v.position, 'foundAt', v.found_at, 'times', v.times,
+        'lastAt', v.last_at, 'bytes', v.bytes, 'whole', v.whole, 'redriveAt', v.redrive_at, 'redriveBy', v.redrive_by,
+        'headers', case when ($1 ->> 'full')::boolean then v.headers end,
+        'body', case when ($1 ->> 'full')::boolean then translate(encode(v.body, 'base64'), chr(10), '') end) order by v.id desc), '[]')
+      from (select * from posthorn.intake_invalid v where %1$s order by v.id desc limit $2) v join posthorn.intake i on i.id = v.intake $sql$,
+    posthorn.unfit_where(p_filter)) into v_json using p_filter, p_limit;
+  return v_json;
+end $$;
+
+-- unfit_count(filter): how many entries a filter finds, and the highest id among them, as JSON { count, upto }.
+create or replace function posthorn.unfit_count(p_filter json) returns json
+language plpgsql stable as $$
+declare
+  v_json json;
+begin
+  execute format('select json_build_object(''count'', count(*), ''upto'', max(v.id)::text) from posthorn.intake_invalid v where %1$s', posthorn.unfit_where(p_filter))
+    into v_json using p_filter;
+  return v_json;
+end $$;
+
+-- unfit_redrive(filter, by): has entries be read again by whoever runs their intake, within about a second. Returns how many.
+create or replace function posthorn.unfit_redrive(p_filter json, p_by text) returns int
+language plpgsql as $$
+declare
+  v_rows int;
+begin
+  perform posthorn.own_transaction(true);
+  execute format('update posthorn.intake_invalid v set redrive_at = clock_timestamp(), redrive_by = left($2, 200) where %1$s', posthorn.unfit_where(p_filter))
+    using p_filter, p_by;
+  get diagnostics v_rows = row_count;
+  perform posthorn.note_operation('redrive', (p_filter::jsonb || '{"list":"intake"}')::json, p_by, null, v_rows);
+  return v_rows;
+end $$;
+
+-- unfit_discard(filter, by, reason): removes entries for good. Returns how many.
+create or replace function posthorn.unfit_discard(p_filter json, p_by text, p_reason text) returns int
+language plpgsql as $$
+declare
+  v_rows int;
+begin
+  perform posthorn.own_transaction(true);
+  execute format('delete from posthorn.intake_invalid v where %1$s', posthorn.unfit_where(p_filter)) using p_filter;
+  get diagnostics v_rows = row_count;
+  perform posthorn.note_operation('discard', (p_filter::jsonb || '{"list":"intake"}')::json, p_by, p_reason, v_rows);
+  return v_rows;
+end $$;
+
+-- unfit_again(intake, limit): what is to be read again, the oldest first, as JSON [{ id, contentType, headers, key, brokerId, position, body, whole }].
+create or replace function posthorn.unfit_again(p_intake int, p_limit int) returns json
+language plpgsql as $$
+begin
+  return (select coalesce(json_agg(json_build_object('id', v.id::text, 'contentType', v.content_type, 'headers', v.headers, 'key', v.key, 'brokerId', v.broker_id,
+      'position', v.position, 'body', translate(encode(v.body, 'base64'), chr(10), ''), 'whole', v.whole) order by v.id), '[]')
+    from (select * from posthorn.intake_invalid v where v.intake = p_intake and v.redrive_at is not null order by v.id limit p_limit) v);
+end $$;
+
+-- take_again(intake, worker, ids, marks, lists, unfit): writes entries that fit now, and removes them; each once, since whoever removes the entry writes it. One
+-- that is recognised by something else now than it was is written only if that is new. \`unfit\`: [{ id, reason }] of those that still fit nothing; without a
+-- reason one is passed over. Returns how many were written. Raises as take_in.
+create or replace function posthorn.take_again(
+  p_intake int, p_worker bigint, p_ids bigint[], p_marks uuid[], p_nonces bigint[], p_channels int[], p_contracts int[], p_keys json, p_payloads json,
+  p_headers json, p_unfit json
+) returns int
+language plpgsql as $$
+declare
+  v_keep_until timestamptz;
+  v_places int[];
+begin
+  perform posthorn.own_transaction(true);
+  v_keep_until := posthorn.own_intake(p_intake, p_worker);
+  with gone as (
+    delete from posthorn.intake_invalid v using unnest(p_ids, p_marks) with ordinality r(id, mark, n) where v.id = r.id and v.intake = p_intake
+      returning r.n, r.mark, v.mark = r.mark as same
+  ), marked as (
+    insert into posthorn.inbox (mark, intake, keep_until) select g.mark, p_intake, v_keep_until from gone g where not g.same on conflict do nothing returning mark)
+    select coalesce(array_agg(p.n::int order by p.n), '{}') into v_places
+      from (select g.n from gone g where g.same union all select min(g.n) from gone g join marked m on m.mark = g.mark where not g.same group by g.mark) p(n);
+  perform posthorn.write_places(v_places, p_nonces, p_channels, p_contracts, p_keys, p_payloads, p_headers);
+  update posthorn.intake_invalid v set redrive_at = null, reason = u.reason from json_to_recordset(p_unfit) as u(id bigint, reason text)
+    where v.id = u.id and v.intake = p_intake and u.reason is not null;
+  delete from posthorn.intake_invalid v using json_to_recordset(p_unfit) as u(id bigint, reason text) where v.id = u.id and v.intake = p_intake and u.reason is null;
+  update posthorn.intake i set written = i.written + cardinality(v_places), received = i.received + cardinality(v_places) where i.id = p_intake;
+  return cardinality(v_places);
+end $$;
+
+-- intake_rules(): the rule of each intake with its value now: for how long it has not been connected. What its holder reported counts for a few seconds.
+create or replace function posthorn.intake_rules() returns table (intake int, intake_name text, name text, value bigint, threshold bigint, detail text)
+language sql volatile as $$
+  select i.id, i.name, 'intakeAwayMs', case when i.paused_at is not null then 0
+      when i.away_since is not null then extract(epoch from clock_timestamp() - i.away_since) * 1000
+      else greatest(0, extract(epoch from clock_timestamp() - i.seen_at) * 1000 - 5000) end::bigint,
+    i.away_ms::bigint, coalesce(i.trouble, case when i.seen_at < clock_timestamp() - interval '5 s' then 'no process runs it' end)
+  from posthorn.intake i
+$$;
+
+-- pause_intake, resume_intake: as pause and resume. Who runs it stops within about a second; what is being written is written.
+create or replace function posthorn.pause_intake(p_name text, p_by text, p_reason text) returns json
+language plpgsql as $$
+declare
+  v_by text := coalesce(p_by, current_user::text);
+  v_row posthorn.intake;
+  v_changed boolean;
+begin
+  update posthorn.intake i set paused_at = clock_timestamp(), paused_by = left(v_by, 200), paused_reason = left(p_reason, 500)
+    where i.name = p_name and i.paused_at is null;
+  v_changed := found;
+  if v_changed then
+    perform posthorn.note_operation('pause', json_build_object('name', p_name), v_by, p_reason, 1);
+  end if;
+  select * into v_row from posthorn.intake i where i.name = p_name;
+  return json_strip_nulls(json_build_object('at', v_row.paused_at, 'by', v_row.paused_by, 'reason', v_row.paused_reason, 'name', v_row.name, 'changed', v_changed));
+end $$;
+
+create or replace function posthorn.resume_intake(p_name text, p_by text) returns json
+language plpgsql as $$
+declare
+  v_row posthorn.intake;
+begin
+  select * into v_row from posthorn.intake i where i.name = p_name for update;
+  update posthorn.intake i set paused_at = null, paused_by = null, paused_reason = null where i.id = v_row.id and i.paused_at is not null;
+  if found then
+    perform posthorn.note_operation('resume', json_build_object('name', p_name), coalesce(p_by, current_user::text), null, 1);
+  end if;
+  return json_strip_nulls(json_build_object('at', v_row.paused_at, 'by', v_row.paused_by, 'reason', v_row.paused_reason, 'name', v_row.name,
+    'changed', v_row.paused_at is not null));
+end $$;
+
+-- is_intake(name): whether an intake has this name, and no queue or subscription.
+create or replace function posthorn.is_intake(p_name text) returns boolean
+language sql stable as $$
+  select exists (select from posthorn.intake i where i.name = p_name) and not exists (select from posthorn.subscription s where s.name = p_name)
+$$;
+` },
   { name: "functions/90_roles.sql", text: `-- Three roles for those who do not own the schema: producer, worker, observer, each named after the schema with \`_\` before its own name. They have no
 -- rights on tables of the log: they call functions, which run with the rights of their owner. Whoever migrates the schema owns it, and alone may do
 -- what stands in no list here: pause, purge, redrive, discard, replay, erase, remove, rebase.
@@ -8541,10 +8735,10 @@ language sql immutable as $$
     ('worker', array['work', 'settle', 'take_due', 'spill', 'promote', 'peek', 'end_in_transaction', 'end_many', 'end_with_result', 'register_subscription',
       'register_worker', 'heartbeat', 'forget_worker', 'rescue', 'watch', 'prune', 'sweep_keys', 'sweep_steps', 'tidy_dedupe', 'record_step', 'steps_of',
       'write_progress', 'circuit_hear', 'cancel_requests', 'declare_schedule', 'schedule_now', 'due_schedules', 'fire_schedules', 'note_schedule_failure',
-      'standing', 'count_skipped', 'declare_retention', 'rotate']),
+      'standing', 'count_skipped', 'declare_retention', 'rotate', 'declare_intake', 'hold_intakes', 'take_in', 'take_again', 'unfit_again', 'sweep_inbox']),
     ('observer', array['message_status', 'message_statuses', 'why', 'letters', 'letters_count', 'crossed_alerts', 'recent_alerts', 'fleet', 'error_groups',
       'registered', 'list_schedules', 'circuit_of', 'gauges', 'limits_now', 'scaling',
-      'is_forgotten', 'policy_changes', 'orphaned', 'unsettled', 'is_drained', 'subscriptions', 'operations', 'operation_state', 'segment_now', 'rebase_plan'])
+      'is_forgotten', 'policy_changes', 'orphaned', 'unsettled', 'is_drained', 'subscriptions', 'operations', 'operation_state', 'segment_now', 'rebase_plan', 'unfit_list', 'unfit_count'])
 $$;
 
 -- role_tables(): what each role may read beside the views, which are the observer's.
@@ -8677,8 +8871,8 @@ create or replace view posthorn.workers as
   from posthorn.worker w;
 
 create or replace view posthorn.alerts as
-  select s.name as subscription, a.name as alert, a.value, a.threshold, a.raised_at, a.resolved_at, a.detail
-  from posthorn.alert a left join posthorn.subscription s on s.id = a.subscription;
+  select coalesce(s.name, i.name) as subscription, a.name as alert, a.value, a.threshold, a.raised_at, a.resolved_at, a.detail
+  from posthorn.alert a left join posthorn.subscription s on s.id = a.subscription left join posthorn.intake i on i.id = a.intake;
 
 create or replace view posthorn.segments as
   select g.slot, now.segment, now.state, now.opened_at, now.closed_at, now.kept_until, now.bytes, now.pinned_by
@@ -8703,6 +8897,14 @@ create or replace view posthorn.audit as
   select o.id as operation, o.verb, o.target, o.arguments, o.ordered_by, o.reason, o.begun_at, o.touched_at, o.ended_at,
     posthorn.operation_state(o.state, o.touched_at) as state, o.found, o.done
   from posthorn.operation o;
+
+-- Who runs an intake reports each second; what was said longer ago is not true any more.
+create or replace view posthorn.intakes as
+  select i.name, i.service, i.broker, i.place, w.id as worker, w.host, w.pid, w.id is not null and i.away_since is null as connected, i.away_since, i.trouble,
+    i.received, i.written, greatest(0, i.received - i.written - i.invalid - i.skipped) as duplicates, i.invalid, i.skipped, i.last_message_at,
+    (select count(*) from posthorn.intake_invalid v where v.intake = i.id) as listed, i.paused_at, i.paused_by, i.paused_reason,
+    array(select c.contract from posthorn.intake_contract c where c.intake = i.id order by c.contract) as contracts
+  from posthorn.intake i left join posthorn.worker w on w.id = i.worker and i.seen_at > clock_timestamp() - interval '10 s';
 ` },
   { name: "grants.sql", text: `-- Nothing is granted to public: not the schema, and no function in it.
 revoke all on schema posthorn from public;

@@ -22,6 +22,7 @@ import {
   resumeFields,
 } from "../../src/instance/operate-fields.js";
 import { instanceFields, startFields, stopFields, topicFields } from "../../src/instance/options.js";
+import { intakeFields } from "../../src/intakes/options.js";
 import { batchFields } from "../../src/policies/batch.js";
 import { policyFields, subscriptionFields } from "../../src/policies/policy.js";
 import { retryFields } from "../../src/policies/retry-fields.js";
@@ -56,6 +57,7 @@ export const optionTables: readonly OptionTable[] = [
     title: "`post.subscription(name, { … })`: the policy, and",
     fields: { topic, startFrom },
   },
+  { source: "intakeFields", title: "`post.intake(name, { … })`", fields: intakeFields },
   { source: "relayFields", title: "`post.relay(name, { … })`: the policy, and", fields: relayOptions },
   // `retry.none` is a constant and takes no options.
   { source: "retryFields", title: "`retry.exponential({ … })`", fields: retryFields.exponential },

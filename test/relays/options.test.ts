@@ -3,7 +3,7 @@ import { describePolicy, policies, posthorn, retry } from "posthorn";
 import { expect, test } from "vitest";
 import { silentLogger } from "../../src/core/logger.js";
 import { readStoredPolicy, storedPolicy } from "../../src/policies/policy.js";
-import { cleaned, reasonOf } from "../../src/relays/clean.js";
+import { cleaned, reasonOf } from "../../src/core/clean.js";
 import { checkRelay } from "../../src/relays/options.js";
 import { thrown } from "../core/thrown.js";
 import { MemoryBroker } from "./memory-broker.js";

@@ -33,6 +33,7 @@ export const inWords: Readonly<Record<string, string>> = {
   noHandlerMs: "waits without a handler",
   mixedPoliciesMs: "policies side by side",
   outdatedWorkers: "workers too old for the schema",
+  intakeAwayMs: "not connected",
   segmentsInUse: "no segment of the log is free",
 };
 

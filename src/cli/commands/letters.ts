@@ -2,6 +2,7 @@
 import type { Executor } from "../../core/database.js";
 import { ConfigurationError, UnknownMessageError } from "../../core/errors.js";
 import { quote } from "../../core/show.js";
+import { countUnfit, type UnfitEntry, unfitEntries } from "../../store/intakes.js";
 import {
   countLetters,
   discard,
@@ -23,6 +24,7 @@ import { confirmed, driven, rateOf } from "../ordering.js";
 import { flag, type Line, number, text } from "../parse.js";
 import { sentenceOf } from "../sentences.js";
 import { clock, errorInWords, grouped, plural } from "../words.js";
+import { asJson, discardUnfitOf, filterOfIntake, isOfIntake, redriveUnfitOf, showUnfit, unfitTable } from "./unfit.js";
 import { checkId } from "./why.js";
 
 const nouns: Readonly<Record<List, readonly [one: string, many: string]>> = {
@@ -35,24 +37,46 @@ const mostReceivers = 500;
 
 export async function listLetters(list: List, line: Line, io: Io): Promise<number> {
   const filter = filterOf(list, line);
-  const { items, total } = await withDatabase(line, async (database) => {
+  const most = number(line, "limit");
+  const { items, total, ofIntakes } = await withDatabase(line, async (database) => {
     await refuseUnknown(database, filter);
-    const found = await letters(database, filter, number(line, "limit"));
-    return { items: found, total: (await countLetters(database, filter)).count };
+    const found = isOfIntake(line) ? [] : await letters(database, filter, most);
+    const count = isOfIntake(line) ? 0 : (await countLetters(database, filter)).count;
+    return { items: found, total: count, ofIntakes: await listUnfit(list, line, database, most) };
   });
   if (flag(line, "json")) {
     const shown = items.map(({ payload: _payload, headers: _headers, history: _history, ...item }) => item);
-    io.out(`${JSON.stringify({ total, items: shown })}\n`);
+    const taken = list === "invalid" ? { intakes: { total: ofIntakes.total, items: ofIntakes.items.map(asJson) } } : {};
+    io.out(`${JSON.stringify({ total, items: shown, ...taken })}\n`);
     return 0;
   }
-  const [one, many] = nouns[list];
-  if (items.length === 0) io.out(`No ${many}.\n`);
-  else {
-    const more =
-      total > items.length ? `\nThe newest ${items.length} of ${plural(total, one, many)}; --limit shows more.\n` : "";
-    io.out(`${listTable(items, io)}${more}`);
-  }
+  const tables = [
+    items.length === 0 ? "" : `${listTable(items, io)}${moreOf(list, items.length, total)}`,
+    ofIntakes.items.length === 0
+      ? ""
+      : `${unfitTable(ofIntakes.items, io)}${moreOf(list, ofIntakes.items.length, ofIntakes.total)}`,
+  ].filter((one) => one !== "");
+  io.out(tables.length === 0 ? `No ${nouns[list][1]}.\n` : tables.join("\n"));
   return 0;
+}
+
+function moreOf(list: List, shown: number, total: number): string {
+  if (total <= shown) return "";
+  return `\nThe newest ${shown} of ${plural(total, ...nouns[list])}; --limit shows more.\n`;
+}
+
+/** What intakes took in and nothing fits: none where the line asks for a queue, subscription or contract. */
+async function listUnfit(
+  list: List,
+  line: Line,
+  executor: Executor,
+  most: number,
+): Promise<{ readonly items: readonly UnfitEntry[]; readonly total: number }> {
+  const names = namesOf(line);
+  if (list !== "invalid" || names.subscription !== undefined || names.contract !== undefined)
+    return { items: [], total: 0 };
+  const filter = await filterOfIntake(executor, line);
+  return { items: await unfitEntries(executor, filter, most), total: (await countUnfit(executor, filter)).count };
 }
 
 function listTable(items: readonly Letter[], io: Io): string {
@@ -87,6 +111,7 @@ function causeOf({ reason, error, issues }: Letter): string {
 }
 
 export async function showLetter(list: List, line: Line, io: Io): Promise<number> {
+  if (list === "invalid" && isOfIntake(line)) return showUnfit(line, io);
   const id = checkId(line.argument);
   const items = await withDatabase(line, async (database) => {
     const found = await letters(database, { list, message: id }, 1_000, true);
@@ -133,6 +158,7 @@ function shown(item: Letter, io: Io): string {
 }
 
 export async function redriveLetters(list: List, line: Line, io: Io): Promise<number> {
+  if (list === "invalid" && isOfIntake(line)) return redriveUnfitOf(line, io);
   return change(list, line, io, {
     verb: "redrive",
     done: "redriven",
@@ -149,6 +175,7 @@ export async function discardLetters(list: List, line: Line, io: Io): Promise<nu
       "discard needs --reason <text> of 1 to 500 letters: why these messages are not to be handled. It is kept with them.",
     );
   }
+  if (list === "invalid" && isOfIntake(line)) return discardUnfitOf(line, io, reason);
   return change(list, line, io, {
     verb: "discard",
     done: "discarded",

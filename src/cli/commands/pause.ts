@@ -3,7 +3,7 @@ import { setTimeout as wait } from "node:timers/promises";
 import { ConfigurationError } from "../../core/errors.js";
 import { isDrained, pause, resume, type Unsettled, unsettled } from "../../store/operations.js";
 import { type Io, oneLine } from "../io.js";
-import { refuseUnknown } from "../names.js";
+import { refuseUnknown, refuseUnknownReader } from "../names.js";
 import { withDatabase } from "../open.js";
 import { operator } from "../operator.js";
 import { flag, type Line, number, text } from "../parse.js";
@@ -12,7 +12,7 @@ import { clock, grouped, plural } from "../words.js";
 export async function pauseOne(line: Line, io: Io): Promise<number> {
   const name = line.argument ?? "";
   const paused = await withDatabase(line, async (database) => {
-    await refuseUnknown(database, { subscription: name });
+    await refuseUnknownReader(database, name);
     return pause(database, name, { by: operator(), reason: text(line, "reason") });
   });
   if (flag(line, "json")) io.out(`${JSON.stringify(paused)}\n`);
@@ -25,7 +25,7 @@ export async function pauseOne(line: Line, io: Io): Promise<number> {
 export async function resumeOne(line: Line, io: Io): Promise<number> {
   const name = line.argument ?? "";
   const resumed = await withDatabase(line, async (database) => {
-    await refuseUnknown(database, { subscription: name });
+    await refuseUnknownReader(database, name);
     return resume(database, name, { by: operator() });
   });
   if (flag(line, "json")) io.out(`${JSON.stringify(resumed)}\n`);

@@ -4,6 +4,7 @@ import type { Executor } from "../../core/database.js";
 import { limits } from "../../core/limits.js";
 import { durationInWords } from "../../core/words.js";
 import { limitsInWords } from "../../policies/describe.js";
+import { type IntakeLine, intakeLines } from "../../store/intakes.js";
 import { type Alert, crossedAlerts, type FleetWorker, fleet } from "../../store/operate.js";
 import { type ScalingLine, scaling } from "../../store/scaling.js";
 import { type ListedSchedule, listSchedules } from "../../store/schedules.js";
@@ -13,6 +14,7 @@ import { withDatabase } from "../open.js";
 import { flag, type Line, number } from "../parse.js";
 import { clock, grouped, plural } from "../words.js";
 import { alertTable } from "./alerts.js";
+import { intakeTable } from "./intakes.js";
 import { scheduleTable } from "./schedules.js";
 
 export interface Look {
@@ -21,13 +23,22 @@ export interface Look {
   readonly alerts: readonly Alert[];
   readonly schedules: readonly ListedSchedule[];
   readonly scaling: readonly ScalingLine[];
+  readonly intakes: readonly IntakeLine[];
 }
 
 export async function look(executor: Executor): Promise<Look> {
   const lines = await backlog(executor);
   const workers = await fleet(executor);
   const schedules = await listSchedules(executor, limits.scheduleLateMs);
-  return { lines, workers, schedules, scaling: await scaling(executor), alerts: await crossedAlerts(executor) };
+  const intakes = await intakeLines(executor);
+  return {
+    lines,
+    workers,
+    schedules,
+    intakes,
+    scaling: await scaling(executor),
+    alerts: await crossedAlerts(executor),
+  };
 }
 
 export async function status(line: Line, io: Io): Promise<number> {
@@ -64,7 +75,7 @@ const columns = [
   { title: "Workers", right: true },
 ] as const;
 
-export function statusText({ lines, workers, alerts, schedules }: Look, io: Io): string {
+export function statusText({ lines, workers, alerts, schedules, intakes }: Look, io: Io): string {
   const queues = lines.length === 0 ? "No queue or subscription is known yet.\n" : table(io, columns, lines.map(rowOf));
   const dead = workers.filter((worker) => worker.dead !== null);
   const died = dead.map(
@@ -72,7 +83,7 @@ export function statusText({ lines, workers, alerts, schedules }: Look, io: Io):
       `Worker ${id} (${service}, pid ${pid} on ${oneLine(host, 60)}) is dead: ${reason}. The next worker that looks frees what it held.\n`,
   );
   const circuits = lines.flatMap(circuitOf);
-  const paused = lines.flatMap(pauseOf);
+  const paused = [...lines, ...intakes].flatMap(pauseOf);
   const relays = lines.flatMap(({ name, relay }) =>
     relay === null ? [] : [`${name} is relayed to ${relay.broker} ${oneLine(relay.where, 160)}.\n`],
   );
@@ -84,7 +95,8 @@ export function statusText({ lines, workers, alerts, schedules }: Look, io: Io):
   const beside = [relays, paused, limitTexts(lines), died, circuits]
     .filter((list) => list.length > 0)
     .map((list) => list.join(""));
-  return [queues, ...planned, ...beside, open].join("\n");
+  const comesIn = intakes.length === 0 ? [] : [intakeTable(intakes, io)];
+  return [queues, ...comesIn, ...planned, ...beside, open].join("\n");
 }
 
 /** "Limits of 'email': no faster than 500 in 1 s …; no permit at the moment". */
@@ -103,7 +115,7 @@ function limitsText(name: string, limits: LimitsNow): string {
   return `Limits of '${name}': ${[...limitsInWords(limits), ...now].join("; ")}.\n`;
 }
 
-function pauseOf({ name, paused }: BacklogLine): readonly string[] {
+function pauseOf({ name, paused }: Pick<BacklogLine, "name" | "paused">): readonly string[] {
   if (paused === null) return [];
   const why = paused.reason === undefined ? "" : `: ${oneLine(paused.reason, 160)}`;
   return [

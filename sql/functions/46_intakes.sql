@@ -1,0 +1,152 @@
+-- Intakes as operators see them: what fits nothing, how they stand, and pausing them.
+
+-- unfit_where(filter): the condition that a filter means, as SQL over intake_invalid "v" with the filter as $1: JSON { id, intake, upto, after, waiting }.
+create or replace function posthorn.unfit_where(p_filter json) returns text
+language sql immutable as $$
+  select concat_ws(' and ', 'true',
+    case when p_filter ->> 'id' is not null then 'v.id = ($1 ->> ''id'')::bigint' end,
+    case when p_filter ->> 'intake' is not null then 'v.intake = (select i.id from posthorn.intake i where i.name = $1 ->> ''intake'')' end,
+    case when p_filter ->> 'upto' is not null then 'v.id <= ($1 ->> ''upto'')::bigint' end)
+$$;
+
+-- unfit_list(filter, limit): the newest entries, as JSON [{ id, intake, reason, source, event, type, contentType, key, brokerId, position, foundAt, times,
+-- lastAt, bytes, whole, redriveAt, redriveBy }]; with { full: true } also headers, and the body in base64.
+create or replace function posthorn.unfit_list(p_filter json, p_limit int) returns json
+language plpgsql stable as $$
+declare
+  v_json json;
+begin
+  execute format($sql$
+    select coalesce(json_agg(json_build_object('id', v.id::text, 'intake', i.name, 'reason', v.reason, 'source', v.source, 'event', v.event, 'type', v.type,
+        'contentType', v.content_type, 'key', v.key, 'brokerId', v.broker_id, 'position', v.position, 'foundAt', v.found_at, 'times', v.times,
+        'lastAt', v.last_at, 'bytes', v.bytes, 'whole', v.whole, 'redriveAt', v.redrive_at, 'redriveBy', v.redrive_by,
+        'headers', case when ($1 ->> 'full')::boolean then v.headers end,
+        'body', case when ($1 ->> 'full')::boolean then translate(encode(v.body, 'base64'), chr(10), '') end) order by v.id desc), '[]')
+      from (select * from posthorn.intake_invalid v where %1$s order by v.id desc limit $2) v join posthorn.intake i on i.id = v.intake $sql$,
+    posthorn.unfit_where(p_filter)) into v_json using p_filter, p_limit;
+  return v_json;
+end $$;
+
+-- unfit_count(filter): how many entries a filter finds, and the highest id among them, as JSON { count, upto }.
+create or replace function posthorn.unfit_count(p_filter json) returns json
+language plpgsql stable as $$
+declare
+  v_json json;
+begin
+  execute format('select json_build_object(''count'', count(*), ''upto'', max(v.id)::text) from posthorn.intake_invalid v where %1$s', posthorn.unfit_where(p_filter))
+    into v_json using p_filter;
+  return v_json;
+end $$;
+
+-- unfit_redrive(filter, by): has entries be read again by whoever runs their intake, within about a second. Returns how many.
+create or replace function posthorn.unfit_redrive(p_filter json, p_by text) returns int
+language plpgsql as $$
+declare
+  v_rows int;
+begin
+  perform posthorn.own_transaction(true);
+  execute format('update posthorn.intake_invalid v set redrive_at = clock_timestamp(), redrive_by = left($2, 200) where %1$s', posthorn.unfit_where(p_filter))
+    using p_filter, p_by;
+  get diagnostics v_rows = row_count;
+  perform posthorn.note_operation('redrive', (p_filter::jsonb || '{"list":"intake"}')::json, p_by, null, v_rows);
+  return v_rows;
+end $$;
+
+-- unfit_discard(filter, by, reason): removes entries for good. Returns how many.
+create or replace function posthorn.unfit_discard(p_filter json, p_by text, p_reason text) returns int
+language plpgsql as $$
+declare
+  v_rows int;
+begin
+  perform posthorn.own_transaction(true);
+  execute format('delete from posthorn.intake_invalid v where %1$s', posthorn.unfit_where(p_filter)) using p_filter;
+  get diagnostics v_rows = row_count;
+  perform posthorn.note_operation('discard', (p_filter::jsonb || '{"list":"intake"}')::json, p_by, p_reason, v_rows);
+  return v_rows;
+end $$;
+
+-- unfit_again(intake, limit): what is to be read again, the oldest first, as JSON [{ id, contentType, headers, key, brokerId, position, body, whole }].
+create or replace function posthorn.unfit_again(p_intake int, p_limit int) returns json
+language plpgsql as $$
+begin
+  return (select coalesce(json_agg(json_build_object('id', v.id::text, 'contentType', v.content_type, 'headers', v.headers, 'key', v.key, 'brokerId', v.broker_id,
+      'position', v.position, 'body', translate(encode(v.body, 'base64'), chr(10), ''), 'whole', v.whole) order by v.id), '[]')
+    from (select * from posthorn.intake_invalid v where v.intake = p_intake and v.redrive_at is not null order by v.id limit p_limit) v);
+end $$;
+
+-- take_again(intake, worker, ids, marks, lists, unfit): writes entries that fit now, and removes them; each once, since whoever removes the entry writes it. One
+-- that is recognised by something else now than it was is written only if that is new. `unfit`: [{ id, reason }] of those that still fit nothing; without a
+-- reason one is passed over. Returns how many were written. Raises as take_in.
+create or replace function posthorn.take_again(
+  p_intake int, p_worker bigint, p_ids bigint[], p_marks uuid[], p_nonces bigint[], p_channels int[], p_contracts int[], p_keys json, p_payloads json,
+  p_headers json, p_unfit json
+) returns int
+language plpgsql as $$
+declare
+  v_keep_until timestamptz;
+  v_places int[];
+begin
+  perform posthorn.own_transaction(true);
+  v_keep_until := posthorn.own_intake(p_intake, p_worker);
+  with gone as (
+    delete from posthorn.intake_invalid v using unnest(p_ids, p_marks) with ordinality r(id, mark, n) where v.id = r.id and v.intake = p_intake
+      returning r.n, r.mark, v.mark = r.mark as same
+  ), marked as (
+    insert into posthorn.inbox (mark, intake, keep_until) select g.mark, p_intake, v_keep_until from gone g where not g.same on conflict do nothing returning mark)
+    select coalesce(array_agg(p.n::int order by p.n), '{}') into v_places
+      from (select g.n from gone g where g.same union all select min(g.n) from gone g join marked m on m.mark = g.mark where not g.same group by g.mark) p(n);
+  perform posthorn.write_places(v_places, p_nonces, p_channels, p_contracts, p_keys, p_payloads, p_headers);
+  update posthorn.intake_invalid v set redrive_at = null, reason = u.reason from json_to_recordset(p_unfit) as u(id bigint, reason text)
+    where v.id = u.id and v.intake = p_intake and u.reason is not null;
+  delete from posthorn.intake_invalid v using json_to_recordset(p_unfit) as u(id bigint, reason text) where v.id = u.id and v.intake = p_intake and u.reason is null;
+  update posthorn.intake i set written = i.written + cardinality(v_places), received = i.received + cardinality(v_places) where i.id = p_intake;
+  return cardinality(v_places);
+end $$;
+
+-- intake_rules(): the rule of each intake with its value now: for how long it has not been connected. What its holder reported counts for a few seconds.
+create or replace function posthorn.intake_rules() returns table (intake int, intake_name text, name text, value bigint, threshold bigint, detail text)
+language sql volatile as $$
+  select i.id, i.name, 'intakeAwayMs', case when i.paused_at is not null then 0
+      when i.away_since is not null then extract(epoch from clock_timestamp() - i.away_since) * 1000
+      else greatest(0, extract(epoch from clock_timestamp() - i.seen_at) * 1000 - 5000) end::bigint,
+    i.away_ms::bigint, coalesce(i.trouble, case when i.seen_at < clock_timestamp() - interval '5 s' then 'no process runs it' end)
+  from posthorn.intake i
+$$;
+
+-- pause_intake, resume_intake: as pause and resume. Who runs it stops within about a second; what is being written is written.
+create or replace function posthorn.pause_intake(p_name text, p_by text, p_reason text) returns json
+language plpgsql as $$
+declare
+  v_by text := coalesce(p_by, current_user::text);
+  v_row posthorn.intake;
+  v_changed boolean;
+begin
+  update posthorn.intake i set paused_at = clock_timestamp(), paused_by = left(v_by, 200), paused_reason = left(p_reason, 500)
+    where i.name = p_name and i.paused_at is null;
+  v_changed := found;
+  if v_changed then
+    perform posthorn.note_operation('pause', json_build_object('name', p_name), v_by, p_reason, 1);
+  end if;
+  select * into v_row from posthorn.intake i where i.name = p_name;
+  return json_strip_nulls(json_build_object('at', v_row.paused_at, 'by', v_row.paused_by, 'reason', v_row.paused_reason, 'name', v_row.name, 'changed', v_changed));
+end $$;
+
+create or replace function posthorn.resume_intake(p_name text, p_by text) returns json
+language plpgsql as $$
+declare
+  v_row posthorn.intake;
+begin
+  select * into v_row from posthorn.intake i where i.name = p_name for update;
+  update posthorn.intake i set paused_at = null, paused_by = null, paused_reason = null where i.id = v_row.id and i.paused_at is not null;
+  if found then
+    perform posthorn.note_operation('resume', json_build_object('name', p_name), coalesce(p_by, current_user::text), null, 1);
+  end if;
+  return json_strip_nulls(json_build_object('at', v_row.paused_at, 'by', v_row.paused_by, 'reason', v_row.paused_reason, 'name', v_row.name,
+    'changed', v_row.paused_at is not null));
+end $$;
+
+-- is_intake(name): whether an intake has this name, and no queue or subscription.
+create or replace function posthorn.is_intake(p_name text) returns boolean
+language sql stable as $$
+  select exists (select from posthorn.intake i where i.name = p_name) and not exists (select from posthorn.subscription s where s.name = p_name)
+$$;

@@ -1,0 +1,45 @@
+/** Reads again what fitted nothing before, with the contracts of today, where an operator has ordered it. */
+import type { Incoming } from "../brokers/broker.js";
+import type { Executor } from "../core/database.js";
+import { type Fitting, type Holding, takeAgain, type UnfitAgain, unfitAgain } from "../store/intake.js";
+import type { Reader } from "./reading.js";
+
+/** Entries of one pass: each may be large. */
+const entriesPerPass = 20;
+
+export interface Redriving {
+  readonly reader: Reader;
+  readonly holding: Holding;
+  readonly executor: Executor;
+  readonly onWritten: (channels: ReadonlySet<number>) => void;
+}
+
+/** One pass; what is left is found by the next. Errors: as `takeAgain`; then nothing has changed. */
+export async function redrivePass({ reader, holding, executor, onWritten }: Redriving): Promise<void> {
+  const fitting: Fitting[] = [];
+  const unfit: { id: string; reason: string | null }[] = [];
+  for (const entry of await unfitAgain(executor, holding.intake, entriesPerPass)) {
+    const { id } = entry;
+    if (!entry.whole) {
+      unfit.push({ id, reason: "it was not kept whole, so it cannot be read again" });
+      continue;
+    }
+    const reading = await reader.read(incomingOf(entry));
+    if (reading.kind === "message") fitting.push({ id, message: reading.message });
+    else unfit.push({ id, reason: reading.kind === "invalid" ? reading.unfit.reason : null });
+  }
+  const written = await takeAgain(executor, holding, fitting, unfit);
+  if (written > 0) onWritten(new Set(fitting.map(({ message }) => message.channel)));
+}
+
+function incomingOf({ headers, contentType, body, key, brokerId, position }: UnfitAgain): Incoming {
+  return {
+    headers,
+    contentType: contentType ?? undefined,
+    body: Buffer.from(body, "base64"),
+    ...(key !== null && { key }),
+    ...(brokerId !== null && { id: brokerId }),
+    ...(position !== null && { position }),
+    handle: undefined,
+  };
+}

@@ -1,0 +1,110 @@
+/** Intakes as operators see them: how they stand, and what fits nothing. */
+import type { Executor } from "../core/database.js";
+import { mapped } from "./sqlstate.js";
+
+async function jsonOf<T>(executor: Executor, call: string, params: readonly unknown[]): Promise<T> {
+  const { rows } = await mapped(executor.query<{ json: string }>(`select posthorn.${call}::text as json`, params));
+  return JSON.parse(rows[0]?.json ?? "null");
+}
+
+/** A line of posthorn.intakes. Times are ISO 8601. */
+export interface IntakeLine {
+  readonly name: string;
+  readonly service: string;
+  /** The kind of the broker, and where it is, without a credential. */
+  readonly broker: string;
+  readonly place: string;
+  /** Who runs it; null while nobody does. */
+  readonly holder: { readonly worker: string; readonly host: string; readonly pid: number } | null;
+  readonly connected: boolean;
+  /** Since when it is not connected; null while it is. */
+  readonly awaySince: string | null;
+  /** Why it is not, or what it waits for. */
+  readonly trouble: string | null;
+  readonly received: number;
+  readonly written: number;
+  readonly duplicates: number;
+  /** That were ever put into the list of invalid messages; `listed`: that are in it. */
+  readonly invalid: number;
+  readonly listed: number;
+  readonly skipped: number;
+  readonly lastMessageAt: string | null;
+  readonly paused: { readonly at: string; readonly by: string; readonly reason?: string } | null;
+  readonly contracts: readonly string[];
+}
+
+export async function intakeLines(executor: Executor): Promise<readonly IntakeLine[]> {
+  const { rows } = await mapped(
+    executor.query<{ lines: string }>(
+      `select coalesce(json_agg(json_build_object('name', name, 'service', service, 'broker', broker, 'place', place,
+  'holder', case when worker is not null then json_build_object('worker', worker::text, 'host', host, 'pid', pid) end, 'connected', connected,
+  'awaySince', away_since, 'trouble', trouble, 'received', received, 'written', written, 'duplicates', duplicates, 'invalid', invalid,
+  'listed', listed, 'skipped', skipped, 'lastMessageAt', last_message_at,
+  'paused', case when paused_at is not null then json_strip_nulls(json_build_object('at', paused_at, 'by', paused_by, 'reason', paused_reason)) end,
+  'contracts', contracts) order by name), '[]')::text as lines
+from posthorn.intakes`,
+    ),
+  );
+  return JSON.parse(rows[0]?.lines ?? "[]");
+}
+
+export interface UnfitFilter {
+  readonly id?: string;
+  readonly intake?: string;
+  /** The highest id that counts. */
+  readonly upto?: string;
+}
+
+/** An entry of the list of invalid messages of an intake. */
+export interface UnfitEntry {
+  readonly id: string;
+  readonly intake: string;
+  readonly reason: string;
+  readonly source: string | null;
+  /** The id of the CloudEvent. */
+  readonly event: string | null;
+  readonly type: string | null;
+  readonly contentType: string | null;
+  readonly key: string | null;
+  readonly brokerId: string | null;
+  readonly position: string | null;
+  readonly foundAt: string;
+  /** How often it came, as far as its id did not tell. */
+  readonly times: number;
+  readonly lastAt: string;
+  readonly bytes: number;
+  readonly whole: boolean;
+  /** It waits to be read again. */
+  readonly redriveAt: string | null;
+  readonly redriveBy: string | null;
+  readonly headers: Readonly<Record<string, string>> | null;
+  /** Base64; null without `full`. */
+  readonly body: string | null;
+}
+
+/** The newest entries; with `full` also headers and body. */
+export function unfitEntries(
+  executor: Executor,
+  filter: UnfitFilter,
+  limit: number,
+  full = false,
+): Promise<readonly UnfitEntry[]> {
+  return jsonOf(executor, "unfit_list($1::json, $2::int)", [JSON.stringify({ ...filter, full }), limit]);
+}
+
+export function countUnfit(
+  executor: Executor,
+  filter: UnfitFilter,
+): Promise<{ readonly count: number; readonly upto: string | null }> {
+  return jsonOf(executor, "unfit_count($1::json)", [JSON.stringify(filter)]);
+}
+
+/** Has entries be read again by whoever runs their intake. Returns how many. */
+export function redriveUnfit(executor: Executor, filter: UnfitFilter, by: string): Promise<number> {
+  return jsonOf(executor, "unfit_redrive($1::json, $2::text)", [JSON.stringify(filter), by]);
+}
+
+/** Removes entries for good. Returns how many. */
+export function discardUnfit(executor: Executor, filter: UnfitFilter, by: string, reason: string): Promise<number> {
+  return jsonOf(executor, "unfit_discard($1::json, $2::text, $3::text)", [JSON.stringify(filter), by, reason]);
+}

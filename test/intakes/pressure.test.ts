@@ -1,0 +1,206 @@
+/** What an intake waits for, and what ends it: a full queue, a database or a broker that is away, a stop. */
+import { command, policies, posthorn, type } from "posthorn";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { ConfigurationError } from "../../src/core/errors.js";
+import { eventually } from "../support/eventually.js";
+import { createDatabase, startServer } from "../support/server.js";
+import { cloudEvent, MemoryBroker } from "./memory-broker.js";
+import { fresh, instance, intakeRow, listening, type Order, OrderPlaced, onServer, rows, stored } from "./stage.js";
+
+onServer();
+
+const PackOrder = command("PackOrder", { queue: "packing", schema: type<Order>() });
+const packing = (count: number, from = 0) =>
+  Array.from({ length: count }, (_, i) => cloudEvent("PackOrder", { orderId: `pack-${from + i}`, cents: 1 }));
+
+test("a full queue is waited for: nothing is acknowledged meanwhile, the status says why, and it goes on in order when there is room", async () => {
+  const broker = new MemoryBroker();
+  const name = fresh("full");
+  const { logger, told } = listening();
+  const worker = instance("packer");
+  let open: () => void = () => undefined;
+  const opened = new Promise<void>((resolve) => {
+    open = resolve;
+  });
+  worker
+    .queue("packing", { ...policies.notify, concurrency: 2, backlogLimit: { messages: 20, whenFull: "reject" } })
+    .handle(PackOrder, () => opened);
+  await worker.start();
+  const post = instance("intake", logger);
+  post.intake(name, { from: broker, into: [PackOrder], batchSize: 10 });
+  broker.put(...packing(200));
+  await post.start();
+  await eventually(async () => (await intakeRow(name)).trouble?.includes("is full"));
+  const left = broker.left;
+  expect(left).toBeGreaterThan(0);
+  expect(left).toBe(200 - (await stored("PackOrder")).length);
+  expect(await post.intakes()).toContainEqual(
+    expect.objectContaining({ name, connected: true, trouble: expect.stringContaining('"packing" is full') }),
+  );
+  open();
+  await eventually(() => broker.left === 0);
+  const ids = (await stored("PackOrder")).map(({ payload }) => (payload as Order).orderId);
+  expect(ids).toEqual(Array.from({ length: 200 }, (_, i) => `pack-${i}`));
+  expect(told.filter(({ message }) => message.includes("waits, and acknowledges nothing")).length).toBeGreaterThan(0);
+  await eventually(async () => (await intakeRow(name)).trouble === null);
+});
+
+test("while the database is away nothing is acknowledged and nothing is lost, and it goes on by itself", async () => {
+  const server = await startServer();
+  onTestFinished(() => server.remove());
+  const database = await createDatabase({ on: server });
+  const broker = new MemoryBroker();
+  const post = posthorn({ service: "away", database: database.url, migrate: "auto", logger: listening().logger });
+  onTestFinished(() => post.stop({ graceMs: 0 }));
+  post.intake("orders-in", { from: broker, into: [OrderPlaced], batchSize: 20 });
+  const orders = Array.from({ length: 400 }, (_, i) => cloudEvent("OrderPlaced", { orderId: `away-${i}`, cents: i }));
+  broker.put(...orders.slice(0, 100));
+  await post.start();
+  await eventually(() => broker.left === 0);
+  await server.stop("immediate");
+  broker.put(...orders.slice(100));
+  const before = broker.left;
+  await server.start();
+  await eventually(() => broker.left === 0, { withinMs: 120_000 });
+  expect(before).toBe(300);
+  const all = await post.transaction(
+    async ({ tx }) => (await tx.query("select key from posthorn.message_1 order by id")).rows,
+  );
+  expect((all as { key: string }[]).map(({ key }) => key)).toEqual(orders.map((_, i) => `away-${i}`));
+});
+
+test("a stop finishes what is being written and acknowledges it; the rest comes again to whoever starts next", async () => {
+  const broker = new MemoryBroker();
+  const name = fresh("stopped");
+  const events = Array.from({ length: 100 }, (_, i) => cloudEvent("OrderPlaced", { orderId: `stop-${i}`, cents: i }));
+  broker.put(...events);
+  let reached: () => void = () => undefined;
+  const acknowledging = new Promise<void>((resolve) => {
+    reached = resolve;
+  });
+  let stopping: Promise<void> | undefined;
+  const first = instance("stopping");
+  broker.before = async (step) => {
+    if (step !== "acknowledge" || stopping !== undefined) return;
+    stopping = first.stop();
+    reached();
+  };
+  first.intake(name, { from: broker, into: [OrderPlaced], batchSize: 10 });
+  await first.start();
+  await acknowledging;
+  await stopping;
+  const written = async () => (await stored("OrderPlaced")).filter(({ key }) => key?.startsWith("stop-"));
+  const done = broker.acknowledged.length;
+  expect(done).toBeGreaterThanOrEqual(10);
+  expect(done).toBeLessThan(100);
+  expect(await written()).toHaveLength(done);
+  expect(await intakeRow(name)).toMatchObject({ worker: null });
+  const second = instance("stopping");
+  second.intake(name, { from: broker, into: [OrderPlaced] });
+  await second.start();
+  await eventually(() => broker.left === 0);
+  expect((await written()).map(({ key }) => key)).toEqual(events.map((_, i) => `stop-${i}`));
+});
+
+describe("a broker that cannot be opened", () => {
+  test("is told and tried again where it is away, and the start succeeds; it is told once and not for each try", async () => {
+    const broker = new MemoryBroker();
+    const name = fresh("late");
+    broker.refuses = new AggregateError([new Error("connect ECONNREFUSED 127.0.0.1:1")], "");
+    const { logger, told } = listening();
+    const post = instance("late", logger);
+    post.intake(name, { from: broker, into: [OrderPlaced] });
+    await post.start();
+    await eventually(() => broker.opened.length >= 2);
+    broker.refuses = undefined;
+    broker.put(cloudEvent("OrderPlaced", { orderId: "late", cents: 1 }));
+    await eventually(() => broker.left === 0);
+    expect(told.map(({ level, message }) => `${level} ${message}`)).toEqual([
+      `warn the intake "${name}" is not connected to memory/orders: connect ECONNREFUSED 127.0.0.1:1. Nothing is lost; it tries again, after 30 s at the latest`,
+      `info the intake "${name}" is connected to memory/orders again`,
+    ]);
+  });
+
+  test("fails the start where no later attempt mends it, and the next start may succeed", async () => {
+    const broker = new MemoryBroker();
+    const name = fresh("missing");
+    broker.refuses = new ConfigurationError("PH_BROKER_DESTINATION", 'The queue "orders" does not exist.');
+    const post = instance("missing");
+    post.intake(name, { from: broker, into: [OrderPlaced] });
+    await expect(post.start()).rejects.toMatchObject({ code: "PH_BROKER_DESTINATION" });
+    expect(await intakeRow(name)).toMatchObject({ worker: null });
+    broker.refuses = undefined;
+    broker.put(cloudEvent("OrderPlaced", { orderId: "found", cents: 1 }));
+    await post.start();
+    await eventually(() => broker.left === 0);
+  });
+
+  test("does not begin where the start names others, and a name that is unknown is refused", async () => {
+    const broker = new MemoryBroker();
+    const post = instance("chooser");
+    const [one, other] = [fresh("chosen"), fresh("chosen")];
+    post.intake(one, { from: broker, into: [OrderPlaced] });
+    post.intake(other, { from: new MemoryBroker(), into: [OrderPlaced] });
+    await expect(post.start({ intakes: ["chosn"] })).rejects.toThrow(/intake "chosn", which is not declared/);
+    await expect(post.start({ intakes: [one, one] })).rejects.toThrow(/twice/);
+    await post.start({ intakes: [other] });
+    expect(broker.opened).toEqual([]);
+    expect(await rows("select name from posthorn.intake where name = any ($1)", [[one, other]])).toEqual([
+      { name: other },
+    ]);
+  });
+});
+
+test("on the embedded engine an intake takes in as on a server, once and in order", async () => {
+  const { PGlite } = await import("@electric-sql/pglite");
+  const pglite = new PGlite();
+  onTestFinished(() => pglite.close());
+  const broker = new MemoryBroker();
+  const post = posthorn({ service: "embedded", database: pglite, logger: listening().logger });
+  onTestFinished(() => post.stop({ graceMs: 0 }));
+  const seen: string[] = [];
+  post.intake("orders-in", { from: broker, into: [OrderPlaced] });
+  post
+    .subscription("billing", { topic: "orders", ...policies.notify, ordering: { per: "key", whenDead: "park" } })
+    .on(OrderPlaced, ({ orderId }) => void seen.push(orderId));
+  const events = Array.from({ length: 30 }, (_, i) => cloudEvent("OrderPlaced", { orderId: `e-${i}`, cents: i }));
+  broker.put(...events, ...events, cloudEvent("OrderPlaced", {}));
+  await post.start();
+  await eventually(() => broker.left === 0 && seen.length === 30);
+  expect([...seen].sort()).toEqual(events.map((_, i) => `e-${i}`).sort());
+  expect(await post.intakes()).toMatchObject([{ received: 61, written: 30, duplicates: 30, invalid: 1, listed: 1 }]);
+});
+
+test("what has been in the inbox for its time is removed page by page, and taken in again if it should come again", async () => {
+  const broker = new MemoryBroker();
+  const name = fresh("forgetful");
+  const post = instance("forgetful");
+  post.intake(name, { from: broker, into: [OrderPlaced], inbox: { keepMs: 60_000 } });
+  const events = Array.from({ length: 2_000 }, (_, i) => cloudEvent("OrderPlaced", { orderId: `old-${i}`, cents: i }));
+  broker.put(...events);
+  await post.start();
+  await eventually(() => broker.left === 0);
+  const { id } = await intakeRow(name);
+  const kept = async () => (await rows("select 1 from posthorn.inbox where intake = $1", [id])).length;
+  expect(await kept()).toBe(2_000);
+  await rows(
+    "update posthorn.inbox set keep_until = now() - interval '1 s' where intake = $1 and keep_until is not null",
+    [id],
+  );
+  // The sweep is due by the time that has passed since the last one.
+  await rows(
+    "insert into posthorn.maintenance (name, ran_at) values ('inbox', now() - interval '1 hour') on conflict (name) do update set ran_at = excluded.ran_at",
+  );
+  const sweep = async () => (await rows<{ behind: boolean }>("select posthorn.sweep_inbox(4) as behind"))[0]?.behind;
+  expect(await sweep()).toBe(true);
+  const after = await kept();
+  expect(after).toBeGreaterThan(0);
+  expect(after).toBeLessThan(2_000);
+  while (await sweep()) {
+    // Bounded by the pages of the inbox.
+  }
+  expect(await kept()).toBe(0);
+  broker.put(...events.slice(0, 5));
+  await eventually(() => broker.left === 0);
+  expect(await intakeRow(name)).toMatchObject({ received: "2005", written: "2005" });
+});
