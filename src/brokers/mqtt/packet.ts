@@ -32,10 +32,12 @@ export function publicationOf(event: CloudEvent, mode: EnvelopeMode, settings: S
   // Content type, that the payload is UTF-8, and a name and a value for each header.
   const lengths = Object.entries(headers).map((one) => 5 + Buffer.byteLength(one[0]) + Buffer.byteLength(one[1]));
   const properties = lengths.reduce((sum, length) => sum + length, 3 + Buffer.byteLength(contentType) + 2);
+  // The client sends nothing at all, and says nothing, when it is given an object without a property.
+  const named = lengths.length > 0 ? { userProperties: { ...headers } } : {};
   return {
     topic,
     body,
-    options: { qos: 1, properties: { contentType, payloadFormatIndicator: true, userProperties: { ...headers } } },
+    options: { qos: 1, properties: { contentType, payloadFormatIndicator: true, ...named } },
     bytes: framed(parts + lengthBytes(properties) + properties),
   };
 }
