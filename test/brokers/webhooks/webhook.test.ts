@@ -309,6 +309,17 @@ describe("a receiver", () => {
     const again = await open(rude, { connections: 1 });
     for (const id of ["1", "2", "3"]) expect(await sendOne(again, message(id))).toEqual({ kind: "acknowledged" });
     expect(connections).toBeGreaterThanOrEqual(2);
+    // Without connections that are kept nothing is posted twice, whatever becomes of it.
+    let posted = 0;
+    const gone = await serveTcp((socket) => {
+      socket.on("data", () => {
+        posted += 1;
+        socket.destroy();
+      });
+    });
+    const once = await open(gone, { keepAlive: false });
+    for (const id of ["1", "2"]) expect((await sendOne(once, message(id))).kind).toBe("unavailable");
+    expect(posted).toBe(2);
   });
 });
 
