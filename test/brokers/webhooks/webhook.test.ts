@@ -263,7 +263,8 @@ describe("a receiver", () => {
       expect(sent.kind).toBe(status === 200 ? "acknowledged" : "failed");
       if (status === 500) expect(said(sent).length).toBeLessThan(400);
       await closed.happened;
-      expect(written).toBeLessThan(2 ** 28);
+      // What the buffers of two sockets hold, and far from what could be sent in the time that an answer has.
+      expect(written).toBeLessThan(2 ** 24);
     },
   );
 
