@@ -4,6 +4,9 @@ import { mqttFields, mqttTlsFields } from "../../src/brokers/mqtt/options.js";
 import { webhookIntakeFields } from "../../src/brokers/webhooks/intake.js";
 import { verifyFields } from "../../src/brokers/webhooks/verify.js";
 import { webhookFields } from "../../src/brokers/webhooks/webhook.js";
+import { natsFields } from "../../src/brokers/nats/options.js";
+import { rabbitmqFields } from "../../src/brokers/rabbitmq/options.js";
+import { tlsFields } from "../../src/brokers/tls.js";
 import { optionUsage, optionWords, usageOf } from "../../src/cli/help.js";
 import { commands, exits } from "../../src/cli/table.js";
 import { contractFields } from "../../src/contracts/define.js";
@@ -94,6 +97,9 @@ export const optionTables: readonly OptionTable[] = [
   { source: "webhookFields", title: "`webhook({ … })`", fields: webhookFields },
   { source: "webhookIntakeFields", title: "`webhookIntake({ … })`", fields: webhookIntakeFields },
   { source: "verifyFields", title: "`verifyWebhook(webhook, { … })`", fields: verifyFields },
+  { source: "rabbitmqFields", title: "`rabbitmq({ … })`", fields: rabbitmqFields },
+  { source: "natsFields", title: "`nats({ … })`", fields: natsFields },
+  { source: "tlsFields", title: "`tls` of `rabbitmq({ … })` and `nats({ … })`", fields: tlsFields },
   { source: "askFields", title: "`ask(query, request, { … })`", fields: askFields },
 ];
 
