@@ -13,6 +13,7 @@ export default defineConfig({
     alias: [
       { find: /^posthorn$/, replacement: fileURLToPath(new URL("./src/index.ts", import.meta.url)) },
       { find: /^posthorn\/http$/, replacement: fileURLToPath(new URL("./src/http/index.ts", import.meta.url)) },
+      { find: /^posthorn\/(\w+)$/, replacement: fileURLToPath(new URL("./src/brokers/$1/index.ts", import.meta.url)) },
     ],
   },
   test: {

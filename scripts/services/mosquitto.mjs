@@ -28,6 +28,8 @@ export async function start({ folder, log, port, user, password, settings = {} }
     user: "root",
     persistence: "true",
     persistence_location: `${folder}/`,
+    // Small answers are not held back for larger ones: a client with few messages on their way waits for them.
+    set_tcp_nodelay: "true",
     max_queued_messages: "200000",
     allow_anonymous: user === undefined ? "true" : "false",
     ...(user !== undefined && { password_file: await passwords(folder, user, password) }),

@@ -2,14 +2,22 @@ import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import * as errors from "../../src/core/errors.js";
 import { limits } from "../../src/core/limits.js";
+import { brokersPage } from "./brokers.js";
 import { cliPage, errorsPage, limitMeanings, limitsPage, optionsPage, optionTables, statesPage } from "./reference.js";
 import { root, sourcesIn } from "./sources.js";
 
-const pages = { errors: errorsPage, options: optionsPage, states: statesPage, limits: limitsPage, cli: cliPage };
+const pages = {
+  errors: errorsPage,
+  options: optionsPage,
+  states: statesPage,
+  limits: limitsPage,
+  cli: cliPage,
+  brokers: brokersPage,
+};
 
 for (const [name, render] of Object.entries(pages)) {
   test(`docs/reference/${name}.md is what the tables in src say`, async () => {
-    await expect(render()).toMatchFileSnapshot(`${root}docs/reference/${name}.md`);
+    await expect(await render()).toMatchFileSnapshot(`${root}docs/reference/${name}.md`);
   });
 }
 

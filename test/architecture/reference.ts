@@ -1,5 +1,6 @@
 /** The pages of docs/reference, made from the tables that the code itself uses. */
 import { readFileSync } from "node:fs";
+import { mqttFields, mqttTlsFields } from "../../src/brokers/mqtt/options.js";
 import { optionUsage, optionWords, usageOf } from "../../src/cli/help.js";
 import { commands, exits } from "../../src/cli/table.js";
 import { contractFields } from "../../src/contracts/define.js";
@@ -78,6 +79,8 @@ export const optionTables: readonly OptionTable[] = [
   { source: "removeFields", title: "`post.operate.removeSubscription(name, { … })`", fields: removeFields },
   { source: "auditFields", title: "`post.operate.audit({ … })`", fields: auditFields },
   { source: "paceFields", title: "`post.operate.continue(operation, { … })`", fields: paceFields },
+  { source: "mqttFields", title: "`mqtt({ … })`", fields: mqttFields },
+  { source: "mqttTlsFields", title: "`tls` of `mqtt({ … })`", fields: mqttTlsFields },
   { source: "askFields", title: "`ask(query, request, { … })`", fields: askFields },
 ];
 
@@ -191,11 +194,11 @@ function defaultOf(field: Field): string {
   return field.type === "duration" ? `${value} (${durationInWords(Number(value))})` : value;
 }
 
-function page(title: string, parts: readonly string[]): string {
+export function page(title: string, parts: readonly string[]): string {
   return `${[notice, `# ${title}`, ...parts].join("\n\n")}\n`;
 }
 
-function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const line = (cells: readonly string[]) => `| ${cells.map((cell) => cell.replaceAll("|", "\\|")).join(" | ")} |`;
   return [line(head), `|${" --- |".repeat(head.length)}`, ...rows.map(line)].join("\n");
 }

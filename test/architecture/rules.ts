@@ -73,6 +73,7 @@ export const entries: Readonly<
 > = {
   ".": { atOnce: ["croner"], later: ["pg", "@electric-sql/pglite"] },
   "./http": { atOnce: [], later: [] },
+  "./mqtt": { atOnce: [], later: ["mqtt"] },
 };
 
 /** "src/core/errors.ts" lies in "core"; "src/index.ts" in "index.ts". */
