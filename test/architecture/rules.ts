@@ -74,6 +74,9 @@ export const entries: Readonly<
   ".": { atOnce: ["croner"], later: ["pg", "@electric-sql/pglite"] },
   "./http": { atOnce: [], later: [] },
   "./mqtt": { atOnce: [], later: ["mqtt"] },
+  "./kafka": { atOnce: [], later: ["@platformatic/kafka"] },
+  "./redis": { atOnce: [], later: ["ioredis"] },
+  "./sqs": { atOnce: [], later: ["@aws-sdk/client-sqs"] },
 };
 
 /** "src/core/errors.ts" lies in "core"; "src/index.ts" in "index.ts". */

@@ -35,5 +35,6 @@ for (const [name, suffix, features] of [
     unreadable: unreadable("http"),
     headers: "any",
     tooLargeBytes: 300_000,
+    share: 0.1,
   });
 }

@@ -11,7 +11,7 @@ export interface SqsCredentials {
   readonly sessionToken?: string;
 }
 
-const credentialFields = {
+export const credentialFields = {
   accessKeyId: { type: "string", doc: "The id of the key", maxLength: 1_000, required: true, secret: true },
   secretAccessKey: { type: "string", doc: "The key", maxLength: 1_000, required: true, secret: true },
   sessionToken: { type: "string", doc: "The token of a temporary key", maxLength: 10_000, secret: true },
