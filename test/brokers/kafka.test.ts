@@ -4,7 +4,7 @@
  */
 import { randomBytes } from "node:crypto";
 import { Admin, Producer } from "@platformatic/kafka";
-import { describe, expect, test } from "vitest";
+import { afterEach, describe, expect, test } from "vitest";
 import type { Incoming, Receiver } from "../../src/brokers/broker.js";
 import { kafka, kafkaFeatures } from "../../src/brokers/kafka/index.js";
 import { type OwnService, startService } from "../support/services.js";
@@ -90,9 +90,9 @@ describe("Kafka beside the suite", () => {
     const sent = await (await sender()).send([...small.slice(0, 20), large, ...small.slice(20)], never());
     expect(sent.filter(({ kind }) => kind === "refused")).toEqual([sent[20]]);
     expect(sent.filter(({ kind }) => kind === "acknowledged")).toHaveLength(60);
-    const arrived = await take(await receiver(), 60);
-    expectOrderOfKeys(arrived, idsOf(small));
-    await expectNothing(await receiver());
+    const reader = await receiver();
+    expectOrderOfKeys(await take(reader, 60), idsOf(small));
+    await expectNothing(reader);
   });
 
   test("a connection that is cut and comes back is no reason to write anything twice", async () => {
@@ -101,8 +101,9 @@ describe("Kafka beside the suite", () => {
     const sending = (await sender()).send(messages(2_000, { keys: 7 }), never());
     network.cut();
     expect(new Set(kinds(await sending))).toEqual(new Set(["acknowledged"]));
-    expectOrderOfKeys(await take(await receiver(), 2_000), idsOf(messages(2_000)));
-    await expectNothing(await receiver());
+    const reader = await receiver();
+    expectOrderOfKeys(await take(reader, 2_000), idsOf(messages(2_000)));
+    await expectNothing(reader);
   });
 
   test("a group that is divided while messages are held: each goes on in its order, and nothing is lost or skipped", async () => {
@@ -177,6 +178,12 @@ describe("Kafka beside the suite", () => {
     const arrived = await take(await receiver(), 2);
     expect(arrived.map(({ body }) => Buffer.from(body).toString())).toEqual(["commit", messages(1)[0]?.event.data]);
   });
+});
+
+/** What each test has opened. */
+const opened: { close(): Promise<void> }[] = [];
+afterEach(async () => {
+  await Promise.all(opened.splice(0).map((one) => one.close()));
 });
 
 interface PlaceOptions {
