@@ -246,6 +246,7 @@ function envelopeRules({ subject, stage }: Given): void {
     };
     const headers = subject.headers === "none" ? {} : plain;
     const events = hard.map(({ what: _, ...over }, i) => eventOf(i, { ...over, headers }));
+    events.push(eventOf(events.length));
     const sent = await sender.send(
       events.map((event) => ({ event, key: "key-0" })),
       never(),
