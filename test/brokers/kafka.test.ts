@@ -71,7 +71,7 @@ brokerConformance({
       topic: destination,
       group: `${destination}-group`,
       timeoutMs,
-      sessionTimeoutMs: 6_000,
+      sessionTimeoutMs: 3_000,
     }),
   prepare: ({ url, destination }) => makeTopic(url, destination, 3),
   unreadable: unreadable("kafka"),
@@ -196,11 +196,13 @@ interface PlaceOptions {
 /** A topic of its own, and what sends to it and receives from it. */
 async function place({ partitions = 3, configs = {}, fromBeginning = false, proxied = false }: PlaceOptions) {
   const { url, network } = await kafkaOnce();
+  // The suite closes it at its end.
+  if (proxied) await network.accept();
   const topic = `beside-${randomBytes(8).toString("hex")}`;
   await makeTopic(url, topic, partitions, configs);
   const trouble: unknown[] = [];
   const address = proxied ? network.through(url) : url;
-  const broker = kafka({ url: address, topic, group: `${topic}-group`, fromBeginning, sessionTimeoutMs: 6_000 });
+  const broker = kafka({ url: address, topic, group: `${topic}-group`, fromBeginning, sessionTimeoutMs: 3_000 });
   const options = { name: "beside", signal: never(), onTrouble: (error: unknown) => void trouble.push(error) };
   return {
     url,
