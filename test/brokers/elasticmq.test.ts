@@ -54,7 +54,7 @@ for (const [name, suffix, features] of [
     unreadable: unreadable("http"),
     headers: "any",
     tooLargeBytes: 300_000,
-    share: 0.1,
+    share: 0.04,
   });
 }
 
@@ -82,7 +82,7 @@ describe("SQS beside the suite", () => {
     const held = [];
     while (held.length < 12) held.push(...(await first.receive({ max: 20, waitMs: 1_000, signal: never() })));
     // SQS hides them for 5 seconds: all of that and more has to pass.
-    await expectNothing(await receiver(), 7_000);
+    await expectNothing(await receiver(), 6_000);
     await first.acknowledge(held);
     await first.close();
     await expectNothing(await receiver(), 1_000);
