@@ -795,6 +795,14 @@ constraint key_permit_subscription_fkey on posthorn.key_permit FOREIGN KEY (subs
 constraint lane_pkey on posthorn.lane PRIMARY KEY (subscription, lane)
 constraint lane_subscription_fkey on posthorn.lane FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint maintenance_pkey on posthorn.maintenance PRIMARY KEY (name)
+constraint message_1_key_length on posthorn.message_1 CHECK ((octet_length(key) <= 512)) NOT VALID
+constraint message_2_key_length on posthorn.message_2 CHECK ((octet_length(key) <= 512)) NOT VALID
+constraint message_3_key_length on posthorn.message_3 CHECK ((octet_length(key) <= 512)) NOT VALID
+constraint message_4_key_length on posthorn.message_4 CHECK ((octet_length(key) <= 512)) NOT VALID
+constraint message_5_key_length on posthorn.message_5 CHECK ((octet_length(key) <= 512)) NOT VALID
+constraint message_6_key_length on posthorn.message_6 CHECK ((octet_length(key) <= 512)) NOT VALID
+constraint message_7_key_length on posthorn.message_7 CHECK ((octet_length(key) <= 512)) NOT VALID
+constraint message_8_key_length on posthorn.message_8 CHECK ((octet_length(key) <= 512)) NOT VALID
 constraint migration_pkey on posthorn.migration PRIMARY KEY (n)
 constraint move_pkey on posthorn.move PRIMARY KEY (n)
 constraint move_side_check on posthorn.move CHECK ((side = ANY (ARRAY['source'::text, 'target'::text])))
@@ -1045,6 +1053,7 @@ function cancel_waiting(p_subscription posthorn.subscription, p_id bigint, p_non
 function candidates(p_allow posthorn.allowance) returns integer plpgsql immutable body 07f6035824146fe7461a9c58f464c210
 function check_backlog(p_channel integer, p_messages bigint DEFAULT 1) returns void plpgsql volatile body 183e454c6d8f237fe8dae0dd1b99976a
 function check_contract(p_name text, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_by text, p_new_kind posthorn.kind, p_new_channel text, p_new_keyed boolean, p_new_owner text, p_new_by text) returns void plpgsql volatile body 5fb3f1c89921a286386337222d33b1e9
+function check_kept(p_ms double precision) returns void plpgsql volatile body 13db66edb1a5fab084cf8d15314723a1
 function check_parted(p_end json, p_outcome posthorn.outcome) returns void plpgsql volatile body cbb3a32a1a53b567a3a6a392fcd4ffdc
 function check_window(p_subscription integer, p_window_ms bigint) returns void plpgsql volatile body ed8dfd806670fc04116366d15c57bb01
 function circuit_after(p_row posthorn.circuit, p_event json, p_breaker json, p_now timestamp with time zone) returns posthorn.circuit plpgsql volatile body 55346ec296fbc8058e40a2f014658c06
@@ -1078,7 +1087,7 @@ function count_skipped(p_subscription integer, p_counts json) returns void sql v
 function count_within_of(p_slot smallint, p_channel integer, p_lane integer, p_from timestamp with time zone, p_to timestamp with time zone, p_contract text, p_upto bigint) returns bigint plpgsql volatile body b4e3d64f85c27d30c530de7c566a3ab2
 function crossed_alerts() returns json sql volatile body fa111a371bd9ac0feb4548c8c9e54646
 function dead_workers() returns TABLE(worker bigint, why text) sql volatile body 0167eca641aa5f830d5a654f946ace27
-function declare_retention(p_keep_ms double precision, p_max_bytes bigint, p_by text, p_explicit boolean) returns void plpgsql volatile body 55da7d570903a9b1709a7fb68d494c4a
+function declare_retention(p_keep_ms double precision, p_max_bytes bigint, p_by text, p_explicit boolean) returns void plpgsql volatile body bc47954b88162db673bdb59216606109
 function declare_schedule(p_name text, p_cron text, p_zone text, p_contract integer, p_missed text, p_jitter_ms integer, p_payload json, p_key text, p_headers json, p_function text, p_service text, p_next timestamp with time zone, p_due timestamp with time zone) returns json plpgsql volatile body 19a31b445ddc7dbc4488f8e9c56361f1
 function dedupe_of(p_dedupe json, p_key text, p_timed boolean, OUT key text, OUT mode text, OUT window_ms bigint, OUT wait_ms bigint) returns record plpgsql volatile body afc0afdf2cd6439075a078f73008aa4d
 function delivery_of(p_subscription integer, p_lane integer, p_message bigint, p_slot smallint) returns posthorn.deferred plpgsql volatile body cfde0063d1e5abb8f8c2a847dea681b5
@@ -1294,7 +1303,7 @@ function refuse_worked(p_row posthorn.subscription) returns void plpgsql volatil
 function register_channel(p_kind posthorn.kind, p_name text) returns integer plpgsql volatile body 0319587c3f81922c5657b5b5f21e149c
 function register_contract(p_name text, p_version integer, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_service text, p_publishes boolean) returns json plpgsql volatile body c32d3720de62722e0ec88bf3e2941ef6
 function register_subscription(p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text, p_by json DEFAULT NULL::json, p_start_from text DEFAULT 'now'::text) returns json plpgsql volatile body a4ff37efcd18ad0e9895337d65b30352
-function register_topic(p_name text, p_keep_ms double precision, p_lanes integer, p_service text) returns void plpgsql volatile body 62e2828f4edcd76b257ddaa12aa2eaaf
+function register_topic(p_name text, p_keep_ms double precision, p_lanes integer, p_service text) returns void plpgsql volatile body 22e61d92745fa3d0f7e02518057fb7bd
 function register_worker(p_service text, p_host text, p_pid integer, p_timeout_ms integer, p_session_key bigint, p_backends json, p_attends json, p_library text DEFAULT NULL::text) returns bigint plpgsql volatile body 746f2e4510f0ecaf9f07e68e0d986622
 function registered() returns json sql stable body 2baa93f8e03181b2d9b274ca1fff9ae9
 function remaining(name text) returns json plpgsql volatile body 6a0f28a819a614887835ecf30efd57f7
@@ -1705,6 +1714,7 @@ function cancel_waiting(p_subscription posthorn.subscription, p_id bigint, p_non
 function candidates(p_allow posthorn.allowance): nobody
 function check_backlog(p_channel integer, p_messages bigint): nobody
 function check_contract(p_name text, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_by text, p_new_kind posthorn.kind, p_new_channel text, p_new_keyed boolean, p_new_owner text, p_new_by text): nobody
+function check_kept(p_ms double precision): nobody
 function check_parted(p_end json, p_outcome posthorn.outcome): nobody
 function check_window(p_subscription integer, p_window_ms bigint): nobody
 function circuit_after(p_row posthorn.circuit, p_event json, p_breaker json, p_now timestamp with time zone): nobody

@@ -820,7 +820,7 @@ create table posthorn.move (
 );
 ` },
   { name: "migrations/0023_kept.sql", text: `-- What is kept: whose a result is, so that it is found by its key when the log has its message no more; and from when on the log has all that was said.
--- Locks: result, access exclusive, for the building of an index of what new workers write, which is empty; retention, access exclusive, for a moment.
+-- Locks: result, access exclusive, for the building of an index of what new workers write, which is empty; retention and the log's messages, access exclusive, for a moment.
 
 -- Null in results that older workers have written: these are found only while the log has their message.
 alter table posthorn.result add column key text, add column contract int;
@@ -828,6 +828,14 @@ create index result_by_key on posthorn.result (key) where key is not null;
 
 -- What was said before may have gone with a segment; null where none has gone since this is written down.
 alter table posthorn.retention add column forgotten_until timestamptz;
+
+-- Of keys that are longer no entry of an index can be made: a reader could neither park nor end such a message. Producers are held to it before;
+-- whoever has a producer's rights may call what writes without that.
+do $check$ begin
+  for slot in 1..8 loop
+    execute format('alter table posthorn.message_%1$s add constraint message_%1$s_key_length check (octet_length(key) <= 512) not valid', slot);
+  end loop;
+end $check$;
 ` },
   { name: "functions/01_slots.sql", text: `-- slot_branches(body): the body for each slot of the ring, as branches of a CASE.
 create or replace function posthorn.slot_branches(p_body text) returns text
@@ -6370,10 +6378,20 @@ $body$);
 create or replace function posthorn.declare_retention(p_keep_ms float8, p_max_bytes bigint, p_by text, p_explicit boolean) returns void
 language plpgsql as $$
 begin
+  perform posthorn.require_home(), posthorn.check_kept(p_keep_ms);
   insert into posthorn.retention (keep_ms, max_bytes, declared_by) values (p_keep_ms, p_max_bytes, p_by)
     on conflict (singleton) do update set keep_ms = excluded.keep_ms, max_bytes = excluded.max_bytes, declared_by = excluded.declared_by,
       declared_at = clock_timestamp()
     where p_explicit and (posthorn.retention.keep_ms, posthorn.retention.max_bytes) is distinct from (excluded.keep_ms, excluded.max_bytes);
+end $$;
+
+-- check_kept(ms): PH015 for a time with which nobody could compute when a segment goes: then none would.
+create or replace function posthorn.check_kept(p_ms float8) returns void
+language plpgsql as $$
+begin
+  if p_ms not between 0 and 315360000000 then
+    raise exception 'what is kept is kept for at most ten years, got % ms', p_ms using errcode = 'PH015';
+  end if;
 end $$;
 
 -- keep_segments(): until the end of this transaction no segment is truncated. For verbs that read the log again.
@@ -6783,12 +6801,16 @@ end $$;
   { name: "functions/31_topic.sql", text: `-- Topics that were declared: how long their messages are kept, and in how many lanes they lie.
 
 -- register_topic(name, keep, lanes, service): makes a topic, or holds the caller to its lanes: they say where the messages of a key are, so they are fixed
--- when it is made, which publishing to it does as well. Of two times that are said the newest start wins. Raises PH020.
+-- when it is made, which publishing to it does as well. Of two times that are said the newest start wins. Raises PH015, PH020.
 create or replace function posthorn.register_topic(p_name text, p_keep_ms float8, p_lanes int, p_service text) returns void
 language plpgsql as $$
 declare
   v_known posthorn.channel;
 begin
+  perform posthorn.require_home(), posthorn.check_kept(p_keep_ms);
+  if p_lanes not between 1 and 1024 then
+    raise exception 'a topic has 1 to 1024 lanes, got %', p_lanes using errcode = 'PH015';
+  end if;
   insert into posthorn.channel (kind, name, lanes) values ('event', p_name, coalesce(p_lanes, 1)) on conflict do nothing;
   select * into v_known from posthorn.channel c where c.kind = 'event' and c.name = p_name;
   if v_known.lanes <> p_lanes then
