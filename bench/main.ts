@@ -14,6 +14,7 @@ import { cpuAt200 } from "./rows/cpu.js";
 import { drainDefaults, drainHandler, drainPglite, drainTransaction } from "./rows/drain.js";
 import { fanOut } from "./rows/fan-out.js";
 import { idleQueries } from "./rows/idle.js";
+import { manyLanes } from "./rows/lanes.js";
 import { latency } from "./rows/latency.js";
 import { memoryAtDefaults, million } from "./rows/million.js";
 import { move } from "./rows/move.js";
@@ -40,6 +41,7 @@ const rows: readonly Row[] = [
   memoryAtDefaults,
   move,
   fanOut,
+  manyLanes,
   order,
   rateLimit,
   dedupe,
