@@ -88,6 +88,8 @@ test("a replay of a time in which nothing was said is one of nothing, and one th
     // From what it names on, everything is there.
     const { oldestKept } = (refused as Error & { facts: { oldestKept: string } }).facts;
     expect(await drive(own.db, await replay(oldestKept))).toMatchObject({ state: "done", found: 0 });
+    // Also where a program's clock knows milliseconds.
+    expect(await drive(own.db, await replay(new Date(oldestKept).toISOString()))).toMatchObject({ found: 0 });
   } finally {
     await own.close();
   }
