@@ -15,6 +15,7 @@ import { drainDefaults, drainHandler, drainPglite, drainTransaction } from "./ro
 import { fanOut } from "./rows/fan-out.js";
 import { idleQueries } from "./rows/idle.js";
 import { intake } from "./rows/intake.js";
+import { manyLanes } from "./rows/lanes.js";
 import { latency } from "./rows/latency.js";
 import { memoryAtDefaults, million } from "./rows/million.js";
 import { move } from "./rows/move.js";
@@ -44,6 +45,7 @@ const rows: readonly Row[] = [
   memoryAtDefaults,
   move,
   fanOut,
+  manyLanes,
   order,
   rateLimit,
   dedupe,
