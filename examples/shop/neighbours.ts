@@ -10,7 +10,7 @@ import type { Troubles } from "./demo/troubles.js";
 import { noteParcel } from "./features/parcels.js";
 import { post, soon, tracking } from "./post.js";
 import { OrderShipped } from "./shipping/contracts.js";
-import { shippingWay, shopWay } from "./ways.js";
+import { shippingWay, shopWay, wayOf } from "./ways.js";
 
 export interface Endpoint {
   readonly url: string;
@@ -43,10 +43,10 @@ export function meetPartner({ url, secret }: Endpoint, troubles: Troubles): void
 export function meetShipping(broker: string, troubles: Troubles): void {
   relay("to-shipping", {
     from: { topic: OrderPlaced.channel },
-    to: troubles.acknowledged(mqtt({ url: broker, topic: shopWay })),
+    to: troubles.acknowledged(wayOf(broker, shopWay)),
     ...policies.relay,
   });
-  post.intake("from-shipping", { from: mqtt({ url: broker, topic: shippingWay }), into: [OrderShipped] });
+  post.intake("from-shipping", { from: wayOf(broker, shippingWay), into: [OrderShipped] });
   tracking.on(OrderShipped, troubles.delivered(noteParcel));
 }
 
@@ -67,12 +67,7 @@ async function brokerAt(url: string): Promise<Broker> {
     case "nats":
     case "tls":
       return (await import("posthorn/nats")).nats({ url, stream: "SHOP", subject: "shop.orders" });
-    case "redis":
-    case "rediss":
-      return (await import("posthorn/redis")).redis({ url, stream: "shop.orders" });
-    case "kafka":
-      return (await import("posthorn/kafka")).kafka({ url, topic: "shop.orders" });
     default:
-      throw new Error(`BROKER_URL must begin with mqtt, amqp, nats, redis or kafka, not with "${scheme}".`);
+      throw new Error(`BROKER_URL must begin with mqtt, amqp or nats, not with "${scheme}".`);
   }
 }

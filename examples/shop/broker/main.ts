@@ -5,11 +5,13 @@
 import { once } from "node:events";
 import { mkdirSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
+import { fileURLToPath } from "node:url";
 import { Aedes } from "aedes";
 import persistence from "aedes-persistence-level";
 import { Level } from "level";
 
-const folder = process.env.BROKER_FOLDER ?? ".posthorn/broker";
+/** The same from wherever it is started. */
+const folder = process.env.BROKER_FOLDER ?? fileURLToPath(new URL("../../../.posthorn/broker", import.meta.url));
 mkdirSync(folder, { recursive: true });
 const kept = new Level<string, Uint8Array>(folder, { valueEncoding: "binary" });
 await kept.open();

@@ -1,10 +1,9 @@
 /** How the shipping department works: a service of its own, with a database of its own. It knows the shop by what the broker brings. */
 import { fileURLToPath } from "node:url";
 import { policies, posthorn } from "posthorn";
-import { mqtt } from "posthorn/mqtt";
 import { OrderPlaced } from "../contracts.js";
 import { calmLogger } from "../demo/logger.js";
-import { shippingWay, shopWay } from "../ways.js";
+import { shippingWay, shopWay, wayOf } from "../ways.js";
 import { OrderShipped } from "./contracts.js";
 
 const folder = fileURLToPath(new URL("../../../.posthorn/shipping", import.meta.url));
@@ -17,7 +16,7 @@ const url = process.env.BROKER ?? "mqtt://127.0.0.1:1883";
 export const post = posthorn({ service: "shipping", database, migrate: "auto", logger: calmLogger() });
 
 // Each order comes in once, whatever the broker repeats: the inbox knows its source and id.
-post.intake("from-shop", { from: mqtt({ url, topic: shopWay }), into: [OrderPlaced] });
+post.intake("from-shop", { from: wayOf(url, shopWay), into: [OrderPlaced] });
 
 // The parcel, what is said about it, and the settlement are one commit.
 const packing = post.subscription("packing", { topic: "orders", ...policies.rollUp });
@@ -33,7 +32,7 @@ packing.on(OrderPlaced, async ({ orderId }, { tx, publish }) => {
 // It goes out from the same commit; while the broker is away it waits here.
 post.relay("to-shop", {
   from: { topic: OrderShipped.channel },
-  to: mqtt({ url, topic: shippingWay }),
+  to: wayOf(url, shippingWay),
   ...policies.relay,
 });
 
