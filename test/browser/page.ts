@@ -33,7 +33,8 @@ export class Stage {
   static async open(): Promise<Stage> {
     const built = await buildShop();
     const folder = await mkdtemp(join(tmpdir(), "posthorn-browser-"));
-    const shop = await Shop.start(built, `embedded:${folder}`, { program: "shop/supervise.js" });
+    const env = { BROKER_FOLDER: `${folder}/broker`, SHIPPING_DATABASE_URL: `embedded:${folder}/shipping` };
+    const shop = await Shop.start(built, `embedded:${folder}/shop`, { program: "shop/supervise.js", env });
     // Chromium refuses to run as root with its sandbox.
     const args = process.getuid?.() === 0 ? ["--no-sandbox"] : [];
     const executablePath = process.env.POSTHORN_TEST_BROWSER ?? "chromium";

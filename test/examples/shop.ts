@@ -28,7 +28,6 @@ const packages = [
   "@electric-sql",
   "mqtt",
   "aedes",
-  "aedes-persistence-level",
   "level",
 ];
 

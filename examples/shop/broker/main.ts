@@ -1,21 +1,45 @@
 /**
- * The message broker between the shop and the shipping department: MQTT, in a process of its own, so that killing the shop does not touch it. What it
- * has acknowledged lies on disk. Elsewhere this is Mosquitto, RabbitMQ or Kafka, and somebody else runs it.
+ * The message broker between the shop and the shipping department: MQTT, in a process of its own, so that killing the shop does not touch it. Elsewhere
+ * this is Mosquitto, RabbitMQ or Kafka, and somebody else runs it.
+ *
+ * aedes acknowledges before it stores. Here a message is in the journal first, and what a receiver left unacknowledged is sent again when it comes back.
  */
 import { once } from "node:events";
-import { mkdirSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
 import { fileURLToPath } from "node:url";
-import { Aedes } from "aedes";
-import persistence from "aedes-persistence-level";
-import { Level } from "level";
+import { Aedes, type AedesPublishPacket } from "aedes";
+import { Journal, type Kept } from "./journal.js";
 
 /** The same from wherever it is started. */
 const folder = process.env.BROKER_FOLDER ?? fileURLToPath(new URL("../../../.posthorn/broker", import.meta.url));
-mkdirSync(folder, { recursive: true });
-const kept = new Level<string, Uint8Array>(folder, { valueEncoding: "binary" });
-await kept.open();
-const broker = await Aedes.createBroker({ persistence: persistence(kept) });
+const journal = await Journal.open(folder);
+
+const broker = await Aedes.createBroker({
+  authorizePublish: (_client, packet, done) => {
+    journal.keep(keptOf(packet)).then(() => done(null), done);
+  },
+});
+broker.on("ack", (packet) => {
+  if (packet !== undefined && "topic" in packet) journal.forget(keptOf(packet)).catch(console.error);
+});
+broker.on("subscribe", (subscriptions) => {
+  for (const { topic } of subscriptions) sendAgain(topic).catch(console.error);
+});
+
+async function sendAgain(topic: string): Promise<void> {
+  for await (const { payload } of journal.of(topic)) {
+    await new Promise<void>((resolve, reject) => {
+      broker.publish({ cmd: "publish", topic, payload, qos: 1, dup: false, retain: false }, (error) => {
+        if (error) reject(error);
+        else resolve();
+      });
+    });
+  }
+}
+
+function keptOf({ topic, payload }: Pick<AedesPublishPacket, "topic" | "payload">): Kept {
+  return { topic, payload: String(payload) };
+}
 
 /** Its connections, which end when it goes down. */
 const sockets = new Set<Socket>();
@@ -57,7 +81,7 @@ async function close(): Promise<void> {
   await turning;
   if (server.listening) await goDown();
   await new Promise<void>((resolve) => broker.close(resolve));
-  await kept.close();
+  await journal.close();
   process.exit(0);
 }
 process.on("SIGTERM", () => void close());
