@@ -2,14 +2,14 @@
 import { readFileSync } from "node:fs";
 import { kafkaFields } from "../../src/brokers/kafka/options.js";
 import { mqttFields, mqttTlsFields } from "../../src/brokers/mqtt/options.js";
-import { webhookIntakeFields } from "../../src/brokers/webhooks/intake.js";
-import { verifyFields } from "../../src/brokers/webhooks/verify.js";
-import { webhookFields } from "../../src/brokers/webhooks/webhook.js";
 import { natsFields } from "../../src/brokers/nats/options.js";
 import { rabbitmqFields } from "../../src/brokers/rabbitmq/options.js";
 import { redisFields } from "../../src/brokers/redis/options.js";
 import { credentialFields, sqsFields } from "../../src/brokers/sqs/options.js";
 import { tlsFields } from "../../src/brokers/tls.js";
+import { webhookIntakeFields } from "../../src/brokers/webhooks/intake.js";
+import { verifyFields } from "../../src/brokers/webhooks/verify.js";
+import { webhookFields } from "../../src/brokers/webhooks/webhook.js";
 import { optionUsage, optionWords, usageOf } from "../../src/cli/help.js";
 import { commands, exits } from "../../src/cli/table.js";
 import { contractFields } from "../../src/contracts/define.js";

@@ -1,7 +1,7 @@
 /** The shop under its supervisor, and pages of it in a browser. */
 import { type Browser, chromium, type Page } from "playwright-core";
 import { expect, onTestFinished } from "vitest";
-import { type BuiltShop, buildShop, embedded, type Place, Shop } from "../examples/shop.js";
+import { type BuiltShop, buildShop, embedded, neighbours, type Place, Shop } from "../examples/shop.js";
 import { poorContrasts } from "./contrast.js";
 
 export const withinMs = 15_000;
@@ -29,12 +29,16 @@ export class Stage {
 
   static async open(): Promise<Stage> {
     const built = await buildShop();
-    const place = await embedded();
-    const shop = await Shop.start(built, place.database, { program: "shop/supervise.js" });
+    const [place, beside] = await Promise.all([embedded(), neighbours()]);
+    const shop = await Shop.start(built, place.database, { program: "shop/supervise.js", env: beside.env });
+    const places = {
+      database: place.database,
+      remove: async () => void (await Promise.all([place.remove(), beside.remove()])),
+    };
     // Chromium refuses to run as root with its sandbox.
     const args = process.getuid?.() === 0 ? ["--no-sandbox"] : [];
     const executablePath = process.env.POSTHORN_TEST_BROWSER ?? "chromium";
-    return new Stage(shop, built, place, await chromium.launch({ executablePath, args }));
+    return new Stage(shop, built, places, await chromium.launch({ executablePath, args }));
   }
 
   async close(): Promise<void> {

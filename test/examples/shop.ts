@@ -28,6 +28,9 @@ const packages = [
   "standardwebhooks",
   "pg",
   "@electric-sql",
+  "mqtt",
+  "aedes",
+  "level",
 ];
 
 export interface BuiltShop {
@@ -65,6 +68,22 @@ export async function onServer(): Promise<Place> {
   return { database: database.url, remove: () => database.drop() };
 }
 
+/** What the supervisor starts beside the shop gets a place as well: the folder of the broker, the database of the shipping department. */
+export async function neighbours(): Promise<{
+  readonly env: Readonly<Record<string, string>>;
+  remove(): Promise<void>;
+}> {
+  const folder = await mkdtemp(join(tmpdir(), "posthorn-shop-broker-"));
+  const database = await createDatabase();
+  return {
+    env: { BROKER_FOLDER: folder, SHIPPING_DATABASE_URL: database.url },
+    remove: async () => {
+      await database.drop();
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+}
+
 // biome-ignore lint/suspicious/noExplicitAny: a test looks into answers of every form.
 export type Json = any;
 
@@ -91,9 +110,13 @@ export class Shop {
   static async start(
     built: BuiltShop,
     database: string,
-    { port = 0, program = "shop/main.js" }: { readonly port?: number; readonly program?: string } = {},
+    {
+      port = 0,
+      program = "shop/main.js",
+      env = {},
+    }: { readonly port?: number; readonly program?: string; readonly env?: Readonly<Record<string, string>> } = {},
   ): Promise<Shop> {
-    const child = spawnShop(built, { DATABASE_URL: database, PORT: String(port) }, program);
+    const child = spawnShop(built, { ...env, DATABASE_URL: database, PORT: String(port) }, program);
     const ended = outputOf(child);
     if (child.stdout === null || child.pid === undefined) throw new Error("the shop has no pipes");
     for await (const line of createInterface({ input: child.stdout })) {

@@ -1,9 +1,9 @@
 /** What a relay is told, and what is refused of it. */
 import { describePolicy, policies, posthorn, retry } from "posthorn";
 import { expect, test } from "vitest";
+import { cleaned, reasonOf } from "../../src/core/clean.js";
 import { silentLogger } from "../../src/core/logger.js";
 import { readStoredPolicy, storedPolicy } from "../../src/policies/policy.js";
-import { cleaned, reasonOf } from "../../src/core/clean.js";
 import { checkRelay } from "../../src/relays/options.js";
 import { thrown } from "../core/thrown.js";
 import { MemoryBroker } from "./memory-broker.js";
