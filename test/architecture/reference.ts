@@ -1,6 +1,9 @@
 /** The pages of docs/reference, made from the tables that the code itself uses. */
 import { readFileSync } from "node:fs";
 import { mqttFields, mqttTlsFields } from "../../src/brokers/mqtt/options.js";
+import { webhookIntakeFields } from "../../src/brokers/webhooks/intake.js";
+import { verifyFields } from "../../src/brokers/webhooks/verify.js";
+import { webhookFields } from "../../src/brokers/webhooks/webhook.js";
 import { optionUsage, optionWords, usageOf } from "../../src/cli/help.js";
 import { commands, exits } from "../../src/cli/table.js";
 import { contractFields } from "../../src/contracts/define.js";
@@ -86,6 +89,9 @@ export const optionTables: readonly OptionTable[] = [
   { source: "paceFields", title: "`post.operate.continue(operation, { … })`", fields: paceFields },
   { source: "mqttFields", title: "`mqtt({ … })`", fields: mqttFields },
   { source: "mqttTlsFields", title: "`tls` of `mqtt({ … })`", fields: mqttTlsFields },
+  { source: "webhookFields", title: "`webhook({ … })`", fields: webhookFields },
+  { source: "webhookIntakeFields", title: "`webhookIntake({ … })`", fields: webhookIntakeFields },
+  { source: "verifyFields", title: "`verifyWebhook(webhook, { … })`", fields: verifyFields },
   { source: "askFields", title: "`ask(query, request, { … })`", fields: askFields },
 ];
 

@@ -46,6 +46,8 @@ export interface Subject {
   readonly headers: "none" | "one line" | "any";
   /** A payload of so many bytes is refused, its neighbours are not. Left out where nothing below the limit of the library is too large. */
   readonly tooLargeBytes?: number;
+  /** For a broker that each message costs a round trip: large numbers of messages are divided by it. */
+  readonly scale?: number;
 }
 
 /** The password that must not be seen anywhere. */
