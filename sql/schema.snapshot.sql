@@ -410,6 +410,7 @@ table message_1.key text
 table message_1.payload json not null
 table message_1.headers json
 table message_1.expires_at timestamp with time zone
+table message_1.reach integer default 0
 table message_2.xid xid8 not null
 table message_2.id bigint not null
 table message_2.nonce bigint not null
@@ -421,6 +422,7 @@ table message_2.key text
 table message_2.payload json not null
 table message_2.headers json
 table message_2.expires_at timestamp with time zone
+table message_2.reach integer default 0
 table message_3.xid xid8 not null
 table message_3.id bigint not null
 table message_3.nonce bigint not null
@@ -432,6 +434,7 @@ table message_3.key text
 table message_3.payload json not null
 table message_3.headers json
 table message_3.expires_at timestamp with time zone
+table message_3.reach integer default 0
 table message_4.xid xid8 not null
 table message_4.id bigint not null
 table message_4.nonce bigint not null
@@ -443,6 +446,7 @@ table message_4.key text
 table message_4.payload json not null
 table message_4.headers json
 table message_4.expires_at timestamp with time zone
+table message_4.reach integer default 0
 table message_5.xid xid8 not null
 table message_5.id bigint not null
 table message_5.nonce bigint not null
@@ -454,6 +458,7 @@ table message_5.key text
 table message_5.payload json not null
 table message_5.headers json
 table message_5.expires_at timestamp with time zone
+table message_5.reach integer default 0
 table message_6.xid xid8 not null
 table message_6.id bigint not null
 table message_6.nonce bigint not null
@@ -465,6 +470,7 @@ table message_6.key text
 table message_6.payload json not null
 table message_6.headers json
 table message_6.expires_at timestamp with time zone
+table message_6.reach integer default 0
 table message_7.xid xid8 not null
 table message_7.id bigint not null
 table message_7.nonce bigint not null
@@ -476,6 +482,7 @@ table message_7.key text
 table message_7.payload json not null
 table message_7.headers json
 table message_7.expires_at timestamp with time zone
+table message_7.reach integer default 0
 table message_8.xid xid8 not null
 table message_8.id bigint not null
 table message_8.nonce bigint not null
@@ -487,6 +494,7 @@ table message_8.key text
 table message_8.payload json not null
 table message_8.headers json
 table message_8.expires_at timestamp with time zone
+table message_8.reach integer default 0
 table migration.n integer not null
 table migration.name text not null
 table migration.applied_at timestamp with time zone not null default clock_timestamp()
@@ -924,21 +932,21 @@ CREATE UNIQUE INDEX key_permit_pkey ON posthorn.key_permit USING btree (subscrip
 CREATE UNIQUE INDEX lane_pkey ON posthorn.lane USING btree (subscription, lane)
 CREATE UNIQUE INDEX maintenance_pkey ON posthorn.maintenance USING btree (name)
 CREATE INDEX message_1_by_id ON posthorn.message_1 USING btree (channel, lane, id)
-CREATE INDEX message_1_by_xid ON posthorn.message_1 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id)
+CREATE INDEX message_1_by_xid ON posthorn.message_1 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id) WHERE (reach IS NOT NULL)
 CREATE INDEX message_2_by_id ON posthorn.message_2 USING btree (channel, lane, id)
-CREATE INDEX message_2_by_xid ON posthorn.message_2 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id)
+CREATE INDEX message_2_by_xid ON posthorn.message_2 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id) WHERE (reach IS NOT NULL)
 CREATE INDEX message_3_by_id ON posthorn.message_3 USING btree (channel, lane, id)
-CREATE INDEX message_3_by_xid ON posthorn.message_3 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id)
+CREATE INDEX message_3_by_xid ON posthorn.message_3 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id) WHERE (reach IS NOT NULL)
 CREATE INDEX message_4_by_id ON posthorn.message_4 USING btree (channel, lane, id)
-CREATE INDEX message_4_by_xid ON posthorn.message_4 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id)
+CREATE INDEX message_4_by_xid ON posthorn.message_4 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id) WHERE (reach IS NOT NULL)
 CREATE INDEX message_5_by_id ON posthorn.message_5 USING btree (channel, lane, id)
-CREATE INDEX message_5_by_xid ON posthorn.message_5 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id)
+CREATE INDEX message_5_by_xid ON posthorn.message_5 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id) WHERE (reach IS NOT NULL)
 CREATE INDEX message_6_by_id ON posthorn.message_6 USING btree (channel, lane, id)
-CREATE INDEX message_6_by_xid ON posthorn.message_6 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id)
+CREATE INDEX message_6_by_xid ON posthorn.message_6 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id) WHERE (reach IS NOT NULL)
 CREATE INDEX message_7_by_id ON posthorn.message_7 USING btree (channel, lane, id)
-CREATE INDEX message_7_by_xid ON posthorn.message_7 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id)
+CREATE INDEX message_7_by_xid ON posthorn.message_7 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id) WHERE (reach IS NOT NULL)
 CREATE INDEX message_8_by_id ON posthorn.message_8 USING btree (channel, lane, id)
-CREATE INDEX message_8_by_xid ON posthorn.message_8 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id)
+CREATE INDEX message_8_by_xid ON posthorn.message_8 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id) WHERE (reach IS NOT NULL)
 CREATE UNIQUE INDEX migration_pkey ON posthorn.migration USING btree (n)
 CREATE UNIQUE INDEX move_pkey ON posthorn.move USING btree (n)
 CREATE UNIQUE INDEX operation_pkey ON posthorn.operation USING btree (id)
@@ -1015,7 +1023,7 @@ function allow(p_subscription integer, p_limit integer) returns posthorn.allowan
 function append(p_messages json) returns json plpgsql volatile body c742f4c73921c22b787892135af4a56c
 function append_list_of(p_slot smallint, p_messages json) returns json plpgsql volatile body b92e986a5b25e35abc8da9b8a0165180
 function append_many_of(p_slot smallint, p_said json, p_options json) returns json plpgsql volatile body 4edddd6b3604ce0d633367a562e2def1
-function append_of(p_slot smallint, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json) returns bigint[] plpgsql volatile body 94de655c9db23967b62aac8887d55635
+function append_of(p_slot smallint, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json) returns bigint[] plpgsql volatile body 69e279c0cbe136ecf4ab9c2bca76f615
 function append_one_of(p_slot smallint, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json) returns bigint plpgsql volatile body ff3b6cd797e05a03d8f2292b24a3c412
 function append_said(p_slot smallint, p_said json) returns json plpgsql volatile set enable_seqscan=off, enable_bitmapscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off, plan_cache_mode=force_generic_plan body bf519e778418e8e7a4b2a85f82f28dd9
 function append_said_of(p_slot smallint, p_entry json, p_id bigint, p_lane integer, p_expires_at timestamp with time zone) returns bigint plpgsql volatile body f31d5518fa342bd97b979babb25d4825
@@ -1175,9 +1183,9 @@ function lane_missed(p_subscription integer, p_lane integer, OUT last_id bigint,
 function lane_of_priority(p_priority integer) returns integer sql immutable body b16ef50a4d83878f7b41f054fcc7f31d
 function lanes_of(p_channel integer) returns SETOF integer sql stable body 9f7b985c3ce24a48e4581049a4a1a8ce
 function late_page(p_slots smallint[], p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer) returns posthorn.batch plpgsql volatile body 6d0980cda440b369328d3a86af22b86b
-function late_page_of(p_slot smallint, p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer) returns posthorn.batch plpgsql volatile body 7fccd251ba5e3ecb0da9df25d508b0e3
+function late_page_of(p_slot smallint, p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer) returns posthorn.batch plpgsql volatile body eab23f805d623a0d5cb359e80ca892ef
 function late_xids(p_slots smallint[], p_channel integer, p_lane integer, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot) returns xid8[] plpgsql volatile body 29bf1c35e257c2d87f5c93e5ef55f843
-function late_xids_of(p_slot smallint, p_channel integer, p_lane integer, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot) returns xid8[] plpgsql volatile body a2d7b8c35c7d38736dd09923f2224186
+function late_xids_of(p_slot smallint, p_channel integer, p_lane integer, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot) returns xid8[] plpgsql volatile body 5468435343739a0fac554e84f66ee010
 function leave(p_move uuid, p_other text, p_system bigint, p_database oid) returns void plpgsql volatile body c19434b41f235e7b1e16c0d94aa8da9c
 function left_in_lane(p_row posthorn.operation, p_reader posthorn.subscription, p_lane integer, p_limit integer, OUT messages bigint, OUT late boolean) returns record plpgsql volatile body f29207f0cc11533d625230ede89de5ef
 function let_go(p_deferred bigint) returns void plpgsql volatile body ef705fe3c3d9896ea26d434550520ead
@@ -1205,7 +1213,7 @@ function merged(p_slots smallint[], p_batches posthorn.batch[], p_limit integer)
 function message_of(p_slot smallint, p_channel integer, p_lane integer, p_id bigint) returns posthorn.stored plpgsql volatile body 09b4b1b233da5c9b89d98f6e9cdcc992
 function message_status(p_public text) returns json plpgsql stable body a2b65c9930c95902d12d77d31ae1b5d0
 function message_statuses(p_publics json) returns json plpgsql stable body 2fe88f18c35623651881fdded4d7ed82
-function missed_of(p_slot smallint, p_channel integer, p_lane integer, p_from bigint, p_upto bigint, p_floor pg_snapshot, p_ceiling pg_snapshot, p_after bigint) returns bigint[] plpgsql volatile body ca12e2351248070378aa3cdd213b186d
+function missed_of(p_slot smallint, p_channel integer, p_lane integer, p_from bigint, p_upto bigint, p_floor pg_snapshot, p_ceiling pg_snapshot, p_after bigint) returns bigint[] plpgsql volatile body 21d33fe72e1855c5a220c428b71a0b3c
 function move_facts() returns json plpgsql volatile body a82724749f4d95fbe41ff55b6110c993
 function move_lane(p_subscription integer, p_lane integer, p_slot smallint) returns void plpgsql volatile body 374fee0328eb36848d92e91ad7da78cc
 function move_lanes(p_slot smallint, p_limit integer) returns integer plpgsql volatile body b6e4e5026df897a05e02db31e1281f30

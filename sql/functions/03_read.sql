@@ -25,7 +25,8 @@ select posthorn.by_slot(
 $body$);
 
 -- late_xids_of: the transactions with messages at or below the floor's id that the floor's snapshot did not see and the ceiling's
--- sees. The floor's list of running transactions does not hold those at or above its xmax, hence the second part.
+-- sees. The floor's list of running transactions does not hold those at or above its xmax, hence the second part. Of a list its first message
+-- counts: the others have higher ids.
 -- Plan: message_N_by_xid; one probe for each transaction, then a range of the index alone.
 select posthorn.by_slot(
   'late_xids_of(p_slot smallint, p_channel int, p_lane int, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot)',
@@ -33,28 +34,35 @@ select posthorn.by_slot(
   return (select array_agg(distinct late.xid) from (
     select probe.xid from pg_snapshot_xip(p_floor) running(xid)
       cross join lateral (select m.xid from posthorn.message_{slot} m
-        where ((m.channel::bigint << 32) | m.lane) = ((p_channel::bigint << 32) | p_lane)
+        where ((m.channel::bigint << 32) | m.lane) = ((p_channel::bigint << 32) | p_lane) and m.reach is not null
           and m.xid = running.xid and m.id >= p_first_id and m.id <= p_floor_id limit 1) probe
       where pg_visible_in_snapshot(running.xid, p_ceiling)
     union all
     select m.xid from posthorn.message_{slot} m
-      where ((m.channel::bigint << 32) | m.lane) = ((p_channel::bigint << 32) | p_lane)
+      where ((m.channel::bigint << 32) | m.lane) = ((p_channel::bigint << 32) | p_lane) and m.reach is not null
         and m.xid >= pg_snapshot_xmax(p_floor) and m.xid < pg_snapshot_xmax(p_ceiling)
         and m.id >= p_first_id and m.id <= p_floor_id and pg_visible_in_snapshot(m.xid, p_ceiling)) late);
 $body$);
 
--- late_page_of: messages of the listed transactions after an id and up to the floor's, by id, as one batch.
--- Plan: one probe of message_N_by_xid for each transaction. `xid = any(…)` would become a filter over the whole lane.
+-- late_page_of: messages of the listed transactions after an id and up to the floor's, by id, as one batch. The lists of a transaction do not
+-- overlap, so their order is that of their messages; other transactions' messages lie between.
+-- Plan: message_N_by_xid, for each transaction one probe for the list that holds the id, then its lists from there on; message_N_by_id for each list.
+-- `xid = any(…)` would become a filter over the whole lane.
 select posthorn.by_slot(
   'late_page_of(p_slot smallint, p_channel int, p_lane int, p_xids xid8[], p_after bigint, p_upto bigint, p_limit int)',
   'posthorn.batch', $body$
   return (select row(array_agg(m.id), null, string_agg(
       posthorn.item(m.id, m.nonce, {slot}::smallint, m.contract, m.key, m.payload, m.headers, m.published_at, m.expires_at), ','))::posthorn.batch
     from (select late.* from unnest(p_xids) listed(xid)
-      cross join lateral (select * from posthorn.message_{slot} m
-        where ((m.channel::bigint << 32) | m.lane) = ((p_channel::bigint << 32) | p_lane)
-          and m.xid = listed.xid and m.id > p_after and m.id <= p_upto
-        order by m.id limit p_limit) late
+      cross join lateral (select m.* from posthorn.message_{slot} f
+        cross join lateral (select * from posthorn.message_{slot} m
+          where m.channel = p_channel and m.lane = p_lane and m.id > greatest(p_after, f.id - 1) and m.id <= least(p_upto, f.id + f.reach) and m.xid = f.xid
+          order by m.id limit p_limit) m
+        where ((f.channel::bigint << 32) | f.lane) = ((p_channel::bigint << 32) | p_lane) and f.reach is not null and f.xid = listed.xid and f.id <= p_upto
+          and f.id >= coalesce((select b.id from posthorn.message_{slot} b
+            where ((b.channel::bigint << 32) | b.lane) = ((p_channel::bigint << 32) | p_lane) and b.reach is not null and b.xid = listed.xid and b.id <= p_after
+            order by b.id desc limit 1), 0)
+        order by f.id, m.id limit p_limit) late
       order by late.id limit p_limit) m);
 $body$);
 

@@ -49,23 +49,37 @@ select posthorn.by_slot(
   end;
 $body$);
 
--- append_of: writes messages, whose columns are lists of the same length, and returns their ids in that order: rows are made in the order of
--- the lists, and each draws its id then. Null for `keys` or `headers` means none has any; one channel and contract stand for all.
+-- append_of: writes messages, whose columns are lists of the same length, and returns their ids in that order. Null for `keys` or `headers` means none
+-- has any; one channel and contract stand for all. Messages of one lane are a list: their ids are drawn before, within the transaction, so that the
+-- first row can say how far it reaches. Elsewhere each draws its id when it is made, in the order of the lists, and reaches over itself alone.
 select posthorn.by_slot(
   'append_of(p_slot smallint, p_nonces bigint[], p_channels int[], p_contracts int[], p_keys json, p_payloads json, p_headers json)', 'bigint[]', $body$
-  declare v_ids bigint[];
+  declare
+    v_xid xid8 := pg_current_xact_id();
+    v_ids bigint[];
+    v_first bigint;
+    v_reach int;
   begin
-    if p_keys is null and p_headers is null and cardinality(p_channels) = 1 and cardinality(p_contracts) = 1 then
-      with written as (
-        insert into posthorn.message_{slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers)
-          select pg_current_xact_id(), nextval('posthorn.message_id'), r.nonce, clock_timestamp(), p_channels[1] & 2097151, 0, p_contracts[1], null, r.payload, null
-          from rows from (unnest(p_nonces), json_array_elements(p_payloads)) r(nonce, payload)
-          returning id)
-        select array_agg(id) into v_ids from written;
+    -- Above its 21 bits an address has the number of lanes.
+    if cardinality(p_channels) = 1 and p_channels[1] < 2097152 then
+      v_ids := array(select nextval('posthorn.message_id') from generate_series(1, cardinality(p_nonces)));
+      v_first := v_ids[1];
+      v_reach := v_ids[cardinality(v_ids)] - v_first;
+      if p_keys is null and p_headers is null and cardinality(p_contracts) = 1 then
+        insert into posthorn.message_{slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers, reach)
+          select v_xid, r.id, r.nonce, clock_timestamp(), p_channels[1], 0, p_contracts[1], null, r.payload, null, case when r.id = v_first then v_reach end
+            from rows from (unnest(v_ids), unnest(p_nonces), json_array_elements(p_payloads)) r(id, nonce, payload);
+      else
+        insert into posthorn.message_{slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers, reach)
+          select v_xid, r.id, r.nonce, clock_timestamp(), p_channels[1], 0, coalesce(r.contract, p_contracts[1]), r.key, r.payload,
+              case when json_typeof(r.headers) <> 'null' then r.headers end, case when r.id = v_first then v_reach end
+            from rows from (unnest(v_ids), unnest(p_nonces), unnest(p_contracts), json_array_elements_text(p_keys), json_array_elements(p_payloads),
+              json_array_elements(p_headers)) r(id, nonce, contract, key, payload, headers);
+      end if;
     else
       with written as (
         insert into posthorn.message_{slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers)
-          select pg_current_xact_id(), nextval('posthorn.message_id'), r.nonce, clock_timestamp(), coalesce(r.channel, p_channels[1]) & 2097151,
+          select v_xid, nextval('posthorn.message_id'), r.nonce, clock_timestamp(), coalesce(r.channel, p_channels[1]) & 2097151,
             posthorn.lane_in(coalesce(r.channel, p_channels[1]), r.key), coalesce(r.contract, p_contracts[1]), r.key, r.payload, case when json_typeof(r.headers) <> 'null' then r.headers end
           from rows from (unnest(p_nonces), unnest(p_channels), unnest(p_contracts), json_array_elements_text(p_keys), json_array_elements(p_payloads),
             json_array_elements(p_headers)) r(nonce, channel, contract, key, payload, headers)

@@ -42,14 +42,16 @@ begin
 end $$;
 
 -- missed_of: messages of a lane below its position that it has not delivered: committed late, or left of the late part of its window.
--- Plan: message_N_by_xid from the oldest transaction on that the floor did not see.
+-- Plan: message_N_by_xid from the oldest transaction on that the floor did not see, then message_N_by_id for each list.
 select posthorn.by_slot(
   'missed_of(p_slot smallint, p_channel int, p_lane int, p_from bigint, p_upto bigint, p_floor pg_snapshot, p_ceiling pg_snapshot, p_after bigint)',
   'bigint[]', $body$
   -- No floor: the late part of the window was read to its end.
-  return (select array_agg(m.id order by m.id) from posthorn.message_{slot} m
-    where ((m.channel::bigint << 32) | m.lane) = ((p_channel::bigint << 32) | p_lane) and m.xid >= pg_snapshot_xmin(coalesce(p_floor, p_ceiling))
-      and m.id >= p_from and m.id <= p_upto
+  return (select array_agg(m.id order by m.id) from posthorn.message_{slot} f
+    cross join lateral (select * from posthorn.message_{slot} m where m.channel = p_channel and m.lane = p_lane
+      and m.id >= greatest(p_from, f.id) and m.id <= least(p_upto, f.id + f.reach) and m.xid = f.xid) m
+    where ((f.channel::bigint << 32) | f.lane) = ((p_channel::bigint << 32) | p_lane) and f.reach is not null
+      and f.xid >= pg_snapshot_xmin(coalesce(p_floor, p_ceiling)) and f.id <= p_upto
       and (not pg_visible_in_snapshot(m.xid, p_ceiling) or (m.id > p_after and not pg_visible_in_snapshot(m.xid, p_floor))));
 $body$);
 

@@ -819,6 +819,20 @@ create table posthorn.move (
   finished_at timestamptz
 );
 ` },
+  { name: "migrations/0021_reach.sql", text: `-- A list of messages of one lane is found through its first one: the second index has one entry for a list, not for each message.
+-- Locks: the tables of messages, access exclusive, for as long as an index over what they hold is built. Nothing is rewritten.
+do $do$
+begin
+  for slot in 1..8 loop
+    -- The first of a list reaches over the ids up to the last one; null: it lies in the reach of another. A message by itself, as every one of before,
+    -- reaches over nothing else.
+    execute format('alter table posthorn.message_%1$s add column reach int default 0', slot);
+    execute format('drop index posthorn.message_%1$s_by_xid', slot);
+    execute format(
+      'create index message_%1$s_by_xid on posthorn.message_%1$s (((channel::bigint << 32) | lane), xid, id) where reach is not null', slot);
+  end loop;
+end $do$;
+` },
   { name: "functions/01_slots.sql", text: `-- slot_branches(body): the body for each slot of the ring, as branches of a CASE.
 create or replace function posthorn.slot_branches(p_body text) returns text
 language sql immutable as $$
@@ -944,7 +958,8 @@ select posthorn.by_slot(
 $body$);
 
 -- late_xids_of: the transactions with messages at or below the floor's id that the floor's snapshot did not see and the ceiling's
--- sees. The floor's list of running transactions does not hold those at or above its xmax, hence the second part.
+-- sees. The floor's list of running transactions does not hold those at or above its xmax, hence the second part. Of a list its first message
+-- counts: the others have higher ids.
 -- Plan: message_N_by_xid; one probe for each transaction, then a range of the index alone.
 select posthorn.by_slot(
   'late_xids_of(p_slot smallint, p_channel int, p_lane int, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot)',
@@ -952,28 +967,35 @@ select posthorn.by_slot(
   return (select array_agg(distinct late.xid) from (
     select probe.xid from pg_snapshot_xip(p_floor) running(xid)
       cross join lateral (select m.xid from posthorn.message_{slot} m
-        where ((m.channel::bigint << 32) | m.lane) = ((p_channel::bigint << 32) | p_lane)
+        where ((m.channel::bigint << 32) | m.lane) = ((p_channel::bigint << 32) | p_lane) and m.reach is not null
           and m.xid = running.xid and m.id >= p_first_id and m.id <= p_floor_id limit 1) probe
       where pg_visible_in_snapshot(running.xid, p_ceiling)
     union all
     select m.xid from posthorn.message_{slot} m
-      where ((m.channel::bigint << 32) | m.lane) = ((p_channel::bigint << 32) | p_lane)
+      where ((m.channel::bigint << 32) | m.lane) = ((p_channel::bigint << 32) | p_lane) and m.reach is not null
         and m.xid >= pg_snapshot_xmax(p_floor) and m.xid < pg_snapshot_xmax(p_ceiling)
         and m.id >= p_first_id and m.id <= p_floor_id and pg_visible_in_snapshot(m.xid, p_ceiling)) late);
 $body$);
 
--- late_page_of: messages of the listed transactions after an id and up to the floor's, by id, as one batch.
--- Plan: one probe of message_N_by_xid for each transaction. \`xid = any(…)\` would become a filter over the whole lane.
+-- late_page_of: messages of the listed transactions after an id and up to the floor's, by id, as one batch. The lists of a transaction do not
+-- overlap, so their order is that of their messages; other transactions' messages lie between.
+-- Plan: message_N_by_xid, for each transaction one probe for the list that holds the id, then its lists from there on; message_N_by_id for each list.
+-- \`xid = any(…)\` would become a filter over the whole lane.
 select posthorn.by_slot(
   'late_page_of(p_slot smallint, p_channel int, p_lane int, p_xids xid8[], p_after bigint, p_upto bigint, p_limit int)',
   'posthorn.batch', $body$
   return (select row(array_agg(m.id), null, string_agg(
       posthorn.item(m.id, m.nonce, {slot}::smallint, m.contract, m.key, m.payload, m.headers, m.published_at, m.expires_at), ','))::posthorn.batch
     from (select late.* from unnest(p_xids) listed(xid)
-      cross join lateral (select * from posthorn.message_{slot} m
-        where ((m.channel::bigint << 32) | m.lane) = ((p_channel::bigint << 32) | p_lane)
-          and m.xid = listed.xid and m.id > p_after and m.id <= p_upto
-        order by m.id limit p_limit) late
+      cross join lateral (select m.* from posthorn.message_{slot} f
+        cross join lateral (select * from posthorn.message_{slot} m
+          where m.channel = p_channel and m.lane = p_lane and m.id > greatest(p_after, f.id - 1) and m.id <= least(p_upto, f.id + f.reach) and m.xid = f.xid
+          order by m.id limit p_limit) m
+        where ((f.channel::bigint << 32) | f.lane) = ((p_channel::bigint << 32) | p_lane) and f.reach is not null and f.xid = listed.xid and f.id <= p_upto
+          and f.id >= coalesce((select b.id from posthorn.message_{slot} b
+            where ((b.channel::bigint << 32) | b.lane) = ((p_channel::bigint << 32) | p_lane) and b.reach is not null and b.xid = listed.xid and b.id <= p_after
+            order by b.id desc limit 1), 0)
+        order by f.id, m.id limit p_limit) late
       order by late.id limit p_limit) m);
 $body$);
 
@@ -1321,23 +1343,37 @@ select posthorn.by_slot(
   end;
 $body$);
 
--- append_of: writes messages, whose columns are lists of the same length, and returns their ids in that order: rows are made in the order of
--- the lists, and each draws its id then. Null for \`keys\` or \`headers\` means none has any; one channel and contract stand for all.
+-- append_of: writes messages, whose columns are lists of the same length, and returns their ids in that order. Null for \`keys\` or \`headers\` means none
+-- has any; one channel and contract stand for all. Messages of one lane are a list: their ids are drawn before, within the transaction, so that the
+-- first row can say how far it reaches. Elsewhere each draws its id when it is made, in the order of the lists, and reaches over itself alone.
 select posthorn.by_slot(
   'append_of(p_slot smallint, p_nonces bigint[], p_channels int[], p_contracts int[], p_keys json, p_payloads json, p_headers json)', 'bigint[]', $body$
-  declare v_ids bigint[];
+  declare
+    v_xid xid8 := pg_current_xact_id();
+    v_ids bigint[];
+    v_first bigint;
+    v_reach int;
   begin
-    if p_keys is null and p_headers is null and cardinality(p_channels) = 1 and cardinality(p_contracts) = 1 then
-      with written as (
-        insert into posthorn.message_{slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers)
-          select pg_current_xact_id(), nextval('posthorn.message_id'), r.nonce, clock_timestamp(), p_channels[1] & 2097151, 0, p_contracts[1], null, r.payload, null
-          from rows from (unnest(p_nonces), json_array_elements(p_payloads)) r(nonce, payload)
-          returning id)
-        select array_agg(id) into v_ids from written;
+    -- Above its 21 bits an address has the number of lanes.
+    if cardinality(p_channels) = 1 and p_channels[1] < 2097152 then
+      v_ids := array(select nextval('posthorn.message_id') from generate_series(1, cardinality(p_nonces)));
+      v_first := v_ids[1];
+      v_reach := v_ids[cardinality(v_ids)] - v_first;
+      if p_keys is null and p_headers is null and cardinality(p_contracts) = 1 then
+        insert into posthorn.message_{slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers, reach)
+          select v_xid, r.id, r.nonce, clock_timestamp(), p_channels[1], 0, p_contracts[1], null, r.payload, null, case when r.id = v_first then v_reach end
+            from rows from (unnest(v_ids), unnest(p_nonces), json_array_elements(p_payloads)) r(id, nonce, payload);
+      else
+        insert into posthorn.message_{slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers, reach)
+          select v_xid, r.id, r.nonce, clock_timestamp(), p_channels[1], 0, coalesce(r.contract, p_contracts[1]), r.key, r.payload,
+              case when json_typeof(r.headers) <> 'null' then r.headers end, case when r.id = v_first then v_reach end
+            from rows from (unnest(v_ids), unnest(p_nonces), unnest(p_contracts), json_array_elements_text(p_keys), json_array_elements(p_payloads),
+              json_array_elements(p_headers)) r(id, nonce, contract, key, payload, headers);
+      end if;
     else
       with written as (
         insert into posthorn.message_{slot} (xid, id, nonce, published_at, channel, lane, contract, key, payload, headers)
-          select pg_current_xact_id(), nextval('posthorn.message_id'), r.nonce, clock_timestamp(), coalesce(r.channel, p_channels[1]) & 2097151,
+          select v_xid, nextval('posthorn.message_id'), r.nonce, clock_timestamp(), coalesce(r.channel, p_channels[1]) & 2097151,
             posthorn.lane_in(coalesce(r.channel, p_channels[1]), r.key), coalesce(r.contract, p_contracts[1]), r.key, r.payload, case when json_typeof(r.headers) <> 'null' then r.headers end
           from rows from (unnest(p_nonces), unnest(p_channels), unnest(p_contracts), json_array_elements_text(p_keys), json_array_elements(p_payloads),
             json_array_elements(p_headers)) r(nonce, channel, contract, key, payload, headers)
@@ -5987,14 +6023,16 @@ begin
 end $$;
 
 -- missed_of: messages of a lane below its position that it has not delivered: committed late, or left of the late part of its window.
--- Plan: message_N_by_xid from the oldest transaction on that the floor did not see.
+-- Plan: message_N_by_xid from the oldest transaction on that the floor did not see, then message_N_by_id for each list.
 select posthorn.by_slot(
   'missed_of(p_slot smallint, p_channel int, p_lane int, p_from bigint, p_upto bigint, p_floor pg_snapshot, p_ceiling pg_snapshot, p_after bigint)',
   'bigint[]', $body$
   -- No floor: the late part of the window was read to its end.
-  return (select array_agg(m.id order by m.id) from posthorn.message_{slot} m
-    where ((m.channel::bigint << 32) | m.lane) = ((p_channel::bigint << 32) | p_lane) and m.xid >= pg_snapshot_xmin(coalesce(p_floor, p_ceiling))
-      and m.id >= p_from and m.id <= p_upto
+  return (select array_agg(m.id order by m.id) from posthorn.message_{slot} f
+    cross join lateral (select * from posthorn.message_{slot} m where m.channel = p_channel and m.lane = p_lane
+      and m.id >= greatest(p_from, f.id) and m.id <= least(p_upto, f.id + f.reach) and m.xid = f.xid) m
+    where ((f.channel::bigint << 32) | f.lane) = ((p_channel::bigint << 32) | p_lane) and f.reach is not null
+      and f.xid >= pg_snapshot_xmin(coalesce(p_floor, p_ceiling)) and f.id <= p_upto
       and (not pg_visible_in_snapshot(m.xid, p_ceiling) or (m.id > p_after and not pg_visible_in_snapshot(m.xid, p_floor))));
 $body$);
 

@@ -133,7 +133,15 @@ const expected: Readonly<Record<string, { readonly text: RegExp; readonly access
     text: /array_agg\(distinct late\.xid\)/,
     access: ["Index Scan message_1_by_xid", "Index Only Scan message_1_by_xid"],
   },
-  late_page_of: { text: /unnest\(p_xids\) listed/, access: ["Index Scan message_1_by_xid"] },
+  late_page_of: {
+    text: /unnest\(p_xids\) listed/,
+    access: [
+      "Index Scan message_1_by_xid",
+      "Index Scan Backward message_1_by_xid",
+      "Index Only Scan Backward message_1_by_xid",
+      "Index Scan message_1_by_id",
+    ],
+  },
   newest_claim_of: {
     text: /order by c\.n desc limit 1/,
     access: ["Index Scan claim_1_by_n", "Index Scan tick_1_pkey"],

@@ -1,0 +1,49 @@
+import { expect, test } from "vitest";
+import { makeQueue, openEngine, type Reader, type Session, say, upTo } from "./engine.js";
+import { openWatched } from "./explain.js";
+
+/**
+ * Goal: a transaction that says very much and commits late costs by the message, whether it said lists or one by one.
+ * Method: pages of one batch at the beginning and near the end of its 6,000 messages, between which others said as many.
+ */
+test.each([
+  ["one by one", 1],
+  ["in lists", 500],
+] as const)(
+  "a batch of what was said %s and committed late touches as many pages at the end as at the beginning",
+  async (_how, size) => {
+    const engine = await openEngine();
+    const reader = await makeQueue(engine, "late");
+    const late = await engine.session();
+    await late.rows("begin");
+    const { id: first } = await placeOf(late, reader);
+    for (let said = 0; said < 6_000; said += 1_000) {
+      await late.rows(
+        `select posthorn.append_of(1::smallint, array_agg(n::bigint), array[$1::int], array[$2::int], null, json_agg(json_build_object('m', n)), null)
+         from generate_series(1, 1000) n group by n / $3::int`,
+        [reader.channel, reader.contract, size],
+      );
+      await say(engine.db, reader, upTo(1_000));
+    }
+    const last = await placeOf(late, reader);
+    await late.rows("commit");
+    const watched = await openWatched(engine.url);
+    for (const setting of ["seqscan", "bitmapscan", "sort"]) await watched.rows(`set enable_${setting} = off`);
+    const pagesAfter = (id: number): Promise<number> =>
+      watched.pages(
+        `select posthorn.late_page_of(1::smallint, ${reader.channel}, 0, array['${last.xid}'::xid8], ${id}, ${last.id}, 100)`,
+      );
+    await pagesAfter(first);
+    const [begin, end] = [await pagesAfter(first), await pagesAfter(last.id - 2_000)];
+    process.stdout.write(`plans: pages of a late batch, size ${size}: ${begin} at the beginning, ${end} at the end\n`);
+    expect(end).toBeLessThanOrEqual(Math.ceil(begin * 1.2));
+    for (const one of [watched, late, engine]) await one.close();
+  },
+);
+
+/** Says one message and returns where it is. */
+async function placeOf(session: Session, reader: Reader): Promise<{ readonly id: number; readonly xid: string }> {
+  const [id] = await say(session, reader, [0]);
+  const [row] = await session.rows("select pg_current_xact_id()::text as xid");
+  return { id: Number(id), xid: String(row?.xid) };
+}
