@@ -124,7 +124,7 @@ function sendingRules({ subject, stage }: Given): void {
   test("a batch is acknowledged in its order and arrives in it", async () => {
     const scene = await stage().fresh();
     const sender = await scene.sender();
-    const batch = messages(200, { keys: 5 });
+    const batch = messages(volume(subject, 2_500), { keys: 5 });
     const sent = await sender.send(batch, never());
     expect(kinds(sent)).toEqual(batch.map(() => "acknowledged"));
     expectOrder(scene.idsOf(await take(await scene.receiver(), batch.length)), batch, order);

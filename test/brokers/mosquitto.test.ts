@@ -64,13 +64,16 @@ test("a limit that the broker does not announce: the message is found for which 
   await own.remove();
 });
 
-test("two receivers with one name: the broker closes the older, which is told why", async () => {
+test("two receivers with one name: the broker closes the older, and the younger goes on", async () => {
   const own = await startService("mosquitto");
   const broker = mqtt(options5(own.url));
   const first = await broker.openReceiver(open("same"));
   const second = await broker.openReceiver(open("same"));
-  await expect(first.receive({ max: 1, waitMs: 60_000, signal: never() })).rejects.toThrow("the same client id");
-  for (const one of [first, second]) await one.close();
+  await expect(first.receive({ max: 1, waitMs: 60_000, signal: never() })).rejects.toThrow("is lost");
+  const sender = await broker.openSender(open("other"));
+  await sender.send(messages(1), never());
+  expect(await second.receive({ max: 1, waitMs: 60_000, signal: never() })).toHaveLength(1);
+  for (const one of [sender, first, second]) await one.close();
   await own.remove();
 });
 

@@ -206,12 +206,23 @@ describe("the way in", () => {
     expect(connect?.bytes.includes("posthorn-test")).toBe(true);
   });
 
+  test("what waits in a session and comes before the answer to the subscription does not keep it from being heard", async () => {
+    const waiting = [1, 2, 3, 4, 5].map((n) => publish(n, "t", body(n)));
+    const server = await serve({ subscribe: ({ id }, server) => server.say(...waiting, suback(id, 1)) });
+    const receiver = await receiverOf(server, { maxInFlight: 2 });
+    const taken: Incoming[] = [];
+    while (taken.length < 5) taken.push(...(await next(receiver, 2)));
+    expect(numbers(taken)).toEqual([1, 2, 3, 4, 5]);
+    await receiver.acknowledge(taken);
+    await eventually(() => server.of("puback").length === 5);
+  });
+
   test("a message at QoS 0 is received, and needs no acknowledgement", async () => {
     const server = await serve({});
     const receiver = await receiverOf(server, { maxInFlight: 1 });
     server.say(publish(0, "t", body(0), 0), publish(0, "t", body(1), 0), publish(5, "t", body(2)));
     for (const n of [0, 1, 2]) {
-      const one = await next(receiver);
+      const one = await next(receiver, 1);
       expect(numbers(one)).toEqual([n]);
       await receiver.acknowledge(one);
     }
