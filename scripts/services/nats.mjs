@@ -13,7 +13,9 @@ export function available() {
   const path = foundOrInstalled(program);
   if (path === undefined) return undefined;
   const { stdout, stderr } = spawnSync(path, ["--version"], { encoding: "utf8" });
-  return /v([\d.]+)/.exec(`${stdout}${stderr}`) === null ? title : `NATS ${/v([\d.]+)/.exec(`${stdout}${stderr}`)?.[1]}`;
+  return /v([\d.]+)/.exec(`${stdout}${stderr}`) === null
+    ? title
+    : `NATS ${/v([\d.]+)/.exec(`${stdout}${stderr}`)?.[1]}`;
 }
 
 /**

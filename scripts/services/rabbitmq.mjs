@@ -18,7 +18,8 @@ const password = "p@ss/word";
 const programs = "/usr/lib/rabbitmq/bin";
 
 export function available() {
-  if (foundOrInstalled("rabbitmq-server") === undefined || !existsSync(join(programs, "rabbitmq-server"))) return undefined;
+  if (foundOrInstalled("rabbitmq-server") === undefined || !existsSync(join(programs, "rabbitmq-server")))
+    return undefined;
   const { stdout } = spawnSync("dpkg-query", ["-W", "-f", `\${Version}`, "rabbitmq-server"], { encoding: "utf8" });
   return `RabbitMQ ${/^[\d.]+/.exec(stdout ?? "")?.[0] ?? ""}`.trim();
 }
@@ -37,7 +38,11 @@ export async function start({ folder, log, port, settings = {}, tls }) {
     default_user: user,
     default_pass: password,
     "log.console.level": "warning",
-    ...(tls && { "listeners.ssl.1": `127.0.0.1:${tlsPort}`, "ssl_options.keyfile": tls.key, "ssl_options.certfile": tls.cert }),
+    ...(tls && {
+      "listeners.ssl.1": `127.0.0.1:${tlsPort}`,
+      "ssl_options.keyfile": tls.key,
+      "ssl_options.certfile": tls.cert,
+    }),
     ...settings,
   };
   const text = Object.entries(lines).map(([name, value]) => `${name} = ${value}\n`);

@@ -1,0 +1,154 @@
+/**
+ * One connection with one channel. It is never mended: when it is lost, whoever holds it opens another.
+ *
+ * The client would connect again by itself; then nobody knew which channel a message or an acknowledgement belongs to, and an acknowledgement on the wrong
+ * channel settles the wrong message.
+ */
+import type { Channel, Connection, ConnectionOptions } from "rabbitmq-client";
+import { ConfigurationError } from "../../core/errors.js";
+import { loadPeer } from "../../core/peer.js";
+import type { OpenOptions } from "../broker.js";
+import { withoutSecrets } from "../server-url.js";
+import { atMost, untilAborted } from "../until-aborted.js";
+import type { RabbitMqSettings } from "./options.js";
+
+/** Headers of Posthorn and of a trace together fit into one frame of this size; RabbitMQ's own default is larger. */
+export const frameBytes = 32_768;
+const farewellMs = 2_000;
+
+export interface Link {
+  readonly channel: Channel;
+  /** It is of no more use, and this is why. */
+  readonly lost: unknown;
+  /** The broker takes no messages for now, and this is why: memory or disk. */
+  readonly blocked: string | undefined;
+  /** At once. What is on its way is lost. */
+  drop(reason: unknown): void;
+  /** In good order, as far as the broker answers. */
+  close(): Promise<void>;
+}
+
+/** Errors: `ConfigurationError` for a missing client or virtual host; whatever else means that the broker is away. */
+export async function openLink(
+  settings: RabbitMqSettings,
+  { name, signal, onTrouble }: Pick<OpenOptions, "name" | "signal" | "onTrouble">,
+  prepare: (channel: Channel) => Promise<void>,
+): Promise<Link> {
+  const { Connection } = await loadPeer("rabbitmq-client", "RabbitMQ", () => import("rabbitmq-client"));
+  const limit = AbortSignal.any([signal, AbortSignal.timeout(settings.connectTimeoutMs)]);
+  const link = new OpenLink(new Connection(connectionOptions(settings, name)), (error) =>
+    onTrouble(withoutSecrets(error, [settings.url.password])),
+  );
+  try {
+    await untilAborted(link.ready(prepare), limit);
+    return link;
+  } catch (error) {
+    link.drop(error);
+    const late = error === limit.reason && !signal.aborted;
+    throw late ? tooLate(settings) : explained(withoutSecrets(error, [settings.url.password]), settings);
+  }
+}
+
+function connectionOptions(settings: RabbitMqSettings, name: string): ConnectionOptions {
+  const { url, tls, connectTimeoutMs, heartbeatMs } = settings;
+  return {
+    hostname: url.host,
+    port: url.port,
+    username: url.user ?? "guest",
+    password: url.password ?? "guest",
+    vhost: url.path === "" ? "/" : url.path,
+    ...(url.scheme === "amqps" && { tls: { ...(isName(url.host) && { servername: url.host }), ...tls } }),
+    connectionName: `posthorn ${name}`,
+    connectionTimeout: connectTimeoutMs,
+    acquireTimeout: connectTimeoutMs,
+    heartbeat: Math.ceil(heartbeatMs / 1_000),
+    frameMax: frameBytes,
+    maxChannels: 1,
+    noDelay: true,
+  };
+}
+
+/** TLS names no server by its address. */
+function isName(host: string): boolean {
+  return !/^[\d.]+$|:/.test(host);
+}
+
+function tooLate({ url, connectTimeoutMs }: RabbitMqSettings): Error {
+  return new Error(`RabbitMQ at ${url.where} did not answer within ${connectTimeoutMs} ms`);
+}
+
+function explained(error: unknown, { url }: RabbitMqSettings): unknown {
+  if (codeOf(error) !== "NOT_ALLOWED") return error;
+  const message = `RabbitMQ at ${url.where} has no such virtual host, or the user may not enter it. Look at the path of the URL; an empty one is "/".`;
+  return new ConfigurationError("PH_BROKER_DESTINATION", message, { where: url.where }, error);
+}
+
+export function codeOf(error: unknown): unknown {
+  return typeof error === "object" && error !== null && "code" in error ? error.code : undefined;
+}
+
+class OpenLink implements Link {
+  readonly #connection: Connection;
+  readonly #onTrouble: (error: unknown) => void;
+  readonly #connected: Promise<void>;
+  #channel: Channel | undefined;
+  #lost: unknown;
+  #blocked: string | undefined;
+
+  constructor(connection: Connection, onTrouble: (error: unknown) => void) {
+    this.#connection = connection;
+    this.#onTrouble = onTrouble;
+    this.#connected = new Promise((resolve, reject) => {
+      connection.on("connection", resolve);
+      // Also what the broker says of the channel when nothing that waits is to blame. The first is the last.
+      connection.on("error", (error: unknown) => {
+        reject(error);
+        if (this.#lost === undefined && this.#channel !== undefined) this.#onTrouble(error);
+        this.drop(error);
+      });
+    });
+    connection.on("connection.blocked", (reason) => {
+      this.#blocked = reason;
+    });
+    connection.on("connection.unblocked", () => {
+      this.#blocked = undefined;
+    });
+  }
+
+  async ready(prepare: (channel: Channel) => Promise<void>): Promise<void> {
+    await this.#connected;
+    const channel = await this.#connection.acquire();
+    channel.on("close", () => {
+      this.#lost ??= new Error("RabbitMQ has closed the channel");
+    });
+    await prepare(channel);
+    this.#channel = channel;
+  }
+
+  get channel(): Channel {
+    if (this.#channel === undefined) throw new Error("the channel is not open yet");
+    return this.#channel;
+  }
+
+  get lost(): unknown {
+    return this.#lost;
+  }
+
+  get blocked(): string | undefined {
+    return this.#blocked;
+  }
+
+  drop(reason: unknown): void {
+    this.#lost ??= reason ?? new Error("the connection was dropped");
+    this.#connection.unsafeDestroy();
+  }
+
+  async close(): Promise<void> {
+    const farewell = async () => {
+      await this.#channel?.close();
+      await this.#connection.close();
+    };
+    if (this.#lost === undefined) await atMost(farewellMs, farewell());
+    this.drop(new Error("the connection was closed"));
+  }
+}
