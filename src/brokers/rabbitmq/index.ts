@@ -1,47 +1,43 @@
-/** RabbitMQ, by AMQP 0-9-1. */
+/** The entry `posthorn/rabbitmq`: RabbitMQ, by AMQP 0-9-1, as the end of a relay or the beginning of an intake. Its client is the package rabbitmq-client. */
 import type { Broker, BrokerFeatures } from "../broker.js";
 import { style } from "./message.js";
-import { checkRabbitMq, type RabbitMqOptions } from "./options.js";
+import { type RabbitMqOptions, readSettings } from "./options.js";
 import { openRabbitMqReceiver } from "./receiver.js";
 import { openRabbitMqSender } from "./sender.js";
 
-export type { RabbitMqOptions };
+export type { TlsOptions } from "../tls.js";
+export type { Named, RabbitMqOptions } from "./options.js";
 
-const features: BrokerFeatures = {
+export const rabbitMqFeatures: BrokerFeatures = {
   acknowledges: true,
   sends: true,
   receives: true,
+  // Of one queue with one consumer.
   order: "destination",
   deduplicates: false,
   checksDestination: true,
+  // Messages in a queue have no number.
   stablePosition: false,
   mode: "binary",
 };
 
 /**
- * RabbitMQ as the end of a relay or the beginning of an intake. The package `rabbitmq-client` is loaded when it is used.
+ * RabbitMQ, by TCP or TLS.
  *
- * Delivery: every message is persistent and mandatory, and is confirmed by the broker. One that no queue is bound for is refused.
- * Order: of one queue with one consumer. A queue that is full and rejects what is sent to it (`reject-publish`) may take a later message of a batch.
- * Duplicates: after a lost connection messages are sent again, with the same message id.
- * Errors: `ConfigurationError`.
+ * Delivery: every message is persistent and mandatory, and counts as sent when the broker has confirmed it. One that no queue is bound for is refused.
+ * Order: of one queue with one consumer. A full queue that rejects messages (`overflow: reject-publish`) may take a later one of the same batch.
+ * Duplicates: RabbitMQ does not find them; the message id is the same whenever a message is sent again.
+ * Errors: `ConfigurationError` for options, at once. Nothing is loaded or opened before it is used.
+ * Limits: names and ids of 255 bytes, headers of 30 kB, and the broker's `max_message_size`.
  */
 export function rabbitmq(options: RabbitMqOptions): Broker {
-  const settings = checkRabbitMq(options);
+  const settings = readSettings(options);
   return {
     kind: "rabbitmq",
-    where: `${settings.url.where}${destinationOf(settings)}`,
-    features,
+    where: settings.where,
+    features: rabbitMqFeatures,
     style,
     openSender: (open) => openRabbitMqSender(settings, open),
     openReceiver: (open) => openRabbitMqReceiver(settings, open),
   };
-}
-
-function destinationOf({ exchange, queue }: Pick<RabbitMqOptions, "exchange" | "queue">): string {
-  const names = [
-    exchange === undefined ? [] : [typeof exchange === "string" ? `exchange ${exchange}` : "exchange by event"],
-    queue === undefined ? [] : [`queue ${queue}`],
-  ].flat();
-  return names.length === 0 ? "" : ` (${names.join(", ")})`;
 }

@@ -7,10 +7,12 @@
 import type { Channel, Connection, ConnectionOptions } from "rabbitmq-client";
 import { ConfigurationError } from "../../core/errors.js";
 import { loadPeer } from "../../core/peer.js";
+import { hostAndPort } from "../address.js";
 import type { OpenOptions } from "../broker.js";
-import { withoutSecrets } from "../server-url.js";
+import { withoutSecrets } from "../secrets.js";
+import { servernameOf } from "../tls.js";
 import { atMost, untilAborted } from "../until-aborted.js";
-import type { RabbitMqSettings } from "./options.js";
+import type { Settings } from "./options.js";
 
 /** Headers of Posthorn and of a trace together fit into one frame of this size; RabbitMQ's own default is larger. */
 export const frameBytes = 32_768;
@@ -30,14 +32,14 @@ export interface Link {
 
 /** Errors: `ConfigurationError` for a missing client or virtual host; whatever else means that the broker is away. */
 export async function openLink(
-  settings: RabbitMqSettings,
+  settings: Settings,
   { name, signal, onTrouble }: Pick<OpenOptions, "name" | "signal" | "onTrouble">,
   prepare: (channel: Channel) => Promise<void>,
 ): Promise<Link> {
   const { Connection } = await loadPeer("rabbitmq-client", "RabbitMQ", () => import("rabbitmq-client"));
-  const limit = AbortSignal.any([signal, AbortSignal.timeout(settings.connectTimeoutMs)]);
+  const limit = AbortSignal.any([signal, AbortSignal.timeout(settings.timeoutMs)]);
   const link = new OpenLink(new Connection(connectionOptions(settings, name)), (error) =>
-    onTrouble(withoutSecrets(error, [settings.url.password])),
+    onTrouble(withoutSecrets(error, [settings.address.password])),
   );
   try {
     await untilAborted(link.ready(prepare), limit);
@@ -45,42 +47,40 @@ export async function openLink(
   } catch (error) {
     link.drop(error);
     const late = error === limit.reason && !signal.aborted;
-    throw late ? tooLate(settings) : explained(withoutSecrets(error, [settings.url.password]), settings);
+    throw late ? tooLate(settings) : explained(withoutSecrets(error, [settings.address.password]), settings);
   }
 }
 
-function connectionOptions(settings: RabbitMqSettings, name: string): ConnectionOptions {
-  const { url, tls, connectTimeoutMs, heartbeatMs } = settings;
+function connectionOptions({ address, vhost, tls, timeoutMs }: Settings, name: string): ConnectionOptions {
+  const { scheme, host, port, username = "guest", password = "guest" } = address;
+  const servername = servernameOf(host);
   return {
-    hostname: url.host,
-    port: url.port,
-    username: url.user ?? "guest",
-    password: url.password ?? "guest",
-    vhost: url.path === "" ? "/" : url.path,
-    ...(url.scheme === "amqps" && { tls: { ...(isName(url.host) && { servername: url.host }), ...tls } }),
+    hostname: host,
+    port,
+    username,
+    password,
+    vhost,
+    ...(scheme === "amqps" && { tls: { ...(servername !== undefined && { servername }), ...tls } }),
     connectionName: `posthorn ${name}`,
-    connectionTimeout: connectTimeoutMs,
-    acquireTimeout: connectTimeoutMs,
-    heartbeat: Math.ceil(heartbeatMs / 1_000),
+    connectionTimeout: timeoutMs,
+    acquireTimeout: timeoutMs,
+    // In seconds. The client gives up after two of them without a sign of life.
+    heartbeat: Math.max(1, Math.ceil(timeoutMs / 2_000)),
     frameMax: frameBytes,
     maxChannels: 1,
     noDelay: true,
   };
 }
 
-/** TLS names no server by its address. */
-function isName(host: string): boolean {
-  return !/^[\d.]+$|:/.test(host);
+function tooLate({ address, timeoutMs }: Settings): Error {
+  return new Error(`RabbitMQ at ${hostAndPort(address)} did not answer within ${timeoutMs} ms`);
 }
 
-function tooLate({ url, connectTimeoutMs }: RabbitMqSettings): Error {
-  return new Error(`RabbitMQ at ${url.where} did not answer within ${connectTimeoutMs} ms`);
-}
-
-function explained(error: unknown, { url }: RabbitMqSettings): unknown {
+function explained(error: unknown, { address }: Settings): unknown {
   if (codeOf(error) !== "NOT_ALLOWED") return error;
-  const message = `RabbitMQ at ${url.where} has no such virtual host, or the user may not enter it. Look at the path of the URL; an empty one is "/".`;
-  return new ConfigurationError("PH_BROKER_DESTINATION", message, { where: url.where }, error);
+  const where = hostAndPort(address);
+  const message = `RabbitMQ at ${where} has no such virtual host, or the user may not enter it. Look at the path of the URL; an empty one is "/".`;
+  return new ConfigurationError("PH_BROKER_DESTINATION", message, { where }, error);
 }
 
 export function codeOf(error: unknown): unknown {

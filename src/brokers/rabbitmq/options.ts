@@ -1,107 +1,129 @@
 /** What `rabbitmq()` is given, checked, and where its messages go. */
-import type { ConnectionOptions as TlsOptions } from "node:tls";
 import { ConfigurationError } from "../../core/errors.js";
-import { checkOptions, type Fields } from "../../core/options.js";
+import { checkOptions, type Fields, type OptionsOf } from "../../core/options.js";
 import { show } from "../../core/show.js";
+import { type Address, hostAndPort, readAddress } from "../address.js";
 import type { CloudEvent } from "../envelope.js";
-import { readServerUrl, type ServerUrl } from "../server-url.js";
+import { type TlsOptions, tlsFields } from "../tls.js";
 
-/** A name, or what says it for each event. */
+/** A name, or the function that tells it for each event. */
 export type Named = string | ((event: CloudEvent) => string);
 
 export interface RabbitMqOptions {
-  /** `amqp://user:password@host:5672/vhost`, or `amqps://`. */
   readonly url: string;
-  /** Out: the exchange. It must exist. */
   readonly exchange?: Named;
-  /** Out: the routing key. Empty where it is not said and there is an exchange. */
   readonly routingKey?: Named;
-  /** In: the queue. Out, where no exchange is named: the queue to send to. It must exist. */
   readonly queue?: string;
-  /** What Node's `tls.connect` takes beside host and port: `ca`, `cert`, `key`, `servername`. Needs `amqps://`. */
+  readonly timeoutMs?: number;
   readonly tls?: TlsOptions;
-  readonly connectTimeoutMs?: number;
-  readonly heartbeatMs?: number;
 }
 
 /** The longest short string of AMQP, in bytes. */
 export const shortBytes = 255;
+const named = `a string of 1 to ${shortBytes} bytes, or a function of the event`;
 
 export const rabbitMqFields = {
   url: {
-    type: "custom",
-    words: "a URL that begins with amqp:// or amqps://",
-    doc: "Where it is, with user, password and virtual host. Nothing of it but host and port is ever shown.",
+    type: "string",
+    doc: "`amqp://user:password@host:5672/vhost`, or `amqps://` for TLS; user, password, port and virtual host may be left out",
+    maxLength: 2_000,
     required: true,
-    check: (value: unknown, path: string): ServerUrl => readServerUrl(value, path, { amqp: 5672, amqps: 5671 }),
+    secret: true,
   },
   exchange: {
     type: "custom",
-    words: "a string of 1 to 255 bytes, or a function of the event",
-    doc: "Out: the exchange. It must exist. Without it the queue is sent to.",
+    doc: "What a relay publishes to: an exchange that exists, or a function that tells it for each event. Without it: the queue",
+    words: named,
     check: checkNamed,
   },
   routingKey: {
     type: "custom",
-    words: "a string of 1 to 255 bytes, or a function of the event",
-    doc: "Out: the routing key. Left out, it is empty, as a fanout exchange wants it.",
+    doc: "The routing key, or a function that tells it for each event. Without it: empty, as a fanout exchange wants it",
+    words: named,
     check: checkNamed,
   },
   queue: {
     type: "string",
+    doc: "What an intake reads, and what a relay sends to where no exchange is named: a queue that exists",
     maxLength: shortBytes,
-    doc: "In: the queue. Out: the queue to send to where no exchange is named. It must exist.",
+  },
+  timeoutMs: {
+    type: "duration",
+    doc: "How long the broker may say nothing while something waits for its answer; too short and a slow broker counts as away, too long and a dead connection goes unnoticed for so long",
+    min: 100,
+    max: 600_000,
+    default: 15_000,
   },
   tls: {
-    type: "custom",
-    words: "an object of options for tls.connect",
-    doc: "What Node's tls.connect takes beside host and port. A certificate that is not trusted is an error.",
-    check: checkTls,
-  },
-  connectTimeoutMs: {
-    type: "duration",
-    min: 100,
-    max: 120_000,
-    default: 10_000,
-    doc: "How long opening may take. Too short, and a busy broker is never reached; too long, and one that is away is noticed late.",
-  },
-  heartbeatMs: {
-    type: "duration",
-    min: 1_000,
-    max: 120_000,
-    default: 10_000,
-    doc: "How often a connection shows that it lives; one that has been silent for twice as long is lost. Rounded up to seconds.",
+    type: "object",
+    doc: "For `amqps://`, beside what Node knows by itself. A certificate that does not fit is an error always",
+    fields: tlsFields,
   },
 } as const satisfies Fields;
 
-export type RabbitMqSettings = ReturnType<typeof checkRabbitMq>;
+/** What the rest works with. */
+export interface Settings extends Omit<OptionsOf<typeof rabbitMqFields>, "url"> {
+  readonly address: Address;
+  readonly vhost: string;
+  /** For people. */
+  readonly where: string;
+}
 
-export function checkRabbitMq(options: unknown) {
-  const settings = checkOptions(options, rabbitMqFields, "rabbitmq");
-  if (settings.tls !== undefined && settings.url.scheme !== "amqps") {
-    const message =
-      "rabbitmq.tls is given and the URL begins with amqp://, which is without TLS. Write amqps://, or leave tls out.";
-    throw new ConfigurationError("PH_OPTION_INVALID", message, { path: "rabbitmq.tls" });
+export function readSettings(options: RabbitMqOptions): Settings {
+  const { url, ...checked } = checkOptions(options, rabbitMqFields, "rabbitmq");
+  const { address, vhost } = readUrl(url);
+  if (checked.tls !== undefined && address.scheme !== "amqps") {
+    refuse(
+      "PH_OPTION_INVALID",
+      "rabbitmq.tls",
+      "is given and the URL begins with amqp://, which is without TLS. Write amqps://",
+    );
   }
-  if (settings.routingKey !== undefined && settings.exchange === undefined) {
-    const message =
-      "rabbitmq.routingKey goes with rabbitmq.exchange, which is missing. To send to one queue, name the queue alone.";
-    throw new ConfigurationError("PH_OPTION_MISSING", message, { path: "rabbitmq.exchange" });
+  if (checked.routingKey !== undefined && checked.exchange === undefined) {
+    refuse(
+      "PH_OPTION_MISSING",
+      "rabbitmq.exchange",
+      "is missing, and rabbitmq.routingKey goes with it. To send to one queue, name the queue alone",
+    );
   }
-  return settings;
+  const names = [
+    checked.exchange === undefined
+      ? []
+      : [`exchange ${typeof checked.exchange === "string" ? checked.exchange : "by event"}`],
+    checked.queue === undefined ? [] : [`queue ${checked.queue}`],
+  ].flat();
+  const where = [hostAndPort(address), ...names].join(" ");
+  return { ...checked, address, vhost, where };
+}
+
+/** The path is the virtual host, one part; "/" where it is empty. */
+function readUrl(given: string): { readonly address: Address; readonly vhost: string } {
+  const schemes = { amqp: 5672, amqps: 5671 };
+  if (!URL.canParse(given)) return { address: readAddress(given, "rabbitmq.url", schemes), vhost: "/" };
+  const url = new URL(given);
+  const path = url.pathname.slice(1);
+  if (url.hostname !== "") url.pathname = "";
+  const address = readAddress(url.href, "rabbitmq.url", schemes);
+  try {
+    if (!path.includes("/")) return { address, vhost: path === "" ? "/" : decodeURIComponent(path) };
+  } catch {
+    // Said below.
+  }
+  return refuse("PH_BROKER_ADDRESS", "rabbitmq.url", "has a virtual host that is not percent-encoded");
+}
+
+function refuse(
+  code: "PH_OPTION_INVALID" | "PH_OPTION_MISSING" | "PH_BROKER_ADDRESS",
+  path: string,
+  what: string,
+): never {
+  throw new ConfigurationError(code, `${path} ${what}.`, { path });
 }
 
 function checkNamed(value: unknown, path: string): Named {
   if (typeof value === "string" && value !== "" && Buffer.byteLength(value) <= shortBytes) return value;
   if (typeof value === "function") return (event) => value(event);
-  const message = `${path} must be a string of 1 to ${shortBytes} bytes, or a function of the event, got ${show(value)}.`;
-  throw new ConfigurationError("PH_OPTION_INVALID", message, { path });
-}
-
-export function checkTls(value: unknown, path: string): TlsOptions {
-  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value;
-  const message = `${path} must be an object of options for tls.connect, got ${show(value)}.`;
-  throw new ConfigurationError("PH_OPTION_INVALID", message, { path });
+  return refuse("PH_OPTION_INVALID", path, `must be ${named}, got ${show(value)}`);
 }
 
 /** Where messages go. `exchange` is empty for the default exchange, which sends to the queue that the routing key names. */
@@ -110,9 +132,8 @@ export interface Route {
   readonly routingKey: Named;
 }
 
-export function routeOf({ exchange, routingKey, queue }: RabbitMqSettings): Route {
+export function routeOf({ exchange, routingKey, queue }: Settings): Route {
   if (exchange !== undefined) return { exchange, routingKey: routingKey ?? "" };
   if (queue !== undefined) return { exchange: "", routingKey: queue };
-  const message = "rabbitmq() has nowhere to send to. Name an exchange, or a queue.";
-  throw new ConfigurationError("PH_OPTION_MISSING", message, { path: "rabbitmq.exchange" });
+  return refuse("PH_OPTION_MISSING", "rabbitmq", "names nothing to send to. Name an exchange, or a queue");
 }

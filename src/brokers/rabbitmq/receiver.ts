@@ -7,17 +7,18 @@
 import { setImmediate as immediate } from "node:timers/promises";
 import type { Channel } from "rabbitmq-client";
 import { ConfigurationError } from "../../core/errors.js";
+import { hostAndPort } from "../address.js";
 import type { Incoming, OpenOptions, Receiver } from "../broker.js";
-import { withoutSecrets } from "../server-url.js";
+import { withoutSecrets } from "../secrets.js";
 import { deliveredOf, keepBodies } from "./bodies.js";
 import { checkQueue } from "./destination.js";
 import { type Link, openLink } from "./link.js";
 import { incoming } from "./message.js";
-import type { RabbitMqSettings } from "./options.js";
+import type { Settings } from "./options.js";
 
 const mostPrefetch = 65_535;
 
-export async function openRabbitMqReceiver(settings: RabbitMqSettings, options: OpenOptions): Promise<Receiver> {
+export async function openRabbitMqReceiver(settings: Settings, options: OpenOptions): Promise<Receiver> {
   const { queue } = settings;
   if (queue === undefined) {
     const message = "rabbitmq() has nothing to receive from. Name a queue.";
@@ -29,7 +30,7 @@ export async function openRabbitMqReceiver(settings: RabbitMqSettings, options: 
 }
 
 class RabbitMqReceiver implements Receiver {
-  readonly #settings: RabbitMqSettings;
+  readonly #settings: Settings;
   readonly #queue: string;
   #link: Link | undefined;
   #consuming = false;
@@ -40,7 +41,7 @@ class RabbitMqReceiver implements Receiver {
   #trouble: unknown;
   #wake: (() => void) | undefined;
 
-  constructor(settings: RabbitMqSettings, queue: string) {
+  constructor(settings: Settings, queue: string) {
     this.#settings = settings;
     this.#queue = queue;
   }
@@ -53,7 +54,7 @@ class RabbitMqReceiver implements Receiver {
       channel.on("basic.cancel", () =>
         this.#fail(new Error(`RabbitMQ has ended the consumer: its queue was deleted or moved`)),
       );
-      await checkQueue(channel, this.#queue, this.#settings.url.where);
+      await checkQueue(channel, this.#queue, hostAndPort(this.#settings.address));
     });
   }
 
@@ -80,7 +81,7 @@ class RabbitMqReceiver implements Receiver {
       this.#open = this.#open.filter(({ open }) => open);
       return Promise.resolve();
     } catch (error) {
-      return Promise.reject(withoutSecrets(error, [this.#settings.url.password]));
+      return Promise.reject(withoutSecrets(error, [this.#settings.address.password]));
     }
   }
 
@@ -131,7 +132,7 @@ class RabbitMqReceiver implements Receiver {
   }
 
   #fail(error: unknown): void {
-    this.#trouble ??= withoutSecrets(error, [this.#settings.url.password]);
+    this.#trouble ??= withoutSecrets(error, [this.#settings.address.password]);
     this.#wake?.();
   }
 }

@@ -5,24 +5,25 @@
  * queue is full, it rejects the message. Where the message is too large or its exchange is gone, it closes the channel, says not which message it was, and
  * ignores what came after it; then what has no answer is sent again, one after the other, until the one is found.
  */
+import { hostAndPort } from "../address.js";
 import type { OpenOptions, Outgoing, Sender, Sent } from "../broker.js";
 import { Reopening } from "../reopening.js";
-import { withoutSecrets } from "../server-url.js";
+import { withoutSecrets } from "../secrets.js";
 import { untilAborted } from "../until-aborted.js";
 import { checkRoute } from "./destination.js";
 import { codeOf, openLink } from "./link.js";
 import { type Draft, draft, type Ready } from "./message.js";
-import { type RabbitMqSettings, type Route, routeOf } from "./options.js";
+import { type Route, routeOf, type Settings } from "./options.js";
 import { type Line, type Outcome, prepareLine, publish } from "./publish.js";
 
-export async function openRabbitMqSender(settings: RabbitMqSettings, options: OpenOptions): Promise<Sender> {
+export async function openRabbitMqSender(settings: Settings, options: OpenOptions): Promise<Sender> {
   const sender = new RabbitMqSender(settings, options);
   await sender.open(options.signal);
   return sender;
 }
 
 class RabbitMqSender implements Sender {
-  readonly #settings: RabbitMqSettings;
+  readonly #settings: Settings;
   readonly #options: OpenOptions;
   readonly #route: Route;
   readonly #lines = new Reopening<Line>((signal) => this.#connect(signal));
@@ -30,7 +31,7 @@ class RabbitMqSender implements Sender {
   #search: Promise<unknown> = Promise.resolve();
   #calls = 0;
 
-  constructor(settings: RabbitMqSettings, options: OpenOptions) {
+  constructor(settings: Settings, options: OpenOptions) {
     this.#settings = settings;
     this.#options = options;
     this.#route = routeOf(settings);
@@ -50,7 +51,7 @@ class RabbitMqSender implements Sender {
       const left = await this.#all(line, drafts.filter(isReady), answers, signal);
       if (left.length > 0) await this.#searchFor(left, answers, signal);
     } catch (reason) {
-      error = withoutSecrets(reason, [this.#settings.url.password]);
+      error = withoutSecrets(reason, [this.#settings.address.password]);
     } finally {
       this.#calls -= 1;
     }
@@ -81,7 +82,7 @@ class RabbitMqSender implements Sender {
       if (this.#calls === 0) this.#options.onTrouble(error);
     };
     const link = await openLink(this.#settings, { name: this.#options.name, signal, onTrouble }, async (channel) => {
-      await checkRoute(channel, this.#route, this.#settings.url.where);
+      await checkRoute(channel, this.#route, hostAndPort(this.#settings.address));
       returned = await prepareLine(channel);
     });
     return Object.assign(link, { returned });
@@ -94,7 +95,7 @@ class RabbitMqSender implements Sender {
     answers: Map<Draft, Sent>,
     signal: AbortSignal,
   ): Promise<readonly Ready[]> {
-    const outcomes = await publish(line, drafts, signal);
+    const outcomes = await publish(line, drafts, { signal, timeoutMs: this.#settings.timeoutMs });
     const left: Ready[] = [];
     for (const [i, one] of drafts.entries()) {
       const outcome = outcomes[i];
@@ -143,7 +144,7 @@ class RabbitMqSender implements Sender {
         return { kind: "unavailable", error: rejected() };
       default: {
         const error = line.blocked === undefined ? outcome.error : blocked(line.blocked);
-        return { kind: "unavailable", error: withoutSecrets(error, [this.#settings.url.password]) };
+        return { kind: "unavailable", error: withoutSecrets(error, [this.#settings.address.password]) };
       }
     }
   }
@@ -151,7 +152,7 @@ class RabbitMqSender implements Sender {
   /** About the one message that closed the channel. What an operator mends for all of them is no fault of the message. */
   #verdict(fault: unknown): Sent {
     const { exchange, routingKey } = this.#route;
-    const error = withoutSecrets(fault, [this.#settings.url.password]);
+    const error = withoutSecrets(fault, [this.#settings.address.password]);
     const code = codeOf(error);
     if (code === "NOT_FOUND" && typeof exchange === "string") return { kind: "unavailable", error };
     if (code === "ACCESS_REFUSED") {
