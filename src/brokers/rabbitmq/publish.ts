@@ -2,6 +2,7 @@
 import { setImmediate as immediate } from "node:timers/promises";
 import type { Channel, Envelope, ReturnedMessage } from "rabbitmq-client";
 import { quote } from "../../core/show.js";
+import { gather, type Patience } from "../answers.js";
 import { codeOf, type Link } from "./link.js";
 
 export interface Publication {
@@ -31,19 +32,25 @@ export async function prepareLine(channel: Channel): Promise<Map<string, string>
   return returned;
 }
 
-export interface Patience {
-  readonly signal: AbortSignal;
-  /** How long the broker may answer nothing. */
-  readonly timeoutMs: number;
-}
-
 /** All at once and in their order. Never rejects; when `signal` fires or RabbitMQ is silent, what has no answer is unknown. */
 export async function publish(
   line: Line,
   messages: readonly Publication[],
-  patience: Patience,
+  patience: Omit<Patience, "silence">,
 ): Promise<readonly Outcome[]> {
-  const outcomes = await answersTo(line, messages, patience);
+  const outcomes = await gather<Outcome>(
+    messages.length,
+    { ...patience, silence: (timeoutMs) => new Error(`RabbitMQ has confirmed nothing for ${timeoutMs} ms`) },
+    (settle) => {
+      for (const [i, { envelope, body }] of messages.entries()) {
+        line.channel.basicPublish(envelope, body).then(
+          () => settle(i, confirmed),
+          (error: unknown) => settle(i, outcomeOf(line, error)),
+        );
+      }
+    },
+    (error) => ({ kind: "unknown", error }),
+  );
   // RabbitMQ returns a message before it confirms it, but the client tells of a confirm at once and of a return in the next turn.
   await immediate();
   if (line.returned.size === 0) return outcomes;
@@ -53,47 +60,6 @@ export async function publish(
     if (why === undefined) return outcome;
     line.returned.delete(key);
     return { kind: "returned", why };
-  });
-}
-
-function answersTo(
-  line: Line,
-  messages: readonly Publication[],
-  { signal, timeoutMs }: Patience,
-): Promise<readonly Outcome[]> {
-  return new Promise((resolve) => {
-    const outcomes = new Array<Outcome | undefined>(messages.length).fill(undefined);
-    let open = messages.length;
-    let answered = 0;
-    const end = (error: unknown) => {
-      clearInterval(watch);
-      signal.removeEventListener("abort", abort);
-      resolve(outcomes.map((outcome) => outcome ?? { kind: "unknown", error }));
-    };
-    const abort = () => end(signal.reason);
-    let seen = -1;
-    // Looks now and then, so that an answer costs no timer: silence is noticed after once to twice the time.
-    const watch = setInterval(() => {
-      if (seen === answered) end(new Error(`RabbitMQ has confirmed nothing for ${timeoutMs} ms`));
-      seen = answered;
-    }, timeoutMs);
-    const settle = (i: number, outcome: Outcome) => {
-      outcomes[i] = outcome;
-      answered += 1;
-      open -= 1;
-      if (open === 0) end(undefined);
-    };
-    if (open === 0 || signal.aborted) {
-      abort();
-      return;
-    }
-    signal.addEventListener("abort", abort, { once: true });
-    for (const [i, { envelope, body }] of messages.entries()) {
-      line.channel.basicPublish(envelope, body).then(
-        () => settle(i, confirmed),
-        (error: unknown) => settle(i, outcomeOf(line, error)),
-      );
-    }
   });
 }
 

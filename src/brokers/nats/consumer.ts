@@ -1,0 +1,86 @@
+/**
+ * The durable consumer of an intake: found or made, and taken over.
+ *
+ * The stream remembers what it has sent and has no acknowledgement for, and sends it again when its time is up; what came later goes on meanwhile. That would
+ * break the order when a reader dies. So whoever opens the consumer hands back first, in the order of the stream, all that somebody else has left, and the
+ * stream sends that before anything else.
+ */
+import type { ConsumerInfo } from "@nats-io/jetstream";
+import { ConfigurationError } from "../../core/errors.js";
+import { quote } from "../../core/show.js";
+import { hostAndPort } from "../address.js";
+import { isConsumerMissing, type Link, streamOf } from "./link.js";
+import type { Settings } from "./options.js";
+import { matches } from "./subjects.js";
+
+export const handBack = "-NAK";
+/** A consumer that is made lets so many be on their way without an acknowledgement. */
+const mostUnacknowledged = 10_000;
+/** More than so many are not handed back one by one: they come when their time is up. */
+const mostHandedBack = 100_000;
+
+/** Errors: `ConfigurationError` where the stream is not there, or the consumer is of another kind. */
+export async function openConsumer(link: Link, settings: Settings, intake: string): Promise<ConsumerInfo> {
+  const { subjects = [] } = await streamOf(link, settings);
+  checkFilter(settings, subjects);
+  const name = settings.consumer ?? nameFor(intake);
+  const info = await foundOrMade(link, settings, name);
+  checkKind(info, settings);
+  await takeOver(link, info);
+  return info;
+}
+
+/** The name of an intake may have what a consumer's may not: such letters become their code. */
+function nameFor(intake: string): string {
+  return `posthorn-${intake.replace(/[^A-Za-z0-9_-]/gu, (letter) => `=${letter.codePointAt(0)?.toString(16)}=`)}`;
+}
+
+function checkFilter({ subject, stream, address }: Settings, subjects: readonly string[]): void {
+  // One with wildcards may stand for a part of what the stream takes; the server says whether it does.
+  if (typeof subject !== "string" || /[*>]/.test(subject)) return;
+  if (subjects.length === 0 || subjects.some((pattern) => matches(pattern, subject))) return;
+  const where = hostAndPort(address);
+  const message = `The stream ${stream} of NATS at ${where} does not take the subject ${subject}; it takes ${subjects.join(", ")}.`;
+  throw new ConfigurationError("PH_BROKER_DESTINATION", message, { stream, subject, where });
+}
+
+async function foundOrMade({ manager }: Link, settings: Settings, name: string): Promise<ConsumerInfo> {
+  try {
+    return await manager.consumers.info(settings.stream, name);
+  } catch (error) {
+    if (!isConsumerMissing(error)) throw error;
+  }
+  const { subject, ackWaitMs } = settings;
+  return await manager.consumers.add(settings.stream, {
+    durable_name: name,
+    ack_policy: "explicit",
+    deliver_policy: "all",
+    ack_wait: ackWaitMs * 1_000_000,
+    max_ack_pending: mostUnacknowledged,
+    ...(typeof subject === "string" && { filter_subject: subject }),
+  });
+}
+
+function checkKind({ name, config }: ConsumerInfo, { stream, subject }: Settings): void {
+  const refuse = (what: string): never => {
+    const message = `The consumer ${quote(name)} of the stream ${stream} ${what}. Name another one, or none, and one is made.`;
+    throw new ConfigurationError("PH_BROKER_DESTINATION", message, { stream, consumer: name });
+  };
+  if (config.deliver_subject !== undefined) refuse("is a push consumer, and an intake pulls");
+  if (config.ack_policy !== "explicit")
+    refuse(`has the acknowledgement policy "${config.ack_policy}", and an intake needs "explicit"`);
+  if (typeof subject !== "string" || subject === config.filter_subject) return;
+  refuse(`takes ${config.filter_subject ?? "all subjects"}, and nats.subject says ${subject}`);
+}
+
+/** Tells the stream, in the name of whoever was here before, that what it has sent and heard nothing of was not done. */
+async function takeOver({ connection }: Link, info: ConsumerInfo): Promise<void> {
+  if (info.num_ack_pending === 0) return;
+  const { stream_name: stream, name, ack_floor: floor, delivered } = info;
+  const from = Math.max(floor.stream_seq + 1, delivered.stream_seq - mostHandedBack + 1);
+  for (let sequence = from; sequence <= delivered.stream_seq; sequence += 1) {
+    // The subject of an acknowledgement: deliveries, sequence in the stream, of the delivery, time, what is left. The server looks at the sequence.
+    connection.publish(`$JS.ACK.${stream}.${name}.1.${sequence}.${delivered.consumer_seq}.0.0`, handBack);
+  }
+  await connection.flush();
+}

@@ -1,0 +1,213 @@
+/**
+ * The way in from NATS JetStream: pulls from a durable consumer, with an acknowledgement for each message and the stream's confirmation of the last.
+ *
+ * Up to twice the size of a batch is asked for ahead, so that the next batch is here when the last is stored. A message that takes longer than the consumer
+ * waits is sent again by the stream; while the first copy is here, such a copy is dropped.
+ */
+import { setImmediate as immediate } from "node:timers/promises";
+import type { Msg, Subscription } from "@nats-io/transport-node";
+import type { Incoming, OpenOptions, Receiver } from "../broker.js";
+import { withoutSecrets } from "../secrets.js";
+import { untilAborted } from "../until-aborted.js";
+import { handBack, openConsumer } from "./consumer.js";
+import { type Link, openLink } from "./link.js";
+import { incoming } from "./message.js";
+import { refuse, type Settings } from "./options.js";
+
+const ack = "+ACK";
+const pullMs = 30_000;
+const nanos = 1_000_000;
+
+export async function openNatsReceiver(settings: Settings, options: OpenOptions): Promise<Receiver> {
+  if (typeof settings.subject === "function") {
+    return refuse("nats.subject", "is a function; an intake takes subjects that are known, which may have wildcards");
+  }
+  const receiver = new NatsReceiver(settings);
+  await receiver.open(options);
+  return receiver;
+}
+
+class Held {
+  readonly sequence: number;
+  /** Where the stream wants the acknowledgement. */
+  readonly reply: string;
+
+  constructor(sequence: number, reply: string) {
+    this.sequence = sequence;
+    this.reply = reply;
+  }
+}
+
+class NatsReceiver implements Receiver {
+  readonly #settings: Settings;
+  #link: Link | undefined;
+  #subscription: Subscription | undefined;
+  #inbox = "";
+  #pullSubject = "";
+  #pulls = 0;
+  #max = 1;
+  /** Asked for and not come yet. */
+  #asked = 0;
+  #mostAtOnce = Number.POSITIVE_INFINITY;
+  #heardAt = 0;
+  readonly #heartbeatMs: number;
+  readonly #ahead: Incoming[] = [];
+  /** Here and not acknowledged, by sequence, ahead or handed out. */
+  readonly #held = new Map<number, Held>();
+  #trouble: unknown;
+  #wake: (() => void) | undefined;
+
+  constructor(settings: Settings) {
+    this.#settings = settings;
+    this.#heartbeatMs = Math.min(Math.max(settings.timeoutMs / 2, 500), pullMs / 2);
+  }
+
+  async open({ name, signal }: OpenOptions): Promise<void> {
+    const limit = AbortSignal.any([signal, AbortSignal.timeout(this.#settings.timeoutMs)]);
+    const fail = (error: unknown) => this.#fail(error);
+    const link = await openLink(this.#settings, { name, signal: limit, onLost: fail, onRefused: fail });
+    this.#link = link;
+    try {
+      const info = await untilAborted(openConsumer(link, this.#settings, name), limit);
+      const { domain } = this.#settings;
+      const api = domain === undefined ? "$JS.API" : `$JS.${domain}.API`;
+      this.#pullSubject = `${api}.CONSUMER.MSG.NEXT.${info.stream_name}.${info.name}`;
+      this.#mostAtOnce = info.config.max_batch || Number.POSITIVE_INFINITY;
+      this.#inbox = link.client.createInbox();
+      this.#subscription = link.connection.subscribe(`${this.#inbox}.*`, {
+        callback: (error, message) => (error === null ? this.#arrived(message) : this.#fail(error)),
+      });
+    } catch (error) {
+      await link.close();
+      throw withoutSecrets(error, this.#settings.secrets);
+    }
+  }
+
+  async receive({ max, waitMs, signal }: Parameters<Receiver["receive"]>[0]): Promise<readonly Incoming[]> {
+    this.#max = max;
+    this.#pull(this.#open(), max);
+    if (this.#ahead.length === 0 && !signal.aborted) await this.#arrival(waitMs, signal);
+    const link = this.#open();
+    const batch = this.#ahead.splice(0, max);
+    this.#pull(link, max);
+    return batch;
+  }
+
+  async acknowledge(messages: readonly Incoming[]): Promise<void> {
+    const { connection } = this.#open();
+    const held = messages.map(({ handle }) => this.#own(handle));
+    const last = held.at(-1);
+    if (last === undefined) return;
+    try {
+      // The server works on them in their order: when it has confirmed the last one, it has them all.
+      for (const one of held) if (one !== last) connection.publish(one.reply, ack);
+      await connection.request(last.reply, ack, { timeout: this.#settings.timeoutMs });
+    } catch (error) {
+      this.#fail(error);
+      throw this.#trouble;
+    }
+    for (const { sequence } of held) this.#held.delete(sequence);
+  }
+
+  async close(): Promise<void> {
+    const link = this.#link;
+    this.#fail(new Error("the receiver was closed"));
+    if (link === undefined || link.lost !== undefined) return;
+    this.#subscription?.unsubscribe();
+    for (const { reply } of [...this.#held.values()].sort((one, other) => one.sequence - other.sequence)) {
+      link.connection.publish(reply, handBack);
+    }
+    this.#held.clear();
+    await link.close();
+  }
+
+  /** Asks for more when at least a batch is lacking. */
+  #pull({ connection }: Link, max: number): void {
+    const silentMs = performance.now() - this.#heardAt;
+    if (this.#asked > 0 && silentMs > 3 * this.#heartbeatMs) {
+      // The consumer or the stream may have been removed; opening it again tells.
+      this.#fail(new Error(`NATS has sent neither a message nor a heartbeat for ${Math.round(silentMs)} ms`));
+      this.#open();
+    }
+    const lacking = 2 * max - this.#asked - this.#ahead.length;
+    if (lacking < max) return;
+    const batch = Math.min(lacking, this.#mostAtOnce);
+    if (this.#asked === 0) this.#heardAt = performance.now();
+    this.#asked += batch;
+    this.#pulls += 1;
+    const request = { batch, expires: pullMs * nanos, idle_heartbeat: Math.round(this.#heartbeatMs * nanos) };
+    connection.publish(this.#pullSubject, JSON.stringify(request), { reply: `${this.#inbox}.${this.#pulls}` });
+  }
+
+  #arrived(message: Msg): void {
+    this.#heardAt = performance.now();
+    // What the server says of a pull has the subject of the pull; a message has its own.
+    if (message.subject.startsWith(this.#inbox)) this.#told(message);
+    else this.#came(message);
+  }
+
+  #came(message: Msg): void {
+    this.#asked = Math.max(0, this.#asked - 1);
+    const { reply } = message;
+    const sequence = sequenceOf(reply ?? "");
+    if (reply === undefined || sequence === undefined) {
+      this.#fail(new Error("NATS has sent a message that is of no stream"));
+      return;
+    }
+    if (this.#held.has(sequence)) return;
+    const held = new Held(sequence, reply);
+    this.#held.set(sequence, held);
+    this.#ahead.push(incoming(message, `${this.#settings.stream}/${sequence}`, held));
+    this.#wake?.();
+  }
+
+  /** 100: a heartbeat. 404, 408, 409: the pull has ended, with so many that did not come; 409 also when its consumer is no more. */
+  #told({ headers }: Msg): void {
+    const code = headers?.code ?? 0;
+    if (code === 100) return;
+    const left = headers?.get("Nats-Pending-Messages");
+    this.#asked = left ? Math.max(0, this.#asked - Number(left)) : 0;
+    if (code === 404 || code === 408) this.#pull(this.#open(), this.#max);
+    else this.#fail(new Error(`NATS has ended the pull: ${headers?.description || "no stream listens"} (${code})`));
+  }
+
+  /** Waits for the first, and one turn of the loop for those that came with it. */
+  async #arrival(waitMs: number, signal: AbortSignal): Promise<void> {
+    await new Promise<void>((resolve) => {
+      const end = () => {
+        clearTimeout(timer);
+        signal.removeEventListener("abort", end);
+        this.#wake = undefined;
+        resolve();
+      };
+      const timer = setTimeout(end, waitMs);
+      signal.addEventListener("abort", end, { once: true });
+      this.#wake = end;
+    });
+    await immediate();
+  }
+
+  #open(): Link {
+    if (this.#trouble !== undefined) throw this.#trouble;
+    if (this.#link === undefined) throw new Error("the receiver is not open");
+    return this.#link;
+  }
+
+  #own(handle: unknown): Held {
+    if (handle instanceof Held && this.#held.get(handle.sequence) === handle) return handle;
+    throw new Error("this message was not received here, or is acknowledged already");
+  }
+
+  #fail(error: unknown): void {
+    this.#trouble ??= withoutSecrets(error, this.#settings.secrets);
+    this.#wake?.();
+  }
+}
+
+/** `$JS.ACK.stream.consumer.deliveries.sequence…`, or the newer one with domain and account before the stream. */
+function sequenceOf(reply: string): number | undefined {
+  const parts = reply.split(".");
+  if (parts[0] !== "$JS" || parts[1] !== "ACK") return undefined;
+  const sequence = Number(parts[parts.length === 9 ? 5 : 7]);
+  return Number.isSafeInteger(sequence) ? sequence : undefined;
+}

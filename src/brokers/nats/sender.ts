@@ -1,0 +1,164 @@
+/** The way out to NATS JetStream: every message with its id for the stream's window of duplicates, and the stream's own acknowledgement for each. */
+import { ConfigurationError } from "../../core/errors.js";
+import { hostAndPort } from "../address.js";
+import type { OpenOptions, Outgoing, Sender, Sent } from "../broker.js";
+import { Reopening } from "../reopening.js";
+import { withoutSecrets } from "../secrets.js";
+import { untilAborted } from "../until-aborted.js";
+import { openLink, streamOf } from "./link.js";
+import { type Draft, type DraftOptions, draft, type Ready } from "./message.js";
+import { refuse, type Settings, type Subject } from "./options.js";
+import { Line, type Outcome } from "./publish.js";
+import { matches, subjectProblem } from "./subjects.js";
+
+export async function openNatsSender(settings: Settings, options: OpenOptions): Promise<Sender> {
+  const { subject } = settings;
+  if (subject === undefined)
+    return refuse("nats.subject", "is missing: a relay publishes to a subject. Name one of the stream");
+  const problem = typeof subject === "string" ? subjectProblem(subject, { wildcards: false }) : undefined;
+  if (problem !== undefined) return refuse("nats.subject", `cannot be published to: ${problem}`);
+  const sender = new NatsSender(settings, subject, options);
+  await sender.open(options.signal);
+  return sender;
+}
+
+interface Way {
+  readonly line: Line;
+  readonly drafts: DraftOptions;
+  readonly lost: unknown;
+}
+
+class NatsSender implements Sender {
+  readonly #settings: Settings;
+  readonly #subject: Subject;
+  readonly #options: OpenOptions;
+  readonly #ways = new Reopening<Way>((signal) => this.#connect(signal));
+
+  constructor(settings: Settings, subject: Subject, options: OpenOptions) {
+    this.#settings = settings;
+    this.#subject = subject;
+    this.#options = options;
+  }
+
+  async open(signal: AbortSignal): Promise<void> {
+    await this.#ways.first(signal);
+  }
+
+  async send(messages: readonly Outgoing[], signal: AbortSignal): Promise<readonly Sent[]> {
+    let way: Way;
+    try {
+      way = await untilAborted(this.#ways.current(), signal);
+    } catch (reason) {
+      const error = withoutSecrets(reason, this.#settings.secrets);
+      return messages.map(() => ({ kind: "unavailable", error }));
+    }
+    const { line } = way;
+    const drafts = messages.map((message) => draft(line.link.client, message, way.drafts));
+    const ready = drafts.filter(isReady);
+    const outcomes = await line.publish(ready, { signal, timeoutMs: this.#settings.timeoutMs });
+    // What may still lie in the client or on the way must not arrive after what is sent again.
+    const unknown = outcomes.find(({ kind }) => kind === "unknown");
+    if (unknown?.kind === "unknown") line.link.drop(unknown.error);
+    const answers = new Map<Draft, Outcome | undefined>(ready.map((one, i) => [one, outcomes[i]]));
+    return drafts.map((one) =>
+      one.refused === undefined ? this.#sent(answers.get(one)) : { kind: "refused", reason: one.refused },
+    );
+  }
+
+  async close(): Promise<void> {
+    const way = await this.#ways.end();
+    way?.line.fail(new Error("the sender was closed"));
+    await way?.line.link.close();
+  }
+
+  async #connect(signal: AbortSignal): Promise<Way> {
+    const limit = AbortSignal.any([signal, AbortSignal.timeout(this.#settings.timeoutMs)]);
+    let line: Line | undefined;
+    const link = await openLink(this.#settings, {
+      name: this.#options.name,
+      signal: limit,
+      onLost: (error) => {
+        if (line === undefined || line.busy === 0) this.#options.onTrouble(error);
+        line?.fail(error);
+      },
+      onRefused: (error) => {
+        const subject = subjectOf(error);
+        if (subject === undefined) this.#options.onTrouble(error);
+        else line?.forbid(subject, error);
+      },
+    });
+    try {
+      const config = await untilAborted(streamOf(link, this.#settings), limit);
+      const subjects = config.subjects ?? [];
+      this.#checkSubject(subjects);
+      line = new Line(link);
+      const { stream } = this.#settings;
+      const mostBytes = link.connection.info?.max_payload ?? Number.POSITIVE_INFINITY;
+      const mode = this.#options.mode ?? "binary";
+      const drafts = { mode, subject: this.#subject, stream, subjects, mostBytes };
+      return {
+        line,
+        drafts,
+        get lost() {
+          return link.lost;
+        },
+      };
+    } catch (error) {
+      await link.close();
+      throw withoutSecrets(error, this.#settings.secrets);
+    }
+  }
+
+  #checkSubject(subjects: readonly string[]): void {
+    const { stream, address } = this.#settings;
+    const subject = this.#subject;
+    if (typeof subject !== "string" || subjects.some((pattern) => matches(pattern, subject))) return;
+    const where = hostAndPort(address);
+    const message = `The stream ${stream} of NATS at ${where} does not take the subject ${subject}; it takes ${subjects.join(", ") || "none"}.`;
+    throw new ConfigurationError("PH_BROKER_DESTINATION", message, { stream, subject, where });
+  }
+
+  #sent(outcome: Outcome | undefined): Sent {
+    const unavailable = (error: unknown): Sent => ({
+      kind: "unavailable",
+      error: withoutSecrets(error, this.#settings.secrets),
+    });
+    switch (outcome?.kind) {
+      case "stored":
+        return outcome.duplicate ? { kind: "acknowledged", duplicate: true } : { kind: "acknowledged" };
+      case "refused":
+        return this.#refused(outcome);
+      case "forbidden":
+        // Whoever may publish to no subject of its own is set up wrongly, which is no message's fault.
+        return typeof this.#subject === "string"
+          ? unavailable(outcome.error)
+          : { kind: "failed", error: withoutSecrets(outcome.error, this.#settings.secrets) };
+      case "unheard":
+        return unavailable(new Error("no stream listens: it was removed, or has no leader now"));
+      default:
+        return unavailable(outcome?.error ?? new Error("NATS gave no answer"));
+    }
+  }
+
+  /** A full stream is no message's fault; neither is a subject that another stream has taken over. Both are mended where the server is run. */
+  #refused({ status, code, text }: Extract<Outcome, { readonly kind: "refused" }>): Sent {
+    const said = `JetStream did not take it: ${text} (${code})`;
+    const isOther = code === otherStream && typeof this.#subject === "string";
+    return status >= 500 || isOther
+      ? { kind: "unavailable", error: new Error(said) }
+      : { kind: "refused", reason: said };
+  }
+}
+
+/** "expected stream does not match". */
+const otherStream = 10060;
+
+function isReady(one: Draft): one is Ready {
+  return one.refused === undefined;
+}
+
+/** Of an error that says that a subject may not be published to. */
+function subjectOf(error: unknown): string | undefined {
+  const isOne = error instanceof Error && "operation" in error && error.operation === "publish" && "subject" in error;
+  return isOne ? String(error.subject) : undefined;
+}
