@@ -74,6 +74,8 @@ export const entries: Readonly<
   ".": { atOnce: ["croner"], later: ["pg", "@electric-sql/pglite"] },
   "./http": { atOnce: [], later: [] },
   "./mqtt": { atOnce: [], later: ["mqtt"] },
+  "./rabbitmq": { atOnce: [], later: ["rabbitmq-client"] },
+  "./nats": { atOnce: [], later: ["@nats-io/jetstream", "@nats-io/transport-node"] },
 };
 
 /** "src/core/errors.ts" lies in "core"; "src/index.ts" in "index.ts". */

@@ -2,8 +2,7 @@
  * The durable consumer of an intake: found or made, and taken over.
  *
  * The stream remembers what it has sent and has no acknowledgement for, and sends it again when its time is up; what came later goes on meanwhile. That would
- * break the order when a reader dies. So whoever opens the consumer hands back first, in the order of the stream, all that somebody else has left, and the
- * stream sends that before anything else.
+ * break the order when a reader dies. So whoever opens the consumer hands back first all that somebody else has left, and waits for that.
  */
 import type { ConsumerInfo } from "@nats-io/jetstream";
 import { ConfigurationError } from "../../core/errors.js";
@@ -12,6 +11,7 @@ import { hostAndPort } from "../address.js";
 import { isConsumerMissing, type Link, streamOf } from "./link.js";
 import type { Settings } from "./options.js";
 import { matches } from "./subjects.js";
+import type { Left } from "./takeover.js";
 
 export const handBack = "-NAK";
 /** A consumer that is made lets so many be on their way without an acknowledgement. */
@@ -20,14 +20,20 @@ const mostUnacknowledged = 10_000;
 const mostHandedBack = 100_000;
 
 /** Errors: `ConfigurationError` where the stream is not there, or the consumer is of another kind. */
-export async function openConsumer(link: Link, settings: Settings, intake: string): Promise<ConsumerInfo> {
+export async function openConsumer(link: Link, settings: Settings, intake: string): Promise<OpenConsumer> {
   const { subjects = [] } = await streamOf(link, settings);
   checkFilter(settings, subjects);
   const name = settings.consumer ?? nameFor(intake);
   const info = await foundOrMade(link, settings, name);
   checkKind(info, settings);
   await takeOver(link, info);
-  return info;
+  return { info, left: { until: info.delivered.stream_seq, count: info.num_ack_pending } };
+}
+
+export interface OpenConsumer {
+  readonly info: ConsumerInfo;
+  /** What others were sent and have not acknowledged. */
+  readonly left: Left;
 }
 
 /** The name of an intake may have what a consumer's may not: such letters become their code. */

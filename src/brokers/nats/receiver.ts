@@ -13,6 +13,7 @@ import { handBack, openConsumer } from "./consumer.js";
 import { type Link, openLink } from "./link.js";
 import { incoming } from "./message.js";
 import { refuse, type Settings } from "./options.js";
+import { Takeover } from "./takeover.js";
 
 const ack = "+ACK";
 const pullMs = 30_000;
@@ -52,6 +53,7 @@ class NatsReceiver implements Receiver {
   #heardAt = 0;
   readonly #heartbeatMs: number;
   readonly #ahead: Incoming[] = [];
+  #takeover: Takeover | undefined;
   /** Here and not acknowledged, by sequence, ahead or handed out. */
   readonly #held = new Map<number, Held>();
   #trouble: unknown;
@@ -68,11 +70,12 @@ class NatsReceiver implements Receiver {
     const link = await openLink(this.#settings, { name, signal: limit, onLost: fail, onRefused: fail });
     this.#link = link;
     try {
-      const info = await untilAborted(openConsumer(link, this.#settings, name), limit);
+      const { info, left } = await untilAborted(openConsumer(link, this.#settings, name), limit);
       const { domain } = this.#settings;
       const api = domain === undefined ? "$JS.API" : `$JS.${domain}.API`;
       this.#pullSubject = `${api}.CONSUMER.MSG.NEXT.${info.stream_name}.${info.name}`;
       this.#mostAtOnce = info.config.max_batch || Number.POSITIVE_INFINITY;
+      if (left.count > 0) this.#takeover = new Takeover(left, (messages) => this.#takenOver(messages));
       this.#inbox = link.client.createInbox();
       this.#subscription = link.connection.subscribe(`${this.#inbox}.*`, {
         callback: (error, message) => (error === null ? this.#arrived(message) : this.#fail(error)),
@@ -112,6 +115,7 @@ class NatsReceiver implements Receiver {
   async close(): Promise<void> {
     const link = this.#link;
     this.#fail(new Error("the receiver was closed"));
+    this.#takeover?.stop();
     if (link === undefined || link.lost !== undefined) return;
     this.#subscription?.unsubscribe();
     for (const { reply } of [...this.#held.values()].sort((one, other) => one.sequence - other.sequence)) {
@@ -129,8 +133,10 @@ class NatsReceiver implements Receiver {
       this.#fail(new Error(`NATS has sent neither a message nor a heartbeat for ${Math.round(silentMs)} ms`));
       this.#open();
     }
-    const lacking = 2 * max - this.#asked - this.#ahead.length;
+    const wanted = Math.max(2 * max, this.#takeover?.count ?? 0);
+    const lacking = wanted - this.#asked - this.#ahead.length;
     if (lacking < max) return;
+    this.#takeover?.begin();
     const batch = Math.min(lacking, this.#mostAtOnce);
     if (this.#asked === 0) this.#heardAt = performance.now();
     this.#asked += batch;
@@ -148,16 +154,28 @@ class NatsReceiver implements Receiver {
 
   #came(message: Msg): void {
     this.#asked = Math.max(0, this.#asked - 1);
-    const { reply } = message;
-    const sequence = sequenceOf(reply ?? "");
-    if (reply === undefined || sequence === undefined) {
+    const { reply = "" } = message;
+    const place = placeOf(reply);
+    if (place === undefined) {
       this.#fail(new Error("NATS has sent a message that is of no stream"));
       return;
     }
+    const { sequence, deliveries } = place;
     if (this.#held.has(sequence)) return;
     const held = new Held(sequence, reply);
     this.#held.set(sequence, held);
-    this.#ahead.push(incoming(message, `${this.#settings.stream}/${sequence}`, held));
+    const one = incoming(message, `${this.#settings.stream}/${sequence}`, held);
+    if (this.#takeover !== undefined) {
+      this.#takeover.add(sequence, deliveries > 1, one);
+      return;
+    }
+    this.#ahead.push(one);
+    this.#wake?.();
+  }
+
+  #takenOver(messages: readonly Incoming[]): void {
+    this.#takeover = undefined;
+    this.#ahead.push(...messages);
     this.#wake?.();
   }
 
@@ -205,9 +223,11 @@ class NatsReceiver implements Receiver {
 }
 
 /** `$JS.ACK.stream.consumer.deliveries.sequence…`, or the newer one with domain and account before the stream. */
-function sequenceOf(reply: string): number | undefined {
+function placeOf(reply: string): { readonly sequence: number; readonly deliveries: number } | undefined {
   const parts = reply.split(".");
   if (parts[0] !== "$JS" || parts[1] !== "ACK") return undefined;
-  const sequence = Number(parts[parts.length === 9 ? 5 : 7]);
-  return Number.isSafeInteger(sequence) ? sequence : undefined;
+  const [deliveries, sequence] = parts.slice(parts.length === 9 ? 4 : 6).map(Number);
+  return deliveries !== undefined && sequence !== undefined && Number.isSafeInteger(sequence)
+    ? { sequence, deliveries }
+    : undefined;
 }
