@@ -50,11 +50,10 @@ export function draft(client: Client, { event }: Outgoing, options: DraftOptions
     all.set(name, [value]);
     letters += name.length + value.length + 4;
   }
-  all.set("Content-Type", [contentType]);
-  if (options.mode === "binary") all.set("ce-datacontenttype", [contentType]);
+  all.set(options.mode === "binary" ? "ce-datacontenttype" : "Content-Type", [contentType]);
   all.set("Nats-Msg-Id", [event.id]);
   all.set("Nats-Expected-Stream", [options.stream]);
-  letters += 2 * contentType.length + event.id.length + options.stream.length + 100;
+  letters += contentType.length + event.id.length + options.stream.length + 100;
   const bytes = Buffer.from(body);
   // Counted exactly only where it may matter.
   const problem =
@@ -83,6 +82,7 @@ export function incoming(message: Msg, position: string, handle: unknown): Incom
     if (lower === "nats-msg-id") id = values[0];
     else if (!orders.test(lower)) headers[lower] = values.join(", ");
   }
-  const { "content-type": contentType, ...rest } = headers;
-  return { headers: rest, contentType, body: message.data, position, handle, ...(id && { id }) };
+  const contentType = headers["content-type"] ?? headers["ce-datacontenttype"];
+  delete headers["content-type"];
+  return { headers, contentType, body: message.data, position, handle, ...(id && { id }) };
 }
