@@ -1,6 +1,9 @@
 /** The pages of docs/reference, made from the tables that the code itself uses. */
 import { readFileSync } from "node:fs";
 import { mqttFields, mqttTlsFields } from "../../src/brokers/mqtt/options.js";
+import { natsFields } from "../../src/brokers/nats/options.js";
+import { rabbitmqFields } from "../../src/brokers/rabbitmq/options.js";
+import { tlsFields } from "../../src/brokers/tls.js";
 import { optionUsage, optionWords, usageOf } from "../../src/cli/help.js";
 import { commands, exits } from "../../src/cli/table.js";
 import { contractFields } from "../../src/contracts/define.js";
@@ -81,6 +84,9 @@ export const optionTables: readonly OptionTable[] = [
   { source: "paceFields", title: "`post.operate.continue(operation, { … })`", fields: paceFields },
   { source: "mqttFields", title: "`mqtt({ … })`", fields: mqttFields },
   { source: "mqttTlsFields", title: "`tls` of `mqtt({ … })`", fields: mqttTlsFields },
+  { source: "rabbitmqFields", title: "`rabbitmq({ … })`", fields: rabbitmqFields },
+  { source: "natsFields", title: "`nats({ … })`", fields: natsFields },
+  { source: "tlsFields", title: "`tls` of `rabbitmq({ … })` and `nats({ … })`", fields: tlsFields },
   { source: "askFields", title: "`ask(query, request, { … })`", fields: askFields },
 ];
 

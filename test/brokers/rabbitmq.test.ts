@@ -1,11 +1,11 @@
-import { rabbitMqFeatures, rabbitmq } from "../../src/brokers/rabbitmq/index.js";
+import { rabbitmq, rabbitmqFeatures } from "../../src/brokers/rabbitmq/index.js";
 import { startService } from "../support/services.js";
 import { brokerConformance, type Place } from "./conformance.js";
 import { unreadable } from "./unreadable.js";
 
 brokerConformance({
   name: "RabbitMQ",
-  features: rabbitMqFeatures,
+  features: rabbitmqFeatures,
   service: () => startService("rabbitmq", { settings: { max_message_size: 400_000 } }),
   make: ({ url, destination, timeoutMs }) => rabbitmq({ url, queue: destination, timeoutMs }),
   prepare: declare,

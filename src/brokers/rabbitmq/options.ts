@@ -22,7 +22,7 @@ export interface RabbitMqOptions {
 export const shortBytes = 255;
 const named = `a string of 1 to ${shortBytes} bytes, or a function of the event`;
 
-export const rabbitMqFields = {
+export const rabbitmqFields = {
   url: {
     type: "string",
     doc: "`amqp://user:password@host:5672/vhost`, or `amqps://` for TLS; user, password, port and virtual host may be left out",
@@ -62,7 +62,7 @@ export const rabbitMqFields = {
 } as const satisfies Fields;
 
 /** What the rest works with. */
-export interface Settings extends Omit<OptionsOf<typeof rabbitMqFields>, "url"> {
+export interface Settings extends Omit<OptionsOf<typeof rabbitmqFields>, "url"> {
   readonly address: Address;
   readonly vhost: string;
   /** For people. */
@@ -70,7 +70,7 @@ export interface Settings extends Omit<OptionsOf<typeof rabbitMqFields>, "url"> 
 }
 
 export function readSettings(options: RabbitMqOptions): Settings {
-  const { url, ...checked } = checkOptions(options, rabbitMqFields, "rabbitmq");
+  const { url, ...checked } = checkOptions(options, rabbitmqFields, "rabbitmq");
   const { address, vhost } = readUrl(url);
   if (checked.tls !== undefined && address.scheme !== "amqps") {
     refuse(
