@@ -4,7 +4,7 @@
  * The stream remembers what it has sent and has no acknowledgement for, and sends it again when its time is up; what came later goes on meanwhile. That would
  * break the order when a reader dies. So whoever opens the consumer hands back first all that somebody else has left, and waits for that.
  */
-import type { AckPolicy, ConsumerInfo } from "@nats-io/jetstream";
+import type { ConsumerInfo } from "@nats-io/jetstream";
 import { ConfigurationError } from "../../core/errors.js";
 import { quote } from "../../core/show.js";
 import { hostAndPort } from "../address.js";
@@ -21,11 +21,10 @@ const mostHandedBack = 100_000;
 
 /** Errors: `ConfigurationError` where the stream is not there, or the consumer is of another kind. */
 export async function openConsumer(link: Link, settings: Settings, intake: string): Promise<OpenConsumer> {
-  const { subjects = [], retention } = await streamOf(link, settings);
+  const { subjects = [] } = await streamOf(link, settings);
   checkFilter(settings, subjects);
   const name = settings.consumer ?? nameFor(intake);
-  // One acknowledgement for a batch costs the server a tenth of one for each message. A work queue takes the latter alone.
-  const info = await foundOrMade(link, settings, name, retention === "workqueue" ? "explicit" : "all");
+  const info = await foundOrMade(link, settings, name);
   checkKind(info, settings);
   await takeOver(link, info);
   return { info, left: { until: info.delivered.stream_seq, count: info.num_ack_pending } };
@@ -51,12 +50,7 @@ function checkFilter({ subject, stream, address }: Settings, subjects: readonly 
   throw new ConfigurationError("PH_BROKER_DESTINATION", message, { stream, subject, where });
 }
 
-async function foundOrMade(
-  { manager }: Link,
-  settings: Settings,
-  name: string,
-  policy: AckPolicy,
-): Promise<ConsumerInfo> {
+async function foundOrMade({ manager }: Link, settings: Settings, name: string): Promise<ConsumerInfo> {
   try {
     return await manager.consumers.info(settings.stream, name);
   } catch (error) {
@@ -65,7 +59,7 @@ async function foundOrMade(
   const { subject, ackWaitMs } = settings;
   return await manager.consumers.add(settings.stream, {
     durable_name: name,
-    ack_policy: policy,
+    ack_policy: "explicit",
     deliver_policy: "all",
     ack_wait: ackWaitMs * 1_000_000,
     max_ack_pending: mostUnacknowledged,
@@ -79,7 +73,10 @@ function checkKind({ name, config }: ConsumerInfo, { stream, subject }: Settings
     throw new ConfigurationError("PH_BROKER_DESTINATION", message, { stream, consumer: name });
   };
   if (config.deliver_subject !== undefined) refuse("is a push consumer, and an intake pulls");
-  if (config.ack_policy === "none") refuse("wants no acknowledgements, and would lose what an intake has not stored");
+  // "all" would settle, with the last of a batch, what another reader was given before it and has not stored.
+  if (config.ack_policy !== "explicit") {
+    refuse(`has the acknowledgement policy "${config.ack_policy}", and an intake needs "explicit"`);
+  }
   if (typeof subject !== "string" || subject === config.filter_subject) return;
   refuse(`takes ${config.filter_subject ?? "all subjects"}, and nats.subject says ${subject}`);
 }

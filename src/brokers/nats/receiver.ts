@@ -1,12 +1,11 @@
 /**
- * The way in from NATS JetStream: pulls from a durable consumer, with an acknowledgement for a batch, or for each message where the consumer wants that; the
- * stream confirms it.
+ * The way in from NATS JetStream: pulls from a durable consumer, with an acknowledgement for each message and the stream's confirmation of the last.
  *
  * Up to twice the size of a batch is asked for ahead, so that the next batch is here when the last is stored. A message that takes longer than the consumer
  * waits is sent again by the stream; while the first copy is here, such a copy is dropped.
  */
 import { setImmediate as immediate } from "node:timers/promises";
-import type { Msg, Subscription } from "@nats-io/transport-node";
+import type { Msg, NatsConnection, Subscription } from "@nats-io/transport-node";
 import type { Incoming, OpenOptions, Receiver } from "../broker.js";
 import { withoutSecrets } from "../secrets.js";
 import { untilAborted } from "../until-aborted.js";
@@ -14,7 +13,7 @@ import { handBack, openConsumer } from "./consumer.js";
 import { type Link, openLink } from "./link.js";
 import { incoming } from "./message.js";
 import { refuse, type Settings } from "./options.js";
-import { Takeover } from "./takeover.js";
+import { type Left, Takeover } from "./takeover.js";
 
 const ack = "+ACK";
 const pullMs = 30_000;
@@ -29,21 +28,14 @@ export async function openNatsReceiver(settings: Settings, options: OpenOptions)
   return receiver;
 }
 
-/** Where the stream wants the acknowledgement, and what that says. */
-interface Place {
-  readonly reply: string;
-  readonly sequence: number;
-  /** How many times it was sent. */
-  readonly deliveries: number;
-  /** The number of this delivery, of all that the consumer has made. */
-  readonly delivery: number;
-}
-
 class Held {
-  readonly place: Place;
+  readonly sequence: number;
+  /** Where the stream wants the acknowledgement. */
+  readonly reply: string;
 
-  constructor(place: Place) {
-    this.place = place;
+  constructor(sequence: number, reply: string) {
+    this.sequence = sequence;
+    this.reply = reply;
   }
 }
 
@@ -64,12 +56,6 @@ class NatsReceiver implements Receiver {
   #takeover: Takeover | undefined;
   /** Here and not acknowledged, by sequence, ahead or handed out. */
   readonly #held = new Map<number, Held>();
-  /** Handed out and not acknowledged, in that order. */
-  #out: Held[] = [];
-  /** The consumer wants an acknowledgement for each message, instead of one that stands for all before it. */
-  #each = true;
-  /** The highest number of a delivery that was acknowledged. */
-  #acknowledged = 0;
   #trouble: unknown;
   #wake: (() => void) | undefined;
 
@@ -88,10 +74,8 @@ class NatsReceiver implements Receiver {
       const { domain } = this.#settings;
       const api = domain === undefined ? "$JS.API" : `$JS.${domain}.API`;
       this.#pullSubject = `${api}.CONSUMER.MSG.NEXT.${info.stream_name}.${info.name}`;
-      this.#each = info.config.ack_policy === "explicit";
-      this.#acknowledged = info.ack_floor.consumer_seq;
       this.#mostAtOnce = info.config.max_batch || Number.POSITIVE_INFINITY;
-      if (left.count > 0) this.#takeover = new Takeover(left, (messages) => this.#takenOver(messages));
+      if (left.count > 0) this.#takeover = this.#takeoverOf(link, left);
       this.#inbox = link.client.createInbox();
       this.#subscription = link.connection.subscribe(`${this.#inbox}.*`, {
         callback: (error, message) => (error === null ? this.#arrived(message) : this.#fail(error)),
@@ -108,7 +92,6 @@ class NatsReceiver implements Receiver {
     if (this.#ahead.length === 0 && !signal.aborted) await this.#arrival(waitMs, signal);
     const link = this.#open();
     const batch = this.#ahead.splice(0, max);
-    for (const { handle } of batch) if (handle instanceof Held) this.#out.push(handle);
     this.#pull(link, max);
     return batch;
   }
@@ -118,33 +101,15 @@ class NatsReceiver implements Receiver {
     const held = messages.map(({ handle }) => this.#own(handle));
     const last = held.at(-1);
     if (last === undefined) return;
-    if (!this.#each && this.#out.some((one, i) => i < held.length && one !== held[i])) {
-      throw new Error(
-        "these are not the first of what was received, and the consumer takes acknowledgements up to a message",
-      );
-    }
     try {
       // The server works on them in their order: when it has confirmed the last one, it has them all.
-      if (this.#each) for (const one of held.slice(0, -1)) connection.publish(one.place.reply, ack);
-      await connection.request(this.#upTo(last.place), ack, { timeout: this.#settings.timeoutMs });
+      for (const one of held) if (one !== last) connection.publish(one.reply, ack);
+      await connection.request(last.reply, ack, { timeout: this.#settings.timeoutMs });
     } catch (error) {
       this.#fail(error);
       throw this.#trouble;
     }
-    const done = new Set(held);
-    for (const { place } of held) this.#held.delete(place.sequence);
-    this.#out = this.#out.filter((one) => !done.has(one));
-  }
-
-  /** The server takes no acknowledgement with a number below one that it has had, which those have that came again in another order. */
-  #upTo({ reply, delivery }: Place): string {
-    if (this.#each || delivery >= this.#acknowledged) {
-      this.#acknowledged = delivery;
-      return reply;
-    }
-    const parts = reply.split(".");
-    parts[deliveryAt(parts)] = String(this.#acknowledged + 1);
-    return parts.join(".");
+    for (const { sequence } of held) this.#held.delete(sequence);
   }
 
   async close(): Promise<void> {
@@ -153,8 +118,7 @@ class NatsReceiver implements Receiver {
     this.#takeover?.stop();
     if (link === undefined || link.lost !== undefined) return;
     this.#subscription?.unsubscribe();
-    const places = [...this.#held.values()].map(({ place }) => place);
-    for (const { reply } of places.sort((one, other) => one.sequence - other.sequence)) {
+    for (const { reply } of [...this.#held.values()].sort((one, other) => one.sequence - other.sequence)) {
       link.connection.publish(reply, handBack);
     }
     this.#held.clear();
@@ -174,6 +138,10 @@ class NatsReceiver implements Receiver {
     if (lacking < max) return;
     this.#takeover?.begin();
     const batch = Math.min(lacking, this.#mostAtOnce);
+    this.#ask(connection, batch);
+  }
+
+  #ask(connection: NatsConnection, batch: number): void {
     if (this.#asked === 0) this.#heardAt = performance.now();
     this.#asked += batch;
     this.#pulls += 1;
@@ -198,7 +166,7 @@ class NatsReceiver implements Receiver {
     }
     const { sequence, deliveries } = place;
     if (this.#held.has(sequence)) return;
-    const held = new Held(place);
+    const held = new Held(sequence, reply);
     this.#held.set(sequence, held);
     const one = incoming(message, `${this.#settings.stream}/${sequence}`, held);
     if (this.#takeover !== undefined) {
@@ -209,10 +177,15 @@ class NatsReceiver implements Receiver {
     this.#wake?.();
   }
 
-  #takenOver(messages: readonly Incoming[]): void {
-    this.#takeover = undefined;
-    this.#ahead.push(...messages);
-    this.#wake?.();
+  #takeoverOf({ connection }: Link, left: Left): Takeover {
+    return new Takeover(left, {
+      ask: () => this.#ask(connection, 1),
+      done: (messages) => {
+        this.#takeover = undefined;
+        this.#ahead.push(...messages);
+        this.#wake?.();
+      },
+    });
   }
 
   /** 100: a heartbeat. 404, 408, 409: the pull has ended, with so many that did not come; 409 also when its consumer is no more. */
@@ -248,7 +221,7 @@ class NatsReceiver implements Receiver {
   }
 
   #own(handle: unknown): Held {
-    if (handle instanceof Held && this.#held.get(handle.place.sequence) === handle) return handle;
+    if (handle instanceof Held && this.#held.get(handle.sequence) === handle) return handle;
     throw new Error("this message was not received here, or is acknowledged already");
   }
 
@@ -258,15 +231,11 @@ class NatsReceiver implements Receiver {
   }
 }
 
-/** `$JS.ACK.stream.consumer.deliveries.sequence.delivery.time.left`, or the newer one with domain and account before the stream. */
-function placeOf(reply: string): Place | undefined {
+/** `$JS.ACK.stream.consumer.deliveries.sequence…`, or the newer one with domain and account before the stream. */
+function placeOf(reply: string): { readonly sequence: number; readonly deliveries: number } | undefined {
   const parts = reply.split(".");
   if (parts[0] !== "$JS" || parts[1] !== "ACK") return undefined;
-  const at = deliveryAt(parts);
-  const [deliveries = 0, sequence = Number.NaN, delivery = Number.NaN] = parts.slice(at - 2, at + 1).map(Number);
-  return Number.isSafeInteger(sequence + delivery) ? { reply, sequence, deliveries, delivery } : undefined;
-}
-
-function deliveryAt(parts: readonly string[]): number {
-  return parts.length === 9 ? 6 : 8;
+  const at = parts.length === 9 ? 4 : 6;
+  const [deliveries, sequence] = [Number(parts[at]), Number(parts[at + 1])];
+  return Number.isSafeInteger(sequence) ? { sequence, deliveries } : undefined;
 }
