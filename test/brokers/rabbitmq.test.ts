@@ -8,6 +8,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Incoming, Outgoing, Receiver, Sender } from "../../src/brokers/broker.js";
 import { decode } from "../../src/brokers/envelope.js";
 import { type RabbitMqOptions, rabbitmq, rabbitmqFeatures } from "../../src/brokers/rabbitmq/index.js";
+import * as guide from "../docs/examples/rabbitmq.js";
 import { makeCertificate } from "../support/certificate.js";
 import { eventually } from "../support/eventually.js";
 import { type OwnService, startService } from "../support/services.js";
@@ -15,6 +16,7 @@ import { brokerConformance, type Place } from "./conformance.js";
 import { eventOf, expectNothing, idsOf, kinds, messages, never, take } from "./scene.js";
 import { unreadable } from "./unreadable.js";
 
+const maxMessageBytes = 400_000;
 const tooLargeBytes = 500_000;
 const certificate = makeCertificate();
 let started: Promise<OwnService & Controlled> | undefined;
@@ -27,7 +29,7 @@ interface Controlled {
 /** One for all tests: it takes seconds to start. */
 function service(): Promise<OwnService & Controlled> {
   started ??= (async () => {
-    const options = { settings: { max_message_size: 400_000 }, tls: await certificate };
+    const options = { settings: { max_message_size: maxMessageBytes }, tls: await certificate };
     return (await startService("rabbitmq", options)) as OwnService & Controlled;
   })();
   return started;
@@ -126,6 +128,18 @@ describe("RabbitMQ alone", () => {
       });
     },
   );
+
+  test("a function that throws refuses its event alone, and one that gives too long a name", async () => {
+    const name = await queue();
+    await client.queueBind({ queue: name, exchange: "amq.topic", routingKey: name });
+    const routingKey = ({ id }: { id: string }) => {
+      if (id === "message-1") throw new Error("no route");
+      return id === "message-2" ? "x".repeat(256) : name;
+    };
+    const sent = await (await sender({ exchange: "amq.topic", routingKey })).send(messages(4), never());
+    expect(kinds(sent)).toEqual(["acknowledged", "refused", "refused", "acknowledged"]);
+    expect(sent[1]).toMatchObject({ reason: expect.stringContaining("no route") });
+  });
 
   test("a full queue makes everything unavailable, and takes it when there is room", async () => {
     const name = await queue({ "x-max-length": 3, "x-overflow": "reject-publish" });
@@ -240,6 +254,13 @@ describe("RabbitMQ alone", () => {
     });
   });
 
+  test("the brokers of the guide are what it says, and show no password", () => {
+    expect([guide.out.where, guide.inward.where]).toEqual([
+      "rabbit.internal:5672 exchange facts",
+      "rabbit.internal:5672 queue shipping",
+    ]);
+  });
+
   test("options that do not go together are refused", () => {
     const refused = (options: Omit<RabbitMqOptions, "url">) => () => rabbitmq({ url: "amqp://127.0.0.1", ...options });
     expect(refused({ routingKey: "a" })).toThrow("rabbitmq.exchange is missing");
@@ -253,7 +274,8 @@ brokerConformance({
   name: "RabbitMQ",
   features: rabbitmqFeatures,
   service,
-  make: ({ url, destination, timeoutMs }) => rabbitmq({ url, queue: destination, timeoutMs }),
+  // Without its limit a message that is too large is found by sending its neighbours again, which is tested above.
+  make: ({ url, destination, timeoutMs }) => rabbitmq({ url, queue: destination, timeoutMs, maxMessageBytes }),
   prepare: declare,
   unreadable: unreadable("amqp"),
   headers: "any",

@@ -34,7 +34,12 @@ const lineBreak = /[\r\n]/;
 const orders = /^nats-/i;
 
 export function draft(client: Client, { event }: Outgoing, options: DraftOptions): Draft {
-  const subject = typeof options.subject === "string" ? options.subject : options.subject(event);
+  let subject: string;
+  try {
+    subject = typeof options.subject === "string" ? options.subject : options.subject(event);
+  } catch (error) {
+    return { refused: `the function of its subject threw: ${String(error)}` };
+  }
   const misnamed = problemOfSubject(subject, options);
   if (misnamed !== undefined) return { refused: misnamed };
   if (event.id === "" || lineBreak.test(event.id)) return { refused: "its id is empty or has a line break" };

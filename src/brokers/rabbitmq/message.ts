@@ -21,8 +21,14 @@ export interface Ready extends Publication {
 }
 
 export function draft({ event }: Outgoing, mode: EnvelopeMode, route: Route): Draft {
-  const exchange = nameFor(route.exchange, event);
-  const routingKey = nameFor(route.routingKey, event);
+  let exchange: string;
+  let routingKey: string;
+  try {
+    exchange = nameFor(route.exchange, event);
+    routingKey = nameFor(route.routingKey, event);
+  } catch (error) {
+    return { refused: `the function that says where it goes threw: ${String(error)}` };
+  }
   const { headers, contentType, body } = encode(event, mode, style);
   const problem =
     problemOfName("exchange", exchange) ??
@@ -30,6 +36,9 @@ export function draft({ event }: Outgoing, mode: EnvelopeMode, route: Route): Dr
     problemOfName("id", event.id) ??
     problemOfHeaders(headers);
   if (problem !== undefined) return { refused: problem };
+  const bytes = Buffer.from(body);
+  if (bytes.length > route.mostBytes)
+    return { refused: `it has ${bytes.length} bytes, and at most ${route.mostBytes} may be sent` };
   const envelope: Envelope & Publication["envelope"] = {
     exchange,
     routingKey,
@@ -45,7 +54,7 @@ export function draft({ event }: Outgoing, mode: EnvelopeMode, route: Route): Dr
   if (isShort(event.type)) envelope.type = event.type;
   const { correlationid } = event.extensions;
   if (correlationid !== undefined && isShort(correlationid)) envelope.correlationId = correlationid;
-  return { refused: undefined, envelope, body: Buffer.from(body) };
+  return { refused: undefined, envelope, body: bytes };
 }
 
 function problemOfName(what: string, name: unknown): string | undefined {

@@ -14,6 +14,7 @@ export interface RabbitMqOptions {
   readonly exchange?: Named;
   readonly routingKey?: Named;
   readonly queue?: string;
+  readonly maxMessageBytes?: number;
   readonly timeoutMs?: number;
   readonly tls?: TlsOptions;
 }
@@ -46,6 +47,12 @@ export const rabbitmqFields = {
     type: "string",
     doc: "What an intake reads, and what a relay sends to where no exchange is named: a queue that exists",
     maxLength: shortBytes,
+  },
+  maxMessageBytes: {
+    type: "integer",
+    doc: "The largest body that is sent, in bytes; a larger one is refused. Set it to the broker's `max_message_size`: without it the broker closes the channel over such a message, and its neighbours are sent again",
+    min: 1,
+    max: 536_870_912,
   },
   timeoutMs: {
     type: "duration",
@@ -130,10 +137,13 @@ function checkNamed(value: unknown, path: string): Named {
 export interface Route {
   readonly exchange: Named;
   readonly routingKey: Named;
+  /** The largest body. */
+  readonly mostBytes: number;
 }
 
-export function routeOf({ exchange, routingKey, queue }: Settings): Route {
-  if (exchange !== undefined) return { exchange, routingKey: routingKey ?? "" };
-  if (queue !== undefined) return { exchange: "", routingKey: queue };
+export function routeOf({ exchange, routingKey, queue, maxMessageBytes = Number.POSITIVE_INFINITY }: Settings): Route {
+  const mostBytes = maxMessageBytes;
+  if (exchange !== undefined) return { exchange, routingKey: routingKey ?? "", mostBytes };
+  if (queue !== undefined) return { exchange: "", routingKey: queue, mostBytes };
   return refuse("PH_OPTION_MISSING", "rabbitmq", "names nothing to send to. Name an exchange, or a queue");
 }
