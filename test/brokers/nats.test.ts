@@ -248,6 +248,25 @@ describe("NATS alone", () => {
     await other.remove();
   });
 
+  test("killed in mid-batch: what has no answer is sent again, and everything is there once and in order", async () => {
+    const name = await stream();
+    const one = await sender(name);
+    const early = await one.send(messages(500), never());
+    const sending = one.send(messages(5_000, { from: 500 }), never());
+    await service.kill();
+    const sent = [...early, ...(await sending)];
+    await service.restart();
+    const unanswered = messages(5_500).filter((_, i) => sent[i]?.kind !== "acknowledged");
+    const again = await eventually(async () => {
+      const answer = await one.send(unanswered, never());
+      return answer.every(({ kind }) => kind === "acknowledged");
+    });
+    expect(again).toBe(true);
+    const last = await receiver(name);
+    expect(namesOf(await take(last, 5_500))).toEqual(idsOf(messages(5_500)));
+    await expectNothing(last);
+  });
+
   test("the brokers of the guide are what it says, and show no password", () => {
     expect([guide.out.where, guide.inward.where]).toEqual(Array(2).fill("nats.internal:4222 stream FACTS"));
   });

@@ -254,6 +254,28 @@ describe("RabbitMQ alone", () => {
     });
   });
 
+  test("killed in mid-batch: what has no answer is sent again, everything is there in order, and only such messages twice", async () => {
+    const name = await queue();
+    const one = await sender({ queue: name });
+    const early = await one.send(messages(500), never());
+    const sending = one.send(messages(5_000, { from: 500 }), never());
+    await rabbit.kill();
+    const sent = [...early, ...(await sending)];
+    await rabbit.restart();
+    const unanswered = messages(5_500).filter((_, i) => sent[i]?.kind !== "acknowledged");
+    expect(kinds(await one.send(unanswered, never()))).toEqual(unanswered.map(() => "acknowledged"));
+    const again = new Set(idsOf(unanswered));
+    const ids = namesOf(await takeAll(await receiver(name))).map((id) => id ?? "");
+    expect([...new Set(ids)].sort(byNumber)).toEqual(idsOf(messages(5_500)));
+    const times = new Map<string, number>();
+    for (const id of ids) times.set(id, (times.get(id) ?? 0) + 1);
+    for (const [id, count] of times) expect([id, count <= (again.has(id) ? 2 : 1)]).toEqual([id, true]);
+    // Those that were acknowledged at once stand in their order, and so do those that were sent again.
+    const firstTime = (id: string) => !again.has(id);
+    expect(ids.filter(firstTime)).toEqual(idsOf(messages(5_500)).filter(firstTime));
+    expect(ids.slice(-unanswered.length)).toEqual(idsOf(unanswered));
+  });
+
   test("the brokers of the guide are what it says, and show no password", () => {
     expect([guide.out.where, guide.inward.where]).toEqual([
       "rabbit.internal:5672 exchange facts",
@@ -326,6 +348,10 @@ function unavailable(count: number): readonly string[] {
 
 function namesOf(taken: readonly Incoming[]): readonly (string | undefined)[] {
   return taken.map(({ id }) => id);
+}
+
+function byNumber(one = "", other = ""): number {
+  return Number(one.split("-")[1]) - Number(other.split("-")[1]);
 }
 
 /** Without acknowledging. */
