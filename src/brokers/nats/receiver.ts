@@ -88,6 +88,7 @@ class NatsReceiver implements Receiver {
 
   async receive({ max, waitMs, signal }: Parameters<Receiver["receive"]>[0]): Promise<readonly Incoming[]> {
     this.#max = max;
+    this.#listenForSilence();
     this.#pull(this.#open(), max);
     if (this.#ahead.length === 0 && !signal.aborted) await this.#arrival(waitMs, signal);
     const link = this.#open();
@@ -125,14 +126,15 @@ class NatsReceiver implements Receiver {
     await link.close();
   }
 
+  /** The consumer or the stream may have been removed: opening it again tells. */
+  #listenForSilence(): void {
+    const silentMs = performance.now() - this.#heardAt;
+    if (this.#asked === 0 || silentMs <= 3 * this.#heartbeatMs) return;
+    this.#fail(new Error(`NATS has sent neither a message nor a heartbeat for ${Math.round(silentMs)} ms`));
+  }
+
   /** Asks for more when at least a batch is lacking. */
   #pull({ connection }: Link, max: number): void {
-    const silentMs = performance.now() - this.#heardAt;
-    if (this.#asked > 0 && silentMs > 3 * this.#heartbeatMs) {
-      // The consumer or the stream may have been removed; opening it again tells.
-      this.#fail(new Error(`NATS has sent neither a message nor a heartbeat for ${Math.round(silentMs)} ms`));
-      this.#open();
-    }
     const wanted = Math.max(2 * max, this.#takeover?.count ?? 0);
     const lacking = wanted - this.#asked - this.#ahead.length;
     if (lacking < max) return;
@@ -150,6 +152,7 @@ class NatsReceiver implements Receiver {
   }
 
   #arrived(message: Msg): void {
+    if (this.#trouble !== undefined) return;
     this.#heardAt = performance.now();
     // What the server says of a pull has the subject of the pull; a message has its own.
     if (message.subject.startsWith(this.#inbox)) this.#told(message);
