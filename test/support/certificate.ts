@@ -13,10 +13,14 @@ export interface Certificate {
   readonly pem: string;
 }
 
-/** Removed when the test file ends. */
-export async function makeCertificate(): Promise<Certificate> {
-  const folder = await mkdtemp(join(tmpdir(), "posthorn-certificate-"));
-  afterAll(() => rm(folder, { recursive: true, force: true }));
+/** To be called while the tests are collected. Removed when the test file ends. */
+export function makeCertificate(): Promise<Certificate> {
+  const folder = mkdtemp(join(tmpdir(), "posthorn-certificate-"));
+  afterAll(async () => rm(await folder, { recursive: true, force: true }));
+  return folder.then(madeIn);
+}
+
+async function madeIn(folder: string): Promise<Certificate> {
   const [key, cert] = [join(folder, "key.pem"), join(folder, "cert.pem")];
   const subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"];
   const kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
