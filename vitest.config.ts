@@ -1,6 +1,10 @@
 import { readdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { configDefaults, defineConfig } from "vitest/config";
+import { shortLived } from "./test/support/node-options.js";
+import { useMemory } from "./test/support/temp-folder.js";
+
+useMemory();
 
 /** The tests on brokers that npm does not install: one file for each that scripts/services starts. `npm run test:brokers` runs them. */
 export const serviceTests = readdirSync(new URL("./scripts/services", import.meta.url))
@@ -21,7 +25,9 @@ export default defineConfig({
     exclude: [...configDefaults.exclude, ...serviceTests],
     globalSetup: ["test/support/global-setup.ts"],
     pool: "forks",
-    maxWorkers: 2,
+    execArgv: [...shortLived],
+    // More than CI has processors: many a test waits for what other processes do.
+    maxWorkers: 3,
     testTimeout: 120_000,
     hookTimeout: 180_000,
     teardownTimeout: 60_000,

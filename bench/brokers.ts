@@ -35,7 +35,7 @@ export interface Service {
 
 interface ServiceModule {
   available(): string | undefined | Promise<string | undefined>;
-  start(options: { readonly folder: string; readonly log?: (line: string) => void }): Promise<Service>;
+  start(options: { readonly folder: string; readonly log: string }): Promise<Service>;
 }
 
 /** Undefined where it cannot be had here. */
@@ -45,7 +45,7 @@ async function startService({ service }: BrokerRow): Promise<Service | undefined
   const { available, start }: ServiceModule = await import(module);
   if ((await available()) === undefined) return undefined;
   const folder = await mkdtemp(join(tmpdir(), `posthorn-bench-${service}-`));
-  const started = await start({ folder, log: () => undefined });
+  const started = await start({ folder, log: join(folder, "service.log") });
   return {
     url: started.url,
     kill: () => started.kill(),

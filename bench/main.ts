@@ -15,6 +15,7 @@ import { drainDefaults, drainHandler, drainPglite, drainTransaction } from "./ro
 import { fanOut } from "./rows/fan-out.js";
 import { idleQueries } from "./rows/idle.js";
 import { intake } from "./rows/intake.js";
+import { manyLanes } from "./rows/lanes.js";
 import { latency } from "./rows/latency.js";
 import { memoryAtDefaults, million } from "./rows/million.js";
 import { move } from "./rows/move.js";
@@ -44,6 +45,7 @@ const rows: readonly Row[] = [
   memoryAtDefaults,
   move,
   fanOut,
+  manyLanes,
   order,
   rateLimit,
   dedupe,
@@ -173,7 +175,7 @@ async function measure(asked: Asked, admin: string): Promise<boolean> {
 const asked = parse();
 const given = process.env.POSTHORN_BENCH_URL;
 const own: OwnServer | undefined =
-  given === undefined ? await startServer({ settings: { shared_buffers: "512MB" } }) : undefined;
+  given === undefined ? await startServer({ settings: { shared_buffers: "512MB", max_wal_size: "4GB" } }) : undefined;
 const good = await measure(asked, given ?? own?.url() ?? "");
 await own?.remove();
 // A row that failed may have left connections behind.

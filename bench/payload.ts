@@ -2,13 +2,19 @@
 import { command, event } from "posthorn";
 import { z } from "zod";
 
-const schema = z.object({ id: z.string(), to: z.string(), cents: z.number(), text: z.string(), rush: z.boolean() });
+export const workSchema = z.object({
+  id: z.string(),
+  to: z.string(),
+  cents: z.number(),
+  text: z.string(),
+  rush: z.boolean(),
+});
 
-export const Work = command("DoWork", { queue: "work", schema });
+export const Work = command("DoWork", { queue: "work", schema: workSchema });
 /** The same as a fact, for rows with several readers. */
-export const WorkDone = event("WorkDone", { topic: "work-done", schema });
+export const WorkDone = event("WorkDone", { topic: "work-done", schema: workSchema });
 /** The same with a key, for rows that keep order: `to` is the key. */
-export const OrderedWork = command("DoInOrder", { queue: "in-order", schema, key: ({ to }) => to });
+export const OrderedWork = command("DoInOrder", { queue: "in-order", schema: workSchema, key: ({ to }) => to });
 
 export const payloadBytes = 200;
 

@@ -26,7 +26,7 @@ import { indexOrder } from "./features/search.js";
 import { loadZones, planShipment } from "./features/shipping.js";
 import { surveyRegions } from "./features/survey.js";
 import { pickPiece } from "./features/warehouse.js";
-import { type Endpoint, tellPartner } from "./features/webhook.js";
+import { type Endpoint, meetPartner } from "./neighbours.js";
 import * as queues from "./post.js";
 
 export interface Outside {
@@ -44,12 +44,12 @@ export function addHandlers({ mailer, paymentUrl, partner }: Outside, troubles: 
   post.answer(CheckPassword, answerPassword);
   post.answer(MaySeeOrder, answerMaySee);
 
+  meetPartner(partner, troubles);
   queues.welcome.on(UserRegistered, troubles.delivered(welcomeUser));
   queues.confirmations.on(OrderPlaced, troubles.delivered(confirmOrder));
   queues.searchIndex.on(OrderPlaced, troubles.delivered(indexOrder));
   queues.salesFigures.on(OrderPlaced, troubles.delivered(addToFigures));
   queues.shipping.on(OrderPlaced, troubles.delivered(planShipment(zones)));
-  queues.partner.on(OrderPlaced, troubles.delivered(tellPartner(partner)));
   queues.ledger.on(PaymentCaptured, troubles.delivered(bookPayment));
 
   queues.email.handle(SendEmail, troubles.delivered(sendEmail(mailer)));

@@ -5,6 +5,7 @@ import { beginLife, statusReader } from "./demo/status.js";
 import { Troubles } from "./demo/troubles.js";
 import { openMailer } from "./features/mail.js";
 import { addHandlers } from "./handlers.js";
+import { meetBroker, meetShipping } from "./neighbours.js";
 import { database, post } from "./post.js";
 import { startMailServer } from "./services/mail-server.js";
 import { startPartner } from "./services/partner.js";
@@ -30,6 +31,9 @@ export async function open(): Promise<void> {
   });
   const mailer = openMailer(mailServer);
   addHandlers({ mailer, paymentUrl: paymentService.url, partner }, troubles);
+  // The supervisor starts a broker and the shipping department. Without them the shop goes on, and nobody sends anything off.
+  if (process.env.BROKER) meetShipping(process.env.BROKER, troubles);
+  if (process.env.BROKER_URL) await meetBroker(process.env.BROKER_URL);
   await post.start();
   const { server, port } = await openShop(wanted, routes(statusReader(await beginLife(), troubles), troubles));
 

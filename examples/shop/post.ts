@@ -22,7 +22,7 @@ export async function read<Row>(text: string, params: readonly unknown[] = []): 
 }
 
 /** People try the shop and watch: the other side is asked again soon, and for a quarter of an hour. */
-const soon = retry.exponential({ attempts: 24, firstMs: seconds(1), maxMs: minutes(1) });
+export const soon = retry.exponential({ attempts: 24, firstMs: seconds(1), maxMs: minutes(1) });
 
 /* Queues: one handler in the fleet. */
 
@@ -96,6 +96,7 @@ export const confirmations = post.subscription("confirmations", {
 export const searchIndex = post.subscription("search-index", { topic: "orders", ...policies.rollUp });
 export const salesFigures = post.subscription("sales-figures", { topic: "orders", ...policies.rollUp, concurrency: 4 });
 export const shipping = post.subscription("shipping", { topic: "orders", ...policies.rollUp });
-export const partner = post.subscription("partner", { topic: "orders", ...policies.webhook, retry: soon });
+/** What the shipping department says. It comes in from the broker: see neighbours.ts, where the relays are as well. */
+export const tracking = post.subscription("tracking", { topic: "parcels", ...policies.rollUp });
 export const ledger = post.subscription("ledger", { topic: "payments", ...policies.rollUp });
 export const welcome = post.subscription("welcome", { topic: "users", ...policies.notify });

@@ -56,6 +56,8 @@ const effects = [
     day date not null, sku text not null, orders bigint not null, cents bigint not null, primary key (day, sku))`,
   "create table if not exists shop.shipment (order_id uuid not null, region text not null, zone text not null, days int not null)",
   "create index if not exists shipment_order on shop.shipment (order_id)",
+  "create table if not exists shop.parcel (order_id uuid not null, tracking text not null, noted_at timestamptz not null default clock_timestamp())",
+  "create index if not exists parcel_order on shop.parcel (order_id)",
   "create table if not exists shop.piece (order_id uuid not null, sku text not null, number int not null)",
   "create index if not exists piece_order on shop.piece (order_id)",
   `create table if not exists shop.ledger_line (

@@ -12,7 +12,7 @@ export function available() {
   return classPathOf(artifact) === undefined ? undefined : `ElasticMQ ${version}`;
 }
 
-/** Takes any credentials. It keeps queues and messages through an end in good order. */
+/** Takes any key, so the one in its address is made up. It keeps its queues through any end, and messages through none. */
 export async function start({ folder, log, port }) {
   const at = port ?? (await freePort());
   const file = join(folder, "elasticmq.conf");
@@ -22,7 +22,6 @@ node-address { protocol = http, host = "127.0.0.1", port = ${at}, context-path =
 rest-sqs { enabled = true, bind-port = ${at}, bind-hostname = "127.0.0.1", sqs-limits = strict }
 rest-stats { enabled = false }
 queues-storage { enabled = true, path = ${quoted(join(folder, "queues.conf"))} }
-messages-storage { enabled = true, uri = ${quoted(`jdbc:h2:${join(folder, "messages")}`)} }
 `;
   await writeFile(file, text);
   const elasticmq = new Program({
@@ -33,5 +32,5 @@ messages-storage { enabled = true, uri = ${quoted(`jdbc:h2:${join(folder, "messa
     ready: () => accepts(at),
   });
   await elasticmq.start();
-  return serviceOf(elasticmq, { url: `http://127.0.0.1:${at}`, port: at, keeps: "stop" });
+  return serviceOf(elasticmq, { url: `http://key:its-secret@127.0.0.1:${at}`, port: at, keeps: "nothing" });
 }

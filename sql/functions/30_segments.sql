@@ -72,10 +72,20 @@ $body$);
 create or replace function posthorn.declare_retention(p_keep_ms float8, p_max_bytes bigint, p_by text, p_explicit boolean) returns void
 language plpgsql as $$
 begin
+  perform posthorn.require_home(), posthorn.check_kept(p_keep_ms);
   insert into posthorn.retention (keep_ms, max_bytes, declared_by) values (p_keep_ms, p_max_bytes, p_by)
     on conflict (singleton) do update set keep_ms = excluded.keep_ms, max_bytes = excluded.max_bytes, declared_by = excluded.declared_by,
       declared_at = clock_timestamp()
     where p_explicit and (posthorn.retention.keep_ms, posthorn.retention.max_bytes) is distinct from (excluded.keep_ms, excluded.max_bytes);
+end $$;
+
+-- check_kept(ms): PH015 for a time with which nobody could compute when a segment goes: then none would.
+create or replace function posthorn.check_kept(p_ms float8) returns void
+language plpgsql as $$
+begin
+  if p_ms not between 0 and 315360000000 then
+    raise exception 'what is kept is kept for at most ten years, got % ms', p_ms using errcode = 'PH015';
+  end if;
 end $$;
 
 -- keep_segments(): until the end of this transaction no segment is truncated. For verbs that read the log again.

@@ -39,7 +39,7 @@ declare
   v_lanes int[] := array(select l::int from json_array_elements_text(p_row.place -> 'lanes') l);
   v_log record;
 begin
-  select * into v_reader from posthorn.subscription s where s.id = (p_row.place ->> 'subscription')::int;
+  select * into v_reader from posthorn.subscription s where s.id = (p_row.place ->> 'subscription')::int for key share;
   place := p_row.place;
   busy := false;
   done := 0;

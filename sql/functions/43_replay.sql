@@ -84,7 +84,7 @@ declare
   v_why text;
   v_passed jsonb := coalesce(p_row.place::jsonb -> 'passed', '{"waiting":0,"ended":0,"unhandled":0}');
 begin
-  select * into v_reader from posthorn.subscription s where s.id = (p_row.place ->> 'subscription')::int;
+  select * into v_reader from posthorn.subscription s where s.id = (p_row.place ->> 'subscription')::int for key share;
   place := p_row.place;
   done := 0;
   busy := false;

@@ -128,7 +128,8 @@ begin
   -- No claim is made of these lanes until COMMIT; where they stand is looked at in later statements.
   perform pg_advisory_xact_lock(posthorn.lock_key('lane', l.subscription, l.lane)) from (select l.subscription, l.lane from posthorn.lane l
     join posthorn.subscription s on s.id = l.subscription where s.channel = p_channel order by l.subscription, l.lane) l;
-  for v_reader in select * from posthorn.subscription s where s.channel = p_channel order by s.id loop
+  -- None is removed until COMMIT; one that was removed meanwhile is left out.
+  for v_reader in select * from posthorn.subscription s where s.channel = p_channel order by s.id for key share loop
     for v_head in select h.* from unnest(v_heads) h loop
       if posthorn.erase_one(p_row, v_reader, v_head.id, v_head.nonce, v_head.lane, v_head.xid, v_head.slot) then
         running := running || jsonb_build_array(jsonb_build_array(v_reader.id, v_head.id::text));
@@ -236,7 +237,7 @@ begin
   running := '[]';
   done := 0;
   for v_one in select s as reader, l.message, l.nonce from posthorn.listed(v_key, v_contracts, v_upto, p_limit) l
-      join posthorn.subscription s on s.id = l.subscription order by s.id, l.message limit p_limit loop
+      join posthorn.subscription s on s.id = l.subscription order by s.id, l.message limit p_limit for key share of s loop
     done := done + 1;
     if posthorn.erase_one(p_row, v_one.reader, v_one.message, v_one.nonce, null, null, null) then
       running := running || jsonb_build_array(jsonb_build_array((v_one.reader).id, v_one.message::text));
@@ -254,7 +255,7 @@ declare
   v_nonce bigint;
 begin
   for v_one in select s as reader, (r.one ->> 1)::bigint as message from json_array_elements(p_row.place -> 'running') r(one)
-      join posthorn.subscription s on s.id = (r.one ->> 0)::int order by s.id, 2 loop
+      join posthorn.subscription s on s.id = (r.one ->> 0)::int order by s.id, 2 for key share of s loop
     select h.lane, h.xid, h.slot, h.nonce into v_log from posthorn.log_heads((v_one.reader).channel, v_one.message - 1, v_one.message, 1) h;
     v_nonce := coalesce(v_log.nonce, (select d.nonce from posthorn.deferred d where d.subscription = (v_one.reader).id and d.message = v_one.message),
       (select c.nonce from posthorn.cancel_request c where c.subscription = (v_one.reader).id and c.message = v_one.message));

@@ -5,9 +5,17 @@
  * Sources: cloudevents/spec 1.0.2 (core, JSON format, HTTP, Kafka, AMQP, NATS and MQTT bindings), its extensions partitioning, distributed tracing and
  * correlation; W3C Trace Context.
  */
+import { quote } from "../core/show.js";
+import { memberText } from "./json-member.js";
+import { isJson, isMediaType, isText, textOf } from "./media.js";
+import { percentDecode, percentEncode } from "./percent.js";
+
 /** The attributes that are not extensions. */
-const core = ["id", "source", "specversion", "type", "datacontenttype", "dataschema", "subject", "time"] as const;
+const core: ReadonlySet<string> = new Set([
+  ...["id", "source", "specversion", "type", "datacontenttype", "dataschema", "subject", "time"],
+]);
 const structuredType = "application/cloudevents+json";
+const jsonType = "application/json";
 const attributeName = /^[a-z0-9]{1,64}$/;
 
 /** Attributes as headers and the payload as the body, or everything as one JSON body. */
@@ -46,50 +54,79 @@ export interface Encoded {
   readonly body: string;
 }
 
+/** Attributes and headers that no style could tell from others are left out or renamed; see `attributes` and `plainName`. */
 export function encode(event: CloudEvent, mode: EnvelopeMode, style: HeaderStyle): Encoded {
-  return mode === "binary" ? binary(event, style) : structured(event);
+  const headers = Object.entries(event.headers).map(([name, value]) => [plainName(name, style), value] as const);
+  return mode === "binary" ? binary(event, headers, style) : structured(event, headers);
 }
 
-function binary(event: CloudEvent, { prefix, percent }: HeaderStyle): Encoded {
-  const headers: Record<string, string> = { ...event.headers };
-  for (const [name, value] of attributes(event)) {
-    if (name !== "datacontenttype") headers[`${prefix}${name}`] = percent ? percentEncode(value) : value;
-  }
-  return { headers, contentType: event.datacontenttype ?? "application/json", body: event.data };
+function binary(event: CloudEvent, headers: readonly (readonly [string, string])[], style: HeaderStyle): Encoded {
+  const { prefix, percent } = style;
+  const { datacontenttype: contentType = jsonType, ...others } = attributes(event);
+  const named = Object.entries(others).map(
+    ([name, value]) => [`${prefix}${name}`, percent ? percentEncode(value) : value] as const,
+  );
+  const text = isJson(contentType) ? undefined : stringIn(event.data);
+  return { headers: Object.fromEntries([...headers, ...named]), contentType, body: text ?? event.data };
 }
 
-function structured(event: CloudEvent): Encoded {
-  const fields = Object.fromEntries(attributes(event));
-  const text = JSON.stringify(fields);
+function structured(event: CloudEvent, headers: readonly (readonly [string, string])[]): Encoded {
   // The payload is JSON text already; it is put in as it is.
   return {
-    headers: { ...event.headers },
+    headers: Object.fromEntries(headers),
     contentType: `${structuredType}; charset=utf-8`,
-    body: `${text.slice(0, -1)},"data":${event.data}}`,
+    body: `${JSON.stringify(attributes(event)).slice(0, -1)},"data":${event.data}}`,
   };
 }
 
-function attributes(event: CloudEvent): (readonly [string, string])[] {
-  const { id, source, type, time, subject, dataschema, datacontenttype = "application/json", extensions } = event;
-  const all = { specversion: "1.0", id, source, type, time, subject, dataschema, datacontenttype, ...extensions };
-  return Object.entries(all).flatMap(([name, value]) => (value === undefined ? [] : [[name, value] as const]));
+/** Extensions whose names the specification does not allow, or that are names of other things, are left out. */
+function attributes(event: CloudEvent): Readonly<Record<string, string>> {
+  const { id, source, type, time, subject, dataschema, datacontenttype = jsonType, data, extensions } = event;
+  // Only text can be of a type that is not JSON.
+  const isWhatItSays = isJson(datacontenttype) || stringIn(data) !== undefined;
+  const own = { time, subject, dataschema, datacontenttype: isWhatItSays ? datacontenttype : jsonType };
+  const extra = Object.entries(extensions).filter(([name]) => isExtension(name));
+  return Object.fromEntries(
+    [...Object.entries({ specversion: "1.0", id, source, type, ...own }), ...extra].flatMap(([name, value]) =>
+      value === undefined ? [] : [[name, value] as const],
+    ),
+  );
 }
 
-/** HTTP binding 3.1.3.2: space, quote, percent, and what is not printable ASCII. */
-function percentEncode(value: string): string {
-  return value
-    .toWellFormed()
-    .replace(/[^\x21\x23\x24\x26-\x7e]/gu, (char) =>
-      [...Buffer.from(char)].map((byte) => `%${byte.toString(16).toUpperCase().padStart(2, "0")}`).join(""),
-    );
+function isExtension(name: string): boolean {
+  return attributeName.test(name) && !core.has(name) && name !== "data";
 }
 
-function percentDecode(value: string): string {
-  if (!value.includes("%")) return value;
-  const parts = value.split(/((?:%[0-9a-fA-F]{2})+)/);
-  return parts
-    .map((part, i) => (i % 2 === 1 ? Buffer.from(part.replaceAll("%", ""), "hex").toString() : part))
-    .join("");
+/** The text that a JSON string holds. */
+function stringIn(json: string): string | undefined {
+  if (!/^\s*"/.test(json)) return undefined;
+  const value: unknown = JSON.parse(json);
+  return typeof value === "string" ? value : undefined;
+}
+
+/** Before the name of a plain header that would be read as an attribute, or as the type of the body, as often as need be. */
+const plainMark = "header-";
+
+function plainName(name: string, style: HeaderStyle): string {
+  return isTaken(withoutMarks(name), style) ? `${plainMark}${name}` : name;
+}
+
+function withoutMarks(name: string): string {
+  let rest = name;
+  while (rest.toLowerCase().startsWith(plainMark)) rest = rest.slice(plainMark.length);
+  return rest;
+}
+
+function isTaken(name: string, style: HeaderStyle): boolean {
+  return attributeIn(name, style) !== undefined || name.toLowerCase() === "content-type";
+}
+
+/** The attribute that a header of this name holds; undefined for a plain one. */
+function attributeIn(header: string, { prefix, alsoReads = [] }: HeaderStyle): string | undefined {
+  const lower = header.toLowerCase();
+  const used = [prefix, ...alsoReads].map((text) => text.toLowerCase()).find((text) => lower.startsWith(text));
+  const name = lower.slice(used?.length ?? 0);
+  return used !== undefined && attributeName.test(name) ? name : undefined;
 }
 
 /** What was read, or why it is no CloudEvent. `undefined`: it does not claim to be one. */
@@ -104,125 +141,130 @@ export interface Received {
   readonly body: Uint8Array;
 }
 
-/** Reads both modes. `data` of the answer is JSON text that was not parsed yet in binary mode. */
+/**
+ * Reads both modes. Never throws, whatever it is given.
+ *
+ * `data` of the answer is JSON text. In binary mode it is what was sent, not parsed yet where its type is JSON or not told; other text is a JSON string
+ * of it, and what is neither is a problem.
+ */
 export function decode(received: Received, style: HeaderStyle): Decoded {
-  if (received.contentType?.toLowerCase().startsWith("application/cloudevents")) return readStructured(received);
-  const found = attributesIn(received.headers, style);
-  return found === undefined ? undefined : readBinary(found, received);
+  const { headers, contentType, body } = received;
+  if (contentType?.trim().toLowerCase().startsWith("application/cloudevents")) return readStructured(received, style);
+  const found = split(headers, style);
+  if (typeof found === "string") return { ok: false, problem: found };
+  if (!found.attributes.has("specversion")) return undefined;
+  const datacontenttype = contentType ?? found.attributes.get("datacontenttype");
+  const data = dataOf(body, datacontenttype);
+  if (data.problem !== undefined) return { ok: false, problem: data.problem };
+  if (datacontenttype !== undefined) found.attributes.set("datacontenttype", datacontenttype);
+  return build(found.attributes, data.json, found.plain);
 }
 
-const coreNames: ReadonlySet<string> = new Set(core);
-
-/** What was found so far. Filled in place: an intake does it for each message. */
 interface Found {
-  readonly core: Partial<Record<(typeof core)[number], string>>;
-  readonly extensions: Record<string, string>;
-  /** Headers that are no attributes. */
-  rest: Readonly<Record<string, string>>;
+  readonly attributes: Map<string, string>;
+  readonly plain: readonly (readonly [string, string])[];
 }
 
-function isCore(name: string): name is (typeof core)[number] {
-  return coreNames.has(name);
-}
-
-function note({ core: known, extensions }: Found, name: string, value: string): void {
-  if (isCore(name)) known[name] = value;
-  else extensions[name] = value;
-}
-
-const prefixesOfStyles = new WeakMap<HeaderStyle, readonly string[]>();
-
-/** In lower case; none is empty. */
-function prefixesOf(style: HeaderStyle): readonly string[] {
-  let prefixes = prefixesOfStyles.get(style);
-  if (prefixes === undefined) {
-    const { prefix, alsoReads = [] } = style;
-    prefixes = [prefix, ...alsoReads].map((text) => text.toLowerCase()).filter((text) => text !== "");
-    prefixesOfStyles.set(style, prefixes);
+/** Returns why they cannot be told apart instead, if they claim to be a CloudEvent's. */
+function split(headers: Received["headers"], style: HeaderStyle): Found | string {
+  const attributes = new Map<string, string>();
+  const plain: (readonly [string, string])[] = [];
+  let problem: string | undefined;
+  for (const [header, value] of Object.entries(headers)) {
+    const name = attributeIn(header, style);
+    if (name === undefined) {
+      const isMarked = header.toLowerCase().startsWith(plainMark) && isTaken(withoutMarks(header), style);
+      plain.push([isMarked ? header.slice(plainMark.length) : header, value]);
+      continue;
+    }
+    const decoded = style.percent ? percentDecode(value) : value;
+    const before = attributes.get(name);
+    if (decoded === undefined) problem ??= `its attribute ${name} has encoded bytes that are not UTF-8`;
+    else if (before !== undefined && before !== decoded) problem ??= `its attribute ${name} is there twice`;
+    // One that cannot be read is there as well, and makes a CloudEvent of the message.
+    attributes.set(name, decoded ?? "");
   }
-  return prefixes;
+  return problem !== undefined && attributes.has("specversion") ? problem : { attributes, plain };
 }
 
-function attributesIn(headers: Received["headers"], style: HeaderStyle): Found | undefined {
-  const { prefix, percent } = style;
-  const prefixes = prefixesOf(style);
-  const rest: Record<string, string> = {};
-  const found: Found = { core: {}, extensions: {}, rest };
-  for (const name of Object.keys(headers)) {
-    const value = headers[name] ?? "";
-    const lower = name.toLowerCase();
-    const used = prefixes.find((text) => lower.startsWith(text));
-    if (used !== undefined) note(found, lower.slice(used.length), percent ? percentDecode(value) : value);
-    else if (prefix === "" && attributeName.test(name)) note(found, name, percent ? percentDecode(value) : value);
-    else rest[name] = value;
+type Data =
+  | { readonly json: string; readonly problem?: undefined }
+  | { readonly problem: string; readonly json?: undefined };
+
+function dataOf(bytes: Uint8Array, mediaType: string | undefined): Data {
+  const isKnown = isJson(mediaType);
+  if (!isKnown && mediaType !== undefined && !isText(mediaType)) {
+    return { problem: `its data is ${quote(mediaType)}, which is neither JSON nor text` };
   }
-  return found.core.specversion === undefined ? undefined : found;
+  const text = textOf(bytes, mediaType);
+  if (text === undefined) return { problem: "its data is not text in UTF-8, or in the character set of its type" };
+  if (!isKnown) return { json: JSON.stringify(text) };
+  return { json: text === "" ? "null" : text };
 }
 
-function readBinary(found: Found, { contentType, body }: Received): Decoded {
-  const data = textOf(body);
-  if (data === undefined) return { ok: false, problem: "its body is not UTF-8 text" };
-  if (contentType !== undefined) found.core.datacontenttype = contentType;
-  return build(found, data);
-}
-
-function readStructured({ contentType, body, headers }: Received): Decoded {
-  if (!contentType?.toLowerCase().startsWith(structuredType)) {
-    return {
-      ok: false,
-      problem: `its content type ${contentType} is not understood: one event as ${structuredType} is`,
-    };
+function readStructured({ contentType, body, headers }: Received, style: HeaderStyle): Decoded {
+  if (!isMediaType(contentType, structuredType)) {
+    const problem = `its content type ${quote(contentType ?? "")} is not understood: one event as ${structuredType} is`;
+    return { ok: false, problem };
   }
   const text = textOf(body);
   const parsed = text === undefined ? undefined : parseObject(text);
-  if (parsed === undefined) return { ok: false, problem: "its body is not a JSON object" };
-  const { data, data_base64: base64, ...fields } = parsed;
-  const found: Found = { core: {}, extensions: {}, rest: headers };
-  for (const [name, value] of Object.entries(fields)) {
-    if (value === null) continue;
-    if (typeof value === "object")
-      return { ok: false, problem: `its attribute ${name} is not a text, number or boolean` };
-    note(found, name, String(value));
+  if (text === undefined || parsed === undefined) return { ok: false, problem: "its body is not a JSON object" };
+  const attributes = new Map<string, string>();
+  for (const [name, value] of Object.entries(parsed)) {
+    if (name === "data" || name === "data_base64" || value === null) continue;
+    const problem = attributeProblem(name, value);
+    if (problem !== undefined) return { ok: false, problem };
+    attributes.set(name, String(value));
   }
-  if (base64 === undefined) return build(found, JSON.stringify(data ?? null));
-  const bytes = typeof base64 === "string" ? textOf(Buffer.from(base64, "base64")) : undefined;
-  return bytes === undefined ? { ok: false, problem: "its data_base64 is not UTF-8 text" } : build(found, bytes);
+  const data = structuredData(text, parsed, attributes.get("datacontenttype"));
+  if (data.problem !== undefined) return { ok: false, problem: data.problem };
+  // The attributes may be there as headers as well.
+  const found = split(headers, style);
+  const plain = typeof found === "string" ? [] : found.plain;
+  return build(attributes, data.json, plain);
 }
 
-const required = ["id", "source", "type"] as const;
-
-function build({ core: known, extensions, rest }: Found, data: string): Decoded {
-  const { specversion, id = "", source = "", type = "", time, subject, dataschema, datacontenttype } = known;
-  if (specversion !== "1.0") return { ok: false, problem: `its specversion is ${specversion ?? "missing"}, not 1.0` };
-  if (id === "" || source === "" || type === "") {
-    return { ok: false, problem: `its attribute ${required.find((name) => !known[name])} is missing` };
-  }
-  const event: { -readonly [N in keyof CloudEvent]: CloudEvent[N] } = {
-    id,
-    source,
-    type,
-    extensions,
-    data,
-    headers: rest,
-  };
-  if (time !== undefined) event.time = time;
-  if (subject !== undefined) event.subject = subject;
-  if (dataschema !== undefined) event.dataschema = dataschema;
-  if (datacontenttype !== undefined) event.datacontenttype = datacontenttype;
-  return { ok: true, event };
+function attributeProblem(name: string, value: unknown): string | undefined {
+  if (!attributeName.test(name)) return `the name of its attribute ${quote(name)} is not lower-case letters and digits`;
+  const fits = typeof value === "string" || typeof value === "boolean" || Number.isSafeInteger(value);
+  return fits ? undefined : `its attribute ${name} is not a text, a whole number, true or false`;
 }
 
-const strict = new TextDecoder("utf-8", { fatal: true });
-
-function textOf(bytes: Uint8Array): string | undefined {
-  try {
-    return strict.decode(bytes);
-  } catch {
-    return undefined;
-  }
+function structuredData(
+  text: string,
+  { data, data_base64: base64 }: Readonly<Record<string, unknown>>,
+  mediaType: string | undefined,
+): Data {
+  if (base64 === undefined || base64 === null)
+    return { json: data === undefined ? "null" : (memberText(text, "data") ?? "null") };
+  if (data !== undefined && data !== null) return { problem: "it has both data and data_base64" };
+  const isBase64 = typeof base64 === "string" && base64.length % 4 === 0 && /^[A-Za-z0-9+/]*={0,2}$/.test(base64);
+  return isBase64 ? dataOf(Buffer.from(base64, "base64"), mediaType) : { problem: "its data_base64 is not base64" };
 }
 
-function parseObject(text: string): Record<string, unknown> | undefined {
+function build(given: ReadonlyMap<string, string>, data: string, plain: Found["plain"]): Decoded {
+  const specversion = given.get("specversion");
+  if (specversion !== "1.0") {
+    const found = specversion === undefined ? "missing" : quote(specversion);
+    return { ok: false, problem: `its specversion is ${found}, not "1.0"` };
+  }
+  // One that is empty is as one that is missing.
+  const [id, source, type] = [given.get("id"), given.get("source"), given.get("type")];
+  if (!id || !source || !type) {
+    const missing = [id ? "" : "id", source ? "" : "source", type ? "" : "type"].filter((name) => name !== "");
+    return { ok: false, problem: `its attribute ${missing.join(" and ")} is missing` };
+  }
+  const optional = ["time", "subject", "dataschema", "datacontenttype"].flatMap((name) => {
+    const value = given.get(name);
+    return value ? [[name, value] as const] : [];
+  });
+  const extensions = Object.fromEntries([...given].filter(([name]) => isExtension(name)));
+  const headers = Object.fromEntries(plain);
+  return { ok: true, event: { id, source, type, ...Object.fromEntries(optional), extensions, data, headers } };
+}
+
+function parseObject(text: string): Readonly<Record<string, unknown>> | undefined {
   try {
     const value: unknown = JSON.parse(text);
     const isObject = typeof value === "object" && value !== null && !Array.isArray(value);

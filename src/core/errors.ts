@@ -22,8 +22,7 @@ export const errorCodes = {
   PH_DECLARED_TWICE: {
     class: "ConfigurationError",
     retryable: false,
-    meaning:
-      "The same queue, subscription, handler, answer or instance was declared twice, or start() was called twice.",
+    meaning: "The same queue, subscription, handler, answer or instance was declared or started twice.",
   },
   PH_DECLARED_LATE: {
     class: "ConfigurationError",
@@ -75,12 +74,6 @@ export const errorCodes = {
     class: "ConfigurationError",
     retryable: true,
     meaning: "A worker works on the subscription that is to be removed, or holds messages of it.",
-  },
-  PH_SUBSCRIPTION_REMOVED: {
-    class: "ContractConflictError",
-    retryable: true,
-    meaning:
-      "A subscription was removed in the moment in which a worker registered for it; the worker declares it anew.",
   },
   PH_PAUSED: {
     class: "ConfigurationError",
@@ -149,6 +142,11 @@ export const errorCodes = {
     retryable: false,
     meaning:
       "A start would change the idempotency or ordering of a queue or subscription that holds messages which have not ended, or that others work on by the old decision.",
+  },
+  PH_SUBSCRIPTION_REMOVED: {
+    class: "ContractConflictError",
+    retryable: true,
+    meaning: "A subscription was removed while a worker registered for it; the worker declares it anew.",
   },
   PH_PAYLOAD_INVALID: {
     class: "ContractViolationError",
@@ -273,8 +271,7 @@ export const errorCodes = {
   PH_WOULD_DEADLOCK: {
     class: "WouldDeadlockError",
     retryable: false,
-    meaning:
-      "The call would wait for the transaction that it is called from: the embedded database has one connection.",
+    meaning: "The call would wait for the transaction that it is called from: there is one connection.",
   },
   PH_DATABASE_AWAY: { class: "DatabaseUnavailableError", retryable: true, meaning: "The database cannot be reached." },
   PH_DATABASE_LOST: {
@@ -399,8 +396,7 @@ export const errorCodes = {
   PH_RESULT_GONE: {
     class: "NoResultError",
     retryable: false,
-    meaning:
-      "The message succeeded, and its result has been kept for its time and is gone, or its handler stored none.",
+    meaning: "The message succeeded, and its result was kept for its time and is gone, or none was stored.",
   },
   PH_NO_RESULT: {
     class: "NoResultError",

@@ -43,7 +43,8 @@ async function scalingOf(post: Probed, name: string | null): Promise<Response> {
   const line = report.lines.find((one) => one.name === name);
   if (line === undefined) {
     const known = report.lines.map((one) => one.name).join(", ");
-    return answer(404, { error: { message: `No queue or subscription is called so. Known are: ${known || "none"}.` } });
+    const message = `No queue or subscription is called so. Known are: ${known || "none"}.`;
+    return answer(404, { error: { code: "PH_NAME_UNKNOWN", message } });
   }
   return answer(200, {
     ...line,

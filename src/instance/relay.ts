@@ -2,7 +2,7 @@
 import type { AnyContract } from "../contracts/contract.js";
 import type { Logger } from "../core/logger.js";
 import type { CheckedPolicy, RelayedTo, StartFrom } from "../policies/policy.js";
-import { checkRelay, type RelayFrom, type RelaySettings } from "../relays/options.js";
+import { checkRelay, type RelayFrom, type RelaySettings, relayedTo } from "../relays/options.js";
 import { Relay as RunningRelay } from "../relays/relay.js";
 import type { RunContext } from "../worker/context.js";
 import type { Declared } from "../worker/registration.js";
@@ -37,7 +37,7 @@ export class RelayDeclaration implements Declared, Relay {
     this.channel = channel;
     this.startFrom = startFrom;
     this.policy = policy;
-    this.to = { broker: settings.to.kind, where: settings.to.where };
+    this.to = relayedTo(settings.to);
     this.#settings = settings;
     this.#service = service;
     this.#logger = logger;

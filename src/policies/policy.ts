@@ -271,9 +271,11 @@ function checkAgain(value: unknown, where: string, check: typeof checkPolicy): C
   return Object.freeze({ ...check(rest, where), relay: checkOptions(relay, relayedFields, `${where}.relay`) });
 }
 
+/** Letters of where a broker is. */
+export const whereLength = 1_000;
 const relayedFields = {
   broker: { type: "string", doc: "What it is", maxLength: limits.nameLength, required: true },
-  where: { type: "string", doc: "Where it is", maxLength: 1_000, required: true },
+  where: { type: "string", doc: "Where it is", maxLength: whereLength, required: true },
 } as const satisfies Fields;
 
 function readWithoutRelay(value: unknown, where: string): CheckedPolicy {

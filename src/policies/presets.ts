@@ -92,7 +92,7 @@ export const policies = Object.freeze({
     visibilityTimeoutMs: seconds(30),
     deadLetter: { keepMs: days(30) },
     alerts: { oldestAgeMs: minutes(1), backlog: 100_000, deadLetters: 1, noWorkerMs: minutes(1) },
-    concurrency: 500,
+    concurrency: 1_000,
     circuitBreaker: { failures: 20, windowMs: seconds(10), openMs: seconds(1) },
   }),
   /**

@@ -5,7 +5,7 @@
  */
 import type { Broker, Sender } from "../brokers/broker.js";
 import type { EnvelopeMode } from "../brokers/envelope.js";
-import { reasonOf } from "../core/clean.js";
+import { cleaned, reasonOf } from "../core/clean.js";
 import { StoppedError } from "../core/errors.js";
 import type { Logger } from "../core/logger.js";
 
@@ -57,7 +57,9 @@ export class Connection {
     const abort = (): void => late.abort(stopped());
     this.closed.addEventListener("abort", abort);
     const timer = setTimeout(() => late.abort(new Error(`it could not be opened within ${timeoutMs} ms`)), timeoutMs);
-    const opening = to.openSender({ name, mode, signal: late.signal, onTrouble: (error) => this.#trouble(error) });
+    const options = { name, mode, signal: late.signal, onTrouble: (error: unknown) => this.#trouble(error) };
+    // Also where it throws at once.
+    const opening = Promise.resolve().then(() => to.openSender(options));
     try {
       return await orAborted(opening, late.signal);
     } catch (error) {
@@ -81,7 +83,9 @@ export class Connection {
     const now = performance.now();
     if (this.closed.aborted || (this.#told?.text === text && now - this.#told.at < againMs)) return;
     this.#told = { text, at: now };
-    logger.warn(`the relay "${name}" has trouble with its broker ${to.kind} ${to.where}: ${text}`, { relay: name });
+    logger.warn(`the relay "${name}" has trouble with its broker ${to.kind} ${cleaned(to.where)}: ${text}`, {
+      relay: name,
+    });
   }
 
   /** What is on its way has no outcome any more. Never throws. */

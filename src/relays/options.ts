@@ -7,6 +7,7 @@
 import type { Broker } from "../brokers/broker.js";
 import type { EnvelopeMode } from "../brokers/envelope.js";
 import { checkBroker } from "../brokers/is-broker.js";
+import { cleaned } from "../core/clean.js";
 import { ConfigurationError } from "../core/errors.js";
 import { limits } from "../core/limits.js";
 import { checkName } from "../core/names.js";
@@ -19,8 +20,10 @@ import {
   type Policy,
   policyFields,
   type QueuePolicy,
+  type RelayedTo,
   type StartFrom,
   subscriptionFields,
+  whereLength,
 } from "../policies/policy.js";
 
 /** Where the messages come from: a topic, whose subscription the relay is, or a queue, whose one receiver it is. */
@@ -35,7 +38,12 @@ export interface RelayOptions<I extends RelayIdempotency = RelayIdempotency> ext
   readonly to: Broker;
   /** Of a topic: where a relay begins that is new. Default "now". */
   readonly startFrom?: StartFrom;
-  /** Messages that are handed to the broker in one call, and on their way or waiting for a slot at once. Default 500; see also `batchSize`. */
+  /**
+   * Messages that are on their way at once in one process. Too few and the broker waits for us; too many and memory holds them all: with payloads of a
+   * megabyte a gigabyte.
+   *
+   * Default 1000. Range 1 to 10000.
+   */
   readonly concurrency?: number;
   /**
    * The most messages of one call. Too few and each costs a round trip; too many and a failing call takes more with it.
@@ -118,7 +126,7 @@ export const relayFields = {
   concurrency: {
     ...policyFields.concurrency,
     doc: "Messages that are on their way at once in one process; too few and the broker waits for us, too many and memory holds them all",
-    default: 500,
+    default: 1_000,
   },
   batchSize: {
     type: "integer",
@@ -170,7 +178,7 @@ export function checkRelay(value: unknown, name: string): CheckedRelay {
     kind,
     channel,
     startFrom: startFrom === "oldest" ? "oldest" : "now",
-    policy: Object.freeze({ ...policy, relay: { broker: to.kind, where: to.where } }),
+    policy: Object.freeze({ ...policy, relay: relayedTo(to) }),
     settings: {
       to,
       batchSize,
@@ -181,6 +189,11 @@ export function checkRelay(value: unknown, name: string): CheckedRelay {
       once: policy.idempotency === "at-most-once",
     },
   };
+}
+
+/** What is kept and shown of a broker. It says where it is without credentials; this is a second look. */
+export function relayedTo({ kind, where }: Broker): RelayedTo {
+  return { broker: cleaned(kind).slice(0, limits.nameLength), where: cleaned(where).slice(0, whereLength) };
 }
 
 interface Channel {

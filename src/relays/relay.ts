@@ -13,7 +13,7 @@ import { OpenCircuit, Reject, RetryLater } from "../policies/verdicts.js";
 import type { RunContext } from "../worker/context.js";
 import { Connection } from "./connection.js";
 import { type Naming, outgoingOf } from "./event.js";
-import type { RelaySettings } from "./options.js";
+import { type RelaySettings, relayedTo } from "./options.js";
 import { Sending } from "./sending.js";
 
 export interface RelayRun {
@@ -46,7 +46,7 @@ export class Relay {
       await this.#connection.sender();
     } catch (error) {
       if (error instanceof ConfigurationError) throw error;
-      const message = `the broker of the relay "${name}" is away at the start, ${this.#broker}: ${reasonOf(error)}. Messages wait, and go out when it is back.`;
+      const message = `the broker of the relay "${name}" is away at the start, ${this.#said(error)}. Messages wait, and go out when it is back.`;
       logger.warn(message, { relay: name });
     }
   }
@@ -63,8 +63,15 @@ export class Relay {
   }
 
   get #broker(): string {
-    const { to } = this.#run.settings;
-    return `${to.kind} ${to.where}`;
+    const { broker, where } = relayedTo(this.#run.settings.to);
+    return `${broker} ${where}`;
+  }
+
+  /** The broker and what it says, which may say itself where it is. */
+  #said(error: unknown): string {
+    const { broker, where } = relayedTo(this.#run.settings.to);
+    const reason = reasonOf(error);
+    return `${reason.includes(where) ? broker : this.#broker}: ${reason}`;
   }
 
   /** What the engine makes of it: a dead letter, another attempt, or a fleet that waits. */
@@ -73,9 +80,9 @@ export class Relay {
     const { error, retryAfterMs } = sent;
     const afterMs = waitOf(retryAfterMs);
     if (sent.kind === "unavailable") {
-      return new OpenCircuit(afterMs, `the broker is away, ${this.#broker}: ${reasonOf(error)}`);
+      return new OpenCircuit(afterMs, `the broker is away, ${this.#said(error)}`);
     }
-    const text = `not sent to ${this.#broker}: ${reasonOf(error)}`;
+    const text = `not sent to ${this.#said(error)}`;
     return afterMs === undefined ? failed(text, error) : new RetryLater(afterMs, text);
   }
 }

@@ -50,28 +50,32 @@ export class Sending {
 
   async #go(batch: readonly Waiting[]): Promise<void> {
     const messages = batch.map(({ message }) => message);
-    const { ok, sent } = await this.#attempt(messages);
-    const outcomes = ok || batch.length === 1 || this.#options.once ? sent : await this.#oneByOne(messages);
+    // One time for all of it: it ends before the runs of its messages do.
+    const until = performance.now() + this.#options.timeoutMs;
+    const { ok, sent } = await this.#attempt(messages, until);
+    const outcomes = ok || batch.length === 1 || this.#options.once ? sent : await this.#oneByOne(messages, until);
     for (const [i, { end }] of batch.entries()) end(outcomes[i] ?? unanswered);
   }
 
-  /** In their order: of one key there may be several. Where the broker is away the rest is not tried. */
-  async #oneByOne(messages: readonly Outgoing[]): Promise<readonly Sent[]> {
+  /** In their order: of one key there may be several. Where the broker is away, or the time is over, the rest is not tried and waits. */
+  async #oneByOne(messages: readonly Outgoing[], until: number): Promise<readonly Sent[]> {
     const outcomes: Sent[] = [];
     let last: Sent | undefined;
     for (const message of messages) {
-      if (last?.kind !== "unavailable") [last = unanswered] = (await this.#attempt([message])).sent;
+      if (performance.now() >= until) last = outOfTime;
+      if (last?.kind !== "unavailable") [last = unanswered] = (await this.#attempt([message], until)).sent;
       outcomes.push(last);
     }
     return outcomes;
   }
 
-  async #attempt(messages: readonly Outgoing[]): Promise<Attempt> {
+  async #attempt(messages: readonly Outgoing[], until: number): Promise<Attempt> {
     const { closed, timeoutMs } = this.#options;
     const late = new AbortController();
     const abort = (): void => late.abort(closed.reason);
     closed.addEventListener("abort", abort);
-    const timer = setTimeout(() => late.abort(new Error(`no acknowledgement within ${timeoutMs} ms`)), timeoutMs);
+    const abandon = (): void => late.abort(new Error(`no acknowledgement within ${timeoutMs} ms`));
+    const timer = setTimeout(abandon, until - performance.now());
     try {
       if (closed.aborted) return away(messages, closed.reason);
       return await this.#within(messages, late.signal);
@@ -82,10 +86,13 @@ export class Sending {
   }
 
   async #within(messages: readonly Outgoing[], signal: AbortSignal): Promise<Attempt> {
-    const sender = await orAborted(this.#options.sender(), signal).catch((error) => ({ error }));
-    if ("error" in sender) return away(messages, sender.error);
+    const opened = await orAborted(this.#options.sender(), signal).then(
+      (sender) => ({ sender }),
+      (error: unknown) => ({ error }),
+    );
+    if ("error" in opened) return away(messages, opened.error);
     try {
-      const sent: unknown = await orGivenUp(sender.send(messages, signal), signal, this.#graceMs);
+      const sent: unknown = await orGivenUp(opened.sender.send(messages, signal), signal, this.#graceMs);
       return isAnswer(sent, messages.length)
         ? { ok: true, sent }
         : misbehaved(messages, noAnswer(sent, messages.length));
@@ -105,6 +112,7 @@ interface Attempt {
   readonly sent: readonly Sent[];
 }
 
+const outOfTime: Sent = { kind: "unavailable", error: new Error("its broker takes too long, message by message") };
 const unanswered: Sent = { kind: "failed", error: new Error("its broker gave no answer for it") };
 
 function away(messages: readonly Outgoing[], error: unknown): Attempt {

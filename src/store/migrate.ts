@@ -147,7 +147,8 @@ const dropFunctions = `do $drop$ declare v_old regprocedure; begin
   end loop;
 end $drop$;`;
 
-const firstEpoch = `
+/** Whose log it is, from here on: the last step of the migration of an empty database. */
+export const firstEpoch = `
 insert into posthorn.epoch (n, system_identifier, database, first_id)
   select 1, system_identifier, (select oid from pg_database where datname = current_database()), 1 from pg_control_system();
 insert into posthorn.ring (slots, slot, system_identifier, database, first_id)

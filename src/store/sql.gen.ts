@@ -916,7 +916,7 @@ drop index posthorn.alert_open;
 create unique index alert_open on posthorn.alert (coalesce(subscription, 0), coalesce(intake, 0), name) where resolved_at is null;
 ` },
   { name: "migrations/0023_kept.sql", text: `-- What is kept: whose a result is, so that it is found by its key when the log has its message no more; and from when on the log has all that was said.
--- Locks: result, access exclusive, for the building of an index of what new workers write, which is empty; retention, access exclusive, for a moment.
+-- Locks: result, access exclusive, for the building of an index of what new workers write, which is empty; retention and the log's messages, access exclusive, for a moment.
 
 -- Null in results that older workers have written: these are found only while the log has their message.
 alter table posthorn.result add column key text, add column contract int;
@@ -924,6 +924,14 @@ create index result_by_key on posthorn.result (key) where key is not null;
 
 -- What was said before may have gone with a segment; null where none has gone since this is written down.
 alter table posthorn.retention add column forgotten_until timestamptz;
+
+-- Of keys that are longer no entry of an index can be made: a reader could neither park nor end such a message. Producers are held to it before;
+-- whoever has a producer's rights may call what writes without that.
+do $check$ begin
+  for slot in 1..8 loop
+    execute format('alter table posthorn.message_%1$s add constraint message_%1$s_key_length check (octet_length(key) <= 512) not valid', slot);
+  end loop;
+end $check$;
 ` },
   { name: "functions/01_slots.sql", text: `-- slot_branches(body): the body for each slot of the ring, as branches of a CASE.
 create or replace function posthorn.slot_branches(p_body text) returns text
@@ -6753,10 +6761,20 @@ $body$);
 create or replace function posthorn.declare_retention(p_keep_ms float8, p_max_bytes bigint, p_by text, p_explicit boolean) returns void
 language plpgsql as $$
 begin
+  perform posthorn.require_home(), posthorn.check_kept(p_keep_ms);
   insert into posthorn.retention (keep_ms, max_bytes, declared_by) values (p_keep_ms, p_max_bytes, p_by)
     on conflict (singleton) do update set keep_ms = excluded.keep_ms, max_bytes = excluded.max_bytes, declared_by = excluded.declared_by,
       declared_at = clock_timestamp()
     where p_explicit and (posthorn.retention.keep_ms, posthorn.retention.max_bytes) is distinct from (excluded.keep_ms, excluded.max_bytes);
+end $$;
+
+-- check_kept(ms): PH015 for a time with which nobody could compute when a segment goes: then none would.
+create or replace function posthorn.check_kept(p_ms float8) returns void
+language plpgsql as $$
+begin
+  if p_ms not between 0 and 315360000000 then
+    raise exception 'what is kept is kept for at most ten years, got % ms', p_ms using errcode = 'PH015';
+  end if;
 end $$;
 
 -- keep_segments(): until the end of this transaction no segment is truncated. For verbs that read the log again.
@@ -7166,12 +7184,16 @@ end $$;
   { name: "functions/31_topic.sql", text: `-- Topics that were declared: how long their messages are kept, and in how many lanes they lie.
 
 -- register_topic(name, keep, lanes, service): makes a topic, or holds the caller to its lanes: they say where the messages of a key are, so they are fixed
--- when it is made, which publishing to it does as well. Of two times that are said the newest start wins. Raises PH020.
+-- when it is made, which publishing to it does as well. Of two times that are said the newest start wins. Raises PH015, PH020.
 create or replace function posthorn.register_topic(p_name text, p_keep_ms float8, p_lanes int, p_service text) returns void
 language plpgsql as $$
 declare
   v_known posthorn.channel;
 begin
+  perform posthorn.require_home(), posthorn.check_kept(p_keep_ms);
+  if p_lanes not between 1 and 1024 then
+    raise exception 'a topic has 1 to 1024 lanes, got %', p_lanes using errcode = 'PH015';
+  end if;
   insert into posthorn.channel (kind, name, lanes) values ('event', p_name, coalesce(p_lanes, 1)) on conflict do nothing;
   select * into v_known from posthorn.channel c where c.kind = 'event' and c.name = p_name;
   if v_known.lanes <> p_lanes then
@@ -7813,7 +7835,7 @@ declare
   v_lanes int[] := array(select l::int from json_array_elements_text(p_row.place -> 'lanes') l);
   v_log record;
 begin
-  select * into v_reader from posthorn.subscription s where s.id = (p_row.place ->> 'subscription')::int;
+  select * into v_reader from posthorn.subscription s where s.id = (p_row.place ->> 'subscription')::int for key share;
   place := p_row.place;
   busy := false;
   done := 0;
@@ -8069,7 +8091,7 @@ declare
   v_why text;
   v_passed jsonb := coalesce(p_row.place::jsonb -> 'passed', '{"waiting":0,"ended":0,"unhandled":0}');
 begin
-  select * into v_reader from posthorn.subscription s where s.id = (p_row.place ->> 'subscription')::int;
+  select * into v_reader from posthorn.subscription s where s.id = (p_row.place ->> 'subscription')::int for key share;
   place := p_row.place;
   done := 0;
   busy := false;
@@ -8334,7 +8356,8 @@ begin
   -- No claim is made of these lanes until COMMIT; where they stand is looked at in later statements.
   perform pg_advisory_xact_lock(posthorn.lock_key('lane', l.subscription, l.lane)) from (select l.subscription, l.lane from posthorn.lane l
     join posthorn.subscription s on s.id = l.subscription where s.channel = p_channel order by l.subscription, l.lane) l;
-  for v_reader in select * from posthorn.subscription s where s.channel = p_channel order by s.id loop
+  -- None is removed until COMMIT; one that was removed meanwhile is left out.
+  for v_reader in select * from posthorn.subscription s where s.channel = p_channel order by s.id for key share loop
     for v_head in select h.* from unnest(v_heads) h loop
       if posthorn.erase_one(p_row, v_reader, v_head.id, v_head.nonce, v_head.lane, v_head.xid, v_head.slot) then
         running := running || jsonb_build_array(jsonb_build_array(v_reader.id, v_head.id::text));
@@ -8442,7 +8465,7 @@ begin
   running := '[]';
   done := 0;
   for v_one in select s as reader, l.message, l.nonce from posthorn.listed(v_key, v_contracts, v_upto, p_limit) l
-      join posthorn.subscription s on s.id = l.subscription order by s.id, l.message limit p_limit loop
+      join posthorn.subscription s on s.id = l.subscription order by s.id, l.message limit p_limit for key share of s loop
     done := done + 1;
     if posthorn.erase_one(p_row, v_one.reader, v_one.message, v_one.nonce, null, null, null) then
       running := running || jsonb_build_array(jsonb_build_array((v_one.reader).id, v_one.message::text));
@@ -8460,7 +8483,7 @@ declare
   v_nonce bigint;
 begin
   for v_one in select s as reader, (r.one ->> 1)::bigint as message from json_array_elements(p_row.place -> 'running') r(one)
-      join posthorn.subscription s on s.id = (r.one ->> 0)::int order by s.id, 2 loop
+      join posthorn.subscription s on s.id = (r.one ->> 0)::int order by s.id, 2 for key share of s loop
     select h.lane, h.xid, h.slot, h.nonce into v_log from posthorn.log_heads((v_one.reader).channel, v_one.message - 1, v_one.message, 1) h;
     v_nonce := coalesce(v_log.nonce, (select d.nonce from posthorn.deferred d where d.subscription = (v_one.reader).id and d.message = v_one.message),
       (select c.nonce from posthorn.cancel_request c where c.subscription = (v_one.reader).id and c.message = v_one.message));

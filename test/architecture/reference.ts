@@ -1,6 +1,16 @@
 /** The pages of docs/reference, made from the tables that the code itself uses. */
 import { readFileSync } from "node:fs";
+import { kafkaFields } from "../../src/brokers/kafka/options.js";
 import { mqttFields, mqttTlsFields } from "../../src/brokers/mqtt/options.js";
+import { natsFields } from "../../src/brokers/nats/options.js";
+import { rabbitmqFields } from "../../src/brokers/rabbitmq/options.js";
+import { redisFields } from "../../src/brokers/redis/options.js";
+import { credentialFields, sqsFields } from "../../src/brokers/sqs/options.js";
+import { tlsFields } from "../../src/brokers/tls.js";
+import { mqttFields, mqttTlsFields } from "../../src/brokers/mqtt/options.js";
+import { webhookIntakeFields } from "../../src/brokers/webhooks/intake.js";
+import { verifyFields } from "../../src/brokers/webhooks/verify.js";
+import { webhookFields } from "../../src/brokers/webhooks/webhook.js";
 import { optionUsage, optionWords, usageOf } from "../../src/cli/help.js";
 import { commands, exits } from "../../src/cli/table.js";
 import { contractFields } from "../../src/contracts/define.js";
@@ -88,6 +98,17 @@ export const optionTables: readonly OptionTable[] = [
   { source: "paceFields", title: "`post.operate.continue(operation, { … })`", fields: paceFields },
   { source: "mqttFields", title: "`mqtt({ … })`", fields: mqttFields },
   { source: "mqttTlsFields", title: "`tls` of `mqtt({ … })`", fields: mqttTlsFields },
+  { source: "webhookFields", title: "`webhook({ … })`", fields: webhookFields },
+  { source: "webhookIntakeFields", title: "`webhookIntake({ … })`", fields: webhookIntakeFields },
+  { source: "verifyFields", title: "`verifyWebhook(webhook, { … })`", fields: verifyFields },
+  { source: "rabbitmqFields", title: "`rabbitmq({ … })`", fields: rabbitmqFields },
+  { source: "natsFields", title: "`nats({ … })`", fields: natsFields },
+  { source: "tlsFields", title: "`tls` of `rabbitmq({ … })` and `nats({ … })`", fields: tlsFields },
+  { source: "kafkaFields", title: "`kafka({ … })`", fields: kafkaFields },
+  { source: "redisFields", title: "`redis({ … })`", fields: redisFields },
+  { source: "sqsFields", title: "`sqs({ … })`", fields: sqsFields },
+  { source: "credentialFields", title: "`credentials` of `sqs({ … })`", fields: credentialFields },
+  { source: "tlsFields", title: "`tls` of a broker", fields: tlsFields },
   { source: "askFields", title: "`ask(query, request, { … })`", fields: askFields },
 ];
 

@@ -98,6 +98,9 @@ export const entries: Readonly<
   "./webhooks": { atOnce: [], later: [] },
   "./rabbitmq": { atOnce: [], later: ["rabbitmq-client"] },
   "./nats": { atOnce: [], later: ["@nats-io/jetstream", "@nats-io/transport-node"] },
+  "./kafka": { atOnce: [], later: ["@platformatic/kafka"] },
+  "./redis": { atOnce: [], later: ["ioredis"] },
+  "./sqs": { atOnce: [], later: ["@aws-sdk/client-sqs"] },
 };
 
 /** "src/core/errors.ts" lies in "core"; "src/index.ts" in "index.ts". */

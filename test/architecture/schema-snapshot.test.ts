@@ -7,7 +7,7 @@ import { readCatalog } from "./catalog.js";
 import { root } from "./sources.js";
 
 async function withDatabase<T>(work: (client: Client, url: string) => Promise<T>): Promise<T> {
-  const { url, drop } = await createDatabase();
+  const { url, drop } = await createDatabase({ empty: true });
   const client = new Client({ connectionString: url });
   await client.connect();
   try {

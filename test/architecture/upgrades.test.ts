@@ -61,7 +61,7 @@ function answers(now: Signature, listed: Omit<Signature, "optional">): boolean {
 }
 
 async function functionsNow(): Promise<readonly Signature[]> {
-  const { url, drop } = await createDatabase();
+  const { url, drop } = await createDatabase({ empty: true });
   const database = await openDatabase(url);
   const client = new Client({ connectionString: url });
   try {

@@ -1,6 +1,15 @@
-import { mqtt, mqttFeatures } from "../../src/brokers/mqtt/index.js";
+import { execFile } from "node:child_process";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { inspect, promisify } from "node:util";
+import { expect, test } from "vitest";
+import type { Outgoing, Sender } from "../../src/brokers/broker.js";
+import { type MqttOptions, mqtt, mqttFeatures } from "../../src/brokers/mqtt/index.js";
+import { ConfigurationError } from "../../src/core/errors.js";
 import { startService } from "../support/services.js";
 import { brokerConformance, type Place } from "./conformance.js";
+import { eventOf, messages, never, secret } from "./scene.js";
 import { unreadable } from "./unreadable.js";
 
 const service = () =>
@@ -26,4 +35,80 @@ brokerConformance({
   unreadable: unreadable("mqtt"),
   headers: "none",
   tooLargeBytes: 500_000,
+});
+
+const options5 = (url: string, over: Partial<MqttOptions> = {}) => ({ url, topic: "conformance/own", ...over });
+const open = (name: string) => ({ name, signal: never(), onTrouble: () => undefined });
+
+/** As a relay does it: what is unavailable is sent again, with what comes after it. */
+async function untilAnswered(sender: Sender, all: readonly Outgoing[]): Promise<ReadonlyMap<string, string>> {
+  const answers = new Map<string, string>();
+  for (let rounds = 0; rounds < 10 && answers.size < all.length; rounds += 1) {
+    const left = all.filter(({ event }) => !answers.has(event.id));
+    const sent = await sender.send(left, never());
+    for (const [i, { kind }] of sent.entries()) if (kind !== "unavailable") answers.set(left[i]?.event.id ?? "", kind);
+  }
+  return answers;
+}
+
+test("a limit that the broker does not announce: the message is found for which the connection is dropped", async () => {
+  // With this setting it answers with a reason that MQTT does not allow there, for which the client gives up the connection.
+  const own = await startService("mosquitto", { settings: { message_size_limit: 1_000 } });
+  const sender = await mqtt(options5(own.url)).openSender(open("limit"));
+  const large = { event: eventOf(5, { data: JSON.stringify("x".repeat(2_000)) }), key: null };
+  const all = [...messages(5), large, ...messages(20, { from: 6 })];
+  const answers = await untilAnswered(sender, all);
+  expect([...answers].filter(([, kind]) => kind !== "acknowledged")).toEqual([["message-5", "failed"]]);
+  expect(answers.size).toBe(all.length);
+  await sender.close();
+  await own.remove();
+});
+
+test("two receivers with one name: the broker closes the older, and the younger goes on", async () => {
+  const own = await startService("mosquitto");
+  const broker = mqtt(options5(own.url));
+  const first = await broker.openReceiver(open("same"));
+  const second = await broker.openReceiver(open("same"));
+  await expect(first.receive({ max: 1, waitMs: 60_000, signal: never() })).rejects.toThrow("is lost");
+  const sender = await broker.openSender(open("other"));
+  await sender.send(messages(1), never());
+  expect(await second.receive({ max: 1, waitMs: 60_000, signal: never() })).toHaveLength(1);
+  for (const one of [sender, first, second]) await one.close();
+  await own.remove();
+});
+
+test("TLS: a certificate that nobody known has signed, or for another name, is an error; with its signer it works", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "posthorn-tls-"));
+  const [key, cert] = [join(folder, "key.pem"), join(folder, "cert.pem")];
+  const subject = ["-subj", "/CN=broker.example", "-addext", "subjectAltName=DNS:broker.example"];
+  const args = [
+    "req",
+    "-x509",
+    "-newkey",
+    "rsa:2048",
+    "-nodes",
+    "-keyout",
+    key,
+    "-out",
+    cert,
+    "-days",
+    "2",
+    ...subject,
+  ];
+  await promisify(execFile)("openssl", args);
+  const own = await startService("mosquitto", { settings: { certfile: cert, keyfile: key } });
+  const url = own.url.replace("mqtt:", "mqtts:").replace("//", `//somebody:${secret}@`);
+  const ca = await readFile(cert, "utf8");
+  for (const tls of [undefined, { ca }, { ca, servername: "other.example" }]) {
+    const broker = mqtt(options5(url, tls === undefined ? {} : { tls }));
+    const error = await broker.openSender(open("tls")).then(undefined, (thrown: unknown) => thrown);
+    expect(String(error)).toMatch(/certificate/i);
+    expect(error).not.toBeInstanceOf(ConfigurationError);
+    expect(inspect(error, { depth: 8 })).not.toContain(secret);
+  }
+  const sender = await mqtt(options5(url, { tls: { ca, servername: "broker.example" } })).openSender(open("tls"));
+  expect(await sender.send(messages(1), never())).toEqual([{ kind: "acknowledged" }]);
+  await sender.close();
+  await own.remove();
+  await rm(folder, { recursive: true });
 });

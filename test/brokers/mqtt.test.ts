@@ -12,4 +12,5 @@ brokerConformance({
     mqtt({ url, topic: `conformance/${destination}`, version: "3.1.1", timeoutMs }),
   unreadable: unreadable("mqtt"),
   headers: "none",
+  share: 0.2,
 });

@@ -1,7 +1,291 @@
-import { nats, natsFeatures } from "../../src/brokers/nats/index.js";
-import { startService } from "../support/services.js";
+/**
+ * Goal: beside the rules of every broker, what JetStream alone can do: know a message already, be full, be gone, send again what is being worked on; and the
+ * order when a reader dies in the middle of a batch.
+ * Method: the real server; readers die by their connection, which is cut.
+ */
+import { randomBytes } from "node:crypto";
+import type { JetStreamManager, StreamConfig } from "@nats-io/jetstream";
+import type { NatsConnection } from "@nats-io/transport-node";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { Incoming, OpenOptions, Receiver, Sender } from "../../src/brokers/broker.js";
+import { type NatsOptions, nats, natsFeatures } from "../../src/brokers/nats/index.js";
+import { ConfigurationError } from "../../src/core/errors.js";
+import * as guide from "../docs/examples/nats.js";
+import { makeCertificate } from "../support/certificate.js";
+import { eventually } from "../support/eventually.js";
+import { type OwnService, startService } from "../support/services.js";
+import { openTcpProxy } from "../support/tcp-proxy.js";
 import { brokerConformance, type Place } from "./conformance.js";
+import { eventOf, expectNothing, idsOf, kinds, messages, never, take } from "./scene.js";
 import { unreadable } from "./unreadable.js";
+
+const certificate = makeCertificate();
+
+describe("NATS alone", () => {
+  let service: OwnService;
+  let client: NatsConnection;
+  let manager: JetStreamManager;
+  const open: { close(): Promise<void> }[] = [];
+  beforeAll(async () => {
+    service = await startService("nats");
+    client = await clientOf(service.url);
+    manager = await managerOf(client);
+  });
+  afterAll(async () => {
+    await Promise.all(open.map((one) => one.close()));
+    await client?.close();
+  });
+
+  const fresh = () => `own${randomBytes(6).toString("hex")}`;
+  async function stream(over: Partial<StreamConfig> = {}): Promise<string> {
+    const name = fresh();
+    await manager.streams.add({ name, subjects: [`${name}.>`], ...over });
+    return name;
+  }
+  async function sender(name: string, options: Partial<NatsOptions> = {}): Promise<Sender> {
+    const broker = nats({ url: service.url, stream: name, subject: `${name}.placed`, ...options });
+    const opened = await broker.openSender(opening("sender"));
+    open.push(opened);
+    return opened;
+  }
+  async function receiver(name: string, options: Partial<NatsOptions> = {}): Promise<Receiver> {
+    const opened = await nats({ url: service.url, stream: name, ...options }).openReceiver(opening("receiver"));
+    open.push(opened);
+    return opened;
+  }
+
+  test("what the stream has already is acknowledged as a duplicate", async () => {
+    const one = await sender(await stream());
+    expect(await one.send(messages(2), never())).toEqual([{ kind: "acknowledged" }, { kind: "acknowledged" }]);
+    const again = await one.send(messages(3, { from: 1 }), never());
+    expect(again.map((sent) => "duplicate" in sent && sent.duplicate)).toEqual([true, false, false]);
+  });
+
+  test("a subject that the stream does not take is noticed at start, or refuses the event that names it", async () => {
+    const name = await stream();
+    const elsewhere = sender(name, { subject: "elsewhere.placed" });
+    await expect(elsewhere).rejects.toMatchObject({ code: "PH_BROKER_DESTINATION" });
+    const subjects = [`${name}.placed`, "elsewhere.placed", `${name}.with space`, `${name}.*`, `${name}.paid.late`];
+    const subject = ({ id }: { id: string }) => {
+      if (id === "message-5") throw new Error("no subject");
+      return subjects[Number(id.split("-")[1])] ?? "";
+    };
+    const sent = await (await sender(name, { subject })).send(messages(6), never());
+    expect(kinds(sent)).toEqual(["acknowledged", "refused", "refused", "refused", "acknowledged", "refused"]);
+  });
+
+  test("on the wire: attributes percent-encoded, the id for the stream, and no orders of a producer to the stream", async () => {
+    const name = await stream({ allow_rollup_hdrs: true, deny_purge: false });
+    const one = await sender(name);
+    const event = eventOf(1, { subject: "ä 1", headers: { "Nats-Rollup": "all", plain: "yes" } });
+    await one.send([...messages(1), { event, key: null }], never());
+    const stored = await manager.streams.getMessage(name, { seq: 2 });
+    const headers = Object.fromEntries([...(stored?.header ?? [])].map(([key, values]) => [key, values.join()]));
+    expect(headers).toMatchObject({
+      "ce-id": "message-1",
+      "ce-subject": "%C3%A4%201",
+      "Nats-Msg-Id": "message-1",
+      plain: "yes",
+    });
+    expect(headers).toMatchObject({ "ce-datacontenttype": "application/json", "Nats-Expected-Stream": name });
+    expect(headers).not.toHaveProperty("Nats-Rollup");
+    expect((await manager.streams.info(name)).state.messages).toBe(2);
+  });
+
+  test("a full stream makes everything unavailable, and takes it when there is room", async () => {
+    const name = await stream({ max_msgs: 3, discard: "new" });
+    const one = await sender(name);
+    expect(kinds(await one.send(messages(5), never()))).toEqual([...acknowledged(3), ...unavailable(2)]);
+    await manager.streams.purge(name);
+    expect(kinds(await one.send(messages(2, { from: 3 }), never()))).toEqual(acknowledged(2));
+  });
+
+  test("a message that is too large for the stream is refused alone", async () => {
+    const one = await sender(await stream({ max_msg_size: 1_000 }));
+    const large = { event: eventOf(1, { data: JSON.stringify("x".repeat(1_000)) }), key: null };
+    const sent = await one.send([...messages(1), large, ...messages(1, { from: 2 })], never());
+    expect(kinds(sent)).toEqual(["acknowledged", "refused", "acknowledged"]);
+  });
+
+  test("a stream that is removed is nobody's fault: unavailable, and it works when it is back", async () => {
+    const name = await stream();
+    const one = await sender(name);
+    await manager.streams.delete(name);
+    expect(kinds(await one.send(messages(3), never()))).toEqual(unavailable(3));
+    await manager.streams.add({ name, subjects: [`${name}.>`] });
+    expect(kinds(await one.send(messages(3), never()))).toEqual(acknowledged(3));
+  });
+
+  test("a subject that the user may not publish to is told at once", async () => {
+    const permissions = '{ publish: { deny: ["closed.>"] } }';
+    const users = `{ users: [{ user: limited, password: "p@ss/word", permissions: ${permissions} }] }`;
+    const other = await startService("nats", { settings: { authorization: users } });
+    const url = other.url.replace("posthorn", "limited");
+    const admin = await clientOf(url);
+    await (await managerOf(admin)).streams.add({ name: "closed", subjects: ["closed.>", "free.>"] });
+    const subject = ({ id }: { id: string }) => (id === "message-1" ? "closed.placed" : "free.placed");
+    const one = await nats({ url, stream: "closed", subject }).openSender(opening("sender"));
+    expect(kinds(await one.send(messages(3), never()))).toEqual(["acknowledged", "failed", "acknowledged"]);
+    await one.close();
+    await admin.close();
+    await other.remove();
+  });
+
+  test("when a reader dies in mid-batch the next one begins where it was, in order, whatever came meanwhile", async () => {
+    const name = await stream();
+    const one = await sender(name);
+    await one.send(messages(30), never());
+    const network = await openTcpProxy(service.url);
+    open.push(network);
+    const dying = await nats({ url: network.through(service.url), stream: name }).openReceiver(opening("receiver"));
+    const first = await received(dying, 10);
+    await dying.acknowledge(first.slice(0, 4));
+    // Another 20 lie ahead in it by now, and die with it.
+    network.cut();
+    await dying.close();
+    await one.send(messages(20, { from: 30 }), never());
+    const next = await receiver(name);
+    expect(namesOf(await received(next, 7))).toEqual(idsOf(messages(7, { from: 4 })));
+    await next.close();
+    const last = await receiver(name);
+    expect(namesOf(await take(last, 46, { max: 9 }))).toEqual(idsOf(messages(46, { from: 4 })));
+    await expectNothing(last);
+    await eventually(async () => (await consumerOf(manager, name)).num_ack_pending === 0);
+  });
+
+  test("what a dead reader has left and the stream has lost is not waited for without end", async () => {
+    const name = await stream();
+    await (await sender(name)).send(messages(10), never());
+    const dying = await receiver(name);
+    await received(dying, 10);
+    await dying.close();
+    await manager.streams.deleteMessage(name, 3);
+    expect(namesOf(await take(await receiver(name), 9))).toEqual(
+      idsOf(messages(10)).filter((id) => id !== "message-2"),
+    );
+  });
+
+  test("a batch that takes longer than the stream waits is received once", async () => {
+    const name = await stream();
+    await manager.consumers.add(name, { durable_name: "slow", ack_policy: "explicit", ack_wait: 200_000_000 });
+    await (await sender(name)).send(messages(5), never());
+    const one = await receiver(name, { consumer: "slow" });
+    const batch = await received(one, 5);
+    await eventually(async () => (await manager.consumers.info(name, "slow")).num_redelivered === 5);
+    await expectNothing(one);
+    await one.acknowledge(batch);
+    expect((await manager.consumers.info(name, "slow")).num_ack_pending).toBe(0);
+    await expectNothing(one);
+  });
+
+  test("an acknowledgement stands for its messages alone, and a work queue keeps the others", async () => {
+    const name = await stream({ retention: "workqueue" });
+    await (await sender(name)).send(messages(6), never());
+    const one = await receiver(name);
+    const batch = await received(one, 6);
+    await one.acknowledge(batch.slice(2, 4));
+    const { state } = await manager.streams.info(name);
+    expect(state.messages).toBe(4);
+    await expect(one.acknowledge(batch)).rejects.toThrow("was not received here");
+    await one.close();
+    expect(namesOf(await take(await receiver(name), 4))).toEqual(["message-0", "message-1", "message-4", "message-5"]);
+  });
+
+  test("a consumer that is removed under its reader is told", async () => {
+    const name = await stream();
+    const one = await receiver(name);
+    await (await sender(name)).send(messages(1), never());
+    await one.acknowledge(await received(one, 1));
+    await manager.consumers.delete(name, "posthorn-receiver");
+    await expect(one.receive({ max: 10, waitMs: 60_000, signal: never() })).rejects.toThrow();
+  });
+
+  test("a consumer of another kind is refused, and one of another subject", async () => {
+    const name = await stream();
+    await manager.consumers.add(name, { durable_name: "pushed", deliver_subject: "somewhere", ack_policy: "explicit" });
+    await manager.consumers.add(name, { durable_name: "careless", ack_policy: "all" });
+    await manager.consumers.add(name, { durable_name: "paid", ack_policy: "explicit", filter_subject: `${name}.paid` });
+    for (const options of [
+      { consumer: "pushed" },
+      { consumer: "careless" },
+      { consumer: "paid", subject: `${name}.x` },
+    ]) {
+      const error = await receiver(name, options).catch((thrown: unknown) => thrown);
+      expect(error).toBeInstanceOf(ConfigurationError);
+    }
+    await receiver(name, { consumer: "paid", subject: `${name}.paid` });
+  });
+
+  test("an intake of some subjects gets these, and its name may have what NATS does not allow in one", async () => {
+    const name = await stream();
+    const subject = ({ id }: { id: string }) => `${name}.${Number(id.split("-")[1]) % 2 === 0 ? "even" : "odd"}`;
+    await (await sender(name, { subject })).send(messages(6), never());
+    const broker = nats({ url: service.url, stream: name, subject: `${name}.odd` });
+    const one = await broker.openReceiver(opening("a.b > c"));
+    open.push(one);
+    expect(namesOf(await take(one, 3))).toEqual(["message-1", "message-3", "message-5"]);
+  });
+
+  test("TLS: a certificate that nobody vouches for is an error, and one that is trusted is none", async () => {
+    const tls = await certificate;
+    const other = await startService("nats", { tls });
+    const url = other.url.replace("nats://", "tls://");
+    const made = await clientOf(url, tls.pem);
+    await (await managerOf(made)).streams.add({ name: "secure", subjects: ["secure.>"] });
+    await made.close();
+    const at = (ca?: string) =>
+      nats({ url, stream: "secure", subject: "secure.x", ...(ca !== undefined && { tls: { ca } }) });
+    const error = await at()
+      .openSender(opening("sender"))
+      .catch((thrown: unknown) => thrown);
+    expect(String(error)).toMatch(/self-signed certificate/);
+    const trusted = await at(tls.pem).openSender(opening("sender"));
+    expect(kinds(await trusted.send(messages(1), never()))).toEqual(["acknowledged"]);
+    await trusted.close();
+    // A server that has no TLS is not spoken to without it.
+    const plain = nats({ url: service.url.replace("nats://", "tls://"), stream: "secure", subject: "secure.x" });
+    await expect(plain.openSender(opening("sender"))).rejects.toThrow();
+    await other.remove();
+  });
+
+  test("killed in mid-batch: what has no answer is sent again, and everything is there once and in order", async () => {
+    const name = await stream();
+    const one = await sender(name);
+    const early = await one.send(messages(500), never());
+    const sending = one.send(messages(5_000, { from: 500 }), never());
+    await service.kill();
+    const sent = [...early, ...(await sending)];
+    await service.restart();
+    const unanswered = messages(5_500).filter((_, i) => sent[i]?.kind !== "acknowledged");
+    const again = await eventually(async () => {
+      const answer = await one.send(unanswered, never());
+      return answer.every(({ kind }) => kind === "acknowledged");
+    });
+    expect(again).toBe(true);
+    const last = await receiver(name);
+    expect(namesOf(await take(last, 5_500))).toEqual(idsOf(messages(5_500)));
+    await expectNothing(last);
+  });
+
+  test("the brokers of the guide are what it says, and show no password", () => {
+    expect([guide.out.where, guide.inward.where]).toEqual(Array(2).fill("nats.internal:4222 stream FACTS"));
+  });
+
+  test("options that do not go together are refused", async () => {
+    const url = "nats://127.0.0.1";
+    expect(() => nats({ url, stream: "a.b" })).toThrow("nats.stream must be a name");
+    expect(() => nats({ url, stream: "a", tls: {} })).toThrow("Write tls://");
+    expect(() => nats({ url: "nats://u:p@127.0.0.1", stream: "a", token: "t" })).toThrow("Give one of them");
+    expect(() => nats({ url, stream: "a", subject: "a..b" })).toThrow("nats.subject cannot be used");
+    await expect(nats({ url, stream: "a" }).openSender(opening("x"))).rejects.toThrow("nats.subject is missing");
+    await expect(nats({ url, stream: "a", subject: "a.*" }).openSender(opening("x"))).rejects.toThrow(
+      "it has a wildcard",
+    );
+    await expect(nats({ url, stream: "a", subject: () => "a" }).openReceiver(opening("x"))).rejects.toThrow(
+      "is a function",
+    );
+  });
+});
 
 brokerConformance({
   name: "NATS JetStream",
@@ -15,15 +299,49 @@ brokerConformance({
   tooLargeBytes: 500_000,
 });
 
-async function makeStream({ url, destination }: Place): Promise<void> {
+async function clientOf(url: string, ca?: string): Promise<NatsConnection> {
   const { connect } = await import("@nats-io/transport-node");
-  const { jetstreamManager } = await import("@nats-io/jetstream");
   const { hostname, port, username, password } = new URL(url);
-  const connection = await connect({
-    servers: `${hostname}:${port}`,
-    user: username,
-    pass: decodeURIComponent(password),
-  });
-  await (await jetstreamManager(connection)).streams.add({ name: destination, subjects: [`${destination}.*`] });
-  await connection.close();
+  const who = { user: username, pass: decodeURIComponent(password) };
+  return connect({ servers: `${hostname}:${port}`, ...who, ...(ca !== undefined && { tls: { ca } }) });
+}
+
+async function managerOf(client: NatsConnection): Promise<JetStreamManager> {
+  const { jetstreamManager } = await import("@nats-io/jetstream");
+  return jetstreamManager(client);
+}
+
+async function makeStream({ url, destination }: Place): Promise<void> {
+  const client = await clientOf(url);
+  await (await managerOf(client)).streams.add({ name: destination, subjects: [`${destination}.*`] });
+  await client.close();
+}
+
+function consumerOf(manager: JetStreamManager, stream: string) {
+  return manager.consumers.info(stream, "posthorn-receiver");
+}
+
+function opening(name: string): OpenOptions {
+  return { name, signal: never(), onTrouble: () => undefined };
+}
+
+function acknowledged(count: number): readonly string[] {
+  return Array.from({ length: count }, () => "acknowledged");
+}
+
+function unavailable(count: number): readonly string[] {
+  return Array.from({ length: count }, () => "unavailable");
+}
+
+function namesOf(taken: readonly Incoming[]): readonly (string | undefined)[] {
+  return taken.map(({ id }) => id);
+}
+
+/** Without acknowledging. */
+async function received(receiver: Receiver, count: number): Promise<readonly Incoming[]> {
+  const taken: Incoming[] = [];
+  while (taken.length < count) {
+    taken.push(...(await receiver.receive({ max: count - taken.length, waitMs: 60_000, signal: never() })));
+  }
+  return taken;
 }

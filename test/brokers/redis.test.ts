@@ -2,9 +2,13 @@
  * Goal: what src/brokers/redis promises holds on a real server.
  * Method: the conformance suite, and what only streams have: groups, a full memory, replicas, messages that were removed.
  */
-import { redis, redisFeatures } from "../../src/brokers/redis/index.js";
-import { startService } from "../support/services.js";
+import { randomBytes } from "node:crypto";
+import { Redis } from "ioredis";
+import { afterEach, describe, expect, test } from "vitest";
+import { type RedisOptions, redis, redisFeatures } from "../../src/brokers/redis/index.js";
+import { type OwnService, startService } from "../support/services.js";
 import { brokerConformance } from "./conformance.js";
+import { idsOf, kinds, messages, never, take } from "./scene.js";
 import { unreadable } from "./unreadable.js";
 
 brokerConformance({
@@ -16,3 +20,130 @@ brokerConformance({
   unreadable: unreadable("redis"),
   headers: "any",
 });
+
+const all = (kind: string, count: number) => Array.from({ length: count }, () => kind);
+
+describe("Redis Streams beside the suite", () => {
+  test("a full memory takes nothing of a batch, refuses no message for good, and is no reason to leave one out later", async () => {
+    const { client, stream, sender, receiver } = await place({ fromBeginning: true });
+    const out = await sender();
+    await client.config("SET", "maxmemory", "1");
+    const sent = await out.send(messages(50), never());
+    expect(kinds(sent)).toEqual(all("unavailable", 50));
+    expect(sent[0]).toMatchObject({ error: expect.objectContaining({ message: expect.stringContaining("OOM") }) });
+    expect(await client.xlen(stream)).toBe(0);
+    await client.config("SET", "maxmemory", "0");
+    expect(kinds(await out.send(messages(50), never()))).toEqual(all("acknowledged", 50));
+    expect((await take(await receiver(), 50)).map((one) => one.headers.ce_id)).toEqual(idsOf(messages(50)));
+  });
+
+  test("with replicas a message counts when they have it; a replica itself takes none", async () => {
+    const { service, client, sender } = await place({ replicas: 1, timeoutMs: 2_000 });
+    await client.config("SET", "repl-diskless-sync-delay", "0");
+    const replica = await startService("redis", { settings: { replicaof: `127.0.0.1 ${service.port}` } });
+    const { client: copy, sender: toReplica } = await place({}, replica);
+    await expect.poll(() => copy.info("replication")).toContain("master_link_status:up");
+    const out = await sender();
+    expect(kinds(await out.send(messages(3), never()))).toEqual(all("acknowledged", 3));
+    const refused = await (await toReplica()).send(messages(1), never());
+    expect(refused).toMatchObject([{ kind: "unavailable", error: { message: expect.stringContaining("READONLY") } }]);
+    copy.disconnect();
+    await replica.kill();
+    const lost = await out.send(messages(2), never());
+    expect(kinds(lost)).toEqual(all("unavailable", 2));
+    expect(lost[0]).toMatchObject({ error: { message: expect.stringContaining("0 of 1 replicas") } });
+  });
+
+  test("what was removed before it was acknowledged is told, and the rest comes again in its order", async () => {
+    const { client, stream, sender, receiver, trouble } = await place({ fromBeginning: true });
+    await (await sender()).send(messages(3), never());
+    const first = await receiver();
+    const [, second] = await first.receive({ max: 3, waitMs: 60_000, signal: never() });
+    await first.close();
+    await client.xdel(stream, String(second?.handle));
+    const arrived = await take(await receiver(), 2);
+    expect(arrived.map((one) => one.headers.ce_id)).toEqual(["message-0", "message-2"]);
+    expect(trouble).toEqual([expect.objectContaining({ message: expect.stringContaining("1 messages") })]);
+    expect(await client.xpending(stream, `${stream}-group`)).toEqual([0, null, null, null]);
+  });
+
+  test("a stream that is removed while a receiver waits is made again, and all that is in the new one comes", async () => {
+    const { client, stream, sender, receiver } = await place({});
+    const waiting = await receiver();
+    const [out, arriving] = [await sender(), take(waiting, 2)];
+    await client.del(stream);
+    await out.send(messages(2), never());
+    expect((await arriving).map((one) => one.headers.ce_id)).toEqual(idsOf(messages(2)));
+  });
+
+  test("what another consumer was given and never acknowledged is taken over, in its order", async () => {
+    const { client, stream, sender, receiver } = await place({ idleMs: 1_000 });
+    await (await receiver()).close();
+    await (await sender()).send(messages(4), never());
+    await client.xreadgroup("GROUP", `${stream}-group`, "somebody", "COUNT", 3, "STREAMS", stream, ">");
+    const arrived = await take(await receiver(), 4);
+    const ids = arrived.map((one) => one.headers.ce_id);
+    expect(ids.filter((id) => id !== "message-3")).toEqual(idsOf(messages(3)));
+    expect(ids).toHaveLength(4);
+  });
+
+  test("a stream keeps about as many messages as it was told to", async () => {
+    const { client, stream, sender } = await place({ maxLength: 100 });
+    await (await sender()).send(messages(2_000), never());
+    const length = await client.xlen(stream);
+    expect(length).toBeGreaterThanOrEqual(100);
+    expect(length).toBeLessThan(1_000);
+  });
+
+  test("an entry that somebody else wrote: its fields are its headers and its payload; bytes that are no text stay what they are", async () => {
+    const { client, stream, receiver } = await place({ fromBeginning: true });
+    const bytes = Buffer.from([0xff, 0x00, 0xfe]);
+    await client.xadd(stream, "*", "Order", "17", "total", "5");
+    await client.xadd(stream, "*", "data", bytes, "content-type", "application/octet-stream");
+    const [fields, binary] = await take(await receiver(), 2);
+    expect(fields).toMatchObject({ headers: { order: "17", total: "5" }, contentType: "application/json" });
+    expect(JSON.parse(Buffer.from(fields?.body ?? []).toString())).toEqual({ Order: "17", total: "5" });
+    expect(binary).toMatchObject({ headers: {}, contentType: "application/octet-stream", body: bytes });
+  });
+
+  test("a key that is no stream is no destination", async () => {
+    const { client, stream, sender, receiver } = await place({});
+    await client.set(stream, "text");
+    for (const open of [sender, receiver])
+      await expect(open()).rejects.toMatchObject({ code: "PH_BROKER_DESTINATION" });
+  });
+
+  test("a receiver needs a group", async () => {
+    const { service, stream, options } = await place({});
+    const broker = redis({ url: service.url, stream });
+    await expect(broker.openReceiver(options)).rejects.toMatchObject({ code: "PH_OPTION_MISSING" });
+  });
+});
+
+/** What each test has opened. */
+const opened: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const close of opened.splice(0)) await close();
+});
+
+let running: Promise<OwnService> | undefined;
+
+/** A stream of its own, a plain client beside it, and what sends to it and receives from it. */
+async function place(over: Partial<RedisOptions>, other?: OwnService) {
+  running ??= startService("redis");
+  const service = other ?? (await running);
+  const stream = `beside-${randomBytes(8).toString("hex")}`;
+  const trouble: unknown[] = [];
+  const broker = redis({ url: service.url, stream, group: `${stream}-group`, ...over });
+  const options = { name: "beside", signal: never(), onTrouble: (error: unknown) => void trouble.push(error) };
+  const client = new Redis(service.url, { protocol: 2 });
+  opened.push(() => client.disconnect());
+  const closing = async <T extends { close(): Promise<void> }>(opening: Promise<T>) => {
+    const one = await opening;
+    opened.push(() => one.close());
+    return one;
+  };
+  const sender = () => closing(broker.openSender(options));
+  const receiver = () => closing(broker.openReceiver(options));
+  return { service, stream, trouble, options, client, sender, receiver };
+}

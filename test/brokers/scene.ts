@@ -44,6 +44,8 @@ export interface Subject {
   readonly unreadable: readonly string[];
   /** Whether plain headers travel, and whether their values may hold line breaks. */
   readonly headers: "none" | "one line" | "any";
+  /** The part of the usual number of messages that is sent where many are: for a service that is slow. All unless said otherwise. */
+  readonly share?: number;
   /** A payload of so many bytes is refused, its neighbours are not. Left out where nothing below the limit of the library is too large. */
   readonly tooLargeBytes?: number;
 }

@@ -1,10 +1,7 @@
 /** The shop under its supervisor, and pages of it in a browser. */
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { type Browser, chromium, type Page } from "playwright-core";
 import { expect, onTestFinished } from "vitest";
-import { type BuiltShop, buildShop, Shop } from "../examples/shop.js";
+import { type BuiltShop, buildShop, embedded, neighbours, type Place, Shop } from "../examples/shop.js";
 import { poorContrasts } from "./contrast.js";
 
 export const withinMs = 15_000;
@@ -20,30 +17,34 @@ export const desk: Look = { width: 1320, height: 860, colorScheme: "light" };
 export class Stage {
   readonly shop: Shop;
   readonly #built: BuiltShop;
-  readonly #folder: string;
+  readonly #place: Place;
   readonly #browser: Browser;
 
-  private constructor(shop: Shop, built: BuiltShop, folder: string, browser: Browser) {
+  private constructor(shop: Shop, built: BuiltShop, place: Place, browser: Browser) {
     this.shop = shop;
     this.#built = built;
-    this.#folder = folder;
+    this.#place = place;
     this.#browser = browser;
   }
 
   static async open(): Promise<Stage> {
     const built = await buildShop();
-    const folder = await mkdtemp(join(tmpdir(), "posthorn-browser-"));
-    const shop = await Shop.start(built, `embedded:${folder}`, { program: "shop/supervise.js" });
+    const [place, beside] = await Promise.all([embedded(), neighbours()]);
+    const shop = await Shop.start(built, place.database, { program: "shop/supervise.js", env: beside.env });
+    const places = {
+      database: place.database,
+      remove: async () => void (await Promise.all([place.remove(), beside.remove()])),
+    };
     // Chromium refuses to run as root with its sandbox.
     const args = process.getuid?.() === 0 ? ["--no-sandbox"] : [];
     const executablePath = process.env.POSTHORN_TEST_BROWSER ?? "chromium";
-    return new Stage(shop, built, folder, await chromium.launch({ executablePath, args }));
+    return new Stage(shop, built, places, await chromium.launch({ executablePath, args }));
   }
 
   async close(): Promise<void> {
     await this.#browser.close();
     await this.shop.end("SIGTERM");
-    await rm(this.#folder, { recursive: true, force: true });
+    await this.#place.remove();
     await this.#built.remove();
   }
 

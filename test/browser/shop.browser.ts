@@ -71,52 +71,6 @@ test("a form that is sent twice at once is one order, and the page says so", asy
   );
 });
 
-test.each([
-  ["light", desk],
-  ["dark", { ...desk, colorScheme: "dark" }],
-  ["on a phone", { width: 360, height: 740, colorScheme: "light" }],
-] as const)(
-  "a survey shows its progress and its result, one that waits is taken back, and a full queue says when to come back: %s",
-  async (_name, look) => {
-    const page = await stage.visit(look, { mayComplain: true });
-    await placeOrder(page, "surveyed@page.example");
-    await expectAllIsWell(page);
-    const asked = (state: string) => page.locator(`.asked li[data-state="${state}"]`);
-    const ask = page.getByRole("button", { name: "Survey the regions" });
-    await ask.click();
-    await eventually(
-      async () => expect(Number(await asked("running").locator("progress").getAttribute("value"))).toBeGreaterThan(0),
-      { withinMs },
-    );
-    await eventually(
-      async () => {
-        const answer = page.waitForResponse((one) => one.request().method() === "POST", { timeout: withinMs });
-        await ask.click();
-        return (await answer).status() === 503;
-      },
-      { withinMs: 30_000 },
-    );
-    const full = /^\d wait already, and more would wait for long\. Try again in \d+ s\.$/;
-    await page.getByText(full).waitFor({ timeout: withinMs });
-    await asked("queued").first().waitFor({ timeout: withinMs });
-    await expectReadable(page);
-    await eventually(
-      async () => {
-        const back = page.locator(".asked").getByRole("button", { name: "Take back" });
-        for (const button of await back.all()) await button.click({ timeout: 1_000 });
-        return (await back.count()) === 0;
-      },
-      { withinMs },
-    );
-    await asked("cancelled").first().waitFor({ timeout: withinMs });
-    await ask.click();
-    await asked("succeeded").first().waitFor({ timeout: 30_000 });
-    await page.locator("#survey-result dt", { hasText: "Berlin" }).first().waitFor({ timeout: withinMs });
-    await expectReadable(page);
-  },
-  120_000,
-);
-
 describe("a switch shows what it says, and nothing is lost or repeated:", () => {
   test("mail server down", async () => {
     const page = await stage.visit(desk);

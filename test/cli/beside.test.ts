@@ -3,11 +3,10 @@
  * it prints as JSON keeps its shape.
  * Method: an application in a process of its own brings messages into every state; the built program is run beside it.
  */
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { eventually } from "../support/eventually.js";
+import { createEmbedded } from "../support/pglite.js";
 import { type FixtureProcess, spawnFixture } from "../support/processes.js";
 import { createDatabase } from "../support/server.js";
 import { type Ended, posthornCommand, shapeOf } from "./command.js";
@@ -29,8 +28,8 @@ const homes = [
   {
     name: "the embedded database",
     open: async () => {
-      const folder = await mkdtemp(join(tmpdir(), "posthorn-beside-"));
-      return { url: `embedded:${folder}/db`, close: () => rm(folder, { recursive: true, force: true }) };
+      const { url, remove } = await createEmbedded();
+      return { url, close: remove };
     },
   },
 ];

@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll } from "vitest";
+import { shortLived } from "../support/node-options.js";
 import { shared } from "../support/shared.js";
 
 export interface Ended {
@@ -33,7 +34,7 @@ export async function posthornCommand(args: readonly string[], options: CommandO
   return new Promise((resolve, reject) => {
     const child = execFile(
       process.execPath,
-      [...(options.node ?? []), main, ...args],
+      [...shortLived, ...(options.node ?? []), main, ...args],
       {
         cwd: options.cwd ?? tmpdir(),
         env: { ...inherited, TZ: "UTC", ...options.env },

@@ -22,7 +22,7 @@ post.queue("email", policies.email).handle(command("SendEmail", { queue: "email"
 post.subscription("audit", { topic: "orders", ...policies.email }).on(event("OrderPlaced", { topic: "orders", schema }), () => undefined);`;
 
 test("migrate says what it would do, prints the SQL of it, does it, and has nothing left to do", async () => {
-  const fresh = await createDatabase();
+  const fresh = await createDatabase({ empty: true });
   const cli = (...args: readonly string[]) => posthornCommand(["migrate", ...args, "--database", fresh.url]);
   try {
     const dry = await cli("--dry-run");
@@ -45,7 +45,7 @@ test("migrate says what it would do, prints the SQL of it, does it, and has noth
 });
 
 test("a command on a database without the schema says how to make it, and makes nothing", async () => {
-  const fresh = await createDatabase();
+  const fresh = await createDatabase({ empty: true });
   try {
     const ended = await posthornCommand(["status", "--database", fresh.url]);
     expect(ended).toMatchObject({ code: 1, out: "" });

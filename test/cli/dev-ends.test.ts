@@ -1,3 +1,4 @@
+import { join } from "node:path";
 /**
  * Goal: `posthorn dev` ends as it is told, with the right code, and leaves no process behind, however it ends.
  * Method: the built program; signals to it while its process works, hangs and spins.
@@ -5,6 +6,7 @@
 import { describe, expect, test } from "vitest";
 import { isAlive } from "../support/alive.js";
 import { eventually } from "../support/eventually.js";
+import { copyEmbedded } from "../support/pglite.js";
 import { posthornCommand, project } from "./command.js";
 import { Dev, onServer, patience, send, shop } from "./developing.js";
 
@@ -15,6 +17,7 @@ test.each(["SIGINT", "SIGTERM", "SIGHUP"] as const)(
   "dev ends with 0 at %s, when its process has stopped and the database is free",
   async (signal) => {
     const folder = await shop("console.log(payload.n);");
+    if (signal === "SIGINT") await copyEmbedded(join(folder, ".data"));
     const env = signal === "SIGINT" ? {} : await onServer();
     const dev = await Dev.start(folder, ["--json"], env);
     const { pid } = await dev.next("started");

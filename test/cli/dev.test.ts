@@ -8,6 +8,7 @@ import { Client } from "pg";
 import { expect, test } from "vitest";
 import { isAlive } from "../support/alive.js";
 import { eventually } from "../support/eventually.js";
+import { copyEmbedded } from "../support/pglite.js";
 import { posthornCommand, project } from "./command.js";
 import { Dev, handling, onServer, patience, save, send, shop } from "./developing.js";
 
@@ -83,6 +84,7 @@ test.each(["a server", "the embedded database"])(
   "a process of dev that is killed in mid-handler starts again by itself, and the message is handled: on %s",
   async (database) => {
     const folder = await shop(hangsWhileMarked, { mark: "" });
+    if (database !== "a server") await copyEmbedded(join(folder, ".data"));
     const dev = await Dev.start(folder, withoutCatchers, database === "a server" ? await onServer() : {});
     const { pid } = await dev.next("started");
     await send(dev, { n: "1" });

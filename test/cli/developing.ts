@@ -7,6 +7,7 @@ import { expect, onTestFinished } from "vitest";
 import type { DevEvent } from "../../src/cli/dev/events.js";
 import { isAlive } from "../support/alive.js";
 import { eventually } from "../support/eventually.js";
+import { shortLived } from "../support/node-options.js";
 import { createDatabase } from "../support/server.js";
 import { mainFile, project } from "./command.js";
 
@@ -45,7 +46,7 @@ export class Dev {
     args: readonly string[] = ["--json"],
     env: Readonly<Record<string, string>> = {},
   ): Promise<Dev> {
-    const line = [await mainFile(), "dev", "--every-ms", "100", ...args];
+    const line = [...shortLived, await mainFile(), "dev", "--every-ms", "100", ...args];
     const child = spawn(process.execPath, line, {
       cwd: folder,
       env: { ...process.env, DATABASE_URL: "", ...env },

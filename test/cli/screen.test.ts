@@ -1,10 +1,10 @@
-import { PGlite } from "@electric-sql/pglite";
 import { Pool } from "pg";
 import { afterEach, expect, test, vi } from "vitest";
 import { isHere, placeOf } from "../../src/cli/dev/place.js";
 import { reportTo } from "../../src/cli/dev/report.js";
 import { Screen } from "../../src/cli/dev/screen.js";
 import type { Io } from "../../src/cli/io.js";
+import { createPglite } from "../support/pglite.js";
 
 afterEach(() => {
   vi.unstubAllEnvs();
@@ -99,7 +99,7 @@ test("a database is on this machine when it is embedded, PGlite, or a server on 
   const pool = new Pool();
   expect(isHere(pool)).toBe(false);
   await pool.end();
-  const pglite = new PGlite();
+  const pglite = await createPglite();
   expect(isHere(pglite)).toBe(true);
   await pglite.close();
 });

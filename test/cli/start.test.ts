@@ -14,7 +14,7 @@ import { mainFile, posthornCommand, project } from "./command.js";
 let place: TestDatabase;
 let folder: string;
 beforeAll(async () => {
-  place = await createDatabase();
+  place = await createDatabase({ empty: true });
   folder = await project({
     "posthorn.config.js": `import { command, policies, posthorn, type } from "posthorn";
 export const SendEmail = command("SendEmail", { queue: "email", schema: type() });

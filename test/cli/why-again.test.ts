@@ -129,10 +129,14 @@ test("a message behind more than are counted says more than that, and no time", 
   const post = await working(Work, hang, { concurrency: 1 });
   await post.send(Work, { n: 0 });
   await eventually(() => started === 1);
-  await rows("select count(posthorn.send($1, '{\"n\":1}')) from generate_series(1, $2::int)", [
-    Work.name,
-    countedUpTo + 1,
-  ]);
+  await post.send(Work, { n: 0 });
+  // Planted: to say so many takes a long time.
+  await rows(
+    `insert into posthorn.message_1 (xid, id, nonce, published_at, channel, lane, contract, payload)
+     select pg_current_xact_id(), nextval('posthorn.message_id'), n, clock_timestamp(), m.channel, m.lane, m.contract, m.payload
+     from posthorn.message_1 m, generate_series(1, $1::int) n where m.id = (select max(id) from posthorn.message_1)`,
+    [countedUpTo],
+  );
   const { id } = await post.send(Work, { n: 1 });
   expect(await why(id)).toBe(`waits for its turn in '${queue}': more than 100,000 before it`);
 });

@@ -2,13 +2,14 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { PGlite, type Transaction } from "@electric-sql/pglite";
+import type { PGlite, Transaction } from "@electric-sql/pglite";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Database } from "../../src/core/database.js";
 import { SharedConnection } from "../../src/databases/embedded/connection.js";
 import { EmbeddedServer } from "../../src/databases/embedded/server.js";
 import { decode, encode } from "../../src/databases/embedded/wire.js";
 import { openDatabase } from "../../src/databases/open.js";
+import { createPglite } from "../support/pglite.js";
 
 let folder: string;
 let path: string;
@@ -19,7 +20,7 @@ let server: EmbeddedServer;
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "server-"));
   path = join(folder, "s");
-  pglite = await PGlite.create();
+  pglite = await createPglite({ empty: true });
   db = await openDatabase(pglite);
   server = await EmbeddedServer.listen(path, 100);
   server.serve(db);

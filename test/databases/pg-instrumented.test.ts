@@ -5,7 +5,7 @@ import type { Database } from "../../src/core/database.js";
 import { openDatabase } from "../../src/databases/open.js";
 import { createDatabase } from "../support/server.js";
 
-const place = await createDatabase();
+const place = await createDatabase({ empty: true });
 const admin = new pg.Pool({ connectionString: place.url });
 beforeAll(async () => {
   await admin.query("create table seen (n int)");

@@ -9,7 +9,7 @@ let place: TestDatabase;
 let pool: pg.Pool;
 
 beforeAll(async () => {
-  place = await createDatabase();
+  place = await createDatabase({ empty: true });
   pool = new Pool({ connectionString: place.url });
   await pool.query("create table note (id int primary key, body text)");
   return async () => {

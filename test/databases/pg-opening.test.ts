@@ -6,7 +6,7 @@ import { openDatabase } from "../../src/databases/open.js";
 import { PgConnection } from "../../src/databases/pg-connection.js";
 import { createDatabase } from "../support/server.js";
 
-const place = await createDatabase();
+const place = await createDatabase({ empty: true });
 const pool = new Pool({ connectionString: place.url, max: 2 });
 let db: Database<import("pg").PoolClient>;
 

@@ -11,7 +11,7 @@ import { createDatabase, type TestDatabase } from "../support/server.js";
 let place: TestDatabase;
 let db: Database;
 beforeEach(async () => {
-  place = await createDatabase();
+  place = await createDatabase({ empty: true });
 });
 afterEach(async () => {
   await db.close();

@@ -11,7 +11,7 @@ let db: Database<pg.PoolClient>;
 let pool: pg.Pool;
 
 beforeAll(async () => {
-  place = await createDatabase();
+  place = await createDatabase({ empty: true });
   pool = new Pool({ connectionString: place.url, max: 3 });
   db = await openDatabase(pool);
   await db.script("create table note (id int primary key, body text); create table other (id int)");

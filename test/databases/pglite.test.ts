@@ -1,8 +1,9 @@
-import { PGlite, type Transaction } from "@electric-sql/pglite";
+import type { PGlite, Transaction } from "@electric-sql/pglite";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import type { Database } from "../../src/core/database.js";
 import { insideTransaction } from "../../src/databases/context.js";
 import { openDatabase } from "../../src/databases/open.js";
+import { createPglite } from "../support/pglite.js";
 
 let pglite: PGlite;
 let db: Database<Transaction>;
@@ -10,7 +11,7 @@ let db: Database<Transaction>;
 let hasty: Database<Transaction>;
 
 beforeAll(async () => {
-  pglite = await PGlite.create();
+  pglite = await createPglite({ empty: true });
   db = await openDatabase(pglite);
   hasty = await openDatabase(pglite, { statementTimeoutMs: 200 });
   await db.script("create table note (id int primary key, body text); create table parent (id int primary key)");
@@ -187,7 +188,7 @@ test("the listener hears its channel until it is closed", async () => {
 });
 
 test("a closed instance is reported as lost", async () => {
-  const own = await PGlite.create();
+  const own = await createPglite();
   const closed = await openDatabase(own);
   await own.close();
   await expect(closed.query("select 1")).rejects.toMatchObject({ code: "PH_DATABASE_LOST" });

@@ -1,8 +1,9 @@
-import { PGlite } from "@electric-sql/pglite";
+import type { PGlite } from "@electric-sql/pglite";
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { openDatabase } from "../../src/databases/open.js";
 import { executorOf } from "../../src/databases/recognise.js";
+import { createPglite } from "../support/pglite.js";
 import { createDatabase, type TestDatabase } from "../support/server.js";
 
 let place: TestDatabase;
@@ -10,7 +11,7 @@ let pool: pg.Pool;
 let pglite: PGlite;
 
 beforeAll(async () => {
-  [place, pglite] = await Promise.all([createDatabase(), PGlite.create()]);
+  [place, pglite] = await Promise.all([createDatabase({ empty: true }), createPglite({ empty: true })]);
   pool = new pg.Pool({ connectionString: place.url });
 });
 afterAll(async () => {

@@ -6,7 +6,7 @@ import { readPage } from "./pages.js";
 
 let place: TestDatabase;
 beforeAll(async () => {
-  place = await createDatabase();
+  place = await createDatabase({ empty: true });
 });
 afterAll(() => place.drop());
 

@@ -1,12 +1,12 @@
 /** The code of the guides about time and dedupe does what the guides say. Their blocks are compared with it in excerpts.test.ts. */
-import { PGlite } from "@electric-sql/pglite";
 import { days, hours, type Post, policies, posthorn, type Sql } from "posthorn";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { createPglite } from "../support/pglite.js";
 import { charge, chargeAll, indexPage, sendDigest, syncCustomer, tellPrice } from "./examples/dedupe.js";
 import { remindAt, remindLater, renderAll, sendCode } from "./examples/time.js";
 import { pagesIn } from "./pages.js";
 
-const pglite = new PGlite();
+const pglite = await createPglite();
 let post: Post<Sql>;
 beforeAll(async () => {
   post = posthorn({ service: "guides", database: pglite });

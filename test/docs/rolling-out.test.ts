@@ -1,13 +1,13 @@
 /** The code of docs/guides/rolling-out.md, run. */
-import { PGlite } from "@electric-sql/pglite";
 import { posthorn } from "posthorn";
 import { expect, test } from "vitest";
 import { eventually } from "../support/eventually.js";
+import { createPglite } from "../support/pglite.js";
 import { before, SendInvoice, work } from "./examples/rolling-out.js";
 import { readPage } from "./pages.js";
 
 test("the guide about rolling out: messages of both versions reach the new handler, and SQL names the version of its own", async () => {
-  const pglite = new PGlite();
+  const pglite = await createPglite({ empty: true });
   const post = posthorn({ service: "guide", database: pglite });
   const sent: unknown[] = [];
   work(post, { send: async (orderId, to) => void sent.push([orderId, to]) });

@@ -100,7 +100,7 @@ test("the start page leads from an empty folder to a queue, an outbox on a serve
   const [first] = await embedded.until(blocks);
   expect(await embedded.run(first)).toBe(blocks[0]?.text);
 
-  const database = await createDatabase();
+  const database = await createDatabase({ empty: true });
   onTestFinished(() => database.drop());
   const server = new Reader(project, { ...env, DATABASE_URL: database.url });
   const [migrate, check, start] = await server.until(blocks);

@@ -7,6 +7,8 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import { shortLived } from "../support/node-options.js";
+import { createEmbedded } from "../support/pglite.js";
 import { createDatabase } from "../support/server.js";
 import { shared } from "../support/shared.js";
 
@@ -26,6 +28,9 @@ const packages = [
   "standardwebhooks",
   "pg",
   "@electric-sql",
+  "mqtt",
+  "aedes",
+  "level",
 ];
 
 export interface BuiltShop {
@@ -54,13 +59,29 @@ export interface Place {
 }
 
 export async function embedded(): Promise<Place> {
-  const folder = await mkdtemp(join(tmpdir(), "posthorn-shop-data-"));
-  return { database: `embedded:${folder}`, remove: () => rm(folder, { recursive: true, force: true }) };
+  const { url, remove } = await createEmbedded();
+  return { database: url, remove };
 }
 
 export async function onServer(): Promise<Place> {
   const database = await createDatabase();
   return { database: database.url, remove: () => database.drop() };
+}
+
+/** What the supervisor starts beside the shop gets a place as well: the folder of the broker, the database of the shipping department. */
+export async function neighbours(): Promise<{
+  readonly env: Readonly<Record<string, string>>;
+  remove(): Promise<void>;
+}> {
+  const folder = await mkdtemp(join(tmpdir(), "posthorn-shop-broker-"));
+  const database = await createDatabase();
+  return {
+    env: { BROKER_FOLDER: folder, SHIPPING_DATABASE_URL: database.url },
+    remove: async () => {
+      await database.drop();
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: a test looks into answers of every form.
@@ -89,9 +110,13 @@ export class Shop {
   static async start(
     built: BuiltShop,
     database: string,
-    { port = 0, program = "shop/main.js" }: { readonly port?: number; readonly program?: string } = {},
+    {
+      port = 0,
+      program = "shop/main.js",
+      env = {},
+    }: { readonly port?: number; readonly program?: string; readonly env?: Readonly<Record<string, string>> } = {},
   ): Promise<Shop> {
-    const child = spawnShop(built, { DATABASE_URL: database, PORT: String(port) }, program);
+    const child = spawnShop(built, { ...env, DATABASE_URL: database, PORT: String(port) }, program);
     const ended = outputOf(child);
     if (child.stdout === null || child.pid === undefined) throw new Error("the shop has no pipes");
     for await (const line of createInterface({ input: child.stdout })) {
@@ -164,7 +189,10 @@ export async function runShop(
 export async function posthorn(built: BuiltShop, place: Place, ...args: readonly string[]): Promise<string> {
   const cli = join(built.folder, "node_modules/posthorn/dist/cli/main.js");
   const env = { ...process.env, DATABASE_URL: place.database, NO_COLOR: "1" };
-  const { stdout } = await run(process.execPath, [cli, ...args], { cwd: join(built.folder, "shop"), env });
+  const { stdout } = await run(process.execPath, [...shortLived, cli, ...args], {
+    cwd: join(built.folder, "shop"),
+    env,
+  });
   return stdout;
 }
 
@@ -174,7 +202,7 @@ interface Ended {
 }
 
 function spawnShop(built: BuiltShop, env: Readonly<Record<string, string>>, program: string): ChildProcess {
-  return spawn(process.execPath, ["--import", dieWithParent, join(built.folder, program)], {
+  return spawn(process.execPath, [...shortLived, "--import", dieWithParent, join(built.folder, program)], {
     cwd: built.folder,
     env: { ...process.env, ...env },
     stdio: ["ignore", "pipe", "pipe", "ipc"],

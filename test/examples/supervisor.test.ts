@@ -4,25 +4,27 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vit
 import { isAlive } from "../support/alive.js";
 import { eventually } from "../support/eventually.js";
 import { order, settled, turn } from "./books.js";
-import { type BuiltShop, buildShop, embedded, type Place, runShop, Shop } from "./shop.js";
+import { type BuiltShop, buildShop, embedded, neighbours, type Place, runShop, Shop } from "./shop.js";
 
 const program = "shop/supervise.js";
 
 let built: BuiltShop;
 let place: Place;
+let beside: Awaited<ReturnType<typeof neighbours>>;
 
 beforeAll(async () => {
   built = await buildShop();
-  place = await embedded();
+  [place, beside] = await Promise.all([embedded(), neighbours()]);
 });
 afterAll(async () => {
   await place.remove();
+  await beside.remove();
   await built.remove();
 });
 
 /** Ended with the test, however that ends: the next one needs the folder. */
 async function start(): Promise<Shop> {
-  const shop = await Shop.start(built, place.database, { program });
+  const shop = await Shop.start(built, place.database, { program, env: beside.env });
   onTestFinished(async () => void (await shop.end("SIGKILL")));
   return shop;
 }
@@ -59,7 +61,8 @@ describe("the supervisor of the shop", () => {
   });
 
   test("does not start again what could not be opened the first time, and ends with its code", async () => {
-    const { code, errors } = await runShop(built, { DATABASE_URL: "postgres://127.0.0.1:1/none", PORT: "0" }, program);
+    const env = { ...beside.env, DATABASE_URL: "postgres://127.0.0.1:1/none", PORT: "0" };
+    const { code, errors } = await runShop(built, env, program);
     expect(code).toBe(1);
     expect(errors).toContain("PH_DATABASE_AWAY");
     expect(errors).not.toContain("started again");
@@ -70,6 +73,10 @@ describe("the supervisor of the shop", () => {
     await mkdir(folder);
     await copyFile(join(built.folder, program), join(folder, "supervise.js"));
     await writeFile(join(folder, "main.js"), "process.send({ open: 1 }, () => process.exit(3));\n");
+    for (const other of ["broker", "shipping"]) {
+      await mkdir(join(folder, other));
+      await writeFile(join(folder, other, "main.js"), "process.send({ open: 1 });\n");
+    }
     const { code, errors } = await runShop(built, {}, "loop/supervise.js");
     expect(code).toBe(1);
     expect(errors.match(/it is started again/g)).toHaveLength(4);

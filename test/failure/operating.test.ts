@@ -4,7 +4,7 @@ import { posthornCommand } from "../cli/command.js";
 import { eventually } from "../support/eventually.js";
 import { type FixtureProcess, spawnFixture } from "../support/processes.js";
 import { WriteRow } from "./fixtures/contracts.js";
-import { openScene, type Scene } from "./scene.js";
+import { openScene, type Scene, upTo } from "./scene.js";
 
 // Goal: whoever operates may be killed at any time; what was ordered is visible as unfinished, and anybody goes on with it to the same end.
 // Method: the command runs in a process of its own and is killed by SIGKILL once it has done a part; then `audit continue` does the rest.
@@ -56,7 +56,12 @@ async function goesOn(scene: Scene, id: string): Promise<{ readonly state: strin
 test("a purge that was killed halfway is shown as interrupted, and goes on to the same end", async () => {
   const scene = await openScene();
   await scene.subscribe();
-  await scene.rows("select posthorn.send('WriteRow', json_build_object('n', g)) from generate_series(1, 20000) g");
+  for (let from = 1; from <= 20_000; from += 1_000) {
+    await scene.post.sendMany(
+      WriteRow,
+      upTo(1_000, from).map((n) => ({ n })),
+    );
+  }
   const { id, done } = await killHalfway(scene, await operating(scene, "purge", "rows", "--reason", "a flood"));
   expect(done).toBeLessThan(20_000);
   await scene.rows("update posthorn.operation set touched_at = touched_at - interval '1 minute'");

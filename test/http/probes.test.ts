@@ -1,8 +1,9 @@
-import { PGlite } from "@electric-sql/pglite";
+import type { PGlite } from "@electric-sql/pglite";
 import { command, type Post, policies, posthorn, type Sql, type } from "posthorn";
 import { probes } from "posthorn/http";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { silentLogger } from "../../src/core/logger.js";
+import { createPglite } from "../support/pglite.js";
 import { createDatabase, type TestDatabase } from "../support/server.js";
 
 const Render = command("RenderPage", { queue: "rendering", schema: type<object>() });
@@ -98,7 +99,7 @@ describe("workers wanted", () => {
   let pglite: PGlite;
   let planted: Post<Sql>;
   beforeAll(async () => {
-    pglite = new PGlite();
+    pglite = await createPglite();
     planted = posthorn({ service: "planted", database: pglite, logger: silentLogger });
     planted.queue("rendering", policy).handle(Render, async () => undefined);
     await planted.start();

@@ -403,6 +403,7 @@ describe("the presets", () => {
       rollUp: "transaction",
       notify: "handler",
       payment: "handler",
+      relay: "handler",
       atMostOnce: "at-most-once",
     });
   });

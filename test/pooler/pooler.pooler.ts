@@ -12,7 +12,7 @@ const posts: Post<Sql>[] = [];
 const bouncers: Bouncer[] = [];
 
 beforeAll(async () => {
-  place = await createDatabase();
+  place = await createDatabase({ empty: true });
   bouncer = await begin({ size: 4 });
   const post = make({ pooler: "transaction", migrate: "auto" });
   await post.migrate();

@@ -2,12 +2,9 @@
  * The databases that the suite of the public interface runs on. One row for each way in which a user can name a database, with what
  * differs between them as data; everything else must be the same.
  */
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { PGlite } from "@electric-sql/pglite";
 import pg from "pg";
 import type { DatabaseInput } from "posthorn";
+import { createEmbedded, createPglite } from "../support/pglite.js";
 import { createDatabase } from "../support/server.js";
 
 type Rows = Record<string, unknown>[];
@@ -26,17 +23,22 @@ export interface Home {
 
 export type OwnTransaction = object & { query(sql: string, params?: unknown[]): Promise<{ rows: unknown[] }> };
 
+interface Contents {
+  readonly empty?: boolean;
+}
+
 export interface HomeKind {
   readonly name: string;
   /** One connection for everybody: what would wait for its own transaction is refused. */
   readonly single: boolean;
   /** Several instances of the library may use it at once. */
   readonly shared: boolean;
-  open(): Promise<Home>;
+  /** With the schema, unless it is to be empty. */
+  open(as?: Contents): Promise<Home>;
 }
 
-async function openServer(poolSize: number | undefined): Promise<Home> {
-  const place = await createDatabase();
+async function openServer(poolSize: number | undefined, as: Contents = {}): Promise<Home> {
+  const place = await createDatabase(as);
   const beside = new pg.Pool({ connectionString: place.url, max: 2 });
   const pool = poolSize === undefined ? undefined : new pg.Pool({ connectionString: place.url, max: poolSize });
   return {
@@ -64,8 +66,8 @@ async function openServer(poolSize: number | undefined): Promise<Home> {
   };
 }
 
-async function openPglite(): Promise<Home> {
-  const pglite = await PGlite.create();
+async function openPglite(as: Contents = {}): Promise<Home> {
+  const pglite = await createPglite(as);
   return {
     input: pglite,
     rows: async (sql, params = []) => (await pglite.query<Record<string, unknown>>(sql, [...params])).rows,
@@ -74,21 +76,16 @@ async function openPglite(): Promise<Home> {
   };
 }
 
-async function openFolder(): Promise<Home> {
-  const folder = await mkdtemp(join(tmpdir(), "posthorn-home-"));
-  return {
-    input: `embedded:${folder}`,
-    rows: undefined,
-    transaction: undefined,
-    close: () => rm(folder, { recursive: true, force: true }),
-  };
+async function openFolder(as: Contents = {}): Promise<Home> {
+  const { url, remove } = await createEmbedded(as);
+  return { input: url, rows: undefined, transaction: undefined, close: remove };
 }
 
 export const homes: readonly HomeKind[] = [
-  { name: "a server by URL", single: false, shared: true, open: () => openServer(undefined) },
-  { name: "a pool of 1", single: false, shared: true, open: () => openServer(1) },
-  { name: "a pool of 2", single: false, shared: true, open: () => openServer(2) },
-  { name: "a pool of 10", single: false, shared: true, open: () => openServer(10) },
+  { name: "a server by URL", single: false, shared: true, open: (as) => openServer(undefined, as) },
+  { name: "a pool of 1", single: false, shared: true, open: (as) => openServer(1, as) },
+  { name: "a pool of 2", single: false, shared: true, open: (as) => openServer(2, as) },
+  { name: "a pool of 10", single: false, shared: true, open: (as) => openServer(10, as) },
   { name: "PGlite in memory", single: true, shared: true, open: openPglite },
   { name: "an embedded folder", single: true, shared: false, open: openFolder },
 ];

@@ -6,7 +6,7 @@
 
 import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { PGlite } from "@electric-sql/pglite";
+import type { PGlite } from "@electric-sql/pglite";
 import pg from "pg";
 import { command, event, type Post, type PosthornError, posthorn, query, type Sql, type } from "posthorn";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
@@ -15,6 +15,7 @@ import { schemaVersion } from "../../src/store/migrate.js";
 import { rejected } from "../core/thrown.js";
 import { collect, decisions, serviceName } from "../producer/stage.js";
 import { eventually } from "../support/eventually.js";
+import { createPglite } from "../support/pglite.js";
 import { createDatabase, type OwnServer, startServer, type TestDatabase } from "../support/server.js";
 
 const DoWork = command("DoWork", { queue: "work", schema: type<{ n: number }>() });
@@ -328,7 +329,7 @@ describe("a schema", () => {
   let admin: pg.Client;
   let pglite: PGlite;
   beforeAll(async () => {
-    [place, pglite] = await Promise.all([createDatabase(), PGlite.create()]);
+    [place, pglite] = await Promise.all([createDatabase({ empty: true }), createPglite({ empty: true })]);
     admin = new pg.Client({ connectionString: place.url });
     await admin.connect();
   });

@@ -2,11 +2,12 @@
  * Goal: a verb takes its own kind of contract and nothing else, also from JavaScript, and a refusal writes nothing.
  * Method: every verb with every wrong kind and with look-alikes, each with the verb that its message must show.
  */
-import { PGlite } from "@electric-sql/pglite";
+import type { PGlite } from "@electric-sql/pglite";
 import { command, event, isContract, type Post, posthorn, query, type } from "posthorn";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { rejected, thrown } from "../core/thrown.js";
 import { decisions } from "../producer/stage.js";
+import { createPglite } from "../support/pglite.js";
 
 const anything = type<unknown>();
 const ThingOf = query("ThingOf", { request: anything, response: anything, deadlineMs: 1_000 });
@@ -38,7 +39,7 @@ let post: Post<unknown>;
 /** Every verb, with whatever contract: what a caller in JavaScript can do. */
 let verbs: Readonly<Record<string, (contract: never) => unknown>>;
 beforeAll(async () => {
-  pglite = await PGlite.create();
+  pglite = await createPglite();
   post = posthorn({ service: "kinds", database: pglite });
   const queue = post.queue("work", decisions);
   const reader = post.subscription("reader", { topic: "facts", ...decisions });

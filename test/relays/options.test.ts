@@ -1,9 +1,9 @@
 /** What a relay is told, and what is refused of it. */
 import { describePolicy, policies, posthorn, retry } from "posthorn";
 import { expect, test } from "vitest";
+import { cleaned, reasonOf } from "../../src/core/clean.js";
 import { silentLogger } from "../../src/core/logger.js";
 import { readStoredPolicy, storedPolicy } from "../../src/policies/policy.js";
-import { cleaned, reasonOf } from "../../src/core/clean.js";
 import { checkRelay } from "../../src/relays/options.js";
 import { thrown } from "../core/thrown.js";
 import { MemoryBroker } from "./memory-broker.js";
@@ -101,4 +101,9 @@ test("a text of a foreign error is kept without what looks like a credential", (
     },
   });
   expect(reasonOf(hostile)).toBe("an error that cannot be read");
+});
+
+test("where a broker is, is kept and shown without what looks like a credential, whoever made it", () => {
+  const to = new MemoryBroker({}, "amqps://user:hunter2@host/orders");
+  expect(checkRelay({ ...good, to }, "out").policy.relay).toEqual({ broker: "memory", where: "amqps://host/orders" });
 });

@@ -85,6 +85,15 @@ describe.each(twoHomes)("a relay on $name", (kind) => {
     expect(paid?.event).toMatchObject({ data: '{"id":"a","n":2}', headers: {} });
     expect(shipped?.event.extensions).toMatchObject({ contractversion: "2", partitionkey: "b" });
     expect(await line(post, out)).toMatchObject({ backlog: 0, running: 0, deadLetters: 0, invalid: 0 });
+    const names = [Placed.name, Paid.name, ShippedTwo.name];
+    const { rows } = await post.transaction(({ tx }) =>
+      tx.query(
+        `select name from posthorn.orphans where split_part(name, ' ', 1) = any ($1::text[])
+          union all select contract from posthorn.skipped_events where contract = any ($1::text[])`,
+        [names],
+      ),
+    );
+    expect(rows).toEqual([]);
   });
 
   const publishOne = (post: Post<Sql>, name: string, payload: string, key: string) =>

@@ -272,6 +272,25 @@ test("a worker has a rescuer end no session but its own", async () => {
   await admin.query("delete from posthorn.worker where service = 'rescuer'");
 });
 
+// Before, such a time stopped every rotation with an error of the server, and such a key every worker that was to write it down.
+test("a producer's rights are not enough to stop the fleet with a time or a key that nobody can work with", async () => {
+  const producer = await client("my_producer");
+  for (const [keep, lanes] of [
+    [1e300, null],
+    [-1, null],
+    [null, 1_000_000],
+  ]) {
+    const declared = producer.query("select posthorn.register_topic('effects', $1::float8, $2::int, 'evil')", [
+      keep,
+      lanes,
+    ]);
+    await expect(declared).rejects.toMatchObject({ code: "PH015" });
+  }
+  const key = randomBytes(1_500).toString("hex");
+  const written = producer.query("select posthorn.write_one(null, 1, 1, 1, $1, '{}', null)", [key]);
+  await expect(written).rejects.toMatchObject({ code: "23514" });
+});
+
 test("an observer reads every view, and answers every question of the command line", async () => {
   const observer = await client("my_observer");
   const { rows } = await observer.query<{ name: string }>(

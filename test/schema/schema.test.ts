@@ -1,4 +1,3 @@
-import { PGlite } from "@electric-sql/pglite";
 import { Client } from "pg";
 import { command, type Post, policies, posthorn, type Sql, type } from "posthorn";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -10,6 +9,7 @@ import { sqlFiles } from "../../src/store/sql.gen.js";
 import { posthornCommand, project } from "../cli/command.js";
 import { CallOutside, OrderPlaced, WriteRow } from "../failure/fixtures/contracts.js";
 import { eventually } from "../support/eventually.js";
+import { createPglite } from "../support/pglite.js";
 import { type FixtureProcess, spawnFixture } from "../support/processes.js";
 import { createDatabase, type TestDatabase } from "../support/server.js";
 
@@ -28,7 +28,7 @@ const post = (schema: Schema): Post<Sql> => {
 };
 
 beforeAll(async () => {
-  place = await createDatabase();
+  place = await createDatabase({ empty: true });
   client = new Client({ connectionString: place.url });
   await client.connect();
   await client.query(
@@ -272,7 +272,7 @@ test("statements are rewritten outside of literals and quoted names alone", () =
 });
 
 test("the embedded database holds several installations as well, and the command line finds the one that it is told", async () => {
-  const pglite = new PGlite();
+  const pglite = await createPglite({ empty: true });
   for (const schema of ["one", "two"]) {
     const own = posthorn({ service: "till", database: pglite, schema, logger: silentLogger });
     const seen: number[] = [];

@@ -145,7 +145,7 @@ test("what was skipped for lack of a handler is replayed where a worker has one,
   await say(engine.db, reader, upTo(3));
   const held = await claim(engine.db, reader, worker, 3);
   await settle(engine.db, [part(held, 1, "skipped", true)], [], null);
-  await engine.admin.rows("update posthorn.attendance set contracts = '{0}' where worker = $1", [worker]);
+  await engine.admin.rows("update posthorn.attendance set contracts = '{-1}' where worker = $1", [worker]);
   expect(await replay("reads", reader)).toMatchObject({ done: 0, passed: { unhandled: 3 } });
   await engine.admin.rows("update posthorn.attendance set contracts = $2 where worker = $1", [
     worker,

@@ -1,16 +1,16 @@
 /** The embedded database has one connection and no other sessions; its log rotates all the same. */
-import { PGlite } from "@electric-sql/pglite";
 import { command, posthorn, type } from "posthorn";
 import { expect, test } from "vitest";
 import { silentLogger } from "../../src/core/logger.js";
 import { openDatabase } from "../../src/databases/open.js";
 import { rotate } from "../../src/store/segments.js";
 import { decisions } from "../producer/stage.js";
+import { createPglite } from "../support/pglite.js";
 
 const DoWork = command("DoWork", { queue: "work", schema: type<{ n: number }>() });
 
 test("on PGlite segments are truncated, and no message is lost", async () => {
-  const pglite = await PGlite.create();
+  const pglite = await createPglite();
   const post = posthorn({ service: "embedded", database: pglite, logger: silentLogger });
   const handled: number[] = [];
   post.queue("work", { ...decisions, idempotency: "transaction" }).handle(DoWork, ({ n }) => void handled.push(n));

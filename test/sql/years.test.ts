@@ -4,6 +4,7 @@ import { drive } from "../../src/maintenance/operation.js";
 import { registerWorker } from "../../src/store/fleet.js";
 import {
   beginErase,
+  beginPurge,
   beginRemove,
   beginReplay,
   operations,
@@ -87,6 +88,8 @@ test("a replay of a time in which nothing was said is one of nothing, and one th
     // From what it names on, everything is there.
     const { oldestKept } = (refused as Error & { facts: { oldestKept: string } }).facts;
     expect(await drive(own.db, await replay(oldestKept))).toMatchObject({ state: "done", found: 0 });
+    // Also where a program's clock knows milliseconds.
+    expect(await drive(own.db, await replay(new Date(oldestKept).toISOString()))).toMatchObject({ found: 0 });
   } finally {
     await own.close();
   }
@@ -124,3 +127,31 @@ test("a worker that registers for a subscription while it is removed is told so 
   expect(await told).toMatchObject({ code: "PH_SUBSCRIPTION_REMOVED", retryable: true });
   await Promise.all([remover.close(), comer.close()]);
 });
+
+// Before, the verb failed with the server's own error: a foreign key, or a statement without the name of a slot.
+test.each(["erase", "purge"] as const)(
+  "%s beside the removal of a subscription leaves that one out, and is done",
+  async (verb) => {
+    const [leaver, stays] = await makeTopic(engine, `beside-${verb}`, [`leaver-${verb}`, `stays-${verb}`]);
+    if (leaver === undefined || stays === undefined) throw new Error("two were made");
+    const key = `ada-${verb}`;
+    await writeMessages(engine.db, [{ ...outgoing(leaver), key, json: "{}" }]);
+    const { operation } = await beginRemove(engine.db, `leaver-${verb}`, ann, `leaver-${verb}`);
+    const begun = await (verb === "erase"
+      ? beginErase(engine.db, key, {}, ann, key)
+      : beginPurge(engine.db, `leaver-${verb}`, ann, ["queued"], `leaver-${verb}`));
+    const [remover, other] = [await engine.session(), await engine.session()];
+    await remover.rows("begin");
+    expect(await proceed(remover, operation, 500)).toMatchObject({ state: "done" });
+    const driven = drive(other, begun);
+    await waitsForLock(engine, other);
+    await remover.rows("commit");
+    expect(await driven).toMatchObject({ state: "done" });
+    expect(
+      await engine.admin.rows("select count(*)::int as n from posthorn.cancel_mark where subscription = $1", [
+        stays.subscription,
+      ]),
+    ).toEqual([{ n: verb === "erase" ? 1 : 0 }]);
+    await Promise.all([remover.close(), other.close()]);
+  },
+);

@@ -10,6 +10,7 @@ import { createRequire } from "node:module";
 import { basename, dirname, join, relative } from "node:path";
 import { promisify } from "node:util";
 import { reachableTempFolder, serverUser } from "./server-user.js";
+import { diskTempFolder } from "./temp-folder.js";
 
 /** The major versions that tests may ask for besides the installed one. */
 export const otherServers: Readonly<Record<number, string>> = { 14: "14.23.0-beta.17", 18: "18.4.0-beta.17" };
@@ -65,7 +66,7 @@ async function downloadFolder(major: number): Promise<string> {
 
 async function cacheFolder(): Promise<string> {
   const uid = process.getuid?.() ?? 0;
-  const folder = join(reachableTempFolder(serverUser()), `posthorn-servers-${uid}`);
+  const folder = join(reachableTempFolder(serverUser(), diskTempFolder()), `posthorn-servers-${uid}`);
   await mkdir(folder, { recursive: true, mode: 0o755 });
   // Whoever could write there would choose the programs that we run.
   const { uid: owner } = await stat(folder);

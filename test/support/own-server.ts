@@ -59,7 +59,7 @@ const settings: Readonly<Record<string, string | number>> = {
   shared_buffers: "256MB",
   // Checkpoints in the middle of a run would only make times unsteady.
   checkpoint_timeout: "30min",
-  max_wal_size: "4GB",
+  max_wal_size: "1GB",
   log_line_prefix: "'%m [%p] %d '",
 };
 

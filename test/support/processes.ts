@@ -9,6 +9,7 @@ import { join, relative } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { afterAll } from "vitest";
+import { shortLived } from "./node-options.js";
 import { shared } from "./shared.js";
 
 export interface FixtureOptions {
@@ -51,7 +52,7 @@ afterAll(killAll);
 export async function spawnFixture(file: string | URL, options: FixtureOptions = {}): Promise<FixtureProcess> {
   const path = file instanceof URL ? relative(root, fileURLToPath(file)) : file;
   const script = join(await shared("fixtures"), path.replace(/\.ts$/, ".js"));
-  const args = ["--enable-source-maps", "--import", dieWithParent, script, ...(options.args ?? [])];
+  const args = [...shortLived, "--enable-source-maps", "--import", dieWithParent, script, ...(options.args ?? [])];
   const child = spawn(process.execPath, args, {
     cwd: options.cwd ?? root,
     env: { ...process.env, ...options.env },

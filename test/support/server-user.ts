@@ -28,9 +28,8 @@ export function serverUser(): ServerUser | undefined {
   return { uid: user.uid, gid: user.gid };
 }
 
-/** The temp folder, or the system's own when ours lies below a folder that the server's user cannot enter. */
-export function reachableTempFolder(user: ServerUser | undefined): string {
-  const own = tmpdir();
+/** The temp folder (or another that is given), or the system's own when that lies below a folder that the server's user cannot enter. */
+export function reachableTempFolder(user: ServerUser | undefined, own = tmpdir()): string {
   if (user === undefined || everybodyCanEnter(own)) return own;
   const other = ["/tmp", "/var/tmp"].find((folder) => everybodyCanEnter(folder));
   if (other === undefined) throw new Error(`the server's user cannot enter ${own}; set TMPDIR to a folder it can`);

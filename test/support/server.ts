@@ -1,13 +1,15 @@
 /**
  * Databases for tests on a real PostgreSQL server.
  *
- * One server per test run, started when the first test asks; a fresh database per test file. A test that kills or restarts a
- * server takes one of its own with `startServer`.
+ * One server per test run, started when the first test asks; a fresh database per test file, with the schema unless a test asks for
+ * an empty one. A test that kills or restarts a server takes one of its own with `startServer`.
  */
 import { randomBytes } from "node:crypto";
 import { setTimeout as wait } from "node:timers/promises";
 import { Client } from "pg";
+import { firstEpoch } from "../../src/store/migrate.js";
 import { shared } from "./shared.js";
+import { migratedName } from "./templates.js";
 
 export { type OwnServer, type ServerOptions, startServer } from "./own-server.js";
 
@@ -19,6 +21,8 @@ export interface TestDatabase {
 }
 
 export interface DatabaseOptions {
+  /** Without the schema. Always so on another server, with a template, and with another encoding. */
+  readonly empty?: boolean;
   readonly encoding?: "UTF8" | "SQL_ASCII" | "LATIN1";
   /** The name of a database to copy; nobody may be connected to it. */
   readonly template?: string;
@@ -36,14 +40,17 @@ export async function adminUrl(): Promise<string> {
 export async function createDatabase(options: DatabaseOptions = {}): Promise<TestDatabase> {
   const admin = options.on?.url() ?? (await adminUrl());
   const name = `test_${process.pid}_${randomBytes(6).toString("hex")}`;
-  const { encoding = "UTF8", template = "template0" } = options;
-  const likeTemplate = options.template !== undefined && options.encoding === undefined;
+  const { encoding, template, on, empty = false } = options;
+  const migrated = !empty && encoding === undefined && template === undefined && on === undefined;
+  const source = template ?? (migrated ? migratedName : "template0");
+  const like = encoding === undefined && source !== "template0";
   await asAdmin(
     admin,
-    `create database ${name} template ${quoted(template)}${likeTemplate ? "" : ` encoding '${encoding}'`}`,
+    `create database ${name} template ${quoted(source)}${like ? "" : ` encoding '${encoding ?? "UTF8"}'`}`,
   );
   const url = new URL(admin);
   url.pathname = `/${name}`;
+  if (migrated) await asAdmin(url.href, firstEpoch);
   return { name, url: url.href, drop: () => dropDatabase(admin, name) };
 }
 

@@ -1,8 +1,8 @@
 /** What the tests of handlers of many share: policies, gates, and the databases that they run on. */
-import { PGlite } from "@electric-sql/pglite";
 import type { DatabaseInput } from "posthorn";
 import { silentLogger } from "../../src/core/logger.js";
 import { type Batched, type Logger, posthorn, retry, type Sql } from "../../src/index.js";
+import { createPglite } from "../support/pglite.js";
 import { createDatabase } from "../support/server.js";
 
 export interface Item {
@@ -44,7 +44,7 @@ export const homes = [
   {
     name: "the embedded database",
     make: async () => {
-      const pglite = await PGlite.create();
+      const pglite = await createPglite();
       return { input: pglite as DatabaseInput, close: () => pglite.close() };
     },
   },

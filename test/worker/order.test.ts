@@ -3,12 +3,12 @@
  * the journal that handlers write: every begin and every success with its key and number.
  */
 import { setTimeout as slowWork } from "node:timers/promises";
-import { PGlite } from "@electric-sql/pglite";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { silentLogger } from "../../src/core/logger.js";
 import { command, event, type Policy, posthorn, retry, type } from "../../src/index.js";
 import { openSession, type Session } from "../sql/engine.js";
 import { eventually } from "../support/eventually.js";
+import { createPglite } from "../support/pglite.js";
 import { createDatabase } from "../support/server.js";
 
 interface Step {
@@ -242,7 +242,7 @@ test("a slow message of one key does not stop the others, also where the next of
 // Once the claim of a slow handler was moved aside while its transaction held the only connection: each waited for the other for ever.
 test("a slow handler in transaction mode does not stop a queue in order on a database with one connection", async () => {
   const Command = command("DoSlowStep", { queue: "narrow", schema: type<Step>(), key: ({ key }) => key });
-  const pglite = new PGlite();
+  const pglite = await createPglite();
   const post = posthorn({ service: "narrow", database: pglite, migrate: "auto", logger: silentLogger });
   const journal = new Journal();
   const orderly = { ...policy, idempotency: "transaction", concurrency: 4 } as const;

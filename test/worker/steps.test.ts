@@ -2,11 +2,7 @@
  * Steps from end to end, on a real server and on PGlite. Goal: what a handler did under a name is not done again by a later run of the message,
  * and nothing is left behind. Method: handlers write into a journal in this process, which outlives their runs.
  */
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { setImmediate as nextTurn } from "node:timers/promises";
-import { PGlite } from "@electric-sql/pglite";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import type { Executor } from "../../src/core/database.js";
 import { limits } from "../../src/core/limits.js";
@@ -26,6 +22,7 @@ import { stepsPass } from "../../src/maintenance/steps.js";
 import { discard, redrive } from "../../src/store/operate.js";
 import { openSession } from "../sql/engine.js";
 import { eventually } from "../support/eventually.js";
+import { createEmbedded, createPglite } from "../support/pglite.js";
 import { createDatabase } from "../support/server.js";
 
 const policy = {
@@ -60,7 +57,7 @@ async function onServer(): Promise<Home> {
 }
 
 async function onPglite(): Promise<Home> {
-  const pglite = await PGlite.create();
+  const pglite = await createPglite();
   const eye: Executor = { query: (text, params = []) => pglite.query(text, [...params]) };
   return { input: pglite, eye, close: () => pglite.close() };
 }
@@ -377,12 +374,12 @@ describe.each([
 });
 
 test("an embedded database that is stopped between two steps and opened again goes on with the second", async () => {
-  const folder = await mkdtemp(join(tmpdir(), "posthorn-steps-"));
-  onTestFinished(() => rm(folder, { recursive: true, force: true }));
+  const { url, remove } = await createEmbedded();
+  onTestFinished(remove);
   const Work = command("DoEmbeddedWork", { queue: "embedded", schema: type<object>() });
   const journal: string[] = [];
   const life = async (between: () => Promise<unknown>) => {
-    const post = posthorn({ service: "embedded", database: `embedded:${folder}`, logger: silentLogger });
+    const post = posthorn({ service: "embedded", database: url, logger: silentLogger });
     post.queue("embedded", policy).handle(Work, async (_payload, { step }) => {
       await step("first", () => void journal.push("first"));
       await between();

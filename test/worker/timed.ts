@@ -1,9 +1,9 @@
 /** An instance whose queues tell when handlers begin, for tests about time and dedupe; on a server and on PGlite. */
-import { PGlite } from "@electric-sql/pglite";
 import { command, type Post, posthorn, retry, type Sql, type } from "../../src/index.js";
 import type { SayBuffered } from "../../src/producer/say.js";
 import { decisions as common } from "../producer/stage.js";
 import { eventually } from "../support/eventually.js";
+import { createPglite } from "../support/pglite.js";
 import { createDatabase } from "../support/server.js";
 
 /** Windows of a minute have to be long enough for three runs. */
@@ -52,7 +52,7 @@ let instances = 0;
 
 export async function openTimed(kind: "server" | "pglite", works = true): Promise<Timed> {
   const home = kind === "server" ? await createDatabase() : undefined;
-  const pglite = home === undefined ? await PGlite.create() : undefined;
+  const pglite = home === undefined ? await createPglite() : undefined;
   const logged: string[] = [];
   const log = (message: string) => void logged.push(message);
   instances += 1;

@@ -47,6 +47,8 @@ interface Counted {
   readonly missing: number;
   readonly repeated: number;
   readonly noticed: number;
+  /** Missing although others that were wanted long after it are there. */
+  readonly overdue?: number;
 }
 
 /** Rows that the snapshot $1 saw. Its newest version's transaction, without the epoch that a row does not keep. */
@@ -68,6 +70,11 @@ const counts: Readonly<Record<string, string>> = {
   webhooks: perOrder("outside.webhook", "order_id", "deliveries - 1"),
   documents: perOrder("shop.search_document", "order_id"),
   shipments: perOrder("shop.shipment", "order_id"),
+  // What is on its way between two services, nobody here can see: what is overtaken by others by ten minutes counts as lost.
+  parcels: `select count(*) as wanted, count(*) filter (where e.n is null) as missing, coalesce(sum(e.n - 1), 0) as repeated, 0 as noticed,
+      count(*) filter (where e.n is null and o.placed_at < newest.at - interval '10 minutes') as overdue
+    from wanted o left join (select order_id as id, count(*) as n from shop.parcel group by 1) e using (id),
+      (select max(p.placed_at) as at from shop.parcel x join shop.placed_order p on p.id = x.order_id) newest`,
   pieces: perOrder("shop.piece", "order_id", "0", "(select id from wanted where turn is not null)"),
   bookings: perOrder("shop.ledger_line", "order_id"),
   // A sum does not say which order is missing in it: the one that is lost and one that is there twice would hide each other.
@@ -85,7 +92,7 @@ const counts: Readonly<Record<string, string>> = {
       select about, count(*) as n, sum(deliveries - 1) as noticed from outside.mail group by 1) m on m.about = c.id::text`,
 };
 
-const counting = `with wanted as materialized (select id, turn from shop.placed_order o where ${seen("o")}),
+const counting = `with wanted as materialized (select id, turn, placed_at from shop.placed_order o where ${seen("o")}),
   newcomers as materialized (select id from shop.customer c where id <> '${demoUser.id}' and ${seen("c")})
 select json_build_object(${Object.entries(counts)
   .map(([name, text]) => `'${name}', (select to_json(c) from (${text}) c)`)
@@ -93,7 +100,7 @@ select json_build_object(${Object.entries(counts)
   json_build_object('orders', (select count(*) from wanted), 'atListPrice', (select count(*) from shop.placed_order where not price_confirmed),
     'outOfTurn', (select count(*) from shop.piece p join shop.placed_order o on o.id = p.order_id where p.number <> o.turn),
     'picks', (select count(*) from wanted where turn is not null), 'surveys', (select count(*) from shop.survey v where ${seen("v")}),
-    'users', (select count(*) from newcomers),
+    'users', (select count(*) from newcomers), 'parcels', (select count(*) from shop.parcel),
     'reports', (select count(*) from shop.report r where ${seen("r")}),
     'imports', (select coalesce(sum(placed / ${importStep} + case when ended_at is null or placed % ${importStep} > 0 then 1 else 0 end), 0)
       from shop.import)) as said`;
@@ -105,6 +112,7 @@ const ways: Readonly<Record<string, readonly string[]>> = {
   webhooks: ["partner"],
   documents: ["search-index"],
   shipments: ["shipping"],
+  parcels: ["to-shipping", "tracking"],
   pieces: ["warehouse"],
   bookings: ["payments", "ledger"],
   figures: ["sales-figures"],
@@ -133,14 +141,17 @@ export async function audit(): Promise<Audit> {
     ]);
     const [row] = rows;
     if (row === undefined) throw new Error("Nothing was counted.");
-    const stations = stationsOf(backlog, row.said);
+    const byName = new Map(backlog.map((one) => [one.name, one]));
+    const stations = stationsOf(byName, row.said);
     const { orders, atListPrice, outOfTurn } = row.said;
     return {
       orders,
       atListPrice,
       outOfTurn,
       stations,
-      effects: Object.keys(counts).map((name) => effectOf(name, row.counted[name], stations)),
+      effects: Object.keys(counts)
+        .filter((name) => name !== "parcels" || byName.has("to-shipping"))
+        .map((name) => effectOf(name, row.counted[name], stations)),
     };
   });
 }
@@ -154,11 +165,11 @@ interface Said {
   readonly users: number;
   readonly reports: number;
   readonly imports: number;
+  readonly parcels: number;
 }
 
 /** How much was said follows from the rows that were written with it; what is done, from what is not open any more. */
-function stationsOf(backlog: readonly BacklogRow[], said: Said): readonly Station[] {
-  const byName = new Map(backlog.map((row) => [row.name, row]));
+function stationsOf(byName: ReadonlyMap<string, BacklogRow>, said: Said): readonly Station[] {
   const station = (name: string, count: number): Station => {
     const { waiting = 0, running = 0, retrying = 0, dead = 0, workers = 0 } = byName.get(name) ?? {};
     const done = Math.max(0, count - waiting - running - retrying - dead);
@@ -169,11 +180,15 @@ function stationsOf(backlog: readonly BacklogRow[], said: Said): readonly Statio
   const welcome = station("welcome", users);
   const payments = station("payments", orders);
   const readers = ["search-index", "sales-figures", "shipping", "partner"].map((name) => station(name, orders));
+  const { waiting = 0, running = 0, retrying = 0, dead = 0 } = byName.get("tracking") ?? {};
+  const parcels = said.parcels + waiting + running + retrying + dead;
+  const ways = byName.has("to-shipping") ? [station("to-shipping", orders), station("tracking", parcels)] : [];
   return [
     station("imports", imports),
     confirmations,
     station("email", confirmations.done + welcome.done),
     ...readers,
+    ...ways,
     payments,
     station("ledger", payments.done),
     station("reports", reports),
@@ -188,6 +203,6 @@ function effectOf(name: string, counted: Counted | undefined, stations: readonly
   const way = stations.filter((station) => ways[name]?.includes(station.name));
   const open = way.reduce((sum, { waiting, running, retrying, dead }) => sum + waiting + running + retrying + dead, 0);
   // One message stands for one order; but one report for all its lines.
-  const lost = name === "reports" && open > 0 ? 0 : Math.max(0, missing - open);
+  const lost = counted?.overdue ?? (name === "reports" && open > 0 ? 0 : Math.max(0, missing - open));
   return { name, wanted, there: wanted - missing, lost, repeated, noticed };
 }

@@ -4,6 +4,7 @@ import type { Figure } from "../features/figures.js";
 import { figures } from "../features/figures.js";
 import { type Report, reports } from "../features/report.js";
 import { type Shelf, shelves } from "../features/warehouse.js";
+import { relays } from "../neighbours.js";
 import * as queues from "../post.js";
 import { post, read } from "../post.js";
 import { type Audit, audit } from "./audit.js";
@@ -91,11 +92,12 @@ export function policies(): Readonly<Record<string, Told>> {
     queues.searchIndex,
     queues.salesFigures,
     queues.shipping,
-    queues.partner,
     queues.payments,
     queues.ledger,
     queues.reports,
     queues.welcome,
+    queues.tracking,
+    ...relays,
   ];
   return Object.fromEntries(
     all.map(({ name, policy }) => {

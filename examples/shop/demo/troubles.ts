@@ -4,7 +4,7 @@
  * Each is a row, so that a switch stays as it was set when the process is killed; all but the kill itself, which strikes once.
  */
 import { once } from "node:events";
-import { RetryLater, seconds } from "posthorn";
+import { type Broker, RetryLater, type Sender, seconds } from "posthorn";
 import { post, read } from "../post.js";
 
 export const troubleNames = [
@@ -13,6 +13,7 @@ export const troubleNames = [
   "payment-slow",
   "payment-answers-lost",
   "sold-out",
+  "broker-down",
   "delivered-twice",
   "kill",
 ] as const;
@@ -29,6 +30,7 @@ export class Troubles {
     const troubles = new Troubles();
     const rows = await read<{ name: TroubleName }>("select name from shop.trouble where switched_on");
     for (const { name } of rows) troubles.#on.add(name);
+    troubles.#tellBroker();
     return troubles;
   }
 
@@ -48,6 +50,12 @@ export class Troubles {
     }
     if (on) this.#on.add(name);
     else this.#on.delete(name);
+    if (name === "broker-down") this.#tellBroker();
+  }
+
+  /** The broker is a process of its own; the supervisor passes it on. */
+  #tellBroker(): void {
+    process.send?.({ broker: this.is("broker-down") ? "down" : "up" });
   }
 
   toJSON(): Readonly<Record<string, boolean>> {
@@ -81,6 +89,35 @@ export class Troubles {
         throw new Error("delivered twice: the work was done, and its success was lost");
       }
       return result;
+    };
+  }
+
+  /** The same for what goes out by a relay: the broker has it, and its acknowledgement is lost. The other side knows the repetition by the id. */
+  acknowledged(broker: Broker): Broker {
+    return {
+      ...broker,
+      openSender: async (options) => this.#withLostAnswers(await broker.openSender(options)),
+      openReceiver: (options) => broker.openReceiver(options),
+    };
+  }
+
+  #withLostAnswers(sender: Sender): Sender {
+    const lost = new Set<string>();
+    return {
+      send: async (messages, signal) => {
+        const sent = await sender.send(messages, signal);
+        if (!this.is("delivered-twice")) {
+          lost.clear();
+          return sent;
+        }
+        return sent.map((one, i) => {
+          const id = messages[i]?.event.id ?? "";
+          if (one.kind !== "acknowledged" || lost.delete(id)) return one;
+          lost.add(id);
+          return { kind: "failed", error: new Error("delivered twice: the broker has it, and its answer was lost") };
+        });
+      },
+      close: () => sender.close(),
     };
   }
 

@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { Webhook } from "standardwebhooks";
 import { z } from "zod";
-import type { Endpoint } from "../features/webhook.js";
+import type { Endpoint } from "../neighbours.js";
 import { post } from "../post.js";
 import { gather } from "./gather.js";
 import { startService } from "./http.js";

@@ -8,6 +8,7 @@ import { travelOf } from "../demo/travel.js";
 import { type Troubles, troubleNames } from "../demo/troubles.js";
 import { type Customer, closeSession, logIn, openSession, register } from "../features/accounts.js";
 import { orderFor, ordersOf, placeOrder, startImport } from "../features/orders.js";
+import { parcelOf } from "../features/parcels.js";
 import { articles, UnknownArticle } from "../features/prices.js";
 import { closeBooks } from "../features/report.js";
 import { searchOrders } from "../features/search.js";
@@ -167,7 +168,8 @@ async function oneOrder(request: IncomingMessage, id: string): Promise<Reply> {
   if (order === undefined) throw new Problem(404, "You have no such order.");
   const shipment = (await shipmentOf(id)) ?? null;
   const piece = (await pieceOf(id)) ?? null;
-  return { json: { ...order, shipment, piece, messages: await travelOf(id), mails: await mailsAbout(id) } };
+  const parcel = (await parcelOf(id)) ?? null;
+  return { json: { ...order, shipment, piece, parcel, messages: await travelOf(id), mails: await mailsAbout(id) } };
 }
 
 async function search(request: IncomingMessage, _part: string, query: URLSearchParams): Promise<Reply> {

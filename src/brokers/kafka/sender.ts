@@ -21,6 +21,7 @@ const recordOverheadBytes = 40;
 const headerOverheadBytes = 6;
 /** An interrupted connection is tried again by the client itself, under the same sequence numbers: the broker drops what it has already. */
 const repetitions = 2;
+const repetitionsMs = 1_000;
 
 /** Errors: as `openSender` of a broker. */
 export async function openKafkaSender(settings: Settings, options: OpenOptions): Promise<Sender> {
@@ -142,7 +143,9 @@ class KafkaSender implements Sender {
     if (this.#pumping) return;
     this.#pumping = true;
     try {
-      for (let batch = this.#take(); batch.length > 0; batch = this.#take()) await this.#produce(batch);
+      for (let batch = this.#take(); batch.length > 0; batch = this.#take()) {
+        await this.#produce(batch).catch((error: unknown) => this.#settle(batch, error));
+      }
     } finally {
       this.#pumping = false;
     }
@@ -176,14 +179,18 @@ class KafkaSender implements Sender {
   async #produce(batch: readonly Entry[]): Promise<void> {
     const calls = new Set(batch.map(({ call }) => call));
     const producer = this.#producerNow();
+    // A newer client repeats a request that got no answer, and waits for as long again each time.
+    let limit: NodeJS.Timeout | undefined;
     const gaveUp = new Promise<"gave up">((resolve) => {
       this.#flight = { calls, giveUp: () => resolve("gave up") };
+      limit = setTimeout(() => resolve("gave up"), this.#settings.timeoutMs + repetitionsMs);
     });
     const sending = producer.send({ messages: batch.map(({ record }) => record) }).then(
       () => undefined,
       (error: unknown) => error ?? new Error("an unknown error"),
     );
     const error = await Promise.race([sending, gaveUp]);
+    clearTimeout(limit);
     this.#flight = undefined;
     if (error === undefined) {
       for (const { call, index } of batch) call.settle(index, { kind: "acknowledged" });

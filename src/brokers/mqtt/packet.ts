@@ -1,5 +1,6 @@
 /** From an event to what is published, and from a packet to what was received. CloudEvents MQTT binding 1.0.2. */
 import type { IClientPublishOptions, IPublishPacket } from "mqtt";
+import { quote } from "../../core/show.js";
 import type { Incoming } from "../broker.js";
 import { type CloudEvent, type EnvelopeMode, encode, type HeaderStyle } from "../envelope.js";
 import type { Settings } from "./options.js";
@@ -25,22 +26,28 @@ export function publicationOf(event: CloudEvent, mode: EnvelopeMode, settings: S
   const body = Buffer.from(text);
   const parts = 2 + Buffer.byteLength(topic) + 2 + body.length;
   if (settings.version === 4) return { topic, body, options: { qos: 1 }, bytes: framed(parts) };
-  const named: readonly [string, string][] = [["content type", contentType], ...Object.entries(headers)];
-  // That the payload is UTF-8.
-  let properties = 2;
-  for (const [name, value] of named) {
-    const problem = textProblem(name) ?? textProblem(value);
-    if (problem !== undefined) return `its header or attribute ${JSON.stringify(name)} cannot travel: ${problem}`;
-    properties += 5 + Buffer.byteLength(name) + Buffer.byteLength(value);
-  }
-  // The content type is a property by its number, not by its name.
-  properties -= 2 + "content type".length;
+  const problem = propertyProblem(contentType, headers);
+  // A key, for instance, may hold any character, and in JSON it can.
+  if (problem !== undefined) return mode === "binary" ? publicationOf(event, "structured", settings) : problem;
+  // Content type, that the payload is UTF-8, and a name and a value for each header.
+  const lengths = Object.entries(headers).map((one) => 5 + Buffer.byteLength(one[0]) + Buffer.byteLength(one[1]));
+  const properties = lengths.reduce((sum, length) => sum + length, 3 + Buffer.byteLength(contentType) + 2);
+  // The client sends nothing at all, and says nothing, when it is given an object without a property.
+  const named = lengths.length > 0 ? { userProperties: { ...headers } } : {};
   return {
     topic,
     body,
-    options: { qos: 1, properties: { contentType, payloadFormatIndicator: true, userProperties: { ...headers } } },
+    options: { qos: 1, properties: { contentType, payloadFormatIndicator: true, ...named } },
     bytes: framed(parts + lengthBytes(properties) + properties),
   };
+}
+
+function propertyProblem(contentType: string, headers: Readonly<Record<string, string>>): string | undefined {
+  for (const [name, value] of [["content type", contentType] as const, ...Object.entries(headers)]) {
+    const problem = textProblem(name) ?? textProblem(value);
+    if (problem !== undefined) return `its header ${quote(name)} cannot travel: ${problem}`;
+  }
+  return undefined;
 }
 
 function topicOf(tell: (event: CloudEvent) => string, event: CloudEvent): string | { readonly problem: string } {

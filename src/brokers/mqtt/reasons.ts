@@ -48,9 +48,7 @@ export function sentOf(code: number, { oneTopic }: { readonly oneTopic: boolean 
       return oneTopic ? { kind: "unavailable", error } : { kind: "refused", reason };
     case 0x87:
       return oneTopic ? { kind: "unavailable", error } : { kind: "failed", error };
-    // It is full, or wants less at once: so it is for the next message.
-    case 0x89:
-    case 0x96:
+    // It is full: so it is for the next message.
     case 0x97:
       return { kind: "unavailable", error };
     default:

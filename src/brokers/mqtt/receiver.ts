@@ -19,7 +19,7 @@ export async function openMqttReceiver(
   { signal }: OpenOptions,
 ): Promise<Receiver> {
   const { maxInFlight, sessionMs } = settings;
-  const inbox = new Inbox(maxInFlight);
+  const inbox = new Inbox();
   const link = await Link.open(settings, {
     clientId,
     clean: false,
@@ -32,10 +32,11 @@ export async function openMqttReceiver(
   try {
     await subscribe(link, topic, settings, signal);
   } catch (error) {
-    inbox.open();
     await link.close();
     throw error;
   }
+  // One more than the broker may have on its way: a broker that keeps to it is never held back.
+  inbox.limit(maxInFlight + 1);
   return new MqttReceiver(link, inbox);
 }
 
@@ -89,15 +90,12 @@ const later = new Error("acknowledged when it is stored");
 /** What has come and was not received yet. */
 class Inbox {
   readonly #messages: Incoming[] = [];
-  #most: number;
+  /** Unlimited at first: the answer to the subscription may come behind whatever waits in the session. */
+  #most = Number.POSITIVE_INFINITY;
   /** The client takes no further packet before this is called. */
   #goOn: ((error?: Error) => void) | undefined;
   /** Somebody waits for the first message. */
   wake: () => void = () => undefined;
-
-  constructor(most: number) {
-    this.#most = most;
-  }
 
   get isEmpty(): boolean {
     return this.#messages.length === 0;
@@ -118,10 +116,10 @@ class Inbox {
     return taken;
   }
 
-  /** Takes whatever comes, so that the end of the connection is seen. */
-  open(): void {
-    this.#most = Number.POSITIVE_INFINITY;
-    this.#next();
+  /** Without a limit whatever comes is taken, so that the end of the connection is seen. */
+  limit(most = Number.POSITIVE_INFINITY): void {
+    this.#most = most;
+    if (this.#messages.length < most) this.#next();
   }
 
   #next(): void {
@@ -180,7 +178,7 @@ class MqttReceiver implements Receiver {
 
   async close(): Promise<void> {
     const closing = this.#link.close();
-    this.#inbox.open();
+    this.#inbox.limit();
     await closing;
   }
 }

@@ -8,6 +8,7 @@ import { Link } from "./link.js";
 import type { Settings } from "./options.js";
 import { type Publication, publicationOf } from "./packet.js";
 import { sentOf } from "./reasons.js";
+import { Suspects } from "./suspects.js";
 
 /** What is written to a slow connection waits in memory. */
 const bytesInFlightMost = 8_388_608;
@@ -27,11 +28,14 @@ interface Parts {
 
 /** One message of one call. */
 class Entry {
+  /** The same when it is sent again. */
+  readonly name: string;
   readonly publication: Publication;
   readonly #answer: (sent: Sent) => void;
   #answered = false;
 
-  constructor(publication: Publication, answer: (sent: Sent) => void) {
+  constructor(name: string, publication: Publication, answer: (sent: Sent) => void) {
+    this.name = name;
     this.publication = publication;
     this.#answer = answer;
   }
@@ -53,6 +57,7 @@ class MqttSender implements Sender {
   /** Not published yet, in the order of the calls. */
   #line: Entry[] = [];
   readonly #inFlight = new Set<Entry>();
+  readonly #suspects = new Suspects();
   #bytes = 0;
   #link: Link | undefined;
   #opening: AbortController | undefined;
@@ -93,7 +98,7 @@ class MqttSender implements Sender {
     const { settings, mode } = this.#parts;
     const publication = publicationOf(event, mode, settings);
     if (typeof publication === "string") return Promise.resolve({ kind: "refused", reason: publication });
-    return new Promise((resolve) => entries.push(new Entry(publication, resolve)));
+    return new Promise((resolve) => entries.push(new Entry(`${event.source} ${event.id}`, publication, resolve)));
   }
 
   #pump(): void {
@@ -115,6 +120,7 @@ class MqttSender implements Sender {
       if (isFull) break;
       const entry = this.#line[next];
       if (entry === undefined || entry.answered) continue;
+      if (this.#inFlight.size > 0 && this.#suspects.goesAlone(entry.name)) break;
       const { bytes } = entry.publication;
       if (bytes <= mostBytes) this.#publish(link, entry);
       else entry.answer({ kind: "refused", reason: `its packet has ${bytes} bytes, ${mostBytes} are allowed` });
@@ -126,13 +132,15 @@ class MqttSender implements Sender {
     const { topic, body, options, bytes } = entry.publication;
     this.#inFlight.add(entry);
     this.#bytes += bytes;
+    this.#suspects.sent(entry.name);
     const { timeoutMs } = this.#parts.settings;
     this.#silence ??= setTimeout(() => link.fail(`nothing was heard for ${timeoutMs} ms`), timeoutMs);
     link.client.publish(topic, body, options, (error) => {
-      // When the link is lost, everything is answered at once.
-      if (this.#link !== link || !this.#inFlight.delete(entry)) return;
+      // When the link is lost, everything is answered at once, with the reason.
+      if (this.#link !== link || link.error !== undefined || !this.#inFlight.delete(entry)) return;
       this.#bytes -= bytes;
       this.#heard();
+      this.#suspects.answered(entry.name);
       entry.answer(error ? this.#sentOf(error) : { kind: "acknowledged" });
       this.#pump();
     });
@@ -175,9 +183,15 @@ class MqttSender implements Sender {
     void link.lost.then((error) => {
       if (this.#link !== link) return;
       this.#link = undefined;
-      if (this.#inFlight.size === 0) this.#parts.onTrouble(error);
-      this.#answerAll(error);
+      this.#lost(error);
     });
+  }
+
+  #lost(error: Error): void {
+    if (this.#inFlight.size === 0) this.#parts.onTrouble(error);
+    const guilty = this.#suspects.lost([...this.#inFlight].map(({ name }) => name));
+    for (const entry of this.#inFlight) if (entry.name === guilty) entry.answer({ kind: "failed", error });
+    this.#answerAll(error);
   }
 
   #answerAll(error: unknown): void {

@@ -73,8 +73,10 @@ function checkKind({ name, config }: ConsumerInfo, { stream, subject }: Settings
     throw new ConfigurationError("PH_BROKER_DESTINATION", message, { stream, consumer: name });
   };
   if (config.deliver_subject !== undefined) refuse("is a push consumer, and an intake pulls");
-  if (config.ack_policy !== "explicit")
+  // "all" would settle, with the last of a batch, what another reader was given before it and has not stored.
+  if (config.ack_policy !== "explicit") {
     refuse(`has the acknowledgement policy "${config.ack_policy}", and an intake needs "explicit"`);
+  }
   if (typeof subject !== "string" || subject === config.filter_subject) return;
   refuse(`takes ${config.filter_subject ?? "all subjects"}, and nats.subject says ${subject}`);
 }

@@ -109,7 +109,8 @@ class OpenLink implements Link {
   async close(): Promise<void> {
     if (this.#lost !== undefined) return;
     this.#lost = new Error("the connection was closed");
-    await atMost(farewellMs, this.connection.flush());
+    // A connection that ends meanwhile answers no flush.
+    await atMost(farewellMs, Promise.race([this.connection.flush(), this.connection.closed()]));
     await atMost(farewellMs, this.connection.close());
   }
 

@@ -12,7 +12,7 @@ export const natsStyle: HeaderStyle = { prefix: "ce-", percent: true };
 export type Draft = { readonly refused: string } | Ready;
 
 export interface Ready {
-  readonly refused?: undefined;
+  readonly refused: undefined;
   readonly subject: string;
   readonly headers: MsgHdrs;
   readonly body: Uint8Array;
@@ -34,23 +34,41 @@ const lineBreak = /[\r\n]/;
 const orders = /^nats-/i;
 
 export function draft(client: Client, { event }: Outgoing, options: DraftOptions): Draft {
-  const subject = typeof options.subject === "string" ? options.subject : options.subject(event);
-  const problem = problemOfSubject(subject, options);
-  if (problem !== undefined) return { refused: problem };
+  let subject: string;
+  try {
+    subject = typeof options.subject === "string" ? options.subject : options.subject(event);
+  } catch (error) {
+    return { refused: `the function of its subject threw: ${String(error)}` };
+  }
+  const misnamed = problemOfSubject(subject, options);
+  if (misnamed !== undefined) return { refused: misnamed };
   if (event.id === "" || lineBreak.test(event.id)) return { refused: "its id is empty or has a line break" };
   const { headers, contentType, body } = encode(event, options.mode, natsStyle);
-  const record: Record<string, string[]> = {};
-  for (const [name, value] of Object.entries(headers)) {
+  const lines = new client.MsgHdrsImpl();
+  const all = lines.headers;
+  let letters = 64;
+  for (const name in headers) {
+    const value = headers[name] ?? "";
     if (!headerName.test(name)) return { refused: "the name of a header has a character that NATS does not carry" };
     if (lineBreak.test(value)) return { refused: "the value of a header has a line break, which NATS does not carry" };
-    if (!orders.test(name)) record[name] = [value];
+    if (orders.test(name)) continue;
+    all.set(name, [value]);
+    letters += name.length + value.length + 4;
   }
-  record["Content-Type"] = [contentType];
-  if (options.mode === "binary") record["ce-datacontenttype"] = [contentType];
-  record["Nats-Msg-Id"] = [event.id];
-  record["Nats-Expected-Stream"] = [options.stream];
-  const ready: Ready = { subject, headers: client.MsgHdrsImpl.fromRecord(record), body: Buffer.from(body) };
-  return fits(ready, record, options.mostBytes);
+  all.set(options.mode === "binary" ? "ce-datacontenttype" : "Content-Type", [contentType]);
+  all.set("Nats-Msg-Id", [event.id]);
+  all.set("Nats-Expected-Stream", [options.stream]);
+  letters += contentType.length + event.id.length + options.stream.length + 100;
+  const bytes = Buffer.from(body);
+  // Counted exactly only where it may matter.
+  const problem =
+    bytes.length + letters * 3 <= options.mostBytes ? undefined : problemOfSize(lines, bytes, options.mostBytes);
+  return problem === undefined ? { refused: undefined, subject, headers: lines, body: bytes } : { refused: problem };
+}
+
+function problemOfSize(headers: { encode(): Uint8Array }, body: Uint8Array, mostBytes: number): string | undefined {
+  const bytes = headers.encode().length + body.length;
+  return bytes <= mostBytes ? undefined : `it has ${bytes} bytes with its headers, and the server takes ${mostBytes}`;
 }
 
 function problemOfSubject(subject: string, { subject: named, stream, subjects }: DraftOptions): string | undefined {
@@ -61,16 +79,6 @@ function problemOfSubject(subject: string, { subject: named, stream, subjects }:
   return `the stream ${stream} does not take its subject ${subject}`;
 }
 
-/** The headers are counted exactly only where it may matter. */
-function fits(ready: Ready, record: Readonly<Record<string, readonly string[]>>, mostBytes: number): Draft {
-  const lines = Object.entries(record).map(([name, [value = ""]]) => `${name}: ${value}\r\n`);
-  const letters = lines.reduce((sum, line) => sum + line.length, "NATS/1.0\r\n\r\n".length);
-  if (ready.body.length + letters * 3 <= mostBytes) return ready;
-  const bytes = ready.body.length + Buffer.byteLength(`NATS/1.0\r\n${lines.join("")}\r\n`);
-  if (bytes <= mostBytes) return ready;
-  return { refused: `it has ${bytes} bytes with its headers, and the server takes ${mostBytes}` };
-}
-
 export function incoming(message: Msg, position: string, handle: unknown): Incoming {
   const headers: Record<string, string> = {};
   let id: string | undefined;
@@ -79,6 +87,7 @@ export function incoming(message: Msg, position: string, handle: unknown): Incom
     if (lower === "nats-msg-id") id = values[0];
     else if (!orders.test(lower)) headers[lower] = values.join(", ");
   }
-  const { "content-type": contentType, ...rest } = headers;
-  return { headers: rest, contentType, body: message.data, position, handle, ...(id && { id }) };
+  const contentType = headers["content-type"] ?? headers["ce-datacontenttype"];
+  delete headers["content-type"];
+  return { headers, contentType, body: message.data, position, handle, ...(id && { id }) };
 }

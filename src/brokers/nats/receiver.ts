@@ -5,7 +5,7 @@
  * waits is sent again by the stream; while the first copy is here, such a copy is dropped.
  */
 import { setImmediate as immediate } from "node:timers/promises";
-import type { Msg, Subscription } from "@nats-io/transport-node";
+import type { Msg, NatsConnection, Subscription } from "@nats-io/transport-node";
 import type { Incoming, OpenOptions, Receiver } from "../broker.js";
 import { withoutSecrets } from "../secrets.js";
 import { untilAborted } from "../until-aborted.js";
@@ -13,7 +13,7 @@ import { handBack, openConsumer } from "./consumer.js";
 import { type Link, openLink } from "./link.js";
 import { incoming } from "./message.js";
 import { refuse, type Settings } from "./options.js";
-import { Takeover } from "./takeover.js";
+import { type Left, Takeover } from "./takeover.js";
 
 const ack = "+ACK";
 const pullMs = 30_000;
@@ -75,7 +75,7 @@ class NatsReceiver implements Receiver {
       const api = domain === undefined ? "$JS.API" : `$JS.${domain}.API`;
       this.#pullSubject = `${api}.CONSUMER.MSG.NEXT.${info.stream_name}.${info.name}`;
       this.#mostAtOnce = info.config.max_batch || Number.POSITIVE_INFINITY;
-      if (left.count > 0) this.#takeover = new Takeover(left, (messages) => this.#takenOver(messages));
+      if (left.count > 0) this.#takeover = this.#takeoverOf(link, left);
       this.#inbox = link.client.createInbox();
       this.#subscription = link.connection.subscribe(`${this.#inbox}.*`, {
         callback: (error, message) => (error === null ? this.#arrived(message) : this.#fail(error)),
@@ -88,6 +88,7 @@ class NatsReceiver implements Receiver {
 
   async receive({ max, waitMs, signal }: Parameters<Receiver["receive"]>[0]): Promise<readonly Incoming[]> {
     this.#max = max;
+    this.#listenForSilence();
     this.#pull(this.#open(), max);
     if (this.#ahead.length === 0 && !signal.aborted) await this.#arrival(waitMs, signal);
     const link = this.#open();
@@ -125,19 +126,24 @@ class NatsReceiver implements Receiver {
     await link.close();
   }
 
+  /** The consumer or the stream may have been removed: opening it again tells. */
+  #listenForSilence(): void {
+    const silentMs = performance.now() - this.#heardAt;
+    if (this.#asked === 0 || silentMs <= 3 * this.#heartbeatMs) return;
+    this.#fail(new Error(`NATS has sent neither a message nor a heartbeat for ${Math.round(silentMs)} ms`));
+  }
+
   /** Asks for more when at least a batch is lacking. */
   #pull({ connection }: Link, max: number): void {
-    const silentMs = performance.now() - this.#heardAt;
-    if (this.#asked > 0 && silentMs > 3 * this.#heartbeatMs) {
-      // The consumer or the stream may have been removed; opening it again tells.
-      this.#fail(new Error(`NATS has sent neither a message nor a heartbeat for ${Math.round(silentMs)} ms`));
-      this.#open();
-    }
     const wanted = Math.max(2 * max, this.#takeover?.count ?? 0);
     const lacking = wanted - this.#asked - this.#ahead.length;
     if (lacking < max) return;
     this.#takeover?.begin();
     const batch = Math.min(lacking, this.#mostAtOnce);
+    this.#ask(connection, batch);
+  }
+
+  #ask(connection: NatsConnection, batch: number): void {
     if (this.#asked === 0) this.#heardAt = performance.now();
     this.#asked += batch;
     this.#pulls += 1;
@@ -146,6 +152,7 @@ class NatsReceiver implements Receiver {
   }
 
   #arrived(message: Msg): void {
+    if (this.#trouble !== undefined) return;
     this.#heardAt = performance.now();
     // What the server says of a pull has the subject of the pull; a message has its own.
     if (message.subject.startsWith(this.#inbox)) this.#told(message);
@@ -173,10 +180,15 @@ class NatsReceiver implements Receiver {
     this.#wake?.();
   }
 
-  #takenOver(messages: readonly Incoming[]): void {
-    this.#takeover = undefined;
-    this.#ahead.push(...messages);
-    this.#wake?.();
+  #takeoverOf({ connection }: Link, left: Left): Takeover {
+    return new Takeover(left, {
+      ask: () => this.#ask(connection, 1),
+      done: (messages) => {
+        this.#takeover = undefined;
+        this.#ahead.push(...messages);
+        this.#wake?.();
+      },
+    });
   }
 
   /** 100: a heartbeat. 404, 408, 409: the pull has ended, with so many that did not come; 409 also when its consumer is no more. */
@@ -226,8 +238,7 @@ class NatsReceiver implements Receiver {
 function placeOf(reply: string): { readonly sequence: number; readonly deliveries: number } | undefined {
   const parts = reply.split(".");
   if (parts[0] !== "$JS" || parts[1] !== "ACK") return undefined;
-  const [deliveries, sequence] = parts.slice(parts.length === 9 ? 4 : 6).map(Number);
-  return deliveries !== undefined && sequence !== undefined && Number.isSafeInteger(sequence)
-    ? { sequence, deliveries }
-    : undefined;
+  const at = parts.length === 9 ? 4 : 6;
+  const [deliveries, sequence] = [Number(parts[at]), Number(parts[at + 1])];
+  return Number.isSafeInteger(sequence) ? { sequence, deliveries } : undefined;
 }

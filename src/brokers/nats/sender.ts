@@ -47,6 +47,7 @@ class NatsSender implements Sender {
   async send(messages: readonly Outgoing[], signal: AbortSignal): Promise<readonly Sent[]> {
     let way: Way;
     try {
+      signal.throwIfAborted();
       way = await untilAborted(this.#ways.current(), signal);
     } catch (reason) {
       const error = withoutSecrets(reason, this.#settings.secrets);

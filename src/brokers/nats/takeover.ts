@@ -2,11 +2,13 @@
  * What a former reader has left, in order.
  *
  * The stream sends again what was handed back, but not in the order of the stream, and may send new messages in between. So everything is kept until all that
- * was left is here; then it goes on sorted. What was removed from the stream meanwhile never comes: after a time without any arrival it is not waited for.
+ * was left is here; then it goes on sorted. What was removed from the stream meanwhile never comes, and a server may stop at it until it is asked for more: after
+ * a while without any arrival it is asked, and after some more of that nothing is waited for.
  */
 import type { Incoming } from "../broker.js";
 
-const quietMs = 2_000;
+const quietMs = 250;
+const mostQuiet = 8;
 
 export interface Left {
   /** The last sequence that was sent to somebody. */
@@ -15,18 +17,25 @@ export interface Left {
   readonly count: number;
 }
 
+interface Steps {
+  /** Asks the stream for one more. */
+  readonly ask: () => void;
+  /** Called once, with all that has come, in the order of the stream. */
+  readonly done: (messages: readonly Incoming[]) => void;
+}
+
 export class Takeover {
   readonly #left: Left;
-  readonly #done: (messages: readonly Incoming[]) => void;
+  readonly #steps: Steps;
   readonly #here: { readonly sequence: number; readonly message: Incoming }[] = [];
   #missing: number;
+  #quiet = 0;
   #timer: NodeJS.Timeout | undefined;
 
-  /** `done` is called once, with all that has come, in the order of the stream. */
-  constructor(left: Left, done: (messages: readonly Incoming[]) => void) {
+  constructor(left: Left, steps: Steps) {
     this.#left = left;
     this.#missing = left.count;
-    this.#done = done;
+    this.#steps = steps;
   }
 
   get count(): number {
@@ -35,24 +44,30 @@ export class Takeover {
 
   /** From now on messages may come. */
   begin(): void {
-    this.#timer ??= setTimeout(() => this.#end(), quietMs);
+    this.#timer ??= setInterval(() => this.#look(), quietMs);
   }
 
   /** `again`: the stream has sent it before. Some servers say of `until` that it is less than it is. */
   add(sequence: number, again: boolean, message: Incoming): void {
+    this.#quiet = 0;
     this.#here.push({ sequence, message });
     if (again || sequence <= this.#left.until) this.#missing -= 1;
-    if (this.#missing > 0) this.#timer?.refresh();
-    else this.#end();
+    if (this.#missing === 0) this.#end();
   }
 
   stop(): void {
-    clearTimeout(this.#timer);
+    clearInterval(this.#timer);
+  }
+
+  #look(): void {
+    this.#quiet += 1;
+    if (this.#quiet > mostQuiet) this.#end();
+    else this.#steps.ask();
   }
 
   #end(): void {
     this.stop();
     this.#here.sort((one, other) => one.sequence - other.sequence);
-    this.#done(this.#here.map(({ message }) => message));
+    this.#steps.done(this.#here.map(({ message }) => message));
   }
 }

@@ -8,7 +8,7 @@ import { openRabbitMqSender } from "./sender.js";
 export type { TlsOptions } from "../tls.js";
 export type { Named, RabbitMqOptions } from "./options.js";
 
-export const rabbitMqFeatures: BrokerFeatures = {
+export const rabbitmqFeatures: BrokerFeatures = {
   acknowledges: true,
   sends: true,
   receives: true,
@@ -35,7 +35,7 @@ export function rabbitmq(options: RabbitMqOptions): Broker {
   return {
     kind: "rabbitmq",
     where: settings.where,
-    features: rabbitMqFeatures,
+    features: rabbitmqFeatures,
     style,
     openSender: (open) => openRabbitMqSender(settings, open),
     openReceiver: (open) => openRabbitMqReceiver(settings, open),

@@ -4,7 +4,7 @@
  * There is no CloudEvents binding for AMQP 0-9-1. Attributes are headers with the prefix of the AMQP 1.0 binding, and what has a property of its own in
  * AMQP stands there as well.
  */
-import type { AsyncMessage } from "rabbitmq-client";
+import type { AsyncMessage, Envelope } from "rabbitmq-client";
 import type { Incoming, Outgoing } from "../broker.js";
 import { type EnvelopeMode, encode, type HeaderStyle } from "../envelope.js";
 import { frameBytes } from "./link.js";
@@ -17,34 +17,49 @@ export const style: HeaderStyle = { prefix: "cloudEvents_", percent: false, also
 export type Draft = { readonly refused: string } | Ready;
 
 export interface Ready extends Publication {
-  readonly refused?: undefined;
+  readonly refused: undefined;
 }
 
 export function draft({ event }: Outgoing, mode: EnvelopeMode, route: Route): Draft {
-  const named = { exchange: nameFor(route.exchange, event), routingKey: nameFor(route.routingKey, event) };
-  for (const [what, value] of Object.entries({ ...named, "message id": event.id })) {
-    if (typeof value !== "string") return { refused: `the function of its ${what} gave no string` };
-    if (!isShort(value)) return { refused: `its ${what} has more than ${shortBytes} bytes` };
+  let exchange: string;
+  let routingKey: string;
+  try {
+    exchange = nameFor(route.exchange, event);
+    routingKey = nameFor(route.routingKey, event);
+  } catch (error) {
+    return { refused: `the function that says where it goes threw: ${String(error)}` };
   }
   const { headers, contentType, body } = encode(event, mode, style);
-  const problem = problemOf(headers);
+  const problem =
+    problemOfName("exchange", exchange) ??
+    problemOfName("routing key", routingKey) ??
+    problemOfName("id", event.id) ??
+    problemOfHeaders(headers);
   if (problem !== undefined) return { refused: problem };
-  const seconds = Math.floor(Date.parse(event.time ?? "") / 1_000);
-  const correlationId = event.extensions.correlationid;
-  return {
-    envelope: {
-      ...named,
-      mandatory: true,
-      durable: true,
-      messageId: event.id,
-      contentType,
-      headers,
-      ...(seconds > 0 && { timestamp: seconds }),
-      ...(isShort(event.type) && { type: event.type }),
-      ...(correlationId !== undefined && isShort(correlationId) && { correlationId }),
-    },
-    body: Buffer.from(body),
+  const bytes = Buffer.from(body);
+  if (bytes.length > route.mostBytes)
+    return { refused: `it has ${bytes.length} bytes, and at most ${route.mostBytes} may be sent` };
+  const envelope: Envelope & Publication["envelope"] = {
+    exchange,
+    routingKey,
+    mandatory: true,
+    durable: true,
+    messageId: event.id,
+    contentType,
+    headers,
   };
+  // Assigned one by one: this is done for every message, and spreading objects costs more than all the rest of it.
+  const seconds = event.time === undefined ? 0 : Math.floor(Date.parse(event.time) / 1_000);
+  if (seconds > 0) envelope.timestamp = seconds;
+  if (isShort(event.type)) envelope.type = event.type;
+  const { correlationid } = event.extensions;
+  if (correlationid !== undefined && isShort(correlationid)) envelope.correlationId = correlationid;
+  return { refused: undefined, envelope, body: bytes };
+}
+
+function problemOfName(what: string, name: unknown): string | undefined {
+  if (typeof name !== "string") return `the function of its ${what} gave no string`;
+  return isShort(name) ? undefined : `its ${what} has more than ${shortBytes} bytes`;
 }
 
 function nameFor(named: Named, event: Outgoing["event"]): string {
@@ -56,7 +71,7 @@ function isShort(text: string): boolean {
 }
 
 /** Headers and properties must fit into one frame; the client cuts names that are too long without a word. */
-function problemOf(headers: Readonly<Record<string, string>>): string | undefined {
+function problemOfHeaders(headers: Readonly<Record<string, string>>): string | undefined {
   const room = frameBytes - 2_048;
   let letters = 0;
   for (const name in headers) {

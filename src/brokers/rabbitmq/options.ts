@@ -14,6 +14,7 @@ export interface RabbitMqOptions {
   readonly exchange?: Named;
   readonly routingKey?: Named;
   readonly queue?: string;
+  readonly maxMessageBytes?: number;
   readonly timeoutMs?: number;
   readonly tls?: TlsOptions;
 }
@@ -22,7 +23,7 @@ export interface RabbitMqOptions {
 export const shortBytes = 255;
 const named = `a string of 1 to ${shortBytes} bytes, or a function of the event`;
 
-export const rabbitMqFields = {
+export const rabbitmqFields = {
   url: {
     type: "string",
     doc: "`amqp://user:password@host:5672/vhost`, or `amqps://` for TLS; user, password, port and virtual host may be left out",
@@ -47,6 +48,12 @@ export const rabbitMqFields = {
     doc: "What an intake reads, and what a relay sends to where no exchange is named: a queue that exists",
     maxLength: shortBytes,
   },
+  maxMessageBytes: {
+    type: "integer",
+    doc: "The largest body that is sent, in bytes; a larger one is refused. Set it to the broker's `max_message_size`: without it the broker closes the channel over such a message, and its neighbours are sent again",
+    min: 1,
+    max: 536_870_912,
+  },
   timeoutMs: {
     type: "duration",
     doc: "How long the broker may say nothing while something waits for its answer; too short and a slow broker counts as away, too long and a dead connection goes unnoticed for so long",
@@ -62,7 +69,7 @@ export const rabbitMqFields = {
 } as const satisfies Fields;
 
 /** What the rest works with. */
-export interface Settings extends Omit<OptionsOf<typeof rabbitMqFields>, "url"> {
+export interface Settings extends Omit<OptionsOf<typeof rabbitmqFields>, "url"> {
   readonly address: Address;
   readonly vhost: string;
   /** For people. */
@@ -70,7 +77,7 @@ export interface Settings extends Omit<OptionsOf<typeof rabbitMqFields>, "url"> 
 }
 
 export function readSettings(options: RabbitMqOptions): Settings {
-  const { url, ...checked } = checkOptions(options, rabbitMqFields, "rabbitmq");
+  const { url, ...checked } = checkOptions(options, rabbitmqFields, "rabbitmq");
   const { address, vhost } = readUrl(url);
   if (checked.tls !== undefined && address.scheme !== "amqps") {
     refuse(
@@ -130,10 +137,13 @@ function checkNamed(value: unknown, path: string): Named {
 export interface Route {
   readonly exchange: Named;
   readonly routingKey: Named;
+  /** The largest body. */
+  readonly mostBytes: number;
 }
 
-export function routeOf({ exchange, routingKey, queue }: Settings): Route {
-  if (exchange !== undefined) return { exchange, routingKey: routingKey ?? "" };
-  if (queue !== undefined) return { exchange: "", routingKey: queue };
+export function routeOf({ exchange, routingKey, queue, maxMessageBytes = Number.POSITIVE_INFINITY }: Settings): Route {
+  const mostBytes = maxMessageBytes;
+  if (exchange !== undefined) return { exchange, routingKey: routingKey ?? "", mostBytes };
+  if (queue !== undefined) return { exchange: "", routingKey: queue, mostBytes };
   return refuse("PH_OPTION_MISSING", "rabbitmq", "names nothing to send to. Name an exchange, or a queue");
 }

@@ -47,6 +47,7 @@ class RabbitMqSender implements Sender {
     let error: unknown;
     this.#calls += 1;
     try {
+      signal.throwIfAborted();
       const line = await this.#ready(signal);
       const left = await this.#all(line, drafts.filter(isReady), answers, signal);
       if (left.length > 0) await this.#searchFor(left, answers, signal);

@@ -66,6 +66,11 @@ export const webhookFields = {
     default: 10,
     doc: "Webhooks that are posted at once, each on a connection of its own that is kept open; more are faster and press the receiver harder",
   },
+  keepAlive: {
+    type: "boolean",
+    default: true,
+    doc: "Whether connections are kept for the next webhook. One that the receiver closes in this moment costs a second post on a new connection; `false` never posts twice by itself, as a relay wants that is at-most-once, and connects anew for each",
+  },
   connectTimeoutMs: {
     type: "duration",
     min: 100,
@@ -110,6 +115,7 @@ export interface WebhookOptions {
   readonly allowPrivate?: readonly string[];
   readonly allowHttp?: boolean;
   readonly connections?: number;
+  readonly keepAlive?: boolean;
   readonly connectTimeoutMs?: number;
   readonly timeoutMs?: number;
   readonly whenGone?: "wait" | "refuse";

@@ -24,7 +24,7 @@ export async function move(line: Line, io: Io): Promise<number> {
   }
   const progress = new Progress(io);
   const moved = await within((source, target) =>
-    moveLog({ source, target, onStep: (step) => progress.tell(step) }),
+    moveLog({ source, target, ...(flag(line, "json") ? {} : { onStep: (step) => progress.tell(step) }) }),
   ).finally(() => progress.end());
   if (flag(line, "json")) io.out(`${JSON.stringify({ moved: true, ...moved })}\n`);
   else {

@@ -26,4 +26,5 @@ brokerConformance({
   unreadable: unreadable("https"),
   headers: "one line",
   tooLargeBytes: 2_000_000,
+  share: 0.1,
 });

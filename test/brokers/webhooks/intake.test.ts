@@ -169,7 +169,8 @@ describe("503 and Retry-After", () => {
   };
 
   test("is the answer while no intake runs, before it began and after it ended", async () => {
-    const intake = hooks({ retryAfterMs: 1_500 });
+    const intake = hooks({ retryAfterMs: 1_500, commitTimeoutMs: 120_000 });
+    // Long enough: whoever is answered here is answered because of the end.
     await later(intake.fetch(signed()), "2");
     const receiver = await receiverOf(intake);
     const held = intake.fetch(signed({ id: "held" }));

@@ -1,6 +1,6 @@
 import type { Socket } from "node:net";
 import { webhook } from "posthorn/webhooks";
-import { describe, expect, test } from "vitest";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
 import type { Outgoing, Sender } from "../../../src/brokers/broker.js";
 import { decode } from "../../../src/brokers/envelope.js";
 import { limits } from "../../../src/core/limits.js";
@@ -259,7 +259,11 @@ describe("a receiver", () => {
         response.on("close", () => closed.end());
         more();
       });
-      const sent = await sendOne(await open(url));
+      const sender = await open(url);
+      // No time passes: what ends it is its size.
+      vi.useFakeTimers({ toFake: ["setTimeout"] });
+      onTestFinished(() => void vi.useRealTimers());
+      const sent = await sendOne(sender);
       expect(sent.kind).toBe(status === 200 ? "acknowledged" : "failed");
       if (status === 500) expect(said(sent).length).toBeLessThan(400);
       await closed.happened;
@@ -309,6 +313,17 @@ describe("a receiver", () => {
     const again = await open(rude, { connections: 1 });
     for (const id of ["1", "2", "3"]) expect(await sendOne(again, message(id))).toEqual({ kind: "acknowledged" });
     expect(connections).toBeGreaterThanOrEqual(2);
+    // Without connections that are kept nothing is posted twice, whatever becomes of it.
+    let posted = 0;
+    const gone = await serveTcp((socket) => {
+      socket.on("data", () => {
+        posted += 1;
+        socket.destroy();
+      });
+    });
+    const once = await open(gone, { keepAlive: false });
+    for (const id of ["1", "2"]) expect((await sendOne(once, message(id))).kind).toBe("unavailable");
+    expect(posted).toBe(2);
   });
 });
 

@@ -49,6 +49,16 @@ const lines = [
     does: "in the figures",
   },
   { name: "shipping", message: "OrderPlaced", kind: "event", depth: 0, effect: "shipments", does: "shipments" },
+  { name: "to-shipping", message: "OrderPlaced", kind: "event", depth: 0, rare: true, does: "goes out by the broker" },
+  {
+    name: "tracking",
+    message: "OrderShipped",
+    kind: "event",
+    depth: 1,
+    effect: "parcels",
+    rare: true,
+    does: "parcels sent off",
+  },
   { name: "surveys", message: "SurveyRegions", kind: "command", depth: 0, rare: true, does: "surveys" },
   {
     name: "welcome",
@@ -68,11 +78,14 @@ const twice = {
   payments: "The payment service knows the Idempotency-Key, charges once, and answers a repetition from its records.",
   email: "The mail server knows the Message-ID and drops the second.",
   partner: "The partner knows the webhook-id and drops the second.",
+  "to-shipping": "The shipping department's inbox knows the event by its source and id, and takes it in once.",
   reports: "The mail has the same Message-ID; accounting books its lines once.",
   surveys: "It only reads, so it reads again.",
   welcome: "It only says SendEmail; that is written with its settlement, once.",
 };
 const twiceHere = "Its rows and its end are one commit: of two runs one is refused, and leaves nothing.";
+
+const nothing = { said: 0, waiting: 0, running: 0, retrying: 0, done: 0, dead: 0, workers: 0 };
 
 let policies = {};
 let last;
@@ -151,7 +164,8 @@ export function showFlow(status) {
   const behind = behindInWords(status);
   const byName = new Map(effects.map((effect) => [effect.name, effect]));
   for (const line of lines) {
-    const station = stations.find(({ name }) => name === line.name);
+    // Without a broker there is no way out and none in.
+    const station = stations.find(({ name }) => name === line.name) ?? nothing;
     const { row, more, bar, cells, answers } = rows.get(line.name);
     row.hidden = line.rare === true && station.said === 0;
     for (const count of counts) showCount(cells[count], station[count]);

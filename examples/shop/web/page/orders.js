@@ -86,6 +86,7 @@ function showWay(order) {
         el("span", { className: "order-at" }, `${order.id.slice(0, 8)} · ${time(order.placedAt)}`),
         el("span", { className: "order-to" }, shippingOf(order)),
         el("span", { className: "order-at" }, order.piece === null ? "" : `piece no. ${grouped(order.piece)}`),
+        el("span", { className: "order-at" }, order.parcel === null ? "" : `sent off as ${order.parcel}`),
       ),
       el("ol", { className: "steps" }, queryStep(order), ...steps),
       ...order.mails.map(letter),

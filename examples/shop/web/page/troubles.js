@@ -36,6 +36,12 @@ const troubles = [
     fact: (status) => behindInWords(status) ?? `${grouped(status.outOfTurn)} out of turn`,
   },
   {
+    name: "broker-down",
+    title: "Message broker down",
+    see: "It refuses connections. Orders are taken, and wait in the log for the shipping department: nothing fails, and no attempt is burnt. Mend it, and they go out in order; each parcel is sent off once.",
+    effects: ["parcels"],
+  },
+  {
     name: "delivered-twice",
     title: "Every message delivered twice",
     see: "Each handler does its work, and its success is lost. The second delivery finds the effect: noticed by its key, or rolled back.",

@@ -1,0 +1,87 @@
+/** The code of the guide about webhooks does what the guide says. Its blocks are compared with it in excerpts.test.ts. */
+import { once } from "node:events";
+import type { Server } from "node:http";
+import { listener } from "posthorn/http";
+import { webhook } from "posthorn/webhooks";
+import { Webhook as Oracle } from "standardwebhooks";
+import { expect, onTestFinished, test } from "vitest";
+import { limits } from "../../src/core/limits.js";
+import { message, never, receiverOf, senderOf, sendOne, serve } from "../brokers/webhooks/places.js";
+import { byHand, inbound, keys, partner, warehouse } from "./examples/webhooks.js";
+import { readPage } from "./pages.js";
+
+const page = readPage("docs/guides/webhooks.md");
+
+test("every block of TypeScript in the guide about webhooks is from code that a test runs", () => {
+  const code = page.blocks.filter(({ language }) => language === "ts");
+  expect(code.length).toBeGreaterThan(3);
+  expect(code.filter(({ mark }) => mark !== "from test/docs/examples/webhooks.ts")).toEqual([]);
+});
+
+async function listening(server: Server): Promise<number> {
+  server.listen(0, "127.0.0.1");
+  onTestFinished(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  await once(server, "listening");
+  const address = server.address();
+  if (address === null || typeof address === "string") throw new Error("no port");
+  return address.port;
+}
+
+test("a webhook of the guide goes out with each kind of key, and comes in at the place of the guide", async () => {
+  const { shared, secretKey, publicKey } = keys();
+  const { hooks, server } = inbound([shared, publicKey]);
+  const port = await listening(server);
+  const receiver = await receiverOf(hooks);
+  for (const secret of [shared, secretKey]) {
+    const url = `http://127.0.0.1:${port}/hooks/partner`;
+    const sent = sendOne(await senderOf(webhook({ url, secrets: [secret], allowPrivate: ["127.0.0.1"] })));
+    const taken = await receiver.receive({ max: 1, waitMs: 60_000, signal: never });
+    await receiver.acknowledge(taken);
+    expect(await sent).toEqual({ kind: "acknowledged" });
+  }
+  const elsewhere = await senderOf(warehouse(port, shared));
+  expect(await sendOne(elsewhere)).toMatchObject({ kind: "failed" });
+});
+
+test("the address of a partner is checked as the guide says", () => {
+  const { shared } = keys();
+  expect(partner({ url: "https://partner.example/hooks/7f3a", secrets: [shared] }).where).toBe(
+    "https://partner.example",
+  );
+  for (const url of ["http://partner.example/", "https://10.0.0.1/", "https://localhost/"]) {
+    expect(() => partner({ url, secrets: [shared] })).toThrow(expect.objectContaining({ code: "PH_BROKER_ADDRESS" }));
+  }
+});
+
+test("a receiver by hand acknowledges what is signed, once or again, and nothing else", async () => {
+  const { shared } = keys();
+  const ids: string[] = [];
+  const { url } = await serve(
+    listener((request) =>
+      byHand(request, shared, async (id) => {
+        ids.push(id);
+        return ids.indexOf(id) < ids.length - 1;
+      }),
+    ),
+  );
+  const sender = await senderOf(webhook({ url, secrets: [shared], allowPrivate: ["127.0.0.1"] }));
+  for (const _ of ["first", "again"]) expect(await sendOne(sender, message("m-1"))).toEqual({ kind: "acknowledged" });
+  expect(ids).toEqual(["m-1", "m-1"]);
+  const answer = await fetch(url, { method: "POST", body: "{}" });
+  expect(answer.status).toBe(401);
+  const old = new Date(Date.now() - 600_000);
+  const headers = {
+    "webhook-id": "m-2",
+    "webhook-timestamp": String(Math.floor(old.getTime() / 1000)),
+    "webhook-signature": new Oracle(shared).sign("m-2", old, "{}"),
+  };
+  expect((await fetch(url, { method: "POST", body: "{}", headers })).status).toBe(401);
+});
+
+test("the numbers of the guide are those of the code", () => {
+  expect(page.text).toContain(`${limits.webhookAnswerBytes / 1024} KiB`);
+  expect(page.text).toContain(`${limits.webhookAnswerMs / 1000} seconds`);
+});

@@ -1,0 +1,87 @@
+/** What people are told of a relay by the command line: what it is, where it sends to, and why nothing goes out. */
+import { event, type Post, policies, posthorn, type Sql, type } from "posthorn";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { silentLogger } from "../../src/core/logger.js";
+import { posthornCommand, project } from "../cli/command.js";
+import { eventually } from "../support/eventually.js";
+import { createDatabase, type TestDatabase } from "../support/server.js";
+import { MemoryBroker } from "./memory-broker.js";
+
+const OrderPlaced = event("OrderPlaced", {
+  topic: "orders",
+  schema: type<{ id: string }>(),
+  key: ({ id }) => id,
+});
+const broker = new MemoryBroker({}, "broker.example.org:5672/orders");
+let place: TestDatabase;
+let post: Post<Sql>;
+beforeAll(async () => {
+  place = await createDatabase();
+  post = posthorn({ service: "shop", database: place.url, migrate: "auto", logger: silentLogger }) as Post<Sql>;
+  // Long enough that the circuit stays open while it is looked at.
+  const circuitBreaker = { failures: 20, windowMs: 10_000, openMs: 3_600_000 };
+  post.relay("out", { ...policies.relay, circuitBreaker, from: { topic: "orders" }, to: broker });
+  await post.start();
+  broker.state = "away";
+  await post.publish(OrderPlaced, { id: "a" });
+  await eventually(async () => (await post.backlog())[0]?.circuit?.state === "open");
+});
+afterAll(async () => {
+  await post?.stop({ graceMs: 0 });
+  await place?.drop();
+});
+
+const command = async (...args: readonly string[]) => {
+  const { out, err } = await posthornCommand([...args, "--database", place.url]);
+  expect(err).toBe("");
+  return out;
+};
+const away = "the broker is away, memory broker.example.org:5672/orders: connect ECONNREFUSED 127.0.0.1:1";
+
+test("the policy of a relay read back says first where it is relayed to", async () => {
+  expect(await command("policy", "out")).toContain("  relayed to memory broker.example.org:5672/orders\n");
+  expect(JSON.parse(await command("policy", "out", "--json"))).toMatchObject({
+    policy: { relay: { broker: "memory", where: "broker.example.org:5672/orders" } },
+    description: { relayedTo: { broker: "memory" } },
+  });
+});
+
+test("the status says which broker a relay sends to and why it does not, and an open alert says it as well", async () => {
+  await eventually(async () => (await command("status")).includes("circuitOpen"));
+  const status = await command("status");
+  expect(status).toContain("out is relayed to memory broker.example.org:5672/orders.\n");
+  expect(status).toContain(`: ${away}. Nobody takes a message before `);
+  expect(await command("alerts")).toContain(away);
+});
+
+test("why a message of a relay waits is that the broker is away, and the next one is said to wait for the circuit", async () => {
+  const { rows } = await post.transaction(({ tx }) =>
+    tx.query<{ id: string }>("select posthorn.public_id(message, nonce) as id from posthorn.deferred"),
+  );
+  expect(await command("why", rows[0]?.id ?? "")).toContain(`put off by the handler until `);
+  expect(await command("why", rows[0]?.id ?? "")).toContain(away);
+  await post.publish(OrderPlaced, { id: "b" });
+  const { rows: log } = await post.transaction(({ tx }) =>
+    tx.query<{ id: string }>(
+      "select posthorn.public_id(id, nonce) as id from posthorn.message_1 order by id desc limit 1",
+    ),
+  );
+  expect(await command("why", log[0]?.id ?? "")).toMatch(
+    /the circuit of 'out' is open since .*the broker is away, memory/,
+  );
+});
+
+test("the check of a configuration finds nothing missing in a relay, which has no handlers", async () => {
+  const folder = await project({
+    "posthorn.config.mjs": `
+      import { policies, posthorn } from "posthorn";
+      const features = { acknowledges: true, sends: true, receives: false, order: "key", mode: "binary" };
+      const to = { kind: "memory", where: "here", features, openSender() {}, openReceiver() {} };
+      export const post = posthorn({ service: "other", database: "postgres://nowhere/none" });
+      post.relay("elsewhere", { ...policies.relay, from: { topic: "orders" }, to });
+      export default post;`,
+  });
+  const { out, code, err } = await posthornCommand(["check", "--offline"], { cwd: folder });
+  expect(`${out}${err}`).toBe("Nothing is wrong.\n");
+  expect(code).toBe(0);
+});
