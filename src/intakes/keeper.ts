@@ -39,6 +39,8 @@ const openMs = 5_000;
 export class Keeper {
   readonly #options: KeeperOptions;
   readonly #runs = new Map<number, Run>();
+  /** Runs that are ending: the next one of an intake begins after that, since a broker may take both for the same client. */
+  readonly #ending = new Map<number, Promise<void>>();
   readonly #loop: Loop;
   #stopped = false;
 
@@ -87,7 +89,7 @@ export class Keeper {
   /** Finishes what is being written, and lets all of them go, for others. */
   async stop(): Promise<void> {
     this.#stopped = true;
-    await Promise.all([...this.#runs.values()].map((run) => run.stop()));
+    await Promise.all([...[...this.#runs.values()].map((run) => run.stop()), ...this.#ending.values()]);
     await this.#loop.stop();
     // Whoever looks next finds it free anyway once this worker is forgotten.
     await this.#hold(false).catch((error) => this.#warn(error));
@@ -96,7 +98,7 @@ export class Keeper {
   /** The worker counts as dead, or its connection is gone. */
   async abandon(): Promise<void> {
     this.#stopped = true;
-    await Promise.all([...this.#runs.values()].map((run) => run.abandon()));
+    await Promise.all([...[...this.#runs.values()].map((run) => run.abandon()), ...this.#ending.values()]);
     await this.#loop.stop();
   }
 
@@ -136,10 +138,13 @@ export class Keeper {
     const runs = held && !paused;
     if (run !== undefined && !runs) {
       this.#runs.delete(id);
-      void (held ? run.stop() : run.abandon()).catch((error) => this.#warn(error));
+      const ending = (held ? run.stop() : run.abandon())
+        .catch((error) => this.#warn(error))
+        .finally(() => this.#ending.delete(id));
+      this.#ending.set(id, ending);
     }
     const one = this.#options.registered.find((registered) => registered.id === id);
-    if (!runs || run !== undefined || one === undefined) return undefined;
+    if (!runs || run !== undefined || one === undefined || this.#ending.has(id)) return undefined;
     const { worker, executor, logger, onWritten } = this.#options;
     const { declaration, reader } = one;
     const made: Run = new Run({

@@ -41,6 +41,7 @@ export class Run {
   /** Ends everything. */
   readonly #abandoned = new AbortController();
   #receiver: Receiver | undefined;
+  #opening: Promise<void> | undefined;
   #trouble: string | null = null;
   #told = false;
   #ended: Promise<void> = Promise.resolve();
@@ -60,7 +61,15 @@ export class Run {
   }
 
   /** One attempt to connect. Errors: `ConfigurationError`; whatever else keeps it from connecting is told, and tried again by the loop. */
-  async open(): Promise<void> {
+  open(): Promise<void> {
+    // The start goes on while a broker is slow to answer; nobody opens it twice.
+    this.#opening ??= this.#open().finally(() => {
+      this.#opening = undefined;
+    });
+    return this.#opening;
+  }
+
+  async #open(): Promise<void> {
     const { declaration, logger } = this.#options;
     const { name, broker } = declaration;
     try {
@@ -86,6 +95,7 @@ export class Run {
   async stop(): Promise<void> {
     this.#stopping.abort();
     await this.#ended;
+    await this.#opening?.catch(() => undefined);
     await this.#close();
   }
 

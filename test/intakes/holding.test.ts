@@ -99,6 +99,7 @@ test("a paused intake takes nothing in and keeps its place, and goes on when it 
   const post = instance();
   post.intake(name, { from: broker, into: [OrderPlaced] });
   await post.start();
+  await eventually(async () => (await intakeRow(name)).away_since === null);
   await post.operate.pause(name, { by: "anna", reason: "too much" });
   await eventually(async () => (await intakeRow(name)).away_since !== null);
   broker.put(cloudEvent("OrderPlaced", { orderId: "paused-1", cents: 1 }));
