@@ -39,7 +39,6 @@ export interface Known {
 export type KnownContracts = ReadonlyMap<string, ReadonlyMap<number, Known>>;
 
 const skipped: Reading = { kind: "skipped" };
-const jsonType = /^[^;]*[/+]json\s*(?:;|$)/i;
 
 export class Reader {
   readonly #declaration: IntakeDeclaration;
@@ -84,12 +83,9 @@ export class Reader {
 
   #readEvent(event: CloudEvent, { mark }: Identity): Reading | Promise<Reading> {
     const { typePrefix } = this.#declaration;
-    const { type, datacontenttype, data, extensions } = event;
+    const { type, data, extensions } = event;
     const versions = type.startsWith(typePrefix) ? this.#known.get(type.slice(typePrefix.length)) : undefined;
     if (versions === undefined) return this.#other(type);
-    if (datacontenttype !== undefined && !jsonType.test(datacontenttype)) {
-      throw new Misfit(`its data is ${quote(datacontenttype)} and not JSON`);
-    }
     const known = versionIn(versions, extensions.contractversion);
     const { contract, ids, version } = known;
     if (isLarge(data)) throw new Misfit(tooLarge(Buffer.byteLength(data)));

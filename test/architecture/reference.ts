@@ -10,7 +10,6 @@ import { tlsFields } from "../../src/brokers/tls.js";
 import { webhookIntakeFields } from "../../src/brokers/webhooks/intake.js";
 import { verifyFields } from "../../src/brokers/webhooks/verify.js";
 import { webhookFields } from "../../src/brokers/webhooks/webhook.js";
-import { tlsFields } from "../../src/brokers/tls.js";
 import { optionUsage, optionWords, usageOf } from "../../src/cli/help.js";
 import { commands, exits } from "../../src/cli/table.js";
 import { contractFields } from "../../src/contracts/define.js";
@@ -103,15 +102,11 @@ export const optionTables: readonly OptionTable[] = [
   { source: "verifyFields", title: "`verifyWebhook(webhook, { … })`", fields: verifyFields },
   { source: "rabbitmqFields", title: "`rabbitmq({ … })`", fields: rabbitmqFields },
   { source: "natsFields", title: "`nats({ … })`", fields: natsFields },
-  { source: "tlsFields", title: "`tls` of `rabbitmq({ … })` and `nats({ … })`", fields: tlsFields },
   { source: "kafkaFields", title: "`kafka({ … })`", fields: kafkaFields },
   { source: "redisFields", title: "`redis({ … })`", fields: redisFields },
   { source: "sqsFields", title: "`sqs({ … })`", fields: sqsFields },
   { source: "credentialFields", title: "`credentials` of `sqs({ … })`", fields: credentialFields },
   { source: "tlsFields", title: "`tls` of a broker", fields: tlsFields },
-  { source: "rabbitmqFields", title: "`rabbitmq({ … })`", fields: rabbitmqFields },
-  { source: "natsFields", title: "`nats({ … })`", fields: natsFields },
-  { source: "tlsFields", title: "`tls` of `rabbitmq({ … })` and `nats({ … })`", fields: tlsFields },
   { source: "askFields", title: "`ask(query, request, { … })`", fields: askFields },
 ];
 

@@ -101,8 +101,6 @@ export const entries: Readonly<
   "./kafka": { atOnce: [], later: ["@platformatic/kafka"] },
   "./redis": { atOnce: [], later: ["ioredis"] },
   "./sqs": { atOnce: [], later: ["@aws-sdk/client-sqs"] },
-  "./rabbitmq": { atOnce: [], later: ["rabbitmq-client"] },
-  "./nats": { atOnce: [], later: ["@nats-io/jetstream", "@nats-io/transport-node"] },
 };
 
 /** "src/core/errors.ts" lies in "core"; "src/index.ts" in "index.ts". */
