@@ -7,7 +7,6 @@ import { rabbitmqFields } from "../../src/brokers/rabbitmq/options.js";
 import { redisFields } from "../../src/brokers/redis/options.js";
 import { credentialFields, sqsFields } from "../../src/brokers/sqs/options.js";
 import { tlsFields } from "../../src/brokers/tls.js";
-import { mqttFields, mqttTlsFields } from "../../src/brokers/mqtt/options.js";
 import { webhookIntakeFields } from "../../src/brokers/webhooks/intake.js";
 import { verifyFields } from "../../src/brokers/webhooks/verify.js";
 import { webhookFields } from "../../src/brokers/webhooks/webhook.js";
