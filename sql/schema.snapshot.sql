@@ -9,6 +9,7 @@ table alert.resolved_at timestamp with time zone
 table alert.value bigint not null
 table alert.threshold bigint not null
 table alert.detail text
+table alert.intake integer
 type allowance.subscription integer
 type allowance.permits integer
 type allowance.crowded boolean
@@ -352,10 +353,56 @@ table epoch.system_identifier bigint not null
 table epoch.database oid not null
 table epoch.first_id bigint not null
 table epoch.begun_at timestamp with time zone not null default clock_timestamp()
+table inbox.mark uuid not null
+table inbox.intake integer not null
+table inbox.keep_until timestamp with time zone not null
 table installation.singleton boolean not null default true
 table installation.functions_digest text not null
 table installation.library text
 table installation.oldest_library text
+table intake.id integer not null identity
+table intake.name text not null
+table intake.service text not null
+table intake.broker text not null
+table intake.place text not null
+table intake.keep_ms double precision not null
+table intake.away_ms double precision not null
+table intake.declared_at timestamp with time zone not null default clock_timestamp()
+table intake.worker bigint
+table intake.held_at timestamp with time zone
+table intake.seen_at timestamp with time zone not null default clock_timestamp()
+table intake.away_since timestamp with time zone default clock_timestamp()
+table intake.trouble text
+table intake.received bigint not null default 0
+table intake.written bigint not null default 0
+table intake.invalid bigint not null default 0
+table intake.skipped bigint not null default 0
+table intake.last_message_at timestamp with time zone
+table intake.paused_at timestamp with time zone
+table intake.paused_by text
+table intake.paused_reason text
+table intake_contract.intake integer not null
+table intake_contract.contract text not null
+table intake_invalid.id bigint not null identity
+table intake_invalid.intake integer not null
+table intake_invalid.mark uuid not null
+table intake_invalid.found_at timestamp with time zone not null
+table intake_invalid.times integer not null default 1
+table intake_invalid.last_at timestamp with time zone not null
+table intake_invalid.reason text not null
+table intake_invalid.source text
+table intake_invalid.event text
+table intake_invalid.type text
+table intake_invalid.content_type text
+table intake_invalid.headers json not null
+table intake_invalid.key text
+table intake_invalid.broker_id text
+table intake_invalid.position text
+table intake_invalid.body bytea not null
+table intake_invalid.bytes bigint not null
+table intake_invalid.whole boolean not null
+table intake_invalid.redrive_at timestamp with time zone
+table intake_invalid.redrive_by text
 table invalid.id bigint not null identity
 table invalid.subscription integer not null
 table invalid.found_at timestamp with time zone not null
@@ -410,6 +457,7 @@ table message_1.key text
 table message_1.payload json not null
 table message_1.headers json
 table message_1.expires_at timestamp with time zone
+table message_1.reach integer default 0
 table message_2.xid xid8 not null
 table message_2.id bigint not null
 table message_2.nonce bigint not null
@@ -421,6 +469,7 @@ table message_2.key text
 table message_2.payload json not null
 table message_2.headers json
 table message_2.expires_at timestamp with time zone
+table message_2.reach integer default 0
 table message_3.xid xid8 not null
 table message_3.id bigint not null
 table message_3.nonce bigint not null
@@ -432,6 +481,7 @@ table message_3.key text
 table message_3.payload json not null
 table message_3.headers json
 table message_3.expires_at timestamp with time zone
+table message_3.reach integer default 0
 table message_4.xid xid8 not null
 table message_4.id bigint not null
 table message_4.nonce bigint not null
@@ -443,6 +493,7 @@ table message_4.key text
 table message_4.payload json not null
 table message_4.headers json
 table message_4.expires_at timestamp with time zone
+table message_4.reach integer default 0
 table message_5.xid xid8 not null
 table message_5.id bigint not null
 table message_5.nonce bigint not null
@@ -454,6 +505,7 @@ table message_5.key text
 table message_5.payload json not null
 table message_5.headers json
 table message_5.expires_at timestamp with time zone
+table message_5.reach integer default 0
 table message_6.xid xid8 not null
 table message_6.id bigint not null
 table message_6.nonce bigint not null
@@ -465,6 +517,7 @@ table message_6.key text
 table message_6.payload json not null
 table message_6.headers json
 table message_6.expires_at timestamp with time zone
+table message_6.reach integer default 0
 table message_7.xid xid8 not null
 table message_7.id bigint not null
 table message_7.nonce bigint not null
@@ -476,6 +529,7 @@ table message_7.key text
 table message_7.payload json not null
 table message_7.headers json
 table message_7.expires_at timestamp with time zone
+table message_7.reach integer default 0
 table message_8.xid xid8 not null
 table message_8.id bigint not null
 table message_8.nonce bigint not null
@@ -487,6 +541,7 @@ table message_8.key text
 table message_8.payload json not null
 table message_8.headers json
 table message_8.expires_at timestamp with time zone
+table message_8.reach integer default 0
 table migration.n integer not null
 table migration.name text not null
 table migration.applied_at timestamp with time zone not null default clock_timestamp()
@@ -747,6 +802,7 @@ table worker.library text
 -- storage options
 
 -- constraints
+constraint alert_intake_fkey on posthorn.alert FOREIGN KEY (intake) REFERENCES posthorn.intake(id) ON DELETE CASCADE
 constraint alert_pkey on posthorn.alert PRIMARY KEY (id)
 constraint alert_subscription_fkey on posthorn.alert FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint attendance_pkey on posthorn.attendance PRIMARY KEY (worker, subscription)
@@ -785,8 +841,16 @@ constraint discarded_list_check on posthorn.discarded CHECK ((list = ANY (ARRAY[
 constraint discarded_pkey on posthorn.discarded PRIMARY KEY (subscription, message)
 constraint discarded_subscription_fkey on posthorn.discarded FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint epoch_pkey on posthorn.epoch PRIMARY KEY (n)
+constraint inbox_pkey on posthorn.inbox PRIMARY KEY (mark)
 constraint installation_pkey on posthorn.installation PRIMARY KEY (singleton)
 constraint installation_singleton_check on posthorn.installation CHECK (singleton)
+constraint intake_name_key on posthorn.intake UNIQUE (name)
+constraint intake_pkey on posthorn.intake PRIMARY KEY (id)
+constraint intake_contract_intake_fkey on posthorn.intake_contract FOREIGN KEY (intake) REFERENCES posthorn.intake(id) ON DELETE CASCADE
+constraint intake_contract_pkey on posthorn.intake_contract PRIMARY KEY (intake, contract)
+constraint intake_invalid_intake_fkey on posthorn.intake_invalid FOREIGN KEY (intake) REFERENCES posthorn.intake(id) ON DELETE CASCADE
+constraint intake_invalid_intake_mark_key on posthorn.intake_invalid UNIQUE (intake, mark)
+constraint intake_invalid_pkey on posthorn.intake_invalid PRIMARY KEY (id)
 constraint invalid_pkey on posthorn.invalid PRIMARY KEY (id)
 constraint invalid_subscription_fkey on posthorn.invalid FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint invalid_subscription_message_key on posthorn.invalid UNIQUE (subscription, message)
@@ -853,7 +917,7 @@ constraint tick_8_pkey on posthorn.tick_8 PRIMARY KEY (id)
 constraint worker_pkey on posthorn.worker PRIMARY KEY (id)
 
 -- indexes
-CREATE UNIQUE INDEX alert_open ON posthorn.alert USING btree (COALESCE(subscription, 0), name) WHERE (resolved_at IS NULL)
+CREATE UNIQUE INDEX alert_open ON posthorn.alert USING btree (COALESCE(subscription, 0), COALESCE(intake, 0), name) WHERE (resolved_at IS NULL)
 CREATE UNIQUE INDEX alert_pkey ON posthorn.alert USING btree (id)
 CREATE UNIQUE INDEX attendance_pkey ON posthorn.attendance USING btree (worker, subscription)
 CREATE INDEX attendance_subscription ON posthorn.attendance USING btree (subscription)
@@ -925,7 +989,14 @@ CREATE UNIQUE INDEX ending_6_by_delivery ON posthorn.ending_6 USING btree (messa
 CREATE UNIQUE INDEX ending_7_by_delivery ON posthorn.ending_7 USING btree (message, subscription, delivery)
 CREATE UNIQUE INDEX ending_8_by_delivery ON posthorn.ending_8 USING btree (message, subscription, delivery)
 CREATE UNIQUE INDEX epoch_pkey ON posthorn.epoch USING btree (n)
+CREATE UNIQUE INDEX inbox_pkey ON posthorn.inbox USING btree (mark)
 CREATE UNIQUE INDEX installation_pkey ON posthorn.installation USING btree (singleton)
+CREATE UNIQUE INDEX intake_name_key ON posthorn.intake USING btree (name)
+CREATE UNIQUE INDEX intake_pkey ON posthorn.intake USING btree (id)
+CREATE UNIQUE INDEX intake_contract_pkey ON posthorn.intake_contract USING btree (intake, contract)
+CREATE UNIQUE INDEX intake_invalid_intake_mark_key ON posthorn.intake_invalid USING btree (intake, mark)
+CREATE UNIQUE INDEX intake_invalid_pkey ON posthorn.intake_invalid USING btree (id)
+CREATE INDEX intake_invalid_redriven ON posthorn.intake_invalid USING btree (intake, id) WHERE (redrive_at IS NOT NULL)
 CREATE INDEX invalid_by_key ON posthorn.invalid USING btree (key) WHERE (key IS NOT NULL)
 CREATE INDEX invalid_by_place ON posthorn.invalid USING btree (subscription, key, place) WHERE (place IS NOT NULL)
 CREATE UNIQUE INDEX invalid_pkey ON posthorn.invalid USING btree (id)
@@ -935,21 +1006,21 @@ CREATE UNIQUE INDEX key_permit_pkey ON posthorn.key_permit USING btree (subscrip
 CREATE UNIQUE INDEX lane_pkey ON posthorn.lane USING btree (subscription, lane)
 CREATE UNIQUE INDEX maintenance_pkey ON posthorn.maintenance USING btree (name)
 CREATE INDEX message_1_by_id ON posthorn.message_1 USING btree (channel, lane, id)
-CREATE INDEX message_1_by_xid ON posthorn.message_1 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id)
+CREATE INDEX message_1_by_xid ON posthorn.message_1 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id) WHERE (reach IS NOT NULL)
 CREATE INDEX message_2_by_id ON posthorn.message_2 USING btree (channel, lane, id)
-CREATE INDEX message_2_by_xid ON posthorn.message_2 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id)
+CREATE INDEX message_2_by_xid ON posthorn.message_2 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id) WHERE (reach IS NOT NULL)
 CREATE INDEX message_3_by_id ON posthorn.message_3 USING btree (channel, lane, id)
-CREATE INDEX message_3_by_xid ON posthorn.message_3 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id)
+CREATE INDEX message_3_by_xid ON posthorn.message_3 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id) WHERE (reach IS NOT NULL)
 CREATE INDEX message_4_by_id ON posthorn.message_4 USING btree (channel, lane, id)
-CREATE INDEX message_4_by_xid ON posthorn.message_4 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id)
+CREATE INDEX message_4_by_xid ON posthorn.message_4 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id) WHERE (reach IS NOT NULL)
 CREATE INDEX message_5_by_id ON posthorn.message_5 USING btree (channel, lane, id)
-CREATE INDEX message_5_by_xid ON posthorn.message_5 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id)
+CREATE INDEX message_5_by_xid ON posthorn.message_5 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id) WHERE (reach IS NOT NULL)
 CREATE INDEX message_6_by_id ON posthorn.message_6 USING btree (channel, lane, id)
-CREATE INDEX message_6_by_xid ON posthorn.message_6 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id)
+CREATE INDEX message_6_by_xid ON posthorn.message_6 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id) WHERE (reach IS NOT NULL)
 CREATE INDEX message_7_by_id ON posthorn.message_7 USING btree (channel, lane, id)
-CREATE INDEX message_7_by_xid ON posthorn.message_7 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id)
+CREATE INDEX message_7_by_xid ON posthorn.message_7 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id) WHERE (reach IS NOT NULL)
 CREATE INDEX message_8_by_id ON posthorn.message_8 USING btree (channel, lane, id)
-CREATE INDEX message_8_by_xid ON posthorn.message_8 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id)
+CREATE INDEX message_8_by_xid ON posthorn.message_8 USING btree (((((channel)::bigint << 32) | (lane)::bigint)), xid, id) WHERE (reach IS NOT NULL)
 CREATE UNIQUE INDEX migration_pkey ON posthorn.migration USING btree (n)
 CREATE UNIQUE INDEX move_pkey ON posthorn.move USING btree (n)
 CREATE UNIQUE INDEX operation_pkey ON posthorn.operation USING btree (id)
@@ -999,6 +1070,8 @@ sequence claim_id bigint start 1 increment 1 cache 1
 sequence contract_id_seq integer start 1 increment 1 cache 1
 sequence dead_letter_id_seq bigint start 1 increment 1 cache 1
 sequence deferred_id bigint start 1 increment 1 cache 1
+sequence intake_id_seq integer start 1 increment 1 cache 1
+sequence intake_invalid_id_seq bigint start 1 increment 1 cache 1
 sequence invalid_id_seq bigint start 1 increment 1 cache 1
 sequence message_id bigint start 1 increment 1 cache 1
 sequence move_n_seq bigint start 1 increment 1 cache 1
@@ -1022,12 +1095,12 @@ function admit(p_allow posthorn.allowance, p_ids bigint[], p_contracts integer[]
 function advance_lanes(p_ring posthorn.ring) returns text plpgsql volatile body 6a6ddcc570c3b23d4338167dfa9783e7
 function after_crash(p_worker posthorn.worker, p_subscription posthorn.subscription, p_begun_at timestamp with time zone, p_row posthorn.deferred, p_unknown boolean, p_blamed boolean) returns void plpgsql volatile body 7ce05a552710bb0d74f68cae24da771b
 function ahead() returns xid8 plpgsql volatile body a78ad90b4d09d01fbf549041cded7c9a
-function alert_rules() returns TABLE(subscription integer, subscription_name text, name text, value bigint, threshold bigint, detail text) sql volatile body 7082c89d79f80d3907afc21625833c9b
+function alert_rules() returns TABLE(subscription integer, subscription_name text, name text, value bigint, threshold bigint, detail text) sql volatile body e435e9b3d50fed26b8d85c699214f08d
 function allow(p_subscription integer, p_limit integer) returns posthorn.allowance plpgsql volatile body 6506ffabfeb12a8ef94fca72dd19dee2
 function append(p_messages json) returns json plpgsql volatile body c742f4c73921c22b787892135af4a56c
 function append_list_of(p_slot smallint, p_messages json) returns json plpgsql volatile body b92e986a5b25e35abc8da9b8a0165180
 function append_many_of(p_slot smallint, p_said json, p_options json) returns json plpgsql volatile body 4edddd6b3604ce0d633367a562e2def1
-function append_of(p_slot smallint, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json) returns bigint[] plpgsql volatile body 94de655c9db23967b62aac8887d55635
+function append_of(p_slot smallint, p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json) returns bigint[] plpgsql volatile body 69e279c0cbe136ecf4ab9c2bca76f615
 function append_one_of(p_slot smallint, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json) returns bigint plpgsql volatile body ff3b6cd797e05a03d8f2292b24a3c412
 function append_said(p_slot smallint, p_said json) returns json plpgsql volatile set enable_seqscan=off, enable_bitmapscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off, plan_cache_mode=force_generic_plan body bf519e778418e8e7a4b2a85f82f28dd9
 function append_said_of(p_slot smallint, p_entry json, p_id bigint, p_lane integer, p_expires_at timestamp with time zone) returns bigint plpgsql volatile body f31d5518fa342bd97b979babb25d4825
@@ -1055,6 +1128,7 @@ function check_backlog(p_channel integer, p_messages bigint DEFAULT 1) returns v
 function check_contract(p_name text, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_by text, p_new_kind posthorn.kind, p_new_channel text, p_new_keyed boolean, p_new_owner text, p_new_by text) returns void plpgsql volatile body 5fb3f1c89921a286386337222d33b1e9
 function check_kept(p_ms double precision) returns void plpgsql volatile body 13db66edb1a5fab084cf8d15314723a1
 function check_parted(p_end json, p_outcome posthorn.outcome) returns void plpgsql volatile body cbb3a32a1a53b567a3a6a392fcd4ffdc
+function check_source(p_name text, p_owner text, p_service text) returns void plpgsql volatile body f0e7894146642be967708328229a5edf
 function check_window(p_subscription integer, p_window_ms bigint) returns void plpgsql volatile body ed8dfd806670fc04116366d15c57bb01
 function circuit_after(p_row posthorn.circuit, p_event json, p_breaker json, p_now timestamp with time zone) returns posthorn.circuit plpgsql volatile body 55346ec296fbc8058e40a2f014658c06
 function circuit_begin(p_subscription integer, p_worker bigint, p_probe bigint) returns void plpgsql volatile body b59d7666ae0cfde7c7d2eef7b1fb636b
@@ -1085,8 +1159,9 @@ function count_key_of(p_slot smallint, p_key text, p_contracts integer[]) return
 function count_seen_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer) returns bigint plpgsql volatile body 806e8aa0177403af3e34e1a4279c75a4
 function count_skipped(p_subscription integer, p_counts json) returns void sql volatile body b9d2e813404602b598cc7bbc41975ed2
 function count_within_of(p_slot smallint, p_channel integer, p_lane integer, p_from timestamp with time zone, p_to timestamp with time zone, p_contract text, p_upto bigint) returns bigint plpgsql volatile body b4e3d64f85c27d30c530de7c566a3ab2
-function crossed_alerts() returns json sql volatile body fa111a371bd9ac0feb4548c8c9e54646
+function crossed_alerts() returns json sql volatile body 328580bde08c451750c46ba643717a02
 function dead_workers() returns TABLE(worker bigint, why text) sql volatile body 0167eca641aa5f830d5a654f946ace27
+function declare_intake(p_name text, p_service text, p_broker text, p_place text, p_keep_ms double precision, p_away_ms double precision, p_contracts json) returns integer plpgsql volatile body 636ed4dedf9460c497bda53ab50c342f
 function declare_retention(p_keep_ms double precision, p_max_bytes bigint, p_by text, p_explicit boolean) returns void plpgsql volatile body bc47954b88162db673bdb59216606109
 function declare_schedule(p_name text, p_cron text, p_zone text, p_contract integer, p_missed text, p_jitter_ms integer, p_payload json, p_key text, p_headers json, p_function text, p_service text, p_next timestamp with time zone, p_due timestamp with time zone) returns json plpgsql volatile body 19a31b445ddc7dbc4488f8e9c56361f1
 function dedupe_of(p_dedupe json, p_key text, p_timed boolean, OUT key text, OUT mode text, OUT window_ms bigint, OUT wait_ms bigint) returns record plpgsql volatile body afc0afdf2cd6439075a078f73008aa4d
@@ -1119,6 +1194,7 @@ function erase_waiting(p_row posthorn.operation, p_reader posthorn.subscription,
 function erased_contracts(p_contract text, p_channel text) returns integer[] sql stable body 707ca18e1b136797bcb7469ec3b597f3
 function erased_payload() returns text sql immutable body 1bdd94b382ee9cbb6b88cf0aa84e6aaf
 function error_groups(p_filter json, p_limit integer, p_read integer) returns json sql stable body 52ace1aa32104a1b9a72615538d2996f
+function every_of(p_subscription integer, p_contracts integer[]) returns integer[] plpgsql stable body 095ef214a45d1bf064e66aebc3ca1400
 function expect_move(p_move uuid, p_other text, p_system bigint, p_database oid) returns boolean plpgsql volatile body e733f2246403ce23c3c3ae7713e8efa1
 function fate_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8, OUT state text, OUT at timestamp with time zone, OUT delivery integer, OUT outcome text, OUT worker bigint, OUT lane_at posthorn."position") returns record plpgsql stable body a96cb29ad5ae27e05738466e221dfb93
 function fingerprint(p_subscription text, p_contract text, p_name text, p_code text, p_message text, p_at text) returns text sql immutable body 88a0d708876392e39a4bb6072332952a
@@ -1141,7 +1217,7 @@ function grant_backlog(p_channel integer, p_messages bigint, p_spent bigint) ret
 function grant_roles() returns void plpgsql volatile body 1d48d73637bdc84fb20ecd2a0a21e4ac
 function group_of(p_subscription integer, p_contract integer, p_history json) returns text plpgsql stable body d0b6a16744a9c26f83a3c7f79a34c42c
 function handled_as(p_reader posthorn.subscription, p_lane integer, p_id bigint) returns integer plpgsql volatile body f006428a07e7f2ad27e81442cafbc258
-function handled_here(p_subscription integer) returns SETOF integer sql volatile body 4bd3da251c54b31fb4d90d2e4e757a9e
+function handled_here(p_subscription integer) returns SETOF integer sql volatile body 0dac7a7ea48a5594e20aadb2dc72cf42
 function handled_versions(p_subscription integer, p_name text) returns text sql volatile body a533fd6af79fee28fc75903f29505649
 function has_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint) returns boolean plpgsql volatile body f5b4a41f2c2c433cab905a68f2dd999c
 function has_channel_of(p_slot smallint, p_channel integer) returns boolean plpgsql volatile body 36390b04bebf7315e588cbcfc90f163e
@@ -1151,6 +1227,7 @@ function has_unsettled(p_subscription integer) returns boolean plpgsql volatile 
 function heartbeat(p_worker bigint, p_oldest bigint) returns boolean plpgsql volatile body 291fc2c33a9475e165d959bd1f06bedd
 function hide_key(p_row posthorn.operation) returns posthorn.operation plpgsql volatile body ae609886bf07b495aa25b2f4c9bbf8d3
 function hold_dedupe(p_name text, p_key text, p_subscription integer, p_message bigint, p_nonce bigint, p_window_ms bigint) returns posthorn.dedupe plpgsql volatile body 7752af3dd21ae9a42c3c4f7d5a77e331
+function hold_intakes(p_worker bigint, p_reports json) returns json plpgsql volatile body 9b54eb5d10b26294f84a71e3beb1bbb0
 function hold_keys(p_said json, p_options json) returns void plpgsql volatile body fd51c6bbbff4153fa293378271102d41
 function hold_policies(p_service text, p_attends json) returns void plpgsql volatile body 54b3f7b681d2c849be53139514927042
 function hold_still() returns void plpgsql volatile body 36cb30879ccdcbac1c9af999886f5a07
@@ -1160,12 +1237,15 @@ function horizon(OUT xid xid8, OUT pid integer, OUT since timestamp with time zo
 function id_of(p_public text) returns bigint sql immutable body 770fd5118467b6fc1be6d872c45b5eac
 function ids(p_list json) returns bigint[] plpgsql immutable body e847aa58930f9f7559e53e27b4ac2556
 function in_order(p_slots smallint[], p_subscription integer, p_channel integer, p_lane integer, p_batch posthorn.batch, p_keys text[], p_marked boolean) returns posthorn.turn plpgsql volatile body 9b5fed6499a75ceb5b9d11a3ad21bbd9
+function intake_rules() returns TABLE(intake integer, intake_name text, name text, value bigint, threshold bigint, detail text) sql volatile body c19cb5d83633a3ca908c3c259e514756
 function is_behind(p_subscription integer, p_key text, p_place bigint) returns boolean plpgsql volatile body 6753317ab5fc0eadd91c33788006d039
 function is_claim(p_claimed text) returns boolean plpgsql immutable body 26118ffd31b40cf5f4b79fdeeb9f504c
 function is_drained(name text) returns boolean plpgsql volatile body 2a948b6422dfec71e24344a25bc6ad7d
 function is_forgotten(p_public text) returns boolean sql stable body 7d4d82940228ba7fdff39780d382637d
+function is_free(p_intake posthorn.intake) returns boolean plpgsql volatile body e97cdf10b20d4fb130287549da4552cb
 function is_full(p_ring posthorn.ring, p_retention posthorn.retention) returns boolean plpgsql volatile body db1406f8fd2abfe154a4eadc14cc8348
 function is_here(p_system bigint, p_database oid) returns boolean plpgsql volatile body 70b138fcbb4ebf6bfec8d8ef5e908350
+function is_intake(p_name text) returns boolean sql stable body 3beb2f70b15bcf264d20fa52fecb24eb
 function is_locked(p_key bigint) returns boolean sql volatile body 575a69e2ddf3ae9bcdad10052c30896e
 function is_open_of(p_slot smallint, p_claim bigint) returns boolean plpgsql volatile body af9c70c891a1551b88860554c22d41b8
 function is_over(p_ring posthorn.ring, p_segment posthorn.segment, p_retention posthorn.retention) returns boolean plpgsql volatile body f0b0e628616ae7698af93710244084cc
@@ -1189,9 +1269,9 @@ function lane_missed(p_subscription integer, p_lane integer, OUT last_id bigint,
 function lane_of_priority(p_priority integer) returns integer sql immutable body b16ef50a4d83878f7b41f054fcc7f31d
 function lanes_of(p_channel integer) returns SETOF integer sql stable body 9f7b985c3ce24a48e4581049a4a1a8ce
 function late_page(p_slots smallint[], p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer) returns posthorn.batch plpgsql volatile body 6d0980cda440b369328d3a86af22b86b
-function late_page_of(p_slot smallint, p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer) returns posthorn.batch plpgsql volatile body 7fccd251ba5e3ecb0da9df25d508b0e3
+function late_page_of(p_slot smallint, p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer) returns posthorn.batch plpgsql volatile body eab23f805d623a0d5cb359e80ca892ef
 function late_xids(p_slots smallint[], p_channel integer, p_lane integer, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot) returns xid8[] plpgsql volatile body 29bf1c35e257c2d87f5c93e5ef55f843
-function late_xids_of(p_slot smallint, p_channel integer, p_lane integer, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot) returns xid8[] plpgsql volatile body a2d7b8c35c7d38736dd09923f2224186
+function late_xids_of(p_slot smallint, p_channel integer, p_lane integer, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot) returns xid8[] plpgsql volatile body 5468435343739a0fac554e84f66ee010
 function leave(p_move uuid, p_other text, p_system bigint, p_database oid) returns void plpgsql volatile body c19434b41f235e7b1e16c0d94aa8da9c
 function left_in_lane(p_row posthorn.operation, p_reader posthorn.subscription, p_lane integer, p_limit integer, OUT messages bigint, OUT late boolean) returns record plpgsql volatile body f29207f0cc11533d625230ede89de5ef
 function let_go(p_deferred bigint) returns void plpgsql volatile body ef705fe3c3d9896ea26d434550520ead
@@ -1204,7 +1284,7 @@ function limits_now(p_subscription text) returns json plpgsql stable body 8c4337
 function line_step_ms(p_allow posthorn.allowance) returns double precision plpgsql immutable body e9a49f8645e49d86dbf2a69117553c46
 function list_schedules(p_late_ms integer) returns json plpgsql volatile body ec690025089145805668077af32ef120
 function listed(p_key text, p_contracts integer[], p_upto bigint, p_limit integer) returns TABLE(subscription integer, message bigint, nonce bigint) sql volatile body 2d288bf8ea6a2c8921784d37ee09c8d9
-function living(p_subscription integer) returns TABLE(worker bigint, service text, host text, pid integer, contracts integer[], policy json) sql volatile body 0e90a9334ccb39e3fcedf5b388fe49c3
+function living(p_subscription integer) returns TABLE(worker bigint, service text, host text, pid integer, contracts integer[], policy json) sql volatile body 2523a7d52293d1eed56a692a9b9aa662
 function lock_due(p_subscription integer, p_contracts integer[], p_from integer, p_below integer, p_limit integer, p_ordered boolean) returns bigint[] plpgsql volatile body 4fab3d6361bd92c12c4e8d1fdd79c40b
 function lock_key(p_purpose text, p_a bigint DEFAULT 0, p_b bigint DEFAULT 0) returns bigint plpgsql immutable body cf8a56d16f5730e54e09c24ed2dabe98
 function lock_slot(p_slot smallint) returns void plpgsql volatile body bb5aff7f9ab4b6956c759b8e32321ebe
@@ -1216,11 +1296,12 @@ function longest_redelivery(p_policy json) returns double precision plpgsql immu
 function look_at_claims(p_allow posthorn.allowance) returns posthorn.allowance plpgsql volatile body b736a349bf362381ea37c4b633d976e7
 function make_backlogs() returns void plpgsql volatile body 7b11c3959b6a2c609fb133f1e8cc95d2
 function make_lane(p_channel integer, p_priority integer) returns void plpgsql volatile body 27766ccc20595b7dbd2a7535f209282e
+function mark_places(p_intake integer, p_marks uuid[], p_keep_until timestamp with time zone) returns integer[] plpgsql volatile body d5a00a3bb4353152eee17fa86bedbb3a
 function merged(p_slots smallint[], p_batches posthorn.batch[], p_limit integer) returns posthorn.batch plpgsql volatile body b8af85c01aab2eb1107aab26a92333f0
 function message_of(p_slot smallint, p_channel integer, p_lane integer, p_id bigint) returns posthorn.stored plpgsql volatile body 09b4b1b233da5c9b89d98f6e9cdcc992
 function message_status(p_public text) returns json plpgsql stable body a2b65c9930c95902d12d77d31ae1b5d0
 function message_statuses(p_publics json) returns json plpgsql stable body 2fe88f18c35623651881fdded4d7ed82
-function missed_of(p_slot smallint, p_channel integer, p_lane integer, p_from bigint, p_upto bigint, p_floor pg_snapshot, p_ceiling pg_snapshot, p_after bigint) returns bigint[] plpgsql volatile body ca12e2351248070378aa3cdd213b186d
+function missed_of(p_slot smallint, p_channel integer, p_lane integer, p_from bigint, p_upto bigint, p_floor pg_snapshot, p_ceiling pg_snapshot, p_after bigint) returns bigint[] plpgsql volatile body 21d33fe72e1855c5a220c428b71a0b3c
 function move_facts() returns json plpgsql volatile body a82724749f4d95fbe41ff55b6110c993
 function move_lane(p_subscription integer, p_lane integer, p_slot smallint) returns void plpgsql volatile body 374fee0328eb36848d92e91ad7da78cc
 function move_lanes(p_slot smallint, p_limit integer) returns integer plpgsql volatile body b6e4e5026df897a05e02db31e1281f30
@@ -1238,6 +1319,7 @@ function nonce_of(p_public text) returns bigint sql immutable body 461a80fda8f94
 function normalised(p_text text) returns text sql immutable body 076672088e27ab04bb04bb7bc19456c0
 function note_operation(p_verb text, p_arguments json, p_by text, p_reason text, p_done bigint) returns void plpgsql volatile body fff8c635fd665cf80d522e61afbc2dba
 function note_schedule_failure(p_name text, p_revision bigint, p_error text) returns void plpgsql volatile body ced7724ff0c655e016f794984722fdac
+function note_unfit(p_intake integer, p_messages json, p_now timestamp with time zone, p_keep_until timestamp with time zone) returns integer plpgsql volatile body 7b97b862d13f852a544df2d33ca3abca
 function oldest_kept(p_channel integer) returns timestamp with time zone plpgsql volatile body 77d57110d4369e461ff330dbfe17dbb6
 function open_claims() returns SETOF posthorn.claim_1 sql volatile body 50919d76d43047e129eac41204df9006
 function open_claims_of(p_slot smallint, p_worker bigint, p_from bigint, p_limit integer) returns SETOF posthorn.claim_1 plpgsql volatile body 1456df34dff3056a06e3c2ace1c50831
@@ -1254,15 +1336,17 @@ function option_keys(p_options json, p_known text[], p_what text) returns void p
 function option_number(p_options json, p_field text, p_least bigint, p_most bigint) returns bigint plpgsql immutable body 3c690736c0f16823b98fa4a07bbe86c6
 function options_of(p_options json, p_key text, OUT due_at timestamp with time zone, OUT expires_at timestamp with time zone, OUT priority smallint, OUT key text, OUT mode text, OUT window_ms bigint, OUT wait_ms bigint) returns record plpgsql volatile body 7013c05bc216aa0c7a47ccb045432b58
 function order_ends(p_subscription integer) returns void plpgsql volatile body 575c8f1e753c0ed1c948e18eb9256c7a
-function orphaned() returns TABLE(what text, name text, detail text) sql volatile body 4b4a67baa4172def567baed203113b4e
+function orphaned() returns TABLE(what text, name text, detail text) sql volatile body bda5143703547d7c8102e1e886835de4
+function own_intake(p_intake integer, p_worker bigint) returns timestamp with time zone plpgsql volatile body 407ab9d258b797e1af3244d547ac35c9
 function own_transaction(p_durable boolean) returns posthorn.ring plpgsql volatile body a4731655c3f912c1238ae62637d8d1c5
 function page(p_slots smallint[], p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer) returns posthorn.batch plpgsql volatile body cd078dd8b1a079a87e640dfd4148d3f4
 function page_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer) returns posthorn.batch plpgsql volatile body cb5534bc4b4e26a7308fa680d9104872
 function park(p_subscription integer, p_key text) returns void plpgsql volatile body ad5be391eb8805b81f00153665bb1b82
 function parts_of(p_slot smallint, p_claim bigint) returns SETOF posthorn.settlement_1 plpgsql volatile body 874862cacd05d8e4ec18694dbe1c6ebc
-function pause(name text, by text DEFAULT NULL::text, reason text DEFAULT NULL::text) returns json plpgsql volatile body e7a4705e70a1640b54957ca813edd1d1
+function pause(name text, by text DEFAULT NULL::text, reason text DEFAULT NULL::text) returns json plpgsql volatile body 9397130f87307aeb7031edd6484eef7b
+function pause_intake(p_name text, p_by text, p_reason text) returns json plpgsql volatile body 34209f423da5d0f9cf7b761a522a3c60
 function pause_of(p_row posthorn.subscription) returns json sql immutable body b858238664ff9d84498a3597d054d1f7
-function peek(p_worker bigint, p_subscriptions json, p_seen text, p_watch boolean DEFAULT false) returns json plpgsql volatile body 7529c0a7489f57e1c4a2d7c826f1bf4f
+function peek(p_worker bigint, p_subscriptions json, p_seen text, p_watch boolean DEFAULT false) returns json plpgsql volatile body aedcc7632b79516db144ef60e44d4947
 function pins(p_n bigint) returns text[] plpgsql volatile body 73483686ba6d673c5c193f9e5490aa1c
 function plain_plans() returns void plpgsql volatile body 7724d5677658961553186027baf5bcb3
 function policy_changes(p_name text, p_limit integer) returns json sql stable body 454e416a6659dfdab9fd98aed2cb3b5d
@@ -1292,7 +1376,7 @@ function rebase() returns json plpgsql volatile body 1af3179388db50832e748eb6c21
 function rebase_lanes(p_base bigint) returns bigint plpgsql volatile body 3eba0a9d942a07da4c735bae24e0107a
 function rebase_plan() returns json plpgsql volatile body 6af1584286358e1ca34e145b17aee2fd
 function rebase_segments() returns void plpgsql volatile body 1eef52b90aa03b73ae77ea0b4b59f19a
-function recent_alerts(p_limit integer) returns json sql stable body 8b55314955d9b70f5a2ecefb8ca2b2e5
+function recent_alerts(p_limit integer) returns json sql stable body 6ae1fe61ce41410fd7ddc6f795b0ce8d
 function recent_rate(p_subscription integer, p_lane integer, p_slot smallint) returns double precision plpgsql stable body 7f39db05a3858bcc42f078d344ab47a8
 function record_step(p_worker bigint, p_subscription integer, p_message bigint, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_name text, p_result json) returns json plpgsql volatile body e5a8fb0c20fdd845f6366e1bd720f54f
 function redrive(p_filter json, p_by text, p_limit integer) returns json plpgsql volatile body 6ff3f25f52c8a4d325244d4f3b273716
@@ -1301,11 +1385,11 @@ function refuse_second_service(p_row posthorn.subscription, p_service text) retu
 function refuse_undrained(p_row posthorn.subscription, p_new jsonb, p_again boolean) returns void plpgsql volatile body 6f6fdb5a06b3d3a0ef576c6ac12624d7
 function refuse_worked(p_row posthorn.subscription) returns void plpgsql volatile body f63b5338dc3acee68093e2d296ca63cf
 function register_channel(p_kind posthorn.kind, p_name text) returns integer plpgsql volatile body 0319587c3f81922c5657b5b5f21e149c
-function register_contract(p_name text, p_version integer, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_service text, p_publishes boolean) returns json plpgsql volatile body c32d3720de62722e0ec88bf3e2941ef6
-function register_subscription(p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text, p_by json DEFAULT NULL::json, p_start_from text DEFAULT 'now'::text) returns json plpgsql volatile body a4ff37efcd18ad0e9895337d65b30352
+function register_contract(p_name text, p_version integer, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_service text, p_publishes boolean) returns json plpgsql volatile body 7b7c605c3c78e507f17aba96eec9eef7
+function register_subscription(p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text, p_by json DEFAULT NULL::json, p_start_from text DEFAULT 'now'::text) returns json plpgsql volatile body 58144fb362db40862cd2569030022184
 function register_topic(p_name text, p_keep_ms double precision, p_lanes integer, p_service text) returns void plpgsql volatile body 22e61d92745fa3d0f7e02518057fb7bd
 function register_worker(p_service text, p_host text, p_pid integer, p_timeout_ms integer, p_session_key bigint, p_backends json, p_attends json, p_library text DEFAULT NULL::text) returns bigint plpgsql volatile body 746f2e4510f0ecaf9f07e68e0d986622
-function registered() returns json sql stable body 2baa93f8e03181b2d9b274ca1fff9ae9
+function registered() returns json sql stable body 977fcfa46f5688769d691e5a4b13ee07
 function remaining(name text) returns json plpgsql volatile body 6a0f28a819a614887835ecf30efd57f7
 function remove_piece(p_row posthorn.operation, p_limit integer, OUT done bigint, OUT more boolean, OUT busy boolean, OUT place json) returns record plpgsql volatile body 2039419b96f3dcdb23d901c50e788977
 function remove_schedule(p_name text) returns boolean plpgsql volatile body 688637a3039ef91b2c39a1ee2ce4775e
@@ -1320,9 +1404,10 @@ function rescue(p_limit integer) returns json plpgsql volatile body eabf38ae24b0
 function rescue_claim(p_worker posthorn.worker, p_claim posthorn.claim_1) returns integer plpgsql volatile body f9d59dcb247e38fa198b540e1c4d50c8
 function rescue_deferred(p_worker posthorn.worker) returns integer plpgsql volatile body 262890839660fbdb57cf36548a205527
 function rescue_worker(p_worker posthorn.worker, p_limit integer, OUT claims integer, OUT messages integer, OUT done boolean) returns record plpgsql volatile body 34b0942bda0770e461824a4ab0ad1563
-function resume(name text, by text DEFAULT NULL::text) returns json plpgsql volatile body 317ff7739168e7d818f936dbfbded1bf
+function resume(name text, by text DEFAULT NULL::text) returns json plpgsql volatile body c210fdec8b46c6e47cf2e082be99b6c1
+function resume_intake(p_name text, p_by text) returns json plpgsql volatile body 82dc1718951a6eb04571d994c7ab5631
 function ring_text() returns text sql volatile body 8aa107793e2ee7a24f4df9497bd568f5
-function role_functions() returns TABLE(role text, functions text[]) sql immutable body 35d7a60797218bbafb0f0317c439e698
+function role_functions() returns TABLE(role text, functions text[]) sql immutable body 33b6072a273caf7695fb7d1add5f6488
 function role_tables() returns TABLE(role text, tables text[]) sql immutable body eec07d803fa51390d1b0a0657856a23e
 function room_at(p_tat timestamp with time zone, p_at timestamp with time zone, p_gap_ms double precision, p_burst integer) returns integer plpgsql immutable body a385f8d45e26295243066dfa45e083c8
 function rotate() returns json plpgsql volatile body 9414c67421a74c52a12abaf225063d95
@@ -1359,10 +1444,13 @@ function still_upto(p_ring posthorn.ring) returns bigint plpgsql volatile body 0
 function stop_operation(operation bigint) returns boolean plpgsql volatile body 3f2d4613937a0aa10f4bb30b39046758
 function subscriptions() returns json sql volatile body 4dfb4e9baf249ec313dcf2521aecce20
 function sweep_cancel_requests(p_limit integer) returns void plpgsql volatile body cc4606c1a394ea861a07a3d4519bd47b
+function sweep_inbox(p_pages integer) returns boolean plpgsql volatile body e717af08c0176f2a956137d05a7f0a47
 function sweep_keys(p_limit integer) returns json plpgsql volatile body a97b6596d42ac882c2cf0423144be82f
 function sweep_steps(p_limit integer, p_every_ms integer) returns json plpgsql volatile body 1e77009cc4664370f8d6f7dbec69f072
-function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body 788c455bb89cd02dc062343e9490833b
-function take_due(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body 938ff242fbd3289005bd64c218805d95
+function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body d36d2047a2785e29cb07ac7b1db724d2
+function take_again(p_intake integer, p_worker bigint, p_ids bigint[], p_marks uuid[], p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json, p_unfit json) returns integer plpgsql volatile body 08516ca1b0bcf016a743a8c716da9eb9
+function take_due(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body c9396cf42aadc3420965440ec1057f0c
+function take_in(p_intake integer, p_worker bigint, p_marks uuid[], p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json, p_invalid json, p_skipped integer) returns json plpgsql volatile body 653b94a3e5dc9111ad2949e630ad7d61
 function take_letters(p_filter json, p_limit integer) returns SETOF posthorn.deferred plpgsql volatile body ae455ca48698a63aeb5643acfe3aeec8
 function take_ring(p_ring text) returns void plpgsql volatile body ce1223cb103fe8b286463ba95faf7b49
 function take_sequences(p_values json) returns void plpgsql volatile body d7f8a8b174130668f106ef65d5a5c19e
@@ -1374,7 +1462,13 @@ function tidy_dedupe(p_limit integer) returns integer plpgsql volatile set enabl
 function truncate_segment(p_ring posthorn.ring, p_segment posthorn.segment, p_retention posthorn.retention) returns text plpgsql volatile body 9d4e218789a0aab7a895e50fa53c39c2
 function truncate_slot(p_slot smallint) returns void plpgsql volatile body 5d4583d2484f5753f6533ff8e0f959a3
 function turn_of(p_row posthorn.deferred) returns posthorn.deferred plpgsql volatile body 862054950605c5682e75a84e6c26f272
-function unhandled(p_limit integer) returns TABLE(subscription integer, contract integer, messages bigint, oldest timestamp with time zone) sql volatile body f9713ce1e180e620b43aaf3d4c5d29e9
+function unfit_again(p_intake integer, p_limit integer) returns json plpgsql volatile body c7d372112453ba799678772832937da9
+function unfit_count(p_filter json) returns json plpgsql stable body 7ae7d74f56603719b930a78aef6398ce
+function unfit_discard(p_filter json, p_by text, p_reason text) returns integer plpgsql volatile body aac52c8ec92669d6556003bb57108aa3
+function unfit_list(p_filter json, p_limit integer) returns json plpgsql stable body dd3aac9bdfa2039da9101bb0b1196f03
+function unfit_redrive(p_filter json, p_by text) returns integer plpgsql volatile body dce82dd5761d3d15fbbdd874e25b7c41
+function unfit_where(p_filter json) returns text sql immutable body d98191e0664b6f750d63112faabef463
+function unhandled(p_limit integer) returns TABLE(subscription integer, contract integer, messages bigint, oldest timestamp with time zone) sql volatile body 05e91f942a8de25f20971ac8e8125699
 function unsettled(name text) returns json plpgsql volatile body e02518449bb04959f143e83f01b5a373
 function unsettled_of(p_slot smallint, p_claim bigint) returns TABLE(message bigint, lane integer, slot smallint, subscription integer) plpgsql volatile body d41be358398d531256f348a2772b2e87
 function urgency(p_priority integer, p_since timestamp with time zone) returns double precision sql volatile body 0f95d6f3629ab7f645dad84bc9984e85
@@ -1388,11 +1482,11 @@ function waiting_status(p_subscription posthorn.subscription, p_id bigint, p_non
 function waits_for(p_segment posthorn.segment) returns text plpgsql volatile body f03b992c771a7b43d7c2c567768ae0c7
 function wake(p_payload text) returns boolean plpgsql volatile body 7d9d0981f73194a029667eb327d82493
 function wake_with(p_payload text) returns boolean plpgsql volatile body 614f1786dd8d30f65759649634e70a2d
-function watch(p_every_ms integer) returns json plpgsql volatile body 24bc1a636c715486eee185ae9f4859f1
+function watch(p_every_ms integer) returns json plpgsql volatile body 4c6ef8d267673e446f4940a6714a0bed
 function when_again(p_subscription integer, p_wait_ms integer) returns text plpgsql volatile body ec812a7fd2b18b07c98b88f7dbb39e6f
 function where_in_log(p_id bigint, p_nonce bigint, OUT slot smallint, OUT lane integer, OUT contract integer, OUT published_at timestamp with time zone, OUT xid xid8) returns record plpgsql stable body d2e24a5b435dd7bdb8b621316475f7e2
 function why(p_public text) returns json plpgsql stable body 460f834dc37785a97ccefba7db8064e4
-function why_attended(p_subscription text, p_contract text) returns jsonb sql stable body da97fb08f204a252c79ed6be3d38a031
+function why_attended(p_subscription text, p_contract text) returns jsonb sql stable body 4048314ee068fabf0e716b0a14c70ecd
 function why_away(OUT reason text, OUT says text, OUT hint text) returns record plpgsql volatile body 9a7bcdd93859f4e8acb82e3c2deb8e74
 function why_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8) returns json plpgsql stable body 9222ee6f1511dc3370eff84137a31aa8
 function why_order(p_subscription integer, p_key text, p_place bigint) returns json sql stable body fa9fa205af407539f7ea5e6acdce794d
@@ -1412,6 +1506,7 @@ function write_many(p_home text, p_nonces bigint[], p_channels integer[], p_cont
 function write_once(p_home text, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json, p_once text, p_window_ms bigint) returns text plpgsql volatile body a8eae912a3b4ceb0912faff21808de4c
 function write_one(p_home text, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json) returns text plpgsql volatile body 9fdcdcc8afeda72f402ecaea566eb568
 function write_ordered_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_messages bigint[], p_message_slots smallint[], p_keys bigint[], p_open_from bigint) returns void plpgsql volatile body 1abf462fe8ae34a27c61406cfcec9baa
+function write_places(p_places integer[], p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json) returns void plpgsql volatile body a7eb49b3077b2039d9bc0aae18a8d17b
 function write_progress(p_worker bigint, p_values json, p_ended json) returns void plpgsql volatile body bf9822207ac3685cf6c6f309017dbd03
 function write_said(p_home text, p_said json) returns text plpgsql volatile body 346ffac8d2231cca5f69f658f0ae82b6
 function write_stopped(p_row posthorn.deferred, p_erased boolean, p_reason text, p_by text) returns void plpgsql volatile body b606b38d73afdb5e2d67dfaa2122c68c
@@ -1422,7 +1517,7 @@ function write_turn(p_claim bigint, p_token bigint, p_worker bigint, p_subscript
 
 -- views
 view alerts as
- SELECT s.name AS subscription,
+ SELECT COALESCE(s.name, i.name) AS subscription,
     a.name AS alert,
     a.value,
     a.threshold,
@@ -1430,7 +1525,8 @@ view alerts as
     a.resolved_at,
     a.detail
    FROM posthorn.alert a
-     LEFT JOIN posthorn.subscription s ON s.id = a.subscription;
+     LEFT JOIN posthorn.subscription s ON s.id = a.subscription
+     LEFT JOIN posthorn.intake i ON i.id = a.intake;
 view audit as
  SELECT id AS operation,
     verb,
@@ -1460,7 +1556,8 @@ view backlog as
     posthorn.limits_now(s.name) AS limits,
     s.paused_at,
     s.paused_by,
-    s.paused_reason
+    s.paused_reason,
+    s.policy -> 'relay'::text AS relay
    FROM posthorn.gauges(1000000) g(subscription, backlog, age_ms, running, dead_letters, invalid, workers, retrying)
      JOIN posthorn.subscription s ON s.id = g.subscription
      JOIN posthorn.channel c ON c.id = s.channel;
@@ -1491,6 +1588,35 @@ view dead_letters as
    FROM posthorn.dead_letter d
      JOIN posthorn.subscription s ON s.id = d.subscription
      JOIN posthorn.contract c ON c.id = d.contract;
+view intakes as
+ SELECT i.name,
+    i.service,
+    i.broker,
+    i.place,
+    w.id AS worker,
+    w.host,
+    w.pid,
+    w.id IS NOT NULL AND i.away_since IS NULL AS connected,
+    i.away_since,
+    i.trouble,
+    i.received,
+    i.written,
+    GREATEST(0::bigint, i.received - i.written - i.invalid - i.skipped) AS duplicates,
+    i.invalid,
+    i.skipped,
+    i.last_message_at,
+    ( SELECT count(*) AS count
+           FROM posthorn.intake_invalid v
+          WHERE v.intake = i.id) AS listed,
+    i.paused_at,
+    i.paused_by,
+    i.paused_reason,
+    ARRAY( SELECT c.contract
+           FROM posthorn.intake_contract c
+          WHERE c.intake = i.id
+          ORDER BY c.contract) AS contracts
+   FROM posthorn.intake i
+     LEFT JOIN posthorn.worker w ON w.id = i.worker AND i.seen_at > (clock_timestamp() - '00:00:10'::interval);
 view invalid_messages as
  SELECT posthorn.public_id(i.message, i.nonce) AS message,
     s.name AS subscription,
@@ -1614,7 +1740,14 @@ table ending_6: nobody
 table ending_7: nobody
 table ending_8: nobody
 table epoch: nobody
+table inbox: nobody
 table installation: nobody
+table intake: nobody
+table intake_contract: nobody
+sequence intake_id_seq: nobody
+table intake_invalid: nobody
+sequence intake_invalid_id_seq: nobody
+view intakes: nobody
 table invalid: nobody
 sequence invalid_id_seq: nobody
 view invalid_messages: nobody
@@ -1716,6 +1849,7 @@ function check_backlog(p_channel integer, p_messages bigint): nobody
 function check_contract(p_name text, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_by text, p_new_kind posthorn.kind, p_new_channel text, p_new_keyed boolean, p_new_owner text, p_new_by text): nobody
 function check_kept(p_ms double precision): nobody
 function check_parted(p_end json, p_outcome posthorn.outcome): nobody
+function check_source(p_name text, p_owner text, p_service text): nobody
 function check_window(p_subscription integer, p_window_ms bigint): nobody
 function circuit_after(p_row posthorn.circuit, p_event json, p_breaker json, p_now timestamp with time zone): nobody
 function circuit_begin(p_subscription integer, p_worker bigint, p_probe bigint): nobody
@@ -1748,6 +1882,7 @@ function count_skipped(p_subscription integer, p_counts json): nobody
 function count_within_of(p_slot smallint, p_channel integer, p_lane integer, p_from timestamp with time zone, p_to timestamp with time zone, p_contract text, p_upto bigint): nobody
 function crossed_alerts(): nobody
 function dead_workers(): nobody
+function declare_intake(p_name text, p_service text, p_broker text, p_place text, p_keep_ms double precision, p_away_ms double precision, p_contracts json): nobody
 function declare_retention(p_keep_ms double precision, p_max_bytes bigint, p_by text, p_explicit boolean): nobody
 function declare_schedule(p_name text, p_cron text, p_zone text, p_contract integer, p_missed text, p_jitter_ms integer, p_payload json, p_key text, p_headers json, p_function text, p_service text, p_next timestamp with time zone, p_due timestamp with time zone): nobody
 function dedupe_of(p_dedupe json, p_key text, p_timed boolean, OUT key text, OUT mode text, OUT window_ms bigint, OUT wait_ms bigint): nobody
@@ -1780,6 +1915,7 @@ function erase_waiting(p_row posthorn.operation, p_reader posthorn.subscription,
 function erased_contracts(p_contract text, p_channel text): nobody
 function erased_payload(): nobody
 function error_groups(p_filter json, p_limit integer, p_read integer): nobody
+function every_of(p_subscription integer, p_contracts integer[]): nobody
 function expect_move(p_move uuid, p_other text, p_system bigint, p_database oid): nobody
 function fate_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8, OUT state text, OUT at timestamp with time zone, OUT delivery integer, OUT outcome text, OUT worker bigint, OUT lane_at posthorn."position"): nobody
 function fingerprint(p_subscription text, p_contract text, p_name text, p_code text, p_message text, p_at text): nobody
@@ -1812,6 +1948,7 @@ function has_unsettled(p_subscription integer): nobody
 function heartbeat(p_worker bigint, p_oldest bigint): nobody
 function hide_key(p_row posthorn.operation): nobody
 function hold_dedupe(p_name text, p_key text, p_subscription integer, p_message bigint, p_nonce bigint, p_window_ms bigint): nobody
+function hold_intakes(p_worker bigint, p_reports json): nobody
 function hold_keys(p_said json, p_options json): nobody
 function hold_policies(p_service text, p_attends json): nobody
 function hold_still(): nobody
@@ -1821,12 +1958,15 @@ function horizon(OUT xid xid8, OUT pid integer, OUT since timestamp with time zo
 function id_of(p_public text): nobody
 function ids(p_list json): nobody
 function in_order(p_slots smallint[], p_subscription integer, p_channel integer, p_lane integer, p_batch posthorn.batch, p_keys text[], p_marked boolean): nobody
+function intake_rules(): nobody
 function is_behind(p_subscription integer, p_key text, p_place bigint): nobody
 function is_claim(p_claimed text): nobody
 function is_drained(name text): nobody
 function is_forgotten(p_public text): nobody
+function is_free(p_intake posthorn.intake): nobody
 function is_full(p_ring posthorn.ring, p_retention posthorn.retention): nobody
 function is_here(p_system bigint, p_database oid): nobody
+function is_intake(p_name text): nobody
 function is_locked(p_key bigint): nobody
 function is_open_of(p_slot smallint, p_claim bigint): nobody
 function is_over(p_ring posthorn.ring, p_segment posthorn.segment, p_retention posthorn.retention): nobody
@@ -1877,6 +2017,7 @@ function longest_redelivery(p_policy json): nobody
 function look_at_claims(p_allow posthorn.allowance): nobody
 function make_backlogs(): nobody
 function make_lane(p_channel integer, p_priority integer): nobody
+function mark_places(p_intake integer, p_marks uuid[], p_keep_until timestamp with time zone): nobody
 function merged(p_slots smallint[], p_batches posthorn.batch[], p_limit integer): nobody
 function message_of(p_slot smallint, p_channel integer, p_lane integer, p_id bigint): nobody
 function message_status(p_public text): nobody
@@ -1899,6 +2040,7 @@ function nonce_of(p_public text): nobody
 function normalised(p_text text): nobody
 function note_operation(p_verb text, p_arguments json, p_by text, p_reason text, p_done bigint): nobody
 function note_schedule_failure(p_name text, p_revision bigint, p_error text): nobody
+function note_unfit(p_intake integer, p_messages json, p_now timestamp with time zone, p_keep_until timestamp with time zone): nobody
 function oldest_kept(p_channel integer): nobody
 function open_claims(): nobody
 function open_claims_of(p_slot smallint, p_worker bigint, p_from bigint, p_limit integer): nobody
@@ -1916,12 +2058,14 @@ function option_number(p_options json, p_field text, p_least bigint, p_most bigi
 function options_of(p_options json, p_key text, OUT due_at timestamp with time zone, OUT expires_at timestamp with time zone, OUT priority smallint, OUT key text, OUT mode text, OUT window_ms bigint, OUT wait_ms bigint): nobody
 function order_ends(p_subscription integer): nobody
 function orphaned(): nobody
+function own_intake(p_intake integer, p_worker bigint): nobody
 function own_transaction(p_durable boolean): nobody
 function page(p_slots smallint[], p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer): nobody
 function page_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer): nobody
 function park(p_subscription integer, p_key text): nobody
 function parts_of(p_slot smallint, p_claim bigint): nobody
 function pause(name text, by text, reason text): nobody
+function pause_intake(p_name text, p_by text, p_reason text): nobody
 function pause_of(p_row posthorn.subscription): nobody
 function peek(p_worker bigint, p_subscriptions json, p_seen text, p_watch boolean): nobody
 function pins(p_n bigint): nobody
@@ -1982,6 +2126,7 @@ function rescue_claim(p_worker posthorn.worker, p_claim posthorn.claim_1): nobod
 function rescue_deferred(p_worker posthorn.worker): nobody
 function rescue_worker(p_worker posthorn.worker, p_limit integer, OUT claims integer, OUT messages integer, OUT done boolean): nobody
 function resume(name text, by text): nobody
+function resume_intake(p_name text, p_by text): nobody
 function ring_text(): nobody
 function role_functions(): nobody
 function role_tables(): nobody
@@ -2020,10 +2165,13 @@ function still_upto(p_ring posthorn.ring): nobody
 function stop_operation(operation bigint): nobody
 function subscriptions(): nobody
 function sweep_cancel_requests(p_limit integer): nobody
+function sweep_inbox(p_pages integer): nobody
 function sweep_keys(p_limit integer): nobody
 function sweep_steps(p_limit integer, p_every_ms integer): nobody
 function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer): nobody
+function take_again(p_intake integer, p_worker bigint, p_ids bigint[], p_marks uuid[], p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json, p_unfit json): nobody
 function take_due(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer): nobody
+function take_in(p_intake integer, p_worker bigint, p_marks uuid[], p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json, p_invalid json, p_skipped integer): nobody
 function take_letters(p_filter json, p_limit integer): nobody
 function take_ring(p_ring text): nobody
 function take_sequences(p_values json): nobody
@@ -2035,6 +2183,12 @@ function tidy_dedupe(p_limit integer): nobody
 function truncate_segment(p_ring posthorn.ring, p_segment posthorn.segment, p_retention posthorn.retention): nobody
 function truncate_slot(p_slot smallint): nobody
 function turn_of(p_row posthorn.deferred): nobody
+function unfit_again(p_intake integer, p_limit integer): nobody
+function unfit_count(p_filter json): nobody
+function unfit_discard(p_filter json, p_by text, p_reason text): nobody
+function unfit_list(p_filter json, p_limit integer): nobody
+function unfit_redrive(p_filter json, p_by text): nobody
+function unfit_where(p_filter json): nobody
 function unhandled(p_limit integer): nobody
 function unsettled(name text): nobody
 function unsettled_of(p_slot smallint, p_claim bigint): nobody
@@ -2073,6 +2227,7 @@ function write_many(p_home text, p_nonces bigint[], p_channels integer[], p_cont
 function write_once(p_home text, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json, p_once text, p_window_ms bigint): nobody
 function write_one(p_home text, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json): nobody
 function write_ordered_claim(p_slot smallint, p_claim bigint, p_token bigint, p_worker bigint, p_subscription integer, p_lane integer, p_at posthorn."position", p_took_late boolean, p_messages bigint[], p_message_slots smallint[], p_keys bigint[], p_open_from bigint): nobody
+function write_places(p_places integer[], p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json): nobody
 function write_progress(p_worker bigint, p_values json, p_ended json): nobody
 function write_said(p_home text, p_said json): nobody
 function write_stopped(p_row posthorn.deferred, p_erased boolean, p_reason text, p_by text): nobody
