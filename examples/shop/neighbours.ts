@@ -63,11 +63,16 @@ async function brokerAt(url: string): Promise<Broker> {
       return mqtt({ url, topic: shopWay });
     case "amqp":
     case "amqps":
-      return (await import("posthorn/rabbitmq")).rabbitmq({ url, exchange: "", routingKey: "shop.orders" });
+      return (await import("posthorn/rabbitmq")).rabbitmq({ url, queue: "shop.orders" });
     case "nats":
     case "tls":
       return (await import("posthorn/nats")).nats({ url, stream: "SHOP", subject: "shop.orders" });
+    case "redis":
+    case "rediss":
+      return (await import("posthorn/redis")).redis({ url, stream: "shop.orders" });
+    case "kafka":
+      return (await import("posthorn/kafka")).kafka({ url, topic: "shop.orders" });
     default:
-      throw new Error(`BROKER_URL must begin with mqtt, amqp or nats, not with "${scheme}".`);
+      throw new Error(`BROKER_URL must begin with mqtt, amqp, nats, redis or kafka, not with "${scheme}".`);
   }
 }
