@@ -160,7 +160,9 @@ describe.each(homes)("beside an application on $name", (home) => {
     for (const verb of ["pause", "resume", "drain", "purge"]) {
       expect([verb, (await cli(verb, "emails")).err]).toEqual([
         verb,
-        expect.stringMatching(/No queue or subscription is called "emails"\. Did you mean "email"\?/),
+        expect.stringMatching(
+          /No queue(?: or subscription|, subscription or intake) is called "emails"\. Did you mean "email"\?/,
+        ),
       ]);
     }
     expect((await cli("erase")).code).toBe(2);
