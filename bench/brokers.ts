@@ -7,21 +7,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Broker } from "posthorn";
 import type { Bench, Row } from "./bench.js";
+import { type BrokerRow, realBrokers } from "./broker-table.js";
 import type { Figure } from "./measure.js";
-
-export interface BrokerRow {
-  readonly name: string;
-  /** Module of scripts/services; without it the broker needs none. */
-  readonly service?: string;
-  /** What of the client's own speed a relay must reach. */
-  readonly least: number;
-  /** A broker with a destination that nobody has used before. */
-  readonly make: (url: string, destination: string) => Promise<Broker>;
-}
 
 export const brokers: readonly BrokerRow[] = [
   // Costs nothing: how fast a relay itself can be. No client is so fast, so its limit is no bar.
   { name: "memory", least: 0, make: async () => new MemoryBroker() },
+  ...realBrokers,
 ];
 
 export interface Service {

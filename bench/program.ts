@@ -17,6 +17,7 @@ export interface Program<C extends Calls<C>> {
 export type ProgramName =
   | "drainer"
   | "holder"
+  | "http-receiver"
   | "limited"
   | "lock-watcher"
   | "message-receiver"

@@ -4,7 +4,8 @@
  */
 import { type Broker, posthorn } from "posthorn";
 import type { Bench } from "../bench.js";
-import { type BrokerRow, rowOfBrokers, type Service } from "../brokers.js";
+import type { BrokerRow } from "../broker-table.js";
+import { rowOfBrokers, type Service } from "../brokers.js";
 import { insertLimit } from "../limits.js";
 import { alternate, type Figure, figure, median, type Probe, type Round } from "../measure.js";
 import { relayedBytes, ThingRelayed } from "../relayed.js";

@@ -1,6 +1,7 @@
 /** From the call of send to the broker's acknowledgement in another process, at 200 a second, beside N and the client's own acknowledgement. */
 import type { Bench } from "../bench.js";
-import { type BrokerRow, rowOfBrokers, type Service } from "../brokers.js";
+import type { BrokerRow } from "../broker-table.js";
+import { rowOfBrokers, type Service } from "../brokers.js";
 import { alternate, type Figure, figure, type Probe, percentile, type Round } from "../measure.js";
 import { startProgram } from "../program.js";
 import { type SenderCalls, sendAtRate } from "../programs/arrivals.js";

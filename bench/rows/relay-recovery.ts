@@ -2,7 +2,8 @@
 import { setTimeout as wait } from "node:timers/promises";
 import { posthorn } from "posthorn";
 import type { Bench } from "../bench.js";
-import { type BrokerRow, rowOfBrokers, type Service, watched } from "../brokers.js";
+import type { BrokerRow } from "../broker-table.js";
+import { rowOfBrokers, type Service, watched } from "../brokers.js";
 import { type Figure, figure } from "../measure.js";
 import { Arrivals, publishRelayed, relayPolicy, topic } from "../relayed.js";
 

@@ -1,7 +1,8 @@
 /** How fast a relay works off a backlog, with the order of 1,000 keys, beside the same client that is given the same events from memory. */
 import { type Broker, policies, posthorn } from "posthorn";
 import type { Bench } from "../bench.js";
-import { type BrokerRow, rowOfBrokers, type Service, type Watch, watched } from "../brokers.js";
+import type { BrokerRow } from "../broker-table.js";
+import { rowOfBrokers, type Service, type Watch, watched } from "../brokers.js";
 import { alternate, type Figure, figure, median, type Probe, type Round } from "../measure.js";
 import { Arrivals, publishRelayed, relayed, relayedBytes, relayedKeys, relayPolicy, topic } from "../relayed.js";
 

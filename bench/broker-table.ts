@@ -1,0 +1,86 @@
+/** The brokers of `npm run bench -- --brokers`, each with what makes a destination that nobody has used before. */
+import type { Broker } from "posthorn";
+import { kafka } from "posthorn/kafka";
+import { mqtt } from "posthorn/mqtt";
+import { nats } from "posthorn/nats";
+import { rabbitmq } from "posthorn/rabbitmq";
+import { redis } from "posthorn/redis";
+import { sqs } from "posthorn/sqs";
+import { newWebhookSecret, webhook } from "posthorn/webhooks";
+import { startProgram } from "./program.js";
+import type { HttpReceiverCalls } from "./programs/http-receiver.js";
+
+export interface BrokerRow {
+  readonly name: string;
+  /** Module of scripts/services; without it the broker needs none. */
+  readonly service?: string;
+  /** What of the client's own speed a relay must reach. */
+  readonly least: number;
+  /** A broker with a destination that nobody has used before. */
+  readonly make: (url: string, destination: string) => Promise<Broker>;
+}
+
+export const realBrokers: readonly BrokerRow[] = [
+  { name: "nats", service: "nats", least: 0.5, make: natsAt },
+  { name: "kafka", service: "kafka", least: 0.5, make: kafkaAt },
+  { name: "rabbitmq", service: "rabbitmq", least: 0.5, make: rabbitmqAt },
+  {
+    name: "redis",
+    service: "redis",
+    least: 0.5,
+    make: async (url, stream) => redis({ url, stream, group: "bench", fromBeginning: true }),
+  },
+  { name: "sqs", service: "elasticmq", least: 0.7, make: sqsAt },
+  { name: "http", least: 0.7, make: httpAt },
+  // No bar of the project; Mosquitto gives back what it has in its own time.
+  { name: "mqtt", service: "mosquitto", least: 0, make: async (url, topic) => mqtt({ url, topic }) },
+];
+
+async function natsAt(url: string, stream: string): Promise<Broker> {
+  const [{ connect }, { jetstreamManager }] = await Promise.all([
+    import("@nats-io/transport-node"),
+    import("@nats-io/jetstream"),
+  ]);
+  const { host, username, password } = new URL(url);
+  const client = await connect({ servers: host, ...(username !== "" && { user: username, pass: password }) });
+  await (await jetstreamManager(client)).streams.add({ name: stream, subjects: [`${stream}.>`] });
+  await client.close();
+  return nats({ url, stream, subject: `${stream}.placed` });
+}
+
+async function kafkaAt(url: string, topic: string): Promise<Broker> {
+  const { Admin } = await import("@platformatic/kafka");
+  const { hostname: host, port } = new URL(url);
+  const admin = new Admin({ clientId: "bench", bootstrapBrokers: [{ host, port: Number(port) }] });
+  await admin.createTopics({ topics: [topic], partitions: 3, replicas: 1 });
+  await admin.close();
+  return kafka({ url, topic, group: `${topic}-bench`, fromBeginning: true });
+}
+
+async function rabbitmqAt(url: string, queue: string): Promise<Broker> {
+  const { Connection } = await import("rabbitmq-client");
+  const client = new Connection(url);
+  await client.queueDeclare({ queue, durable: true });
+  await client.close();
+  return rabbitmq({ url, queue });
+}
+
+async function sqsAt(url: string, name: string): Promise<Broker> {
+  const { SQSClient, CreateQueueCommand } = await import("@aws-sdk/client-sqs");
+  const { host, username, password } = new URL(url);
+  const credentials = { accessKeyId: username, secretAccessKey: password };
+  const client = new SQSClient({ endpoint: `http://${host}`, region: "elasticmq", credentials });
+  await client.send(new CreateQueueCommand({ QueueName: `${name}.fifo`, Attributes: { FifoQueue: "true" } }));
+  client.destroy();
+  return sqs({ url, queue: `${name}.fifo` });
+}
+
+const secrets = [newWebhookSecret()];
+/** One for all destinations; it ends with this process. */
+let receiver: Promise<number> | undefined;
+
+async function httpAt(_url: string, path: string): Promise<Broker> {
+  receiver ??= startProgram<HttpReceiverCalls>("http-receiver", {}).then((program) => program.call("port", undefined));
+  const url = `http://127.0.0.1:${await receiver}/${path}`;
+  return webhook({ url, secrets, allowPrivate: ["127.0.0.1"], connections: 50 });
+}
