@@ -202,7 +202,8 @@ interface Ended {
 }
 
 function spawnShop(built: BuiltShop, env: Readonly<Record<string, string>>, program: string): ChildProcess {
-  return spawn(process.execPath, [...shortLived, "--import", dieWithParent, join(built.folder, program)], {
+  // Not one of the short-lived: on the embedded database it works for long enough that the code is worth optimising.
+  return spawn(process.execPath, ["--import", dieWithParent, join(built.folder, program)], {
     cwd: built.folder,
     env: { ...process.env, ...env },
     stdio: ["ignore", "pipe", "pipe", "ipc"],
