@@ -407,13 +407,15 @@ async function pagesOfSettling(
  * Below thirty thousand some of the ten trees that a claim touches have one level, and the figures show nothing but that.
  */
 test("a claim touches as many pages beside a million messages as beside thirty thousand, whether they wait or are settled", async () => {
-  const [small, large] = [await costsBeside(30_000), await costsBeside(1_000_000)];
+  // Very many once is enough: the other versions of the server are asked about fewer.
+  const many = process.env.POSTHORN_TEST_POSTGRES === undefined ? 1_000_000 : 200_000;
+  const [small, large] = [await costsBeside(30_000), await costsBeside(many)];
   process.stdout.write(
-    `plans: pages beside 30,000 ${JSON.stringify(small)}, beside 1,000,000 ${JSON.stringify(large)}\n`,
+    `plans: pages beside 30,000 ${JSON.stringify(small)}, beside ${many} ${JSON.stringify(large)}\n`,
   );
   for (const kind of ["backlog", "otherBacklog", "history", "settling"] as const) {
     expect(large[kind], kind).toBeLessThanOrEqual(Math.ceil(small[kind] * 1.2));
   }
   // Once in each window its messages are looked through in the index, for late ones among them.
-  expect(large.opening - small.opening).toBeLessThan(1_000_000 / 50);
+  expect(large.opening - small.opening).toBeLessThan(many / 50);
 });
