@@ -1,12 +1,5 @@
-/** The brokers of `npm run bench -- --brokers`, each with what makes a destination that nobody has used before. */
+/** The brokers of `npm run bench -- --brokers`, each with what makes a destination that nobody has used before. Loaded when they are measured. */
 import type { Broker } from "posthorn";
-import { kafka } from "posthorn/kafka";
-import { mqtt } from "posthorn/mqtt";
-import { nats } from "posthorn/nats";
-import { rabbitmq } from "posthorn/rabbitmq";
-import { redis } from "posthorn/redis";
-import { sqs } from "posthorn/sqs";
-import { newWebhookSecret, webhook } from "posthorn/webhooks";
 import { startProgram } from "./program.js";
 import type { HttpReceiverCalls } from "./programs/http-receiver.js";
 
@@ -28,12 +21,18 @@ export const realBrokers: readonly BrokerRow[] = [
     name: "redis",
     service: "redis",
     least: 0.5,
-    make: async (url, stream) => redis({ url, stream, group: "bench", fromBeginning: true }),
+    make: async (url, stream) =>
+      (await import("posthorn/redis")).redis({ url, stream, group: "bench", fromBeginning: true }),
   },
   { name: "sqs", service: "elasticmq", least: 0.7, make: sqsAt },
   { name: "http", least: 0.7, make: httpAt },
   // No bar of the project; Mosquitto gives back what it has in its own time.
-  { name: "mqtt", service: "mosquitto", least: 0, make: async (url, topic) => mqtt({ url, topic }) },
+  {
+    name: "mqtt",
+    service: "mosquitto",
+    least: 0,
+    make: async (url, topic) => (await import("posthorn/mqtt")).mqtt({ url, topic }),
+  },
 ];
 
 async function natsAt(url: string, stream: string): Promise<Broker> {
@@ -45,6 +44,7 @@ async function natsAt(url: string, stream: string): Promise<Broker> {
   const client = await connect({ servers: host, ...(username !== "" && { user: username, pass: password }) });
   await (await jetstreamManager(client)).streams.add({ name: stream, subjects: [`${stream}.>`] });
   await client.close();
+  const { nats } = await import("posthorn/nats");
   return nats({ url, stream, subject: `${stream}.placed` });
 }
 
@@ -54,6 +54,7 @@ async function kafkaAt(url: string, topic: string): Promise<Broker> {
   const admin = new Admin({ clientId: "bench", bootstrapBrokers: [{ host, port: Number(port) }] });
   await admin.createTopics({ topics: [topic], partitions: 3, replicas: 1 });
   await admin.close();
+  const { kafka } = await import("posthorn/kafka");
   return kafka({ url, topic, group: `${topic}-bench`, fromBeginning: true });
 }
 
@@ -62,6 +63,7 @@ async function rabbitmqAt(url: string, queue: string): Promise<Broker> {
   const client = new Connection(url);
   await client.queueDeclare({ queue, durable: true });
   await client.close();
+  const { rabbitmq } = await import("posthorn/rabbitmq");
   return rabbitmq({ url, queue });
 }
 
@@ -72,15 +74,18 @@ async function sqsAt(url: string, name: string): Promise<Broker> {
   const client = new SQSClient({ endpoint: `http://${host}`, region: "elasticmq", credentials });
   await client.send(new CreateQueueCommand({ QueueName: `${name}.fifo`, Attributes: { FifoQueue: "true" } }));
   client.destroy();
+  const { sqs } = await import("posthorn/sqs");
   return sqs({ url, queue: `${name}.fifo` });
 }
 
-const secrets = [newWebhookSecret()];
 /** One for all destinations; it ends with this process. */
+let secrets: readonly string[] | undefined;
 let receiver: Promise<number> | undefined;
 
 async function httpAt(_url: string, path: string): Promise<Broker> {
   receiver ??= startProgram<HttpReceiverCalls>("http-receiver", {}).then((program) => program.call("port", undefined));
+  const { newWebhookSecret, webhook } = await import("posthorn/webhooks");
+  secrets ??= [newWebhookSecret()];
   const url = `http://127.0.0.1:${await receiver}/${path}`;
   return webhook({ url, secrets, allowPrivate: ["127.0.0.1"], connections: 50 });
 }

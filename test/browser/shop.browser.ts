@@ -31,7 +31,7 @@ test.each([
         ),
       { withinMs },
     );
-    expect(await page.locator(".route .step").count()).toBe(10);
+    expect(await page.locator(".route .step").count()).toBe(11);
     await page.locator('.line[data-name="email"] button').click();
     await page.getByText("The mail server knows the Message-ID and drops the second.").waitFor({ timeout: withinMs });
     await expectAllIsWell(page);
