@@ -32,7 +32,7 @@ const cases: readonly (readonly [what: string, message: Carried, ends: { reason:
     { reason: /has 10000002 bytes; at most 1048576/ },
   ],
   ["one beyond what is looked at", binary("huge", Buffer.alloc(17_000_000, 32)), { reason: /has 17000000 bytes/ }],
-  ["no UTF-8", binary("latin", Buffer.from([0x22, 0xe9, 0x22])), { reason: /not UTF-8/ }],
+  ["no UTF-8", binary("latin", Buffer.from([0x22, 0xe9, 0x22])), { reason: /not text in UTF-8/ }],
   ["no JSON", binary("text", "{oops"), { reason: /not JSON/ }],
   ["nothing", binary("empty", ""), { text: "null" }],
   ["another content", { ...binary("xml", "<a/>"), contentType: "application/xml" }, { text: '"<a/>"' }],

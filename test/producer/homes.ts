@@ -2,6 +2,7 @@
  * The databases that the suite of the public interface runs on. One row for each way in which a user can name a database, with what
  * differs between them as data; everything else must be the same.
  */
+import { PGlite } from "@electric-sql/pglite";
 import pg from "pg";
 import type { DatabaseInput } from "posthorn";
 import { createEmbedded, createPglite } from "../support/pglite.js";
@@ -25,6 +26,8 @@ export type OwnTransaction = object & { query(sql: string, params?: unknown[]): 
 
 interface Contents {
   readonly empty?: boolean;
+  /** Empty, and no copy: copies of one PGlite have its identity. */
+  readonly anew?: boolean;
 }
 
 export interface HomeKind {
@@ -37,8 +40,8 @@ export interface HomeKind {
   open(as?: Contents): Promise<Home>;
 }
 
-async function openServer(poolSize: number | undefined, as: Contents = {}): Promise<Home> {
-  const place = await createDatabase(as);
+async function openServer(poolSize: number | undefined, { anew = false, empty = anew }: Contents = {}): Promise<Home> {
+  const place = await createDatabase({ empty });
   const beside = new pg.Pool({ connectionString: place.url, max: 2 });
   const pool = poolSize === undefined ? undefined : new pg.Pool({ connectionString: place.url, max: poolSize });
   return {
@@ -66,8 +69,8 @@ async function openServer(poolSize: number | undefined, as: Contents = {}): Prom
   };
 }
 
-async function openPglite(as: Contents = {}): Promise<Home> {
-  const pglite = await createPglite(as);
+async function openPglite({ anew = false, ...as }: Contents = {}): Promise<Home> {
+  const pglite = anew ? await PGlite.create() : await createPglite(as);
   return {
     input: pglite,
     rows: async (sql, params = []) => (await pglite.query<Record<string, unknown>>(sql, [...params])).rows,

@@ -170,7 +170,7 @@ describe.each(homes.filter(({ shared }) => shared))("in(tx) on $name", (kind) =>
       const run = stage.run();
       await stage.post.send(PileUp, { run });
       // Made by itself: copies of one database have its identity.
-      const elsewhere = await kind.open({ empty: true });
+      const elsewhere = await kind.open({ anew: true });
       const foreign = async () => {
         const inForeign = (tx: OwnTransaction) => stage.post.in(tx).send(PileUp, { run });
         const error = await rejected(elsewhere.transaction?.(inForeign));
