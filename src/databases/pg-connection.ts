@@ -7,6 +7,7 @@
  */
 import type { ClientBase, QueryResult } from "pg";
 import type { Statement } from "../core/database.js";
+import { PosthornError } from "../core/errors.js";
 import { within } from "./deadline.js";
 import { databaseDefaults } from "./defaults.js";
 import { databaseError, sqlStateOf } from "./errors.js";
@@ -151,6 +152,9 @@ export class PgConnection {
       if (this.#gone) throw this.#reason ?? new Error("The connection has ended");
       return await within(submit, timeoutMs + databaseDefaults.statementGraceMs, "A statement", () => this.cut());
     } catch (error) {
+      // Neither the server's word nor ours: the client gave up by itself, by its own query_timeout for one, and the answer may come yet. Whatever is
+      // sent on this connection would wait behind it, on a dead one for ever.
+      if (sqlStateOf(error) === undefined && !(error instanceof PosthornError)) this.cut();
       // As pg does where it makes the promise: the stack that is of use is that of the caller.
       if (error instanceof Error) Error.captureStackTrace(error);
       throw this.typed(error);

@@ -13,7 +13,7 @@ import { openScene, type Scene } from "./scene.js";
 /** Short, so that what hangs is given up soon. */
 const statementTimeoutMs = 1_000;
 const workerTimeoutMs = 3_000;
-const patience = { withinMs: 150_000 };
+const patience = { withinMs: 60_000 };
 
 let proxy: TcpProxy;
 let scene: Scene;
@@ -46,9 +46,7 @@ const weathers: readonly (Weather | "cut")[] = [
   "black hole",
 ];
 
-// Skipped, and the next thing to mend: since test servers lie in memory it does not end in about every second run. After a black hole workers begin anew
-// only when they have met each dead connection of their pool, one after the other, which can take minutes. Nothing was lost or repeated in these runs.
-test.skip("a network that cuts connections, swallows what is sent in one direction or both, and is slow, loses nothing and repeats nothing", async () => {
+test("a network that cuts connections, swallows what is sent in one direction or both, and is slow, loses nothing and repeats nothing", async () => {
   // Goal: every wait for the database ends, on both sides; what was confirmed is delivered; workers and producers come back by themselves.
   // Method: producers and two workers behind a proxy; each kind of trouble lasts until producers have met it, then the weather is fair again and
   // all must be at work. Then the tables are read as a whole.
@@ -77,7 +75,7 @@ test.skip("a network that cuts connections, swallows what is sent in one directi
     expect(worker.lines.filter((line) => /^(unhandled|uncaught)/.test(line))).toEqual([]);
   }
   expect(await holds(scene)).toMatchObject({ openClaims: 0, heldDeferred: 0, deferred: 0 });
-}, 600_000);
+}, 300_000);
 
 for (const weather of ["black hole", "black hole up", "black hole down"] as const) {
   test(`a worker in a ${weather} takes itself for dead when others do, and its message runs elsewhere`, async () => {
