@@ -41,7 +41,8 @@ async function natsAt(url: string, stream: string): Promise<Broker> {
     import("@nats-io/jetstream"),
   ]);
   const { host, username, password } = new URL(url);
-  const client = await connect({ servers: host, ...(username !== "" && { user: username, pass: password }) });
+  const login = username !== "" && { user: decodeURIComponent(username), pass: decodeURIComponent(password) };
+  const client = await connect({ servers: host, ...login });
   await (await jetstreamManager(client)).streams.add({ name: stream, subjects: [`${stream}.>`] });
   await client.close();
   const { nats } = await import("posthorn/nats");
@@ -70,7 +71,7 @@ async function rabbitmqAt(url: string, queue: string): Promise<Broker> {
 async function sqsAt(url: string, name: string): Promise<Broker> {
   const { SQSClient, CreateQueueCommand } = await import("@aws-sdk/client-sqs");
   const { host, username, password } = new URL(url);
-  const credentials = { accessKeyId: username, secretAccessKey: password };
+  const credentials = { accessKeyId: decodeURIComponent(username), secretAccessKey: decodeURIComponent(password) };
   const client = new SQSClient({ endpoint: `http://${host}`, region: "elasticmq", credentials });
   await client.send(new CreateQueueCommand({ QueueName: `${name}.fifo`, Attributes: { FifoQueue: "true" } }));
   client.destroy();

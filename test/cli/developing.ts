@@ -106,12 +106,16 @@ export const email = post.queue("email", {
 });
 `;
 
-/** Sends { n } once for each time that the test says so, by a request to a port that it prints. */
+/**
+ * Sends { n } once for each time that the test says so, by a request to a port that it prints. A handler that is about to take the thread for ever
+ * waits for `answered` first: otherwise the answer with the id may never leave.
+ */
 const desk = `
 import { createServer } from "node:http";
 import { post, SendEmail } from "./post.mjs";
 const server = createServer((request, response) => {
   const said = new URL(request.url, "http://localhost").searchParams;
+  globalThis.answered = new Promise((resolve) => response.once("finish", resolve));
   post.send(SendEmail, Object.fromEntries(said)).then(({ id }) => response.end(id), (error) => response.writeHead(500).end(String(error)));
 });
 server.listen(0, "127.0.0.1", () => console.log("desk " + server.address().port));

@@ -53,7 +53,12 @@ async function stage(options: object = {}) {
     return JSON.parse((await broker.line(/^kept /)).slice(5));
   };
   const line = async () => (await post.backlog()).find((one) => one.name === name);
-  const quiet = () => eventually(async () => ((await line())?.backlog ?? 1) + ((await line())?.running ?? 1) === 0);
+  /** One look for both: between two of them a rescue turns what runs into backlog. */
+  const quiet = () =>
+    eventually(async () => {
+      const { backlog, running } = (await line()) ?? {};
+      return backlog === 0 && running === 0;
+    });
   const publish = (from: number, upTo: number) =>
     post.publishMany(
       Placed,
