@@ -2349,9 +2349,15 @@ declare
   v_ceiling posthorn.tick;
   v_slot smallint;
   v_now pg_snapshot;
+  v_late_upto bigint;
 begin
+  -- A claim that took the last of the late ones as its last stays among them. Nothing moves it on until there is more, so only a look tells.
   if v_at.late then
-    return true;
+    v_late_upto := (posthorn.tick_of(v_at.slot, v_at.floor)).ceiling_id;
+    if v_late_upto is null or (posthorn.late_page(p_slots, p_channel, p_lane, v_at.late_xids, v_at.last_id, v_late_upto, 1)).ids is not null then
+      return true;
+    end if;
+    v_at.last_id := v_late_upto;
   end if;
   foreach v_slot in array p_slots loop
     if posthorn.has_after_of(v_slot, p_channel, p_lane, v_at.last_id) then

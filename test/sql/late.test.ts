@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
-import { makeQueue, openEngine, type Reader, type Session, say, upTo } from "./engine.js";
+import { peek, work } from "../../src/store/work.js";
+import { makeQueue, makeWorker, numberOf, openEngine, type Reader, type Session, say, upTo } from "./engine.js";
 import { openWatched } from "./explain.js";
 
 /**
@@ -40,6 +41,45 @@ test.each([
     for (const one of [watched, late, engine]) await one.close();
   },
 );
+
+/**
+ * Goal: a reader that has taken all comes to rest, also when the last that committed late filled its batch to the last place: the position is then still
+ * among the late ones, and a peek that took this for work would send it round for ever.
+ */
+test.each([
+  ["one batch", 10],
+  ["two batches", 5],
+])("after late messages that fill %s exactly, peek finds nothing until more is said", async (_what, limit) => {
+  const engine = await openEngine();
+  const reader = await makeQueue(engine, "exact");
+  const worker = await makeWorker(engine, [reader]);
+  const taken: number[] = [];
+  const take = async () => {
+    const { deliveries } = await work(engine.db, reader.subscription, worker, limit, []);
+    taken.push(...deliveries.map(numberOf));
+    return deliveries.length;
+  };
+  const ready = async () => (await peek(engine.db, worker, [reader.subscription], null, false)).ready;
+  const late = await engine.session();
+  await late.rows("begin");
+  await say(late, reader, upTo(10));
+  await say(engine.db, reader, [11]);
+  expect(await take()).toBe(1);
+  await late.rows("commit");
+  for (let left = 10; left > 0; left -= limit) {
+    expect(await ready()).toEqual([reader.subscription]);
+    expect(await take()).toBe(limit);
+  }
+  expect(await ready()).toEqual([]);
+  expect(await take()).toBe(0);
+  expect(await ready()).toEqual([]);
+  await say(engine.db, reader, [12]);
+  expect(await ready()).toEqual([reader.subscription]);
+  expect(await take()).toBe(1);
+  expect(await ready()).toEqual([]);
+  expect(taken).toEqual([11, ...upTo(10), 12]);
+  for (const one of [late, engine]) await one.close();
+});
 
 /** Says one message and returns where it is. */
 async function placeOf(session: Session, reader: Reader): Promise<{ readonly id: number; readonly xid: string }> {
