@@ -209,6 +209,29 @@ export function eventOf(n: number, over: Partial<CloudEvent> = {}): CloudEvent {
   };
 }
 
+/** What has broken one transport or another. Attributes have no control characters: the specification forbids them. */
+export const hard: readonly (Partial<CloudEvent> & { readonly what: string })[] = [
+  { what: "an empty payload", data: "{}" },
+  { what: "other alphabets", subject: "Zażółć gęślą jaźń", data: JSON.stringify({ text: "日本語 🐎 \u0000 \n" }) },
+  { what: "quotes and percent signs", subject: `"100 %41" 'and' \\ , ; = %`, data: JSON.stringify(`"%41%"`) },
+  {
+    what: "all attributes and extensions",
+    subject: "orders/17",
+    time: "2026-02-03T04:05:06.789Z",
+    dataschema: "https://example.com/schemas/orders",
+    extensions: {
+      partitionkey: "order 17",
+      traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+      tracestate: "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE",
+      correlationid: "c-1",
+      causationid: "c-2",
+      contractversion: "3",
+    },
+  },
+  { what: "null", data: "null" },
+  { what: "long data", data: JSON.stringify({ text: "ä".repeat(50_000) }) },
+];
+
 /** `count` messages from number `from` on, with `keys` keys in turn. */
 export function messages(count: number, { from = 0, keys = 1 }: { from?: number; keys?: number } = {}): Outgoing[] {
   return Array.from({ length: count }, (_, i) => {
