@@ -370,13 +370,17 @@ function volume({ share = 1 }: Subject, usual: number): number {
 
 const all = (kind: string, count: number) => Array.from({ length: count }, () => kind);
 
-/** A later send works again by itself. */
-async function worksAgain(sender: Sender, from: number): Promise<void> {
-  await eventually(async () => {
-    const sent = await sender.send(messages(1, { from }), AbortSignal.timeout(10_000));
-    expect(kinds(sent), inspect(sent, { depth: 4 })).toEqual(["acknowledged"]);
-    return true;
-  });
+/** A later send works again by itself. Where it does not, the service may have said why. */
+async function worksAgain(stage: Stage, sender: Sender, from: number): Promise<void> {
+  try {
+    await eventually(async () => {
+      const sent = await sender.send(messages(1, { from }), AbortSignal.timeout(10_000));
+      expect(kinds(sent), inspect(sent, { depth: 4 })).toEqual(["acknowledged"]);
+      return true;
+    });
+  } catch (cause) {
+    throw new Error(`no send works again; the last that the service has printed:\n${await stage.printed()}`, { cause });
+  }
 }
 
 function silenceRules({ subject, stage }: Given): void {
@@ -391,7 +395,7 @@ function silenceRules({ subject, stage }: Given): void {
     }
     expect(kinds(await sender.send(messages(3), never()))).toEqual(all("unavailable", 3));
     await stage().network.accept();
-    await worksAgain(sender, 3);
+    await worksAgain(stage(), sender, 3);
   });
 
   test("a service that goes silent is unavailable when the signal fires, and later works again by itself", async () => {
@@ -405,7 +409,7 @@ function silenceRules({ subject, stage }: Given): void {
     expect(kinds(await sending)).toEqual(all("unavailable", 3));
     expect(kinds(await sender.send(messages(1, { from: 4 }), AbortSignal.abort()))).toEqual(["unavailable"]);
     stage().network.weather("fair");
-    await worksAgain(sender, 5);
+    await worksAgain(stage(), sender, 5);
   });
 
   test("a service that goes silent is unavailable after a while without any signal", async () => {
@@ -430,7 +434,7 @@ function crashRules({ subject, stage }: Given): void {
     stage().network.cut();
     const sent = await sending;
     for (const { kind } of sent) expect(["acknowledged", "unavailable"]).toContain(kind);
-    await worksAgain(sender, many);
+    await worksAgain(stage(), sender, many);
     const wanted = [`message-${many}`, ...idsOf(batch.filter((_, i) => sent[i]?.kind === "acknowledged"))];
     const taken = await takeUntil(await scene.receiver(), holds(scene, wanted));
     expect(new Set(scene.idsOf(taken)).size).toBeGreaterThanOrEqual(wanted.length);
@@ -444,7 +448,7 @@ function crashRules({ subject, stage }: Given): void {
     const sending = sender.send(batch, never());
     await stage().service.restart();
     const sent = await sending;
-    await worksAgain(sender, many + 20);
+    await worksAgain(stage(), sender, many + 20);
     if (stage().service.keeps === "nothing") return;
     const said = [...messages(20), ...batch].filter((_, i) => [...early, ...sent][i]?.kind === "acknowledged");
     await takeUntil(await scene.receiver(), holds(scene, [...idsOf(said), `message-${many + 20}`]));
@@ -460,7 +464,7 @@ function crashRules({ subject, stage }: Given): void {
     for (const { kind } of sent) expect(["acknowledged", "unavailable"]).toContain(kind);
     expect(kinds(await sender.send(messages(2), never()))).toEqual(all("unavailable", 2));
     await stage().service.restart();
-    await worksAgain(sender, many);
+    await worksAgain(stage(), sender, many);
     if (stage().service.keeps !== "kill") return;
     const said = idsOf(batch.filter((_, i) => sent[i]?.kind === "acknowledged"));
     await takeUntil(await scene.receiver(), holds(scene, [...said, `message-${many}`]));

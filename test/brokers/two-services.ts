@@ -93,11 +93,10 @@ class Play {
 
   async run(): Promise<void> {
     const { shop, shipping } = this.#sides;
-    const any = (steps: readonly Step[]): Step => this.#random.pick(steps);
-    // Each kills itself at each of its steps on the way there, and at one on the way back.
+    // Each kills itself at each of its steps on the way there, and dies once elsewhere. What is held at five deaths would be put aside for having killed five.
     const ends: Readonly<Record<Side, readonly End[]>> = {
-      shop: this.#shuffled([...relaySteps, any(intakeSteps), "killed"]),
-      shipping: this.#shuffled([...intakeSteps, any(relaySteps), "killed"]),
+      shop: this.#shuffled([...relaySteps, this.#random.pick([...intakeSteps, "killed"])]),
+      shipping: this.#shuffled([...intakeSteps, this.#random.pick([...relaySteps, "killed"])]),
     };
     await Promise.all([shop.begin(this.#life(ends.shop[0])), shipping.begin(this.#life(ends.shipping[0]))]);
     let over = false;
