@@ -26,6 +26,7 @@ twoServices({
   name: "Redis Streams",
   service: () => startService("redis"),
   way: (url, stream) => ({ kind: "redis", options: { url, stream, group: `${stream}-group`, timeoutMs: 10_000 } }),
+  everyStep: true,
 });
 
 const all = (kind: string, count: number) => Array.from({ length: count }, () => kind);

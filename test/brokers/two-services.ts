@@ -37,6 +37,8 @@ export interface Joining {
   readonly prepare?: (url: string, destination: string) => Promise<void>;
   /** How often the broker dies, where that loses nothing. Default 2; fewer for one that is slow to start. */
   readonly deaths?: number;
+  /** Dies at each step on the way in each run, and not at some of them. */
+  readonly everyStep?: boolean;
 }
 
 type Side = Life["side"];
@@ -45,7 +47,7 @@ type End = Step | "killed";
 
 const customers = 16;
 /** No more are placed while so many are on their way: what is placed has to arrive. */
-const mostOnTheirWay = 300;
+const mostOnTheirWay = 150;
 const patience = { withinMs: 180_000, everyMs: 50 };
 
 export function twoServices(joining: Joining): void {
@@ -93,11 +95,7 @@ class Play {
 
   async run(): Promise<void> {
     const { shop, shipping } = this.#sides;
-    // Each kills itself at each of its steps on the way there, and dies once elsewhere. What is held at five deaths would be put aside for having killed five.
-    const ends: Readonly<Record<Side, readonly End[]>> = {
-      shop: this.#shuffled([...relaySteps, this.#random.pick([...intakeSteps, "killed"])]),
-      shipping: this.#shuffled([...intakeSteps, this.#random.pick([...relaySteps, "killed"])]),
-    };
+    const ends = this.#ends();
     await Promise.all([shop.begin(this.#life(ends.shop[0])), shipping.begin(this.#life(ends.shipping[0]))]);
     let over = false;
     const torment = Promise.all([this.#lives(shop, ends.shop), this.#lives(shipping, ends.shipping), this.#broker()]);
@@ -113,6 +111,26 @@ class Play {
       process.say("stop");
       expect(await process.exited, process.errorOutput.slice(-2_000)).toEqual({ code: 0, signal: null });
     }
+  }
+
+  /**
+   * Each kills itself at steps of its own on the way there, and dies once elsewhere. Before the acknowledgement always, so that something comes twice. What
+   * is held at five deaths would be put aside for having killed five.
+   */
+  #ends(): Readonly<Record<Side, readonly End[]>> {
+    const [two, one] = this.#joining.everyStep ? [3, 2] : [2, 1];
+    const others: readonly End[] = ["received", "acknowledged"];
+    return {
+      shop: this.#shuffled([
+        ...this.#shuffled([...relaySteps]).slice(0, two),
+        this.#random.pick([...intakeSteps, "killed"]),
+      ]),
+      shipping: this.#shuffled([
+        "stored",
+        ...this.#shuffled([...others]).slice(0, one),
+        this.#random.pick([...relaySteps, "killed"]),
+      ]),
+    };
   }
 
   /** One life after another; the last one does not end. */
