@@ -41,7 +41,8 @@ export async function brokersPage(): Promise<string> {
   const rows = Object.values(lines).map(([words, tell]) => [words, ...[...brokers.values()].map(tell)]);
   return page("Brokers", [
     "What each broker can do, and what it cannot. The suite `test/brokers/conformance.ts` tests every line of it on the real broker\n" +
-      "(`npm run test:brokers`). How to use them is in [brokers](../guides/brokers.md).",
+      "(`npm run test:brokers`), and on HTTP for `webhook`; what is sent to a `webhookIntake` is up to others, and its own tests look at it.\n" +
+      "How to use them is in [brokers](../guides/brokers.md).",
     table(["", ...[...brokers.keys()].map((name) => `\`${name}\``)], rows),
   ]);
 }

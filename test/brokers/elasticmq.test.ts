@@ -10,6 +10,7 @@ import { ConfigurationError } from "../../src/core/errors.js";
 import { type OwnService, startService } from "../support/services.js";
 import { brokerConformance } from "./conformance.js";
 import { eventOf, expectNothing, kinds, messages, never, take } from "./scene.js";
+import { twoServices } from "./two-services.js";
 import { unreadable } from "./unreadable.js";
 
 /** One for all of this file. The suite ends only what it has started itself. */
@@ -57,6 +58,16 @@ for (const [name, suffix, features] of [
     share: 0.04,
   });
 }
+
+twoServices({
+  name: "SQS, FIFO queues, ElasticMQ",
+  service: elasticmqOnce,
+  way: (url, queue) => ({
+    kind: "sqs",
+    options: { url, queue: `${queue}.fifo`, visibilityMs: 5_000, pollMs: 1_000, timeoutMs: 10_000 },
+  }),
+  prepare: async (url, queue) => void (await makeQueue(url, `${queue}.fifo`)),
+});
 
 describe("SQS beside the suite", () => {
   test("keys that are no ids of groups keep their order, and messages without a key hold up nobody", async () => {

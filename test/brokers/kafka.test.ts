@@ -11,6 +11,7 @@ import { type OwnService, startService } from "../support/services.js";
 import { openTcpProxy, type TcpProxy } from "../support/tcp-proxy.js";
 import { brokerConformance, type Network } from "./conformance.js";
 import { eventOf, expectNothing, idsOf, kinds, messages, never, take } from "./scene.js";
+import { twoServices } from "./two-services.js";
 import { unreadable } from "./unreadable.js";
 
 interface Kafka extends OwnService {
@@ -77,6 +78,24 @@ brokerConformance({
   unreadable: unreadable("kafka"),
   headers: "any",
   tooLargeBytes: 1_048_576,
+});
+
+twoServices({
+  name: "Kafka",
+  service: kafkaOnce,
+  way: (url, topic) => {
+    const options = {
+      url,
+      topic,
+      group: `${topic}-group`,
+      fromBeginning: true,
+      sessionTimeoutMs: 3_000,
+      timeoutMs: 10_000,
+    };
+    return { kind: "kafka", options };
+  },
+  prepare: (url, topic) => makeTopic(url, topic),
+  deaths: 1,
 });
 
 describe("Kafka beside the suite", () => {

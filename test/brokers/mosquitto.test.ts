@@ -10,6 +10,7 @@ import { ConfigurationError } from "../../src/core/errors.js";
 import { startService } from "../support/services.js";
 import { brokerConformance, type Place } from "./conformance.js";
 import { eventOf, messages, never, secret } from "./scene.js";
+import { twoServices } from "./two-services.js";
 import { unreadable } from "./unreadable.js";
 
 const service = () =>
@@ -35,6 +36,12 @@ brokerConformance({
   unreadable: unreadable("mqtt"),
   headers: "none",
   tooLargeBytes: 500_000,
+});
+
+twoServices({
+  name: "MQTT, Mosquitto",
+  service: () => startService("mosquitto"),
+  way: (url, topic) => ({ kind: "mqtt", options: { url, topic: `services/${topic}`, timeoutMs: 10_000 } }),
 });
 
 const options5 = (url: string, over: Partial<MqttOptions> = {}) => ({ url, topic: "conformance/own", ...over });

@@ -17,6 +17,7 @@ import { type OwnService, startService } from "../support/services.js";
 import { openTcpProxy } from "../support/tcp-proxy.js";
 import { brokerConformance, type Place } from "./conformance.js";
 import { eventOf, expectNothing, idsOf, kinds, messages, never, take } from "./scene.js";
+import { twoServices } from "./two-services.js";
 import { unreadable } from "./unreadable.js";
 
 const certificate = makeCertificate();
@@ -306,12 +307,22 @@ async function clientOf(url: string, ca?: string): Promise<NatsConnection> {
   return connect({ servers: `${hostname}:${port}`, ...who, ...(ca !== undefined && { tls: { ca } }) });
 }
 
+twoServices({
+  name: "NATS JetStream",
+  service: () => startService("nats"),
+  way: (url, stream) => {
+    const options = { url, stream, subject: `${stream}.all`, ackWaitMs: 3_000, timeoutMs: 10_000 };
+    return { kind: "nats", options };
+  },
+  prepare: async (url, destination) => makeStream({ url, destination }),
+});
+
 async function managerOf(client: NatsConnection): Promise<JetStreamManager> {
   const { jetstreamManager } = await import("@nats-io/jetstream");
   return jetstreamManager(client);
 }
 
-async function makeStream({ url, destination }: Place): Promise<void> {
+async function makeStream({ url, destination }: Pick<Place, "url" | "destination">): Promise<void> {
   const client = await clientOf(url);
   await (await managerOf(client)).streams.add({ name: destination, subjects: [`${destination}.*`] });
   await client.close();

@@ -14,6 +14,7 @@ import { eventually } from "../support/eventually.js";
 import { type OwnService, startService } from "../support/services.js";
 import { brokerConformance, type Place } from "./conformance.js";
 import { eventOf, expectNothing, idsOf, kinds, messages, never, take } from "./scene.js";
+import { twoServices } from "./two-services.js";
 import { unreadable } from "./unreadable.js";
 
 const maxMessageBytes = 400_000;
@@ -292,6 +293,14 @@ describe("RabbitMQ alone", () => {
   });
 });
 
+twoServices({
+  name: "RabbitMQ",
+  service,
+  way: (url, queue) => ({ kind: "rabbitmq", options: { url, queue, timeoutMs: 10_000 } }),
+  prepare: async (url, destination) => declare({ url, destination }),
+  deaths: 1,
+});
+
 brokerConformance({
   name: "RabbitMQ",
   features: rabbitmqFeatures,
@@ -313,7 +322,7 @@ async function clientOf(url: string): Promise<Connection> {
   return connection;
 }
 
-async function declare({ url, destination }: Place): Promise<void> {
+async function declare({ url, destination }: Pick<Place, "url" | "destination">): Promise<void> {
   const connection = await clientOf(url);
   await connection.queueDeclare({ queue: destination, durable: true });
   await connection.close();

@@ -9,6 +9,7 @@ import { type RedisOptions, redis, redisFeatures } from "../../src/brokers/redis
 import { type OwnService, startService } from "../support/services.js";
 import { brokerConformance } from "./conformance.js";
 import { idsOf, kinds, messages, never, take } from "./scene.js";
+import { twoServices } from "./two-services.js";
 import { unreadable } from "./unreadable.js";
 
 brokerConformance({
@@ -19,6 +20,13 @@ brokerConformance({
     redis({ url, stream: destination, group: `${destination}-group`, timeoutMs }),
   unreadable: unreadable("redis"),
   headers: "any",
+});
+
+twoServices({
+  name: "Redis Streams",
+  service: () => startService("redis"),
+  way: (url, stream) => ({ kind: "redis", options: { url, stream, group: `${stream}-group`, timeoutMs: 10_000 } }),
+  everyStep: true,
 });
 
 const all = (kind: string, count: number) => Array.from({ length: count }, () => kind);

@@ -23,6 +23,9 @@ export interface Place {
 /** A network that can go wrong: `openTcpProxy` unless the subject has its own. */
 export type Network = Pick<TcpProxy, "through" | "weather" | "cut" | "refuse" | "accept" | "open" | "close">;
 
+/** Stopped with the file of its tests where it does not say how it is removed. */
+type Started = Service & { remove?(): Promise<void>; log?(): Promise<string> };
+
 /** One broker under test. */
 export interface Subject {
   readonly name: string;
@@ -31,7 +34,7 @@ export interface Subject {
   /** The modes of envelopes that it can carry; both unless said otherwise. */
   readonly modes?: readonly EnvelopeMode[];
   /** Starts the other side: `() => startService("mosquitto")`. */
-  readonly service: () => Promise<Service & { remove?(): Promise<void> }>;
+  readonly service: () => Promise<Started>;
   /** Makes the broker; called for each sender and receiver, many times for one place. */
   readonly make: (place: Place) => Broker;
   /** Makes the destination, straight on the service, where the broker does not do it by itself. */
@@ -142,15 +145,15 @@ export class Scene {
 export class Stage {
   readonly service: Service;
   readonly network: Network;
+  readonly #started: Started;
   readonly #subject: Subject;
   readonly #scenes = new Set<Scene>();
-  readonly #remove: () => Promise<void>;
 
-  private constructor(subject: Subject, service: Service & { remove?(): Promise<void> }, network: Network) {
+  private constructor(subject: Subject, service: Started, network: Network) {
     this.#subject = subject;
     this.service = service;
+    this.#started = service;
     this.network = network;
-    this.#remove = async () => service.remove?.();
   }
 
   static async open(subject: Subject): Promise<Stage> {
@@ -174,6 +177,11 @@ export class Stage {
     return scene;
   }
 
+  /** The end of what the service has printed. */
+  async printed(): Promise<string> {
+    return ((await this.#started.log?.()) ?? "").slice(-4_000);
+  }
+
   /** After each test: a fair network again, everything closed, no password said. */
   async clear(): Promise<void> {
     this.network.weather("fair");
@@ -187,7 +195,7 @@ export class Stage {
 
   async close(): Promise<void> {
     await this.network.close();
-    await this.#remove();
+    await this.#started.remove?.();
   }
 }
 
@@ -208,6 +216,29 @@ export function eventOf(n: number, over: Partial<CloudEvent> = {}): CloudEvent {
     ...over,
   };
 }
+
+/** What has broken one transport or another. Attributes have no control characters: the specification forbids them. */
+export const hard: readonly (Partial<CloudEvent> & { readonly what: string })[] = [
+  { what: "an empty payload", data: "{}" },
+  { what: "other alphabets", subject: "Zażółć gęślą jaźń", data: JSON.stringify({ text: "日本語 🐎 \u0000 \n" }) },
+  { what: "quotes and percent signs", subject: `"100 %41" 'and' \\ , ; = %`, data: JSON.stringify(`"%41%"`) },
+  {
+    what: "all attributes and extensions",
+    subject: "orders/17",
+    time: "2026-02-03T04:05:06.789Z",
+    dataschema: "https://example.com/schemas/orders",
+    extensions: {
+      partitionkey: "order 17",
+      traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+      tracestate: "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE",
+      correlationid: "c-1",
+      causationid: "c-2",
+      contractversion: "3",
+    },
+  },
+  { what: "null", data: "null" },
+  { what: "long data", data: JSON.stringify({ text: "ä".repeat(50_000) }) },
+];
 
 /** `count` messages from number `from` on, with `keys` keys in turn. */
 export function messages(count: number, { from = 0, keys = 1 }: { from?: number; keys?: number } = {}): Outgoing[] {

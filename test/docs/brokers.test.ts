@@ -1,6 +1,7 @@
 /** The code of docs/guides/brokers.md is what it says; its blocks are compared with it in excerpts.test.ts. */
 import { expect, test } from "vitest";
 import { allFeatures } from "../architecture/brokers.js";
+import { sourcesIn } from "../architecture/sources.js";
 import { orders, shipments } from "./examples/brokers.js";
 import { pagesIn } from "./pages.js";
 
@@ -25,6 +26,14 @@ test("the guide about brokers has a section for each that is in the table of fea
     ) ?? [];
   const missing = [...(await allFeatures()).keys()].filter(
     (name) => !headings.some((heading) => heading.includes(name.toLowerCase().replace(/intake$/, ""))),
+  );
+  expect(missing).toEqual([]);
+});
+
+test("what the table of features says of a broker is what a suite in test/brokers expects of it", async () => {
+  const tests = sourcesIn("test/brokers").filter(({ file }) => file.endsWith(".test.ts"));
+  const missing = [...(await allFeatures()).keys()].filter(
+    (name) => name !== "webhookIntake" && !tests.some(({ names }) => names.has(`${name}Features`)),
   );
   expect(missing).toEqual([]);
 });

@@ -24,7 +24,7 @@ const files: Readonly<Record<string, string>> = {
       "test:long": "node scripts/killed.mjs",
       "test:node": "node scripts/green.mjs",
       "test:browser": "node scripts/liar.mjs",
-      "test:brokers": "node scripts/green.mjs",
+      "test:brokers": "node scripts/brokers.mjs",
     },
   }),
   "scripts/lint.mjs": 'console.log("line 3 is too long");\nprocess.exitCode = 1;',
@@ -37,6 +37,11 @@ const files: Readonly<Record<string, string>> = {
   "scripts/crash.mjs": 'console.log("about to crash");\nthrow new Error("out of luck");',
   "scripts/killed.mjs": gates('gates.vitest("many kills", ["second"]);', 'process.kill(process.pid, "SIGKILL");'),
   "scripts/green.mjs": gates('gates.check("fine", () => true);', "gates.close();"),
+  "scripts/brokers.mjs": gates(
+    'console.log("brokers tested: One 1.0, Two 2.0; not tested: Three");',
+    'gates.check("fine", () => true);',
+    "gates.close();",
+  ),
   "scripts/liar.mjs": 'console.log("all is well\\n\\n3 passed, 0 failed");\nprocess.exitCode = 7;',
   "vitest.config.mjs": 'export default { cacheDir: "cache", test: { include: ["**/*.test.js"] } };',
   "first/sum.test.js": `
@@ -113,6 +118,10 @@ test("CI fails, and its last line adds up the parts, also those without a closin
   expect(ended.code).toBe(1);
   // Lint, three tests and a file; the part that crashed, the one that was killed, and the one whose status says otherwise.
   expect(ended.out).toMatch(/\n\n8 passed, 8 failed, 1 skipped\n$/);
+});
+
+test("CI says at its end which brokers were tested, and which were not", () => {
+  expect(ended.out).toMatch(/\n\nbrokers tested: One 1\.0, Two 2\.0; not tested: Three\n\n8 passed[^\n]*\n$/);
 });
 
 test("each failed test is named again with its file, its full name, what differed, the cause and where it was thrown", () => {
