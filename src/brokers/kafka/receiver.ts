@@ -7,6 +7,7 @@
  */
 import { setTimeout as wait } from "node:timers/promises";
 import { ConfigurationError } from "../../core/errors.js";
+import { Arrival } from "../arrival.js";
 import type { Incoming, OpenOptions, Receiver } from "../broker.js";
 import { untilAborted } from "../until-aborted.js";
 import {
@@ -36,8 +37,6 @@ const patienceMs = 200;
 const patience = 50;
 const earliest = -2n;
 const latest = -1n;
-/** A timer does not count further. */
-const longestSleepMs = 2_000_000_000;
 const readCommitted = 1;
 /** Codes of the protocol. */
 const outOfRange = 1;
@@ -77,7 +76,7 @@ class KafkaReceiver implements Receiver {
   #divided = false;
   #failure: { readonly error: unknown } | undefined;
   #closed = false;
-  #wake: () => void = () => {};
+  readonly #arrival = new Arrival();
 
   constructor(settings: Settings & { readonly group: string }, { name, onTrouble }: OpenOptions, library: Library) {
     const { group, sessionTimeoutMs, timeoutMs } = settings;
@@ -100,7 +99,7 @@ class KafkaReceiver implements Receiver {
     this.#member.on("consumer:heartbeat:error", ({ error }) => this.#fail(error));
     this.#member.on("consumer:group:join", () => {
       this.#divided = true;
-      this.#wake();
+      this.#arrival.tell();
     });
   }
 
@@ -127,7 +126,7 @@ class KafkaReceiver implements Receiver {
       void this.#fill();
       const left = until - performance.now();
       if (given.length > 0 || left <= 0) return given;
-      await this.#sleep(left, signal);
+      await this.#arrival.wait(left, signal);
     }
     return [];
   }
@@ -149,7 +148,7 @@ class KafkaReceiver implements Receiver {
 
   async close(): Promise<void> {
     this.#closed = true;
-    this.#wake();
+    this.#arrival.tell();
     await Promise.all([closeClient(this.#member), closeClient(this.#reader)]);
   }
 
@@ -175,7 +174,7 @@ class KafkaReceiver implements Receiver {
       held.set(partition, known?.committed === position ? known : new Held(partition, position));
     }
     this.#held = held;
-    this.#wake();
+    this.#arrival.tell();
   }
 
   async #positions(partitions: readonly number[]): Promise<ReadonlyMap<number, bigint>> {
@@ -298,7 +297,7 @@ class KafkaReceiver implements Receiver {
       await this.#fetchFailed(error, helds).catch((reason: unknown) => this.#fail(reason));
     }
     this.#fetching.delete(node);
-    this.#wake();
+    this.#arrival.tell();
     void this.#fill();
   }
 
@@ -335,20 +334,7 @@ class KafkaReceiver implements Receiver {
     if (this.#closed || this.#failure !== undefined) return;
     this.#failure = { error: said("Kafka is lost", this.#settings, error) };
     this.#onTrouble(this.#failure.error);
-    this.#wake();
-  }
-
-  async #sleep(ms: number, signal: AbortSignal): Promise<void> {
-    await new Promise<void>((resolve) => {
-      const done = () => {
-        clearTimeout(timer);
-        signal.removeEventListener("abort", done);
-        resolve();
-      };
-      const timer = setTimeout(done, Math.min(ms, longestSleepMs));
-      signal.addEventListener("abort", done, { once: true });
-      this.#wake = done;
-    });
+    this.#arrival.tell();
   }
 }
 

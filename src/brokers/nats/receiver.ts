@@ -6,6 +6,7 @@
  */
 import { setImmediate as immediate } from "node:timers/promises";
 import type { Msg, NatsConnection, Subscription } from "@nats-io/transport-node";
+import { Arrival } from "../arrival.js";
 import type { Incoming, OpenOptions, Receiver } from "../broker.js";
 import { withoutSecrets } from "../secrets.js";
 import { untilAborted } from "../until-aborted.js";
@@ -57,7 +58,7 @@ class NatsReceiver implements Receiver {
   /** Here and not acknowledged, by sequence, ahead or handed out. */
   readonly #held = new Map<number, Held>();
   #trouble: unknown;
-  #wake: (() => void) | undefined;
+  readonly #arrival = new Arrival();
 
   constructor(settings: Settings) {
     this.#settings = settings;
@@ -90,7 +91,7 @@ class NatsReceiver implements Receiver {
     this.#max = max;
     this.#listenForSilence();
     this.#pull(this.#open(), max);
-    if (this.#ahead.length === 0 && !signal.aborted) await this.#arrival(waitMs, signal);
+    if (this.#ahead.length === 0 && !signal.aborted) await this.#first(waitMs, signal);
     const link = this.#open();
     const batch = this.#ahead.splice(0, max);
     this.#pull(link, max);
@@ -177,7 +178,7 @@ class NatsReceiver implements Receiver {
       return;
     }
     this.#ahead.push(one);
-    this.#wake?.();
+    this.#arrival.tell();
   }
 
   #takeoverOf({ connection }: Link, left: Left): Takeover {
@@ -186,7 +187,7 @@ class NatsReceiver implements Receiver {
       done: (messages) => {
         this.#takeover = undefined;
         this.#ahead.push(...messages);
-        this.#wake?.();
+        this.#arrival.tell();
       },
     });
   }
@@ -202,18 +203,8 @@ class NatsReceiver implements Receiver {
   }
 
   /** Waits for the first, and one turn of the loop for those that came with it. */
-  async #arrival(waitMs: number, signal: AbortSignal): Promise<void> {
-    await new Promise<void>((resolve) => {
-      const end = () => {
-        clearTimeout(timer);
-        signal.removeEventListener("abort", end);
-        this.#wake = undefined;
-        resolve();
-      };
-      const timer = setTimeout(end, waitMs);
-      signal.addEventListener("abort", end, { once: true });
-      this.#wake = end;
-    });
+  async #first(waitMs: number, signal: AbortSignal): Promise<void> {
+    await this.#arrival.wait(waitMs, signal);
     await immediate();
   }
 
@@ -230,7 +221,7 @@ class NatsReceiver implements Receiver {
 
   #fail(error: unknown): void {
     this.#trouble ??= withoutSecrets(error, this.#settings.secrets);
-    this.#wake?.();
+    this.#arrival.tell();
   }
 }
 
