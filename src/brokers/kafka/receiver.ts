@@ -68,6 +68,8 @@ class KafkaReceiver implements Receiver {
   readonly #reader: KafkaConsumer;
   readonly #membership: { sessionTimeout: number; rebalanceTimeout: number; heartbeatInterval: number };
   #held = new Map<number, Held>();
+  /** The topic that is read: one that was made anew under its name has another. */
+  #topicId: string | undefined;
   readonly #fetching = new Set<number>();
   #filling = false;
   #passed = 0;
@@ -248,6 +250,7 @@ class KafkaReceiver implements Receiver {
     try {
       const { topic } = this.#settings;
       const known = (await this.#reader.metadata({ topics: [topic] })).topics.get(topic);
+      if (known !== undefined) await this.#look(known.id);
       const wanted = new Map<number, Held[]>();
       for (const held of this.#isFull() || known === undefined ? [] : this.#held.values()) {
         const leader = known?.partitions[held.partition]?.leader;
@@ -291,7 +294,8 @@ class KafkaReceiver implements Receiver {
       for (const answer of fetched.responses.flatMap(({ partitions }) => partitions)) {
         const held = this.#held.get(answer.partitionIndex);
         // Another Held, or one that went on meanwhile, did not ask for this.
-        if (held !== undefined && asked.get(held) === held.position) readInto(held, this.#settings.topic, answer);
+        if (held === undefined || asked.get(held) !== held.position) continue;
+        readInto(held, { topic: this.#settings.topic, topicId }, answer);
       }
     } catch (error) {
       await this.#fetchFailed(error, helds).catch((reason: unknown) => this.#fail(reason));
@@ -323,6 +327,17 @@ class KafkaReceiver implements Receiver {
       const what = `partition ${held.partition} no longer has offset ${held.position}; it is read on from ${from}`;
       this.#onTrouble(new Error(`Kafka (${this.#settings.where}): ${what}`));
     }
+  }
+
+  /** All that is in a topic that was made anew is new, and where the last one was read to says nothing about it. */
+  async #look(topicId: string): Promise<void> {
+    const before = this.#topicId;
+    this.#topicId = topicId;
+    if (before === undefined || before === topicId || this.#held.size === 0) return;
+    const first = await this.#offsets([...this.#held.keys()], earliest);
+    this.#held = new Map([...first].map(([partition, offset]) => [partition, new Held(partition, offset)]));
+    const what = "its topic was deleted and made anew; it is read from its beginning";
+    this.#onTrouble(new Error(`Kafka (${this.#settings.where}): ${what}`));
   }
 
   #check(): void {

@@ -168,11 +168,12 @@ class NatsReceiver implements Receiver {
       this.#fail(new Error("NATS has sent a message that is of no stream"));
       return;
     }
-    const { sequence, deliveries } = place;
+    const { sequence, deliveries, storedAt } = place;
     if (this.#held.has(sequence)) return;
     const held = new Held(sequence, reply);
     this.#held.set(sequence, held);
-    const one = incoming(message, `${this.#settings.stream}/${sequence}`, held);
+    // A stream that was made anew, or has lost its end, gives a sequence once more. When it was stored tells the two apart.
+    const one = incoming(message, `${this.#settings.stream}/${sequence}@${storedAt}`, held);
     if (this.#takeover !== undefined) {
       this.#takeover.add(sequence, deliveries > 1, one);
       return;
@@ -225,11 +226,19 @@ class NatsReceiver implements Receiver {
   }
 }
 
-/** `$JS.ACK.stream.consumer.deliveries.sequence…`, or the newer one with domain and account before the stream. */
-function placeOf(reply: string): { readonly sequence: number; readonly deliveries: number } | undefined {
+/** In the stream, and how often it was sent. `storedAt`: when the stream took it, in nanoseconds since 1970. */
+interface InStream {
+  readonly sequence: number;
+  readonly deliveries: number;
+  readonly storedAt: string;
+}
+
+/** `$JS.ACK.stream.consumer.deliveries.sequence.of the consumer.time.left`, or the newer one with domain and account before the stream. */
+function placeOf(reply: string): InStream | undefined {
   const parts = reply.split(".");
   if (parts[0] !== "$JS" || parts[1] !== "ACK") return undefined;
   const at = parts.length === 9 ? 4 : 6;
   const [deliveries, sequence] = [Number(parts[at]), Number(parts[at + 1])];
-  return Number.isSafeInteger(sequence) ? { sequence, deliveries } : undefined;
+  const storedAt = parts[at + 3];
+  return Number.isSafeInteger(sequence) && storedAt !== undefined ? { sequence, deliveries, storedAt } : undefined;
 }
