@@ -6,6 +6,7 @@
  */
 import type { IPublishPacket } from "mqtt";
 import { ConfigurationError } from "../../core/errors.js";
+import { clause } from "../../core/words.js";
 import { Arrival } from "../arrival.js";
 import type { Incoming, OpenOptions, Receiver } from "../broker.js";
 import { Link } from "./link.js";
@@ -46,7 +47,7 @@ async function subscribe(link: Link, topic: string, { where, timeoutMs }: Settin
   const code = await new Promise<number>((resolve, reject) => {
     const fail = (why: string) => {
       done();
-      reject(new Error(`Subscribing at ${where} failed: ${why}.`));
+      reject(new Error(`Subscribing at ${where} failed: ${clause(why)}.`));
     };
     const timer = setTimeout(() => fail(`the broker said nothing for ${timeoutMs} ms`), timeoutMs);
     const aborted = () => fail("it was given up");
