@@ -68,7 +68,11 @@ describe("NATS alone", () => {
       const places: (string | undefined)[] = [];
       for (const _time of [1, 2]) {
         const reader = await receiver(name);
-        places.push((await take(reader, 1))[0]?.position);
+        const [one] = await eventually(async () => {
+          const some = await reader.receive({ max: 1, waitMs: 1_000, signal: never() });
+          return some.length > 0 && some;
+        });
+        places.push(one?.position);
         await reader.close();
       }
       expect(places[1]).toBe(places[0]);
