@@ -57,8 +57,8 @@ export class Relay {
   readonly handle = async (payload: unknown, { message, cause }: RunContext): Promise<void> => {
     const outgoing = outgoingOf(String(payload), message, this.#naming, cause);
     const sent = await this.#sending.send(outgoing);
-    if (sent.kind !== "acknowledged") throw this.#failure(sent, message.id);
-    this.#suspects.acknowledged(message.id);
+    if (sent.kind !== "acknowledged") throw this.#failure(sent, outgoing.event.id);
+    this.#suspects.acknowledged(outgoing.event.id);
   };
 
   close(): Promise<void> {
