@@ -60,10 +60,21 @@ create or replace view posthorn.audit as
     posthorn.operation_state(o.state, o.touched_at) as state, o.found, o.done
   from posthorn.operation o;
 
--- Who runs an intake reports each second; what was said longer ago is not true any more.
+-- Who runs an intake reports each second; what was said longer ago is not true any more. One that is pushed to is run by many: `holders` lists them.
 create or replace view posthorn.intakes as
-  select i.name, i.service, i.broker, i.place, w.id as worker, w.host, w.pid, w.id is not null and i.away_since is null as connected, i.away_since, i.trouble,
-    i.received, i.written, greatest(0, i.received - i.written - i.invalid - i.skipped) as duplicates, i.invalid, i.skipped, i.last_message_at,
+  select i.name, i.service, i.broker, i.place, w.id as worker, w.host, w.pid, (w.id is not null or h.living > 0) and i.away_since is null as connected, i.away_since,
+    i.trouble, i.received + h.received as received, i.written + h.written as written,
+    greatest(0, i.received - i.written - i.invalid - i.skipped + h.received - h.written - h.invalid - h.skipped) as duplicates, i.invalid + h.invalid as invalid,
+    i.skipped + h.skipped as skipped, greatest(i.last_message_at, h.last_message_at) as last_message_at,
     (select count(*) from posthorn.intake_invalid v where v.intake = i.id) as listed, i.paused_at, i.paused_by, i.paused_reason,
-    array(select c.contract from posthorn.intake_contract c where c.intake = i.id order by c.contract) as contracts
-  from posthorn.intake i left join posthorn.worker w on w.id = i.worker and i.seen_at > clock_timestamp() - interval '10 s';
+    array(select c.contract from posthorn.intake_contract c where c.intake = i.id order by c.contract) as contracts, i.pushed,
+    case when w.id is not null then json_build_array(json_build_object('worker', w.id::text, 'host', w.host, 'pid', w.pid,
+      'connected', i.away_since is null, 'trouble', i.trouble)) else h.holders end as holders
+  from posthorn.intake i left join posthorn.worker w on w.id = i.worker and i.seen_at > clock_timestamp() - interval '10 s'
+  cross join lateral (
+    select coalesce(sum(o.received), 0)::bigint as received, coalesce(sum(o.written), 0)::bigint as written, coalesce(sum(o.invalid), 0)::bigint as invalid,
+      coalesce(sum(o.skipped), 0)::bigint as skipped, max(o.last_message_at) as last_message_at, count(m.id) as living,
+      coalesce(json_agg(json_build_object('worker', m.id::text, 'host', m.host, 'pid', m.pid, 'connected', o.connected, 'trouble', o.trouble) order by m.id)
+        filter (where m.id is not null), '[]') as holders
+    from posthorn.intake_holder o left join posthorn.worker m on m.id = o.worker and o.seen_at > clock_timestamp() - interval '10 s'
+    where o.intake = i.id) h;

@@ -2,6 +2,9 @@
 --
 -- The row of the intake is locked by whoever writes for it, and by whoever takes it over: two never write at the same time, and a holder that has lost it
 -- writes nothing more. So messages lie in the log in the order of the broker, whatever died.
+--
+-- A broker that is pushed to has no order to keep across processes, and each process has messages that no other can take in: every worker holds it, by a row
+-- of its own in intake_holder, and they write beside each other. Of two that write one message at the same time the inbox lets one.
 
 -- declare_intake(…): makes an intake or brings it up to date; the newest start wins. Contracts as [{ name, owner }], the owner that the contract itself names.
 -- Returns its id. Raises PH020 where somebody else has the name, and for an event that is published here: a fact has one source.
@@ -46,26 +49,36 @@ begin
     or p_intake.worker in (select d.worker from posthorn.dead_workers() d);
 end $$;
 
--- hold_intakes(worker, reports): what a worker says and asks each second about the intakes of its process: [{ id, wants, connected, trouble }]. Takes those that
--- it wants and nobody runs, lets go those that it does not want. Returns [{ id, held, paused, redrive }]: whether it runs each, and whether there is
--- something for it to read again. A worker that counts as dead holds nothing.
+-- hold_intakes(worker, reports): what a worker says and asks each second about the intakes of its process: [{ id, wants, connected, trouble, pushed }]. Takes those
+-- that it wants and nobody runs, or that are pushed to; lets go those that it does not want. Returns [{ id, held, paused, redrive }]: whether it runs each, and
+-- whether there is something for it to read again. A worker that counts as dead holds nothing.
 create or replace function posthorn.hold_intakes(p_worker bigint, p_reports json) returns json
 language plpgsql as $$
 declare
   v_report record;
   v_row posthorn.intake;
   v_lives boolean;
+  v_held boolean;
   v_answers json[] := '{}';
 begin
   perform posthorn.own_transaction(false);
   v_lives := exists (select from posthorn.worker w where w.id = p_worker);
-  for v_report in select * from json_to_recordset(p_reports) as r(id int, wants boolean, connected boolean, trouble text) order by r.id loop
+  for v_report in select * from json_to_recordset(p_reports) as r(id int, wants boolean, connected boolean, trouble text, pushed boolean) order by r.id loop
     select * into v_row from posthorn.intake i where i.id = v_report.id;
+    if v_report.pushed then
+      v_held := v_lives and v_report.wants;
+      perform posthorn.hold_pushed(v_report.id, p_worker, v_held, coalesce(v_report.connected, false), v_report.trouble);
+      -- What is to be read again is read by the one that has held it for the longest.
+      v_answers := v_answers || json_build_object('id', v_report.id, 'held', v_held, 'paused', v_row.paused_at is not null,
+        'redrive', p_worker = (select min(h.worker) from posthorn.intake_holder h where h.intake = v_report.id)
+          and exists (select from posthorn.intake_invalid v where v.intake = v_report.id and v.redrive_at is not null));
+      continue;
+    end if;
     if v_lives and v_report.wants and v_row.worker is distinct from p_worker and posthorn.is_free(v_row) then
       -- Whoever holds the lock is writing for it, or takes it.
       select * into v_row from posthorn.intake i where i.id = v_report.id for no key update skip locked;
       if found and v_row.worker is distinct from p_worker and posthorn.is_free(v_row) then
-        update posthorn.intake i set worker = p_worker, held_at = clock_timestamp(), seen_at = clock_timestamp(),
+        update posthorn.intake i set worker = p_worker, pushed = false, held_at = clock_timestamp(), seen_at = clock_timestamp(),
           away_since = coalesce(i.away_since, clock_timestamp()), trouble = null where i.id = v_report.id returning * into v_row;
       end if;
     elsif v_row.worker = p_worker then
@@ -79,6 +92,33 @@ begin
   return to_json(v_answers);
 end $$;
 
+-- hold_pushed(intake, worker, holds, connected, trouble): one of the many that run an intake says how it stands, or lets it go; what dead workers held is let go with
+-- it. The intake is connected as long as one of them is.
+create or replace function posthorn.hold_pushed(p_intake int, p_worker bigint, p_holds boolean, p_connected boolean, p_trouble text) returns void
+language plpgsql as $$
+begin
+  with gone as (
+    delete from posthorn.intake_holder h where h.intake = p_intake and case when h.worker = p_worker then not p_holds
+        else h.seen_at < clock_timestamp() - interval '3 s' and (not exists (select from posthorn.worker w where w.id = h.worker)
+          or h.worker in (select d.worker from posthorn.dead_workers() d)) end
+      returning h.*
+  ), counted as (
+    select sum(g.received) as received, sum(g.written) as written, sum(g.invalid) as invalid, sum(g.skipped) as skipped, max(g.last_message_at) as last_at
+      from gone g having count(*) > 0)
+    update posthorn.intake i set received = i.received + c.received, written = i.written + c.written, invalid = i.invalid + c.invalid,
+      skipped = i.skipped + c.skipped, last_message_at = greatest(i.last_message_at, c.last_at) from counted c where i.id = p_intake;
+  if p_holds then
+    insert into posthorn.intake_holder (intake, worker, connected, trouble) values (p_intake, p_worker, p_connected, p_trouble)
+      on conflict (intake, worker) do update set seen_at = clock_timestamp(), connected = excluded.connected, trouble = excluded.trouble;
+  end if;
+  -- One row for all of them: written when something is new, or it is time to say that somebody is there.
+  update posthorn.intake i set pushed = true, seen_at = clock_timestamp(), trouble = a.trouble,
+      away_since = case when not a.connected then coalesce(i.away_since, clock_timestamp()) end
+    from (select coalesce(bool_or(h.connected), false) as connected, max(h.trouble) as trouble from posthorn.intake_holder h where h.intake = p_intake) a
+    where i.id = p_intake and (not i.pushed or i.seen_at < clock_timestamp() - interval '0.5 s' or a.connected <> (i.away_since is null)
+      or i.trouble is distinct from a.trouble);
+end $$;
+
 -- own_intake(intake, worker): called first by whatever a holder writes; returns how long what it takes in now is recognised. Raises PH005 when it is the
 -- holder no more.
 create or replace function posthorn.own_intake(p_intake int, p_worker bigint) returns timestamptz
@@ -88,6 +128,11 @@ declare
 begin
   select clock_timestamp() + i.keep_ms * interval '1 ms' into v_keep_until from posthorn.intake i where i.id = p_intake and i.worker = p_worker for no key update;
   if not found then
+    -- One of many: its own row is locked, and others write meanwhile.
+    select clock_timestamp() + i.keep_ms * interval '1 ms' into v_keep_until from posthorn.intake_holder h join posthorn.intake i on i.id = h.intake
+      where h.intake = p_intake and h.worker = p_worker for no key update of h;
+  end if;
+  if not found then
     raise exception 'the intake "%" is run by another worker', (select i.name from posthorn.intake i where i.id = p_intake) using errcode = 'PH005',
       hint = 'Nothing was written; the other one takes these messages in.';
   end if;
@@ -95,20 +140,21 @@ begin
 end $$;
 
 -- mark_places(intake, marks, keep until): puts marks into the inbox, and returns the places of those that are new and no repetition of one before them; null when
--- all are, which is the rule: then they are written without asking about each, which costs a quarter less.
+-- all are, which is the rule: then they are written without asking about each, which costs a quarter less. In the order of the marks, so that two who write the
+-- same ones at the same time wait for each other in one direction only.
 create or replace function posthorn.mark_places(p_intake int, p_marks uuid[], p_keep_until timestamptz) returns int[]
 language plpgsql as $$
 declare
   v_fresh uuid[];
 begin
   begin
-    insert into posthorn.inbox (mark, intake, keep_until) select m, p_intake, p_keep_until from unnest(p_marks) m;
+    insert into posthorn.inbox (mark, intake, keep_until) select m, p_intake, p_keep_until from unnest(p_marks) m order by m;
     return null;
   exception when unique_violation then
     null;
   end;
   with fresh as (
-    insert into posthorn.inbox (mark, intake, keep_until) select m, p_intake, p_keep_until from unnest(p_marks) m on conflict do nothing returning mark)
+    insert into posthorn.inbox (mark, intake, keep_until) select m, p_intake, p_keep_until from unnest(p_marks) m order by m on conflict do nothing returning mark)
     select array_agg(f.mark) into v_fresh from fresh f;
   return array(select min(m.n)::int from unnest(p_marks) with ordinality m(mark, n) where m.mark = any (v_fresh) group by m.mark order by 1);
 end $$;
@@ -139,7 +185,13 @@ begin
     v_invalid := posthorn.note_unfit(p_intake, p_invalid, v_now, v_keep_until);
   end if;
   update posthorn.intake i set received = i.received + cardinality(p_marks) + coalesce(json_array_length(p_invalid), 0) + p_skipped,
-    written = i.written + v_written, invalid = i.invalid + v_invalid, skipped = i.skipped + p_skipped, last_message_at = v_now where i.id = p_intake;
+      written = i.written + v_written, invalid = i.invalid + v_invalid, skipped = i.skipped + p_skipped, last_message_at = v_now
+    where i.id = p_intake and i.worker = p_worker;
+  if not found then
+    update posthorn.intake_holder h set received = h.received + cardinality(p_marks) + coalesce(json_array_length(p_invalid), 0) + p_skipped,
+        written = h.written + v_written, invalid = h.invalid + v_invalid, skipped = h.skipped + p_skipped, last_message_at = v_now
+      where h.intake = p_intake and h.worker = p_worker;
+  end if;
   return json_build_object('written', v_written, 'invalid', v_invalid);
 end $$;
 

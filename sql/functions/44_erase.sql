@@ -9,13 +9,15 @@ language sql immutable as $$ select '{"~posthorn":"erased"}' $$;
 
 -- erase(key, by, reason, confirm, contract, channel): begins it; `confirm` repeats the key. Of every message with this key that is committed now, for every
 -- receiver: payload, headers, errors, results, steps, progress and dedupe keys go, from the log, from what waits, from the lists. Ids, keys, times and outcomes stay.
+-- What came from a broker with this key and fitted nothing is removed from its list at once.
 -- It is done when nothing of the key runs any more. Returns the operation; see proceed and run. Raises PH015, PH060, PH061, PH065 (a schedule sends this key).
 create or replace function posthorn.erase(
   key text, by text default null, reason text default null, confirm text default null, contract text default null, channel text default null
 ) returns json
 language plpgsql as $$
 declare
-  v_upto bigint := coalesce(pg_sequence_last_value('posthorn.message_id'), 0);
+  v_upto bigint;
+  v_unfit bigint;
   v_channels int[];
   v_schedule text;
 begin
@@ -35,9 +37,23 @@ begin
       hint = format('Remove it first: posthorn schedules remove %s. Otherwise it would say again what is erased.', v_schedule);
   end if;
   perform posthorn.confirmed(confirm, $1, 'erasing what was said under this key');
+  -- Before it is looked how far the log reaches: an entry that is redriven in this moment is a message of the log then, or it is gone.
+  with gone as (delete from posthorn.intake_invalid v where v.id in (select u.id from posthorn.unfit_of_key($1, $5, $6) u) returning v.id)
+    select count(*) into v_unfit from gone;
+  v_upto := coalesce(pg_sequence_last_value('posthorn.message_id'), 0);
   return posthorn.begin_operation('erase', $6, json_strip_nulls(json_build_object('key', $1, 'contract', $5, 'channel', $6)),
-    coalesce($2, current_user::text), $3, posthorn.erasable($1, $5, $6), json_build_object('upto', v_upto::text, 'channels', v_channels, 'after', '0', 'running', json_build_array()));
+    coalesce($2, current_user::text), $3, posthorn.erasable($1, $5, $6) + v_unfit,
+    json_build_object('upto', v_upto::text, 'channels', v_channels, 'after', '0', 'running', json_build_array(), 'unfit', v_unfit));
 end $$;
+
+-- unfit_of_key(key, contract, channel): what came in by intakes with this key and fitted nothing. Where contract or channel are named only what says that it is of
+-- one of these contracts, behind whatever prefix.
+create or replace function posthorn.unfit_of_key(p_key text, p_contract text, p_channel text) returns setof posthorn.intake_invalid
+language sql stable as $$
+  select v.* from posthorn.intake_invalid v where v.key = p_key and (p_contract is null and p_channel is null or exists (
+    select from posthorn.contract c where c.id = any (posthorn.erased_contracts(p_contract, p_channel)) and right(v.type, length(c.name)) = c.name
+      and substr(v.type, length(v.type) - length(c.name), 1) !~ '[[:alnum:]]'))
+$$;
 
 -- erasable(key, contract, channel): how many messages are kept under a key, in the log, or in the lists when the log has them no more. Reads the log.
 create or replace function posthorn.erasable(p_key text, p_contract text, p_channel text) returns bigint
@@ -47,7 +63,7 @@ declare
   v_count bigint;
 begin
   select coalesce(sum(posthorn.count_key_of(s.slot, p_key, v_contracts)), 0) into v_count from (select unnest(r.slots) as slot from posthorn.ring r) s;
-  return v_count + (select count(distinct l.message) from posthorn.listed(p_key, v_contracts, (select r.forgotten_upto from posthorn.ring r), 1000000) l);
+  return v_count + (select count(*) from posthorn.unfit_of_key(p_key, p_contract, p_channel)) + (select count(distinct l.message) from posthorn.listed(p_key, v_contracts, (select r.forgotten_upto from posthorn.ring r), 1000000) l);
 end $$;
 
 create or replace function posthorn.erased_contracts(p_contract text, p_channel text) returns int[]
@@ -98,6 +114,9 @@ begin
     more := json_array_length(place -> 'running') > 0;
     busy := more;
   end if;
+  -- Removed when it began, and counted once.
+  done := done + coalesce((p_row.place ->> 'unfit')::bigint, 0);
+  place := (place::jsonb - 'unfit')::json;
 end $$;
 
 -- erase_in_log: a page of the log of a channel. `after`: where the next begins; null when it was the last. `running`: [[subscription, message]] that run.

@@ -99,7 +99,12 @@ begin
   update posthorn.intake_invalid v set redrive_at = null, reason = u.reason from json_to_recordset(p_unfit) as u(id bigint, reason text)
     where v.id = u.id and v.intake = p_intake and u.reason is not null;
   delete from posthorn.intake_invalid v using json_to_recordset(p_unfit) as u(id bigint, reason text) where v.id = u.id and v.intake = p_intake and u.reason is null;
-  update posthorn.intake i set written = i.written + cardinality(v_places), received = i.received + cardinality(v_places) where i.id = p_intake;
+  update posthorn.intake i set written = i.written + cardinality(v_places), received = i.received + cardinality(v_places)
+    where i.id = p_intake and i.worker = p_worker;
+  if not found then
+    update posthorn.intake_holder h set written = h.written + cardinality(v_places), received = h.received + cardinality(v_places)
+      where h.intake = p_intake and h.worker = p_worker;
+  end if;
   return cardinality(v_places);
 end $$;
 

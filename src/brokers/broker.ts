@@ -13,6 +13,11 @@ export interface BrokerFeatures {
   /** What it can be: the end of a relay, the beginning of an intake. */
   readonly sends: boolean;
   readonly receives: boolean;
+  /**
+   * Messages are pushed into this process, and another one cannot take them in: every worker runs such an intake, and there is no order across them.
+   * Without it one worker of the fleet receives, and others stand by.
+   */
+  readonly pushed?: boolean;
   /** Within what it keeps the order of what was sent to it: everything of one destination, one key, or nothing. */
   readonly order: "destination" | "key" | "none";
   /** It drops by itself what was sent twice with one id, for a while. */
@@ -83,8 +88,11 @@ export type Sent =
   | { readonly kind: "refused"; readonly reason: string }
   /** This message, this time: its own retries are for it. */
   | { readonly kind: "failed"; readonly error: unknown; readonly retryAfterMs?: number }
-  /** The broker is away or silent, which is not this message's fault. It may have it. */
-  | { readonly kind: "unavailable"; readonly error: unknown; readonly retryAfterMs?: number };
+  /**
+   * The broker is away or silent, which is not this message's fault. It may have it. `alone`: this is about this message and no other, as the answer to a
+   * request of its own; when others are acknowledged meanwhile, again and again, it is its fault all the same.
+   */
+  | { readonly kind: "unavailable"; readonly error: unknown; readonly retryAfterMs?: number; readonly alone?: boolean };
 
 /** The way in. One call at a time. */
 export interface Receiver {

@@ -8,6 +8,7 @@ import { ContractViolationError, type ErrorCode } from "../core/errors.js";
 import { isWellFormed, toJson, toJsonList } from "../core/json.js";
 import { limits } from "../core/limits.js";
 import { show } from "../core/show.js";
+import { clause } from "../core/words.js";
 import type { AnyContract } from "./contract.js";
 import { type Issue, issuesInWords, readIssues } from "./issues.js";
 import type { Schema } from "./standard-schema.js";
@@ -201,7 +202,7 @@ export function keyOf(contract: AnyContract, output: unknown): string {
   } catch (cause) {
     throw new ContractViolationError(
       "PH_SCHEMA_FAILED",
-      `The key function of ${contract.name} threw: ${reasonOf(cause).slice(0, limits.issueLength)}. It gets the output of the schema; nothing was written.`,
+      `The key function of ${contract.name} threw: ${clause(reasonOf(cause).slice(0, limits.issueLength))}. It gets the output of the schema; nothing was written.`,
       {},
       cause,
     );

@@ -7,6 +7,7 @@
  */
 import { ConfigurationError } from "../core/errors.js";
 import { show } from "../core/show.js";
+import { clause } from "../core/words.js";
 import type { AnyContract } from "./contract.js";
 import { type Issue, readIssues } from "./issues.js";
 
@@ -130,7 +131,7 @@ function failed(message: string): Raised {
 /** Never throws: what foreign code throws may be anything. */
 function reasonOf(error: unknown): string {
   try {
-    return error instanceof Error ? String(error.message) : show(error);
+    return error instanceof Error ? clause(String(error.message)) : show(error);
   } catch {
     return "an error that cannot be read";
   }

@@ -3,6 +3,7 @@
  * it comes from, because a reason is stored, shown and sent to logs.
  */
 import { limits } from "./limits.js";
+import { clause } from "./words.js";
 
 const hidden = "***";
 
@@ -23,10 +24,10 @@ export function cleaned(text: string): string {
   return clean;
 }
 
-/** What an error says, as one text. Never throws: what foreign code throws may be anything. */
+/** What an error says, as the part of a sentence. Never throws: what foreign code throws may be anything. */
 export function reasonOf(error: unknown): string {
   try {
-    return cleaned(said(error)) || "it does not say why";
+    return clause(cleaned(said(error))) || "it does not say why";
   } catch {
     return "an error that cannot be read";
   }
@@ -36,6 +37,7 @@ function said(error: unknown): string {
   if (!(error instanceof Error)) return typeof error === "string" ? error : "an error that is none";
   const code = "code" in error && typeof error.code === "string" ? error.code : "";
   // Of several addresses that were tried in vain, the message of the whole is empty.
-  if (error instanceof AggregateError && error.message === "") return error.errors.map(said).join("; ");
-  return code === "" || error.message.includes(code) ? error.message : `${error.message} (${code})`;
+  if (error instanceof AggregateError && error.message === "")
+    return error.errors.map((one) => clause(said(one))).join("; ");
+  return code === "" || error.message.includes(code) ? error.message : `${clause(error.message)} (${code})`;
 }

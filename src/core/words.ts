@@ -20,6 +20,11 @@ export function durationInWords(ms: number): string {
   return rest === 0 || small === undefined ? head : `${head} ${rest} ${small.name}`;
 }
 
+/** A sentence as the part of another: without the full stop at its end. */
+export function clause(sentence: string): string {
+  return sentence.replace(/(?<!\.)\.\s*$/, "");
+}
+
 /** 10000 as "10,000". */
 export function count(value: number): string {
   return String(value).replace(/\B(?=(\d{3})+$)/g, ",");

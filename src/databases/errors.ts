@@ -4,6 +4,7 @@
  * their constraints) is returned unchanged. Nothing here quotes a connection string; drivers put no password into messages.
  */
 import { type ErrorCode, errorOf, PosthornError } from "../core/errors.js";
+import { clause } from "../core/words.js";
 
 export interface ErrorContext {
   /** Shown in messages; holds no password. */
@@ -117,7 +118,7 @@ export function databaseError(error: unknown, context: ErrorContext = {}): Error
   const meaning = meaningOf(error, context);
   if (meaning === undefined) return error instanceof Error ? error : new Error(String(error), { cause: error });
   const where = context.description === undefined ? "" : ` Database: ${context.description}.`;
-  const said = error instanceof Error && error.message !== "" ? ` The driver says: ${error.message}.` : "";
+  const said = error instanceof Error && error.message !== "" ? ` The driver says: ${clause(error.message)}.` : "";
   const sqlState = sqlStateOf(error);
   const facts = {
     ...(context.description === undefined ? {} : { database: context.description }),

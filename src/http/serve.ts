@@ -2,6 +2,7 @@
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { ConfigurationError } from "../core/errors.js";
+import { clause } from "../core/words.js";
 
 export interface Served {
   readonly port: number;
@@ -40,7 +41,7 @@ function listening(server: Server, port: number, host: string): Promise<void> {
       reject(
         new ConfigurationError(
           "PH_ARGUMENT_INVALID",
-          `Port ${port} of ${host} cannot be used: ${why}. Choose another.`,
+          `Port ${port} of ${host} cannot be used: ${clause(why)}. Choose another.`,
           { port, host },
           error,
         ),

@@ -110,7 +110,8 @@ export interface Post<Tx> extends Say, AsyncDisposable {
    *
    * Delivery: acknowledged to the broker after the commit, so that nothing is lost; what comes again is recognised by its source and id for as long
    * as the inbox is kept. What fits no contract goes to the list of invalid messages.
-   * Order: that of the broker. In the fleet one process at a time runs an intake, and others stand by.
+   * Order: that of the broker. In the fleet one process at a time runs an intake, and others stand by; what is pushed to, as webhooks are, runs in all of
+   * them, and there is no order across processes.
    * Errors: `ConfigurationError` for options, a second declaration, or one after the start; `WrongKindError` for a query; from `start()` for a
    * destination that the broker does not have, and `ContractConflictError` for an event that this service publishes itself.
    */

@@ -1,6 +1,6 @@
 /**
  * Holds the intakes of one registration of this process as a worker: asks each second which of them are to run here, runs those, and tells how they
- * stand. Others stand by, and take over what a worker held that has died.
+ * stand. Others stand by, and take over what a worker held that has died. What is pushed to is run by all of them.
  */
 
 import type { Executor } from "../core/database.js";
@@ -125,9 +125,10 @@ export class Keeper {
 
   #hold(wants: boolean): Promise<readonly IntakeAnswer[]> {
     const { side, worker, registered } = this.#options;
-    const reports = registered.map(({ id }) => {
+    const reports = registered.map(({ id, declaration }) => {
       const run = this.#runs.get(id);
-      return { id, wants, connected: run?.connected ?? false, trouble: run?.trouble ?? null };
+      const pushed = declaration.broker.features.pushed === true;
+      return { id, wants, connected: run?.connected ?? false, trouble: run?.trouble ?? null, pushed };
     });
     return holdIntakes(side, worker, reports);
   }

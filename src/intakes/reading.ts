@@ -63,6 +63,7 @@ export class Reader {
       found.source = source;
       found.event = id;
       found.type = type;
+      found.key = decoded.event.extensions.partitionkey;
       return this.#settle(this.#readEvent(decoded.event, found.identity), incoming, found);
     } catch (error) {
       return this.#invalid(incoming, found, error);
@@ -73,8 +74,9 @@ export class Reader {
   async refused(incoming: Incoming, reason: string): Promise<Reading> {
     const reading = await this.read(incoming);
     if (reading.kind !== "message") return reading;
-    const { mark } = reading.message;
-    return { kind: "invalid", unfit: unfitOf(incoming, cleaned(reason), { identity: { kind: "event", mark } }) };
+    const { mark, key } = reading.message;
+    const found = { identity: { kind: "event" as const, mark }, key: key ?? undefined };
+    return { kind: "invalid", unfit: unfitOf(incoming, cleaned(reason), found) };
   }
 
   #settle(reading: Reading | Promise<Reading>, incoming: Incoming, found: Partial<Found>): Reading | Promise<Reading> {

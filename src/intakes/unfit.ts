@@ -10,12 +10,14 @@ export interface Found {
   readonly source?: string | undefined;
   readonly event?: string | undefined;
   readonly type?: string | undefined;
+  /** The key that it says itself; without it that of the broker. */
+  readonly key?: string | undefined;
 }
 
 /** Letters of a text beside the body: what is longer is cut. */
 const textLength = 2_000;
 
-export function unfitOf(incoming: Incoming, reason: string, { identity, source, event, type }: Found): Unfit {
+export function unfitOf(incoming: Incoming, reason: string, { identity, source, event, type, key }: Found): Unfit {
   const { body } = incoming;
   const { headers, all } = headersWithin(incoming.headers);
   const whole = body.byteLength <= limits.intakeBodyBytes;
@@ -29,7 +31,7 @@ export function unfitOf(incoming: Incoming, reason: string, { identity, source, 
     type: text(type),
     contentType: text(incoming.contentType),
     headers,
-    key: text(incoming.key),
+    key: text(key ?? incoming.key),
     brokerId: text(incoming.id),
     position: text(incoming.position),
     body: Buffer.from(kept.buffer, kept.byteOffset, kept.byteLength).toString("base64"),

@@ -13,7 +13,8 @@ import { show } from "../core/show.js";
 export type Verdict =
   | { readonly kind: "later"; readonly delayMs: number }
   | { readonly kind: "reject"; readonly reason: string }
-  | { readonly kind: "open"; readonly openMs: number | null };
+  /** `delayMs`: how long the message itself is put off, where that is not as long as the circuit opens. */
+  | { readonly kind: "open"; readonly openMs: number | null; readonly delayMs?: number };
 
 interface Branded {
   readonly version: 1;
@@ -90,6 +91,13 @@ export class OpenCircuit extends Error {
   }
 }
 
+/** An `OpenCircuit` whose message is put off for a time of its own, so that others are tried before it. */
+export function openingFor(openMs: number, delayMs: number, reason: string): OpenCircuit {
+  return Object.assign(new OpenCircuit(openMs, reason), {
+    "~posthorn": brand({ kind: "open", openMs, delayMs: checkMs(delayMs, "OpenCircuit") }),
+  });
+}
+
 function brand(verdict: Verdict): Branded {
   return Object.freeze({ version: 1, verdict: Object.freeze(verdict) });
 }
@@ -127,7 +135,8 @@ function readVerdict(verdict: unknown): Verdict | undefined {
   }
   if (kind === "open" && "openMs" in verdict) {
     const { openMs } = verdict;
-    return openMs === null || isMs(openMs) ? { kind, openMs } : undefined;
+    const delayMs = "delayMs" in verdict && isMs(verdict.delayMs) ? { delayMs: verdict.delayMs } : {};
+    return openMs === null || isMs(openMs) ? { kind, openMs, ...delayMs } : undefined;
   }
   return undefined;
 }

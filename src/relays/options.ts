@@ -80,6 +80,8 @@ export interface RelaySettings {
   readonly mode: EnvelopeMode;
   /** A message whose fate is unknown must not be sent again. */
   readonly once: boolean;
+  /** For how long the circuit opens where the broker does not say. */
+  readonly openMs: number;
 }
 
 export interface CheckedRelay {
@@ -187,6 +189,7 @@ export function checkRelay(value: unknown, name: string): CheckedRelay {
       typePrefix: typePrefix ?? "",
       mode: mode === "binary" || mode === "structured" ? mode : to.features.mode,
       once: policy.idempotency === "at-most-once",
+      openMs: policy.circuitBreaker?.openMs ?? relayBreaker.openMs,
     },
   };
 }

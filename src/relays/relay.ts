@@ -9,12 +9,13 @@ import { cleaned, reasonOf } from "../core/clean.js";
 import { ConfigurationError } from "../core/errors.js";
 import { limits } from "../core/limits.js";
 import type { Logger } from "../core/logger.js";
-import { OpenCircuit, Reject, RetryLater } from "../policies/verdicts.js";
+import { OpenCircuit, openingFor, Reject, RetryLater } from "../policies/verdicts.js";
 import type { RunContext } from "../worker/context.js";
 import { Connection } from "./connection.js";
 import { type Naming, outgoingOf } from "./event.js";
 import { type RelaySettings, relayedTo } from "./options.js";
 import { Sending } from "./sending.js";
+import { Suspects } from "./suspects.js";
 
 export interface RelayRun {
   readonly name: string;
@@ -28,6 +29,7 @@ export class Relay {
   readonly #naming: Naming;
   readonly #connection: Connection;
   readonly #sending: Sending;
+  readonly #suspects = new Suspects();
 
   constructor(run: RelayRun) {
     this.#run = run;
@@ -55,7 +57,8 @@ export class Relay {
   readonly handle = async (payload: unknown, { message, cause }: RunContext): Promise<void> => {
     const outgoing = outgoingOf(String(payload), message, this.#naming, cause);
     const sent = await this.#sending.send(outgoing);
-    if (sent.kind !== "acknowledged") throw this.#failure(sent);
+    if (sent.kind !== "acknowledged") throw this.#failure(sent, outgoing.event.id);
+    this.#suspects.acknowledged(outgoing.event.id);
   };
 
   close(): Promise<void> {
@@ -75,15 +78,31 @@ export class Relay {
   }
 
   /** What the engine makes of it: a dead letter, another attempt, or a fleet that waits. */
-  #failure(sent: Exclude<Sent, { kind: "acknowledged" }>): Error {
+  #failure(sent: Exclude<Sent, { kind: "acknowledged" }>, message: string): Error {
     if (sent.kind === "refused") return new Reject(`refused by ${this.#broker}: ${cleaned(String(sent.reason))}`);
     const { error, retryAfterMs } = sent;
     const afterMs = waitOf(retryAfterMs);
-    if (sent.kind === "unavailable") {
-      return new OpenCircuit(afterMs, `the broker is away, ${this.#said(error)}`);
-    }
+    if (sent.kind === "unavailable" && sent.alone === true) return this.#unlucky(error, message);
+    if (sent.kind === "unavailable") return new OpenCircuit(afterMs, `the broker is away, ${this.#said(error)}`);
     const text = `not sent to ${this.#said(error)}`;
     return afterMs === undefined ? failed(text, error) : new RetryLater(afterMs, text);
+  }
+
+  /** Put off for longer than the circuit is open: another message is tried before it, and tells whether this one is the reason. */
+  #unlucky(error: unknown, message: string): Error {
+    const { toBlame, patience } = this.#suspects.unlucky(message);
+    if (toBlame) {
+      return failed(
+        `not sent to ${this.#said(error)}. Others were acknowledged between its tries, so it is the message`,
+        error,
+      );
+    }
+    const { openMs } = this.#run.settings;
+    return openingFor(
+      openMs,
+      Math.min(patience * openMs, limits.durationMs),
+      `the broker is away, ${this.#said(error)}`,
+    );
   }
 }
 

@@ -10,6 +10,7 @@ import { ConfigurationError } from "../core/errors.js";
 import { limits } from "../core/limits.js";
 import { quote, show } from "../core/show.js";
 import { suggest } from "../core/suggest.js";
+import { clause } from "../core/words.js";
 
 const nicknames = ["@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"];
 
@@ -38,7 +39,7 @@ export function checkCron(value: unknown, path: string): string {
 }
 
 function reasonOf(cause: unknown): string {
-  return (cause instanceof Error ? cause.message : String(cause)).replace(/^CronPattern: /, "").replace(/\.$/, "");
+  return clause((cause instanceof Error ? cause.message : String(cause)).replace(/^CronPattern: /, ""));
 }
 
 /** The name of a zone as given. An offset such as +02:00 is none: it knows no daylight saving. */

@@ -39,6 +39,8 @@ export interface IntakeReport {
   readonly connected: boolean;
   /** Why it is not, or does not go on. */
   readonly trouble: string | null;
+  /** Messages are pushed to it: it is held by all who want it. */
+  readonly pushed?: boolean;
 }
 
 export interface IntakeAnswer {

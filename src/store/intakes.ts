@@ -7,6 +7,16 @@ async function jsonOf<T>(executor: Executor, call: string, params: readonly unkn
   return JSON.parse(rows[0]?.json ?? "null");
 }
 
+/** Who runs an intake. */
+export interface IntakeHolder {
+  readonly worker: string;
+  readonly host: string;
+  readonly pid: number;
+  readonly connected: boolean;
+  /** Why it is not, or what it waits for. */
+  readonly trouble: string | null;
+}
+
 /** A line of posthorn.intakes. Times are ISO 8601. */
 export interface IntakeLine {
   readonly name: string;
@@ -14,8 +24,11 @@ export interface IntakeLine {
   /** The kind of the broker, and where it is, without a credential. */
   readonly broker: string;
   readonly place: string;
-  /** Who runs it; null while nobody does. */
-  readonly holder: { readonly worker: string; readonly host: string; readonly pid: number } | null;
+  /** Messages are pushed to it: every worker that declares it runs it. */
+  readonly pushed: boolean;
+  /** Who runs it: one at most, or many where it is pushed to. */
+  readonly holders: readonly IntakeHolder[];
+  /** As long as one of them is. */
   readonly connected: boolean;
   /** Since when it is not connected; null while it is. */
   readonly awaySince: string | null;
@@ -37,7 +50,7 @@ export async function intakeLines(executor: Executor): Promise<readonly IntakeLi
   const { rows } = await mapped(
     executor.query<{ lines: string }>(
       `select coalesce(json_agg(json_build_object('name', name, 'service', service, 'broker', broker, 'place', place,
-  'holder', case when worker is not null then json_build_object('worker', worker::text, 'host', host, 'pid', pid) end, 'connected', connected,
+  'pushed', pushed, 'holders', holders, 'connected', connected,
   'awaySince', away_since, 'trouble', trouble, 'received', received, 'written', written, 'duplicates', duplicates, 'invalid', invalid,
   'listed', listed, 'skipped', skipped, 'lastMessageAt', last_message_at,
   'paused', case when paused_at is not null then json_strip_nulls(json_build_object('at', paused_at, 'by', paused_by, 'reason', paused_reason)) end,

@@ -9,6 +9,7 @@ import { createHash } from "node:crypto";
 import type { Database } from "../core/database.js";
 import { errorOf, PosthornError, SchemaVersionError } from "../core/errors.js";
 import { compareVersions, libraryVersion, oldestOnThisSchema } from "../core/library.js";
+import { clause } from "../core/words.js";
 import { sqlFiles } from "./sql.gen.js";
 import { isLockTimeout, mapped } from "./sqlstate.js";
 
@@ -216,7 +217,7 @@ function failed(found: Found, cause: unknown): Error {
   const why = cause instanceof Error ? cause.message : String(cause);
   return errorOf(
     "PH_MIGRATION_FAILED",
-    `The migration from version ${found.version} to ${schemaVersion} failed, and nothing was changed: ${why}. Mend what it names, for instance a missing right, and run it again.`,
+    `The migration from version ${found.version} to ${schemaVersion} failed, and nothing was changed: ${clause(why)}. Mend what it names, for instance a missing right, and run it again.`,
     { found: found.version, needed: schemaVersion },
     cause,
   );

@@ -933,6 +933,29 @@ do $check$ begin
   end loop;
 end $check$;
 ` },
+  { name: "migrations/0024_pushed.sql", text: `-- A broker that is pushed to: every worker runs its intake, and holds it by a row of its own.
+-- Locks: intake, access exclusive: a column of a few rows, for a moment. Nothing of the log.
+
+-- Set by whoever holds it: whether it is run by many.
+alter table posthorn.intake add column pushed boolean not null default false;
+
+create table posthorn.intake_holder (
+  intake int not null references posthorn.intake (id) on delete cascade,
+  worker bigint not null,
+  held_at timestamptz not null default clock_timestamp(),
+  -- What it reported last.
+  seen_at timestamptz not null default clock_timestamp(),
+  connected boolean not null,
+  trouble text,
+  -- Counted in the transactions that write, and added to those of the intake when it is held no more.
+  received bigint not null default 0,
+  written bigint not null default 0,
+  invalid bigint not null default 0,
+  skipped bigint not null default 0,
+  last_message_at timestamptz,
+  primary key (intake, worker)
+);
+` },
   { name: "functions/01_slots.sql", text: `-- slot_branches(body): the body for each slot of the ring, as branches of a CASE.
 create or replace function posthorn.slot_branches(p_body text) returns text
 language sql immutable as $$
@@ -6469,6 +6492,9 @@ end $$;
 --
 -- The row of the intake is locked by whoever writes for it, and by whoever takes it over: two never write at the same time, and a holder that has lost it
 -- writes nothing more. So messages lie in the log in the order of the broker, whatever died.
+--
+-- A broker that is pushed to has no order to keep across processes, and each process has messages that no other can take in: every worker holds it, by a row
+-- of its own in intake_holder, and they write beside each other. Of two that write one message at the same time the inbox lets one.
 
 -- declare_intake(…): makes an intake or brings it up to date; the newest start wins. Contracts as [{ name, owner }], the owner that the contract itself names.
 -- Returns its id. Raises PH020 where somebody else has the name, and for an event that is published here: a fact has one source.
@@ -6513,26 +6539,36 @@ begin
     or p_intake.worker in (select d.worker from posthorn.dead_workers() d);
 end $$;
 
--- hold_intakes(worker, reports): what a worker says and asks each second about the intakes of its process: [{ id, wants, connected, trouble }]. Takes those that
--- it wants and nobody runs, lets go those that it does not want. Returns [{ id, held, paused, redrive }]: whether it runs each, and whether there is
--- something for it to read again. A worker that counts as dead holds nothing.
+-- hold_intakes(worker, reports): what a worker says and asks each second about the intakes of its process: [{ id, wants, connected, trouble, pushed }]. Takes those
+-- that it wants and nobody runs, or that are pushed to; lets go those that it does not want. Returns [{ id, held, paused, redrive }]: whether it runs each, and
+-- whether there is something for it to read again. A worker that counts as dead holds nothing.
 create or replace function posthorn.hold_intakes(p_worker bigint, p_reports json) returns json
 language plpgsql as $$
 declare
   v_report record;
   v_row posthorn.intake;
   v_lives boolean;
+  v_held boolean;
   v_answers json[] := '{}';
 begin
   perform posthorn.own_transaction(false);
   v_lives := exists (select from posthorn.worker w where w.id = p_worker);
-  for v_report in select * from json_to_recordset(p_reports) as r(id int, wants boolean, connected boolean, trouble text) order by r.id loop
+  for v_report in select * from json_to_recordset(p_reports) as r(id int, wants boolean, connected boolean, trouble text, pushed boolean) order by r.id loop
     select * into v_row from posthorn.intake i where i.id = v_report.id;
+    if v_report.pushed then
+      v_held := v_lives and v_report.wants;
+      perform posthorn.hold_pushed(v_report.id, p_worker, v_held, coalesce(v_report.connected, false), v_report.trouble);
+      -- What is to be read again is read by the one that has held it for the longest.
+      v_answers := v_answers || json_build_object('id', v_report.id, 'held', v_held, 'paused', v_row.paused_at is not null,
+        'redrive', p_worker = (select min(h.worker) from posthorn.intake_holder h where h.intake = v_report.id)
+          and exists (select from posthorn.intake_invalid v where v.intake = v_report.id and v.redrive_at is not null));
+      continue;
+    end if;
     if v_lives and v_report.wants and v_row.worker is distinct from p_worker and posthorn.is_free(v_row) then
       -- Whoever holds the lock is writing for it, or takes it.
       select * into v_row from posthorn.intake i where i.id = v_report.id for no key update skip locked;
       if found and v_row.worker is distinct from p_worker and posthorn.is_free(v_row) then
-        update posthorn.intake i set worker = p_worker, held_at = clock_timestamp(), seen_at = clock_timestamp(),
+        update posthorn.intake i set worker = p_worker, pushed = false, held_at = clock_timestamp(), seen_at = clock_timestamp(),
           away_since = coalesce(i.away_since, clock_timestamp()), trouble = null where i.id = v_report.id returning * into v_row;
       end if;
     elsif v_row.worker = p_worker then
@@ -6546,6 +6582,33 @@ begin
   return to_json(v_answers);
 end $$;
 
+-- hold_pushed(intake, worker, holds, connected, trouble): one of the many that run an intake says how it stands, or lets it go; what dead workers held is let go with
+-- it. The intake is connected as long as one of them is.
+create or replace function posthorn.hold_pushed(p_intake int, p_worker bigint, p_holds boolean, p_connected boolean, p_trouble text) returns void
+language plpgsql as $$
+begin
+  with gone as (
+    delete from posthorn.intake_holder h where h.intake = p_intake and case when h.worker = p_worker then not p_holds
+        else h.seen_at < clock_timestamp() - interval '3 s' and (not exists (select from posthorn.worker w where w.id = h.worker)
+          or h.worker in (select d.worker from posthorn.dead_workers() d)) end
+      returning h.*
+  ), counted as (
+    select sum(g.received) as received, sum(g.written) as written, sum(g.invalid) as invalid, sum(g.skipped) as skipped, max(g.last_message_at) as last_at
+      from gone g having count(*) > 0)
+    update posthorn.intake i set received = i.received + c.received, written = i.written + c.written, invalid = i.invalid + c.invalid,
+      skipped = i.skipped + c.skipped, last_message_at = greatest(i.last_message_at, c.last_at) from counted c where i.id = p_intake;
+  if p_holds then
+    insert into posthorn.intake_holder (intake, worker, connected, trouble) values (p_intake, p_worker, p_connected, p_trouble)
+      on conflict (intake, worker) do update set seen_at = clock_timestamp(), connected = excluded.connected, trouble = excluded.trouble;
+  end if;
+  -- One row for all of them: written when something is new, or it is time to say that somebody is there.
+  update posthorn.intake i set pushed = true, seen_at = clock_timestamp(), trouble = a.trouble,
+      away_since = case when not a.connected then coalesce(i.away_since, clock_timestamp()) end
+    from (select coalesce(bool_or(h.connected), false) as connected, max(h.trouble) as trouble from posthorn.intake_holder h where h.intake = p_intake) a
+    where i.id = p_intake and (not i.pushed or i.seen_at < clock_timestamp() - interval '0.5 s' or a.connected <> (i.away_since is null)
+      or i.trouble is distinct from a.trouble);
+end $$;
+
 -- own_intake(intake, worker): called first by whatever a holder writes; returns how long what it takes in now is recognised. Raises PH005 when it is the
 -- holder no more.
 create or replace function posthorn.own_intake(p_intake int, p_worker bigint) returns timestamptz
@@ -6555,6 +6618,11 @@ declare
 begin
   select clock_timestamp() + i.keep_ms * interval '1 ms' into v_keep_until from posthorn.intake i where i.id = p_intake and i.worker = p_worker for no key update;
   if not found then
+    -- One of many: its own row is locked, and others write meanwhile.
+    select clock_timestamp() + i.keep_ms * interval '1 ms' into v_keep_until from posthorn.intake_holder h join posthorn.intake i on i.id = h.intake
+      where h.intake = p_intake and h.worker = p_worker for no key update of h;
+  end if;
+  if not found then
     raise exception 'the intake "%" is run by another worker', (select i.name from posthorn.intake i where i.id = p_intake) using errcode = 'PH005',
       hint = 'Nothing was written; the other one takes these messages in.';
   end if;
@@ -6562,20 +6630,21 @@ begin
 end $$;
 
 -- mark_places(intake, marks, keep until): puts marks into the inbox, and returns the places of those that are new and no repetition of one before them; null when
--- all are, which is the rule: then they are written without asking about each, which costs a quarter less.
+-- all are, which is the rule: then they are written without asking about each, which costs a quarter less. In the order of the marks, so that two who write the
+-- same ones at the same time wait for each other in one direction only.
 create or replace function posthorn.mark_places(p_intake int, p_marks uuid[], p_keep_until timestamptz) returns int[]
 language plpgsql as $$
 declare
   v_fresh uuid[];
 begin
   begin
-    insert into posthorn.inbox (mark, intake, keep_until) select m, p_intake, p_keep_until from unnest(p_marks) m;
+    insert into posthorn.inbox (mark, intake, keep_until) select m, p_intake, p_keep_until from unnest(p_marks) m order by m;
     return null;
   exception when unique_violation then
     null;
   end;
   with fresh as (
-    insert into posthorn.inbox (mark, intake, keep_until) select m, p_intake, p_keep_until from unnest(p_marks) m on conflict do nothing returning mark)
+    insert into posthorn.inbox (mark, intake, keep_until) select m, p_intake, p_keep_until from unnest(p_marks) m order by m on conflict do nothing returning mark)
     select array_agg(f.mark) into v_fresh from fresh f;
   return array(select min(m.n)::int from unnest(p_marks) with ordinality m(mark, n) where m.mark = any (v_fresh) group by m.mark order by 1);
 end $$;
@@ -6606,7 +6675,13 @@ begin
     v_invalid := posthorn.note_unfit(p_intake, p_invalid, v_now, v_keep_until);
   end if;
   update posthorn.intake i set received = i.received + cardinality(p_marks) + coalesce(json_array_length(p_invalid), 0) + p_skipped,
-    written = i.written + v_written, invalid = i.invalid + v_invalid, skipped = i.skipped + p_skipped, last_message_at = v_now where i.id = p_intake;
+      written = i.written + v_written, invalid = i.invalid + v_invalid, skipped = i.skipped + p_skipped, last_message_at = v_now
+    where i.id = p_intake and i.worker = p_worker;
+  if not found then
+    update posthorn.intake_holder h set received = h.received + cardinality(p_marks) + coalesce(json_array_length(p_invalid), 0) + p_skipped,
+        written = h.written + v_written, invalid = h.invalid + v_invalid, skipped = h.skipped + p_skipped, last_message_at = v_now
+      where h.intake = p_intake and h.worker = p_worker;
+  end if;
   return json_build_object('written', v_written, 'invalid', v_invalid);
 end $$;
 
@@ -8243,13 +8318,15 @@ language sql immutable as $$ select '{"~posthorn":"erased"}' $$;
 
 -- erase(key, by, reason, confirm, contract, channel): begins it; \`confirm\` repeats the key. Of every message with this key that is committed now, for every
 -- receiver: payload, headers, errors, results, steps, progress and dedupe keys go, from the log, from what waits, from the lists. Ids, keys, times and outcomes stay.
+-- What came from a broker with this key and fitted nothing is removed from its list at once.
 -- It is done when nothing of the key runs any more. Returns the operation; see proceed and run. Raises PH015, PH060, PH061, PH065 (a schedule sends this key).
 create or replace function posthorn.erase(
   key text, by text default null, reason text default null, confirm text default null, contract text default null, channel text default null
 ) returns json
 language plpgsql as $$
 declare
-  v_upto bigint := coalesce(pg_sequence_last_value('posthorn.message_id'), 0);
+  v_upto bigint;
+  v_unfit bigint;
   v_channels int[];
   v_schedule text;
 begin
@@ -8269,9 +8346,23 @@ begin
       hint = format('Remove it first: posthorn schedules remove %s. Otherwise it would say again what is erased.', v_schedule);
   end if;
   perform posthorn.confirmed(confirm, $1, 'erasing what was said under this key');
+  -- Before it is looked how far the log reaches: an entry that is redriven in this moment is a message of the log then, or it is gone.
+  with gone as (delete from posthorn.intake_invalid v where v.id in (select u.id from posthorn.unfit_of_key($1, $5, $6) u) returning v.id)
+    select count(*) into v_unfit from gone;
+  v_upto := coalesce(pg_sequence_last_value('posthorn.message_id'), 0);
   return posthorn.begin_operation('erase', $6, json_strip_nulls(json_build_object('key', $1, 'contract', $5, 'channel', $6)),
-    coalesce($2, current_user::text), $3, posthorn.erasable($1, $5, $6), json_build_object('upto', v_upto::text, 'channels', v_channels, 'after', '0', 'running', json_build_array()));
+    coalesce($2, current_user::text), $3, posthorn.erasable($1, $5, $6) + v_unfit,
+    json_build_object('upto', v_upto::text, 'channels', v_channels, 'after', '0', 'running', json_build_array(), 'unfit', v_unfit));
 end $$;
+
+-- unfit_of_key(key, contract, channel): what came in by intakes with this key and fitted nothing. Where contract or channel are named only what says that it is of
+-- one of these contracts, behind whatever prefix.
+create or replace function posthorn.unfit_of_key(p_key text, p_contract text, p_channel text) returns setof posthorn.intake_invalid
+language sql stable as $$
+  select v.* from posthorn.intake_invalid v where v.key = p_key and (p_contract is null and p_channel is null or exists (
+    select from posthorn.contract c where c.id = any (posthorn.erased_contracts(p_contract, p_channel)) and right(v.type, length(c.name)) = c.name
+      and substr(v.type, length(v.type) - length(c.name), 1) !~ '[[:alnum:]]'))
+$$;
 
 -- erasable(key, contract, channel): how many messages are kept under a key, in the log, or in the lists when the log has them no more. Reads the log.
 create or replace function posthorn.erasable(p_key text, p_contract text, p_channel text) returns bigint
@@ -8281,7 +8372,7 @@ declare
   v_count bigint;
 begin
   select coalesce(sum(posthorn.count_key_of(s.slot, p_key, v_contracts)), 0) into v_count from (select unnest(r.slots) as slot from posthorn.ring r) s;
-  return v_count + (select count(distinct l.message) from posthorn.listed(p_key, v_contracts, (select r.forgotten_upto from posthorn.ring r), 1000000) l);
+  return v_count + (select count(*) from posthorn.unfit_of_key(p_key, p_contract, p_channel)) + (select count(distinct l.message) from posthorn.listed(p_key, v_contracts, (select r.forgotten_upto from posthorn.ring r), 1000000) l);
 end $$;
 
 create or replace function posthorn.erased_contracts(p_contract text, p_channel text) returns int[]
@@ -8332,6 +8423,9 @@ begin
     more := json_array_length(place -> 'running') > 0;
     busy := more;
   end if;
+  -- Removed when it began, and counted once.
+  done := done + coalesce((p_row.place ->> 'unfit')::bigint, 0);
+  place := (place::jsonb - 'unfit')::json;
 end $$;
 
 -- erase_in_log: a page of the log of a channel. \`after\`: where the next begins; null when it was the last. \`running\`: [[subscription, message]] that run.
@@ -8699,7 +8793,12 @@ begin
   update posthorn.intake_invalid v set redrive_at = null, reason = u.reason from json_to_recordset(p_unfit) as u(id bigint, reason text)
     where v.id = u.id and v.intake = p_intake and u.reason is not null;
   delete from posthorn.intake_invalid v using json_to_recordset(p_unfit) as u(id bigint, reason text) where v.id = u.id and v.intake = p_intake and u.reason is null;
-  update posthorn.intake i set written = i.written + cardinality(v_places), received = i.received + cardinality(v_places) where i.id = p_intake;
+  update posthorn.intake i set written = i.written + cardinality(v_places), received = i.received + cardinality(v_places)
+    where i.id = p_intake and i.worker = p_worker;
+  if not found then
+    update posthorn.intake_holder h set written = h.written + cardinality(v_places), received = h.received + cardinality(v_places)
+      where h.intake = p_intake and h.worker = p_worker;
+  end if;
   return cardinality(v_places);
 end $$;
 
@@ -8927,13 +9026,24 @@ create or replace view posthorn.audit as
     posthorn.operation_state(o.state, o.touched_at) as state, o.found, o.done
   from posthorn.operation o;
 
--- Who runs an intake reports each second; what was said longer ago is not true any more.
+-- Who runs an intake reports each second; what was said longer ago is not true any more. One that is pushed to is run by many: \`holders\` lists them.
 create or replace view posthorn.intakes as
-  select i.name, i.service, i.broker, i.place, w.id as worker, w.host, w.pid, w.id is not null and i.away_since is null as connected, i.away_since, i.trouble,
-    i.received, i.written, greatest(0, i.received - i.written - i.invalid - i.skipped) as duplicates, i.invalid, i.skipped, i.last_message_at,
+  select i.name, i.service, i.broker, i.place, w.id as worker, w.host, w.pid, (w.id is not null or h.living > 0) and i.away_since is null as connected, i.away_since,
+    i.trouble, i.received + h.received as received, i.written + h.written as written,
+    greatest(0, i.received - i.written - i.invalid - i.skipped + h.received - h.written - h.invalid - h.skipped) as duplicates, i.invalid + h.invalid as invalid,
+    i.skipped + h.skipped as skipped, greatest(i.last_message_at, h.last_message_at) as last_message_at,
     (select count(*) from posthorn.intake_invalid v where v.intake = i.id) as listed, i.paused_at, i.paused_by, i.paused_reason,
-    array(select c.contract from posthorn.intake_contract c where c.intake = i.id order by c.contract) as contracts
-  from posthorn.intake i left join posthorn.worker w on w.id = i.worker and i.seen_at > clock_timestamp() - interval '10 s';
+    array(select c.contract from posthorn.intake_contract c where c.intake = i.id order by c.contract) as contracts, i.pushed,
+    case when w.id is not null then json_build_array(json_build_object('worker', w.id::text, 'host', w.host, 'pid', w.pid,
+      'connected', i.away_since is null, 'trouble', i.trouble)) else h.holders end as holders
+  from posthorn.intake i left join posthorn.worker w on w.id = i.worker and i.seen_at > clock_timestamp() - interval '10 s'
+  cross join lateral (
+    select coalesce(sum(o.received), 0)::bigint as received, coalesce(sum(o.written), 0)::bigint as written, coalesce(sum(o.invalid), 0)::bigint as invalid,
+      coalesce(sum(o.skipped), 0)::bigint as skipped, max(o.last_message_at) as last_message_at, count(m.id) as living,
+      coalesce(json_agg(json_build_object('worker', m.id::text, 'host', m.host, 'pid', m.pid, 'connected', o.connected, 'trouble', o.trouble) order by m.id)
+        filter (where m.id is not null), '[]') as holders
+    from posthorn.intake_holder o left join posthorn.worker m on m.id = o.worker and o.seen_at > clock_timestamp() - interval '10 s'
+    where o.intake = i.id) h;
 ` },
   { name: "grants.sql", text: `-- Nothing is granted to public: not the schema, and no function in it.
 revoke all on schema posthorn from public;

@@ -19,7 +19,9 @@ export interface Decided {
 const ruledOut = "asked for another run, which at-most-once rules out";
 
 export function decide(delivery: Delivery, policy: CheckedPolicy, verdict: Verdict, thrown: unknown): Decided {
-  const { attempts, crashes } = delivery;
+  const { attempts } = delivery;
+  // A message of a relay that has ended in order kills nobody. While its broker is silent each is on its way for long, and workers die for other reasons.
+  const crashes = policy.relay === undefined || verdict.kind === "reject" ? delivery.crashes : 0;
   const dead = (reason: string): Next => ({
     dead: { reason, keepMs: policy.deadLetter.keepMs, attempts: attempts + 1, crashes },
   });
@@ -29,7 +31,8 @@ export function decide(delivery: Delivery, policy: CheckedPolicy, verdict: Verdi
   const note = noteOf(thrown);
   const opens = verdict.kind === "open" ? { circuit: { open: verdict.openMs, reason: note } } : {};
   if (policy.idempotency === "at-most-once") return { outcome: "failed", next: dead(ruledOut), ...opens };
-  const delayMs = verdict.kind === "later" ? verdict.delayMs : (verdict.openMs ?? policy.circuitBreaker?.openMs ?? 0);
+  const delayMs =
+    verdict.delayMs ?? (verdict.kind === "open" ? verdict.openMs : null) ?? policy.circuitBreaker?.openMs ?? 0;
   return { outcome: "postponed", next: { defer: { delayMs, attempts, crashes } }, note, ...opens };
 }
 

@@ -7,9 +7,15 @@ import { root, sourcesIn } from "./sources.js";
 const yes = (value: boolean) => (value ? "yes" : "no");
 
 /** What each line asks. A line for each feature: the compiler misses one that is not here. */
-const lines: { readonly [F in keyof BrokerFeatures]: readonly [string, (features: BrokerFeatures) => string] } = {
+const lines: {
+  readonly [F in keyof Required<BrokerFeatures>]: readonly [string, (features: BrokerFeatures) => string];
+} = {
   sends: ["can be the end of a relay", ({ sends }) => yes(sends)],
   receives: ["can be the beginning of an intake", ({ receives }) => yes(receives)],
+  pushed: [
+    "an intake of it runs in every process, since messages are pushed into each",
+    ({ receives, pushed = false }) => (receives ? yes(pushed) : "-"),
+  ],
   acknowledges: ["acknowledges each message that was sent to it", ({ acknowledges }) => yes(acknowledges)],
   order: [
     "keeps the order of",

@@ -26,12 +26,13 @@ test("a key has the partition that Kafka's own client gives it, also where its h
 const batch = (
   firstOffset: bigint,
   count: number,
-  over: { attributes?: number; producerId?: bigint; key?: Buffer } = {},
+  over: { attributes?: number; producerId?: bigint; key?: Buffer; epoch?: number } = {},
 ) => ({
   attributes: 0,
   firstOffset,
   lastOffsetDelta: count - 1,
   producerId: 1n,
+  partitionLeaderEpoch: over.epoch ?? 0,
   ...over,
   records: Array.from({ length: count }, (_, i) => ({
     offsetDelta: i,
@@ -42,19 +43,31 @@ const batch = (
 });
 const marker = (firstOffset: bigint, type: number, producerId: bigint) =>
   batch(firstOffset, 1, { attributes: 0x30, producerId, key: Buffer.from([0, 0, 0, type]) });
+const orders = { topic: "orders", topicId: "id-1" };
 const positions = (held: Held) => held.give(100).map(({ position }) => position);
 
 test("a batch that began before the position is read from the position on", () => {
   const held = new Held(2, 3n);
-  readInto(held, "orders", { records: [batch(0n, 5)] });
-  expect(positions(held)).toEqual(["orders/2/3", "orders/2/4"]);
+  readInto(held, orders, { records: [batch(0n, 5)] });
+  expect(positions(held)).toEqual(["orders/2/3@id-1.0", "orders/2/4@id-1.0"]);
   expect(held.position).toBe(5n);
+});
+
+test("an offset that is given once more, by a topic made anew or a partition that has lost its end, is another place", () => {
+  const places = [orders, { ...orders, topicId: "id-2" }].flatMap((topic) =>
+    [0, 1].map((epoch) => {
+      const held = new Held(0, 0n);
+      readInto(held, topic, { records: [batch(0n, 1, { epoch })] });
+      return positions(held)[0];
+    }),
+  );
+  expect(places).toEqual(["orders/0/0@id-1.0", "orders/0/0@id-1.1", "orders/0/0@id-2.0", "orders/0/0@id-2.1"]);
 });
 
 test("what was rolled back and the marks of transactions are not seen, and the position moves over them", () => {
   const held = new Held(0, 0n);
   const transactional = { attributes: 0x10 };
-  readInto(held, "orders", {
+  readInto(held, orders, {
     records: [
       batch(0n, 2, { ...transactional, producerId: 7n }),
       batch(2n, 1, { ...transactional, producerId: 8n }),
@@ -65,13 +78,13 @@ test("what was rolled back and the marks of transactions are not seen, and the p
     ],
     abortedTransactions: [{ producerId: 7n, firstOffset: 0n }],
   });
-  expect(positions(held)).toEqual(["orders/0/2", "orders/0/4"]);
+  expect(positions(held)).toEqual(["orders/0/2@id-1.0", "orders/0/4@id-1.0"]);
   expect(held.position).toBe(7n);
 });
 
 test("a position is committed up to the first message that was not acknowledged", () => {
   const held = new Held(0, 10n);
-  readInto(held, "orders", { records: [batch(10n, 6)] });
+  readInto(held, orders, { records: [batch(10n, 6)] });
   held.give(6);
   held.acknowledge(new Set([10n, 11n]));
   expect(held.commitable).toBe(12n);

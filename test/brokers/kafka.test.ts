@@ -7,6 +7,7 @@ import { Admin, Producer } from "@platformatic/kafka";
 import { afterEach, describe, expect, test } from "vitest";
 import type { Incoming, Receiver } from "../../src/brokers/broker.js";
 import { kafka, kafkaFeatures } from "../../src/brokers/kafka/index.js";
+import { eventually } from "../support/eventually.js";
 import { type OwnService, startService } from "../support/services.js";
 import { openTcpProxy, type TcpProxy } from "../support/tcp-proxy.js";
 import { brokerConformance, type Network } from "./conformance.js";
@@ -182,6 +183,37 @@ describe("Kafka beside the suite", () => {
     const arrived = await take(await receiver(), 4);
     expect(arrived.map((one) => one.headers.ce_id)).toEqual(idsOf(messages(4, { from: 6 })));
     expect(trouble).toEqual([expect.objectContaining({ message: expect.stringContaining("no longer has offset 2") })]);
+  });
+
+  test("a topic that was made anew under a reader is read from its beginning, and its offsets are other places", async () => {
+    const { url, topic, sender, receiver } = await place({ partitions: 1, fromBeginning: true });
+    await (await sender()).send(messages(4), never());
+    let reader = await receiver();
+    const before = await taking(reader, 4);
+    await reader.acknowledge(before);
+    await administering(url, (admin) => admin.deleteTopics({ topics: [topic] }));
+    // It is gone a moment later.
+    await eventually(() =>
+      makeTopic(url, topic, 1).then(
+        () => true,
+        () => false,
+      ),
+    );
+    await (await sender()).send(messages(6, { from: 4 }), never());
+    const after: Incoming[] = [];
+    while (after.length < 6) {
+      // Where it met the moment without a topic it is lost, and an intake opens it again.
+      const some = await reader.receive({ max: 6, waitMs: 1_000, signal: never() }).catch(() => undefined);
+      if (some === undefined) await reader.close();
+      if (some === undefined) reader = await eventually(() => receiver().catch(() => undefined));
+      after.push(...(some ?? []));
+    }
+    expect(after.map((one) => one.headers.ce_id)).toEqual(idsOf(messages(6, { from: 4 })));
+    const places = [...before, ...after].map(({ position }) => position);
+    expect(new Set(places).size).toBe(10);
+    expect(places.map((one) => one?.split("@")[0])).toEqual(
+      [...[0, 1, 2, 3], ...[0, 1, 2, 3, 4, 5]].map((n) => `${topic}/0/${n}`),
+    );
   });
 
   test("what a transaction of somebody else has rolled back is not seen", async () => {

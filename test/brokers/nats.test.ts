@@ -62,6 +62,31 @@ describe("NATS alone", () => {
     expect(again.map((sent) => "duplicate" in sent && sent.duplicate)).toEqual([true, false, false]);
   });
 
+  test("a sequence that a stream gives once more, since it was made anew, is another place; what comes again has the same", async () => {
+    const name = await stream();
+    const placeOfFirst = async () => {
+      client.publish(`${name}.foreign`, "without an id");
+      const places: (string | undefined)[] = [];
+      for (const _time of [1, 2]) {
+        const reader = await receiver(name);
+        const [one] = await eventually(async () => {
+          const some = await reader.receive({ max: 1, waitMs: 1_000, signal: never() });
+          return some.length > 0 && some;
+        });
+        places.push(one?.position);
+        await reader.close();
+      }
+      expect(places[1]).toBe(places[0]);
+      return places[0];
+    };
+    const before = await placeOfFirst();
+    await manager.streams.delete(name);
+    await manager.streams.add({ name, subjects: [`${name}.>`] });
+    const after = await placeOfFirst();
+    expect([before, after]).toEqual(Array(2).fill(expect.stringMatching(`^${name}/1@[0-9]{19}$`)));
+    expect(after).not.toBe(before);
+  });
+
   test("a subject that the stream does not take is noticed at start, or refuses the event that names it", async () => {
     const name = await stream();
     const elsewhere = sender(name, { subject: "elsewhere.placed" });

@@ -40,6 +40,18 @@ export const url = (): string => database.url;
 export const rows = async <Row = Record<string, unknown>>(sql: string, values: readonly unknown[] = []) =>
   (await eye.query(sql, [...values])).rows as Row[];
 
+/** A session that ends with the test. */
+export async function session(): Promise<Client> {
+  const client = new Client({ connectionString: url() });
+  await client.connect();
+  onTestFinished(() => client.end());
+  return client;
+}
+
+export const asExecutor = (client: Client) => ({
+  query: async (text: string, params?: readonly unknown[]) => (await client.query(text, [...(params ?? [])])) as never,
+});
+
 /** Once for each file. */
 export function onServer(): void {
   beforeAll(async () => {
@@ -70,8 +82,8 @@ export function listening(): { readonly logger: Logger; readonly told: Told[] } 
 }
 
 /** An instance that ends with the test. */
-export function instance(service = "shipping", logger = listening().logger): Post<Sql> {
-  const post = posthorn({ service, database: database.url, logger });
+export function instance(service = "shipping", logger = listening().logger, database = url()): Post<Sql> {
+  const post = posthorn({ service, database, logger });
   onTestFinished(() => post.stop({ graceMs: 0 }));
   return post;
 }

@@ -7,6 +7,7 @@
  */
 import { setTimeout as wait } from "node:timers/promises";
 import { ConfigurationError } from "../../core/errors.js";
+import { Arrival } from "../arrival.js";
 import type { Incoming, OpenOptions, Receiver } from "../broker.js";
 import { untilAborted } from "../until-aborted.js";
 import {
@@ -36,8 +37,6 @@ const patienceMs = 200;
 const patience = 50;
 const earliest = -2n;
 const latest = -1n;
-/** A timer does not count further. */
-const longestSleepMs = 2_000_000_000;
 const readCommitted = 1;
 /** Codes of the protocol. */
 const outOfRange = 1;
@@ -69,6 +68,8 @@ class KafkaReceiver implements Receiver {
   readonly #reader: KafkaConsumer;
   readonly #membership: { sessionTimeout: number; rebalanceTimeout: number; heartbeatInterval: number };
   #held = new Map<number, Held>();
+  /** The topic that is read: one that was made anew under its name has another. */
+  #topicId: string | undefined;
   readonly #fetching = new Set<number>();
   #filling = false;
   #passed = 0;
@@ -77,7 +78,7 @@ class KafkaReceiver implements Receiver {
   #divided = false;
   #failure: { readonly error: unknown } | undefined;
   #closed = false;
-  #wake: () => void = () => {};
+  readonly #arrival = new Arrival();
 
   constructor(settings: Settings & { readonly group: string }, { name, onTrouble }: OpenOptions, library: Library) {
     const { group, sessionTimeoutMs, timeoutMs } = settings;
@@ -100,7 +101,7 @@ class KafkaReceiver implements Receiver {
     this.#member.on("consumer:heartbeat:error", ({ error }) => this.#fail(error));
     this.#member.on("consumer:group:join", () => {
       this.#divided = true;
-      this.#wake();
+      this.#arrival.tell();
     });
   }
 
@@ -127,7 +128,7 @@ class KafkaReceiver implements Receiver {
       void this.#fill();
       const left = until - performance.now();
       if (given.length > 0 || left <= 0) return given;
-      await this.#sleep(left, signal);
+      await this.#arrival.wait(left, signal);
     }
     return [];
   }
@@ -149,7 +150,7 @@ class KafkaReceiver implements Receiver {
 
   async close(): Promise<void> {
     this.#closed = true;
-    this.#wake();
+    this.#arrival.tell();
     await Promise.all([closeClient(this.#member), closeClient(this.#reader)]);
   }
 
@@ -175,7 +176,7 @@ class KafkaReceiver implements Receiver {
       held.set(partition, known?.committed === position ? known : new Held(partition, position));
     }
     this.#held = held;
-    this.#wake();
+    this.#arrival.tell();
   }
 
   async #positions(partitions: readonly number[]): Promise<ReadonlyMap<number, bigint>> {
@@ -249,6 +250,7 @@ class KafkaReceiver implements Receiver {
     try {
       const { topic } = this.#settings;
       const known = (await this.#reader.metadata({ topics: [topic] })).topics.get(topic);
+      if (known !== undefined) await this.#look(known.id);
       const wanted = new Map<number, Held[]>();
       for (const held of this.#isFull() || known === undefined ? [] : this.#held.values()) {
         const leader = known?.partitions[held.partition]?.leader;
@@ -292,13 +294,14 @@ class KafkaReceiver implements Receiver {
       for (const answer of fetched.responses.flatMap(({ partitions }) => partitions)) {
         const held = this.#held.get(answer.partitionIndex);
         // Another Held, or one that went on meanwhile, did not ask for this.
-        if (held !== undefined && asked.get(held) === held.position) readInto(held, this.#settings.topic, answer);
+        if (held === undefined || asked.get(held) !== held.position) continue;
+        readInto(held, { topic: this.#settings.topic, topicId }, answer);
       }
     } catch (error) {
       await this.#fetchFailed(error, helds).catch((reason: unknown) => this.#fail(reason));
     }
     this.#fetching.delete(node);
-    this.#wake();
+    this.#arrival.tell();
     void this.#fill();
   }
 
@@ -326,6 +329,17 @@ class KafkaReceiver implements Receiver {
     }
   }
 
+  /** All that is in a topic that was made anew is new, and where the last one was read to says nothing about it. */
+  async #look(topicId: string): Promise<void> {
+    const before = this.#topicId;
+    this.#topicId = topicId;
+    if (before === undefined || before === topicId || this.#held.size === 0) return;
+    const first = await this.#offsets([...this.#held.keys()], earliest);
+    this.#held = new Map([...first].map(([partition, offset]) => [partition, new Held(partition, offset)]));
+    const what = "its topic was deleted and made anew; it is read from its beginning";
+    this.#onTrouble(new Error(`Kafka (${this.#settings.where}): ${what}`));
+  }
+
   #check(): void {
     if (this.#closed) throw new Error(`Kafka (${this.#settings.where}): the receiver is closed`);
     if (this.#failure !== undefined) throw this.#failure.error;
@@ -335,20 +349,7 @@ class KafkaReceiver implements Receiver {
     if (this.#closed || this.#failure !== undefined) return;
     this.#failure = { error: said("Kafka is lost", this.#settings, error) };
     this.#onTrouble(this.#failure.error);
-    this.#wake();
-  }
-
-  async #sleep(ms: number, signal: AbortSignal): Promise<void> {
-    await new Promise<void>((resolve) => {
-      const done = () => {
-        clearTimeout(timer);
-        signal.removeEventListener("abort", done);
-        resolve();
-      };
-      const timer = setTimeout(done, Math.min(ms, longestSleepMs));
-      signal.addEventListener("abort", done, { once: true });
-      this.#wake = done;
-    });
+    this.#arrival.tell();
   }
 }
 

@@ -14,6 +14,7 @@ interface Batch {
   readonly firstOffset: bigint;
   readonly lastOffsetDelta: number;
   readonly producerId: bigint;
+  readonly partitionLeaderEpoch: number;
   readonly records: readonly Record[];
 }
 export interface FetchedPartition {
@@ -25,8 +26,14 @@ const transactional = 1 << 4;
 const control = 1 << 5;
 const abortMarker = 0;
 
+/** A topic by its name, and by the id that another one of this name will not have. */
+export interface Topic {
+  readonly topic: string;
+  readonly topicId: string;
+}
+
 /** Puts what was fetched from `held.position` on into `held`, and moves the position behind it. */
-export function readInto(held: Held, topic: string, fetched: FetchedPartition): void {
+export function readInto(held: Held, { topic, topicId }: Topic, fetched: FetchedPartition): void {
   const from = held.position;
   const isVisible = visibility(fetched);
   for (const batch of fetched.records ?? []) {
@@ -34,7 +41,8 @@ export function readInto(held: Held, topic: string, fetched: FetchedPartition): 
       for (const record of batch.records) {
         const offset = batch.firstOffset + BigInt(record.offsetDelta);
         // A batch is sent as a whole, also where only its end is new.
-        if (offset >= from) held.add(incomingOf(record, { topic, held, offset }));
+        if (offset >= from)
+          held.add(incomingOf(record, { topic, held, offset, since: `${topicId}.${batch.partitionLeaderEpoch}` }));
       }
     }
     const next = batch.firstOffset + BigInt(batch.lastOffsetDelta) + 1n;
@@ -64,9 +72,11 @@ interface Place {
   readonly topic: string;
   readonly held: Held;
   readonly offset: bigint;
+  /** A topic that was made anew, and a partition whose end was lost with its leader, give an offset once more. It tells the two messages apart. */
+  readonly since: string;
 }
 
-function incomingOf({ key, value, headers }: Record, { topic, held, offset }: Place): Incoming {
+function incomingOf({ key, value, headers }: Record, { topic, held, offset, since }: Place): Incoming {
   const named: { [name: string]: string } = {};
   let contentType: string | undefined;
   for (const [name, text] of headers) {
@@ -79,7 +89,7 @@ function incomingOf({ key, value, headers }: Record, { topic, held, offset }: Pl
     contentType,
     body: value ?? new Uint8Array(0),
     ...(key != null && { key: key.toString() }),
-    position: `${topic}/${held.partition}/${offset}`,
+    position: `${topic}/${held.partition}/${offset}@${since}`,
     handle: { held, offset },
   };
 }

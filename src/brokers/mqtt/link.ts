@@ -4,6 +4,7 @@
  */
 import type { IClientOptions, IConnackPacket, MqttClient } from "mqtt";
 import { loadPeer } from "../../core/peer.js";
+import { clause } from "../../core/words.js";
 import type { Settings } from "./options.js";
 import { reasonInWords } from "./reasons.js";
 
@@ -60,7 +61,7 @@ export class Link {
       const fail = (error: Error) => {
         done();
         client.end(true);
-        reject(new Error(`There is no connection to ${where}: ${textOf(error)}.`, { cause: error }));
+        reject(new Error(`There is no connection to ${where}: ${clause(textOf(error))}.`, { cause: error }));
       };
       const aborted = () => fail(new Error("opening was given up"));
       const closed = () => fail(new Error("the broker closed it before it was open"));
@@ -103,7 +104,7 @@ export class Link {
   #drop(why: string, cause?: Error): void {
     if (this.#error !== undefined) return;
     const options = cause === undefined ? undefined : { cause };
-    this.#error = new Error(`The connection to ${this.#where} is lost: ${why}.`, options);
+    this.#error = new Error(`The connection to ${this.#where} is lost: ${clause(why)}.`, options);
     this.#settle(this.#error);
   }
 }

@@ -6,6 +6,8 @@
  */
 import type { IPublishPacket } from "mqtt";
 import { ConfigurationError } from "../../core/errors.js";
+import { clause } from "../../core/words.js";
+import { Arrival } from "../arrival.js";
 import type { Incoming, OpenOptions, Receiver } from "../broker.js";
 import { Link } from "./link.js";
 import type { Settings } from "./options.js";
@@ -45,7 +47,7 @@ async function subscribe(link: Link, topic: string, { where, timeoutMs }: Settin
   const code = await new Promise<number>((resolve, reject) => {
     const fail = (why: string) => {
       done();
-      reject(new Error(`Subscribing at ${where} failed: ${why}.`));
+      reject(new Error(`Subscribing at ${where} failed: ${clause(why)}.`));
     };
     const timer = setTimeout(() => fail(`the broker said nothing for ${timeoutMs} ms`), timeoutMs);
     const aborted = () => fail("it was given up");
@@ -94,8 +96,7 @@ class Inbox {
   #most = Number.POSITIVE_INFINITY;
   /** The client takes no further packet before this is called. */
   #goOn: ((error?: Error) => void) | undefined;
-  /** Somebody waits for the first message. */
-  wake: () => void = () => undefined;
+  readonly arrival = new Arrival();
 
   get isEmpty(): boolean {
     return this.#messages.length === 0;
@@ -107,7 +108,7 @@ class Inbox {
     this.#messages.push(incomingOf(packet, new Handle(this, number)));
     if (this.#messages.length < this.#most) goOn(later);
     else this.#goOn = goOn;
-    this.wake();
+    this.arrival.tell();
   }
 
   take(max: number): readonly Incoming[] {
@@ -136,28 +137,14 @@ class MqttReceiver implements Receiver {
   constructor(link: Link, inbox: Inbox) {
     this.#link = link;
     this.#inbox = inbox;
-    void link.lost.then(() => inbox.wake());
+    void link.lost.then(() => inbox.arrival.tell());
   }
 
   async receive({ max, waitMs, signal }: Parameters<Receiver["receive"]>[0]): Promise<readonly Incoming[]> {
-    if (this.#inbox.isEmpty && this.#link.error === undefined && !signal.aborted) await this.#first(waitMs, signal);
+    if (this.#inbox.isEmpty && this.#link.error === undefined) await this.#inbox.arrival.wait(waitMs, signal);
     // What is left of a lost connection cannot be acknowledged, and comes again on the next.
     if (this.#link.error !== undefined) throw this.#link.error;
     return signal.aborted ? [] : this.#inbox.take(max);
-  }
-
-  async #first(waitMs: number, signal: AbortSignal): Promise<void> {
-    await new Promise<void>((resolve) => {
-      const done = () => {
-        clearTimeout(timer);
-        signal.removeEventListener("abort", done);
-        resolve();
-      };
-      const timer = setTimeout(done, waitMs);
-      signal.addEventListener("abort", done);
-      this.#inbox.wake = done;
-    });
-    this.#inbox.wake = () => undefined;
   }
 
   async acknowledge(messages: readonly Incoming[]): Promise<void> {

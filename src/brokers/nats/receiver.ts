@@ -6,6 +6,7 @@
  */
 import { setImmediate as immediate } from "node:timers/promises";
 import type { Msg, NatsConnection, Subscription } from "@nats-io/transport-node";
+import { Arrival } from "../arrival.js";
 import type { Incoming, OpenOptions, Receiver } from "../broker.js";
 import { withoutSecrets } from "../secrets.js";
 import { untilAborted } from "../until-aborted.js";
@@ -57,7 +58,7 @@ class NatsReceiver implements Receiver {
   /** Here and not acknowledged, by sequence, ahead or handed out. */
   readonly #held = new Map<number, Held>();
   #trouble: unknown;
-  #wake: (() => void) | undefined;
+  readonly #arrival = new Arrival();
 
   constructor(settings: Settings) {
     this.#settings = settings;
@@ -90,7 +91,7 @@ class NatsReceiver implements Receiver {
     this.#max = max;
     this.#listenForSilence();
     this.#pull(this.#open(), max);
-    if (this.#ahead.length === 0 && !signal.aborted) await this.#arrival(waitMs, signal);
+    if (this.#ahead.length === 0 && !signal.aborted) await this.#first(waitMs, signal);
     const link = this.#open();
     const batch = this.#ahead.splice(0, max);
     this.#pull(link, max);
@@ -167,17 +168,18 @@ class NatsReceiver implements Receiver {
       this.#fail(new Error("NATS has sent a message that is of no stream"));
       return;
     }
-    const { sequence, deliveries } = place;
+    const { sequence, deliveries, storedAt } = place;
     if (this.#held.has(sequence)) return;
     const held = new Held(sequence, reply);
     this.#held.set(sequence, held);
-    const one = incoming(message, `${this.#settings.stream}/${sequence}`, held);
+    // A stream that was made anew, or has lost its end, gives a sequence once more. When it was stored tells the two apart.
+    const one = incoming(message, `${this.#settings.stream}/${sequence}@${storedAt}`, held);
     if (this.#takeover !== undefined) {
       this.#takeover.add(sequence, deliveries > 1, one);
       return;
     }
     this.#ahead.push(one);
-    this.#wake?.();
+    this.#arrival.tell();
   }
 
   #takeoverOf({ connection }: Link, left: Left): Takeover {
@@ -186,7 +188,7 @@ class NatsReceiver implements Receiver {
       done: (messages) => {
         this.#takeover = undefined;
         this.#ahead.push(...messages);
-        this.#wake?.();
+        this.#arrival.tell();
       },
     });
   }
@@ -202,18 +204,8 @@ class NatsReceiver implements Receiver {
   }
 
   /** Waits for the first, and one turn of the loop for those that came with it. */
-  async #arrival(waitMs: number, signal: AbortSignal): Promise<void> {
-    await new Promise<void>((resolve) => {
-      const end = () => {
-        clearTimeout(timer);
-        signal.removeEventListener("abort", end);
-        this.#wake = undefined;
-        resolve();
-      };
-      const timer = setTimeout(end, waitMs);
-      signal.addEventListener("abort", end, { once: true });
-      this.#wake = end;
-    });
+  async #first(waitMs: number, signal: AbortSignal): Promise<void> {
+    await this.#arrival.wait(waitMs, signal);
     await immediate();
   }
 
@@ -230,15 +222,23 @@ class NatsReceiver implements Receiver {
 
   #fail(error: unknown): void {
     this.#trouble ??= withoutSecrets(error, this.#settings.secrets);
-    this.#wake?.();
+    this.#arrival.tell();
   }
 }
 
-/** `$JS.ACK.stream.consumer.deliveries.sequence…`, or the newer one with domain and account before the stream. */
-function placeOf(reply: string): { readonly sequence: number; readonly deliveries: number } | undefined {
+/** In the stream, and how often it was sent. `storedAt`: when the stream took it, in nanoseconds since 1970. */
+interface InStream {
+  readonly sequence: number;
+  readonly deliveries: number;
+  readonly storedAt: string;
+}
+
+/** `$JS.ACK.stream.consumer.deliveries.sequence.of the consumer.time.left`, or the newer one with domain and account before the stream. */
+function placeOf(reply: string): InStream | undefined {
   const parts = reply.split(".");
   if (parts[0] !== "$JS" || parts[1] !== "ACK") return undefined;
   const at = parts.length === 9 ? 4 : 6;
   const [deliveries, sequence] = [Number(parts[at]), Number(parts[at + 1])];
-  return Number.isSafeInteger(sequence) ? { sequence, deliveries } : undefined;
+  const storedAt = parts[at + 3];
+  return Number.isSafeInteger(sequence) && storedAt !== undefined ? { sequence, deliveries, storedAt } : undefined;
 }

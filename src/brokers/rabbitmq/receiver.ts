@@ -8,6 +8,7 @@ import { setImmediate as immediate } from "node:timers/promises";
 import type { Channel } from "rabbitmq-client";
 import { ConfigurationError } from "../../core/errors.js";
 import { hostAndPort } from "../address.js";
+import { Arrival } from "../arrival.js";
 import type { Incoming, OpenOptions, Receiver } from "../broker.js";
 import { withoutSecrets } from "../secrets.js";
 import { deliveredOf, keepBodies } from "./bodies.js";
@@ -39,7 +40,7 @@ class RabbitMqReceiver implements Receiver {
   /** Handed out and not acknowledged, in the order of the channel. */
   #open: Handle[] = [];
   #trouble: unknown;
-  #wake: (() => void) | undefined;
+  readonly #arrival = new Arrival();
 
   constructor(settings: Settings, queue: string) {
     this.#settings = settings;
@@ -61,7 +62,7 @@ class RabbitMqReceiver implements Receiver {
   async receive({ max, waitMs, signal }: Parameters<Receiver["receive"]>[0]): Promise<readonly Incoming[]> {
     const channel = this.#channel();
     if (!this.#consuming) await this.#consume(channel, max);
-    if (this.#ahead.length === 0 && !signal.aborted) await this.#arrival(waitMs, signal);
+    if (this.#ahead.length === 0 && !signal.aborted) await this.#first(waitMs, signal);
     this.#channel();
     const batch = this.#ahead.splice(0, max);
     for (const { handle } of batch) if (handle instanceof Handle) this.#open.push(handle);
@@ -99,23 +100,13 @@ class RabbitMqReceiver implements Receiver {
       } catch (error) {
         this.#fail(error);
       }
-      this.#wake?.();
+      this.#arrival.tell();
     });
   }
 
   /** Waits for the first, and one turn of the loop for those that came with it. */
-  async #arrival(waitMs: number, signal: AbortSignal): Promise<void> {
-    await new Promise<void>((resolve) => {
-      const end = () => {
-        clearTimeout(timer);
-        signal.removeEventListener("abort", end);
-        this.#wake = undefined;
-        resolve();
-      };
-      const timer = setTimeout(end, waitMs);
-      signal.addEventListener("abort", end, { once: true });
-      this.#wake = end;
-    });
+  async #first(waitMs: number, signal: AbortSignal): Promise<void> {
+    await this.#arrival.wait(waitMs, signal);
     await immediate();
   }
 
@@ -133,7 +124,7 @@ class RabbitMqReceiver implements Receiver {
 
   #fail(error: unknown): void {
     this.#trouble ??= withoutSecrets(error, [this.#settings.address.password]);
-    this.#wake?.();
+    this.#arrival.tell();
   }
 }
 

@@ -6,6 +6,7 @@
  */
 
 import { ConfigurationError } from "../../core/errors.js";
+import { Arrival } from "../arrival.js";
 import type { Incoming, OpenOptions, Receiver } from "../broker.js";
 import { atMost } from "../until-aborted.js";
 import { incomingOf } from "./entry.js";
@@ -20,8 +21,6 @@ const blockMs = 1_000;
 const mostAtOnce = 500;
 const acknowledgedAtOnce = 1_000;
 const farewellMs = 2_000;
-/** A timer does not count further. */
-const longestSleepMs = 2_000_000_000;
 
 /** Errors: as `openReceiver` of a broker. */
 export async function openRedisReceiver(settings: Settings, options: OpenOptions): Promise<Receiver> {
@@ -60,7 +59,7 @@ class RedisReceiver implements Receiver {
   #reading: Promise<void> | undefined;
   #failure: { readonly error: unknown } | undefined;
   #closed = false;
-  #wake: () => void = () => {};
+  readonly #arrival = new Arrival();
 
   constructor(settings: Settings, group: string, { onTrouble }: OpenOptions) {
     this.#settings = settings;
@@ -88,7 +87,7 @@ class RedisReceiver implements Receiver {
       this.#fill();
       const left = until - performance.now();
       if (given.length > 0 || left <= 0) return given;
-      await this.#sleep(left, signal);
+      await this.#arrival.wait(left, signal);
     }
     return [];
   }
@@ -111,7 +110,7 @@ class RedisReceiver implements Receiver {
   /** A question that waits is taken back: what it would still be answered with would be given to somebody who has gone. */
   async close(): Promise<void> {
     this.#closed = true;
-    this.#wake();
+    this.#arrival.tell();
     if (this.#reading !== undefined && this.#failure === undefined) {
       const unblocked = this.#acknowledger?.run((redis) => redis.client("UNBLOCK", this.#readerId));
       await atMost(farewellMs, Promise.all([unblocked, this.#reading]));
@@ -136,7 +135,7 @@ class RedisReceiver implements Receiver {
       .catch((error: unknown) => this.#fail(error))
       .finally(() => {
         this.#reading = undefined;
-        this.#wake();
+        this.#arrival.tell();
       });
   }
 
@@ -220,19 +219,6 @@ class RedisReceiver implements Receiver {
     if (this.#closed || this.#failure !== undefined) return;
     this.#failure = { error: said("Redis is lost", this.#settings, error) };
     this.#onTrouble(this.#failure.error);
-    this.#wake();
-  }
-
-  async #sleep(ms: number, signal: AbortSignal): Promise<void> {
-    await new Promise<void>((resolve) => {
-      const done = () => {
-        clearTimeout(timer);
-        signal.removeEventListener("abort", done);
-        resolve();
-      };
-      const timer = setTimeout(done, Math.min(ms, longestSleepMs));
-      signal.addEventListener("abort", done, { once: true });
-      this.#wake = done;
-    });
+    this.#arrival.tell();
   }
 }

@@ -5,6 +5,7 @@
  * receiver is given at once what was not acknowledged. In a FIFO queue what follows in the same group is held back by SQS until then.
  */
 import type { Message } from "@aws-sdk/client-sqs";
+import { Arrival } from "../arrival.js";
 import type { Incoming, OpenOptions, Receiver } from "../broker.js";
 import { atMost } from "../until-aborted.js";
 import { openQueue, type Queue } from "./client.js";
@@ -15,8 +16,6 @@ import type { Settings } from "./options.js";
 const batchMessages = 10;
 const waitingMessages = 1_000;
 const farewellMs = 3_000;
-/** A timer does not count further. */
-const longestSleepMs = 2_000_000_000;
 
 /** Errors: as `openReceiver` of a broker. */
 export async function openSqsReceiver(settings: Settings, { signal, onTrouble }: OpenOptions): Promise<Receiver> {
@@ -48,7 +47,7 @@ class SqsReceiver implements Receiver {
   /** How many polls may be on their way. */
   #wanted = 1;
   #failure: { readonly error: unknown } | undefined;
-  #wake: () => void = () => {};
+  readonly #arrival = new Arrival();
 
   constructor(settings: Settings, queue: Queue, onTrouble: (error: unknown) => void) {
     this.#settings = settings;
@@ -66,7 +65,7 @@ class SqsReceiver implements Receiver {
       this.#poll();
       const left = until - performance.now();
       if (given.length > 0 || left <= 0) return given;
-      await this.#sleep(left, signal);
+      await this.#arrival.wait(left, signal);
     }
     return [];
   }
@@ -99,7 +98,7 @@ class SqsReceiver implements Receiver {
     if (this.#closed) return;
     this.#closed = true;
     clearInterval(this.#prolonging);
-    this.#wake();
+    this.#arrival.tell();
     const { pollMs } = this.#settings;
     // SQS would answer a poll that was cut off all the same, and hide what nobody gets.
     if (this.#failure === undefined) await atMost(pollMs + farewellMs, Promise.all(this.#polls));
@@ -132,7 +131,7 @@ class SqsReceiver implements Receiver {
     while (this.#polls.size < this.#wanted) {
       const poll = this.#pollOnce().finally(() => {
         this.#polls.delete(poll);
-        this.#wake();
+        this.#arrival.tell();
       });
       this.#polls.add(poll);
     }
@@ -216,19 +215,6 @@ class SqsReceiver implements Receiver {
     if (this.#failure !== undefined) return;
     this.#failure = { error: said("SQS is lost", this.#settings, error) };
     this.#onTrouble(this.#failure.error);
-    this.#wake();
-  }
-
-  async #sleep(ms: number, signal: AbortSignal): Promise<void> {
-    await new Promise<void>((resolve) => {
-      const done = () => {
-        clearTimeout(timer);
-        signal.removeEventListener("abort", done);
-        resolve();
-      };
-      const timer = setTimeout(done, Math.min(ms, longestSleepMs));
-      signal.addEventListener("abort", done, { once: true });
-      this.#wake = done;
-    });
+    this.#arrival.tell();
   }
 }

@@ -2,7 +2,9 @@
  * What an answer means for a message. Standard Webhooks 1.0.0, "Delivery success and failure"; CloudEvents "HTTP 1.1 Web Hooks", 2.2.
  *
  * Only what the answer itself says about the receiver (429, 502, 503, 504) counts as "away". A 403 or 404 may come from a filter that does not like
- * this one payload: it is this message's failure, and its policy bounds it, so that one message cannot hold all others.
+ * this one payload: it is this message's failure, and its policy bounds it, so that one message cannot hold all others. So may a gateway's 502, or an
+ * answer that never comes, where the receiver falls over this one payload: each is `alone`, and the relay looks whether others go through. Who asks for
+ * a pause, or throttles, speaks of all.
  */
 import { limits } from "../../core/limits.js";
 import { retryAfterOf } from "../../core/retry-after.js";
@@ -14,22 +16,24 @@ type Answered = Extract<Posted, { kind: "answered" }>;
 /** `gone`: the receiver wants nothing more. */
 export type Meaning = Sent | { readonly kind: "gone" };
 
-const throttled: ReadonlySet<number> = new Set([429, 502, 503, 504]);
+const throttled = 429;
+const away: ReadonlySet<number> = new Set([throttled, 502, 503, 504]);
 
 /** `clean` takes out what nobody may read. */
 export function meaningOf(posted: Posted, where: string, clean: (text: string) => string): Meaning {
-  if (posted.kind === "lost") return { kind: "unavailable", error: withPlace(posted.error, where) };
+  if (posted.kind === "lost") {
+    return { kind: "unavailable", error: withPlace(posted.error, where), ...(posted.connected && { alone: true }) };
+  }
   const { status } = posted;
   if (status >= 200 && status < 300) return { kind: "acknowledged" };
   if (status === 410) return { kind: "gone" };
   const text = `${where} answered ${status}${hint(status)}${excerpt(posted, clean)}`;
   if (status === 413) return { kind: "refused", reason: text };
   const retryAfterMs = retryAfterOf({ headers: { get: (name) => first(posted.headers[name]) } });
-  return {
-    kind: throttled.has(status) ? "unavailable" : "failed",
-    error: new Error(text),
-    ...(retryAfterMs !== undefined && { retryAfterMs }),
-  };
+  const error = new Error(text);
+  if (retryAfterMs !== undefined) return { kind: away.has(status) ? "unavailable" : "failed", error, retryAfterMs };
+  if (!away.has(status)) return { kind: "failed", error };
+  return { kind: "unavailable", error, ...(status !== throttled && { alone: true }) };
 }
 
 function withPlace(error: Error, where: string): Error {

@@ -101,6 +101,7 @@ export const webhookIntakeFeatures: BrokerFeatures = {
   acknowledges: true,
   sends: false,
   receives: true,
+  pushed: true,
   order: "key",
   deduplicates: false,
   checksDestination: false,
@@ -119,7 +120,7 @@ export interface WebhookIntake extends Broker {
  *
  * Delivery: a webhook is answered 204 once the intake has committed it, and otherwise 503, so that its sender keeps it.
  * Duplicates: `webhook-id` is the id of the message; one that comes again is acknowledged and not written again, whatever its body is.
- * Order: as their bodies arrive.
+ * Order: as their bodies arrive, in one process. Every process that runs the intake takes in what comes to it, and none waits for another.
  * Errors: `ConfigurationError`.
  * Limits: size and time of a body, and what waits at once.
  */

@@ -40,11 +40,14 @@ export type Posted =
       /** The beginning of the body; empty for success, whose body nobody reads. */
       readonly text: string;
     }
-  /** No whole answer: the webhook may have arrived. */
-  | { readonly kind: "lost"; readonly error: Error };
+  /** No whole answer: the webhook may have arrived. `connected`: there was a way to the receiver, and it had the time for an answer. */
+  | { readonly kind: "lost"; readonly error: Error; readonly connected: boolean };
 
 /** Servers close idle connections, many after five seconds. This side does it before them, so that a webhook seldom meets one that is being closed. */
 const idleMs = 4_000;
+
+/** Whoever gives up a post before has not waited for it. */
+const longMs = 4_000;
 
 type Headers = Readonly<Record<string, string>>;
 
@@ -108,7 +111,7 @@ export class Poster {
         request = this.#open(agent, headers);
       } catch (error) {
         // A header that Node does not write.
-        resolve({ kind: "lost", error: lostInWords(error) });
+        resolve({ kind: "lost", error: lostInWords(error), connected: false });
         return;
       }
       new Exchange(request, this.#options, signal, resolve).start(body);
@@ -147,7 +150,7 @@ function notConnected(ms: number): string {
 }
 
 function notStale(posted: Posted | "stale"): Posted {
-  return posted === "stale" ? { kind: "lost", error: lostInWords(undefined) } : posted;
+  return posted === "stale" ? { kind: "lost", error: lostInWords(undefined), connected: true } : posted;
 }
 
 /** One request and its answer. */
@@ -157,7 +160,13 @@ class Exchange {
   readonly #signal: AbortSignal;
   readonly #resolve: (posted: Posted | "stale") => void;
   readonly #timers: NodeJS.Timeout[] = [];
-  readonly #onAbort = (): void => this.#lose(new Error("It was given up."));
+  /** It counts as one that had the time for an answer where it was on its way for long. */
+  readonly #onAbort = (): void => {
+    this.#connected &&= performance.now() - this.#begun > Math.min(longMs, this.#options.timeoutMs / 2);
+    this.#lose(new Error("It was given up."));
+  };
+  readonly #begun = performance.now();
+  #connected = false;
   /** There is a status: what happens to the connection from now on changes nothing. */
   #responded = false;
   #ended = false;
@@ -180,11 +189,17 @@ class Exchange {
     this.#after(timeoutMs, () => this.#lose(new Error(`There was no answer within ${durationInWords(timeoutMs)}.`)));
     this.#signal.addEventListener("abort", this.#onAbort, { once: true });
     request.once("socket", (socket) => {
-      if (!socket.connecting) return;
+      if (!socket.connecting) {
+        this.#connected = true;
+        return;
+      }
       const { connectTimeoutMs } = this.#options;
       const timer = this.#after(connectTimeoutMs, () => this.#lose(new Error(notConnected(connectTimeoutMs))));
       const event = this.#options.endpoint.url.protocol === "https:" ? "secureConnect" : "connect";
-      socket.once(event, () => clearTimeout(timer));
+      socket.once(event, () => {
+        this.#connected = true;
+        clearTimeout(timer);
+      });
     });
     request.on("error", (error) => {
       if (!this.#responded) this.#lose(error);
@@ -207,7 +222,7 @@ class Exchange {
   #lose(error: unknown): void {
     if (this.#ended) return;
     const stale = this.#request.reusedSocket && isReset(error);
-    this.#end(stale ? "stale" : { kind: "lost", error: lostInWords(error) });
+    this.#end(stale ? "stale" : { kind: "lost", error: lostInWords(error), connected: this.#connected });
     this.#request.destroy();
   }
 

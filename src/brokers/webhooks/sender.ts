@@ -24,6 +24,12 @@ export interface SenderOptions extends PostOptions {
   readonly clean: (text: string) => string;
 }
 
+/** What was not tried because of it is not the one that was tried. */
+function foundAway(call: Call, { alone, ...sent }: Extract<Sent, { kind: "unavailable" }>): void {
+  if (alone) call.alone += 1;
+  if (!alone || call.alone >= mostAlone) call.away ??= sent;
+}
+
 /** What is known about a receiver, in this process. */
 export interface Standing {
   /** It answered 410: nothing is posted any more. */
@@ -35,9 +41,14 @@ export interface Standing {
 /** One call of `send`. */
 interface Call {
   readonly signal: AbortSignal;
-  /** The first that found the receiver away; what was not begun then is not tried. */
+  /** What found the receiver away; what was not begun then is not tried. */
   away: Sent | undefined;
+  /** Posts in a row that nobody answered as they should, and that may each be the message's fault. */
+  alone: number;
 }
+
+/** A receiver that answers none of so many is away. One that falls over a single message is not: the others are posted. */
+const mostAlone = 3;
 
 const givenUp: Sent = { kind: "unavailable", error: new Error("It was not posted: the call was given up.") };
 
@@ -67,7 +78,7 @@ export class WebhookSender implements Sender {
     if (signal.aborted || this.#closed) giveUp();
     this.#calls.add(controller);
     try {
-      const call: Call = { signal: controller.signal, away: undefined };
+      const call: Call = { signal: controller.signal, away: undefined, alone: 0 };
       return await Promise.all(messages.map((message) => this.#inOrder(message, call)));
     } finally {
       this.#calls.delete(controller);
@@ -107,7 +118,8 @@ export class WebhookSender implements Sender {
     const release = await this.#slots.take();
     try {
       const sent = this.#notNow(call) ?? (await this.#post(message, call));
-      if (sent.kind === "unavailable") call.away ??= sent;
+      if (sent.kind === "unavailable") foundAway(call, sent);
+      else call.alone = 0;
       return sent;
     } finally {
       release();

@@ -4,6 +4,7 @@
  * A webhook that was told "not now" before an intake took it is forgotten; one that an intake holds may still be committed, and its sender, who sends it
  * again, meets the inbox.
  */
+import { Arrival } from "../arrival.js";
 import type { Incoming, Receiver } from "../broker.js";
 
 export interface WaitingLimits {
@@ -107,38 +108,24 @@ interface Source {
 class WaitingReceiver implements Receiver {
   readonly #source: Source;
   readonly #held = new Set<Pending>();
-  #wake: (() => void) | undefined;
+  readonly #arrival = new Arrival();
 
   constructor(source: Source) {
     this.#source = source;
   }
 
   wake(): void {
-    this.#wake?.();
+    this.#arrival.tell();
   }
 
   async receive({ max, waitMs, signal }: Parameters<Receiver["receive"]>[0]): Promise<readonly Incoming[]> {
     let taken = this.#source.take(max);
     if (taken.length === 0 && !signal.aborted) {
-      await this.#woken(waitMs, signal);
+      await this.#arrival.wait(waitMs, signal);
       taken = this.#source.take(max);
     }
     for (const pending of taken) this.#held.add(pending);
     return taken.map(({ incoming }) => incoming);
-  }
-
-  #woken(waitMs: number, signal: AbortSignal): Promise<void> {
-    return new Promise((resolve) => {
-      const end = (): void => {
-        clearTimeout(timer);
-        signal.removeEventListener("abort", end);
-        this.#wake = undefined;
-        resolve();
-      };
-      const timer = setTimeout(end, waitMs);
-      signal.addEventListener("abort", end);
-      this.#wake = end;
-    });
   }
 
   async acknowledge(messages: readonly Incoming[]): Promise<void> {

@@ -21,7 +21,7 @@ export function intakeTable(lines: readonly IntakeLine[], io: Io): string {
     line.name,
     oneLine(`${line.broker} ${line.place}`, 60),
     connection(line, now),
-    line.holder === null ? { text: "nobody", colour: "yellow" } : oneLine(`${line.holder.host} ${line.holder.pid}`, 40),
+    runsOn(line),
     grouped(line.written),
     grouped(line.duplicates),
     { text: grouped(line.listed), colour: line.listed > 0 ? "red" : undefined },
@@ -29,6 +29,12 @@ export function intakeTable(lines: readonly IntakeLine[], io: Io): string {
   ]);
   const why = lines.flatMap(({ name, trouble }) => (trouble === null ? [] : [`${name}: ${oneLine(trouble, 200)}\n`]));
   return `${table(io, columns, rows)}${why.join("")}`;
+}
+
+function runsOn({ holders }: IntakeLine): Cell | string {
+  const [first] = holders;
+  if (first === undefined) return { text: "nobody", colour: "yellow" };
+  return holders.length > 1 ? `${holders.length} processes` : oneLine(`${first.host} ${first.pid}`, 40);
 }
 
 function connection({ connected, awaySince, paused }: IntakeLine, now: Date): Cell | string {

@@ -2,7 +2,7 @@
 import { setTimeout as wait } from "node:timers/promises";
 import type { Executor } from "../../core/database.js";
 import { limits } from "../../core/limits.js";
-import { durationInWords } from "../../core/words.js";
+import { clause, durationInWords } from "../../core/words.js";
 import { limitsInWords } from "../../policies/describe.js";
 import { type IntakeLine, intakeLines } from "../../store/intakes.js";
 import { type Alert, crossedAlerts, type FleetWorker, fleet } from "../../store/operate.js";
@@ -117,7 +117,7 @@ function limitsText(name: string, limits: LimitsNow): string {
 
 function pauseOf({ name, paused }: Pick<BacklogLine, "name" | "paused">): readonly string[] {
   if (paused === null) return [];
-  const why = paused.reason === undefined ? "" : `: ${oneLine(paused.reason, 160)}`;
+  const why = paused.reason === undefined ? "" : `: ${clause(oneLine(paused.reason, 160))}`;
   return [
     `${name} is paused since ${clock(paused.at, new Date().toISOString())} by ${oneLine(paused.by, 80)}${why}.\n`,
   ];

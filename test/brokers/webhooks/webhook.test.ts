@@ -418,7 +418,8 @@ describe("a call of send", () => {
     const sender = await open(url, { connections: 1 });
     const messages = Array.from({ length: 20 }, (_, i) => message(String(i)));
     expect((await sender.send(messages, never)).map(({ kind }) => kind)).toEqual(Array(20).fill("unavailable"));
-    expect(asked).toHaveLength(1);
+    // One may be the message's own fault; so many in a row are not.
+    expect(asked).toHaveLength(3);
     away = false;
     expect((await sender.send(messages, never)).every(({ kind }) => kind === "acknowledged")).toBe(true);
   });
