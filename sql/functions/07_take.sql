@@ -41,7 +41,8 @@ begin
   if v_limited then
     v_allow := posthorn.allow(p_subscription, v_wanted);
     if coalesce(v_allow.permits, 0) <= 0 then
-      return json_build_object('taken', '[]'::json, 'waitMs', posthorn.wait_after(v_allow, 0, v_wanted));
+      return case when posthorn.first_due(p_subscription, v_contracts) <= clock_timestamp()
+        then json_build_object('taken', '[]'::json, 'waitMs', posthorn.wait_after(v_allow, 0, v_wanted)) else '[]' end;
     end if;
     v_limit := posthorn.candidates(v_allow);
   end if;

@@ -2105,7 +2105,8 @@ begin
   if v_limited then
     v_allow := posthorn.allow(p_subscription, v_wanted);
     if coalesce(v_allow.permits, 0) <= 0 then
-      return json_build_object('taken', '[]'::json, 'waitMs', posthorn.wait_after(v_allow, 0, v_wanted));
+      return case when posthorn.first_due(p_subscription, v_contracts) <= clock_timestamp()
+        then json_build_object('taken', '[]'::json, 'waitMs', posthorn.wait_after(v_allow, 0, v_wanted)) else '[]' end;
     end if;
     v_limit := posthorn.candidates(v_allow);
   end if;
@@ -5652,7 +5653,11 @@ begin
   if v_allow.permits is null then
     return '{"missed":true}';
   elsif v_allow.permits <= 0 then
-    return concat('{', posthorn.when_again(p_subscription, posthorn.use_permits(v_allow, 0, p_limit)), '}');
+    -- Who would find nothing need not ask again: a peek tells when there is something.
+    return case when not exists (select from posthorn.ring r cross join posthorn.lane l join posthorn.subscription s on s.id = l.subscription
+        where l.subscription = p_subscription and (p_lane is null or l.lane = p_lane)
+          and posthorn.is_ready(posthorn.slots_from(r, l.read_from), r.first_id, l.subscription, l.lane, s.channel)) then '{}'
+      else concat('{', posthorn.when_again(p_subscription, posthorn.use_permits(v_allow, 0, p_limit)), '}') end;
   end if;
   -- A key that floods is put aside page by page, so that others come to their turn.
   for v_round in 1 .. 20 loop

@@ -57,7 +57,7 @@ export class Poller {
     const { session, worker, readers } = this.#options;
     const subscriptions = readers.map(({ subscription }) => subscription);
     const found = await peek(session, worker, subscriptions, null, false);
-    return this.#tell(readers, found.ready, found.due);
+    return this.#tell(readers, found.ready, found.due).nothing;
   }
 
   async #pass(): Promise<number> {
@@ -74,28 +74,37 @@ export class Poller {
       if (watch) this.#watchedAt = now;
       if (found.dead) onDead();
       if (found.cancels) onCancels();
-      const nothing = this.#tell(hungry, found.ready, found.due);
+      const { calm } = this.#tell(hungry, found.ready, found.due);
       this.#seen = found.ready.length === 0 ? { snapshot: found.snapshot, of } : undefined;
-      this.#everyMs = nothing ? Math.min(this.#options.hears ? idleMs : unheardMs, this.#everyMs * 2) : soonMs;
+      this.#everyMs = calm ? Math.min(this.#options.hears ? idleMs : unheardMs, this.#everyMs * 2) : soonMs;
     }
     this.#restsUntil = performance.now() + this.#everyMs;
     return this.#everyMs;
   }
 
-  #tell(readers: readonly Reader[], ready: readonly number[], due: readonly (readonly [number, number])[]): boolean {
+  /** Whether there is nothing to do, and whether nothing of it makes it worth while to look again soon. */
+  #tell(
+    readers: readonly Reader[],
+    ready: readonly number[],
+    due: readonly (readonly [number, number])[],
+  ): { readonly nothing: boolean; readonly calm: boolean } {
     let nothing = true;
+    let calm = true;
     for (const reader of readers) {
       // It looks by itself when the database told it to.
       if (reader.blocked) continue;
       if (ready.includes(reader.subscription)) {
         nothing = false;
+        calm = false;
         reader.hint();
       }
       const inMs = due.find(([subscription]) => subscription === reader.subscription)?.[1];
       if (inMs === undefined) continue;
       if (inMs <= 0) nothing = false;
+      // What is held is looked at by the reader itself.
+      if (inMs <= 0 && !reader.held) calm = false;
       reader.due(Math.max(0, inMs));
     }
-    return nothing;
+    return { nothing, calm };
   }
 }

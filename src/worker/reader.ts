@@ -13,6 +13,7 @@ import { Roster } from "../core/roster.js";
 import { begin, type Delivery, type Taken, takeDue, work } from "../store/work.js";
 import { Batches } from "./batches.js";
 import { Circuit } from "./circuit.js";
+import { Due } from "./due.js";
 import { type Flush, Ledger } from "./ledger.js";
 import { Line } from "./line.js";
 import { isOf, Order } from "./order.js";
@@ -22,7 +23,7 @@ import type { ReaderOptions } from "./reading.js";
 import { type Ran, Run } from "./run.js";
 import { lostIn, write } from "./settler.js";
 import type { Slots } from "./slots.js";
-import { followMs, heldMs, lingerMs, manySlots, patienceMs, restMs, settleAloneMs, settleWithinMs } from "./times.js";
+import { followMs, lingerMs, manySlots, patienceMs, restMs, settleAloneMs, settleWithinMs } from "./times.js";
 
 export class Reader {
   readonly options: ReaderOptions;
@@ -48,8 +49,7 @@ export class Reader {
   #deciding = 0;
   /** There may be more in the log. */
   #hot = true;
-  /** When waiting deliveries are due, on the clock of `performance.now`; undefined when none is known. */
-  #dueAt: number | undefined = 0;
+  readonly #due = new Due();
   /** When the first of the slots that are free now became so; undefined when nobody waits for more. */
   #freedAt: number | undefined;
   #stopping = false;
@@ -105,12 +105,17 @@ export class Reader {
   /** Nothing runs, nothing is to be settled, and nothing was found at the last look. */
   get idle(): boolean {
     if (this.#busy || !this.#ledger.idle || !this.#circuit.idle) return false;
-    return this.blocked || (!this.#hot && !this.#isDue);
+    return this.blocked || (!this.#hot && !this.#due.now);
   }
 
   /** Its circuit is open: it takes nothing, whatever there is. */
   get blocked(): boolean {
     return this.#circuit.blocked;
+  }
+
+  /** What is due is held by others, and looked at after pauses. */
+  get held(): boolean {
+    return this.#due.held;
   }
 
   /** Neither its circuit nor a limit of the fleet says to wait. */
@@ -135,10 +140,7 @@ export class Reader {
 
   /** A waiting delivery is due in so many milliseconds. */
   due(inMs: number): void {
-    const at = performance.now() + inMs;
-    if (this.#dueAt !== undefined && this.#dueAt <= at) return;
-    this.#dueAt = at;
-    this.#loop.wake();
+    if (this.#due.in(inMs)) this.#loop.wake();
   }
 
   /** Lets runs finish for `graceMs`, then hands the rest back, settles everything and ends. */
@@ -203,10 +205,6 @@ export class Reader {
     return Math.min(this.#own, this.#slots?.free ?? this.#own) - (this.#batches?.due ?? 0);
   }
 
-  get #isDue(): boolean {
-    return this.#dueAt !== undefined && this.#dueAt <= performance.now();
-  }
-
   async #pass(): Promise<number> {
     if (this.#broken) return restMs;
     const { arrived, slots } = await this.#arrived();
@@ -222,7 +220,7 @@ export class Reader {
     }
     if (this.#ledger.urgent) await this.#write(this.#ledger.drain());
     await this.#order?.keep();
-    if (this.#isDue && this.#free > 0 && !this.#stopping && this.#mayAsk) {
+    if (this.#due.now && this.#free > 0 && !this.#stopping && this.#mayAsk) {
       const taken = await this.#take();
       this.#start(taken, taken.length);
       if (this.#once) await this.#beginBatches();
@@ -235,7 +233,7 @@ export class Reader {
   get #ahead(): number {
     // What waits here would run although a circuit has opened.
     const none = this.#permits.limited || this.#batches?.all || this.options.policy.circuitBreaker !== undefined;
-    return this.#isDue || none ? 0 : (this.#slots?.ahead(this.#atOnce) ?? 0);
+    return this.#due.now || none ? 0 : (this.#slots?.ahead(this.#atOnce) ?? 0);
   }
 
   /** How long to wait for more room: while others run, a claim for a few messages costs as much as one for many. */
@@ -277,7 +275,7 @@ export class Reader {
     const single = Math.min(free, most) + this.#ahead;
     const limit = this.#batches?.limit(single, open, starting) ?? single;
     if (!this.#hot || this.#stopping || limit <= 0 || !this.#mayAsk || this.#lingerMs(limit) > 0) return;
-    if (this.#order?.mustWait(limit, this.#atOnce) || (this.#permits.yields && this.#isDue)) return;
+    if (this.#order?.mustWait(limit, this.#atOnce) || (this.#permits.yields && this.#due.now)) return;
     this.#hot = false;
     this.#freedAt = undefined;
     // Messages that are gathered have no slots of their own.
@@ -332,9 +330,7 @@ export class Reader {
       this.#slots?.give(limit - deliveries.length);
     }
     // A full answer may have left more, and so do limits; otherwise it, or the next peek, tells when there is something.
-    if (deliveries.length < limit && !limited) this.#dueAt = undefined;
-    // Due already and not taken: somebody holds it just now.
-    if (nextInMs !== undefined) this.due(nextInMs > 0 ? nextInMs : heldMs);
+    if (deliveries.length < limit && !limited) this.#due.looked(nextInMs, deliveries.length);
     return deliveries;
   }
 
@@ -432,6 +428,8 @@ export class Reader {
   #finished(at: number, run: Run, ran: Ran): void {
     this.#runs.remove(at, run);
     if (run.told) this.options.progress.ended(run.delivery);
+    // A worker holds one suspect at a time: the next may be taken.
+    if (run.delivery.crashes > 0) this.#due.release();
     if (this.options.policy.fleetConcurrency !== undefined) this.#permits.freed();
     if (!this.#broken) this.#outcomes.ran(run.delivery, ran);
     this.#outcomes.near(run.delivery, ran.kind);
@@ -478,9 +476,10 @@ export class Reader {
     }
     const order = Math.min(this.#order?.restMs(this.#hot) ?? restMs, this.#batchMs);
     if (this.#free <= 0 || this.#stopping || this.blocked) return Math.max(0, Math.min(this.#patienceMs, order));
-    const linger = this.#hot ? this.#lingerMs(this.#free) : restMs;
-    const due = this.#dueAt === undefined ? restMs : this.#dueAt - performance.now();
-    return Math.max(0, Math.min(order, Math.max(this.#permits.waitMs, Math.min(linger, due))));
+    // Of a claim that must wait for others, `order` says when.
+    const waits = this.#order?.mustWait(this.#free + this.#ahead, this.#atOnce) ?? false;
+    const linger = this.#hot && !waits ? this.#lingerMs(this.#free) : restMs;
+    return Math.max(0, Math.min(order, Math.max(this.#permits.waitMs, Math.min(linger, this.#due.inMs))));
   }
 
   async #write(flush: Flush): Promise<void> {

@@ -14,5 +14,5 @@ export const followMs = 1;
 export const patienceMs = 500;
 /** With fewer slots than this, the time of a claim is mostly its round trip, and taking as many as possible pays. */
 export const manySlots = 100;
-/** When to look again at what is due and held by somebody else, a producer for instance. */
-export const heldMs = 10;
+/** When to look again at what is due and held, by a producer for instance; the pause doubles. What else comes due meanwhile is late by it. */
+export const heldMs = { first: 10, longest: 80 } as const;

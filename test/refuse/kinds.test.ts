@@ -205,6 +205,30 @@ test("a handler, an answer or a transaction that is no function is refused, and 
   }
 });
 
+// Only the compiler refused it in a test: a caller in JavaScript would have had its event published, and the delay dropped in silence.
+test("an event has no time, no expiry, no priority and no dedupe: they are refused by name, in every way to publish it", async () => {
+  const given = {
+    delayMs: 5,
+    runAt: new Date(),
+    expiresInMs: 5,
+    priority: 1,
+    dedupe: { key: "a", mode: "drop", windowMs: 5 },
+  };
+  for (const [option, value] of Object.entries(given)) {
+    const options = { [option]: value } as never;
+    const ways = {
+      publish: () => post.publish(ThingDone, {}, options),
+      publishMany: () => post.publishMany(ThingDone, [{}], options),
+      "publish of a transaction": () => post.transaction(async ({ publish }) => publish(ThingDone, {}, options)),
+      "publish of in(tx)": () => pglite.transaction((tx) => post.in(tx).publish(ThingDone, {}, options)),
+    };
+    for (const [way, publish] of Object.entries(ways)) {
+      const error = await rejected(publish());
+      expect([way, error.code, error.facts.option]).toEqual([way, "PH_OPTION_UNKNOWN", option]);
+    }
+  }
+});
+
 test("a query that nothing answers here is refused by name", async () => {
   const error = await rejected(post.ask(ThingOf, {}));
   expect([error.name, error.code]).toEqual(["NoAnswerError", "PH_NO_ANSWER"]);

@@ -9,11 +9,11 @@ beforeAll(async () => {
 });
 afterAll(() => engine?.close());
 
-async function narrowQueue(messages: number, on = engine): Promise<number> {
-  const entry = { kind: "command", name: "DoNarrow", version: 1, channel: "narrow", keyed: false, owner: null };
+async function narrowQueue(messages: number, on = engine, name = "narrow"): Promise<number> {
+  const entry = { kind: "command", name: `Do${name}`, version: 1, channel: name, keyed: false, owner: null };
   const { channel } = await registerContract(on.db, entry, "test", false);
   const policy = JSON.stringify({ deadLetter: { keepMs: 60_000 }, backlogLimit: { messages, whenFull: "reject" } });
-  const reader = { name: "narrow", kind: "command", channel: "narrow", idempotency: "handler", policy } as const;
+  const reader = { name, kind: "command", channel: name, idempotency: "handler", policy } as const;
   await registerSubscription(on.db, reader, "test");
   return channel;
 }
@@ -59,4 +59,23 @@ test("what is said while somebody counts what waits is not forgotten with the co
   } finally {
     await own.close();
   }
+});
+
+test("a process is granted a hundredth of the limit at most beyond what it asks for, and what it is granted counts", async () => {
+  const channel = await narrowQueue(1_000, engine, "wide");
+  expect([await ask(engine.admin, channel), await ask(engine.admin, channel)]).toEqual([
+    { granted: 10 },
+    { granted: 10 },
+  ]);
+  expect(await engine.admin.value("select (posthorn.backlog_known($1::int)).backlog", [channel])).toBe("20");
+});
+
+// A count of the future is older than all: otherwise a queue that was full then would be until the clock has come there again.
+test("a queue that was full before the clock was put back is counted anew", async () => {
+  const channel = await narrowQueue(2, engine, "earlier");
+  await engine.admin.rows(
+    "select setval(format('posthorn.backlog_%s', $1::int)::regclass, ((posthorn.backlog_tenths() + 36000) << 32) | 2)",
+    [channel],
+  );
+  expect(await ask(engine.admin, channel)).toEqual({ granted: 1 });
 });

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { ClaimLostError } from "../../src/core/errors.js";
 import { forgetWorker } from "../../src/store/fleet.js";
+import { writeProgress } from "../../src/store/results.js";
 import { type Delivery, settle, takeDue as take } from "../../src/store/work.js";
 import {
   claim,
@@ -415,4 +416,13 @@ test("a handler that ended its own transaction cannot end its delivery", async (
   });
   await session.rows("rollback");
   await session.close();
+});
+
+test("the progress that a stale holder tells, and its end, leave that of the newer delivery as it is", async () => {
+  const { reader, worker, first } = await held("handler", 1);
+  const run = { subscription: reader.subscription, message: first.id };
+  await writeProgress(engine.db, worker, [{ ...run, delivery: 2, value: "newer" }], []);
+  await writeProgress(engine.db, worker, [{ ...run, delivery: 1, value: "stale" }], [{ ...run, delivery: 1 }]);
+  const told = "select value #>> '{}' from posthorn.progress where subscription = $1";
+  expect(await engine.admin.value(told, [reader.subscription])).toBe("newer");
 });

@@ -137,6 +137,17 @@ test("a scheduled message is scheduled, taken when due, ends, and is found by it
   expect(await messageStatus(engine.db, id)).toMatchObject([{ state: "succeeded" }]);
 });
 
+test("a time that a message begins at is a moment, whatever the time zone of the session that says it", async () => {
+  const own = await freshQueue();
+  const session = await engine.session();
+  await session.rows("set time zone 'Asia/Tokyo'");
+  const runAt = new Date(Date.now() + 24 * 3_600_000);
+  await send(session, `Do${own.name}`, {}, { runAt: runAt.toISOString() });
+  await session.close();
+  const due = "select extract(epoch from due_at) * 1000 from posthorn.deferred where subscription = $1";
+  expect(Number(await engine.admin.value(due, [own.subscription]))).toBe(runAt.getTime());
+});
+
 test("a message with an expiry keeps it through a crash of its worker and through retries, and waits no longer than it lasts", async () => {
   const own = await freshQueue();
   const [first, second] = [await makeWorker(engine, [own]), await makeWorker(engine, [own])];
