@@ -198,7 +198,7 @@ function split(headers: Received["headers"], style: HeaderStyle): Found | string
   let problem: string | undefined;
   for (const header of Object.keys(headers)) {
     const value = headers[header] ?? "";
-    const { attribute: name, plain: own } = known.get(header, () => roleOf(header, style));
+    const { attribute: name, plain: own } = known.get(header) ?? known.keep(header, roleOf(header, style));
     if (name === undefined) {
       plain.push([own, value]);
       continue;

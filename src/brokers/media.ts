@@ -28,15 +28,17 @@ const textTypes =
 const known = new Recent<Media>();
 
 function mediaOf(mediaType: string): Media {
-  return known.get(mediaType, () => {
-    const name = essence(mediaType);
-    const charset = /;\s*charset\s*=\s*"?([^\s;"]+)"?/i.exec(mediaType)?.[1];
-    return {
-      isJson: /^[^/]+\/(?:.+\+)?json$/.test(name),
-      isText: textTypes.test(name) || charset !== undefined,
-      charset,
-    };
-  });
+  return known.get(mediaType) ?? known.keep(mediaType, lookedAt(mediaType));
+}
+
+function lookedAt(mediaType: string): Media {
+  const name = essence(mediaType);
+  const charset = /;\s*charset\s*=\s*"?([^\s;"]+)"?/i.exec(mediaType)?.[1];
+  return {
+    isJson: /^[^/]+\/(?:.+\+)?json$/.test(name),
+    isText: textTypes.test(name) || charset !== undefined,
+    charset,
+  };
 }
 
 /** Data without a type is JSON: the JSON format says so, and for the other modes it is the only sensible guess. */

@@ -5,10 +5,12 @@
 export class Recent<T extends object> {
   readonly #found = new Map<string, T>();
 
-  get(text: string, find: () => T): T {
-    const known = this.#found.get(text);
-    if (known !== undefined) return known;
-    const found = find();
+  get(text: string): T | undefined {
+    return this.#found.get(text);
+  }
+
+  /** Returns what it was given. */
+  keep(text: string, found: T): T {
     if (text.length > longest) return found;
     if (this.#found.size >= most) this.#found.clear();
     this.#found.set(text, found);

@@ -12,11 +12,17 @@ export function headersOf({ extensions, headers }: Pick<CloudEvent, "extensions"
   const { traceparent, tracestate } = extensions;
   const cause = causeFromOutside(extensions);
   let plain = headers;
+  let isEmpty = true;
   // The library keeps it for itself; nobody outside is believed.
   for (const name of Object.keys(headers)) {
+    isEmpty = false;
     if (name.toLowerCase().startsWith(causeHeader)) plain = without(plain, name);
   }
-  if (traceparent === undefined && tracestate === undefined && cause === null) return encode(plain);
+  if (traceparent === undefined && tracestate === undefined) {
+    // Printable ASCII, and few letters.
+    if (isEmpty) return cause === null ? null : `${causeBegin}${JSON.stringify(cause)}}`;
+    if (cause === null) return encode(plain);
+  }
   return encode({
     ...plain,
     ...(traceparent !== undefined && { traceparent }),
@@ -24,6 +30,8 @@ export function headersOf({ extensions, headers }: Pick<CloudEvent, "extensions"
     ...(cause !== null && { [causeHeader]: cause }),
   });
 }
+
+const causeBegin = `{${JSON.stringify(causeHeader)}:`;
 
 function without(headers: Texts, name: string): Texts {
   return Object.fromEntries(Object.entries(headers).filter(([other]) => other !== name));

@@ -5,53 +5,81 @@
  * else that is done to receive a message. What is not plain here is left to it: a status, a name that it refuses, two names that are one in lower case.
  */
 import type { Msg } from "@nats-io/transport-node";
+import { Recent } from "../recent.js";
+
+export interface Headers {
+  /** By their names in lower case, without what is meant for the stream. */
+  readonly headers: { [name: string]: string };
+  /** `Nats-Msg-Id`. */
+  readonly id: string | undefined;
+}
 
 const begin = "NATS/1.0\r\n";
-const name = /^[!-9;-~]+$/;
+const plainName = /^[!-9;-~]+$/;
 
-/** By their names in lower case. */
-export function headersIn(message: Msg): { [name: string]: string } {
+/** A name as it came. */
+interface Name {
+  readonly lower: string;
+  readonly isPlain: boolean;
+  readonly isOfStream: boolean;
+}
+
+const names = new Recent<Name>();
+
+function nameOf(text: string): Name {
+  return names.get(text) ?? names.keep(text, lookedAt(text));
+}
+
+function lookedAt(text: string): Name {
+  const lower = text.toLowerCase();
+  return { lower, isPlain: plainName.test(text), isOfStream: lower.startsWith("nats-") };
+}
+
+export function headersIn(message: Msg): Headers {
   return plainHeaders(message) ?? readByClient(message);
 }
 
-function plainHeaders(message: Msg): { [name: string]: string } | undefined {
-  const block = blockOf(message);
-  if (block === undefined) return undefined;
-  const text = block.toString();
-  if (!text.startsWith(begin)) return undefined;
+function plainHeaders(message: Msg): Headers | undefined {
+  const text = blockOf(message);
+  if (!text?.startsWith(begin)) return undefined;
   const headers: { [name: string]: string } = {};
+  let id: string | undefined;
   for (let at = begin.length; at < text.length; ) {
     const line = text.indexOf("\r\n", at);
     const end = line < 0 ? text.length : line;
-    const colon = text.indexOf(":", at);
     // The last line is empty.
     if (end > at) {
-      if (colon < at || colon > end) return undefined;
-      const lower = text.slice(at, colon).toLowerCase();
-      if (!name.test(lower) || lower in headers) return undefined;
-      headers[lower] = text.slice(colon + 1, end).trim();
+      const colon = text.indexOf(":", at);
+      if (colon < 0 || colon > end) return undefined;
+      const { lower, isPlain, isOfStream } = nameOf(text.slice(at, colon));
+      if (!isPlain || lower in headers) return undefined;
+      const value = text.slice(colon + 1, end).trim();
+      if (!isOfStream) headers[lower] = value;
+      else if (lower === "nats-msg-id") id ??= value;
     }
     at = end + 2;
   }
-  return headers;
+  return { headers, id };
 }
 
 /** Undefined where there is none, or where the client is another than the one that this was built for. */
-function blockOf(message: object): Buffer | undefined {
+function blockOf(message: object): string | undefined {
   if (!("_msg" in message && "_rdata" in message)) return undefined;
   const { _msg: args, _rdata: bytes } = message;
   if (typeof args !== "object" || args === null || !("hdr" in args) || !(bytes instanceof Uint8Array)) return undefined;
   const { hdr } = args;
   if (typeof hdr !== "number" || hdr <= 0 || hdr > bytes.length) return undefined;
-  return Buffer.from(bytes.buffer, bytes.byteOffset, hdr);
+  const buffer = Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+  return buffer.toString("utf8", 0, hdr);
 }
 
-function readByClient({ headers: read }: Msg): { [name: string]: string } {
+function readByClient({ headers: read }: Msg): Headers {
   const headers: { [name: string]: string } = {};
+  let id: string | undefined;
   for (const [name, values] of read ?? []) {
-    const lower = name.toLowerCase();
-    // Of several ids the first counts.
-    headers[lower] = lower === "nats-msg-id" ? (values[0] ?? "") : values.join(", ");
+    const { lower, isOfStream } = nameOf(name);
+    if (!isOfStream) headers[lower] = values.join(", ");
+    else if (lower === "nats-msg-id") id = values[0];
   }
-  return headers;
+  return { headers, id };
 }

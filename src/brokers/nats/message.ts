@@ -81,15 +81,8 @@ function problemOfSubject(subject: string, { subject: named, stream, subjects }:
 }
 
 export function incoming(message: Msg, position: string, handle: unknown): Incoming {
-  const all = headersIn(message);
-  const headers: Record<string, string> = {};
-  let [id, contentType]: (string | undefined)[] = [];
-  for (const name in all) {
-    const value = all[name] ?? "";
-    if (name === "content-type") contentType = value;
-    else if (name === "nats-msg-id") id = value;
-    else if (!orders.test(name)) headers[name] = value;
-  }
-  contentType ??= headers["ce-datacontenttype"];
+  const { headers, id } = headersIn(message);
+  const contentType = headers["content-type"] ?? headers["ce-datacontenttype"];
+  if ("content-type" in headers) delete headers["content-type"];
   return { headers, contentType, body: message.data, position, handle, ...(id && { id }) };
 }
