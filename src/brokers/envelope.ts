@@ -9,6 +9,7 @@ import { quote } from "../core/show.js";
 import { memberText } from "./json-member.js";
 import { isJson, isMediaType, isText, textOf } from "./media.js";
 import { percentDecode, percentEncode } from "./percent.js";
+import { Recent } from "./recent.js";
 
 /** The attributes that are not extensions. */
 const core: ReadonlySet<string> = new Set([
@@ -165,16 +166,41 @@ interface Found {
   readonly plain: readonly (readonly [string, string])[];
 }
 
+/** What a header of some name is. */
+interface Role {
+  readonly attribute: string | undefined;
+  /** Of a plain header, without the mark. */
+  readonly plain: string;
+}
+
+/** By the style that they are read in. */
+const roles = new WeakMap<HeaderStyle, Recent<Role>>();
+
+function rolesIn(style: HeaderStyle): Recent<Role> {
+  const known = roles.get(style) ?? new Recent<Role>();
+  roles.set(style, known);
+  return known;
+}
+
+function roleOf(header: string, style: HeaderStyle): Role {
+  const isMarked = header.toLowerCase().startsWith(plainMark) && isTaken(withoutMarks(header), style);
+  return {
+    attribute: attributeIn(header, style),
+    plain: isMarked ? header.slice(plainMark.length) : header,
+  };
+}
+
 /** Returns why they cannot be told apart instead, if they claim to be a CloudEvent's. */
 function split(headers: Received["headers"], style: HeaderStyle): Found | string {
   const attributes = new Map<string, string>();
   const plain: (readonly [string, string])[] = [];
+  const known = rolesIn(style);
   let problem: string | undefined;
-  for (const [header, value] of Object.entries(headers)) {
-    const name = attributeIn(header, style);
+  for (const header of Object.keys(headers)) {
+    const value = headers[header] ?? "";
+    const { attribute: name, plain: own } = known.get(header) ?? known.keep(header, roleOf(header, style));
     if (name === undefined) {
-      const isMarked = header.toLowerCase().startsWith(plainMark) && isTaken(withoutMarks(header), style);
-      plain.push([isMarked ? header.slice(plainMark.length) : header, value]);
+      plain.push([own, value]);
       continue;
     }
     const decoded = style.percent ? percentDecode(value) : value;
@@ -255,13 +281,29 @@ function build(given: ReadonlyMap<string, string>, data: string, plain: Found["p
     const missing = [id ? "" : "id", source ? "" : "source", type ? "" : "type"].filter((name) => name !== "");
     return { ok: false, problem: `its attribute ${missing.join(" and ")} is missing` };
   }
-  const optional = ["time", "subject", "dataschema", "datacontenttype"].flatMap((name) => {
+  const event: { -readonly [N in keyof CloudEvent]: CloudEvent[N] } = {
+    id,
+    source,
+    type,
+    extensions: extensionsIn(given),
+    data,
+    // One of them may be called __proto__.
+    headers: plain.length === 0 ? {} : Object.fromEntries(plain),
+  };
+  for (const name of optional) {
     const value = given.get(name);
-    return value ? [[name, value] as const] : [];
-  });
-  const extensions = Object.fromEntries([...given].filter(([name]) => isExtension(name)));
-  const headers = Object.fromEntries(plain);
-  return { ok: true, event: { id, source, type, ...Object.fromEntries(optional), extensions, data, headers } };
+    if (value) event[name] = value;
+  }
+  return { ok: true, event };
+}
+
+const optional = ["time", "subject", "dataschema", "datacontenttype"] as const;
+
+/** Their names are those of attributes already. */
+function extensionsIn(given: ReadonlyMap<string, string>): Readonly<Record<string, string>> {
+  const extensions: Record<string, string> = {};
+  for (const [name, value] of given) if (!core.has(name) && name !== "data") extensions[name] = value;
+  return extensions;
 }
 
 function parseObject(text: string): Readonly<Record<string, unknown>> | undefined {

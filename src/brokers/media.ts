@@ -1,4 +1,5 @@
 /** What kind of data a media type names, and the text of bytes. */
+import { Recent } from "./recent.js";
 
 const utf8 = new TextDecoder("utf-8", { fatal: true });
 
@@ -11,26 +12,47 @@ export function isMediaType(given: string | undefined, wanted: string): boolean 
   return given !== undefined && essence(given) === wanted;
 }
 
-/** Data without a type is JSON: the JSON format says so, and for the other modes it is the only sensible guess. */
-export function isJson(mediaType: string | undefined): boolean {
-  return mediaType === undefined || /^[^/]+\/(?:.+\+)?json$/.test(essence(mediaType));
+/** What is to be known of a media type. */
+interface Media {
+  readonly isJson: boolean;
+  /** Its data is text for sure. */
+  readonly isText: boolean;
+  readonly charset: string | undefined;
 }
 
 /** Types whose data is text for sure. Others may look like it by chance, and the next message does not. */
 const textTypes =
   /^text\/|^application\/(?:xml|yaml|x-yaml|javascript|graphql|sql|toml|x-www-form-urlencoded)$|\+(?:xml|yaml)$/;
 
-export function isText(mediaType: string): boolean {
-  return textTypes.test(essence(mediaType)) || charsetOf(mediaType) !== undefined;
+/** Types come again with each message. */
+const known = new Recent<Media>();
+
+function mediaOf(mediaType: string): Media {
+  return known.get(mediaType) ?? known.keep(mediaType, lookedAt(mediaType));
 }
 
-function charsetOf(mediaType: string): string | undefined {
-  return /;\s*charset\s*=\s*"?([^\s;"]+)"?/i.exec(mediaType)?.[1];
+function lookedAt(mediaType: string): Media {
+  const name = essence(mediaType);
+  const charset = /;\s*charset\s*=\s*"?([^\s;"]+)"?/i.exec(mediaType)?.[1];
+  return {
+    isJson: /^[^/]+\/(?:.+\+)?json$/.test(name),
+    isText: textTypes.test(name) || charset !== undefined,
+    charset,
+  };
+}
+
+/** Data without a type is JSON: the JSON format says so, and for the other modes it is the only sensible guess. */
+export function isJson(mediaType: string | undefined): boolean {
+  return mediaType === undefined || mediaOf(mediaType).isJson;
+}
+
+export function isText(mediaType: string): boolean {
+  return mediaOf(mediaType).isText;
 }
 
 /** Undefined: they are not text in the character set that the type names, or in UTF-8. */
 export function textOf(bytes: Uint8Array, mediaType?: string): string | undefined {
-  const charset = mediaType === undefined ? undefined : charsetOf(mediaType);
+  const charset = mediaType === undefined ? undefined : mediaOf(mediaType).charset;
   try {
     return (charset === undefined ? utf8 : new TextDecoder(charset, { fatal: true })).decode(bytes);
   } catch {

@@ -12,11 +12,17 @@ export function headersOf({ extensions, headers }: Pick<CloudEvent, "extensions"
   const { traceparent, tracestate } = extensions;
   const cause = causeFromOutside(extensions);
   let plain = headers;
+  let isEmpty = true;
   // The library keeps it for itself; nobody outside is believed.
   for (const name of Object.keys(headers)) {
+    isEmpty = false;
     if (name.toLowerCase().startsWith(causeHeader)) plain = without(plain, name);
   }
-  if (traceparent === undefined && tracestate === undefined && cause === null) return encode(plain);
+  if (traceparent === undefined && tracestate === undefined) {
+    // Printable ASCII, and few letters.
+    if (isEmpty) return cause === null ? null : `${causeBegin}${JSON.stringify(cause)}}`;
+    if (cause === null) return encode(plain);
+  }
   return encode({
     ...plain,
     ...(traceparent !== undefined && { traceparent }),
@@ -25,14 +31,18 @@ export function headersOf({ extensions, headers }: Pick<CloudEvent, "extensions"
   });
 }
 
+const causeBegin = `{${JSON.stringify(causeHeader)}:`;
+
 function without(headers: Texts, name: string): Texts {
   return Object.fromEntries(Object.entries(headers).filter(([other]) => other !== name));
 }
 
 function encode(headers: Texts): string | null {
-  if (Object.keys(headers).length === 0) return null;
-  const { json } = toJson(headers, "headers");
-  const bytes = Buffer.byteLength(json);
+  const json = JSON.stringify(headers);
+  if (json === "{}") return null;
+  // An escape may stand for what PostgreSQL cannot store: that is refused here.
+  if (json.includes("\\u")) toJson(headers, "headers");
+  const bytes = json.length * 3 <= limits.headersBytes ? 0 : Buffer.byteLength(json);
   if (bytes <= limits.headersBytes) return json;
   const message = `its headers have ${bytes} bytes as JSON; ${limits.headersBytes} are allowed`;
   throw new ContractViolationError("PH_PAYLOAD_TOO_LARGE", message, { bytes });

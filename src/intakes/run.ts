@@ -130,9 +130,14 @@ export class Run {
     await this.#close();
   }
 
-  /** Until it is to stop, or the connection is lost. */
+  /**
+   * Until it is to stop, or the connection is lost. The statement that writes a batch goes out before the batch before it is acknowledged, so that the
+   * database does not wait for the broker; that one is on disk by then.
+   */
   async #drain(receiver: Receiver, onMessages: () => void): Promise<void> {
     const { signal } = this.#stopping;
+    /** Written, and not acknowledged yet. */
+    let written: Batch | undefined;
     let batch = await this.#take(receiver, waitMs);
     while (!signal.aborted) {
       if (batch.incoming.length === 0) {
@@ -143,17 +148,34 @@ export class Run {
       const writing = this.#writing.write(batch);
       // Its error is met below.
       writing.catch(() => undefined);
-      // The statement goes out before the next batch is read.
+      // The statement goes out before anything else is done.
       await turn();
-      const next = await this.#take(receiver, 0).then(
-        (taken) => ({ taken }),
-        (error: unknown) => ({ error }),
-      );
+      const beside = await this.#beside(receiver, written);
       await writing;
       if (this.#abandoned.signal.aborted) return;
-      await receiver.acknowledge(batch.incoming);
-      if ("error" in next) throw next.error;
-      batch = next.taken;
+      if ("error" in beside) {
+        // Where the connection is lost this fails as well.
+        await receiver.acknowledge(batch.incoming);
+        throw beside.error;
+      }
+      written = batch;
+      batch = beside.taken;
+      if (batch.incoming.length > 0 && !signal.aborted) continue;
+      await receiver.acknowledge(written.incoming);
+      written = undefined;
+    }
+  }
+
+  /** While a batch is written: acknowledges the one before, and takes the next. Never rejects. */
+  async #beside(
+    receiver: Receiver,
+    written: Batch | undefined,
+  ): Promise<{ readonly taken: Batch } | { readonly error: unknown }> {
+    try {
+      if (written !== undefined) await receiver.acknowledge(written.incoming);
+      return { taken: await this.#take(receiver, 0) };
+    } catch (error) {
+      return { error };
     }
   }
 

@@ -2,6 +2,7 @@
 import type { Msg, MsgHdrs } from "@nats-io/transport-node";
 import type { Incoming, Outgoing } from "../broker.js";
 import { type EnvelopeMode, encode, type HeaderStyle } from "../envelope.js";
+import { headersIn } from "./header-block.js";
 import type { Client } from "./link.js";
 import type { Subject } from "./options.js";
 import { matches, subjectProblem } from "./subjects.js";
@@ -80,14 +81,8 @@ function problemOfSubject(subject: string, { subject: named, stream, subjects }:
 }
 
 export function incoming(message: Msg, position: string, handle: unknown): Incoming {
-  const headers: Record<string, string> = {};
-  let id: string | undefined;
-  for (const [name, values] of message.headers ?? []) {
-    const lower = name.toLowerCase();
-    if (lower === "nats-msg-id") id = values[0];
-    else if (!orders.test(lower)) headers[lower] = values.join(", ");
-  }
+  const { headers, id } = headersIn(message);
   const contentType = headers["content-type"] ?? headers["ce-datacontenttype"];
-  delete headers["content-type"];
+  if ("content-type" in headers) delete headers["content-type"];
   return { headers, contentType, body: message.data, position, handle, ...(id && { id }) };
 }

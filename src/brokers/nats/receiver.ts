@@ -16,7 +16,7 @@ import { incoming } from "./message.js";
 import { refuse, type Settings } from "./options.js";
 import { type Left, Takeover } from "./takeover.js";
 
-const ack = "+ACK";
+const ack = Buffer.from("+ACK");
 const pullMs = 30_000;
 const nanos = 1_000_000;
 
