@@ -54,7 +54,7 @@ export function twoServices(joining: Joining): void {
   const what = `two services joined by ${joining.name}: whatever is killed, each effect is there once and in the order of its key`;
   test(what, { timeout: 300_000 }, async () => {
     const seed = seedOf(joining.name);
-    const play = await Play.open(joining, makeRandom(seed));
+    const play = await Play.open(joining, seed);
     onTestFinished(() => play.close());
     try {
       await play.run();
@@ -66,7 +66,8 @@ export function twoServices(joining: Joining): void {
 
 class Play {
   readonly #joining: Joining;
-  readonly #random: Random;
+  /** One for each of those who choose at the same time, so that the seed repeats what each of them does. */
+  readonly #dice: Readonly<Record<Side | "broker" | "orders", Random>>;
   readonly #service: Service;
   readonly #sides: Readonly<Record<Side, Place>>;
   readonly #shop: Post<Sql>;
@@ -74,31 +75,39 @@ class Play {
   #deaths = 0;
   #brokerDeaths = 0;
 
-  private constructor(joining: Joining, random: Random, service: Service, sides: Readonly<Record<Side, Place>>) {
+  private constructor(joining: Joining, seed: number, service: Service, sides: Readonly<Record<Side, Place>>) {
+    const dice = (n: number) => makeRandom(seed + n);
+    this.#dice = { shop: dice(0), shipping: dice(1), broker: dice(2), orders: dice(3) };
     this.#joining = joining;
-    this.#random = random;
     this.#service = service;
     this.#sides = sides;
     const { url } = sides.shop;
     this.#shop = posthorn({ service: "shop", database: url, migrate: "check", logger: silentLogger }) as Post<Sql>;
   }
 
-  static async open(joining: Joining, random: Random): Promise<Play> {
+  static async open(joining: Joining, seed: number): Promise<Play> {
     const [service, shop, shipping] = await Promise.all([joining.service(), Place.open(), Place.open()]);
     const names = [`orders${randomBytes(6).toString("hex")}`, `shipments${randomBytes(6).toString("hex")}`] as const;
     for (const name of names) await joining.prepare?.(service.url, name);
     const [there, back] = [joining.way(service.url, names[0]), joining.way(service.url, names[1])];
     shop.is({ side: "shop", to: there, from: back });
     shipping.is({ side: "shipping", to: back, from: there });
-    return new Play(joining, random, service, { shop, shipping });
+    return new Play(joining, seed, service, { shop, shipping });
   }
 
   async run(): Promise<void> {
     const { shop, shipping } = this.#sides;
     const ends = this.#ends();
-    await Promise.all([shop.begin(this.#life(ends.shop[0])), shipping.begin(this.#life(ends.shipping[0]))]);
+    await Promise.all([
+      shop.begin(this.#life("shop", ends.shop[0])),
+      shipping.begin(this.#life("shipping", ends.shipping[0])),
+    ]);
     let over = false;
-    const torment = Promise.all([this.#lives(shop, ends.shop), this.#lives(shipping, ends.shipping), this.#broker()]);
+    const torment = Promise.all([
+      this.#lives("shop", ends.shop),
+      this.#lives("shipping", ends.shipping),
+      this.#broker(),
+    ]);
     const stop = () => {
       over = true;
     };
@@ -119,28 +128,24 @@ class Play {
    */
   #ends(): Readonly<Record<Side, readonly End[]>> {
     const [two, one] = this.#joining.everyStep ? [3, 2] : [2, 1];
-    const others: readonly End[] = ["received", "acknowledged"];
+    const { shop, shipping } = this.#dice;
+    const relaying = shuffled(shop, relaySteps).slice(0, two);
+    const takingIn = shuffled(shipping, ["received", "acknowledged"] as const).slice(0, one);
     return {
-      shop: this.#shuffled([
-        ...this.#shuffled([...relaySteps]).slice(0, two),
-        this.#random.pick([...intakeSteps, "killed"]),
-      ]),
-      shipping: this.#shuffled([
-        "stored",
-        ...this.#shuffled([...others]).slice(0, one),
-        this.#random.pick([...relaySteps, "killed"]),
-      ]),
+      shop: shuffled(shop, [...relaying, shop.pick([...intakeSteps, "killed"])]),
+      shipping: shuffled(shipping, ["stored", ...takingIn, shipping.pick([...relaySteps, "killed"])]),
     };
   }
 
   /** One life after another; the last one does not end. */
-  async #lives(place: Place, ends: readonly End[]): Promise<void> {
+  async #lives(side: Side, ends: readonly End[]): Promise<void> {
+    const [place, dice] = [this.#sides[side], this.#dice[side]];
     for (const [i, end] of ends.entries()) {
       const next = ends[i + 1];
       // It is ready by the time that the one before it is dead.
-      const waits = place.prepare(next === undefined ? {} : this.#life(next));
+      const waits = place.prepare(next === undefined ? {} : this.#life(side, next));
       if (end === "killed") {
-        await wait(this.#random.int(20, 400));
+        await wait(dice.int(20, 400));
         place.process.kill();
       }
       await this.#ended(place, end);
@@ -163,32 +168,29 @@ class Play {
 
   async #broker(): Promise<void> {
     const { keeps } = this.#service;
+    const dice = this.#dice.broker;
     if (keeps === "nothing") return;
     for (let death = 0; death < (this.#joining.deaths ?? 2); death += 1) {
-      await wait(this.#random.int(300, 1_200));
+      await wait(dice.int(300, 1_200));
       if (keeps === "kill") {
         await this.#service.kill();
-        await wait(this.#random.int(0, 200));
+        await wait(dice.int(0, 200));
       }
       await this.#service.restart();
       this.#brokerDeaths += 1;
     }
   }
 
-  #life(end: End | undefined): Partial<Life> {
-    return end === undefined || end === "killed" ? {} : { diesAt: end, time: this.#random.int(1, 4) };
-  }
-
-  #shuffled<T>(list: T[]): T[] {
-    for (let i = list.length - 1; i > 0; i -= 1) list.push(...list.splice(this.#random.int(0, i), 1));
-    return list;
+  #life(side: Side, end: End | undefined): Partial<Life> {
+    return end === undefined || end === "killed" ? {} : { diesAt: end, time: this.#dice[side].int(1, 4) };
   }
 
   async #place(over: () => boolean): Promise<void> {
+    const dice = this.#dice.orders;
     while (!over()) {
       const onTheirWay = this.#count - (await this.#sides.shop.effects());
       if (onTheirWay < mostOnTheirWay) {
-        const some = Array.from({ length: this.#random.int(1, 12) }, () => this.#random.int(0, customers - 1));
+        const some = Array.from({ length: dice.int(1, 12) }, () => dice.int(0, customers - 1));
         await this.#order(some);
       }
       await wait(20);
@@ -256,6 +258,11 @@ class Play {
     await this.#shop.stop();
     await Promise.all([this.#sides.shop.close(), this.#sides.shipping.close()]);
   }
+}
+
+function shuffled<T>(dice: Random, list: readonly T[]): readonly T[] {
+  const left = [...list];
+  return list.flatMap(() => left.splice(dice.int(0, left.length - 1), 1));
 }
 
 /** One service: its database, and the process that lives now. */
