@@ -1139,7 +1139,7 @@ function circuit_opened(p_row posthorn.circuit, p_open_ms bigint, p_now timestam
 function claim(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body f612a386aac1078cee3c2d0d4a5a9339
 function claim_by_priority(p_subscription integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body d26568a11609d045f5a6d569313a28b0
 function claim_guarded(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_limited boolean) returns text plpgsql volatile body bc137c24a1333282f24522508931f0f9
-function claim_limited(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body c3ab23837f02d24fe1f79d75da5d34bf
+function claim_limited(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body 09c4ad02d77d6dc3684cd3d6f0e6b86e
 function claim_of(p_slot smallint, p_claim bigint) returns posthorn.claim_1 plpgsql volatile body 22dfaece68090d24c642eb5bf8690ea6
 function claimed_outcome_of(p_slot smallint, p_subscription integer, p_lane integer, p_message bigint) returns text plpgsql volatile body 37c1883a8a1811c5ec534b169ccbd15b
 function claimed_since(p_subscription integer, p_since timestamp with time zone) returns bigint plpgsql volatile body 4dc3c4f6bee4b26f394f6d00750d945e
@@ -1251,7 +1251,7 @@ function is_open_of(p_slot smallint, p_claim bigint) returns boolean plpgsql vol
 function is_over(p_ring posthorn.ring, p_segment posthorn.segment, p_retention posthorn.retention) returns boolean plpgsql volatile body f0b0e628616ae7698af93710244084cc
 function is_passed(p_at posthorn."position", p_id bigint, p_xid xid8) returns boolean plpgsql stable body b81775ecd063d310614bd71b01d148f7
 function is_probed(p_row posthorn.circuit, p_now timestamp with time zone) returns boolean plpgsql volatile body 816a4eebf351690b3091c6732604271e
-function is_ready(p_slots smallint[], p_first_id bigint, p_subscription integer, p_lane integer, p_channel integer) returns boolean plpgsql volatile body c20920c40737d358f8ff77cc202bf982
+function is_ready(p_slots smallint[], p_first_id bigint, p_subscription integer, p_lane integer, p_channel integer) returns boolean plpgsql volatile body fb70aff2d59eaeb45f018a949d9d0c17
 function is_rotation_due(p_ring posthorn.ring, p_retention posthorn.retention) returns boolean plpgsql volatile body 6097506c605784f237a52a87805e2793
 function is_server(p_system bigint, p_database oid) returns boolean plpgsql stable body 16a0db71ec3efe97dcc917747ca8029e
 function is_used_of(p_slot smallint) returns boolean plpgsql volatile body 8dd234421f7dd1ea874afda452def390
@@ -1447,7 +1447,7 @@ function sweep_cancel_requests(p_limit integer) returns void plpgsql volatile bo
 function sweep_inbox(p_pages integer) returns boolean plpgsql volatile body e717af08c0176f2a956137d05a7f0a47
 function sweep_keys(p_limit integer) returns json plpgsql volatile body a97b6596d42ac882c2cf0423144be82f
 function sweep_steps(p_limit integer, p_every_ms integer) returns json plpgsql volatile body 1e77009cc4664370f8d6f7dbec69f072
-function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body d36d2047a2785e29cb07ac7b1db724d2
+function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body a2aa86412f88bda7f0a82b49ebfe1024
 function take_again(p_intake integer, p_worker bigint, p_ids bigint[], p_marks uuid[], p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json, p_unfit json) returns integer plpgsql volatile body 08516ca1b0bcf016a743a8c716da9eb9
 function take_due(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body c9396cf42aadc3420965440ec1057f0c
 function take_in(p_intake integer, p_worker bigint, p_marks uuid[], p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json, p_invalid json, p_skipped integer) returns json plpgsql volatile body 653b94a3e5dc9111ad2949e630ad7d61
