@@ -149,20 +149,35 @@ test("who says a key second waits for the first: it gets the first's id after a 
   }
 });
 
+/** A list of requests with these keys. */
+const listOf = (names: readonly string[]): readonly Outgoing[] =>
+  names.map((key) => ({
+    ...outgoing(queue),
+    json: JSON.stringify({ key }),
+    extras: {
+      json: JSON.stringify({ dedupe: windowed("drop") }),
+      dedupeKey: key,
+      dropWithinMs: windowed("drop").windowMs,
+      priority: 0,
+      waits: false,
+      once: `Dorequests\0${key}`,
+    },
+  }));
+
+test("a list that waits for a key holds none of those that come behind it, in whatever order it has them", async () => {
+  const first = `a${freshKey()}`;
+  const others = upTo(6).map(() => `z${freshKey()}`);
+  const [holder, list] = [await engine.session(), await engine.session()];
+  await holder.rows("begin");
+  await say(holder, first, "drop");
+  const writing = writeMessages(list, listOf([...others, first]));
+  await waitsForLock(engine, list);
+  for (const key of others) expect(await sayHere(engine.admin, key)).toMatch(/-/);
+  await holder.rows("rollback");
+  await writing;
+});
+
 test("lists with the same keys in opposite orders wait for each other and never in a ring", async () => {
-  const listOf = (names: readonly string[]): readonly Outgoing[] =>
-    names.map((key) => ({
-      ...outgoing(queue),
-      json: JSON.stringify({ key }),
-      extras: {
-        json: JSON.stringify({ dedupe: windowed("drop") }),
-        dedupeKey: key,
-        dropWithinMs: windowed("drop").windowMs,
-        priority: 0,
-        waits: false,
-        once: `Dorequests\0${key}`,
-      },
-    }));
   const sessions = await Promise.all(upTo(4).map(() => engine.session()));
   for (let round = 0; round < 5; round += 1) {
     const names = upTo(200).map(freshKey);

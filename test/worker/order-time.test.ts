@@ -159,7 +159,14 @@ test("a priority, and dedupe that changes what waits, are refused by name for an
   const { post, Do, done } = await working("handler", {});
   try {
     const payload = { key: "a", n: 1 };
-    const refused = [{ priority: 1 }, { dedupe: { key: "a", mode: "once-more" } }] as const;
+    const refused = [
+      { priority: 1 },
+      { priority: -1 },
+      { dedupe: { key: "a", mode: "throttle", windowMs: 60_000 } },
+      { dedupe: { key: "a", mode: "debounce", windowMs: 60_000 } },
+      { dedupe: { key: "a", mode: "replace" } },
+      { dedupe: { key: "a", mode: "once-more" } },
+    ] as const;
     for (const options of refused) {
       for (const call of [
         () => post.send(Do, payload, options),
