@@ -3,6 +3,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { type Outgoing, publicId, writeMessages } from "../../src/store/publish.js";
 import { type Delivery, settle } from "../../src/store/work.js";
 import {
+  claim,
   die,
   type Engine,
   end,
@@ -11,6 +12,7 @@ import {
   makeWorker,
   openEngine,
   outgoing,
+  part,
   type Reader,
   rescueAll,
   retryNow,
@@ -268,6 +270,30 @@ test("a message that outlived its worker keeps its key: it is found by the next 
   expect(await say(engine.admin, key, "replace", 7)).toBe(first);
   const next = await makeWorker(engine, [queue]);
   expect(await takeOf(key, next)).toMatchObject({ payload: { key, n: 7 }, delivery: 2, crashes: 1 });
+});
+
+test("a key stands for its first message until its window is over, also when that has long ended, and is forgotten then", async () => {
+  const worker = await makeWorker(engine, [queue]);
+  const key = freshKey();
+  const id = await say(engine.admin, key, "drop");
+  const all = await claim(engine.db, queue, worker, 10_000);
+  await settle(engine.db, [part(all, 1, "succeeded", true)], [], null);
+  await engine.admin.rows("select posthorn.tidy_dedupe(1000)");
+  expect(await say(engine.admin, key, "drop")).toBe(id);
+  const past = "until = clock_timestamp() - interval '1 s', look_at = clock_timestamp() - interval '1 s'";
+  await engine.admin.rows(`update posthorn.dedupe set ${past} where key = $1`, [key]);
+  await engine.admin.rows("select posthorn.tidy_dedupe(1000)");
+  expect(await engine.admin.value("select count(*)::int from posthorn.dedupe where key = $1", [key])).toBe(0);
+});
+
+test("what waits once more is due in the moment in which the one before it ends", async () => {
+  const worker = await makeWorker(engine, [queue]);
+  const key = freshKey();
+  await say(engine.admin, key, "once-more");
+  const first = await takeOf(key, worker);
+  const id = await say(engine.admin, key, "once-more", 1);
+  await settle(engine.db, [], [end(first, "succeeded", null)], null);
+  expect(publicId(await takeOf(key, worker))).toBe(id);
 });
 
 test("keys are tidied while they are said, and none is lost or accepted twice", async () => {
