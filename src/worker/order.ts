@@ -36,6 +36,7 @@ export class Order {
   readonly #keys = new Keys();
   /** Keys whose first message has ended, so that the next is to be made due. */
   readonly #ended = new Set<string>();
+  #promoting = false;
 
   constructor({ policy, session, worker, ids, database }: ReaderOptions, reader: Ordering) {
     this.#reader = { ...reader, policy, session, worker, ids };
@@ -46,6 +47,11 @@ export class Order {
   /** Nothing where no order is kept. */
   static of(options: ReaderOptions, reader: Ordering): Order | undefined {
     return options.policy.ordering === "none" ? undefined : new Order(options, reader);
+  }
+
+  /** Keys have ended here whose next message is not due yet. */
+  get promotes(): boolean {
+    return this.#ended.size > 0 || this.#promoting;
   }
 
   /** Messages that are held and wait behind others of their key. */
@@ -121,7 +127,12 @@ export class Order {
     const ended = [...this.#ended];
     this.#ended.clear();
     const { session, ids, due } = this.#reader;
-    if ((await promote(session, ids.subscription, ended)) > 0) due();
+    this.#promoting = true;
+    try {
+      if ((await promote(session, ids.subscription, ended)) > 0) due();
+    } finally {
+      this.#promoting = false;
+    }
   }
 
   /**

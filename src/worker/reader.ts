@@ -104,7 +104,7 @@ export class Reader {
 
   /** Nothing runs, nothing is to be settled, and nothing was found at the last look. */
   get idle(): boolean {
-    if (this.#busy || !this.#ledger.idle || !this.#circuit.idle) return false;
+    if (this.#busy || !this.#ledger.idle || !this.#circuit.idle || this.#order?.promotes) return false;
     return this.blocked || (!this.#hot && !this.#due.now);
   }
 

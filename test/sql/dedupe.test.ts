@@ -3,6 +3,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { type Outgoing, publicId, writeMessages } from "../../src/store/publish.js";
 import { type Delivery, settle } from "../../src/store/work.js";
 import {
+  claim,
   die,
   type Engine,
   end,
@@ -11,6 +12,7 @@ import {
   makeWorker,
   openEngine,
   outgoing,
+  part,
   type Reader,
   rescueAll,
   retryNow,
@@ -149,20 +151,35 @@ test("who says a key second waits for the first: it gets the first's id after a 
   }
 });
 
+/** A list of requests with these keys. */
+const listOf = (names: readonly string[]): readonly Outgoing[] =>
+  names.map((key) => ({
+    ...outgoing(queue),
+    json: JSON.stringify({ key }),
+    extras: {
+      json: JSON.stringify({ dedupe: windowed("drop") }),
+      dedupeKey: key,
+      dropWithinMs: windowed("drop").windowMs,
+      priority: 0,
+      waits: false,
+      once: `Dorequests\0${key}`,
+    },
+  }));
+
+test("a list that waits for a key holds none of those that come behind it, in whatever order it has them", async () => {
+  const first = `a${freshKey()}`;
+  const others = upTo(6).map(() => `z${freshKey()}`);
+  const [holder, list] = [await engine.session(), await engine.session()];
+  await holder.rows("begin");
+  await say(holder, first, "drop");
+  const writing = writeMessages(list, listOf([...others, first]));
+  await waitsForLock(engine, list);
+  for (const key of others) expect(await sayHere(engine.admin, key)).toMatch(/-/);
+  await holder.rows("rollback");
+  await writing;
+});
+
 test("lists with the same keys in opposite orders wait for each other and never in a ring", async () => {
-  const listOf = (names: readonly string[]): readonly Outgoing[] =>
-    names.map((key) => ({
-      ...outgoing(queue),
-      json: JSON.stringify({ key }),
-      extras: {
-        json: JSON.stringify({ dedupe: windowed("drop") }),
-        dedupeKey: key,
-        dropWithinMs: windowed("drop").windowMs,
-        priority: 0,
-        waits: false,
-        once: `Dorequests\0${key}`,
-      },
-    }));
   const sessions = await Promise.all(upTo(4).map(() => engine.session()));
   for (let round = 0; round < 5; round += 1) {
     const names = upTo(200).map(freshKey);
@@ -253,6 +270,30 @@ test("a message that outlived its worker keeps its key: it is found by the next 
   expect(await say(engine.admin, key, "replace", 7)).toBe(first);
   const next = await makeWorker(engine, [queue]);
   expect(await takeOf(key, next)).toMatchObject({ payload: { key, n: 7 }, delivery: 2, crashes: 1 });
+});
+
+test("a key stands for its first message until its window is over, also when that has long ended, and is forgotten then", async () => {
+  const worker = await makeWorker(engine, [queue]);
+  const key = freshKey();
+  const id = await say(engine.admin, key, "drop");
+  const all = await claim(engine.db, queue, worker, 10_000);
+  await settle(engine.db, [part(all, 1, "succeeded", true)], [], null);
+  await engine.admin.rows("select posthorn.tidy_dedupe(1000)");
+  expect(await say(engine.admin, key, "drop")).toBe(id);
+  const past = "until = clock_timestamp() - interval '1 s', look_at = clock_timestamp() - interval '1 s'";
+  await engine.admin.rows(`update posthorn.dedupe set ${past} where key = $1`, [key]);
+  await engine.admin.rows("select posthorn.tidy_dedupe(1000)");
+  expect(await engine.admin.value("select count(*)::int from posthorn.dedupe where key = $1", [key])).toBe(0);
+});
+
+test("what waits once more is due in the moment in which the one before it ends", async () => {
+  const worker = await makeWorker(engine, [queue]);
+  const key = freshKey();
+  await say(engine.admin, key, "once-more");
+  const first = await takeOf(key, worker);
+  const id = await say(engine.admin, key, "once-more", 1);
+  await settle(engine.db, [], [end(first, "succeeded", null)], null);
+  expect(publicId(await takeOf(key, worker))).toBe(id);
 });
 
 test("keys are tidied while they are said, and none is lost or accepted twice", async () => {

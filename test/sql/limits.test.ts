@@ -191,6 +191,15 @@ test("messages of a key over its rate are put aside in their order without an at
   }
 });
 
+test("messages of a key that come one by one keep to its rate", async () => {
+  const reader = await makeLimited({ keyRateLimit: perHour(60, 1) });
+  const worker = await makeWorker(engine, [reader]);
+  await say(reader, ["a"]);
+  expect((await claimUpTo(reader, worker, 10)).deliveries).toHaveLength(1);
+  await say(reader, ["a", "b"]);
+  expect((await claimUpTo(reader, worker, 10)).deliveries.map(({ key }) => key)).toEqual(["b"]);
+});
+
 test("a message that comes while others of its key are in line stands behind them", async () => {
   const reader = await makeLimited({ keyRateLimit: perHour(60, 1) });
   const worker = await makeWorker(engine, [reader]);

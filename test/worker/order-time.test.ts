@@ -91,7 +91,7 @@ test.each([
       retry: retry.fixed({ attempts: 3, delayMs: 3_600_000 }),
       ordering: { per: "key", whenDead },
     } as const;
-    const { post, Do, does } = await working(idempotency, choices, ({ n }) => {
+    const { post, Do, done } = await working(idempotency, choices, ({ n }) => {
       if (n === 1) throw new Error("not the first");
     });
     try {
@@ -103,7 +103,9 @@ test.each([
       );
       await eventually(async () => expect(await second?.status()).toMatchObject({ state: "parked" }), soon);
       await hourPasses(post);
-      await does([2, 3]);
+      // At once, and not when a sweep comes to the key.
+      await post.untilIdle();
+      expect(done).toEqual([2, 3]);
       expect(await first.status()).toMatchObject({ state: "expired" });
     } finally {
       await post.stop();
@@ -159,7 +161,14 @@ test("a priority, and dedupe that changes what waits, are refused by name for an
   const { post, Do, done } = await working("handler", {});
   try {
     const payload = { key: "a", n: 1 };
-    const refused = [{ priority: 1 }, { dedupe: { key: "a", mode: "once-more" } }] as const;
+    const refused = [
+      { priority: 1 },
+      { priority: -1 },
+      { dedupe: { key: "a", mode: "throttle", windowMs: 60_000 } },
+      { dedupe: { key: "a", mode: "debounce", windowMs: 60_000 } },
+      { dedupe: { key: "a", mode: "replace" } },
+      { dedupe: { key: "a", mode: "once-more" } },
+    ] as const;
     for (const options of refused) {
       for (const call of [
         () => post.send(Do, payload, options),

@@ -283,4 +283,7 @@ test("a contract without a key is refused where order is kept", () => {
   expect(() => post.queue("keyless", policy).handle(Keyless, () => undefined)).toThrow(
     /keeps order per key, and DoKeyless has no key/,
   );
+  const Happened = event("KeylessHappened", { topic: "keyless-facts", schema: type<Step>() });
+  const reader = post.subscription("keyless-reader", { topic: "keyless-facts", ...policy });
+  expect(() => reader.on(Happened, () => undefined)).toThrow(/keeps order per key, and KeylessHappened has no key/);
 });

@@ -118,8 +118,10 @@ describe.each(["server", "pglite"] as const)("on %s", (kind) => {
     const run = timed.run(() => Promise.reject(new Error("no")));
     // Its retry would be due in an hour, a second later.
     const receipt = await timed.post.send(Patient, { run }, { expiresInMs: 3_599_000 });
+    const sentAt = Date.now();
     await timed.begins(run, 1);
     await eventually(async () => (await receipt.status()).state === "retrying");
+    expect(Number((await receipt.status()).dueAt)).toBeLessThan(sentAt + 3_599_500);
     await hourPasses(run);
     expect(await receipt.settled(soon)).toMatchObject({ state: "expired" });
     expect(timed.begun(run)).toHaveLength(1);
