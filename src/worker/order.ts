@@ -6,7 +6,8 @@ import { type Delivery, type Hold, type Next, type Part, promote, type Spill, sp
 import { Keys } from "./keys.js";
 import type { Flush, Ledger } from "./ledger.js";
 import type { ReaderOptions } from "./reading.js";
-import type { Ran, Run } from "./run.js";
+import type { Ran } from "./run.js";
+import type { Held } from "./runs.js";
 import { lostIn } from "./settler.js";
 
 /** A claim that is open longer lets its lane go on without what still runs. */
@@ -17,7 +18,7 @@ export const claimAgainAfterMs = 10;
 /** What it needs of its reader. */
 export interface Ordering {
   readonly ledger: Ledger;
-  readonly runs: Iterable<Run>;
+  readonly runs: Iterable<Held>;
   readonly write: (flush: Flush) => Promise<void>;
   /** It may run now. */
   readonly ready: (delivery: Delivery) => void;
@@ -181,7 +182,7 @@ export function isOf({ hold }: Delivery, claim: string): boolean {
   return hold.from === "log" && hold.claim === claim;
 }
 
-function deliveryOf({ delivery }: Run): Delivery {
+function deliveryOf({ delivery }: Held): Delivery {
   return delivery;
 }
 
