@@ -45,15 +45,18 @@ interface Around {
 }
 
 function aroundOf(delivery: Delivery, id: string, contractversion: string): Around {
-  const partition = delivery.key === null ? none : { partitionkey: delivery.key };
-  // Most have no headers.
+  const { key } = delivery;
+  // Most have no headers, and began what they are part of. The path of every message: written out.
   if (delivery.headers === null) {
-    return { extensions: { ...partition, [causeExtensions.correlation]: id, contractversion }, headers: none };
+    const correlationid = id;
+    const extensions =
+      key === null ? { correlationid, contractversion } : { partitionkey: key, correlationid, contractversion };
+    return { extensions, headers: none };
   }
   const { depth, correlationId, causationId, path } = causeOf(delivery);
   const { traces, headers } = split(headersWithoutCause(delivery));
   const extensions = {
-    ...partition,
+    ...(key !== null && { partitionkey: key }),
     [causeExtensions.correlation]: correlationId ?? id,
     ...(causationId !== null && { [causeExtensions.causation]: causationId }),
     // So that a ring of handlers that goes through several services ends as one within a service does.

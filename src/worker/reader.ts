@@ -52,6 +52,8 @@ export class Reader {
   /** When the first of the slots that are free now became so; undefined when nobody waits for more. */
   #freedAt: number | undefined;
   #stopping = false;
+  /** Settlements on their way. What follows from one, the next of its key, is known when it is written. */
+  #writing = 0;
   #broken = false;
 
   constructor(options: ReaderOptions) {
@@ -107,7 +109,8 @@ export class Reader {
 
   /** Nothing runs, nothing is to be settled, and nothing was found at the last look. */
   get idle(): boolean {
-    if (this.#busy || !this.#ledger.idle || !this.#circuit.idle) return false;
+    if (this.#busy || this.#writing > 0 || !this.#ledger.idle) return false;
+    if (!this.#circuit.idle || this.#order?.idle === false) return false;
     return this.blocked || (!this.#hot && !this.#isDue);
   }
 
@@ -292,7 +295,7 @@ export class Reader {
   }
 
   async #work(limit: number): Promise<readonly Delivery[]> {
-    const { session, worker } = this.options;
+    const { session, worker, carrier } = this.options;
     const flush = this.#ledger.drain();
     // A claim carries parts only. Runs may have ended while the pass waited: their ends and what they said go first, with their parts.
     if (flush.ends.length > 0 || flush.says.length > 0) {
@@ -300,7 +303,7 @@ export class Reader {
       return this.#work(limit);
     }
     try {
-      const claimed = await work(session, this.subscription, worker.id, limit, flush.parts, this.#verbatim);
+      const claimed = await work(session, this.subscription, worker.id, limit, flush.parts, carrier !== undefined);
       const { deliveries, again, more } = claimed;
       const limited = this.#told("log", claimed);
       const againMs = againAfterMs(claimed) ?? (deliveries.length > 1 && !limited ? followMs : undefined);
@@ -309,6 +312,7 @@ export class Reader {
       else if (deliveries.length > 0 && !limited) this.options.onDry();
       this.#ledger.opened(deliveries, claimed);
       this.#batches?.claimed(deliveries.length, limit);
+      this.#order?.claimed(deliveries.length, limit);
       return deliveries;
     } catch (error) {
       if (lostIn(error) === null) throw error;
@@ -321,14 +325,14 @@ export class Reader {
 
   /** Waiting deliveries get at most half the slots while the log has more, so that neither starves the other. */
   async #take(): Promise<readonly Delivery[]> {
-    const { session, worker, policy } = this.options;
+    const { session, worker, policy, carrier } = this.options;
     const limit = this.#hot ? Math.min(this.#free, Math.ceil(policy.concurrency / 2)) : this.#free;
     this.#slots?.take(limit);
     let deliveries: readonly Delivery[] = [];
     let limited = false;
     let nextInMs: number | undefined;
     try {
-      const taken = await takeDue(session, this.subscription, worker.id, this.#contracts, limit, this.#verbatim);
+      const taken = await takeDue(session, this.subscription, worker.id, this.#contracts, limit, carrier !== undefined);
       ({ deliveries, nextInMs } = taken);
       limited = this.#told("deferred", taken);
     } finally {
@@ -421,10 +425,6 @@ export class Reader {
     return this.options.policy.idempotency === "at-most-once";
   }
 
-  get #verbatim(): boolean {
-    return this.options.carrier !== undefined;
-  }
-
   #ended(): void {
     if (this.options.policy.fleetConcurrency !== undefined) this.#permits.freed();
     this.#next();
@@ -476,11 +476,16 @@ export class Reader {
   }
 
   async #write(flush: Flush): Promise<void> {
-    const written = await write({ ...this.options, ledger: this.#ledger }, flush);
-    this.#order?.wrote(written);
-    for (const { next } of written.ends) {
-      // Looked at when it is due, without waiting for a peek.
-      if (next !== null && "defer" in next) this.due(next.defer.delayMs);
+    this.#writing += 1;
+    try {
+      const written = await write({ ...this.options, ledger: this.#ledger }, flush);
+      this.#order?.wrote(written);
+      for (const { next } of written.ends) {
+        // Looked at when it is due, without waiting for a peek.
+        if (next !== null && "defer" in next) this.due(next.defer.delayMs);
+      }
+    } finally {
+      this.#writing -= 1;
     }
   }
 
