@@ -1,10 +1,11 @@
 /** Relays as declared in this process: a reader whose handler is a broker. */
 import type { AnyContract } from "../contracts/contract.js";
+import { errorOf } from "../core/errors.js";
 import type { Logger } from "../core/logger.js";
 import type { CheckedPolicy, RelayedTo, StartFrom } from "../policies/policy.js";
 import { checkRelay, type RelayFrom, type RelaySettings, relayedTo } from "../relays/options.js";
 import { Relay as RunningRelay } from "../relays/relay.js";
-import type { RunContext } from "../worker/context.js";
+import type { Carrier } from "../worker/carrying.js";
 import type { Declared } from "../worker/registration.js";
 import type { Handled } from "../worker/run.js";
 
@@ -47,7 +48,14 @@ export class RelayDeclaration implements Declared, Relay {
     return this.kind === "event" ? { topic: this.channel } : { queue: this.channel };
   }
 
-  readonly every = (payload: unknown, context: RunContext): unknown => this.#relay?.handle(payload, context);
+  get carrier(): Carrier {
+    return { size: this.#settings.batchSize, call: (messages) => this.#opened.carry(messages) };
+  }
+
+  get #opened(): RunningRelay {
+    if (this.#relay === undefined) throw errorOf("PH_INTERNAL", `The relay "${this.name}" was not opened.`);
+    return this.#relay;
+  }
 
   /** Errors: `ConfigurationError` for what another attempt does not mend. */
   async open(): Promise<void> {

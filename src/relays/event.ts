@@ -1,7 +1,8 @@
 /** A message as a CloudEvent. The same whenever it is sent again, so that the other side can drop it by `source` and `id`. */
 import type { Outgoing } from "../brokers/broker.js";
-import { type Cause, causeExtensions } from "../producer/cause.js";
-import type { Message } from "../worker/context.js";
+import { causeExtensions, causeOf, headersWithoutCause } from "../producer/cause.js";
+import { publicId } from "../store/publish.js";
+import type { Delivery } from "../store/work.js";
 
 /** W3C Trace Context. */
 const traceHeaders: ReadonlySet<string> = new Set(["traceparent", "tracestate"]);
@@ -11,39 +12,60 @@ export interface Naming {
   readonly typePrefix: string;
 }
 
-/** `data`: the payload as it is stored. */
+type Texts = Readonly<Record<string, string>>;
+const none: Texts = {};
+
+/** The payload goes as it is stored: as its text. */
 export function outgoingOf(
-  data: string,
-  message: Message,
+  delivery: Delivery,
+  { name, version }: { readonly name: string; readonly version: number },
   { source, typePrefix }: Naming,
-  { depth, path }: Pick<Cause, "depth" | "path">,
 ): Outgoing {
-  const { id, name, version, key, publishedAt, correlationId, causationId } = message;
-  const { traces, headers } = split(message.headers);
+  const { key, payload, publishedAt } = delivery;
+  const id = publicId(delivery);
+  const { extensions, headers } = aroundOf(delivery, id, String(version));
   return {
     key,
     event: {
       id,
       source,
       type: `${typePrefix}${name}`,
-      time: publishedAt.toISOString(),
+      time: new Date(publishedAt).toISOString(),
       datacontenttype: "application/json",
-      extensions: {
-        ...(key !== null && { partitionkey: key }),
-        [causeExtensions.correlation]: correlationId,
-        ...(causationId !== null && { [causeExtensions.causation]: causationId }),
-        // So that a ring of handlers that goes through several services ends as one within a service does.
-        ...(depth > 0 && { [causeExtensions.depth]: String(depth), [causeExtensions.path]: path.join(">") }),
-        contractversion: String(version),
-        ...traces,
-      },
-      data,
+      extensions,
+      data: String(payload),
       headers,
     },
   };
 }
 
-type Texts = Readonly<Record<string, string>>;
+interface Around {
+  readonly extensions: Texts;
+  readonly headers: Texts;
+}
+
+function aroundOf(delivery: Delivery, id: string, contractversion: string): Around {
+  const { key } = delivery;
+  // Most have no headers, and began what they are part of. The path of every message: written out.
+  if (delivery.headers === null) {
+    const correlationid = id;
+    const extensions =
+      key === null ? { correlationid, contractversion } : { partitionkey: key, correlationid, contractversion };
+    return { extensions, headers: none };
+  }
+  const { depth, correlationId, causationId, path } = causeOf(delivery);
+  const { traces, headers } = split(headersWithoutCause(delivery));
+  const extensions = {
+    ...(key !== null && { partitionkey: key }),
+    [causeExtensions.correlation]: correlationId ?? id,
+    ...(causationId !== null && { [causeExtensions.causation]: causationId }),
+    // So that a ring of handlers that goes through several services ends as one within a service does.
+    ...(depth > 0 && { [causeExtensions.depth]: String(depth), [causeExtensions.path]: path.join(">") }),
+    contractversion,
+    ...traces,
+  };
+  return { extensions, headers };
+}
 
 /** What has an attribute of its own does not travel twice. */
 function split(given: Texts): { readonly traces: Texts; readonly headers: Texts } {

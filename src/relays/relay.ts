@@ -1,20 +1,20 @@
 /**
- * A relay: the handler of a subscription or queue that hands every message to a broker. The engine around it is that of every handler: it decides
- * about order, retries, dead letters and the circuit by what is thrown here.
+ * A relay: carries every message of a subscription or queue on to a broker. The engine around it is that of every handler: it decides about order,
+ * retries, dead letters and the circuit by the errors that are told here.
  *
  * Killed before the broker's acknowledgement is settled: the message is sent again under the same id. Nothing is settled before it.
  */
-import type { Sent } from "../brokers/broker.js";
+import type { Outgoing, Sent } from "../brokers/broker.js";
 import { cleaned, reasonOf } from "../core/clean.js";
 import { ConfigurationError } from "../core/errors.js";
 import { limits } from "../core/limits.js";
 import type { Logger } from "../core/logger.js";
 import { OpenCircuit, openingFor, Reject, RetryLater } from "../policies/verdicts.js";
-import type { RunContext } from "../worker/context.js";
+import type { Carried } from "../worker/carrying.js";
 import { Connection } from "./connection.js";
 import { type Naming, outgoingOf } from "./event.js";
 import { type RelaySettings, relayedTo } from "./options.js";
-import { Sending } from "./sending.js";
+import { Sending, unanswered } from "./sending.js";
 import { Suspects } from "./suspects.js";
 
 export interface RelayRun {
@@ -34,11 +34,11 @@ export class Relay {
   constructor(run: RelayRun) {
     this.#run = run;
     const { name, service, settings, logger } = run;
-    const { to, mode, source, typePrefix, batchSize, sendTimeoutMs: timeoutMs, once } = settings;
+    const { to, mode, source, typePrefix, sendTimeoutMs: timeoutMs, once } = settings;
     this.#naming = { source: source ?? `urn:posthorn:${encodeURIComponent(service)}`, typePrefix };
     this.#connection = new Connection({ name, to, mode, timeoutMs, logger });
     const sender = () => this.#connection.sender();
-    this.#sending = new Sending({ sender, closed: this.#connection.closed, batchSize, timeoutMs, once });
+    this.#sending = new Sending({ sender, closed: this.#connection.closed, timeoutMs, once });
   }
 
   /** Connects at the start. A broker that is away is only told: its first message opens the circuit. Errors: `ConfigurationError`. */
@@ -53,13 +53,29 @@ export class Relay {
     }
   }
 
-  /** Of every message of the channel; `payload` is the text that was stored. */
-  readonly handle = async (payload: unknown, { message, cause }: RunContext): Promise<void> => {
-    const outgoing = outgoingOf(String(payload), message, this.#naming, cause);
-    const sent = await this.#sending.send(outgoing);
-    if (sent.kind !== "acknowledged") throw this.#failure(sent, outgoing.event.id);
-    this.#suspects.acknowledged(outgoing.event.id);
-  };
+  /** What became of each, as a carrier says it. Never rejects. */
+  async carry(messages: readonly Carried[]): Promise<readonly (Error | null)[]> {
+    const drafts = messages.map((one) => this.#draft(one));
+    const ready = drafts.filter((one): one is Outgoing => !(one instanceof Error));
+    const sent = await this.#sending.send(ready);
+    let next = 0;
+    return drafts.map((one) => {
+      if (one instanceof Error) return one;
+      const outcome = sent[next++] ?? unanswered;
+      if (outcome.kind !== "acknowledged") return this.#failure(outcome, one.event.id);
+      this.#suspects.acknowledged(one.event.id);
+      return null;
+    });
+  }
+
+  /** What cannot be written as an event fails by itself, and not with the others. */
+  #draft({ delivery, contract }: Carried): Outgoing | Error {
+    try {
+      return outgoingOf(delivery, contract, this.#naming);
+    } catch (error) {
+      return failed(`no event can be made of it: ${reasonOf(error)}`, error);
+    }
+  }
 
   close(): Promise<void> {
     return this.#connection.close();

@@ -1,5 +1,5 @@
 /**
- * Sends messages in batches: what is there at the end of a turn of the event loop goes together. Several batches may be on their way.
+ * Sends batches; several may be on their way.
  *
  * Every message gets an outcome, whatever a sender does: throws, answers too few, or never answers. Nothing here is tried again but what a sender has
  * thrown at: sent one by one, it is known whose fault it was.
@@ -11,15 +11,9 @@ export interface SendingOptions {
   readonly sender: () => Promise<Sender>;
   /** Fires when nothing is to be sent any more. */
   readonly closed: AbortSignal;
-  readonly batchSize: number;
   readonly timeoutMs: number;
   /** A message whose fate is unknown must not be sent again. */
   readonly once: boolean;
-}
-
-interface Waiting {
-  readonly message: Outgoing;
-  readonly end: (sent: Sent) => void;
 }
 
 /** After the time is over a sender may say what it knows, for a tenth of that time, at most so long. */
@@ -27,34 +21,18 @@ const mostGraceMs = 1_000;
 
 export class Sending {
   readonly #options: SendingOptions;
-  #waiting: Waiting[] = [];
 
   constructor(options: SendingOptions) {
     this.#options = options;
   }
 
-  /** What became of it. Never rejects. */
-  send(message: Outgoing): Promise<Sent> {
-    return new Promise((end) => {
-      if (this.#waiting.length === 0) setImmediate(() => this.#flush());
-      this.#waiting.push({ message, end });
-    });
-  }
-
-  #flush(): void {
-    const waiting = this.#waiting;
-    this.#waiting = [];
-    const { batchSize } = this.#options;
-    for (let i = 0; i < waiting.length; i += batchSize) void this.#go(waiting.slice(i, i + batchSize));
-  }
-
-  async #go(batch: readonly Waiting[]): Promise<void> {
-    const messages = batch.map(({ message }) => message);
+  /** What became of each. Never rejects. */
+  async send(messages: readonly Outgoing[]): Promise<readonly Sent[]> {
+    if (messages.length === 0) return [];
     // One time for all of it: it ends before the runs of its messages do.
     const until = performance.now() + this.#options.timeoutMs;
     const { ok, sent } = await this.#attempt(messages, until);
-    const outcomes = ok || batch.length === 1 || this.#options.once ? sent : await this.#oneByOne(messages, until);
-    for (const [i, { end }] of batch.entries()) end(outcomes[i] ?? unanswered);
+    return ok || messages.length === 1 || this.#options.once ? sent : this.#oneByOne(messages, until);
   }
 
   /** In their order: of one key there may be several. Where the broker is away, or the time is over, the rest is not tried and waits. */
@@ -113,7 +91,7 @@ interface Attempt {
 }
 
 const outOfTime: Sent = { kind: "unavailable", error: new Error("its broker takes too long, message by message") };
-const unanswered: Sent = { kind: "failed", error: new Error("its broker gave no answer for it") };
+export const unanswered: Sent = { kind: "failed", error: new Error("its broker gave no answer for it") };
 
 function away(messages: readonly Outgoing[], error: unknown): Attempt {
   return { ok: true, sent: messages.map(() => ({ kind: "unavailable", error })) };

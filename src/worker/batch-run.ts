@@ -268,7 +268,7 @@ export class BatchRun {
   }
 }
 
-function withoutCircuit(ran: Ran): Ran {
+export function withoutCircuit(ran: Ran): Ran {
   if (ran.kind !== "ended") return ran;
   const { circuit, ...rest } = ran;
   return rest;

@@ -1,6 +1,6 @@
 /** What a handler is given beside the payload. */
 import { createHash } from "node:crypto";
-import { type Cause, causeOf, headersWithoutCause } from "../producer/cause.js";
+import { causeOf, headersWithoutCause } from "../producer/cause.js";
 import type { Headers, SayBuffered } from "../producer/say.js";
 import { publicId } from "../store/publish.js";
 import type { Delivery } from "../store/work.js";
@@ -107,11 +107,6 @@ export class RunContext implements BaseContext {
 
   get signal(): AbortSignal {
     return this.#behind.signal;
-  }
-
-  /** For a relay, which passes on how deep a chain of handlers is. */
-  get cause(): Cause {
-    return causeOf(this.#behind.delivery);
   }
 
   get message(): Message {

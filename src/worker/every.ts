@@ -1,5 +1,5 @@
 /**
- * The handlers of a reader that takes every message of its channel, also those that nobody had said when it started: one handler for all of them.
+ * The contracts of a reader that takes every message of its channel, also those that nobody had said when it started; a carrier stands in for handlers.
  * What a message is called is asked for when the first of its kind comes; the registry changes no name and no version.
  */
 import { uncheckedContract } from "../contracts/unchecked.js";
@@ -18,20 +18,18 @@ export interface Handlers extends ReadonlyMap<number, Handled> {
 export class EveryHandler extends Map<number, Handled> implements Handlers {
   readonly #kind: "command" | "event";
   readonly #channel: string;
-  readonly #handler: Handled["handler"];
 
-  constructor(kind: "command" | "event", channel: string, handler: Handled["handler"]) {
+  constructor(kind: "command" | "event", channel: string) {
     super();
     this.#kind = kind;
     this.#channel = channel;
-    this.#handler = handler;
     this.learn(everyContract, { name: "a message", version: 1 });
   }
 
   learn(contract: number, { name, version }: Pick<Standing, "name" | "version">): boolean {
     this.set(contract, {
       contract: uncheckedContract(this.#kind, name, this.#channel, version),
-      handler: this.#handler,
+      handler: () => undefined,
     });
     return true;
   }

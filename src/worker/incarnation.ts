@@ -209,7 +209,7 @@ export class Incarnation {
       policy: declared.policy,
       ids,
       handlers,
-      verbatim: declared.every !== undefined,
+      carrier: declared.carrier,
       database,
       catalog,
       asking,

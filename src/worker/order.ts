@@ -6,18 +6,22 @@ import { type Delivery, type Hold, type Next, type Part, promote, type Spill, sp
 import { Keys } from "./keys.js";
 import type { Flush, Ledger } from "./ledger.js";
 import type { ReaderOptions } from "./reading.js";
-import type { Ran, Run } from "./run.js";
+import type { Ran } from "./run.js";
+import type { Held } from "./runs.js";
 import { lostIn } from "./settler.js";
 
-/** A claim that is open longer lets its lane go on without what still runs. */
-const spillAfterMs = 200;
+/**
+ * A claim that is open longer lets its lane go on without what still runs. Carried messages share the pace of the other side: while it is busy each of them
+ * waits for all before it, and to move them costs more than to wait.
+ */
+const spillAfterMs = { alone: 200, carried: 1_000 } as const;
 /** How long the keys of a claim have before the next claim is made beside it, or before one that was stopped by a key is tried again. */
 export const claimAgainAfterMs = 10;
 
 /** What it needs of its reader. */
 export interface Ordering {
   readonly ledger: Ledger;
-  readonly runs: Iterable<Run>;
+  readonly runs: Iterable<Held>;
   readonly write: (flush: Flush) => Promise<void>;
   /** It may run now. */
   readonly ready: (delivery: Delivery) => void;
@@ -33,12 +37,16 @@ export class Order {
   readonly #reader: Ordering & Pick<ReaderOptions, "policy" | "session" | "worker" | "ids">;
   /** Whether a slow claim can be spilled. A handler's transaction on the only connection would wait for the spill, which waits for its connection. */
   readonly #spills: boolean;
+  readonly #spillAfterMs: number;
   readonly #keys = new Keys();
   /** Keys whose first message has ended, so that the next is to be made due. */
   readonly #ended = new Set<string>();
-  #promoting = false;
+  #promoting = 0;
+  /** The last claim was stopped by nothing, though others ran beside it: the next one need not wait for their keys either. */
+  #flows = false;
 
-  constructor({ policy, session, worker, ids, database }: ReaderOptions, reader: Ordering) {
+  constructor({ policy, session, worker, ids, database, carrier }: ReaderOptions, reader: Ordering) {
+    this.#spillAfterMs = carrier === undefined ? spillAfterMs.alone : spillAfterMs.carried;
     this.#reader = { ...reader, policy, session, worker, ids };
     // Nothing is lost: while such a handler runs nobody else can, so there is nobody to let go on.
     this.#spills = !(database.single && policy.idempotency === "transaction");
@@ -49,9 +57,9 @@ export class Order {
     return options.policy.ordering === "none" ? undefined : new Order(options, reader);
   }
 
-  /** Keys have ended here whose next message is not due yet. */
-  get promotes(): boolean {
-    return this.#ended.size > 0 || this.#promoting;
+  /** No key waits for its next message to be made due. */
+  get idle(): boolean {
+    return this.#ended.size === 0 && this.#promoting === 0;
   }
 
   /** Messages that are held and wait behind others of their key. */
@@ -99,7 +107,12 @@ export class Order {
   /** The next claim would stop at the first key that runs: it waits until little does, or the last one has had its time. */
   mustWait(room: number, atOnce: number): boolean {
     const { slowest } = this.#reader.ledger;
-    return slowest !== undefined && (room < atOnce / 2 || slowest.forMs < claimAgainAfterMs);
+    return slowest !== undefined && (room < atOnce / 2 || (slowest.forMs < claimAgainAfterMs && !this.#flows));
+  }
+
+  /** A claim has brought so many of those that it could: fewer where a key that runs was in the way, or the log ended. */
+  claimed(count: number, limit: number): void {
+    this.#flows = count === limit;
   }
 
   /** How long the reader may rest; undefined for as long as it likes. */
@@ -107,7 +120,7 @@ export class Order {
     const { slowest } = this.#reader.ledger;
     if (slowest === undefined) return undefined;
     if (hot && slowest.forMs < claimAgainAfterMs) return claimAgainAfterMs - slowest.forMs;
-    return slowest.forMs < spillAfterMs ? spillAfterMs - slowest.forMs : claimAgainAfterMs;
+    return slowest.forMs < this.#spillAfterMs ? this.#spillAfterMs - slowest.forMs : claimAgainAfterMs;
   }
 
   /** To be called between settlements: promotes, and spills a claim that has been open too long. */
@@ -116,7 +129,7 @@ export class Order {
     if (!this.#spills) return;
     const { ledger, write } = this.#reader;
     const { slowest } = ledger;
-    if (slowest === undefined || slowest.forMs < spillAfterMs) return;
+    if (slowest === undefined || slowest.forMs < this.#spillAfterMs) return;
     while (ledger.urgent) await write(ledger.drain());
     await this.#spill(slowest.claim);
   }
@@ -127,11 +140,11 @@ export class Order {
     const ended = [...this.#ended];
     this.#ended.clear();
     const { session, ids, due } = this.#reader;
-    this.#promoting = true;
+    this.#promoting += 1;
     try {
       if ((await promote(session, ids.subscription, ended)) > 0) due();
     } finally {
-      this.#promoting = false;
+      this.#promoting -= 1;
     }
   }
 
@@ -192,7 +205,7 @@ export function isOf({ hold }: Delivery, claim: string): boolean {
   return hold.from === "log" && hold.claim === claim;
 }
 
-function deliveryOf({ delivery }: Run): Delivery {
+function deliveryOf({ delivery }: Held): Delivery {
   return delivery;
 }
 

@@ -63,10 +63,11 @@ export class Outcomes {
 
   /** Those of a batch have succeeded, and what their handler said goes out with all of them. Throws where that cannot be. */
   together(deliveries: readonly Delivery[], batch: Batch): void {
-    const { ledger, circuit } = this.#told;
+    const { ledger, circuit, order } = this.#told;
     // One run has succeeded. The circuit is interested where it was the one that is tried, which runs alone.
     for (const delivery of deliveries) circuit.ended(delivery, { succeeded: true });
     ledger.succeededTogether(deliveries, batch);
+    for (const delivery of deliveries) order()?.after(delivery, true);
   }
 
   /** Whoever waits for its end here looks at it soon. */

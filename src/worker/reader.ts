@@ -9,7 +9,6 @@
 import { Changes } from "../core/changes.js";
 import { StoppedError } from "../core/errors.js";
 import { Loop } from "../core/loop.js";
-import { Roster } from "../core/roster.js";
 import { begin, type Delivery, type Taken, takeDue, work } from "../store/work.js";
 import { Batches } from "./batches.js";
 import { Circuit } from "./circuit.js";
@@ -20,7 +19,7 @@ import { isOf, Order } from "./order.js";
 import { Outcomes } from "./outcomes.js";
 import { againAfterMs, Permits } from "./permits.js";
 import type { ReaderOptions } from "./reading.js";
-import { type Ran, Run } from "./run.js";
+import { Runs } from "./runs.js";
 import { lostIn, write } from "./settler.js";
 import type { Slots } from "./slots.js";
 import { followMs, lingerMs, manySlots, patienceMs, restMs, settleAloneMs, settleWithinMs } from "./times.js";
@@ -30,7 +29,7 @@ export class Reader {
   readonly #ledger: Ledger;
   readonly #permits: Permits;
   readonly #loop: Loop;
-  readonly #runs = new Roster<Run>();
+  readonly #runs: Runs;
   readonly #line = new Line();
   readonly #contracts: readonly number[];
   readonly #changes = new Changes();
@@ -53,6 +52,8 @@ export class Reader {
   /** When the first of the slots that are free now became so; undefined when nobody waits for more. */
   #freedAt: number | undefined;
   #stopping = false;
+  /** Settlements on their way. What follows from one, the next of its key, is known when it is written. */
+  #writing = 0;
   #broken = false;
 
   constructor(options: ReaderOptions) {
@@ -66,6 +67,11 @@ export class Reader {
     this.#circuit = new Circuit({ ...options, subscription: this.subscription, onLook, onBroken: this.#onBroken });
     const order = (): Order | undefined => this.#order;
     this.#outcomes = new Outcomes(options, { ledger: this.#ledger, circuit: this.#circuit, order });
+    const slots = this.#endsThemselves ? options.slots : undefined;
+    const broken = (): boolean => this.#broken;
+    const onEnded = (ended: readonly Delivery[]): void => this.#ended(ended);
+    this.#slots = slots;
+    this.#runs = new Runs({ reader: options, slots, outcomes: this.#outcomes, broken, onEnded });
     this.#order = Order.of(options, {
       ledger: this.#ledger,
       runs: this.#runs,
@@ -79,15 +85,14 @@ export class Reader {
       running: options,
       handlers: options.handlers,
       logger: options.logger,
-      slots: this.#endsThemselves ? options.slots : undefined,
+      slots,
       outcomes: this.#outcomes,
-      broken: () => this.#broken,
+      broken,
       onBroken: this.#onBroken,
       onEnded: () => this.#next(),
     });
     this.#contracts = [...options.handlers.keys()];
     this.#loop = new Loop({ pass: () => this.#pass(), onError: this.#onBroken });
-    this.#slots = this.#endsThemselves ? options.slots : undefined;
     this.#unlisten = this.#slots?.onFreed(() => {
       this.#startWaiting();
       this.#loop.wake();
@@ -104,7 +109,8 @@ export class Reader {
 
   /** Nothing runs, nothing is to be settled, and nothing was found at the last look. */
   get idle(): boolean {
-    if (this.#busy || !this.#ledger.idle || !this.#circuit.idle || this.#order?.promotes) return false;
+    if (this.#busy || this.#writing > 0 || !this.#ledger.idle) return false;
+    if (!this.#circuit.idle || this.#order?.idle === false) return false;
     return this.blocked || (!this.#hot && !this.#due.now);
   }
 
@@ -153,7 +159,7 @@ export class Reader {
     while (this.#busy && !this.#broken && performance.now() < until)
       await this.#changes.within(until - performance.now());
     const reason = new StoppedError("PH_STOPPED", "The worker stops; this message is handed back.");
-    for (const run of this.#runs) run.release(reason);
+    this.#runs.release(reason);
     this.#batches?.release(reason);
     while (this.#busy && !this.#broken) await this.#changes.within(1_000);
     await this.#end();
@@ -166,7 +172,7 @@ export class Reader {
   async abandon(reason: Error): Promise<void> {
     this.#broken = true;
     this.#line.take(this.#line.length);
-    for (const run of this.#runs) run.abort(reason);
+    this.#runs.abort(reason);
     this.#batches?.abort(reason);
     void this.#circuit.stop();
     this.#changes.notify();
@@ -287,7 +293,7 @@ export class Reader {
   }
 
   async #work(limit: number): Promise<readonly Delivery[]> {
-    const { session, worker } = this.options;
+    const { session, worker, carrier } = this.options;
     const flush = this.#ledger.drain();
     // A claim carries parts only. Runs may have ended while the pass waited: their ends and what they said go first, with their parts.
     if (flush.ends.length > 0 || flush.says.length > 0) {
@@ -295,7 +301,7 @@ export class Reader {
       return this.#work(limit);
     }
     try {
-      const claimed = await work(session, this.subscription, worker.id, limit, flush.parts, this.options.verbatim);
+      const claimed = await work(session, this.subscription, worker.id, limit, flush.parts, carrier !== undefined);
       const { deliveries, again, more } = claimed;
       const limited = this.#told("log", claimed);
       const againMs = againAfterMs(claimed) ?? (deliveries.length > 1 && !limited ? followMs : undefined);
@@ -304,6 +310,7 @@ export class Reader {
       else if (deliveries.length > 0 && !limited) this.options.onDry();
       this.#ledger.opened(deliveries, claimed);
       this.#batches?.claimed(deliveries.length, limit);
+      this.#order?.claimed(deliveries.length, limit);
       return deliveries;
     } catch (error) {
       if (lostIn(error) === null) throw error;
@@ -316,14 +323,14 @@ export class Reader {
 
   /** Waiting deliveries get at most half the slots while the log has more, so that neither starves the other. */
   async #take(): Promise<readonly Delivery[]> {
-    const { session, worker, policy, verbatim } = this.options;
+    const { session, worker, policy, carrier } = this.options;
     const limit = this.#hot ? Math.min(this.#free, Math.ceil(policy.concurrency / 2)) : this.#free;
     this.#slots?.take(limit);
     let deliveries: readonly Delivery[] = [];
     let limited = false;
     let nextInMs: number | undefined;
     try {
-      const taken = await takeDue(session, this.subscription, worker.id, this.#contracts, limit, verbatim);
+      const taken = await takeDue(session, this.subscription, worker.id, this.#contracts, limit, carrier !== undefined);
       ({ deliveries, nextInMs } = taken);
       limited = this.#told("deferred", taken);
     } finally {
@@ -387,7 +394,7 @@ export class Reader {
     if (this.#broken) return;
     if (!this.#once && !this.#stopping) this.#batches?.start(this.#own);
     const count = Math.max(0, Math.min(this.#line.length, this.#free));
-    for (const { handled, delivery } of this.#line.take(count)) this.#run(new Run(this.options, handled, delivery));
+    for (const { handled, delivery } of this.#line.take(count)) this.#runs.start(handled, delivery);
   }
 
   /** How long the first that waits may still wait. */
@@ -414,25 +421,10 @@ export class Reader {
     return this.options.policy.idempotency === "at-most-once";
   }
 
-  #run(run: Run): void {
-    const at = this.#runs.add(run);
-    this.#slots?.take(1);
-    const begun = performance.now();
-    void run.execute().then((ran) => {
-      this.#slots?.took(performance.now() - begun);
-      if (run.moving === undefined) this.#finished(at, run, ran);
-      else void run.moving.then(() => this.#finished(at, run, ran));
-    });
-  }
-
-  #finished(at: number, run: Run, ran: Ran): void {
-    this.#runs.remove(at, run);
-    if (run.told) this.options.progress.ended(run.delivery);
+  #ended(deliveries: readonly Delivery[]): void {
     // A worker holds one suspect at a time: the next may be taken.
-    if (run.delivery.crashes > 0) this.#due.release();
+    if (deliveries.some(({ crashes }) => crashes > 0)) this.#due.release();
     if (this.options.policy.fleetConcurrency !== undefined) this.#permits.freed();
-    if (!this.#broken) this.#outcomes.ran(run.delivery, ran);
-    this.#outcomes.near(run.delivery, ran.kind);
     this.#next();
   }
 
@@ -446,7 +438,7 @@ export class Reader {
 
   /** Somebody asked to cancel a message; its run may be here. */
   cancel(message: string): void {
-    for (const run of this.#runs) if (run.delivery.id === message) run.cancel();
+    this.#runs.cancel(message);
     // Handed back with the request, it ends as cancelled.
     for (const delivery of this.#batches?.cancel(message) ?? []) this.#release(delivery);
     this.#loop.wake();
@@ -483,11 +475,16 @@ export class Reader {
   }
 
   async #write(flush: Flush): Promise<void> {
-    const written = await write({ ...this.options, ledger: this.#ledger }, flush);
-    this.#order?.wrote(written);
-    for (const { next } of written.ends) {
-      // Looked at when it is due, without waiting for a peek.
-      if (next !== null && "defer" in next) this.due(next.defer.delayMs);
+    this.#writing += 1;
+    try {
+      const written = await write({ ...this.options, ledger: this.#ledger }, flush);
+      this.#order?.wrote(written);
+      for (const { next } of written.ends) {
+        // Looked at when it is due, without waiting for a peek.
+        if (next !== null && "defer" in next) this.due(next.defer.delayMs);
+      }
+    } finally {
+      this.#writing -= 1;
     }
   }
 

@@ -3,6 +3,7 @@ import type { Executor } from "../core/database.js";
 import type { Logger } from "../core/logger.js";
 import type { Standing } from "../store/fleet.js";
 import type { SubscriptionIds } from "../store/registry.js";
+import type { Carrier } from "./carrying.js";
 import type { Handlers } from "./every.js";
 import type { Running } from "./run.js";
 import type { Slots } from "./slots.js";
@@ -11,8 +12,8 @@ export interface ReaderOptions extends Running {
   readonly kind: "command" | "event";
   readonly ids: SubscriptionIds;
   readonly handlers: Handlers;
-  /** Payloads are handed over as the JSON text that was stored. */
-  readonly verbatim: boolean;
+  /** Takes all of them, in place of the handlers, with their payloads as the JSON text that was stored. */
+  readonly carrier: Carrier | undefined;
   readonly session: Executor;
   /** In transaction mode: the transactions that this process may hold open, shared with its other readers. */
   readonly slots: Slots;

@@ -9,6 +9,7 @@ import type { Catalog } from "../producer/catalog.js";
 import { backendOf, registerWorker } from "../store/fleet.js";
 import { registerSubscription } from "../store/registry.js";
 import { declareRetention, type Retention } from "../store/segments.js";
+import type { Carrier } from "./carrying.js";
 import { EveryHandler, type Handlers } from "./every.js";
 import type { ReaderOptions } from "./reading.js";
 import type { Handled } from "./run.js";
@@ -22,7 +23,7 @@ export interface Declared {
   readonly startFrom: StartFrom;
   readonly handlers: ReadonlyMap<AnyContract, Handled>;
   /** In place of them: takes every message of the channel, whatever it is called, with its payload as the JSON text that was stored. */
-  readonly every?: Handled["handler"];
+  readonly carrier?: Carrier;
 }
 
 export interface Registering {
@@ -93,8 +94,8 @@ async function register(
   return registered;
 }
 
-async function handlersOf({ kind, channel, every, handlers: given }: Declared, catalog: Catalog): Promise<Handlers> {
-  if (every !== undefined) return new EveryHandler(kind, channel, every);
+async function handlersOf({ kind, channel, carrier, handlers: given }: Declared, catalog: Catalog): Promise<Handlers> {
+  if (carrier !== undefined) return new EveryHandler(kind, channel);
   const handlers = new Map<number, Handled>();
   for (const [contract, handled] of given) {
     for (const [version, known] of await catalog.versions(contract)) {

@@ -97,7 +97,7 @@ export class Run implements Behind, Overdue, Stepping {
   dueAt = Number.POSITIVE_INFINITY;
   readonly #running: Running;
   readonly #handled: Handled;
-  readonly #startedAt = Date.now();
+  readonly #startedAt: number;
   #controller: AbortController | undefined;
   #abort: ((reason: Error) => void) | undefined;
   #aborted: Error | undefined;
@@ -121,7 +121,8 @@ export class Run implements Behind, Overdue, Stepping {
   /** The database refused our end: somebody else ended this delivery. */
   #lost = false;
 
-  constructor(running: Running, handled: Handled, delivery: Delivery) {
+  constructor(running: Running, handled: Handled, delivery: Delivery, startedAt = Date.now()) {
+    this.#startedAt = startedAt;
     this.#running = running;
     this.#handled = handled;
     this.delivery = delivery;
@@ -464,11 +465,11 @@ export function released(delivery: Delivery, ends: boolean): End {
 }
 
 /** Its time is over: it is not begun, and not tried again. */
-function expired(delivery: Delivery, ends: boolean): End {
+export function expired(delivery: Delivery, ends: boolean): End {
   return { delivery, outcome: "expired", next: null, ends };
 }
 
-function hasExpired({ expiresAt }: Delivery): boolean {
+export function hasExpired({ expiresAt }: Delivery): boolean {
   return expiresAt !== undefined && performance.now() >= expiresAt;
 }
 

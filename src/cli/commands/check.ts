@@ -125,9 +125,9 @@ function warning(rule: Finding["rule"], about: string, message: string): Finding
   return { level: "warning", rule, about, message };
 }
 
-function handlerFindings({ name, kind, handlers, every, policy }: Declared): Finding[] {
+function handlerFindings({ name, kind, handlers, carrier, policy }: Declared): Finding[] {
   const found: Finding[] = [];
-  if (handlers.size === 0 && every === undefined) {
+  if (handlers.size === 0 && carrier === undefined) {
     const consequence = kind === "command" ? "what it claims is handed back" : "every event of it is skipped";
     found.push(
       wrong("handlers", name, `has no handler in this configuration: ${consequence}. Import the file that adds them`),

@@ -1,0 +1,202 @@
+/**
+ * Messages that are carried on many at a time, as a relay does it: one call for many, an outcome for each. What becomes of a message is what would of a
+ * run of its own; what can be shared costs once for all of a call: the promise, the settling, the look at what comes next.
+ *
+ * If the process dies anywhere in here the messages have no end, and a rescuer gives them one.
+ */
+import { errorOf } from "../core/errors.js";
+import { nothingSaid } from "../producer/buffer.js";
+import type { Delivery } from "../store/work.js";
+import { withoutCircuit } from "./batch-run.js";
+import type { Outcomes } from "./outcomes.js";
+import { expired, type Handled, hasExpired, type Ran, Run, type Running } from "./run.js";
+
+/** A message on its way. */
+export interface Carried {
+  readonly delivery: Delivery;
+  readonly contract: { readonly name: string; readonly version: number };
+}
+
+export interface Carrier {
+  /** The most messages of one call. */
+  readonly size: number;
+  /**
+   * What became of each, in their order: null where it succeeded, else what a handler would have thrown. May be called again before an earlier call has
+   * ended. Ends within the visibility timeout, for which nobody else looks here.
+   */
+  readonly call: (messages: readonly Carried[]) => Promise<readonly (Error | null)[]>;
+}
+
+export interface CarryingOptions {
+  readonly running: Running;
+  readonly carrier: Carrier;
+  readonly outcomes: Outcomes;
+  /** Nothing is to be written any more. */
+  readonly broken: () => boolean;
+  /** Some have ended, and their places are free. */
+  readonly onEnded: (ended: readonly Delivery[]) => void;
+}
+
+class Item implements Carried {
+  readonly handled: Handled;
+  readonly delivery: Delivery;
+  /** As of a run: settles when the delivery has been moved out of its claim. */
+  moving: Promise<void> | undefined;
+  cancelled = false;
+
+  constructor(handled: Handled, delivery: Delivery) {
+    this.handled = handled;
+    this.delivery = delivery;
+  }
+
+  get contract(): Handled["contract"] {
+    return this.handled.contract;
+  }
+
+  /** Its end goes with those of others, and never by itself. */
+  get ending(): boolean {
+    return false;
+  }
+}
+
+/** The messages of one call. */
+class Load {
+  readonly items: readonly Item[];
+  readonly startedAt = Date.now();
+  /** Somebody has decided what becomes of them. */
+  decided = false;
+
+  constructor(items: readonly Item[]) {
+    this.items = items;
+  }
+
+  get moving(): Promise<void> | undefined {
+    return this.items.find(({ moving }) => moving !== undefined)?.moving;
+  }
+}
+
+/** Undefined where it succeeded. */
+type RanOf = (item: Item, i: number, load: Load) => Ran | undefined;
+
+export class Carrying {
+  readonly #options: CarryingOptions;
+  readonly #loads = new Set<Load>();
+  /** What goes at the end of this turn of the event loop. */
+  #waiting: Item[] = [];
+  #size = 0;
+
+  constructor(options: CarryingOptions) {
+    this.#options = options;
+  }
+
+  /** Messages on their way. */
+  get size(): number {
+    return this.#size;
+  }
+
+  *[Symbol.iterator](): Generator<Item, void, undefined> {
+    for (const { items } of this.#loads) yield* items;
+    yield* this.#waiting;
+  }
+
+  add(handled: Handled, delivery: Delivery): void {
+    if (this.#waiting.length === 0) setImmediate(() => this.#go());
+    this.#waiting.push(new Item(handled, delivery));
+    this.#size += 1;
+  }
+
+  /** Somebody asked to cancel a message. It is not called back; when it fails, it ends as cancelled. */
+  cancel(message: string): void {
+    for (const item of this) if (item.delivery.id === message) item.cancelled = true;
+  }
+
+  /** Ends all without blame: they are handed back. */
+  release(reason: Error): void {
+    this.#endAll((item, _, load) => {
+      const run = this.#runOf(item, load);
+      run.release(reason);
+      return run.failed(reason, false, false);
+    });
+  }
+
+  /** Drops all: they are others' now. */
+  abort(): void {
+    this.#endAll(() => ({ kind: "lost" }));
+  }
+
+  #endAll(ranOf: RanOf): void {
+    const waiting = this.#load(this.#waiting);
+    this.#waiting = [];
+    for (const load of waiting.items.length > 0 ? [...this.#loads, waiting] : [...this.#loads]) {
+      void this.#end(load, ranOf);
+    }
+  }
+
+  #load(items: readonly Item[]): Load {
+    const load = new Load(items);
+    this.#loads.add(load);
+    return load;
+  }
+
+  #go(): void {
+    const items = this.#waiting;
+    this.#waiting = [];
+    const late = items.filter(({ delivery }) => hasExpired(delivery));
+    const fresh = late.length === 0 ? items : items.filter((item) => !late.includes(item));
+    if (late.length > 0) {
+      const ends = (item: Item): Ran => ({ kind: "ended", end: expired(item.delivery, false) });
+      void this.#end(this.#load(late), ends);
+    }
+    const { size } = this.#options.carrier;
+    for (let i = 0; i < fresh.length; i += size) void this.#carry(this.#load(fresh.slice(i, i + size)));
+  }
+
+  async #carry(load: Load): Promise<void> {
+    const { carrier, running } = this.#options;
+    try {
+      const errors = await carrier.call(load.items);
+      // Of one that is not spoken of nobody knows that it succeeded.
+      const unsaid = errorOf("PH_INTERNAL", `"${running.name}" did not say what became of it.`);
+      await this.#end(load, (item, i) => {
+        const error = errors[i];
+        return error === null ? undefined : this.#failed(item, load, error ?? unsaid);
+      });
+    } catch (error) {
+      await this.#end(load, (item) => this.#failed(item, load, error));
+    }
+  }
+
+  /** All outcomes of a call in one step, so that one statement settles them. The first decision counts. */
+  async #end(load: Load, ranOf: RanOf): Promise<void> {
+    if (load.decided) return;
+    load.decided = true;
+    for (let { moving } = load; moving !== undefined; { moving } = load) await moving;
+    const { broken, outcomes, onEnded } = this.#options;
+    this.#loads.delete(load);
+    this.#size -= load.items.length;
+    const succeeded: Delivery[] = [];
+    let opened = false;
+    for (const [i, item] of load.items.entries()) {
+      const ran = ranOf(item, i, load);
+      if (ran === undefined) succeeded.push(item.delivery);
+      else if (!broken()) outcomes.ran(item.delivery, opened ? withoutCircuit(ran) : ran);
+      // That the other side is away is said once for all of them.
+      opened ||= ran?.kind === "ended" && ran.circuit !== undefined && "open" in ran.circuit;
+    }
+    if (succeeded.length > 0 && !broken()) outcomes.together(succeeded, nothingSaid);
+    const ended = load.items.map(({ delivery }) => delivery);
+    for (const one of ended) outcomes.near(one, "ended");
+    onEnded(ended);
+  }
+
+  #failed(item: Item, load: Load, error: unknown): Ran {
+    return this.#runOf(item, load).failed(error, true, false);
+  }
+
+  /** What decides about its end, where that is more than a success. */
+  #runOf({ handled, delivery, cancelled }: Item, { startedAt }: Load): Run {
+    const run = new Run(this.#options.running, handled, delivery, startedAt);
+    if (cancelled) run.cancel();
+    return run;
+  }
+}
