@@ -29,7 +29,7 @@ afterAll(async () => {
   await database.drop();
 });
 
-let post: Post;
+let post: Post<unknown>;
 let begun: number;
 let release: () => void;
 beforeEach(() => {
@@ -44,7 +44,12 @@ async function start(policy: Partial<QueuePolicy>, on: unknown = proxy.url): Pro
   const held = new Promise<void>((resolve) => {
     release = resolve;
   });
-  post = posthorn({ service: "resting", database: on as string, migrate: "auto", logger: silentLogger }) as Post;
+  post = posthorn({
+    service: "resting",
+    database: on as string,
+    migrate: "auto",
+    logger: silentLogger,
+  }) as Post<unknown>;
   post.queue("work", { ...decisions, ...policy }).handle(Work, async () => {
     begun += 1;
     await held;
