@@ -19,14 +19,16 @@ export function readAddress(given: string, path: string, schemes: Schemes): Addr
   const refuse = (what: string): never => {
     throw new ConfigurationError("PH_BROKER_ADDRESS", `${path} ${what}. Write it as ${example}.`, { path });
   };
-  if (!URL.canParse(given)) return refuse("cannot be read as a URL");
+  if (!URL.canParse(given)) {
+    return refuse("cannot be read as a URL; a user or password with one of : / ? # @ in it has to be percent-encoded");
+  }
   const url = new URL(given);
   const scheme = url.protocol.slice(0, -1);
   const known = Object.hasOwn(schemes, scheme) ? schemes[scheme] : undefined;
   if (known === undefined) return refuse(`has a scheme other than ${Object.keys(schemes).join(", ")}`);
   if (url.hostname === "") return refuse("names no host");
   if (url.search !== "" || url.hash !== "" || !["", "/"].includes(url.pathname)) {
-    return refuse("holds more than a host, a port and who connects");
+    return refuse("holds more than a host, a port and who connects; everything else is an option of its own");
   }
   const decoded = (text: string): string | undefined => {
     try {

@@ -18,8 +18,9 @@ const secrets: readonly (readonly [RegExp, string])[] = [
   [/\b(bearer\s+)[A-Za-z\d+/_.~=-]{8,}/gi, `$1${hidden}`],
 ];
 
+/** Also without what PostgreSQL cannot store: what another program says may hold anything, and a cut may part a pair of surrogates. */
 export function cleaned(text: string): string {
-  let clean = text.slice(0, limits.errorBytes);
+  let clean = text.slice(0, limits.errorBytes).replaceAll("\0", "\ufffd").toWellFormed();
   for (const [secret, instead] of secrets) clean = clean.replace(secret, instead);
   return clean;
 }

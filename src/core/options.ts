@@ -178,7 +178,7 @@ function checkValue(value: unknown, field: Field, path: string): unknown {
       return typeof value === "boolean" ? value : refuseValue(value, field, path);
     case "string": {
       const fits = typeof value === "string" && value.length > 0 && value.length <= field.maxLength;
-      return fits ? value : refuseValue(value, field, path);
+      return fits ? checkLetters(value, path) : refuseValue(value, field, path);
     }
     case "choice":
       return typeof value === "string" && field.values.includes(value) ? value : refuseValue(value, field, path);
@@ -189,6 +189,13 @@ function checkValue(value: unknown, field: Field, path: string): unknown {
     case "planned":
       return refusePlanned(path);
   }
+}
+
+/** What no database and no broker takes is refused where it is written, and not by either of them later. */
+function checkLetters(value: string, path: string): string {
+  if (!value.includes("\0") && value.isWellFormed()) return value;
+  const message = `${path} has a NUL character or half of a surrogate pair, which is no text that can be stored or sent.`;
+  throw new ConfigurationError("PH_OPTION_INVALID", message, { path });
 }
 
 function isInteger(value: unknown, min: number, max: number): value is number {

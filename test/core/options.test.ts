@@ -68,6 +68,15 @@ describe("checkOptions", () => {
     expect(refuse({ firstMs: 1, lanes: 2 ** 53 }).message).toContain("9007199254740991 lanes, got");
   });
 
+  it("refuses a text that can be neither stored nor sent, and does not show it", () => {
+    for (const url of ["a\0secret", "secret\ud800"]) {
+      const error = refuse({ firstMs: 1, url });
+      expect(error.code).toBe("PH_OPTION_INVALID");
+      expect(error.message).toMatch(/^email\.retry\.url has a NUL character or half of a surrogate pair/);
+      expect(error.message).not.toContain("secret");
+    }
+  });
+
   it.each([undefined, null, "retry", 5, [], new Map(), () => ({}), Object.create({ firstMs: 5 }), new Date()])(
     "refuses %o in place of the options",
     (value) => {

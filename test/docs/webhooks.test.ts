@@ -1,13 +1,15 @@
 /** The code of the guide about webhooks does what the guide says. Its blocks are compared with it in excerpts.test.ts. */
 import { once } from "node:events";
 import type { Server } from "node:http";
+import { event, posthorn, type } from "posthorn";
 import { listener } from "posthorn/http";
 import { webhook } from "posthorn/webhooks";
 import { Webhook as Oracle } from "standardwebhooks";
 import { expect, onTestFinished, test } from "vitest";
 import { limits } from "../../src/core/limits.js";
 import { message, never, receiverOf, senderOf, sendOne, serve } from "../brokers/webhooks/places.js";
-import { byHand, inbound, keys, partner, warehouse } from "./examples/webhooks.js";
+import { createDatabase } from "../support/server.js";
+import { byHand, inbound, keys, orders, partner, warehouse } from "./examples/webhooks.js";
 import { readPage } from "./pages.js";
 
 const page = readPage("docs/guides/webhooks.md");
@@ -44,6 +46,26 @@ test("a webhook of the guide goes out with each kind of key, and comes in at the
   }
   const elsewhere = await senderOf(warehouse(port, shared));
   expect(await sendOne(elsewhere)).toMatchObject({ kind: "failed" });
+});
+
+test("the relay of the guide posts what is published", async () => {
+  const { shared } = keys();
+  const { hooks, server } = inbound([shared]);
+  const url = `http://127.0.0.1:${await listening(server)}/hooks/partner`;
+  const receiver = await receiverOf(hooks);
+  const database = await createDatabase();
+  const post = posthorn({ service: "shop", database: database.url, migrate: "auto" });
+  onTestFinished(async () => {
+    await post.stop({ graceMs: 0 });
+    await database.drop();
+  });
+  orders(post, webhook({ url, secrets: [shared], allowPrivate: ["127.0.0.1"], timeoutMs: 15_000 }));
+  await post.start();
+  const OrderPlaced = event("OrderPlaced", { topic: "orders", schema: type<{ orderId: string }>() });
+  await post.publish(OrderPlaced, { orderId: "A1" });
+  const [taken] = await receiver.receive({ max: 1, waitMs: 60_000, signal: never });
+  expect(JSON.parse(Buffer.from(taken?.body ?? []).toString())).toMatchObject({ data: { orderId: "A1" } });
+  if (taken !== undefined) await receiver.acknowledge([taken]);
 });
 
 test("the address of a partner is checked as the guide says", () => {

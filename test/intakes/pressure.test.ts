@@ -121,6 +121,20 @@ describe("a broker that cannot be opened", () => {
     ]);
   });
 
+  test("with an error that PostgreSQL cannot store is told, and the intakes beside it are kept", async () => {
+    const [broker, other] = [new MemoryBroker(), new MemoryBroker()];
+    const [name, beside] = [fresh("odd"), fresh("beside")];
+    broker.refuses = new Error("refused: \0 and \ud83d");
+    const { logger, told } = listening();
+    const post = instance("odd", logger);
+    post.intake(name, { from: broker, into: [OrderPlaced] });
+    post.intake(beside, { from: other, into: [OrderPlaced] });
+    await post.start();
+    await eventually(async () => (await intakeRow(name)).trouble === "refused: \ufffd and \ufffd");
+    expect(await intakeRow(beside)).toMatchObject({ trouble: null, away_since: null });
+    expect(told.map(({ message }) => message)).toEqual([expect.stringContaining("is not connected to memory/orders")]);
+  });
+
   test("fails the start where no later attempt mends it, and the next start may succeed", async () => {
     const broker = new MemoryBroker();
     const name = fresh("missing");

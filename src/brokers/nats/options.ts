@@ -23,7 +23,7 @@ export interface NatsOptions {
 }
 
 /** What NATS allows in the names of streams and consumers, which are parts of subjects. */
-const name = /^[^\s.*>/\\\p{Cc}]{1,255}$/u;
+const name = /^[^\s.*>/\\\p{Cc}\p{Cs}]{1,255}$/u;
 
 const named = (doc: string) =>
   ({ type: "custom", words: "a name without spaces and none of . * > / \\", doc, check: checkName }) as const;

@@ -6,6 +6,7 @@ const mostBytes = 1_024;
 export function subjectProblem(subject: string, { wildcards }: { readonly wildcards: boolean }): string | undefined {
   if (Buffer.byteLength(subject) > mostBytes) return `it has more than ${mostBytes} bytes`;
   if (/[\s\p{Cc}]/u.test(subject)) return "it has a space or a control character";
+  if (!subject.isWellFormed()) return "it has half of a surrogate pair";
   const parts = subject.split(".");
   if (parts.includes("")) return "it is empty, or a part between two dots is";
   if (wildcards) return parts.slice(0, -1).includes(">") ? "> is not its last part" : undefined;

@@ -128,7 +128,8 @@ function refuse(
 }
 
 function checkNamed(value: unknown, path: string): Named {
-  if (typeof value === "string" && value !== "" && Buffer.byteLength(value) <= shortBytes) return value;
+  const isText = typeof value === "string" && !value.includes("\0") && value.isWellFormed();
+  if (isText && value !== "" && Buffer.byteLength(value) <= shortBytes) return value;
   if (typeof value === "function") return (event) => value(event);
   return refuse("PH_OPTION_INVALID", path, `must be ${named}, got ${show(value)}`);
 }

@@ -1,6 +1,6 @@
 /** The programs of docs/guides/webhooks.md. */
 import { createServer } from "node:http";
-import { PosthornError } from "posthorn";
+import { type Broker, type Post, PosthornError, policies, type Sql, seconds } from "posthorn";
 import { listener } from "posthorn/http";
 import { newWebhookKeyPair, newWebhookSecret, verifyWebhook, webhook, webhookIntake } from "posthorn/webhooks";
 
@@ -15,6 +15,16 @@ export function partner({ url, secrets }: Endpoint) {
     secrets, // whsec_… or whsk_…, the newest first
     connections: 10, // posted at once
     timeoutMs: 15_000,
+  });
+}
+
+export function orders(post: Post<Sql>, to: Broker) {
+  post.relay("orders-to-partner", {
+    ...policies.relay,
+    from: { topic: "orders" },
+    to,
+    concurrency: 10, // no more than connections
+    sendTimeoutMs: seconds(15), // no less than timeoutMs
   });
 }
 
