@@ -26,6 +26,8 @@ async function stalled(what: string) {
   let received = 0;
   broker.before = async (step) => {
     if (step === "receive") received += 1;
+    // The first is acknowledged when the second is at the server already.
+    if (step === "acknowledge") await eventually(async () => (await writers()).length > 0);
     // The first batch is being written, and the second is asked for.
     if (step !== "receive" || received !== 2) return;
     await eventually(async () => (await written()).length === size);
@@ -36,9 +38,9 @@ async function stalled(what: string) {
   const post = instance(what);
   post.intake(name, { from: broker, into: [OrderPlaced], batchSize: size });
   await post.start();
-  await eventually(async () => (await writers()).length > 0);
-  // The next batch is asked for behind the acknowledgement.
+  // The third is asked for behind the acknowledgement.
   await eventually(() => received >= 3);
+  broker.before = () => undefined;
   return { broker, name, keys, written, locker };
 }
 
