@@ -4,7 +4,16 @@ import type { Bench } from "../bench.js";
 import type { BrokerRow } from "../broker-table.js";
 import { rowOfBrokers, type Service, type Watch, watched } from "../brokers.js";
 import { alternate, type Figure, figure, median, type Probe, type Round } from "../measure.js";
-import { Arrivals, numberOf, publishRelayed, relayed, relayedBytes, relayedKeys, relayPolicy, topic } from "../relayed.js";
+import {
+  Arrivals,
+  numberOf,
+  publishRelayed,
+  relayed,
+  relayedBytes,
+  relayedKeys,
+  relayPolicy,
+  topic,
+} from "../relayed.js";
 
 const backlog = 100_000;
 const atOnceMost = policies.relay.concurrency ?? 1;
