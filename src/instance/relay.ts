@@ -5,7 +5,7 @@ import type { Logger } from "../core/logger.js";
 import type { CheckedPolicy, RelayedTo, StartFrom } from "../policies/policy.js";
 import { checkRelay, type RelayFrom, type RelaySettings, relayedTo } from "../relays/options.js";
 import { Relay as RunningRelay } from "../relays/relay.js";
-import type { Carrier } from "../worker/carrying.js";
+import type { Carrier } from "../worker/carrier.js";
 import type { Declared } from "../worker/registration.js";
 import type { Handled } from "../worker/run.js";
 

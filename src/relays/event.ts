@@ -1,8 +1,7 @@
 /** A message as a CloudEvent. The same whenever it is sent again, so that the other side can drop it by `source` and `id`. */
 import type { Outgoing } from "../brokers/broker.js";
 import { causeExtensions, causeOf, headersWithoutCause } from "../producer/cause.js";
-import { publicId } from "../store/publish.js";
-import type { Delivery } from "../store/work.js";
+import type { Carried } from "../worker/carrier.js";
 
 /** W3C Trace Context. */
 const traceHeaders: ReadonlySet<string> = new Set(["traceparent", "tracestate"]);
@@ -17,12 +16,10 @@ const none: Texts = {};
 
 /** The payload goes as it is stored: as its text. */
 export function outgoingOf(
-  delivery: Delivery,
-  { name, version }: { readonly name: string; readonly version: number },
+  { id, delivery, contract: { name, version } }: Carried,
   { source, typePrefix }: Naming,
 ): Outgoing {
   const { key, payload, publishedAt } = delivery;
-  const id = publicId(delivery);
   const { extensions, headers } = aroundOf(delivery, id, String(version));
   return {
     key,
@@ -44,7 +41,7 @@ interface Around {
   readonly headers: Texts;
 }
 
-function aroundOf(delivery: Delivery, id: string, contractversion: string): Around {
+function aroundOf(delivery: Carried["delivery"], id: string, contractversion: string): Around {
   const { key } = delivery;
   // Most have no headers, and began what they are part of. The path of every message: written out.
   if (delivery.headers === null) {

@@ -10,7 +10,7 @@ import { ConfigurationError } from "../core/errors.js";
 import { limits } from "../core/limits.js";
 import type { Logger } from "../core/logger.js";
 import { OpenCircuit, openingFor, Reject, RetryLater } from "../policies/verdicts.js";
-import type { Carried } from "../worker/carrying.js";
+import type { Carried } from "../worker/carrier.js";
 import { Connection } from "./connection.js";
 import { type Naming, outgoingOf } from "./event.js";
 import { type RelaySettings, relayedTo } from "./options.js";
@@ -69,9 +69,9 @@ export class Relay {
   }
 
   /** What cannot be written as an event fails by itself, and not with the others. */
-  #draft({ delivery, contract }: Carried): Outgoing | Error {
+  #draft(message: Carried): Outgoing | Error {
     try {
-      return outgoingOf(delivery, contract, this.#naming);
+      return outgoingOf(message, this.#naming);
     } catch (error) {
       return failed(`no event can be made of it: ${reasonOf(error)}`, error);
     }

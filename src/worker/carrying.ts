@@ -6,26 +6,12 @@
  */
 import { errorOf } from "../core/errors.js";
 import { nothingSaid } from "../producer/buffer.js";
+import { publicId } from "../store/publish.js";
 import type { Delivery } from "../store/work.js";
 import { withoutCircuit } from "./batch-run.js";
+import type { Carried, Carrier } from "./carrier.js";
 import type { Outcomes } from "./outcomes.js";
 import { expired, type Handled, hasExpired, type Ran, Run, type Running } from "./run.js";
-
-/** A message on its way. */
-export interface Carried {
-  readonly delivery: Delivery;
-  readonly contract: { readonly name: string; readonly version: number };
-}
-
-export interface Carrier {
-  /** The most messages of one call. */
-  readonly size: number;
-  /**
-   * What became of each, in their order: null where it succeeded, else what a handler would have thrown. May be called again before an earlier call has
-   * ended. Ends within the visibility timeout, for which nobody else looks here.
-   */
-  readonly call: (messages: readonly Carried[]) => Promise<readonly (Error | null)[]>;
-}
 
 export interface CarryingOptions {
   readonly running: Running;
@@ -47,6 +33,10 @@ class Item implements Carried {
   constructor(handled: Handled, delivery: Delivery) {
     this.handled = handled;
     this.delivery = delivery;
+  }
+
+  get id(): string {
+    return publicId(this.delivery);
   }
 
   get contract(): Handled["contract"] {

@@ -6,8 +6,7 @@ import { type Delivery, type Hold, type Next, type Part, promote, type Spill, sp
 import { Keys } from "./keys.js";
 import type { Flush, Ledger } from "./ledger.js";
 import type { ReaderOptions } from "./reading.js";
-import type { Ran } from "./run.js";
-import type { Held } from "./runs.js";
+import type { Ran, Run } from "./run.js";
 import { lostIn } from "./settler.js";
 
 /**
@@ -17,6 +16,9 @@ import { lostIn } from "./settler.js";
 const spillAfterMs = { alone: 200, carried: 1_000 } as const;
 /** How long the keys of a claim have before the next claim is made beside it, or before one that was stopped by a key is tried again. */
 export const claimAgainAfterMs = 10;
+
+/** A message that runs, as far as its claim is concerned. */
+export type Held = Pick<Run, "delivery" | "ending" | "moving">;
 
 /** What it needs of its reader. */
 export interface Ordering {

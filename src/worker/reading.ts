@@ -3,7 +3,7 @@ import type { Executor } from "../core/database.js";
 import type { Logger } from "../core/logger.js";
 import type { Standing } from "../store/fleet.js";
 import type { SubscriptionIds } from "../store/registry.js";
-import type { Carrier } from "./carrying.js";
+import type { Carrier } from "./carrier.js";
 import type { Handlers } from "./every.js";
 import type { Running } from "./run.js";
 import type { Slots } from "./slots.js";

@@ -9,7 +9,7 @@ import type { Catalog } from "../producer/catalog.js";
 import { backendOf, registerWorker } from "../store/fleet.js";
 import { registerSubscription } from "../store/registry.js";
 import { declareRetention, type Retention } from "../store/segments.js";
-import type { Carrier } from "./carrying.js";
+import type { Carrier } from "./carrier.js";
 import { EveryHandler, type Handlers } from "./every.js";
 import type { ReaderOptions } from "./reading.js";
 import type { Handled } from "./run.js";

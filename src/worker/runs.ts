@@ -2,13 +2,11 @@
 import { Roster } from "../core/roster.js";
 import type { Delivery } from "../store/work.js";
 import { Carrying } from "./carrying.js";
+import type { Held } from "./order.js";
 import type { Outcomes } from "./outcomes.js";
 import type { ReaderOptions } from "./reading.js";
 import { type Handled, type Ran, Run } from "./run.js";
 import type { Slots } from "./slots.js";
-
-/** A message that runs, as far as its claim is concerned. */
-export type Held = Pick<Run, "delivery" | "ending" | "moving">;
 
 export interface RunsOptions {
   readonly reader: ReaderOptions;
