@@ -381,8 +381,20 @@ table intake.last_message_at timestamp with time zone
 table intake.paused_at timestamp with time zone
 table intake.paused_by text
 table intake.paused_reason text
+table intake.pushed boolean not null default false
 table intake_contract.intake integer not null
 table intake_contract.contract text not null
+table intake_holder.intake integer not null
+table intake_holder.worker bigint not null
+table intake_holder.held_at timestamp with time zone not null default clock_timestamp()
+table intake_holder.seen_at timestamp with time zone not null default clock_timestamp()
+table intake_holder.connected boolean not null
+table intake_holder.trouble text
+table intake_holder.received bigint not null default 0
+table intake_holder.written bigint not null default 0
+table intake_holder.invalid bigint not null default 0
+table intake_holder.skipped bigint not null default 0
+table intake_holder.last_message_at timestamp with time zone
 table intake_invalid.id bigint not null identity
 table intake_invalid.intake integer not null
 table intake_invalid.mark uuid not null
@@ -848,6 +860,8 @@ constraint intake_name_key on posthorn.intake UNIQUE (name)
 constraint intake_pkey on posthorn.intake PRIMARY KEY (id)
 constraint intake_contract_intake_fkey on posthorn.intake_contract FOREIGN KEY (intake) REFERENCES posthorn.intake(id) ON DELETE CASCADE
 constraint intake_contract_pkey on posthorn.intake_contract PRIMARY KEY (intake, contract)
+constraint intake_holder_intake_fkey on posthorn.intake_holder FOREIGN KEY (intake) REFERENCES posthorn.intake(id) ON DELETE CASCADE
+constraint intake_holder_pkey on posthorn.intake_holder PRIMARY KEY (intake, worker)
 constraint intake_invalid_intake_fkey on posthorn.intake_invalid FOREIGN KEY (intake) REFERENCES posthorn.intake(id) ON DELETE CASCADE
 constraint intake_invalid_intake_mark_key on posthorn.intake_invalid UNIQUE (intake, mark)
 constraint intake_invalid_pkey on posthorn.intake_invalid PRIMARY KEY (id)
@@ -994,6 +1008,7 @@ CREATE UNIQUE INDEX installation_pkey ON posthorn.installation USING btree (sing
 CREATE UNIQUE INDEX intake_name_key ON posthorn.intake USING btree (name)
 CREATE UNIQUE INDEX intake_pkey ON posthorn.intake USING btree (id)
 CREATE UNIQUE INDEX intake_contract_pkey ON posthorn.intake_contract USING btree (intake, contract)
+CREATE UNIQUE INDEX intake_holder_pkey ON posthorn.intake_holder USING btree (intake, worker)
 CREATE UNIQUE INDEX intake_invalid_intake_mark_key ON posthorn.intake_invalid USING btree (intake, mark)
 CREATE UNIQUE INDEX intake_invalid_pkey ON posthorn.intake_invalid USING btree (id)
 CREATE INDEX intake_invalid_redriven ON posthorn.intake_invalid USING btree (intake, id) WHERE (redrive_at IS NOT NULL)
@@ -1182,13 +1197,13 @@ function end_of(p_slot smallint, p_subscription integer, p_message bigint, p_del
 function end_with(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_say json) returns json plpgsql volatile body eaae989946ae0cf95cfba144067822c5
 function end_with_result(p_subscription integer, p_message bigint, p_message_slot smallint, p_delivery integer, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_started text, p_nonce bigint, p_say json, p_result json) returns json plpgsql volatile body 8114c0a62f0ff2ce779d9140c6259081
 function enter(p_subscription integer) returns void plpgsql volatile body e8f77617f79e1427d043055cfa4e1ac0
-function erasable(p_key text, p_contract text, p_channel text) returns bigint plpgsql volatile body e31c2236ccb6b8a1ab2110052e1037a6
-function erase(key text, by text DEFAULT NULL::text, reason text DEFAULT NULL::text, confirm text DEFAULT NULL::text, contract text DEFAULT NULL::text, channel text DEFAULT NULL::text) returns json plpgsql volatile body fa22c1d5fa968fcb9f24a5dc7cff220a
+function erasable(p_key text, p_contract text, p_channel text) returns bigint plpgsql volatile body 42d9c093f6860597cb092d77c10305ea
+function erase(key text, by text DEFAULT NULL::text, reason text DEFAULT NULL::text, confirm text DEFAULT NULL::text, contract text DEFAULT NULL::text, channel text DEFAULT NULL::text) returns json plpgsql volatile body ae8dfaa09f9f07b2fdf31e92d1a098f9
 function erase_in_lists(p_row posthorn.operation, p_limit integer, OUT done bigint, OUT running jsonb) returns record plpgsql volatile body e4188597f5bdf6649395be0eacfb31eb
 function erase_in_log(p_row posthorn.operation, p_channel integer, p_limit integer, OUT done bigint, OUT after bigint, OUT running jsonb) returns record plpgsql volatile body 7ec25d17dacf0179b683cefc8989d891
 function erase_of(p_slot smallint, p_channel integer, p_lane integer, p_ids bigint[]) returns bigint plpgsql volatile body 492dfd15dd1af9fa86cc4697a8017905
 function erase_one(p_row posthorn.operation, p_reader posthorn.subscription, p_id bigint, p_nonce bigint, p_lane integer, p_xid xid8, p_slot smallint) returns boolean plpgsql volatile body 93f94b59fcaaea79cd284b22146bfe2d
-function erase_piece(p_row posthorn.operation, p_limit integer, OUT done bigint, OUT more boolean, OUT busy boolean, OUT place json) returns record plpgsql volatile body 78fad1da49b58e44010a4d25a343bb94
+function erase_piece(p_row posthorn.operation, p_limit integer, OUT done bigint, OUT more boolean, OUT busy boolean, OUT place json) returns record plpgsql volatile body e0a589987d1eb44389a9d0badbac94cb
 function erase_running(p_row posthorn.operation) returns jsonb plpgsql volatile body be4bce8c4d885d957902fb4da480d906
 function erase_waiting(p_row posthorn.operation, p_reader posthorn.subscription, p_id bigint, p_nonce bigint) returns boolean plpgsql volatile body 41ff80ec3e9d24343e7d0990734469aa
 function erased_contracts(p_contract text, p_channel text) returns integer[] sql stable body 707ca18e1b136797bcb7469ec3b597f3
@@ -1227,9 +1242,10 @@ function has_unsettled(p_subscription integer) returns boolean plpgsql volatile 
 function heartbeat(p_worker bigint, p_oldest bigint) returns boolean plpgsql volatile body 291fc2c33a9475e165d959bd1f06bedd
 function hide_key(p_row posthorn.operation) returns posthorn.operation plpgsql volatile body ae609886bf07b495aa25b2f4c9bbf8d3
 function hold_dedupe(p_name text, p_key text, p_subscription integer, p_message bigint, p_nonce bigint, p_window_ms bigint) returns posthorn.dedupe plpgsql volatile body 7752af3dd21ae9a42c3c4f7d5a77e331
-function hold_intakes(p_worker bigint, p_reports json) returns json plpgsql volatile body 9b54eb5d10b26294f84a71e3beb1bbb0
+function hold_intakes(p_worker bigint, p_reports json) returns json plpgsql volatile body 393cd994ea2a3c7dcfd0cb0e2aa5bc7b
 function hold_keys(p_said json, p_options json) returns void plpgsql volatile body fd51c6bbbff4153fa293378271102d41
 function hold_policies(p_service text, p_attends json) returns void plpgsql volatile body 54b3f7b681d2c849be53139514927042
+function hold_pushed(p_intake integer, p_worker bigint, p_holds boolean, p_connected boolean, p_trouble text) returns void plpgsql volatile body 313ced7103bb540d8c2dcfb9180393b5
 function hold_still() returns void plpgsql volatile body 36cb30879ccdcbac1c9af999886f5a07
 function hold_worker(p_worker bigint) returns void plpgsql volatile body 94b17904c392ef261e73a15c93e3859c
 function holds_of(p_slot smallint, p_claim bigint, p_token bigint, p_message bigint) returns boolean plpgsql volatile body 86ee36e8177cdb5397a5a246f287fe2a
@@ -1296,7 +1312,7 @@ function longest_redelivery(p_policy json) returns double precision plpgsql immu
 function look_at_claims(p_allow posthorn.allowance) returns posthorn.allowance plpgsql volatile body b736a349bf362381ea37c4b633d976e7
 function make_backlogs() returns void plpgsql volatile body 7b11c3959b6a2c609fb133f1e8cc95d2
 function make_lane(p_channel integer, p_priority integer) returns void plpgsql volatile body 27766ccc20595b7dbd2a7535f209282e
-function mark_places(p_intake integer, p_marks uuid[], p_keep_until timestamp with time zone) returns integer[] plpgsql volatile body d5a00a3bb4353152eee17fa86bedbb3a
+function mark_places(p_intake integer, p_marks uuid[], p_keep_until timestamp with time zone) returns integer[] plpgsql volatile body 17a2b96951b02dacf0f9a3077e602fb5
 function merged(p_slots smallint[], p_batches posthorn.batch[], p_limit integer) returns posthorn.batch plpgsql volatile body b8af85c01aab2eb1107aab26a92333f0
 function message_of(p_slot smallint, p_channel integer, p_lane integer, p_id bigint) returns posthorn.stored plpgsql volatile body 09b4b1b233da5c9b89d98f6e9cdcc992
 function message_status(p_public text) returns json plpgsql stable body a2b65c9930c95902d12d77d31ae1b5d0
@@ -1337,7 +1353,7 @@ function option_number(p_options json, p_field text, p_least bigint, p_most bigi
 function options_of(p_options json, p_key text, OUT due_at timestamp with time zone, OUT expires_at timestamp with time zone, OUT priority smallint, OUT key text, OUT mode text, OUT window_ms bigint, OUT wait_ms bigint) returns record plpgsql volatile body 7013c05bc216aa0c7a47ccb045432b58
 function order_ends(p_subscription integer) returns void plpgsql volatile body 575c8f1e753c0ed1c948e18eb9256c7a
 function orphaned() returns TABLE(what text, name text, detail text) sql volatile body bda5143703547d7c8102e1e886835de4
-function own_intake(p_intake integer, p_worker bigint) returns timestamp with time zone plpgsql volatile body 407ab9d258b797e1af3244d547ac35c9
+function own_intake(p_intake integer, p_worker bigint) returns timestamp with time zone plpgsql volatile body 1e06579c9b7896149b7ce71c2206dd5c
 function own_transaction(p_durable boolean) returns posthorn.ring plpgsql volatile body a4731655c3f912c1238ae62637d8d1c5
 function page(p_slots smallint[], p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer) returns posthorn.batch plpgsql volatile body cd078dd8b1a079a87e640dfd4148d3f4
 function page_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer) returns posthorn.batch plpgsql volatile body cb5534bc4b4e26a7308fa680d9104872
@@ -1448,9 +1464,9 @@ function sweep_inbox(p_pages integer) returns boolean plpgsql volatile body e717
 function sweep_keys(p_limit integer) returns json plpgsql volatile body a97b6596d42ac882c2cf0423144be82f
 function sweep_steps(p_limit integer, p_every_ms integer) returns json plpgsql volatile body 1e77009cc4664370f8d6f7dbec69f072
 function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body a2aa86412f88bda7f0a82b49ebfe1024
-function take_again(p_intake integer, p_worker bigint, p_ids bigint[], p_marks uuid[], p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json, p_unfit json) returns integer plpgsql volatile body 08516ca1b0bcf016a743a8c716da9eb9
+function take_again(p_intake integer, p_worker bigint, p_ids bigint[], p_marks uuid[], p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json, p_unfit json) returns integer plpgsql volatile body 4e027c025b7a6e9db43da6a7eabed01e
 function take_due(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body c9396cf42aadc3420965440ec1057f0c
-function take_in(p_intake integer, p_worker bigint, p_marks uuid[], p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json, p_invalid json, p_skipped integer) returns json plpgsql volatile body 653b94a3e5dc9111ad2949e630ad7d61
+function take_in(p_intake integer, p_worker bigint, p_marks uuid[], p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json, p_invalid json, p_skipped integer) returns json plpgsql volatile body 1149b46db031af7d8d948cd3803dbad2
 function take_letters(p_filter json, p_limit integer) returns SETOF posthorn.deferred plpgsql volatile body ae455ca48698a63aeb5643acfe3aeec8
 function take_ring(p_ring text) returns void plpgsql volatile body ce1223cb103fe8b286463ba95faf7b49
 function take_sequences(p_values json) returns void plpgsql volatile body d7f8a8b174130668f106ef65d5a5c19e
@@ -1466,6 +1482,7 @@ function unfit_again(p_intake integer, p_limit integer) returns json plpgsql vol
 function unfit_count(p_filter json) returns json plpgsql stable body 7ae7d74f56603719b930a78aef6398ce
 function unfit_discard(p_filter json, p_by text, p_reason text) returns integer plpgsql volatile body aac52c8ec92669d6556003bb57108aa3
 function unfit_list(p_filter json, p_limit integer) returns json plpgsql stable body dd3aac9bdfa2039da9101bb0b1196f03
+function unfit_of_key(p_key text, p_contract text, p_channel text) returns SETOF posthorn.intake_invalid sql stable body 32127c1519909812bc33f58223112373
 function unfit_redrive(p_filter json, p_by text) returns integer plpgsql volatile body dce82dd5761d3d15fbbdd874e25b7c41
 function unfit_where(p_filter json) returns text sql immutable body d98191e0664b6f750d63112faabef463
 function unhandled(p_limit integer) returns TABLE(subscription integer, contract integer, messages bigint, oldest timestamp with time zone) sql volatile body 05e91f942a8de25f20971ac8e8125699
@@ -1596,15 +1613,15 @@ view intakes as
     w.id AS worker,
     w.host,
     w.pid,
-    w.id IS NOT NULL AND i.away_since IS NULL AS connected,
+    (w.id IS NOT NULL OR h.living > 0) AND i.away_since IS NULL AS connected,
     i.away_since,
     i.trouble,
-    i.received,
-    i.written,
-    GREATEST(0::bigint, i.received - i.written - i.invalid - i.skipped) AS duplicates,
-    i.invalid,
-    i.skipped,
-    i.last_message_at,
+    i.received + h.received AS received,
+    i.written + h.written AS written,
+    GREATEST(0::bigint, i.received - i.written - i.invalid - i.skipped + h.received - h.written - h.invalid - h.skipped) AS duplicates,
+    i.invalid + h.invalid AS invalid,
+    i.skipped + h.skipped AS skipped,
+    GREATEST(i.last_message_at, h.last_message_at) AS last_message_at,
     ( SELECT count(*) AS count
            FROM posthorn.intake_invalid v
           WHERE v.intake = i.id) AS listed,
@@ -1614,9 +1631,24 @@ view intakes as
     ARRAY( SELECT c.contract
            FROM posthorn.intake_contract c
           WHERE c.intake = i.id
-          ORDER BY c.contract) AS contracts
+          ORDER BY c.contract) AS contracts,
+    i.pushed,
+        CASE
+            WHEN w.id IS NOT NULL THEN json_build_array(json_build_object('worker', w.id::text, 'host', w.host, 'pid', w.pid, 'connected', i.away_since IS NULL, 'trouble', i.trouble))
+            ELSE h.holders
+        END AS holders
    FROM posthorn.intake i
-     LEFT JOIN posthorn.worker w ON w.id = i.worker AND i.seen_at > (clock_timestamp() - '00:00:10'::interval);
+     LEFT JOIN posthorn.worker w ON w.id = i.worker AND i.seen_at > (clock_timestamp() - '00:00:10'::interval)
+     CROSS JOIN LATERAL ( SELECT COALESCE(sum(o.received), 0::numeric)::bigint AS received,
+            COALESCE(sum(o.written), 0::numeric)::bigint AS written,
+            COALESCE(sum(o.invalid), 0::numeric)::bigint AS invalid,
+            COALESCE(sum(o.skipped), 0::numeric)::bigint AS skipped,
+            max(o.last_message_at) AS last_message_at,
+            count(m.id) AS living,
+            COALESCE(json_agg(json_build_object('worker', m.id::text, 'host', m.host, 'pid', m.pid, 'connected', o.connected, 'trouble', o.trouble) ORDER BY m.id) FILTER (WHERE m.id IS NOT NULL), '[]'::json) AS holders
+           FROM posthorn.intake_holder o
+             LEFT JOIN posthorn.worker m ON m.id = o.worker AND o.seen_at > (clock_timestamp() - '00:00:10'::interval)
+          WHERE o.intake = i.id) h;
 view invalid_messages as
  SELECT posthorn.public_id(i.message, i.nonce) AS message,
     s.name AS subscription,
@@ -1744,6 +1776,7 @@ table inbox: nobody
 table installation: nobody
 table intake: nobody
 table intake_contract: nobody
+table intake_holder: nobody
 sequence intake_id_seq: nobody
 table intake_invalid: nobody
 sequence intake_invalid_id_seq: nobody
@@ -1951,6 +1984,7 @@ function hold_dedupe(p_name text, p_key text, p_subscription integer, p_message 
 function hold_intakes(p_worker bigint, p_reports json): nobody
 function hold_keys(p_said json, p_options json): nobody
 function hold_policies(p_service text, p_attends json): nobody
+function hold_pushed(p_intake integer, p_worker bigint, p_holds boolean, p_connected boolean, p_trouble text): nobody
 function hold_still(): nobody
 function hold_worker(p_worker bigint): nobody
 function holds_of(p_slot smallint, p_claim bigint, p_token bigint, p_message bigint): nobody
@@ -2187,6 +2221,7 @@ function unfit_again(p_intake integer, p_limit integer): nobody
 function unfit_count(p_filter json): nobody
 function unfit_discard(p_filter json, p_by text, p_reason text): nobody
 function unfit_list(p_filter json, p_limit integer): nobody
+function unfit_of_key(p_key text, p_contract text, p_channel text): nobody
 function unfit_redrive(p_filter json, p_by text): nobody
 function unfit_where(p_filter json): nobody
 function unhandled(p_limit integer): nobody
