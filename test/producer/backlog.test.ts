@@ -1,4 +1,5 @@
 /** Queues with a backlogLimit, as producers meet them, on every kind of database. */
+import { setTimeout as pause } from "node:timers/promises";
 import { BacklogFullError, command, type Post, posthorn, retry, type SendOptions, type Sql } from "posthorn";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { z } from "zod";
@@ -133,6 +134,20 @@ describe.each(some)("on $name", (kind) => {
     });
     await scene.post.untilIdle();
     expect(scene.handled).toHaveLength(limit + 2);
+  });
+
+  test("what waits for room is sent when there is some", async () => {
+    const scene = await openScene(kind, "wait", 60_000);
+    for (let n = 1; n <= limit; n += 1) await scene.post.send(Fill, { n });
+    expect(await waiting(scene.post)).toBe(limit);
+    const sent = scene.post.send(Fill, { n: 6 }).then(
+      () => "is sent",
+      (error: unknown) => error,
+    );
+    expect(await Promise.race([sent, pause(300, "waits")])).toBe("waits");
+    scene.open();
+    expect(await sent).toBe("is sent");
+    await eventually(() => expect(scene.handled).toHaveLength(limit + 2));
   });
 
   test("in a transaction a full queue rejects also where send waits, and all of it is rolled back", async () => {
