@@ -279,7 +279,8 @@ function build(given: ReadonlyMap<string, string>, data: string, plain: Found["p
   const [id, source, type] = [given.get("id"), given.get("source"), given.get("type")];
   if (!id || !source || !type) {
     const missing = [id ? "" : "id", source ? "" : "source", type ? "" : "type"].filter((name) => name !== "");
-    return { ok: false, problem: `its attribute ${missing.join(" and ")} is missing` };
+    const [what, are] = missing.length === 1 ? ["attribute", "is"] : ["attributes", "are"];
+    return { ok: false, problem: `its ${what} ${missing.join(" and ")} ${are} missing` };
   }
   const event: { -readonly [N in keyof CloudEvent]: CloudEvent[N] } = {
     id,

@@ -23,12 +23,16 @@ export interface CircuitOptions {
 
 /** A circuit that is open for long is looked at as often as an idle queue: another worker, an operator or a newer policy may have closed it. */
 const lookMs = 1_000;
+/** The same is told again after so long: what is tried each second would fill the log of an outage. */
+const tellAgainMs = 60_000;
 
 export class Circuit {
   readonly #options: CircuitOptions;
   #reports: CircuitReport[] = [];
   #telling: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
+  /** What the log was told of the circuit that is open. */
+  #told: { readonly reason: string | null; readonly at: number } | undefined;
 
   constructor(options: CircuitOptions) {
     this.#options = options;
@@ -94,6 +98,7 @@ export class Circuit {
     const { name, logger, onLook } = this.#options;
     if (changed === "closed") {
       logger.info(`the circuit of "${name}" is closed again`, { reader: name });
+      this.#told = undefined;
       clearTimeout(this.#timer);
       this.#timer = undefined;
       onLook();
@@ -103,8 +108,17 @@ export class Circuit {
     const why =
       reason ??
       (probes ? `probe ${probes} failed as well` : `${failures} runs failed within ${windowMs} ms in the fleet`);
-    logger.error(`the circuit of "${name}" is open for ${forMs} ms: ${why}`, { reader: name, openMs: forMs });
+    if (this.#isNew(reason ?? null)) {
+      logger.error(`the circuit of "${name}" is open for ${forMs} ms: ${why}`, { reader: name, openMs: forMs });
+    }
     this.block(forMs);
+  }
+
+  #isNew(reason: string | null): boolean {
+    const now = performance.now();
+    if (this.#told?.reason === reason && now - this.#told.at < tellAgainMs) return false;
+    this.#told = { reason, at: now };
+    return true;
   }
 }
 

@@ -118,6 +118,10 @@ describe.each(twoHomes)("a relay on $name", (kind) => {
     await post.start();
     // Also from where it waits after an outage, which is another statement.
     await eventually(async () => (await line(post, out))?.circuit?.state === "open");
+    const tries = broker.opened.length;
+    // Each try begins after the one before it was told of; they are told in the log once.
+    await eventually(() => broker.opened.length >= tries + 2);
+    expect(told.filter((one) => one.includes(`the circuit of "${out}" is open`))).toHaveLength(1);
     broker.state = "up";
     await eventually(() => broker.received.length === texts.length + 1);
     expect(broker.received.map(({ event }) => event.data)).toEqual(['{"id":"a","n":1}', ...texts.map((t) => t.trim())]);

@@ -158,7 +158,7 @@ export function webhook(options: WebhookOptions): Broker {
   const { lookup = systemLookup as LookupFunction, headers = {}, whenGone, ...sending } = rest;
   const standing: Standing = { gone: false, silentUntil: 0 };
   const common = { endpoint, keys, headers, style: webhookStyle, lookup: guarded(lookup, endpoint) };
-  const clean = cleaner(endpoint.url, headers);
+  const clean = cleaner(endpoint.url, headers, keys);
   return {
     kind: "webhooks",
     where: endpoint.where,

@@ -17,7 +17,9 @@ export async function pauseOne(line: Line, io: Io): Promise<number> {
   });
   if (flag(line, "json")) io.out(`${JSON.stringify(paused)}\n`);
   else if (paused.changed)
-    io.out(`Paused '${name}'. What runs goes on to its end; what is said is kept; schedules go on sending.\n`);
+    io.out(
+      `Paused '${name}'. The whole fleet knows within about a second. What runs goes on to its end; what is said, or waits at a broker, is kept; schedules go on sending.\n`,
+    );
   else io.out(`'${name}' is paused already, ${sinceWhen(paused.at, paused.by)}.\n`);
   return 0;
 }

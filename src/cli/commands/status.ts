@@ -128,7 +128,8 @@ function circuitOf({ name, circuit }: BacklogLine): readonly string[] {
   const { openedAt, probeAt, failures, state, reason } = circuit;
   const now = new Date().toISOString();
   const since = openedAt === undefined ? "" : ` since ${clock(openedAt, now)}`;
-  const said = reason === undefined ? " by its handler" : `: ${oneLine(reason, 160)}`;
+  // What a broker says may be a sentence.
+  const said = reason === undefined ? " by its handler" : `: ${oneLine(reason, 160).replace(/\.$/, "")}`;
   const cause = failures === undefined ? said : ` after ${plural(failures, "failure")}`;
   const at = probeAt === undefined ? "" : clock(probeAt, now);
   const next = state === "open" ? `Nobody takes a message before ${at}.` : `One message is tried since ${at}.`;

@@ -179,14 +179,14 @@ describe("an answer", () => {
     const path = "/hooks/T0KEN42/in?key=abc123def";
     const { url } = await receiving(({ headers, request }) => ({
       status: 500,
-      text: `no ${request.url} ${headers.authorization} ${headers["x-key"]} hunter2hunter2 ${Buffer.from("ada:hunter2hunter2").toString("base64")}`,
+      text: `no ${secret} ${Buffer.from(secret.slice(6), "base64").toString("hex")} ${request.url} ${headers.authorization} ${headers["x-key"]} hunter2hunter2 ${Buffer.from("ada:hunter2hunter2").toString("base64")}`,
     }));
     const sender = await open(`${url.replace("://", "://ada:hunter2hunter2@")}${path}`, {
       headers: { "x-key": "s3cret-value" },
     });
     const reason = said(await sendOne(sender));
     expect(reason).toContain("answered 500: no");
-    expect(reason).not.toMatch(/T0KEN42|abc123|hunter2|s3cret|YWRhOmh1/);
+    expect(reason).not.toMatch(/T0KEN42|abc123|hunter2|s3cret|YWRhOmh1|BwcHBw|070707/);
   });
 });
 
