@@ -139,6 +139,7 @@ export function watched(broker: Broker, watch: Watch): Broker {
     where: broker.where,
     features: broker.features,
     style: broker.style,
+    ...(broker.atOnce !== undefined && { atOnce: broker.atOnce }),
     openReceiver: (options) => broker.openReceiver(options),
     openSender: async (options) => {
       const sender = await broker.openSender(options);

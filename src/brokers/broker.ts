@@ -40,6 +40,11 @@ export interface Broker {
   /** How attributes are called in its headers: what a relay encodes with and an intake decodes with. */
   readonly style: HeaderStyle;
   /**
+   * How many messages it has on their way at once, 1 or more; what it is given beyond only waits in this process. A relay hands over at most twice as
+   * many, so that none of them waits for longer than it takes to send another. Without it there is no such number.
+   */
+  readonly atOnce?: number;
+  /**
    * Opens the way out. Loads its client, connects, and looks whether the destination is there.
    *
    * Errors: `ConfigurationError` for what another attempt does not mend: no client installed, no such destination, options that do not go together.

@@ -17,5 +17,7 @@ function isBroker(value: unknown): value is Broker {
   const texts = ["kind", "where"].every((name) => typeof Reflect.get(value, name) === "string");
   const opens = ["openSender", "openReceiver"].every((name) => typeof Reflect.get(value, name) === "function");
   const features: unknown = Reflect.get(value, "features");
-  return texts && opens && typeof features === "object" && features !== null;
+  const atOnce: unknown = Reflect.get(value, "atOnce") ?? 1;
+  const counts = typeof atOnce === "number" && atOnce >= 1;
+  return texts && opens && counts && typeof features === "object" && features !== null;
 }

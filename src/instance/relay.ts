@@ -49,7 +49,11 @@ export class RelayDeclaration implements Declared, Relay {
   }
 
   get carrier(): Carrier {
-    return { size: this.#settings.batchSize, call: (messages) => this.#opened.carry(messages) };
+    const { batchSize, to } = this.#settings;
+    const { atOnce = Number.POSITIVE_INFINITY } = to;
+    // Small calls that overlap: where one ends, others are on their way already.
+    const size = Math.min(batchSize, Math.ceil(atOnce / 2));
+    return { size, most: atOnce * 2, call: (messages) => this.#opened.carry(messages) };
   }
 
   get #opened(): RunningRelay {

@@ -5,6 +5,7 @@
  * If the process dies anywhere in here the messages have no end, and a rescuer gives them one.
  */
 import { errorOf } from "../core/errors.js";
+import { OpenCircuit } from "../policies/verdicts.js";
 import { nothingSaid } from "../producer/buffer.js";
 import { publicId } from "../store/publish.js";
 import type { Delivery } from "../store/work.js";
@@ -71,8 +72,12 @@ type RanOf = (item: Item, i: number, load: Load) => Ran | undefined;
 export class Carrying {
   readonly #options: CarryingOptions;
   readonly #loads = new Set<Load>();
-  /** What goes at the end of this turn of the event loop. */
+  /** What goes at the end of this turn of the event loop, or when there is room. */
   #waiting: Item[] = [];
+  /** Of all messages those that were handed over. */
+  #gone = 0;
+  /** There was no room for all that waited. */
+  #full = false;
   #size = 0;
 
   constructor(options: CarryingOptions) {
@@ -125,20 +130,24 @@ export class Carrying {
   #load(items: readonly Item[]): Load {
     const load = new Load(items);
     this.#loads.add(load);
+    this.#gone += items.length;
     return load;
   }
 
   #go(): void {
     const items = this.#waiting;
-    this.#waiting = [];
     const late = items.filter(({ delivery }) => hasExpired(delivery));
     const fresh = late.length === 0 ? items : items.filter((item) => !late.includes(item));
+    this.#waiting = fresh;
     if (late.length > 0) {
       const ends = (item: Item): Ran => ({ kind: "ended", end: expired(item.delivery, false) });
       void this.#end(this.#load(late), ends);
     }
-    const { size } = this.#options.carrier;
-    for (let i = 0; i < fresh.length; i += size) void this.#carry(this.#load(fresh.slice(i, i + size)));
+    const { size, most } = this.#options.carrier;
+    while (this.#waiting.length > 0 && this.#gone < most) {
+      void this.#carry(this.#load(this.#waiting.splice(0, Math.min(size, most - this.#gone))));
+    }
+    this.#full = this.#waiting.length > 0;
   }
 
   async #carry(load: Load): Promise<void> {
@@ -147,36 +156,51 @@ export class Carrying {
       const errors = await carrier.call(load.items);
       // Of one that is not spoken of nobody knows that it succeeded.
       const unsaid = errorOf("PH_INTERNAL", `"${running.name}" did not say what became of it.`);
-      await this.#end(load, (item, i) => {
+      const away = await this.#end(load, (item, i) => {
         const error = errors[i];
         return error === null ? undefined : this.#failed(item, load, error ?? unsaid);
       });
+      if (away !== undefined) this.#putOff(new OpenCircuit(undefined, errors[away]?.message));
     } catch (error) {
       await this.#end(load, (item) => this.#failed(item, load, error));
     }
+    if (this.#full) this.#go();
   }
 
-  /** All outcomes of a call in one step, so that one statement settles them. The first decision counts. */
-  async #end(load: Load, ranOf: RanOf): Promise<void> {
-    if (load.decided) return;
+  /** The other side is away: what waits here is not tried, and waits with the others. */
+  #putOff(away: OpenCircuit): void {
+    if (!this.#full) return;
+    const load = this.#load(this.#waiting);
+    this.#waiting = [];
+    void this.#end(load, (item) => withoutCircuit(this.#failed(item, load, away)));
+  }
+
+  /**
+   * All outcomes of a call in one step, so that one statement settles them. The first decision counts. Resolves with the place of the first message
+   * that has opened the circuit.
+   */
+  async #end(load: Load, ranOf: RanOf): Promise<number | undefined> {
+    if (load.decided) return undefined;
     load.decided = true;
     for (let { moving } = load; moving !== undefined; { moving } = load) await moving;
     const { broken, outcomes, onEnded } = this.#options;
     this.#loads.delete(load);
     this.#size -= load.items.length;
+    this.#gone -= load.items.length;
     const succeeded: Delivery[] = [];
-    let opened = false;
+    let opened: number | undefined;
     for (const [i, item] of load.items.entries()) {
       const ran = ranOf(item, i, load);
       if (ran === undefined) succeeded.push(item.delivery);
-      else if (!broken()) outcomes.ran(item.delivery, opened ? withoutCircuit(ran) : ran);
+      else if (!broken()) outcomes.ran(item.delivery, opened === undefined ? ran : withoutCircuit(ran));
       // That the other side is away is said once for all of them.
-      opened ||= ran?.kind === "ended" && ran.circuit !== undefined && "open" in ran.circuit;
+      if (ran?.kind === "ended" && ran.circuit !== undefined && "open" in ran.circuit) opened ??= i;
     }
     if (succeeded.length > 0 && !broken()) outcomes.together(succeeded, nothingSaid);
     const ended = load.items.map(({ delivery }) => delivery);
     for (const one of ended) outcomes.near(one, "ended");
     onEnded(ended);
+    return opened;
   }
 
   #failed(item: Item, load: Load, error: unknown): Ran {

@@ -176,3 +176,54 @@ test("a message that somebody cancels while it is on its way has succeeded when 
   expect(await late.settled({ withinMs: 60_000 })).toMatchObject({ state: "expired" });
   expect(texts(broker).map(({ n }) => n)).toEqual([1]);
 });
+
+test("a broker that has so many on their way at once is handed twice as many, the rest waits, and all arrive once and in order", async () => {
+  const { topic, out, Placed, broker } = stage();
+  broker.atOnce = 2;
+  const calls = held(broker);
+  const post = make();
+  post.relay(out, { ...policies.relay, from: { topic }, to: broker, startFrom: "oldest" });
+  await post.publishMany(
+    Placed,
+    Array.from({ length: 40 }, (_, n) => ({ id: `id-${n % 20}`, n })),
+  );
+  await post.start();
+  await eventually(() => calls.calls() === 4);
+  await eventually(async () => (await post.backlog()).find(({ name }) => name === out)?.running !== 0);
+  expect(broker.calls).toEqual([1, 1, 1, 1]);
+  calls.letGo();
+  await post.untilIdle();
+  expect(broker.received.map(({ event }) => JSON.parse(event.data).n).sort((a, b) => a - b)).toEqual(
+    Array.from({ length: 40 }, (_, n) => n),
+  );
+  const of = (id: string) => texts(broker).filter((one) => one.id === id);
+  for (let n = 0; n < 20; n += 1) expect(of(`id-${n}`).map((one) => one.n)).toEqual([n, n + 20]);
+});
+
+test("when such a broker is away, what waits for its turn is not tried, burns no attempt, and goes when it is back", async () => {
+  const { topic, out, Placed, broker } = stage();
+  broker.atOnce = 2;
+  const calls = held(broker);
+  const post = make();
+  const once = { failures: 20, windowMs: 10_000, openMs: 300 };
+  post.relay(out, { ...policies.relay, circuitBreaker: once, from: { topic }, to: broker, startFrom: "oldest" });
+  await post.publishMany(
+    Placed,
+    Array.from({ length: 30 }, (_, n) => ({ id: `id-${n}`, n })),
+  );
+  await post.start();
+  await eventually(() => calls.calls() === 4);
+  broker.state = "away";
+  calls.letGo();
+  await eventually(async () => (await post.backlog()).find(({ name }) => name === out)?.circuit?.state === "open");
+  await eventually(async () => (await post.backlog()).find(({ name }) => name === out)?.running === 0);
+  // Four that were on their way, and single ones that look whether it is back.
+  expect(broker.calls.slice(0, 5).every((size) => size === 1)).toBe(true);
+  expect(broker.calls.length).toBeLessThan(30);
+  broker.state = "up";
+  await eventually(() => broker.received.length === 30);
+  await post.untilIdle();
+  const [line] = await post.backlog();
+  expect(line).toMatchObject({ deadLetters: 0, invalid: 0 });
+  expect(new Set(texts(broker).map((one) => one.n)).size).toBe(30);
+});

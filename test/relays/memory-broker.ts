@@ -28,6 +28,7 @@ export class MemoryBroker implements Broker {
   readonly where: string;
   readonly features: BrokerFeatures;
   readonly style = { prefix: "ce-", percent: false };
+  atOnce?: number;
   /** What it has acknowledged, in its order, with repetitions. */
   readonly received: Outgoing[] = [];
   /** How many messages each call of `send` brought. */

@@ -164,6 +164,7 @@ export function webhook(options: WebhookOptions): Broker {
     where: endpoint.where,
     features: { ...webhookFeatures, mode: mode },
     style: webhookStyle,
+    atOnce: sending.connections,
     openSender: async (opening) => {
       const sender = new WebhookSender(
         { ...common, ...sending, mode: opening.mode ?? mode, whenGone, clean },

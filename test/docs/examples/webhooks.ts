@@ -1,6 +1,6 @@
 /** The programs of docs/guides/webhooks.md. */
 import { createServer } from "node:http";
-import { type Broker, type Post, PosthornError, policies, type Sql, seconds } from "posthorn";
+import { type Broker, minutes, type Post, PosthornError, policies, type Sql, seconds } from "posthorn";
 import { listener } from "posthorn/http";
 import { newWebhookKeyPair, newWebhookSecret, verifyWebhook, webhook, webhookIntake } from "posthorn/webhooks";
 
@@ -23,8 +23,8 @@ export function orders(post: Post<Sql>, to: Broker) {
     ...policies.relay,
     from: { topic: "orders" },
     to,
-    concurrency: 10, // no more than connections
-    sendTimeoutMs: seconds(15), // no less than timeoutMs
+    visibilityTimeoutMs: minutes(1),
+    sendTimeoutMs: seconds(30), // twice timeoutMs
   });
 }
 
