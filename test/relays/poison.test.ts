@@ -68,11 +68,14 @@ test.each([
     ]);
     let n = 0;
     await eventually(async () => {
-      n += 1;
-      await post.publishMany(Placed, [
-        { id: "b", n },
-        { id: "c", n },
-      ]);
+      // A few ahead, whatever the machine is able to: there is always somebody who goes through, and never a heap.
+      if (of(taken, "b").length + of(taken, "c").length > 2 * n - 6) {
+        n += 1;
+        await post.publishMany(Placed, [
+          { id: "b", n },
+          { id: "c", n },
+        ]);
+      }
       return (await line())?.deadLetters === 1;
     });
     await eventually(() => of(taken, "b").length === n && of(taken, "c").length === n);
@@ -116,8 +119,12 @@ test("workers that died under a message are forgotten once it was tried in order
   await eventually(async () => (await killed()).rows.length === 1);
   const tries = asked.length;
   await eventually(() => asked.length > tries + 1);
-  const { rows } = await post.transaction(({ tx }) => tx.query("select crashes from posthorn.deferred"));
-  expect(rows).toEqual([{ crashes: 0 }]);
+  // A try may be two posts, on a connection that was just closed; so what is asked for is settled a little later.
+  await eventually(async () => {
+    const { rows } = await post.transaction(({ tx }) => tx.query("select crashes from posthorn.deferred"));
+    expect(rows).toEqual([{ crashes: 0 }]);
+    return true;
+  });
   expect(await line()).toMatchObject({ backlog: 1, deadLetters: 0 });
 });
 
