@@ -157,7 +157,10 @@ export class PgConnection {
       if (sqlStateOf(error) === undefined && !(error instanceof PosthornError)) this.cut();
       // As pg does where it makes the promise: the stack that is of use is that of the caller.
       if (error instanceof Error) Error.captureStackTrace(error);
-      throw this.typed(error);
+      const typed = this.typed(error);
+      // The server's last word came as the answer to this; the end of the stream may come later. Whoever asks meanwhile is told the same.
+      if (lastWords.has(sqlStateOf(error))) this.cut();
+      throw typed;
     }
   }
 
@@ -183,6 +186,9 @@ export class PgConnection {
     );
   }
 }
+
+/** A server that shuts down, or ends one session, says so to the statement that runs: admin_shutdown, crash_shutdown, idle_session_timeout. */
+const lastWords: ReadonlySet<string | undefined> = new Set(["57P01", "57P02", "57P05"]);
 
 function told<T>(resolve: (result: T) => void, reject: (error: unknown) => void) {
   return (error: Error | null, result: T): void => (error ? reject(error) : resolve(result));
