@@ -154,13 +154,13 @@ export class PgConnection {
     } catch (error) {
       // Neither the server's word nor ours: the client gave up by itself, by its own query_timeout for one, and the answer may come yet. Whatever is
       // sent on this connection would wait behind it, on a dead one for ever.
-      if (sqlStateOf(error) === undefined && !(error instanceof PosthornError)) this.cut();
+      const state = sqlStateOf(error);
+      if (state === undefined && !(error instanceof PosthornError)) this.cut();
+      // The server's last word came as the answer to this; the end of the stream may come later. Whoever asks meanwhile is told the same.
+      if (lastWords.has(state)) this.cut();
       // As pg does where it makes the promise: the stack that is of use is that of the caller.
       if (error instanceof Error) Error.captureStackTrace(error);
-      const typed = this.typed(error);
-      // The server's last word came as the answer to this; the end of the stream may come later. Whoever asks meanwhile is told the same.
-      if (lastWords.has(sqlStateOf(error))) this.cut();
-      throw typed;
+      throw this.typed(error);
     }
   }
 

@@ -24,12 +24,6 @@ export interface SenderOptions extends PostOptions {
   readonly clean: (text: string) => string;
 }
 
-/** What was not tried because of it is not the one that was tried. */
-function foundAway(call: Call, { alone, ...sent }: Extract<Sent, { kind: "unavailable" }>): void {
-  if (alone) call.alone += 1;
-  if (!alone || call.alone >= mostAlone) call.away ??= sent;
-}
-
 /** What is known about a receiver, in this process. */
 export interface Standing {
   /** It answered 410: nothing is posted any more. */
@@ -49,6 +43,12 @@ interface Call {
 
 /** A receiver that answers none of so many is away. One that falls over a single message is not: the others are posted. */
 const mostAlone = 3;
+
+/** What is not tried any more because of it gets the same outcome without `alone`: that is about the one that was tried. */
+function foundAway(call: Call, { alone, ...sent }: Extract<Sent, { kind: "unavailable" }>): void {
+  if (alone) call.alone += 1;
+  if (!alone || call.alone >= mostAlone) call.away ??= sent;
+}
 
 const givenUp: Sent = { kind: "unavailable", error: new Error("It was not posted: the call was given up.") };
 
