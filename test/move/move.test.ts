@@ -110,8 +110,9 @@ describe("a move is refused", () => {
   test("while a worker lives at the source, and frees nothing of it", async () => {
     await within(async (from, to) => {
       await makeWorker(from, [await makeQueue(from, "mail")]);
-      for (const refused of [move({ source: from.db, target: to.db }), refuseMove(from.db, to.db)]) {
-        const error = await failure(refused);
+      const moves = [() => move({ source: from.db, target: to.db }), () => refuseMove(from.db, to.db)];
+      for (const refused of moves) {
+        const error = await failure(refused());
         expect(error).toMatchObject({ code: "PH_SOURCE_IN_USE", facts: { workers: [{ service: "test", pid: 1 }] } });
       }
       expect(await planRebase(to.db)).toBeUndefined();
