@@ -6,8 +6,11 @@
  * for each other, and then it is better told behind, in a transaction that waits for no disk. So both ways are timed, each now and then.
  */
 
-/** How much the newest time counts in the mean. */
-const weight = 0.1;
+/**
+ * How much the newest time counts in the mean. A shorter one counts more: the first go through connections that are being opened, and a few that
+ * hung say nothing of the next, while those that wait for each other are all slow.
+ */
+const weight = { shorter: 0.5, longer: 0.1 } as const;
 /** Every so many goes the other way, to know how long that takes. */
 const otherWay = { paying: 16, notPaying: 64 } as const;
 /** Riding may take so much longer before it does not pay. */
@@ -38,5 +41,5 @@ export class Rides {
 }
 
 function mean(before: number | undefined, ms: number): number {
-  return before === undefined ? ms : before + (ms - before) * weight;
+  return before === undefined ? ms : before + (ms - before) * (ms < before ? weight.shorter : weight.longer);
 }

@@ -1312,7 +1312,14 @@ select posthorn.by_found_slot('claim(p_subscription int, p_lane int, p_worker bi
       v_upto := greatest(v_upto, coalesce(pg_sequence_last_value('posthorn.message_id'), 0));
       select pg_current_snapshot(), r.slots[greatest(v_read_from - r.first_segment, 0)::int + 1 :] into v_seen, v_slots from posthorn.ring r;
       v_opened := true;
-      v_late_xids := posthorn.late_xids(v_slots, v_channel, p_lane, v_floor_seen, v_floor_upto, v_first_id, v_seen);
+      -- Nearly always nobody was writing then, and a glance at whoever began since tells that nobody is late.
+      if v_slots = array[{slot}]::smallint[] and pg_snapshot_xmin(v_floor_seen) = pg_snapshot_xmax(v_floor_seen) and not exists (
+          select from posthorn.message_{slot} m where ((m.channel::bigint << 32) | m.lane) = ((v_channel::bigint << 32) | p_lane) and m.reach is not null
+            and m.xid >= pg_snapshot_xmax(v_floor_seen) and m.xid < pg_snapshot_xmax(v_seen) and m.id >= v_first_id and m.id <= v_floor_upto) then
+        v_late_xids := null;
+      else
+        v_late_xids := posthorn.late_xids(v_slots, v_channel, p_lane, v_floor_seen, v_floor_upto, v_first_id, v_seen);
+      end if;
       v_late := v_late_xids is not null;
       v_last_id := case when v_late then v_first_id - 1 else v_floor_upto end;
       v_taken := 0;
@@ -1690,11 +1697,17 @@ end $do$;
 select posthorn.by_slot(
   'settle_part_of(p_slot smallint, p_claim bigint, p_token bigint, p_part int, p_outcome posthorn.outcome, p_closes boolean, p_messages bigint[])',
   'boolean', $body$
-  insert into posthorn.settlement_{slot} (claim, part, outcome, closes, at, messages)
-    select p_claim, p_part, p_outcome, p_closes, clock_timestamp(), p_messages
-    where exists (select from posthorn.claim_{slot} c where c.id = p_claim and c.token = p_token offset 0)
-      and (p_part = 1 or exists (select from posthorn.settlement_{slot} t where t.claim = p_claim and t.part = p_part - 1 and not t.closes offset 0))
-    on conflict do nothing;
+  if p_part = 1 then
+    insert into posthorn.settlement_{slot} (claim, part, outcome, closes, at, messages)
+      select p_claim, 1, p_outcome, p_closes, clock_timestamp(), p_messages
+      where exists (select from posthorn.claim_{slot} c where c.id = p_claim and c.token = p_token offset 0) on conflict do nothing;
+  else
+    insert into posthorn.settlement_{slot} (claim, part, outcome, closes, at, messages)
+      select p_claim, p_part, p_outcome, p_closes, clock_timestamp(), p_messages
+      where exists (select from posthorn.claim_{slot} c where c.id = p_claim and c.token = p_token offset 0)
+        and exists (select from posthorn.settlement_{slot} t where t.claim = p_claim and t.part = p_part - 1 and not t.closes offset 0)
+      on conflict do nothing;
+  end if;
   return found;
 $body$);
 
@@ -1803,12 +1816,20 @@ end $$;
 
 -- ids(list): a JSON list of ids as an array; null for none.
 create or replace function posthorn.ids(p_list json) returns bigint[]
-language plpgsql immutable as $$
+language plpgsql immutable strict as $$
 begin
-  if p_list is null then
+  return array(select i::bigint from json_array_elements_text(p_list) i);
+end $$;
+
+-- settle_part(part): settle_part_of with a part as conclude takes it. The claim in a list when it could not be written, else null.
+create or replace function posthorn.settle_part(p_part json) returns bigint[]
+language plpgsql as $$
+begin
+  if posthorn.settle_part_of((p_part ->> 'slot')::smallint, (p_part ->> 'claim')::bigint, (p_part ->> 'token')::bigint, (p_part ->> 'part')::int,
+      (p_part ->> 'outcome')::posthorn.outcome, (p_part ->> 'closes')::boolean, posthorn.ids(p_part -> 'messages')) then
     return null;
   end if;
-  return array(select i::bigint from json_array_elements_text(p_list) i);
+  return array[(p_part ->> 'claim')::bigint];
 end $$;
 
 -- conclude(parts, ends, say): settles what a worker holds, in one transaction of the library's own.
@@ -1824,12 +1845,14 @@ declare
   v_end json;
 begin
   if p_parts is not null then
-    for v_part in select * from json_array_elements(p_parts) loop
-      if not posthorn.settle_part_of((v_part ->> 'slot')::smallint, (v_part ->> 'claim')::bigint, (v_part ->> 'token')::bigint, (v_part ->> 'part')::int,
-          (v_part ->> 'outcome')::posthorn.outcome, (v_part ->> 'closes')::boolean, posthorn.ids(v_part -> 'messages')) then
-        v_lost := v_lost || (v_part ->> 'claim')::bigint;
-      end if;
-    end loop;
+    -- Where messages come one by one it is one part, and reading it from a query costs as much as writing it.
+    if json_array_length(p_parts) = 1 then
+      v_lost := posthorn.settle_part(p_parts -> 0);
+    else
+      for v_part in select * from json_array_elements(p_parts) loop
+        v_lost := v_lost || posthorn.settle_part(v_part);
+      end loop;
+    end if;
     if v_lost is not null then
       perform posthorn.raise_lost(json_build_object('claims', v_lost::text[]));
     end if;

@@ -19,7 +19,8 @@ export interface PollerOptions {
   readonly hears: boolean;
 }
 
-const soonMs = 20;
+/** Soon after activity; where wake-ups arrive they tell of nearly all that comes. */
+const soonMs = { hears: 50, deaf: 20 } as const;
 /** Where nothing but a look finds a message. */
 const unheardMs = 200;
 const idleMs = 1_000;
@@ -27,7 +28,8 @@ const idleMs = 1_000;
 export class Poller {
   readonly #options: PollerOptions;
   readonly #loop: Loop;
-  #everyMs = soonMs;
+  readonly #soonMs: number;
+  #everyMs: number;
   #restsUntil = 0;
   #watchedAt = Number.NEGATIVE_INFINITY;
   /** The snapshot of an empty peek, and which subscriptions it covered. */
@@ -35,6 +37,8 @@ export class Poller {
 
   constructor(options: PollerOptions) {
     this.#options = options;
+    this.#soonMs = options.hears ? soonMs.hears : soonMs.deaf;
+    this.#everyMs = this.#soonMs;
     this.#loop = new Loop({ pass: () => this.#pass(), onError: options.onError });
   }
 
@@ -48,8 +52,8 @@ export class Poller {
 
   /** Something happened: more may come soon. */
   soon(): void {
-    this.#everyMs = soonMs;
-    if (this.#restsUntil - performance.now() > soonMs) this.#loop.wake();
+    this.#everyMs = this.#soonMs;
+    if (this.#restsUntil - performance.now() > this.#soonMs) this.#loop.wake();
   }
 
   /** Looks now and afresh; true when there was nothing to do for any reader. */
@@ -76,7 +80,7 @@ export class Poller {
       if (found.cancels) onCancels();
       const { calm } = this.#tell(hungry, found.ready, found.due);
       this.#seen = found.ready.length === 0 ? { snapshot: found.snapshot, of } : undefined;
-      this.#everyMs = calm ? Math.min(this.#options.hears ? idleMs : unheardMs, this.#everyMs * 2) : soonMs;
+      this.#everyMs = calm ? Math.min(this.#options.hears ? idleMs : unheardMs, this.#everyMs * 2) : this.#soonMs;
     }
     this.#restsUntil = performance.now() + this.#everyMs;
     return this.#everyMs;

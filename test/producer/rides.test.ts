@@ -24,6 +24,14 @@ describe("a notification rides with its message", () => {
   });
 });
 
+describe("a start on connections that are being opened", () => {
+  test("is soon forgotten", () => {
+    const rides = new Rides();
+    for (let i = 0; i < 400; i += 1) rides.took(i < 5 ? 60 : 2, rides.next());
+    expect(share(rides, 1_600)).toBe(15 / 16);
+  });
+});
+
 describe("a waker", () => {
   function waker() {
     const told: string[] = [];
