@@ -87,3 +87,30 @@ async function placeOf(session: Session, reader: Reader): Promise<{ readonly id:
   const [row] = await session.rows("select pg_current_xact_id()::text as xid");
   return { id: Number(id), xid: String(row?.xid) };
 }
+
+/**
+ * Goal: a transaction that runs although the snapshot of a claim names nobody: it is the newest, and all before it have ended. What it said lies below
+ * what was claimed, and the next claim finds it.
+ */
+test("of the newest transaction, which no snapshot lists as running, what commits behind a claim is claimed", async () => {
+  const engine = await openEngine();
+  const reader = await makeQueue(engine, "newest");
+  const worker = await makeWorker(engine, [reader]);
+  const take = async () => (await work(engine.db, reader.subscription, worker, 10, [])).deliveries.map(numberOf);
+  const [older, newest] = [await engine.session(), await engine.session()];
+  for (const session of [older, newest]) {
+    await session.rows("begin");
+    await session.rows("select pg_current_xact_id()");
+  }
+  await say(newest, reader, [1]);
+  await say(older, reader, [2]);
+  await older.rows("commit");
+  expect(await take()).toEqual([2]);
+  const [tick] = await engine.admin.rows<{ listed: boolean }>(
+    "select pg_snapshot_xmin(snapshot) <> pg_snapshot_xmax(snapshot) as listed from posthorn.tick_1 order by id desc limit 1",
+  );
+  expect(tick?.listed).toBe(false);
+  await newest.rows("commit");
+  expect(await take()).toEqual([1]);
+  for (const one of [older, newest, engine]) await one.close();
+});
