@@ -5,7 +5,7 @@
  */
 import type { Broker, Sender } from "../brokers/broker.js";
 import type { EnvelopeMode } from "../brokers/envelope.js";
-import { cleaned, reasonOf } from "../core/clean.js";
+import { reasonOf } from "../core/clean.js";
 import { StoppedError } from "../core/errors.js";
 import type { Logger } from "../core/logger.js";
 
@@ -83,7 +83,7 @@ export class Connection {
     const now = performance.now();
     if (this.closed.aborted || (this.#told?.text === text && now - this.#told.at < againMs)) return;
     this.#told = { text, at: now };
-    logger.warn(`the relay "${name}" has trouble with its broker ${to.kind} ${cleaned(to.where)}: ${text}`, {
+    logger.warn(`the relay "${name}" has trouble with its broker ${to.kind} ${to.where}: ${text}`, {
       relay: name,
     });
   }
