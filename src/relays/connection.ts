@@ -8,6 +8,7 @@ import type { EnvelopeMode } from "../brokers/envelope.js";
 import { reasonOf } from "../core/clean.js";
 import { StoppedError } from "../core/errors.js";
 import type { Logger } from "../core/logger.js";
+import { sharedAbort } from "../core/shared-abort.js";
 
 export interface ConnectionOptions {
   readonly name: string;
@@ -25,7 +26,8 @@ const closeMs = 5_000;
 
 export class Connection {
   readonly #options: ConnectionOptions;
-  readonly #closing = new AbortController();
+  /** Each call that is on its way listens to it. */
+  readonly #closing = sharedAbort();
   #sender: Promise<Sender> | undefined;
   #told: { readonly text: string; readonly at: number } | undefined;
 
