@@ -1110,7 +1110,7 @@ function admit(p_allow posthorn.allowance, p_ids bigint[], p_contracts integer[]
 function advance_lanes(p_ring posthorn.ring) returns text plpgsql volatile body 6a6ddcc570c3b23d4338167dfa9783e7
 function after_crash(p_worker posthorn.worker, p_subscription posthorn.subscription, p_begun_at timestamp with time zone, p_row posthorn.deferred, p_unknown boolean, p_blamed boolean) returns void plpgsql volatile body 7ce05a552710bb0d74f68cae24da771b
 function ahead() returns xid8 plpgsql volatile body a78ad90b4d09d01fbf549041cded7c9a
-function alert_rules() returns TABLE(subscription integer, subscription_name text, name text, value bigint, threshold bigint, detail text) sql volatile body e435e9b3d50fed26b8d85c699214f08d
+function alert_rules() returns TABLE(subscription integer, subscription_name text, name text, value bigint, threshold bigint, detail text) sql volatile body 965f287d57befe88d72799681f5e1c38
 function allow(p_subscription integer, p_limit integer) returns posthorn.allowance plpgsql volatile body 6506ffabfeb12a8ef94fca72dd19dee2
 function append(p_messages json) returns json plpgsql volatile body c742f4c73921c22b787892135af4a56c
 function append_list_of(p_slot smallint, p_messages json) returns json plpgsql volatile body b92e986a5b25e35abc8da9b8a0165180
@@ -1345,6 +1345,7 @@ function open_places() returns TABLE(subscription integer, lane integer, id bigi
 function open_runs(p_allow posthorn.allowance, p_keys boolean) returns TABLE(key text) plpgsql volatile body 7af373cdad928d722ad6b5fea24bc29c
 function open_segment(p_ring posthorn.ring) returns json plpgsql volatile body f71b681422e22677eb235ca3c14bee0c
 function open_slot(p_home text) returns smallint plpgsql volatile body 6b375a342fb16a90df2ad56c1a78fa94
+function opened_by(p_circuit posthorn.circuit) returns text sql stable body 3cb438958fcbf61fcd0c1d826c096c6f
 function operation_of(p_row posthorn.operation) returns json sql volatile body 9913d407d4a2c4788ef1836c905c07fd
 function operation_state(p_state text, p_touched_at timestamp with time zone) returns text sql volatile body 9a56222f6ff211c3f19c073c142fe365
 function operations(p_limit integer, p_running boolean) returns json sql volatile body 11203e3472c4b18b4323286b71029f8c
@@ -1502,7 +1503,7 @@ function wake_with(p_payload text) returns boolean plpgsql volatile body 614f178
 function watch(p_every_ms integer) returns json plpgsql volatile body 4c6ef8d267673e446f4940a6714a0bed
 function when_again(p_subscription integer, p_wait_ms integer) returns text plpgsql volatile body ec812a7fd2b18b07c98b88f7dbb39e6f
 function where_in_log(p_id bigint, p_nonce bigint, OUT slot smallint, OUT lane integer, OUT contract integer, OUT published_at timestamp with time zone, OUT xid xid8) returns record plpgsql stable body d2e24a5b435dd7bdb8b621316475f7e2
-function why(p_public text) returns json plpgsql stable body 460f834dc37785a97ccefba7db8064e4
+function why(p_public text) returns json plpgsql stable body 00968fa1acf5dfc4147cea752a79a010
 function why_attended(p_subscription text, p_contract text) returns jsonb sql stable body 4048314ee068fabf0e716b0a14c70ecd
 function why_away(OUT reason text, OUT says text, OUT hint text) returns record plpgsql volatile body 9a7bcdd93859f4e8acb82e3c2deb8e74
 function why_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8) returns json plpgsql stable body 9222ee6f1511dc3370eff84137a31aa8
@@ -2084,6 +2085,7 @@ function open_places(): nobody
 function open_runs(p_allow posthorn.allowance, p_keys boolean): nobody
 function open_segment(p_ring posthorn.ring): nobody
 function open_slot(p_home text): nobody
+function opened_by(p_circuit posthorn.circuit): nobody
 function operation_of(p_row posthorn.operation): nobody
 function operation_state(p_state text, p_touched_at timestamp with time zone): nobody
 function operations(p_limit integer, p_running boolean): nobody

@@ -39,7 +39,9 @@ begin
           || jsonb_strip_nulls(jsonb_build_object('limits', posthorn.limits_now(r ->> 'subscription'))) || coalesce((
             select jsonb_build_object('circuit', posthorn.circuit_of(s.id)) from posthorn.subscription s where s.name = r ->> 'subscription'
               and s.has_breaker), '{}') || coalesce((select jsonb_build_object('paused', posthorn.pause_of(s)) from posthorn.subscription s
-              where s.name = r ->> 'subscription' and s.paused_at is not null), '{}')), '[]') from json_array_elements(v_receivers) r))
+              where s.name = r ->> 'subscription' and s.paused_at is not null), '{}') || coalesce((select jsonb_build_object('relay', s.policy -> 'relay')
+              from posthorn.subscription s where s.name = r ->> 'subscription' and s.policy -> 'relay' is not null), '{}')), '[]')
+          from json_array_elements(v_receivers) r))
     from posthorn.contract c join posthorn.channel h on h.id = c.channel where c.id = v_contract);
 end $$;
 

@@ -95,9 +95,16 @@ export type Sent =
   | { readonly kind: "failed"; readonly error: unknown; readonly retryAfterMs?: number }
   /**
    * The broker is away or silent, which is not this message's fault. It may have it. `alone`: this is about this message and no other, as the answer to a
-   * request of its own; when others are acknowledged meanwhile, again and again, it is its fault all the same.
+   * request of its own; when others are acknowledged meanwhile, again and again, it is its fault all the same. `unsent`: certainly nothing of it has
+   * left this process, so that it may be sent later also where nothing may be sent twice.
    */
-  | { readonly kind: "unavailable"; readonly error: unknown; readonly retryAfterMs?: number; readonly alone?: boolean };
+  | {
+      readonly kind: "unavailable";
+      readonly error: unknown;
+      readonly retryAfterMs?: number;
+      readonly alone?: boolean;
+      readonly unsent?: boolean;
+    };
 
 /** The way in. One call at a time. */
 export interface Receiver {

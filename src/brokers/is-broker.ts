@@ -1,11 +1,16 @@
 /** Whether a value is a broker: by its shape, since each comes from an entry of its own, and users may bring theirs. */
 
+import { cleaned } from "../core/clean.js";
 import { ConfigurationError } from "../core/errors.js";
 import { show } from "../core/show.js";
 import type { Broker } from "./broker.js";
 
+/**
+ * The broker as everybody else sees it: read once, and without what looks like a credential in its names. One that is brought along may say where it is with
+ * the whole of its address, and that goes into logs, reasons and the database.
+ */
 export function checkBroker(value: unknown, path: string): Broker {
-  if (isBroker(value)) return value;
+  if (isBroker(value)) return withCleanNames(value);
   // A text may be a URL, and a URL may hold a password.
   const got = typeof value === "string" ? "a text" : show(value);
   const message = `${path} must be a broker, as mqtt(), kafka() and the others make it; got ${got}.`;
@@ -20,4 +25,21 @@ function isBroker(value: unknown): value is Broker {
   const atOnce: unknown = Reflect.get(value, "atOnce") ?? 1;
   const counts = typeof atOnce === "number" && atOnce >= 1;
   return texts && opens && counts && typeof features === "object" && features !== null;
+}
+
+/** A user and a password before a host, where there is no scheme that would tell that it is an address. */
+const bare = /^[^\s/@:]+:[^\s/]*@/;
+
+/** An object of its own: the broker may have private fields, and is called as itself. */
+function withCleanNames(broker: Broker): Broker {
+  const { kind, where, features, style, atOnce } = broker;
+  return Object.freeze({
+    kind: cleaned(kind),
+    where: cleaned(where).replace(bare, ""),
+    features,
+    style,
+    ...(atOnce !== undefined && { atOnce }),
+    openSender: (options) => broker.openSender(options),
+    openReceiver: (options) => broker.openReceiver(options),
+  } satisfies Broker);
 }

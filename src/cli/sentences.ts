@@ -3,6 +3,7 @@
  *
  * It decides nothing about the state; it says what follows from the facts, and says no more than they hold.
  */
+import { clause } from "../core/words.js";
 import { rateInWords } from "../policies/describe.js";
 import type { MessageFacts, ReceiverFacts, WorkerFacts } from "../store/why.js";
 import { countedUpTo } from "../store/why.js";
@@ -139,11 +140,13 @@ function tooLate(message: MessageFacts, { expiresAt }: ReceiverFacts): string {
 }
 
 /** "the circuit of 'email' is open since 14:02:10 after 5 failures; next probe at 14:03:10"; undefined while it is closed. */
-function circuitOf(message: MessageFacts, { circuit, subscription }: ReceiverFacts): string | undefined {
+function circuitOf(message: MessageFacts, { circuit, subscription, relay }: ReceiverFacts): string | undefined {
   if (circuit === undefined || circuit.state === "closed") return undefined;
   const { openedAt, failures, reason, probeAt, probes = 0, state } = circuit;
   const since = openedAt === undefined ? "now" : clock(openedAt, message.now);
-  const said = reason === undefined ? "" : `, as a handler said: ${oneLine(reason, 160)}`;
+  // What a relay says of its broker may be a sentence.
+  const who = relay === undefined ? "a handler" : "the relay";
+  const said = reason === undefined ? "" : `, as ${who} said: ${clause(oneLine(reason, 160))}`;
   const cause = failures === undefined ? said : ` after ${plural(failures, "failure")}${said}`;
   const tried = probes === 0 ? "" : `, ${plural(probes, "probe")} failed since`;
   const next = state === "half-open" ? `one message is tried since ${on(message, probeAt).slice(3)}` : nextProbe();
@@ -155,15 +158,20 @@ function circuitOf(message: MessageFacts, { circuit, subscription }: ReceiverFac
   }
 }
 
-/** "put off by the handler until 14:05:10, for the third time: the answer 429 …". */
+/**
+ * "put off by the handler until 14:05:10, for the third time: the answer 429 …". Of a relay: "put off by the relay 'partners' until 14:05:10: the broker is
+ * away, kafka …"; what a relay notes names its broker.
+ */
 function postponed(message: MessageFacts, receiver: ReceiverFacts, due: boolean): string {
-  const { dueAt, lastEntry, subscription } = receiver;
+  const { dueAt, lastEntry, subscription, relay } = receiver;
   const { note, times = 1 } = lastEntry ?? {};
+  const by = relay === undefined ? "the handler" : `the relay '${subscription}'`;
+  const until = `put off by ${by} until ${on(message, dueAt).slice(3)}`;
   const often = times === 1 ? "" : `, for the ${ordinal(times)} time`;
   const why = note === undefined ? "" : `: ${oneLine(note, 160)}`;
-  if (!due) return `put off by the handler until ${on(message, dueAt).slice(3)}${often}${why}`;
+  if (!due) return `${until}${often}${why}`;
   const waits = obstacleOf(message, receiver) ?? `waits for a free slot in '${subscription}': ${turn(receiver)}`;
-  return `was put off by the handler until ${on(message, dueAt).slice(3)}${often}${why}; ${waits}`;
+  return `was ${until}${often}${why}; ${waits}`;
 }
 
 function retrying(message: MessageFacts, receiver: ReceiverFacts): string {

@@ -13,8 +13,11 @@ import { show } from "../core/show.js";
 export type Verdict =
   | { readonly kind: "later"; readonly delayMs: number }
   | { readonly kind: "reject"; readonly reason: string }
-  /** `delayMs`: how long the message itself is put off, where that is not as long as the circuit opens. */
-  | { readonly kind: "open"; readonly openMs: number | null; readonly delayMs?: number };
+  /**
+   * `delayMs`: how long the message itself is put off, where that is not as long as the circuit opens. `unsent`: its run had no effect, so that it may run
+   * again at most once as well.
+   */
+  | { readonly kind: "open"; readonly openMs: number | null; readonly delayMs?: number; readonly unsent?: boolean };
 
 interface Branded {
   readonly version: 1;
@@ -91,11 +94,24 @@ export class OpenCircuit extends Error {
   }
 }
 
-/** An `OpenCircuit` whose message is put off for a time of its own, so that others are tried before it. */
-export function openingFor(openMs: number, delayMs: number, reason: string): OpenCircuit {
-  return Object.assign(new OpenCircuit(openMs, reason), {
-    "~posthorn": brand({ kind: "open", openMs, delayMs: checkMs(delayMs, "OpenCircuit") }),
-  });
+export interface Opening {
+  /** Without it as the policy says. */
+  readonly openMs?: number | undefined;
+  /** The message is put off for a time of its own, so that others are tried before it. */
+  readonly delayMs?: number;
+  /** The run certainly had no effect. */
+  readonly unsent?: boolean | undefined;
+}
+
+/** An `OpenCircuit` that says more, for whoever carries messages on. */
+export function openingFor({ openMs, delayMs, unsent }: Opening, reason: string | undefined): OpenCircuit {
+  const verdict: Verdict = {
+    kind: "open",
+    openMs: openMs === undefined ? null : checkMs(openMs, "OpenCircuit"),
+    ...(delayMs !== undefined && { delayMs: checkMs(delayMs, "OpenCircuit") }),
+    ...(unsent === true && { unsent }),
+  };
+  return Object.assign(new OpenCircuit(openMs, reason), { "~posthorn": brand(verdict) });
 }
 
 function brand(verdict: Verdict): Branded {
@@ -136,7 +152,8 @@ function readVerdict(verdict: unknown): Verdict | undefined {
   if (kind === "open" && "openMs" in verdict) {
     const { openMs } = verdict;
     const delayMs = "delayMs" in verdict && isMs(verdict.delayMs) ? { delayMs: verdict.delayMs } : {};
-    return openMs === null || isMs(openMs) ? { kind, openMs, ...delayMs } : undefined;
+    const unsent = "unsent" in verdict && verdict.unsent === true ? { unsent: true } : {};
+    return openMs === null || isMs(openMs) ? { kind, openMs, ...delayMs, ...unsent } : undefined;
   }
   return undefined;
 }

@@ -8,6 +8,7 @@ import type { Database } from "../core/database.js";
 import { ConfigurationError, DeadlineError, NoAnswerError, WouldDeadlockError } from "../core/errors.js";
 import { limits } from "../core/limits.js";
 import { checkOptions } from "../core/options.js";
+import { sharedAbort } from "../core/shared-abort.js";
 import { show } from "../core/show.js";
 import { runSealed } from "./transaction.js";
 
@@ -126,7 +127,7 @@ async function within<T>(
   outer: AbortSignal | undefined,
   work: (signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
-  const controller = new AbortController();
+  const controller = sharedAbort();
   let timer: NodeJS.Timeout | undefined;
   let onAbort: (() => void) | undefined;
   const ended = new Promise<never>((_resolve, reject) => {

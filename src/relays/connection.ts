@@ -5,9 +5,10 @@
  */
 import type { Broker, Sender } from "../brokers/broker.js";
 import type { EnvelopeMode } from "../brokers/envelope.js";
-import { cleaned, reasonOf } from "../core/clean.js";
+import { reasonOf } from "../core/clean.js";
 import { StoppedError } from "../core/errors.js";
 import type { Logger } from "../core/logger.js";
+import { sharedAbort } from "../core/shared-abort.js";
 
 export interface ConnectionOptions {
   readonly name: string;
@@ -25,7 +26,8 @@ const closeMs = 5_000;
 
 export class Connection {
   readonly #options: ConnectionOptions;
-  readonly #closing = new AbortController();
+  /** Each call that is on its way listens to it. */
+  readonly #closing = sharedAbort();
   #sender: Promise<Sender> | undefined;
   #told: { readonly text: string; readonly at: number } | undefined;
 
@@ -83,7 +85,7 @@ export class Connection {
     const now = performance.now();
     if (this.closed.aborted || (this.#told?.text === text && now - this.#told.at < againMs)) return;
     this.#told = { text, at: now };
-    logger.warn(`the relay "${name}" has trouble with its broker ${to.kind} ${cleaned(to.where)}: ${text}`, {
+    logger.warn(`the relay "${name}" has trouble with its broker ${to.kind} ${to.where}: ${text}`, {
       relay: name,
     });
   }

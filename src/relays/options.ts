@@ -7,7 +7,6 @@
 import type { Broker } from "../brokers/broker.js";
 import type { EnvelopeMode } from "../brokers/envelope.js";
 import { checkBroker } from "../brokers/is-broker.js";
-import { cleaned } from "../core/clean.js";
 import { ConfigurationError } from "../core/errors.js";
 import { limits } from "../core/limits.js";
 import { checkName } from "../core/names.js";
@@ -194,9 +193,9 @@ export function checkRelay(value: unknown, name: string): CheckedRelay {
   };
 }
 
-/** What is kept and shown of a broker. It says where it is without credentials; this is a second look. */
+/** What is kept and shown of a broker, whose names are clean since it was declared. */
 export function relayedTo({ kind, where }: Broker): RelayedTo {
-  return { broker: cleaned(kind).slice(0, limits.nameLength), where: cleaned(where).slice(0, whereLength) };
+  return { broker: kind.slice(0, limits.nameLength), where: where.slice(0, whereLength) };
 }
 
 interface Channel {

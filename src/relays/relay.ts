@@ -9,7 +9,7 @@ import { cleaned, reasonOf } from "../core/clean.js";
 import { ConfigurationError } from "../core/errors.js";
 import { limits } from "../core/limits.js";
 import type { Logger } from "../core/logger.js";
-import { OpenCircuit, openingFor, Reject, RetryLater } from "../policies/verdicts.js";
+import { openingFor, Reject, RetryLater } from "../policies/verdicts.js";
 import type { Carried } from "../worker/carrier.js";
 import { Connection } from "./connection.js";
 import { type Naming, outgoingOf } from "./event.js";
@@ -98,14 +98,17 @@ export class Relay {
     if (sent.kind === "refused") return new Reject(`refused by ${this.#broker}: ${cleaned(String(sent.reason))}`);
     const { error, retryAfterMs } = sent;
     const afterMs = waitOf(retryAfterMs);
-    if (sent.kind === "unavailable" && sent.alone === true) return this.#unlucky(error, message);
-    if (sent.kind === "unavailable") return new OpenCircuit(afterMs, `the broker is away, ${this.#said(error)}`);
+    if (sent.kind === "unavailable") {
+      const { alone, unsent } = sent;
+      if (alone === true) return this.#unlucky(error, message, unsent);
+      return openingFor({ openMs: afterMs, unsent }, `the broker is away, ${this.#said(error)}`);
+    }
     const text = `not sent to ${this.#said(error)}`;
     return afterMs === undefined ? failed(text, error) : new RetryLater(afterMs, text);
   }
 
   /** Put off for longer than the circuit is open: another message is tried before it, and tells whether this one is the reason. */
-  #unlucky(error: unknown, message: string): Error {
+  #unlucky(error: unknown, message: string, unsent: boolean | undefined): Error {
     const { toBlame, patience } = this.#suspects.unlucky(message);
     if (toBlame) {
       return failed(
@@ -114,11 +117,8 @@ export class Relay {
       );
     }
     const { openMs } = this.#run.settings;
-    return openingFor(
-      openMs,
-      Math.min(patience * openMs, limits.durationMs),
-      `the broker is away, ${this.#said(error)}`,
-    );
+    const delayMs = Math.min(patience * openMs, limits.durationMs);
+    return openingFor({ openMs, delayMs, unsent }, `the broker is away, ${this.#said(error)}`);
   }
 }
 

@@ -55,7 +55,7 @@ export class Sending {
     const abandon = (): void => late.abort(new Error(`no acknowledgement within ${timeoutMs} ms`));
     const timer = setTimeout(abandon, until - performance.now());
     try {
-      if (closed.aborted) return away(messages, closed.reason);
+      if (closed.aborted) return unsent(messages, closed.reason);
       return await this.#within(messages, late.signal);
     } finally {
       clearTimeout(timer);
@@ -68,7 +68,7 @@ export class Sending {
       (sender) => ({ sender }),
       (error: unknown) => ({ error }),
     );
-    if ("error" in opened) return away(messages, opened.error);
+    if ("error" in opened) return unsent(messages, opened.error);
     try {
       const sent: unknown = await orGivenUp(opened.sender.send(messages, signal), signal, this.#graceMs);
       return isAnswer(sent, messages.length)
@@ -95,6 +95,11 @@ export const unanswered: Sent = { kind: "failed", error: new Error("its broker g
 
 function away(messages: readonly Outgoing[], error: unknown): Attempt {
   return { ok: true, sent: messages.map(() => ({ kind: "unavailable", error })) };
+}
+
+/** There is no sender that could have them. */
+function unsent(messages: readonly Outgoing[], error: unknown): Attempt {
+  return { ok: true, sent: messages.map(() => ({ kind: "unavailable", error, unsent: true })) };
 }
 
 const kinds: ReadonlySet<unknown> = new Set(["acknowledged", "refused", "failed", "unavailable"]);

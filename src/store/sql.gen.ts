@@ -2883,7 +2883,7 @@ end $$;
 -- one rule of the whole log, without a subscription: no segment is free for the next rotation.
 create or replace function posthorn.alert_rules() returns table (subscription int, subscription_name text, name text, value bigint, threshold bigint, detail text)
 language sql volatile as $$
-  select g.subscription, s.name, r.name, r.value, r.threshold, case r.name when 'circuitOpen' then c.reason end from posthorn.gauges(100000) g
+  select g.subscription, s.name, r.name, r.value, r.threshold, case r.name when 'circuitOpen' then posthorn.opened_by(c) end from posthorn.gauges(100000) g
     join posthorn.subscription s on s.id = g.subscription
     left join posthorn.circuit c on c.subscription = g.subscription and c.state <> 'closed'
     cross join lateral (values
@@ -2891,14 +2891,22 @@ language sql volatile as $$
       ('backlog', g.backlog, (s.policy #>> '{alerts,backlog}')::bigint),
       ('deadLetters', g.dead_letters, (s.policy #>> '{alerts,deadLetters}')::bigint),
       ('noWorkerMs', case when g.workers = 0 then g.age_ms else 0 end, (s.policy #>> '{alerts,noWorkerMs}')::bigint),
-      -- From the moment it opens until it is closed. A handler that opened it counts as all the failures it takes; the detail is what it said.
-      ('circuitOpen', case when c.state is null then 0 else greatest(c.failures, (s.policy #>> '{circuitBreaker,failures}')::int) end,
-        (s.policy #>> '{circuitBreaker,failures}')::bigint)
+      -- From the moment it opens until it is closed. What opened it was enough: so many failures, or the word of one run; the policy may have changed since.
+      ('circuitOpen', case when c.state is null then 0 else coalesce(c.failures, 1) end,
+        case when c.state is null then (s.policy #>> '{circuitBreaker,failures}')::int
+          when s.policy #> '{circuitBreaker,failures}' is not null then coalesce(c.failures, 1) end)
     ) r(name, value, threshold) where r.threshold is not null
   union all
   select * from posthorn.fleet_rules() f where f.threshold is not null
   union all
   select null, null, 'segmentsInUse', cardinality(r.slots), 8, case when cardinality(r.slots) >= 8 then posthorn.space_in_words() end from posthorn.ring r
+$$;
+
+-- opened_by(circuit): what opened it, for people: failed runs, what a handler or a relay said, or both, where one was tried since. Null while it is closed.
+create or replace function posthorn.opened_by(p_circuit posthorn.circuit) returns text
+language sql stable as $$
+  select nullif(concat_ws('; ', case when p_circuit.failures = 1 then '1 run failed' else p_circuit.failures || ' runs failed' end, p_circuit.reason), '')
+    where p_circuit.state <> 'closed'
 $$;
 ` },
   { name: "functions/13_why.sql", text: `-- Why a message is where it is. For people and tools, not for the hot path.
@@ -2942,7 +2950,9 @@ begin
           || jsonb_strip_nulls(jsonb_build_object('limits', posthorn.limits_now(r ->> 'subscription'))) || coalesce((
             select jsonb_build_object('circuit', posthorn.circuit_of(s.id)) from posthorn.subscription s where s.name = r ->> 'subscription'
               and s.has_breaker), '{}') || coalesce((select jsonb_build_object('paused', posthorn.pause_of(s)) from posthorn.subscription s
-              where s.name = r ->> 'subscription' and s.paused_at is not null), '{}')), '[]') from json_array_elements(v_receivers) r))
+              where s.name = r ->> 'subscription' and s.paused_at is not null), '{}') || coalesce((select jsonb_build_object('relay', s.policy -> 'relay')
+              from posthorn.subscription s where s.name = r ->> 'subscription' and s.policy -> 'relay' is not null), '{}')), '[]')
+          from json_array_elements(v_receivers) r))
     from posthorn.contract c join posthorn.channel h on h.id = c.channel where c.id = v_contract);
 end $$;
 

@@ -86,6 +86,8 @@ export interface ReceiverFacts {
   /** While an operator keeps the fleet from taking anything of it. */
   readonly paused?: { readonly at: string; readonly by: string; readonly reason?: string };
   readonly limits?: LimitsNow;
+  /** Of a relay: the broker that its messages go to. */
+  readonly relay?: { readonly broker: string; readonly where: string };
 }
 
 export interface MessageFacts {

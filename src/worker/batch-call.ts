@@ -5,6 +5,7 @@
 
 import type { Overdue } from "../core/deadlines.js";
 import { ConfigurationError, DeadlineError, NotCommittedError } from "../core/errors.js";
+import { sharedAbort } from "../core/shared-abort.js";
 import { Buffer } from "../producer/buffer.js";
 import { Causing } from "../producer/cause.js";
 import type { SayBuffered } from "../producer/say.js";
@@ -27,7 +28,7 @@ export class BatchCall implements Overdue {
   dueAt = Number.POSITIVE_INFINITY;
   readonly #running: Running;
   readonly #contract: Handled["contract"];
-  readonly #controller = new AbortController();
+  readonly #controller = sharedAbort();
   #abort: ((reason: Error) => void) | undefined;
   #buffer: Buffer | undefined;
   #held: readonly Held[] = [];

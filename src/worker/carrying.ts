@@ -5,14 +5,15 @@
  * If the process dies anywhere in here the messages have no end, and a rescuer gives them one.
  */
 import { errorOf } from "../core/errors.js";
-import { OpenCircuit } from "../policies/verdicts.js";
+import { openingFor } from "../policies/verdicts.js";
 import { nothingSaid } from "../producer/buffer.js";
 import { publicId } from "../store/publish.js";
 import type { Delivery } from "../store/work.js";
 import { withoutCircuit } from "./batch-run.js";
 import type { Carried, Carrier } from "./carrier.js";
+import { Outage } from "./outage.js";
 import type { Outcomes } from "./outcomes.js";
-import { expired, type Handled, hasExpired, type Ran, Run, type Running } from "./run.js";
+import { expired, type Handled, hasExpired, type Ran, Run, type Running, released } from "./run.js";
 
 export interface CarryingOptions {
   readonly running: Running;
@@ -54,6 +55,7 @@ class Item implements Carried {
 class Load {
   readonly items: readonly Item[];
   readonly startedAt = Date.now();
+  readonly begunAt = performance.now();
   /** Somebody has decided what becomes of them. */
   decided = false;
 
@@ -72,6 +74,7 @@ type RanOf = (item: Item, i: number, load: Load) => Ran | undefined;
 export class Carrying {
   readonly #options: CarryingOptions;
   readonly #loads = new Set<Load>();
+  readonly #outage: Outage;
   /** What goes at the end of this turn of the event loop, or when there is room. */
   #waiting: Item[] = [];
   /** Of all messages those that were handed over. */
@@ -82,6 +85,7 @@ export class Carrying {
 
   constructor(options: CarryingOptions) {
     this.#options = options;
+    this.#outage = new Outage(options.running);
   }
 
   /** Messages on their way. */
@@ -105,26 +109,29 @@ export class Carrying {
     for (const item of this) if (item.delivery.id === message) item.cancelled = true;
   }
 
-  /** Ends all without blame: they are handed back. */
+  /** Ends all without blame: they are handed back. What waits here was not begun, whatever was promised of it; at most once the rest may not come back. */
   release(reason: Error): void {
-    this.#endAll((item, _, load) => {
-      const run = this.#runOf(item, load);
-      run.release(reason);
-      return run.failed(reason, false, false);
-    });
+    this.#endAll(
+      (item, _, load) => {
+        const run = this.#runOf(item, load);
+        run.release(reason);
+        return run.failed(reason, false, false);
+      },
+      ({ delivery }) => ({ kind: "ended", end: released(delivery, false) }),
+    );
   }
 
   /** Drops all: they are others' now. */
   abort(): void {
-    this.#endAll(() => ({ kind: "lost" }));
+    const lost: RanOf = () => ({ kind: "lost" });
+    this.#endAll(lost, lost);
   }
 
-  #endAll(ranOf: RanOf): void {
-    const waiting = this.#load(this.#waiting);
+  #endAll(gone: RanOf, waits: RanOf): void {
+    for (const load of [...this.#loads]) void this.#end(load, gone);
+    const waiting = this.#waiting;
     this.#waiting = [];
-    for (const load of waiting.items.length > 0 ? [...this.#loads, waiting] : [...this.#loads]) {
-      void this.#end(load, ranOf);
-    }
+    if (waiting.length > 0) void this.#end(this.#load(waiting), waits);
   }
 
   #load(items: readonly Item[]): Load {
@@ -160,7 +167,11 @@ export class Carrying {
         const error = errors[i];
         return error === null ? undefined : this.#failed(item, load, error ?? unsaid);
       });
-      if (away !== undefined) this.#putOff(new OpenCircuit(undefined, errors[away]?.message));
+      if (away !== undefined) {
+        const reason = errors[away]?.message;
+        await this.#putOff(reason);
+        this.#outage.tell(reason);
+      }
     } catch (error) {
       await this.#end(load, (item) => this.#failed(item, load, error));
     }
@@ -168,18 +179,19 @@ export class Carrying {
   }
 
   /** The other side is away: what waits here is not tried, and waits with the others. */
-  #putOff(away: OpenCircuit): void {
+  async #putOff(reason: string | undefined): Promise<void> {
     if (!this.#full) return;
+    const away = openingFor({ unsent: true }, reason);
     const load = this.#load(this.#waiting);
     this.#waiting = [];
-    void this.#end(load, (item) => withoutCircuit(this.#failed(item, load, away)));
+    await this.#end(load, (item) => this.#failed(item, load, away), true);
   }
 
   /**
    * All outcomes of a call in one step, so that one statement settles them. The first decision counts. Resolves with the place of the first message
-   * that has opened the circuit.
+   * that has opened the circuit. `said`: that the other side is away was said already.
    */
-  async #end(load: Load, ranOf: RanOf): Promise<number | undefined> {
+  async #end(load: Load, ranOf: RanOf, said = false): Promise<number | undefined> {
     if (load.decided) return undefined;
     load.decided = true;
     for (let { moving } = load; moving !== undefined; { moving } = load) await moving;
@@ -191,12 +203,18 @@ export class Carrying {
     let opened: number | undefined;
     for (const [i, item] of load.items.entries()) {
       const ran = ranOf(item, i, load);
-      if (ran === undefined) succeeded.push(item.delivery);
-      else if (!broken()) outcomes.ran(item.delivery, opened === undefined ? ran : withoutCircuit(ran));
-      // That the other side is away is said once for all of them.
-      if (ran?.kind === "ended" && ran.circuit !== undefined && "open" in ran.circuit) opened ??= i;
+      if (ran === undefined) {
+        succeeded.push(item.delivery);
+        continue;
+      }
+      // That the other side is away is said once for all of them, to the circuit and to the log.
+      const away = ran.kind === "ended" && ran.circuit !== undefined && "open" in ran.circuit;
+      if (!broken()) outcomes.ran(item.delivery, said || opened !== undefined ? withoutCircuit(ran) : ran, away);
+      if (away) this.#outage.putOff(ran);
+      if (away) opened ??= i;
     }
     if (succeeded.length > 0 && !broken()) outcomes.together(succeeded, nothingSaid);
+    if (succeeded.length > 0 && opened === undefined) this.#outage.succeeded(load.begunAt);
     const ended = load.items.map(({ delivery }) => delivery);
     for (const one of ended) outcomes.near(one, "ended");
     onEnded(ended);

@@ -303,7 +303,7 @@ export class Reader {
     try {
       const claimed = await work(session, this.subscription, worker.id, limit, flush.parts, carrier !== undefined);
       const { deliveries, again, more } = claimed;
-      const limited = this.#told("log", claimed);
+      const limited = this.#told("log", claimed, deliveries.length);
       const againMs = againAfterMs(claimed) ?? (deliveries.length > 1 && !limited ? followMs : undefined);
       if (againMs !== undefined) setTimeout(() => this.hint(), againMs).unref();
       if (again || more || deliveries.length === limit) this.#hot = true;
@@ -332,7 +332,7 @@ export class Reader {
     try {
       const taken = await takeDue(session, this.subscription, worker.id, this.#contracts, limit, carrier !== undefined);
       ({ deliveries, nextInMs } = taken);
-      limited = this.#told("deferred", taken);
+      limited = this.#told("deferred", taken, deliveries.length);
     } finally {
       this.#slots?.give(limit - deliveries.length);
     }
@@ -342,9 +342,9 @@ export class Reader {
   }
 
   /** When to ask again. Whether a limit of the fleet left messages for later: then there may be more. */
-  #told(asked: "log" | "deferred", taken: Taken): boolean {
+  #told(asked: "log" | "deferred", taken: Taken, came: number): boolean {
     if (taken.openMs !== undefined) this.#circuit.block(taken.openMs);
-    if (!this.#permits.told(asked, taken)) return false;
+    if (!this.#permits.told(asked, taken, came)) return false;
     this.#hot = true;
     if (typeof taken.dueMs === "number") this.due(taken.dueMs);
     return true;

@@ -15,6 +15,7 @@ import {
 } from "../core/errors.js";
 import { limits } from "../core/limits.js";
 import type { Logger } from "../core/logger.js";
+import { sharedAbort } from "../core/shared-abort.js";
 import { type CheckedPolicy, policyFields } from "../policies/policy.js";
 import { type Verdict, verdictOf } from "../policies/verdicts.js";
 import { asSay, type Batch, Buffer, nothingSaid } from "../producer/buffer.js";
@@ -286,7 +287,8 @@ export class Run implements Behind, Overdue, Stepping {
   /** Made when the handler first reads it, which may be after it should have fired. */
   get signal(): AbortSignal {
     if (this.#controller === undefined) {
-      this.#controller = new AbortController();
+      // A handler may pass it on to many calls at once.
+      this.#controller = sharedAbort();
       const reason = this.#aborted ?? this.#cancelled;
       if (reason !== undefined) this.#controller.abort(reason);
     }

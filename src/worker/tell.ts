@@ -1,5 +1,6 @@
 /** An error is never only in the database: it is told when it happens, as it is kept in the history and without the payload. */
 import type { Logger } from "../core/logger.js";
+import type { CheckedPolicy } from "../policies/policy.js";
 import { publicId } from "../store/publish.js";
 import { failureOf } from "./failure.js";
 import type { Handled, Ran } from "./run.js";
@@ -7,13 +8,14 @@ import type { Handled, Ran } from "./run.js";
 type Ended = Extract<Ran, { readonly kind: "ended" }>;
 
 interface Telling {
+  readonly policy: Pick<CheckedPolicy, "relay">;
   readonly name: string;
   readonly logger: Logger;
   readonly handlers: ReadonlyMap<number, Handled>;
 }
 
 /** `quiet`: that it is tried again was told already, with others. */
-export function tell({ name, logger, handlers }: Telling, ended: Ended, quiet = false): void {
+export function tell({ name, policy, logger, handlers }: Telling, ended: Ended, quiet = false): void {
   const { end, error: thrown, note, cancelled } = ended;
   const { delivery, outcome, next } = end;
   const what = `${handlers.get(delivery.contract)?.contract.name ?? "a message"} in "${name}"`;
@@ -29,7 +31,10 @@ export function tell({ name, logger, handlers }: Telling, ended: Ended, quiet = 
   if (next === null || "invalid" in next || outcome === "released") return;
   if (outcome === "postponed") {
     if ("defer" in next && !quiet)
-      logger.info(`${what} is put off by its handler for ${next.defer.delayMs} ms: ${note}`, facts);
+      logger.info(
+        `${what} is put off by its ${policy.relay ? "relay" : "handler"} for ${next.defer.delayMs} ms: ${note}`,
+        facts,
+      );
     return;
   }
   const error = failureOf(thrown);

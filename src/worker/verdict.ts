@@ -30,7 +30,8 @@ export function decide(delivery: Delivery, policy: CheckedPolicy, verdict: Verdi
   }
   const note = noteOf(thrown);
   const opens = verdict.kind === "open" ? { circuit: { open: verdict.openMs, reason: note } } : {};
-  if (policy.idempotency === "at-most-once") return { outcome: "failed", next: dead(ruledOut), ...opens };
+  const ran = verdict.kind !== "open" || verdict.unsent !== true;
+  if (policy.idempotency === "at-most-once" && ran) return { outcome: "failed", next: dead(ruledOut), ...opens };
   const delayMs =
     verdict.delayMs ?? (verdict.kind === "open" ? verdict.openMs : null) ?? policy.circuitBreaker?.openMs ?? 0;
   return { outcome: "postponed", next: { defer: { delayMs, attempts, crashes } }, note, ...opens };

@@ -1,7 +1,7 @@
 /** The pages of docs/reference, made from the tables that the code itself uses. */
 import { readFileSync } from "node:fs";
 import { kafkaFields } from "../../src/brokers/kafka/options.js";
-import { mqttFields, mqttTlsFields } from "../../src/brokers/mqtt/options.js";
+import { mqttFields } from "../../src/brokers/mqtt/options.js";
 import { natsFields } from "../../src/brokers/nats/options.js";
 import { rabbitmqFields } from "../../src/brokers/rabbitmq/options.js";
 import { redisFields } from "../../src/brokers/redis/options.js";
@@ -96,7 +96,6 @@ export const optionTables: readonly OptionTable[] = [
   { source: "auditFields", title: "`post.operate.audit({ … })`", fields: auditFields },
   { source: "paceFields", title: "`post.operate.continue(operation, { … })`", fields: paceFields },
   { source: "mqttFields", title: "`mqtt({ … })`", fields: mqttFields },
-  { source: "mqttTlsFields", title: "`tls` of `mqtt({ … })`", fields: mqttTlsFields },
   { source: "webhookFields", title: "`webhook({ … })`", fields: webhookFields },
   { source: "webhookIntakeFields", title: "`webhookIntake({ … })`", fields: webhookIntakeFields },
   { source: "verifyFields", title: "`verifyWebhook(webhook, { … })`", fields: verifyFields },

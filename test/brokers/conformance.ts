@@ -394,6 +394,9 @@ function silenceRules({ subject, stage }: Given): void {
       expect(error).not.toBeInstanceOf(ConfigurationError);
     }
     expect(kinds(await sender.send(messages(3), never()))).toEqual(all("unavailable", 3));
+    const sent = await sender.send(messages(3), never());
+    const unsent = sent.map((one) => one.kind === "unavailable" && one.unsent === true);
+    if (subject.tellsUnsent === true) expect(unsent).toEqual([true, true, true]);
     await stage().network.accept();
     await worksAgain(stage(), sender, 3);
   });

@@ -24,6 +24,7 @@ brokerConformance({
   make: (place) => mqtt(options(place)),
   unreadable: unreadable("mqtt"),
   headers: "one line",
+  tellsUnsent: true,
   tooLargeBytes: 500_000,
 });
 
@@ -35,6 +36,7 @@ brokerConformance({
   make: (place) => mqtt({ ...options(place), version: "3.1.1", maxPacketBytes: 400_000 }),
   unreadable: unreadable("mqtt"),
   headers: "none",
+  tellsUnsent: true,
   tooLargeBytes: 500_000,
 });
 

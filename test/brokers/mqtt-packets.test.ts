@@ -21,6 +21,7 @@ import {
   ScriptedMqtt,
   suback,
 } from "./scripted-mqtt.js";
+import { ownCertificate } from "./webhooks/certificate.js";
 
 type Answers = Partial<Readonly<Record<Packet["kind"], (packet: Packet, server: ScriptedMqtt) => void>>>;
 
@@ -297,8 +298,9 @@ describe("options", () => {
   });
 
   test("options for TLS need TLS, and a secret in them is not repeated", () => {
-    expect(refused({ tls: { ca: "x" } })).toMatchObject({ code: "PH_OPTION_INVALID" });
-    expect(refused({ url: "mqtts://h", tls: { ca: "x", servername: "n" } })).toBeUndefined();
+    const { cert: ca } = ownCertificate(["h"]);
+    expect(refused({ tls: { ca } })).toMatchObject({ code: "PH_OPTION_INVALID" });
+    expect(refused({ url: "mqtts://h", tls: { ca, servername: "n" } })).toBeUndefined();
     const wrong = refused({ url: "mqtts://h", tls: { passphrase: "hunter2".repeat(20_000) } });
     expect(wrong).toMatchObject({ code: "PH_OPTION_INVALID" });
     expect(String(wrong)).not.toContain("hunter2");

@@ -12,5 +12,6 @@ brokerConformance({
     mqtt({ url, topic: `conformance/${destination}`, version: "3.1.1", timeoutMs }),
   unreadable: unreadable("mqtt"),
   headers: "none",
+  tellsUnsent: true,
   share: 0.2,
 });

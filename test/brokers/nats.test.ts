@@ -322,6 +322,7 @@ brokerConformance({
   prepare: makeStream,
   unreadable: unreadable("nats"),
   headers: "one line",
+  tellsUnsent: true,
   tooLargeBytes: 500_000,
 });
 

@@ -310,6 +310,7 @@ brokerConformance({
   prepare: declare,
   unreadable: unreadable("amqp"),
   headers: "any",
+  tellsUnsent: true,
   tooLargeBytes,
 });
 

@@ -20,6 +20,7 @@ brokerConformance({
     redis({ url, stream: destination, group: `${destination}-group`, timeoutMs }),
   unreadable: unreadable("redis"),
   headers: "any",
+  tellsUnsent: true,
 });
 
 twoServices({

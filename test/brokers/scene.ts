@@ -51,6 +51,8 @@ export interface Subject {
   readonly share?: number;
   /** A payload of so many bytes is refused, its neighbours are not. Left out where nothing below the limit of the library is too large. */
   readonly tooLargeBytes?: number;
+  /** It knows of messages that nothing has left this process of, and says so. */
+  readonly tellsUnsent?: true;
 }
 
 /** The password that must not be seen anywhere. */

@@ -17,7 +17,7 @@ interface Slot {
 
 export class MemoryBroker implements Broker {
   readonly kind = "memory";
-  readonly where = "memory/orders";
+  readonly where: string;
   readonly style = style;
   readonly features = {
     acknowledges: true,
@@ -39,6 +39,10 @@ export class MemoryBroker implements Broker {
   before: (step: "receive" | "acknowledge", count: number) => Promise<void> | void = () => undefined;
   #arrived: () => void = () => undefined;
   #current: MemoryReceiver | undefined;
+
+  constructor(where = "memory/orders") {
+    this.where = where;
+  }
 
   put(...messages: readonly (Carried | CloudEvent)[]): void {
     for (const message of messages) {

@@ -121,6 +121,21 @@ describe("a broker that cannot be opened", () => {
     ]);
   });
 
+  // Where a broker of one's own is went into logs and the database as it says it.
+  test("is told without a credential, also where the broker has one in what it says of its place", async () => {
+    const broker = new MemoryBroker("amqp://user:hunter2@broker.example:5672/orders");
+    const name = fresh("own");
+    broker.refuses = new Error("connect ECONNREFUSED 127.0.0.1:1");
+    const { logger, told } = listening();
+    const post = instance("own", logger);
+    post.intake(name, { from: broker, into: [OrderPlaced] });
+    await post.start();
+    await eventually(async () => (await intakeRow(name)).trouble !== null);
+    const seen = JSON.stringify([told, await intakeRow(name), await post.intakes()]);
+    expect(seen).toContain("amqp://broker.example:5672/orders");
+    expect(seen).not.toContain("hunter2");
+  });
+
   test("with an error that PostgreSQL cannot store is told, and the intakes beside it are kept", async () => {
     const [broker, other] = [new MemoryBroker(), new MemoryBroker()];
     const [name, beside] = [fresh("odd"), fresh("beside")];

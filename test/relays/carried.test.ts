@@ -20,8 +20,8 @@ beforeAll(async () => {
 afterEach(stopAll);
 afterAll(() => place?.drop());
 
-function make(): Post<Sql> {
-  const post = posthorn({ service: "shop", database: place.url, migrate: "auto", logger: silentLogger }) as Post<Sql>;
+function make(logger = silentLogger): Post<Sql> {
+  const post = posthorn({ service: "shop", database: place.url, migrate: "auto", logger }) as Post<Sql>;
   open.push(post);
   return post;
 }
@@ -226,4 +226,104 @@ test("when such a broker is away, what waits for its turn is not tried, burns no
   const [line] = await post.backlog();
   expect(line).toMatchObject({ deadLetters: 0, invalid: 0 });
   expect(new Set(texts(broker).map((one) => one.n)).size).toBe(30);
+});
+
+const numbered = (count: number) => Array.from({ length: count }, (_, n) => ({ id: `id-${n}`, n }));
+const away = { kind: "unavailable", error: new Error("connect ECONNREFUSED 127.0.0.1:1") } as const;
+const soon = { failures: 20, windowMs: 10_000, openMs: 300 };
+
+// There was a line for each message that was put off: thousands when an outage begins.
+test("of an outage the log is told once when it begins and once when it is over, with how many messages were put off", async () => {
+  const { topic, out, Placed, broker } = stage();
+  const told: string[] = [];
+  const to = (level: string) => (message: string) => void told.push(`${level} ${message}`);
+  const post = make({ info: to("info"), warn: to("warn"), error: to("error") });
+  post.relay(out, { ...policies.relay, circuitBreaker: soon, from: { topic }, to: broker });
+  await post.start();
+  broker.judge = () => away;
+  await post.publishMany(Placed, numbered(200));
+  // Each is tried in vain at least once, and then single ones again.
+  await eventually(() => broker.calls.reduce((sum, size) => sum + size, 0) >= 203);
+  broker.judge = () => undefined;
+  await eventually(() => broker.received.length === 200);
+  await post.untilIdle();
+  const about = told.filter((text) => /put off/.test(text));
+  expect(about).toEqual([
+    expect.stringMatching(
+      new RegExp(`^info messages of "${out}" are put off, \\d+ so far: the broker is away, memory `),
+    ),
+    expect.stringMatching(
+      new RegExp(`^info messages of "${out}" go out again after \\d+ ms; .* put off 2\\d\\d times$`),
+    ),
+  ]);
+  expect(told.filter((text) => text.includes("the circuit of"))).toEqual([
+    expect.stringMatching(/ is open for 300 ms: the broker is away, /),
+    expect.stringMatching(/ is closed again$/),
+  ]);
+});
+
+const atMostOnce = { ...policies.relay, idempotency: "at-most-once", retry: retry.none, circuitBreaker: soon } as const;
+
+// All that were begun together became dead letters, also those that were never handed over.
+test("at most once, what was handed over when the broker went away is a dead letter, and what only waited for its turn goes later", async () => {
+  const { topic, out, Placed, broker } = stage();
+  broker.atOnce = 2;
+  const calls = held(broker);
+  let judged = 0;
+  broker.judge = () => {
+    judged += 1;
+    return judged <= 4 ? away : undefined;
+  };
+  const post = make();
+  post.relay(out, { ...atMostOnce, from: { topic }, to: broker, startFrom: "oldest" });
+  await post.publishMany(Placed, numbered(30));
+  await post.start();
+  await eventually(() => calls.calls() === 4);
+  await eventually(async () => (await line(post, out))?.running === 30);
+  calls.letGo();
+  await eventually(() => broker.received.length === 26);
+  await post.untilIdle();
+  expect(await line(post, out)).toMatchObject({ deadLetters: 4, backlog: 0, running: 0 });
+  expect(judged).toBe(30);
+  expect(new Set(texts(broker).map(({ n }) => n)).size).toBe(26);
+});
+
+test("at most once, what no way to the broker could be opened for was not sent: it goes when there is one, once", async () => {
+  const { topic, out, Placed, broker } = stage();
+  broker.state = "away";
+  const post = make();
+  post.relay(out, { ...atMostOnce, from: { topic }, to: broker });
+  await post.start();
+  await post.publishMany(Placed, numbered(20));
+  await eventually(async () => (await line(post, out))?.circuit?.state === "open");
+  // At the start, for all of them, and for the one that is tried.
+  await eventually(() => broker.opened.length >= 3);
+  expect(await line(post, out)).toMatchObject({ deadLetters: 0 });
+  broker.state = "up";
+  await eventually(() => broker.received.length === 20);
+  await post.untilIdle();
+  expect(await line(post, out)).toMatchObject({ deadLetters: 0, backlog: 0 });
+  expect(texts(broker)).toHaveLength(20);
+});
+
+test("at most once, a worker that stops hands back what waited for its turn, and gives up what is on its way", async () => {
+  const { topic, out, Placed, broker } = stage();
+  broker.atOnce = 2;
+  const calls = held(broker);
+  const relay = { ...atMostOnce, from: { topic }, to: broker, startFrom: "oldest" } as const;
+  const post = make();
+  post.relay(out, relay);
+  await post.publishMany(Placed, numbered(10));
+  await post.start();
+  await eventually(() => calls.calls() === 4);
+  await eventually(async () => (await line(post, out))?.running === 10);
+  await post.stop({ graceMs: 0 });
+  broker.delay = undefined;
+  const next = make();
+  next.relay(out, relay);
+  await next.start();
+  await eventually(() => broker.received.length === 6);
+  await next.untilIdle();
+  expect(await line(next, out)).toMatchObject({ deadLetters: 4, backlog: 0, running: 0 });
+  expect(new Set(texts(broker).map(({ n }) => n)).size).toBe(6);
 });

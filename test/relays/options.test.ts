@@ -30,7 +30,8 @@ test("what cannot be kept is refused with the reason", () => {
   expect(refusal({ ...good, results: { keepMs: 1 } })).toContain('unknown decision "results"');
   expect(refusal({ ...good, backlogLimit: { messages: 1, whenFull: "reject" } })).toContain("is for queues");
   expect(refusal({ ...good, batchSize: 1_001 })).toContain("from 1 to 1000");
-  expect(checkRelay({ ...good, lossy: true, to: acknowledgeless }, "out").settings.to).toBe(acknowledgeless);
+  const lossy = checkRelay({ ...good, lossy: true, to: acknowledgeless }, "out");
+  expect(lossy.settings.to.features).toBe(acknowledgeless.features);
   const loose = { ...unordered, ordering: "none", to: new MemoryBroker({ order: "none" }) };
   expect(checkRelay(loose, "out").policy.ordering).toBe("none");
   expect(ordering).toEqual({ per: "key", whenDead: "park" });
@@ -105,5 +106,9 @@ test("a text of a foreign error is kept without what looks like a credential", (
 
 test("where a broker is, is kept and shown without what looks like a credential, whoever made it", () => {
   const to = new MemoryBroker({}, "amqps://user:hunter2@host/orders");
-  expect(checkRelay({ ...good, to }, "out").policy.relay).toEqual({ broker: "memory", where: "amqps://host/orders" });
+  const { policy, settings } = checkRelay({ ...good, to }, "out");
+  expect(policy.relay).toEqual({ broker: "memory", where: "amqps://host/orders" });
+  expect(settings.to).toMatchObject({ where: "amqps://host/orders", features: to.features });
+  const bare = new MemoryBroker({}, "user:hunter2@host:5672,other:hunter2@host-2/orders@eu");
+  expect(checkRelay({ ...good, to: bare }, "out").settings.to.where).toBe("host-2/orders@eu");
 });

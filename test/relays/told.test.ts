@@ -13,6 +13,8 @@ const OrderPlaced = event("OrderPlaced", {
   key: ({ id }) => id,
 });
 const broker = new MemoryBroker({}, "broker.example.org:5672/orders");
+const busy = new MemoryBroker({}, "partners.example.org:5672/orders");
+busy.judge = () => ({ kind: "failed", error: new Error("try later"), retryAfterMs: 3_600_000 });
 let place: TestDatabase;
 let post: Post<Sql>;
 beforeAll(async () => {
@@ -21,6 +23,7 @@ beforeAll(async () => {
   // Long enough that the circuit stays open while it is looked at.
   const circuitBreaker = { failures: 20, windowMs: 10_000, openMs: 3_600_000 };
   post.relay("out", { ...policies.relay, circuitBreaker, from: { topic: "orders" }, to: broker });
+  post.relay("partners", { ...policies.relay, from: { topic: "orders" }, to: busy });
   await post.start();
   broker.state = "away";
   await post.publish(OrderPlaced, { id: "a" });
@@ -51,15 +54,18 @@ test("the status says which broker a relay sends to and why it does not, and an 
   const status = await command("status");
   expect(status).toContain("out is relayed to memory broker.example.org:5672/orders.\n");
   expect(status).toContain(`: ${away}. Nobody takes a message before `);
-  expect(await command("alerts")).toContain(away);
+  const alerts = await command("alerts");
+  // One answer opened it. It was shown as "20, limit 20".
+  expect(alerts).toMatch(/circuitOpen +the broker is away, memory broker\.example\.org:5672\/orders: .* 1 +1 /);
 });
 
 test("why a message of a relay waits is that the broker is away, and the next one is said to wait for the circuit", async () => {
   const { rows } = await post.transaction(({ tx }) =>
     tx.query<{ id: string }>("select posthorn.public_id(message, nonce) as id from posthorn.deferred"),
   );
-  expect(await command("why", rows[0]?.id ?? "")).toContain(`put off by the handler until `);
-  expect(await command("why", rows[0]?.id ?? "")).toContain(away);
+  expect(await command("why", rows[0]?.id ?? "")).toMatch(
+    new RegExp(`^out: put off by the relay 'out' until [^ ]+: ${away.replaceAll(".", "\\.")}\n`),
+  );
   await post.publish(OrderPlaced, { id: "b" });
   const { rows: log } = await post.transaction(({ tx }) =>
     tx.query<{ id: string }>(
@@ -67,7 +73,21 @@ test("why a message of a relay waits is that the broker is away, and the next on
     ),
   );
   expect(await command("why", log[0]?.id ?? "")).toMatch(
-    /the circuit of 'out' is open since .*the broker is away, memory/,
+    /the circuit of 'out' is open since [^ ]+, as the relay said: the broker is away, memory/,
+  );
+});
+
+test("why a message waits that a broker does not take yet is told with the relay, the broker and what it said", async () => {
+  const waits = async () => {
+    const { rows } = await post.transaction(({ tx }) =>
+      tx.query<{ id: string }>(
+        "select posthorn.public_id(d.message, d.nonce) as id from posthorn.deferred d join posthorn.subscription s on s.id = d.subscription where s.name = 'partners'",
+      ),
+    );
+    return rows[0]?.id;
+  };
+  expect(await command("why", (await eventually(waits)) ?? "")).toMatch(
+    /\npartners: put off by the relay 'partners' until [^ ]+: not sent to memory partners\.example\.org:5672\/orders: try later\n$/,
   );
 });
 

@@ -4,6 +4,7 @@
  */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type CircuitReport, tellCircuit } from "../../src/store/circuit.js";
+import { crossedAlerts } from "../../src/store/operate.js";
 import { registerContract, registerSubscription } from "../../src/store/registry.js";
 import { backlog } from "../../src/store/status.js";
 import { type Claimed, type Delivery, settle, takeDue, work } from "../../src/store/work.js";
@@ -264,24 +265,38 @@ test("a clock that jumps back keeps no circuit open for longer than it was opene
   expect(await circuit(counting)).toMatchObject({ state: "closed", counted: 1 });
 });
 
+/** What changed of the alerts of one. */
+async function watch(name: string): Promise<readonly object[]> {
+  await engine.admin.rows("update posthorn.maintenance set ran_at = '-infinity'");
+  const changes = JSON.parse(String(await engine.admin.value("select posthorn.watch(0)::text")));
+  return changes.filter(({ subscription }: { subscription: string }) => subscription === name);
+}
+
 test("an open circuit raises an alert at once, keeps it over failed trials, and resolves it when it closes", async () => {
   const { reader, worker } = await opened("alerts");
-  const watch = async () => {
-    await engine.admin.rows("update posthorn.maintenance set ran_at = '-infinity'");
-    const changes = JSON.parse(String(await engine.admin.value("select posthorn.watch(0)::text")));
-    return changes.filter(({ subscription }: { subscription: string }) => subscription === "alerts");
-  };
-  expect(await watch()).toEqual([
-    { change: "raised", alert: "circuitOpen", subscription: "alerts", value: 3, threshold: 3, detail: null },
+  expect(await watch("alerts")).toEqual([
+    { change: "raised", alert: "circuitOpen", subscription: "alerts", value: 3, threshold: 3, detail: "3 runs failed" },
   ]);
   await due(reader);
   const [tried] = (await claim(reader, worker)).deliveries;
   await hear(reader, { failed: 1, probe: tried?.probe ?? "" });
-  expect(await watch()).toEqual([]);
+  expect(await watch("alerts")).toEqual([]);
   await due(reader);
   const [second] = (await claim(reader, worker)).deliveries;
   await hear(reader, { succeeded: true, probe: second?.probe ?? "" });
-  expect(await watch()).toMatchObject([{ change: "resolved", alert: "circuitOpen" }]);
+  expect(await watch("alerts")).toMatchObject([{ change: "resolved", alert: "circuitOpen" }]);
+});
+
+// It was shown as "3, limit 3": as many failures as the policy allows, of which there had been none.
+test("the alert of a circuit that one answer opened says what it said, and claims no failures", async () => {
+  const reader = await guarded("told");
+  await hear(reader, { open: 30_000, reason: "quota spent" });
+  const alert = { alert: "circuitOpen", subscription: "told", value: 1, threshold: 1, detail: "quota spent" };
+  const crossed = async () => (await crossedAlerts(engine.db)).filter(({ subscription }) => subscription === "told");
+  expect(await crossed()).toMatchObject([{ ...alert, raisedAt: null }]);
+  expect(await watch("told")).toEqual([{ change: "raised", ...alert }]);
+  expect(await watch("told")).toEqual([]);
+  expect(await crossed()).toMatchObject([alert]);
 });
 
 test("where no breaker is declared nothing is counted and no row is made; one that is taken out of the policy lets everything through", async () => {

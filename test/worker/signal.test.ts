@@ -1,8 +1,9 @@
 /** A signal is made when the handler reads it: it must not matter when that is. */
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { command, days, minutes, type Policy, posthorn, retry, seconds, type } from "../../src/index.js";
+import { command, days, minutes, type Policy, posthorn, query, retry, seconds, type } from "../../src/index.js";
 import type { BaseContext } from "../../src/worker/context.js";
 import { createDatabase, type TestDatabase } from "../support/server.js";
+import { warningsOf } from "../support/warnings.js";
 
 const Work = command("DoWork", { queue: "work", schema: type<{ n: number }>() });
 
@@ -78,4 +79,31 @@ test("a signal that was read before fires in its time, and one that is read afte
   await fine.receipt.settled({ withinMs: seconds(60) });
   await fine.post.stop({ graceMs: 0 });
   expect(fine.context.signal.aborted).toBe(false);
+});
+
+// Each further one than ten made Node warn of a leak, though a handler for many messages may well have a call for each.
+test("a handler may pass its signal on to many at once without a warning of a leak: of one message, of many, and of a query", async () => {
+  const post = posthorn({ service: "signals", database: database.url, migrate: "auto" });
+  const listen = (signal: AbortSignal): void => {
+    for (let n = 0; n < 50; n += 1) signal.addEventListener("abort", () => undefined);
+  };
+  const Sum = query("SumOf", { request: type<object>(), response: type<number>(), deadlineMs: minutes(1) });
+  const Many = command("DoMany", { queue: "many", schema: type<{ n: number }>() });
+  post.answer(Sum, (_request, { signal }) => {
+    listen(signal);
+    return 1;
+  });
+  post.queue("work", policy(minutes(1))).handle(Work, (_payload, { signal }) => listen(signal));
+  post
+    .queue("many", { ...policy(minutes(1)) })
+    .handleMany(Many, { size: 10, maxWaitMs: 1 }, (_messages, { signal }) => listen(signal));
+  const warnings = await warningsOf(async () => {
+    await post.start();
+    await post.send(Work, { n: 1 });
+    await post.send(Many, { n: 1 });
+    expect(await post.ask(Sum, {})).toBe(1);
+    await post.untilIdle();
+  });
+  expect(warnings.filter((text) => text.includes("MaxListeners"))).toEqual([]);
+  await post.stop();
 });

@@ -4,27 +4,14 @@ import { checkOptions, type Fields, type OptionsOf } from "../../core/options.js
 import { show } from "../../core/show.js";
 import { type Address, hostAndPort, readAddress } from "../address.js";
 import type { CloudEvent } from "../envelope.js";
+import { type TlsOptions, tlsFields } from "../tls.js";
 import { topicProblem } from "./text.js";
 
 /** A topic, or the function that tells it for each event. */
 export type Topic = string | ((event: CloudEvent) => string);
 
-const pem = (doc: string) => ({ type: "string", doc, maxLength: 100_000, secret: true }) as const;
-
-export const mqttTlsFields = {
-  ca: pem("Who signs the certificate of the broker, as PEM, where that is nobody whom Node knows"),
-  cert: pem("The client's own certificate, as PEM"),
-  key: pem("The key of `cert`, as PEM"),
-  passphrase: pem("What opens `key`"),
-  servername: {
-    type: "string",
-    doc: "The name that the broker's certificate must have, where it is not the host of the address",
-    maxLength: 255,
-  },
-} as const satisfies Fields;
-
 /** For a certificate that Node does not accept by itself, or one of the client's own. One that does not fit is an error always. */
-export type MqttTls = OptionsOf<typeof mqttTlsFields>;
+export type MqttTls = TlsOptions;
 
 export const mqttFields = {
   url: {
@@ -82,7 +69,7 @@ export const mqttFields = {
   tls: {
     type: "object",
     doc: "For `mqtts://`, beside what Node knows by itself. A certificate that does not fit is an error always",
-    fields: mqttTlsFields,
+    fields: tlsFields,
   },
 } as const satisfies Fields;
 

@@ -70,12 +70,12 @@ class MqttSender implements Sender {
   }
 
   async send(messages: readonly Outgoing[], signal: AbortSignal): Promise<readonly Sent[]> {
-    if (this.#closed) return messages.map(() => unavailable(new Error("The sender is closed.")));
-    if (signal.aborted) return messages.map(() => unavailable(givenUp()));
+    if (this.#closed) return messages.map(() => unsent(new Error("The sender is closed.")));
+    if (signal.aborted) return messages.map(() => unsent(givenUp()));
     const entries: Entry[] = [];
     const answers = messages.map((message) => this.#prepared(message, entries));
     const giveUp = () => {
-      for (const entry of entries) entry.answer(unavailable(givenUp()));
+      for (const entry of entries) entry.answer(this.#gone(entry, givenUp()));
     };
     signal.addEventListener("abort", giveUp);
     for (const entry of entries) this.#line.push(entry);
@@ -195,17 +195,26 @@ class MqttSender implements Sender {
   }
 
   #answerAll(error: unknown): void {
-    const all = [...this.#inFlight, ...this.#line];
+    const answers = [...this.#inFlight, ...this.#line].map((entry) => ({ entry, sent: this.#gone(entry, error) }));
     this.#inFlight.clear();
     this.#line = [];
     this.#bytes = 0;
     this.#heard();
-    for (const entry of all) entry.answer(unavailable(error));
+    for (const { entry, sent } of answers) entry.answer(sent);
+  }
+
+  #gone(entry: Entry, error: unknown): Sent {
+    return this.#inFlight.has(entry) ? unavailable(error) : unsent(error);
   }
 }
 
 function unavailable(error: unknown): Sent {
   return { kind: "unavailable", error };
+}
+
+/** It waited in its line, and was never published. */
+function unsent(error: unknown): Sent {
+  return { kind: "unavailable", error, unsent: true };
 }
 
 function givenUp(): Error {

@@ -51,7 +51,7 @@ class NatsSender implements Sender {
       way = await untilAborted(this.#ways.current(), signal);
     } catch (reason) {
       const error = withoutSecrets(reason, this.#settings.secrets);
-      return messages.map(() => ({ kind: "unavailable", error }));
+      return messages.map(() => ({ kind: "unavailable", error, unsent: true }));
     }
     const { line } = way;
     const drafts = messages.map((message) => draft(line.link.client, message, way.drafts));

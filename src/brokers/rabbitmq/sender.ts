@@ -45,10 +45,12 @@ class RabbitMqSender implements Sender {
     const drafts = messages.map((message) => draft(message, this.#options.mode ?? "binary", this.#route));
     const answers = new Map<Draft, Sent>();
     let error: unknown;
+    let unsent = true;
     this.#calls += 1;
     try {
       signal.throwIfAborted();
       const line = await this.#ready(signal);
+      unsent = false;
       const left = await this.#all(line, drafts.filter(isReady), answers, signal);
       if (left.length > 0) await this.#searchFor(left, answers, signal);
     } catch (reason) {
@@ -58,7 +60,7 @@ class RabbitMqSender implements Sender {
     }
     return drafts.map((one) => {
       if (one.refused !== undefined) return { kind: "refused", reason: one.refused };
-      return answers.get(one) ?? { kind: "unavailable", error };
+      return answers.get(one) ?? { kind: "unavailable", error, unsent };
     });
   }
 

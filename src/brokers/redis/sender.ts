@@ -115,17 +115,17 @@ class RedisSender implements Sender {
   }
 
   async #send(part: readonly Entry[]): Promise<void> {
+    let unsent = true;
     try {
       const link = await this.#links.current();
+      unsent = false;
       this.#flight = { calls: new Set(part.map(({ call }) => call)), link };
       this.#settle(part, await this.#written(link, part));
     } catch (error) {
-      const lost: Sent = {
-        kind: "unavailable",
-        error: said("Redis did not acknowledge it", this.#settings, firstOf(error)),
-      };
+      const words = said("Redis did not acknowledge it", this.#settings, firstOf(error));
+      for (const { call, index } of part) call.settle(index, { kind: "unavailable", error: words, unsent });
       // What waits does not overtake it.
-      this.#endAll(lost, part);
+      this.#endAll({ kind: "unavailable", error: words, unsent: true });
     } finally {
       this.#flight = undefined;
     }
@@ -163,8 +163,8 @@ class RedisSender implements Sender {
     }
   }
 
-  #endAll(sent: Sent, part: readonly Entry[] = []): void {
-    for (const { call, index } of [...part, ...this.#queue.splice(0)]) call.settle(index, sent);
+  #endAll(sent: Sent): void {
+    for (const { call, index } of this.#queue.splice(0)) call.settle(index, sent);
   }
 
   #unavailable(why: string): Sent {

@@ -3,8 +3,8 @@
  *
  * What is known about the receiver outlives a sender, since a relay opens a new one after trouble: that it is gone, and until when it wants nothing.
  */
-import { setMaxListeners } from "node:events";
 import { limits } from "../../core/limits.js";
+import { sharedAbort } from "../../core/shared-abort.js";
 import type { Outgoing, Sender, Sent } from "../broker.js";
 import { type EnvelopeMode, encode, type HeaderStyle } from "../envelope.js";
 import { type Meaning, meaningOf } from "./answers.js";
@@ -70,9 +70,8 @@ export class WebhookSender implements Sender {
   }
 
   async send(messages: readonly Outgoing[], signal: AbortSignal): Promise<readonly Sent[]> {
-    const controller = new AbortController();
     // Each post listens to it.
-    setMaxListeners(0, controller.signal);
+    const controller = sharedAbort();
     const giveUp = (): void => controller.abort();
     signal.addEventListener("abort", giveUp, { once: true });
     if (signal.aborted || this.#closed) giveUp();

@@ -7,6 +7,7 @@ import { checkOptions, type Fields } from "../../core/options.js";
 import { show } from "../../core/show.js";
 import type { Broker, BrokerFeatures } from "../broker.js";
 import type { EnvelopeMode, HeaderStyle } from "../envelope.js";
+import { certificatesField } from "../pem.js";
 import { cleaner } from "./clean.js";
 import { endpointOf, guarded, hostOf } from "./endpoint.js";
 import { readHeaders } from "./headers.js";
@@ -91,11 +92,9 @@ export const webhookFields = {
     default: "wait",
     doc: "What becomes of messages once the receiver has answered 410 Gone and is not posted to any more: they wait, or each becomes a dead letter",
   },
-  ca: {
-    type: "string",
-    maxLength: 100_000,
-    doc: "Certificates of authorities in PEM that are trusted in place of those that Node knows: for a receiver with a certificate of its own authority",
-  },
+  ca: certificatesField(
+    "Certificates of authorities in PEM that are trusted in place of those that Node knows: for a receiver with a certificate of its own authority",
+  ),
   lookup: {
     type: "custom",
     words: "a function like `lookup` of node:dns",
