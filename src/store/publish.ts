@@ -349,15 +349,20 @@ function columnsOf(messages: readonly Outgoing[]): readonly (string | number | n
 /** The columns as lists: channels, contracts, keys, payloads, headers. */
 export function listsOf(messages: readonly Outgoing[]): readonly (string | null)[] {
   const [first] = messages;
-  const alike = messages.every(({ contract }) => contract === first?.contract);
+  let [alike, keyed, headed] = [true, false, false];
+  const payloads: string[] = [];
+  for (const { contract, key, json, headers } of messages) {
+    if (contract !== first?.contract) alike = false;
+    if (key !== null) keyed = true;
+    if (headers !== null) headed = true;
+    payloads.push(json);
+  }
   const shown = alike ? messages.slice(0, 1) : messages;
-  const keyed = messages.some(({ key }) => key !== null);
-  const headed = messages.some(({ headers }) => headers !== null);
   return [
     `{${shown.map(addressOf).join(",")}}`,
     `{${shown.map(({ contract }) => contract).join(",")}}`,
     keyed ? JSON.stringify(messages.map(({ key }) => key)) : null,
-    `[${messages.map(({ json }) => json).join(",")}]`,
+    `[${payloads.join(",")}]`,
     headed ? `[${messages.map(({ headers }) => headers ?? "null").join(",")}]` : null,
   ];
 }

@@ -82,7 +82,9 @@ function problemOfSubject(subject: string, { subject: named, stream, subjects }:
 
 export function incoming(message: Msg, position: string, handle: unknown): Incoming {
   const { headers, id } = headersIn(message);
-  const contentType = headers["content-type"] ?? headers["ce-datacontenttype"];
-  if ("content-type" in headers) delete headers["content-type"];
-  return { headers, contentType, body: message.data, position, handle, ...(id && { id }) };
+  const own = headers["content-type"];
+  const contentType = own ?? headers["ce-datacontenttype"];
+  if (own !== undefined) delete headers["content-type"];
+  const { data: body } = message;
+  return id ? { headers, contentType, body, position, handle, id } : { headers, contentType, body, position, handle };
 }

@@ -1,0 +1,12 @@
+/** Names of headers come from outside, so one may be a name that every object has. */
+
+/** Sets a header, whatever it is called: `__proto__` is one as well, and no prototype. */
+export function setHeader(headers: { [name: string]: string }, name: string, value: string): void {
+  if (name !== "__proto__") headers[name] = value;
+  else Object.defineProperty(headers, name, { value, enumerable: true, configurable: true, writable: true });
+}
+
+/** The header of this name that is its own. */
+export function headerIn(headers: Readonly<Record<string, string>>, name: string): string | undefined {
+  return Object.hasOwn(headers, name) ? headers[name] : undefined;
+}
