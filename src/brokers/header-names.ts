@@ -5,8 +5,3 @@ export function setHeader(headers: { [name: string]: string }, name: string, val
   if (name !== "__proto__") headers[name] = value;
   else Object.defineProperty(headers, name, { value, enumerable: true, configurable: true, writable: true });
 }
-
-/** The header of this name that is its own. */
-export function headerIn(headers: Readonly<Record<string, string>>, name: string): string | undefined {
-  return Object.hasOwn(headers, name) ? headers[name] : undefined;
-}

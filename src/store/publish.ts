@@ -362,9 +362,17 @@ export function listsOf(messages: readonly Outgoing[]): readonly (string | null)
     `{${shown.map(addressOf).join(",")}}`,
     `{${shown.map(({ contract }) => contract).join(",")}}`,
     keyed ? JSON.stringify(messages.map(({ key }) => key)) : null,
-    `[${payloads.join(",")}]`,
-    headed ? `[${messages.map(({ headers }) => headers ?? "null").join(",")}]` : null,
+    listIn(payloads),
+    headed ? listIn(messages.map(({ headers }) => headers ?? "null")) : null,
   ];
+}
+
+/** JSON texts as one list. The brackets go to its ends before they are put together: a long text that is made of others is copied once more when it is sent. */
+function listIn(texts: string[]): string {
+  if (texts.length === 0) return "[]";
+  texts[0] = `[${texts[0]}`;
+  texts[texts.length - 1] += "]";
+  return texts.join(",");
 }
 
 /** The statement for as many messages as there are nonces. `columns` are values for one message, and lists for more. */
