@@ -12,7 +12,7 @@ import { withoutSecrets } from "../secrets.js";
 import { untilAborted } from "../until-aborted.js";
 import { handBack, openConsumer } from "./consumer.js";
 import { type Link, openLink } from "./link.js";
-import { incoming } from "./message.js";
+import { NatsIncoming } from "./message.js";
 import { refuse, type Settings } from "./options.js";
 import { type InStream, Places } from "./place.js";
 import { type Left, Takeover } from "./takeover.js";
@@ -111,17 +111,20 @@ class NatsReceiver implements Receiver {
   }
 
   #handedOut(batch: readonly Held[]): readonly Incoming[] {
-    const { stream } = this.#settings;
     const given: Incoming[] = [];
     for (const held of batch) {
-      const { sequence, reply } = held;
       const message = held.take();
-      // A stream that was made anew, or has lost its end, gives a sequence once more. When it was stored tells the two apart.
-      const position = `${stream}/${sequence}@${this.#places.of(reply)?.storedAt}`;
-      if (message !== undefined) given.push(incoming(message, position, held));
+      if (message !== undefined) given.push(new NatsIncoming(message, held, this.#placeOf));
     }
     return given;
   }
+
+  readonly #placeOf = (handle: unknown): string => {
+    if (!(handle instanceof Held)) return "";
+    const { sequence, reply } = handle;
+    // A stream that was made anew, or has lost its end, gives a sequence once more. When it was stored tells the two apart.
+    return `${this.#settings.stream}/${sequence}@${this.#places.of(reply)?.storedAt}`;
+  };
 
   async acknowledge(messages: readonly Incoming[]): Promise<void> {
     const { connection } = this.#open();
