@@ -7,14 +7,24 @@
  */
 import { quote } from "../core/show.js";
 import { memberText } from "./json-member.js";
-import { isJson, isMediaType, isText, textOf } from "./media.js";
+import { isCloudEvents, isJson, isMediaType, isText, textOf } from "./media.js";
 import { percentDecode, percentEncode } from "./percent.js";
 import { Recent } from "./recent.js";
 
-/** The attributes that are not extensions. */
-const core: ReadonlySet<string> = new Set([
-  ...["id", "source", "specversion", "type", "datacontenttype", "dataschema", "subject", "time"],
-]);
+/** The attributes that are not extensions, and `data`, which is the name of none. What is read is kept by their places here. */
+const core = [
+  "id",
+  "source",
+  "type",
+  "specversion",
+  "time",
+  "subject",
+  "dataschema",
+  "datacontenttype",
+  "data",
+] as const;
+const places: ReadonlyMap<string, number> = new Map(core.map((name, place) => [name, place]));
+const [specversionAt, datacontenttypeAt] = [core.indexOf("specversion"), core.indexOf("datacontenttype")];
 const structuredType = "application/cloudevents+json";
 const jsonType = "application/json";
 const attributeName = /^[a-z0-9]{1,64}$/;
@@ -95,7 +105,7 @@ function attributes(event: CloudEvent): Readonly<Record<string, string>> {
 }
 
 function isExtension(name: string): boolean {
-  return attributeName.test(name) && !core.has(name) && name !== "data";
+  return attributeName.test(name) && !places.has(name);
 }
 
 /** The text that a JSON string holds. */
@@ -150,25 +160,42 @@ export interface Received {
  */
 export function decode(received: Received, style: HeaderStyle): Decoded {
   const { headers, contentType, body } = received;
-  if (contentType?.trim().toLowerCase().startsWith("application/cloudevents")) return readStructured(received, style);
+  if (contentType !== undefined && isCloudEvents(contentType)) return readStructured(received, style);
   const found = split(headers, style);
   if (typeof found === "string") return { ok: false, problem: found };
-  if (!found.attributes.has("specversion")) return undefined;
-  const datacontenttype = contentType ?? found.attributes.get("datacontenttype");
+  const { values } = found;
+  if (values[specversionAt] === undefined) return undefined;
+  const datacontenttype = contentType ?? values[datacontenttypeAt];
   const data = dataOf(body, datacontenttype);
   if (data.problem !== undefined) return { ok: false, problem: data.problem };
-  if (datacontenttype !== undefined) found.attributes.set("datacontenttype", datacontenttype);
-  return build(found.attributes, data.json, found.plain);
+  values[datacontenttypeAt] = datacontenttype;
+  return build(found, data.json, found.plain);
 }
 
-interface Found {
-  readonly attributes: Map<string, string>;
-  readonly plain: readonly (readonly [string, string])[];
+/** The attributes of one message. */
+interface Attributes {
+  /** By their places in `core`. */
+  readonly values: (string | undefined)[];
+  readonly extensions: Record<string, string>;
+}
+
+type Plain = readonly (readonly [string, string])[];
+
+interface Found extends Attributes {
+  /** Undefined where there are none. */
+  readonly plain: Plain | undefined;
+}
+
+function noAttributes(): Attributes {
+  const none = undefined;
+  return { values: [none, none, none, none, none, none, none, none, none], extensions: {} };
 }
 
 /** What a header of some name is. */
 interface Role {
   readonly attribute: string | undefined;
+  /** Where the attribute is in `core`; undefined for an extension. */
+  readonly place: number | undefined;
   /** Of a plain header, without the mark. */
   readonly plain: string;
 }
@@ -177,40 +204,51 @@ interface Role {
 const roles = new WeakMap<HeaderStyle, Recent<Role>>();
 
 function rolesIn(style: HeaderStyle): Recent<Role> {
-  const known = roles.get(style) ?? new Recent<Role>();
-  roles.set(style, known);
-  return known;
+  const known = roles.get(style);
+  if (known !== undefined) return known;
+  const made = new Recent<Role>();
+  roles.set(style, made);
+  return made;
 }
 
 function roleOf(header: string, style: HeaderStyle): Role {
   const isMarked = header.toLowerCase().startsWith(plainMark) && isTaken(withoutMarks(header), style);
+  const attribute = attributeIn(header, style);
   return {
-    attribute: attributeIn(header, style),
+    attribute,
+    place: attribute === undefined ? undefined : places.get(attribute),
     plain: isMarked ? header.slice(plainMark.length) : header,
   };
 }
 
 /** Returns why they cannot be told apart instead, if they claim to be a CloudEvent's. */
 function split(headers: Received["headers"], style: HeaderStyle): Found | string {
-  const attributes = new Map<string, string>();
-  const plain: (readonly [string, string])[] = [];
+  const { values, extensions } = noAttributes();
   const known = rolesIn(style);
+  let plain: (readonly [string, string])[] | undefined;
   let problem: string | undefined;
   for (const header of Object.keys(headers)) {
     const value = headers[header] ?? "";
-    const { attribute: name, plain: own } = known.get(header) ?? known.keep(header, roleOf(header, style));
+    const { attribute: name, place, plain: own } = known.get(header) ?? known.keep(header, roleOf(header, style));
     if (name === undefined) {
+      plain ??= [];
       plain.push([own, value]);
       continue;
     }
     const decoded = style.percent ? percentDecode(value) : value;
-    const before = attributes.get(name);
+    const before = place === undefined ? ownValue(extensions, name) : values[place];
     if (decoded === undefined) problem ??= `its attribute ${name} has encoded bytes that are not UTF-8`;
     else if (before !== undefined && before !== decoded) problem ??= `its attribute ${name} is there twice`;
     // One that cannot be read is there as well, and makes a CloudEvent of the message.
-    attributes.set(name, decoded ?? "");
+    if (place === undefined) extensions[name] = decoded ?? "";
+    else values[place] = decoded ?? "";
   }
-  return problem !== undefined && attributes.has("specversion") ? problem : { attributes, plain };
+  return problem !== undefined && values[specversionAt] !== undefined ? problem : { values, extensions, plain };
+}
+
+/** An extension may be called "constructor". */
+function ownValue(extensions: Readonly<Record<string, string>>, name: string): string | undefined {
+  return Object.hasOwn(extensions, name) ? extensions[name] : undefined;
 }
 
 type Data =
@@ -236,18 +274,20 @@ function readStructured({ contentType, body, headers }: Received, style: HeaderS
   const text = textOf(body);
   const parsed = text === undefined ? undefined : parseObject(text);
   if (text === undefined || parsed === undefined) return { ok: false, problem: "its body is not a JSON object" };
-  const attributes = new Map<string, string>();
+  const attributes = noAttributes();
   for (const [name, value] of Object.entries(parsed)) {
     if (name === "data" || name === "data_base64" || value === null) continue;
     const problem = attributeProblem(name, value);
     if (problem !== undefined) return { ok: false, problem };
-    attributes.set(name, String(value));
+    const place = places.get(name);
+    if (place === undefined) attributes.extensions[name] = String(value);
+    else attributes.values[place] = String(value);
   }
-  const data = structuredData(text, parsed, attributes.get("datacontenttype"));
+  const data = structuredData(text, parsed, attributes.values[datacontenttypeAt]);
   if (data.problem !== undefined) return { ok: false, problem: data.problem };
   // The attributes may be there as headers as well.
   const found = split(headers, style);
-  const plain = typeof found === "string" ? [] : found.plain;
+  const plain = typeof found === "string" ? undefined : found.plain;
   return build(attributes, data.json, plain);
 }
 
@@ -269,42 +309,27 @@ function structuredData(
   return isBase64 ? dataOf(Buffer.from(base64, "base64"), mediaType) : { problem: "its data_base64 is not base64" };
 }
 
-function build(given: ReadonlyMap<string, string>, data: string, plain: Found["plain"]): Decoded {
-  const specversion = given.get("specversion");
+function build({ values, extensions }: Attributes, data: string, plain: Plain | undefined): Decoded {
+  // In the order of `core`.
+  const [id, source, type, specversion, time, subject, dataschema, datacontenttype] = values;
   if (specversion !== "1.0") {
     const found = specversion === undefined ? "missing" : quote(specversion);
     return { ok: false, problem: `its specversion is ${found}, not "1.0"` };
   }
   // One that is empty is as one that is missing.
-  const [id, source, type] = [given.get("id"), given.get("source"), given.get("type")];
   if (!id || !source || !type) {
     const missing = [id ? "" : "id", source ? "" : "source", type ? "" : "type"].filter((name) => name !== "");
     const [what, are] = missing.length === 1 ? ["attribute", "is"] : ["attributes", "are"];
     return { ok: false, problem: `its ${what} ${missing.join(" and ")} ${are} missing` };
   }
-  const event: { -readonly [N in keyof CloudEvent]: CloudEvent[N] } = {
-    id,
-    source,
-    type,
-    extensions: extensionsIn(given),
-    data,
-    // One of them may be called __proto__.
-    headers: plain.length === 0 ? {} : Object.fromEntries(plain),
-  };
-  for (const name of optional) {
-    const value = given.get(name);
-    if (value) event[name] = value;
-  }
+  // One of them may be called __proto__.
+  const headers = plain === undefined ? {} : Object.fromEntries(plain);
+  const event: { -readonly [N in keyof CloudEvent]: CloudEvent[N] } = { id, source, type, extensions, data, headers };
+  if (time) event.time = time;
+  if (subject) event.subject = subject;
+  if (dataschema) event.dataschema = dataschema;
+  if (datacontenttype) event.datacontenttype = datacontenttype;
   return { ok: true, event };
-}
-
-const optional = ["time", "subject", "dataschema", "datacontenttype"] as const;
-
-/** Their names are those of attributes already. */
-function extensionsIn(given: ReadonlyMap<string, string>): Readonly<Record<string, string>> {
-  const extensions: Record<string, string> = {};
-  for (const [name, value] of given) if (!core.has(name) && name !== "data") extensions[name] = value;
-  return extensions;
 }
 
 function parseObject(text: string): Readonly<Record<string, unknown>> | undefined {

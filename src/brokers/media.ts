@@ -15,6 +15,8 @@ export function isMediaType(given: string | undefined, wanted: string): boolean 
 /** What is to be known of a media type. */
 interface Media {
   readonly isJson: boolean;
+  /** An event, or several, in a format of CloudEvents. */
+  readonly isCloudEvents: boolean;
   /** Its data is text for sure. */
   readonly isText: boolean;
   readonly charset: string | undefined;
@@ -26,15 +28,20 @@ const textTypes =
 
 /** Types come again with each message. */
 const known = new Recent<Media>();
+let last: { readonly mediaType: string; readonly media: Media } | undefined;
 
 function mediaOf(mediaType: string): Media {
-  return known.get(mediaType) ?? known.keep(mediaType, lookedAt(mediaType));
+  if (last?.mediaType === mediaType) return last.media;
+  const media = known.get(mediaType) ?? known.keep(mediaType, lookedAt(mediaType));
+  last = { mediaType, media };
+  return media;
 }
 
 function lookedAt(mediaType: string): Media {
   const name = essence(mediaType);
   const charset = /;\s*charset\s*=\s*"?([^\s;"]+)"?/i.exec(mediaType)?.[1];
   return {
+    isCloudEvents: mediaType.trim().toLowerCase().startsWith("application/cloudevents"),
     isJson: /^[^/]+\/(?:.+\+)?json$/.test(name),
     isText: textTypes.test(name) || charset !== undefined,
     charset,
@@ -44,6 +51,10 @@ function lookedAt(mediaType: string): Media {
 /** Data without a type is JSON: the JSON format says so, and for the other modes it is the only sensible guess. */
 export function isJson(mediaType: string | undefined): boolean {
   return mediaType === undefined || mediaOf(mediaType).isJson;
+}
+
+export function isCloudEvents(mediaType: string): boolean {
+  return mediaOf(mediaType).isCloudEvents;
 }
 
 export function isText(mediaType: string): boolean {

@@ -13,7 +13,34 @@ export interface Identity {
 
 /** The first half of a SHA-256. Source and id may hold any letter; the length of the first says where the second begins. */
 export function identity(kind: IdentityKind, intake: string, source: string, id: string): Identity {
-  return { kind, mark: hash("sha256", `${intake} ${kind} ${source.length} ${source} ${id}`, "hex").slice(0, 32) };
+  return { kind, mark: markOf(prefixOf(kind, intake, source), id) };
+}
+
+function prefixOf(kind: IdentityKind, intake: string, source: string): string {
+  return `${intake} ${kind} ${source.length} ${source} `;
+}
+
+function markOf(prefix: string, id: string): string {
+  return hash("sha256", prefix + id, "hex").slice(0, 32);
+}
+
+/** `identity` of the CloudEvents of one intake. Most have the source of the one before, so what is the same for all of a source is put together once. */
+export class EventIdentities {
+  readonly #intake: string;
+  #source: string | undefined;
+  #prefix = "";
+
+  constructor(intake: string) {
+    this.#intake = intake;
+  }
+
+  of(source: string, id: string): Identity {
+    if (source !== this.#source) {
+      this.#source = source;
+      this.#prefix = prefixOf("event", this.#intake, source);
+    }
+    return { kind: "event", mark: markOf(this.#prefix, id) };
+  }
 }
 
 /** By what the broker says of a message: the id that its sender gave it, or its place. Of two brokers the same id is not the same message. */

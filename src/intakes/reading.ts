@@ -5,7 +5,7 @@
  */
 import type { Incoming } from "../brokers/broker.js";
 import { type CloudEvent, decode } from "../brokers/envelope.js";
-import { keyOf, prepare, receive } from "../contracts/check.js";
+import { keyOf, prepare, type Received, receive } from "../contracts/check.js";
 import type { AnyContract } from "../contracts/contract.js";
 import { issuesInWords } from "../contracts/issues.js";
 import { cleaned } from "../core/clean.js";
@@ -15,7 +15,7 @@ import { quote } from "../core/show.js";
 import type { Marked, Unfit } from "../store/intake.js";
 import type { ContractIds } from "../store/registry.js";
 import { readForeign } from "./foreign.js";
-import { type Identity, identity, identityAt, identityOfContent } from "./identity.js";
+import { EventIdentities, type Identity, identity, identityAt, identityOfContent } from "./identity.js";
 import { Misfit } from "./misfit.js";
 import type { IntakeDeclaration } from "./options.js";
 import { headersOf } from "./outside.js";
@@ -43,30 +43,32 @@ const skipped: Reading = { kind: "skipped" };
 export class Reader {
   readonly #declaration: IntakeDeclaration;
   readonly #known: KnownContracts;
+  readonly #identities: EventIdentities;
 
   constructor(declaration: IntakeDeclaration, known: KnownContracts) {
     this.#declaration = declaration;
+    this.#identities = new EventIdentities(declaration.name);
     this.#known = known;
   }
 
   /** A promise only where the schema is asynchronous. Never throws or rejects. */
   read(incoming: Incoming): Reading | Promise<Reading> {
     const { broker } = this.#declaration;
-    const found: { -readonly [N in keyof Found]?: Found[N] } = {};
+    let event: CloudEvent | undefined;
+    let own: Identity | undefined;
     try {
       if (incoming.body.byteLength > limits.intakeBodyBytes) throw new Misfit(tooLarge(incoming.body.byteLength));
       const decoded = decode(incoming, broker.style);
-      if (decoded?.ok === false) throw new Misfit(`it is no CloudEvent: ${decoded.problem}`);
-      if (decoded === undefined) return this.#settle(this.#readForeign(incoming, found), incoming, found);
-      const { source, id, type } = decoded.event;
-      found.identity = identity("event", this.#declaration.name, source, id);
-      found.source = source;
-      found.event = id;
-      found.type = type;
-      found.key = decoded.event.extensions.partitionkey;
-      return this.#settle(this.#readEvent(decoded.event, found.identity), incoming, found);
+      if (decoded === undefined) return this.#foreign(incoming);
+      if (!decoded.ok) throw new Misfit(`it is no CloudEvent: ${decoded.problem}`);
+      event = decoded.event;
+      own = this.#identities.of(event.source, event.id);
+      const reading = this.#readEvent(event, own);
+      if (!(reading instanceof Promise)) return reading;
+      const found = foundIn(event, own);
+      return reading.catch((error) => this.#invalid(incoming, found, error));
     } catch (error) {
-      return this.#invalid(incoming, found, error);
+      return this.#invalid(incoming, foundIn(event, own), error);
     }
   }
 
@@ -79,8 +81,15 @@ export class Reader {
     return { kind: "invalid", unfit: unfitOf(incoming, cleaned(reason), found) };
   }
 
-  #settle(reading: Reading | Promise<Reading>, incoming: Incoming, found: Partial<Found>): Reading | Promise<Reading> {
-    return reading instanceof Promise ? reading.catch((error) => this.#invalid(incoming, found, error)) : reading;
+  #foreign(incoming: Incoming): Reading | Promise<Reading> {
+    const found: Writable<Found> = {};
+    try {
+      const reading = this.#readForeign(incoming, found);
+      if (!(reading instanceof Promise)) return reading;
+      return reading.catch((error) => this.#invalid(incoming, found, error));
+    } catch (error) {
+      return this.#invalid(incoming, found, error);
+    }
   }
 
   #readEvent(event: CloudEvent, { mark }: Identity): Reading | Promise<Reading> {
@@ -89,24 +98,17 @@ export class Reader {
     const versions = type.startsWith(typePrefix) ? this.#known.get(type.slice(typePrefix.length)) : undefined;
     if (versions === undefined) return this.#other(type);
     const known = versionIn(versions, extensions.contractversion);
-    const { contract, ids, version } = known;
+    const { contract, version } = known;
     if (isLarge(data)) throw new Misfit(tooLarge(Buffer.byteLength(data)));
     const { json, value } = parsePayload(data, `payload of ${contract.name}`);
     const headers = headersOf(event);
-    const finish = (received: Awaited<ReturnType<typeof receive>>): Reading => {
-      if (!received.ok) throw new Misfit(`it does not fit ${contract.name}: ${issuesInWords(received.issues)}`);
-      const key = contract.keyed ? keyOf(contract, received.payload) : null;
-      const { contract: id, channel, lanes } = ids;
-      return { kind: "message", message: { mark, contract: id, channel, lanes, key, json, headers } };
-    };
     const received = receive(contract, value, version);
-    return received instanceof Promise ? received.then(finish) : finish(received);
+    return received instanceof Promise
+      ? received.then((late) => fitting(known, late, mark, json, headers))
+      : fitting(known, received, mark, json, headers);
   }
 
-  #readForeign(
-    incoming: Incoming,
-    found: { identity?: Identity; type?: string | undefined },
-  ): Reading | Promise<Reading> {
+  #readForeign(incoming: Incoming, found: Writable<Found>): Reading | Promise<Reading> {
     const { read, broker, name } = this.#declaration;
     if (read === undefined) throw new Misfit("it is no CloudEvent, and the intake has no function `read` for others");
     const said = readForeign(read, incoming);
@@ -144,6 +146,28 @@ export class Reader {
     const own = found.identity ?? identityAt(name, broker.where, incoming) ?? identityOfContent(name, incoming);
     return { kind: "invalid", unfit: unfitOf(incoming, reasonIn(error), { ...found, identity: own }) };
   }
+}
+
+type Writable<T> = { -readonly [N in keyof T]?: T[N] };
+
+function foundIn(event: CloudEvent | undefined, own: Identity | undefined): Partial<Found> {
+  if (event === undefined || own === undefined) return {};
+  const { source, id, type, extensions } = event;
+  return { identity: own, source, event: id, type, key: extensions.partitionkey };
+}
+
+/** Errors: `Misfit` where it does not fit its schema; whatever the key function of the contract leads to. */
+function fitting(
+  { contract, ids }: Known,
+  received: Received,
+  mark: string,
+  json: string,
+  headers: string | null,
+): Reading {
+  if (!received.ok) throw new Misfit(`it does not fit ${contract.name}: ${issuesInWords(received.issues)}`);
+  const key = contract.keyed ? keyOf(contract, received.payload) : null;
+  const { contract: id, channel, lanes } = ids;
+  return { kind: "message", message: { mark, contract: id, channel, lanes, key, json, headers } };
 }
 
 /** The version that a message says, or the newest. */

@@ -11,6 +11,7 @@ import type { Executor } from "../core/database.js";
 import { ClaimLostError, ConfigurationError } from "../core/errors.js";
 import type { Logger } from "../core/logger.js";
 import { durationInWords } from "../core/words.js";
+import { delayMs, retry } from "../policies/retry.js";
 import type { Holding } from "../store/intake.js";
 import type { IntakeDeclaration } from "./options.js";
 import type { Reader, Reading } from "./reading.js";
@@ -30,8 +31,8 @@ export interface RunOptions {
 
 /** How long one call waits for the first message. */
 const waitMs = 1_000;
-/** After the connection was lost, or could not be made. */
-const pauseMs = { first: 1_000, longest: 30_000 } as const;
+/** After the connection was lost, or could not be made. Spread, so that a fleet does not come back to a broker in step. */
+const again = retry.exponential({ firstMs: 1_000, maxMs: 30_000, attempts: Number.POSITIVE_INFINITY });
 
 export class Run {
   readonly #options: RunOptions;
@@ -106,13 +107,14 @@ export class Run {
   }
 
   async #run(): Promise<void> {
-    let pause: number = pauseMs.first;
+    /** Since something came last. */
+    let failures = 0;
     while (!this.#stopping.signal.aborted) {
       try {
         if (this.#receiver === undefined) await this.open();
         if (this.#receiver !== undefined) {
           await this.#drain(this.#receiver, () => {
-            pause = pauseMs.first;
+            failures = 0;
           });
         }
       } catch (error) {
@@ -124,8 +126,8 @@ export class Run {
       }
       await this.#close();
       if (this.#stopping.signal.aborted) break;
-      await wait(pause, undefined, { signal: this.#stopping.signal }).catch(() => undefined);
-      pause = Math.min(pauseMs.longest, pause * 2);
+      failures += 1;
+      await wait(delayMs(again, failures), undefined, { signal: this.#stopping.signal }).catch(() => undefined);
     }
     await this.#close();
   }
@@ -204,9 +206,9 @@ export class Run {
     this.#trouble = reasonOf(error);
     if (this.#told) return;
     this.#told = true;
-    const again = durationInWords(pauseMs.longest);
+    const latest = durationInWords(again.maxMs);
     logger.warn(
-      `the intake "${name}" is not connected to ${broker.where}: ${this.#trouble}. Nothing is lost; it tries again, after ${again} at the latest`,
+      `the intake "${name}" is not connected to ${broker.where}: ${this.#trouble}. Nothing is lost; it tries again, after ${latest} at the latest`,
       { intake: name, broker: broker.kind, where: broker.where, reason: this.#trouble },
     );
   }

@@ -8,7 +8,7 @@ import { reasonOf } from "../core/clean.js";
 import type { Executor } from "../core/database.js";
 import { BacklogFullError, DatabaseUnavailableError } from "../core/errors.js";
 import type { Logger } from "../core/logger.js";
-import { type Holding, takeIn } from "../store/intake.js";
+import { type Holding, type Marked, takeIn, type Unfit } from "../store/intake.js";
 import type { IntakeDeclaration } from "./options.js";
 import type { Reader, Reading } from "./reading.js";
 
@@ -92,10 +92,17 @@ export class Writing {
 
   async #take(piece: readonly Reading[]): Promise<void> {
     const { executor, holding, onWritten } = this.#options;
-    const messages = piece.flatMap((one) => (one.kind === "message" ? [one.message] : []));
-    const unfit = piece.flatMap((one) => (one.kind === "invalid" ? [one.unfit] : []));
+    const messages: Marked[] = [];
+    const unfit: Unfit[] = [];
+    const channels = new Set<number>();
+    for (const one of piece) {
+      if (one.kind === "message") {
+        messages.push(one.message);
+        channels.add(one.message.channel);
+      } else if (one.kind === "invalid") unfit.push(one.unfit);
+    }
     const { written } = await takeIn(executor, holding, messages, unfit, piece.length - messages.length - unfit.length);
-    if (written > 0) onWritten(new Set(messages.map(({ channel }) => channel)));
+    if (written > 0) onWritten(channels);
   }
 
   /** Told once for each time that it begins to wait. */

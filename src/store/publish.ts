@@ -349,17 +349,30 @@ function columnsOf(messages: readonly Outgoing[]): readonly (string | number | n
 /** The columns as lists: channels, contracts, keys, payloads, headers. */
 export function listsOf(messages: readonly Outgoing[]): readonly (string | null)[] {
   const [first] = messages;
-  const alike = messages.every(({ contract }) => contract === first?.contract);
+  let [alike, keyed, headed] = [true, false, false];
+  const payloads: string[] = [];
+  for (const { contract, key, json, headers } of messages) {
+    if (contract !== first?.contract) alike = false;
+    if (key !== null) keyed = true;
+    if (headers !== null) headed = true;
+    payloads.push(json);
+  }
   const shown = alike ? messages.slice(0, 1) : messages;
-  const keyed = messages.some(({ key }) => key !== null);
-  const headed = messages.some(({ headers }) => headers !== null);
   return [
     `{${shown.map(addressOf).join(",")}}`,
     `{${shown.map(({ contract }) => contract).join(",")}}`,
     keyed ? JSON.stringify(messages.map(({ key }) => key)) : null,
-    `[${messages.map(({ json }) => json).join(",")}]`,
-    headed ? `[${messages.map(({ headers }) => headers ?? "null").join(",")}]` : null,
+    listIn(payloads),
+    headed ? listIn(messages.map(({ headers }) => headers ?? "null")) : null,
   ];
+}
+
+/** JSON texts as one list. The brackets go to its ends before they are put together: a long text that is made of others is copied once more when it is sent. */
+function listIn(texts: string[]): string {
+  if (texts.length === 0) return "[]";
+  texts[0] = `[${texts[0]}`;
+  texts[texts.length - 1] += "]";
+  return texts.join(",");
 }
 
 /** The statement for as many messages as there are nonces. `columns` are values for one message, and lists for more. */

@@ -15,7 +15,7 @@ export const layers: Readonly<Record<string, readonly string[]>> = {
   relays: ["core", "brokers", "policies", "producer", "worker"],
   maintenance: ["core", "store"],
   schedules: ["core", "contracts", "store", "producer"],
-  intakes: ["core", "contracts", "store", "producer", "brokers"],
+  intakes: ["core", "contracts", "policies", "store", "producer", "brokers"],
   http: ["core", "instance"],
   instance: [
     "core",

@@ -31,7 +31,7 @@ const fetchBytes = 8_000_000;
 const partitionBytes = 1_000_000;
 /** Above it nothing is fetched until some of it has been handed out. */
 const waitingBytes = 16_000_000;
-const waitingMessages = 20_000;
+const waitingMessages = 5_000;
 /** What passes by itself, such as a new leader or a coordinator that is still being chosen, is asked for again so often. */
 const patienceMs = 200;
 const patience = 50;

@@ -1,5 +1,7 @@
 /** What an answer to a fetch holds: which offsets it covers, and which messages are to be seen. */
 import type { Incoming } from "../broker.js";
+import { setHeader } from "../header-names.js";
+import { KnownNames } from "../known-names.js";
 import type { Held } from "./held.js";
 
 /** The parts of the client's answer that are read here. */
@@ -76,18 +78,23 @@ interface Place {
   readonly since: string;
 }
 
+const names = new KnownNames((name) => name.toLowerCase());
+const none = Buffer.alloc(0);
+
 function incomingOf({ key, value, headers }: Record, { topic, held, offset, since }: Place): Incoming {
   const named: { [name: string]: string } = {};
   let contentType: string | undefined;
+  let place = 0;
   for (const [name, text] of headers) {
-    const lower = (name ?? Buffer.alloc(0)).toString().toLowerCase();
+    const lower = names.at(place, name ?? none);
     if (lower === "content-type") contentType = text?.toString();
-    else named[lower] = text?.toString() ?? "";
+    else setHeader(named, lower, text?.toString() ?? "");
+    place += 1;
   }
   return {
     headers: named,
     contentType,
-    body: value ?? new Uint8Array(0),
+    body: value ?? none,
     ...(key != null && { key: key.toString() }),
     position: `${topic}/${held.partition}/${offset}@${since}`,
     handle: { held, offset },

@@ -80,9 +80,29 @@ function problemOfSubject(subject: string, { subject: named, stream, subjects }:
   return `the stream ${stream} does not take its subject ${subject}`;
 }
 
-export function incoming(message: Msg, position: string, handle: unknown): Incoming {
-  const { headers, id } = headersIn(message);
-  const contentType = headers["content-type"] ?? headers["ce-datacontenttype"];
-  if ("content-type" in headers) delete headers["content-type"];
-  return { headers, contentType, body: message.data, position, handle, ...(id && { id }) };
+/** A message that is handed out. */
+export class NatsIncoming implements Incoming {
+  readonly headers: Incoming["headers"];
+  readonly contentType: string | undefined;
+  readonly body: Uint8Array;
+  readonly id?: string;
+  readonly handle: unknown;
+  readonly #placeOf: (handle: unknown) => string;
+
+  /** `placeOf`: where it is in its stream, which few are asked for. */
+  constructor(message: Msg, handle: unknown, placeOf: (handle: unknown) => string) {
+    const { headers, id } = headersIn(message);
+    const own = headers["content-type"];
+    if (own !== undefined) delete headers["content-type"];
+    this.headers = headers;
+    this.contentType = own ?? headers["ce-datacontenttype"];
+    this.body = message.data;
+    if (id) this.id = id;
+    this.handle = handle;
+    this.#placeOf = placeOf;
+  }
+
+  get position(): string {
+    return this.#placeOf(this.handle);
+  }
 }

@@ -12,8 +12,9 @@ import { withoutSecrets } from "../secrets.js";
 import { untilAborted } from "../until-aborted.js";
 import { handBack, openConsumer } from "./consumer.js";
 import { type Link, openLink } from "./link.js";
-import { incoming } from "./message.js";
+import { NatsIncoming } from "./message.js";
 import { refuse, type Settings } from "./options.js";
+import { type InStream, Places } from "./place.js";
 import { type Left, Takeover } from "./takeover.js";
 
 const ack = Buffer.from("+ACK");
@@ -29,14 +30,24 @@ export async function openNatsReceiver(settings: Settings, options: OpenOptions)
   return receiver;
 }
 
+/** A message that is here. What waits to be handed out is kept as it came: most of what is read out of it is needed for a moment only. */
 class Held {
   readonly sequence: number;
   /** Where the stream wants the acknowledgement. */
   readonly reply: string;
+  #message: Msg | undefined;
 
-  constructor(sequence: number, reply: string) {
+  constructor(sequence: number, reply: string, message: Msg) {
     this.sequence = sequence;
     this.reply = reply;
+    this.#message = message;
+  }
+
+  /** Once. */
+  take(): Msg | undefined {
+    const message = this.#message;
+    this.#message = undefined;
+    return message;
   }
 }
 
@@ -53,8 +64,9 @@ class NatsReceiver implements Receiver {
   #mostAtOnce = Number.POSITIVE_INFINITY;
   #heardAt = 0;
   readonly #heartbeatMs: number;
-  readonly #ahead: Incoming[] = [];
-  #takeover: Takeover | undefined;
+  readonly #ahead: Held[] = [];
+  readonly #places = new Places();
+  #takeover: Takeover<Held> | undefined;
   /** Here and not acknowledged, by sequence, ahead or handed out. */
   readonly #held = new Map<number, Held>();
   #trouble: unknown;
@@ -95,8 +107,24 @@ class NatsReceiver implements Receiver {
     const link = this.#open();
     const batch = this.#ahead.splice(0, max);
     this.#pull(link, max);
-    return batch;
+    return this.#handedOut(batch);
   }
+
+  #handedOut(batch: readonly Held[]): readonly Incoming[] {
+    const given: Incoming[] = [];
+    for (const held of batch) {
+      const message = held.take();
+      if (message !== undefined) given.push(new NatsIncoming(message, held, this.#placeOf));
+    }
+    return given;
+  }
+
+  readonly #placeOf = (handle: unknown): string => {
+    if (!(handle instanceof Held)) return "";
+    const { sequence, reply } = handle;
+    // A stream that was made anew, or has lost its end, gives a sequence once more. When it was stored tells the two apart.
+    return `${this.#settings.stream}/${sequence}@${this.#places.of(reply)?.storedAt}`;
+  };
 
   async acknowledge(messages: readonly Incoming[]): Promise<void> {
     const { connection } = this.#open();
@@ -155,34 +183,28 @@ class NatsReceiver implements Receiver {
   #arrived(message: Msg): void {
     if (this.#trouble !== undefined) return;
     this.#heardAt = performance.now();
+    const { reply = "" } = message;
+    const place = this.#places.of(reply);
+    if (place !== undefined) this.#came(message, reply, place);
     // What the server says of a pull has the subject of the pull; a message has its own.
-    if (message.subject.startsWith(this.#inbox)) this.#told(message);
-    else this.#came(message);
+    else if (message.subject.startsWith(this.#inbox)) this.#told(message);
+    else this.#fail(new Error("NATS has sent a message that is of no stream"));
   }
 
-  #came(message: Msg): void {
+  #came(message: Msg, reply: string, { sequence, deliveries }: InStream): void {
     this.#asked = Math.max(0, this.#asked - 1);
-    const { reply = "" } = message;
-    const place = placeOf(reply);
-    if (place === undefined) {
-      this.#fail(new Error("NATS has sent a message that is of no stream"));
-      return;
-    }
-    const { sequence, deliveries, storedAt } = place;
     if (this.#held.has(sequence)) return;
-    const held = new Held(sequence, reply);
+    const held = new Held(sequence, reply, message);
     this.#held.set(sequence, held);
-    // A stream that was made anew, or has lost its end, gives a sequence once more. When it was stored tells the two apart.
-    const one = incoming(message, `${this.#settings.stream}/${sequence}@${storedAt}`, held);
     if (this.#takeover !== undefined) {
-      this.#takeover.add(sequence, deliveries > 1, one);
+      this.#takeover.add(sequence, deliveries > 1, held);
       return;
     }
-    this.#ahead.push(one);
+    this.#ahead.push(held);
     this.#arrival.tell();
   }
 
-  #takeoverOf({ connection }: Link, left: Left): Takeover {
+  #takeoverOf({ connection }: Link, left: Left): Takeover<Held> {
     return new Takeover(left, {
       ask: () => this.#ask(connection, 1),
       done: (messages) => {
@@ -224,21 +246,4 @@ class NatsReceiver implements Receiver {
     this.#trouble ??= withoutSecrets(error, this.#settings.secrets);
     this.#arrival.tell();
   }
-}
-
-/** In the stream, and how often it was sent. `storedAt`: when the stream took it, in nanoseconds since 1970. */
-interface InStream {
-  readonly sequence: number;
-  readonly deliveries: number;
-  readonly storedAt: string;
-}
-
-/** `$JS.ACK.stream.consumer.deliveries.sequence.of the consumer.time.left`, or the newer one with domain and account before the stream. */
-function placeOf(reply: string): InStream | undefined {
-  const parts = reply.split(".");
-  if (parts[0] !== "$JS" || parts[1] !== "ACK") return undefined;
-  const at = parts.length === 9 ? 4 : 6;
-  const [deliveries, sequence] = [Number(parts[at]), Number(parts[at + 1])];
-  const storedAt = parts[at + 3];
-  return Number.isSafeInteger(sequence) && storedAt !== undefined ? { sequence, deliveries, storedAt } : undefined;
 }

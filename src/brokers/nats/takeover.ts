@@ -5,8 +5,6 @@
  * was left is here; then it goes on sorted. What was removed from the stream meanwhile never comes, and a server may stop at it until it is asked for more: after
  * a while without any arrival it is asked, and after some more of that nothing is waited for.
  */
-import type { Incoming } from "../broker.js";
-
 const quietMs = 250;
 const mostQuiet = 8;
 
@@ -17,22 +15,22 @@ export interface Left {
   readonly count: number;
 }
 
-interface Steps {
+interface Steps<Message> {
   /** Asks the stream for one more. */
   readonly ask: () => void;
   /** Called once, with all that has come, in the order of the stream. */
-  readonly done: (messages: readonly Incoming[]) => void;
+  readonly done: (messages: readonly Message[]) => void;
 }
 
-export class Takeover {
+export class Takeover<Message> {
   readonly #left: Left;
-  readonly #steps: Steps;
-  readonly #here: { readonly sequence: number; readonly message: Incoming }[] = [];
+  readonly #steps: Steps<Message>;
+  readonly #here: { readonly sequence: number; readonly message: Message }[] = [];
   #missing: number;
   #quiet = 0;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(left: Left, steps: Steps) {
+  constructor(left: Left, steps: Steps<Message>) {
     this.#left = left;
     this.#missing = left.count;
     this.#steps = steps;
@@ -48,7 +46,7 @@ export class Takeover {
   }
 
   /** `again`: the stream has sent it before. Some servers say of `until` that it is less than it is. */
-  add(sequence: number, again: boolean, message: Incoming): void {
+  add(sequence: number, again: boolean, message: Message): void {
     this.#quiet = 0;
     this.#here.push({ sequence, message });
     if (again || sequence <= this.#left.until) this.#missing -= 1;

@@ -7,6 +7,7 @@
 import type { AsyncMessage, Envelope } from "rabbitmq-client";
 import type { Incoming, Outgoing } from "../broker.js";
 import { type EnvelopeMode, encode, type HeaderStyle } from "../envelope.js";
+import { setHeader } from "../header-names.js";
 import { frameBytes } from "./link.js";
 import { type Named, type Route, shortBytes } from "./options.js";
 import type { Publication } from "./publish.js";
@@ -97,7 +98,7 @@ export function incoming({ message, body, contentType }: Delivered, handle: unkn
   for (const [name, value] of Object.entries(message.headers ?? {})) {
     const lower = name.toLowerCase();
     const text = added.test(lower) ? undefined : textOf(value);
-    if (text !== undefined) headers[lower] = text;
+    if (text !== undefined) setHeader(headers, lower, text);
   }
   const id = message.messageId;
   return { headers, contentType, body, handle, ...(id !== undefined && id !== "" && { id }) };

@@ -6,6 +6,8 @@
  */
 import type { Incoming } from "../broker.js";
 import { type CloudEvent, type EnvelopeMode, encode } from "../envelope.js";
+import { setHeader } from "../header-names.js";
+import { KnownNames } from "../known-names.js";
 
 export const redisStyle = { prefix: "ce_", percent: false };
 const headerPrefix = "header_";
@@ -29,27 +31,44 @@ export interface Entry {
   readonly fields: readonly Buffer[];
 }
 
+/** What a field of some name is. */
+interface Field {
+  readonly is: "data" | "type" | "header";
+  /** Of the header that it holds. */
+  readonly header: string;
+}
+
+const names = new KnownNames<Field>((name) => {
+  const header = (name.startsWith(headerPrefix) ? name.slice(headerPrefix.length) : name).toLowerCase();
+  return { is: name === dataField ? "data" : name === typeField ? "type" : "header", header };
+});
+const none = Buffer.alloc(0);
+
 export function incomingOf({ id, fields }: Entry, stream: string): Incoming {
   const headers: { [name: string]: string } = {};
-  const all: { [name: string]: string } = {};
   let contentType: string | undefined;
   let body: Uint8Array | undefined;
   for (let i = 0; i + 1 < fields.length; i += 2) {
-    const [name, value] = [fields[i]?.toString() ?? "", fields[i + 1] ?? Buffer.alloc(0)];
-    if (name === dataField) {
-      body = value;
-      continue;
-    }
-    const text = value.toString();
-    all[name] = text;
-    if (name === typeField) contentType = text;
-    else headers[(name.startsWith(headerPrefix) ? name.slice(headerPrefix.length) : name).toLowerCase()] = text;
+    const { is, header } = names.at(i >> 1, fields[i] ?? none);
+    const value = fields[i + 1] ?? none;
+    if (is === "data") body = value;
+    else if (is === "type") contentType = value.toString();
+    else setHeader(headers, header, value.toString());
   }
   return {
     headers,
     contentType: contentType ?? (body === undefined ? "application/json" : undefined),
-    body: body ?? Buffer.from(JSON.stringify(all)),
+    body: body ?? Buffer.from(JSON.stringify(textsIn(fields))),
     position: `${stream}/${id}`,
     handle: id,
   };
+}
+
+/** The fields of an entry of somebody else, by their own names. */
+function textsIn(fields: Entry["fields"]): Readonly<Record<string, string>> {
+  const all: { [name: string]: string } = {};
+  for (let i = 0; i + 1 < fields.length; i += 2) {
+    setHeader(all, (fields[i] ?? none).toString(), (fields[i + 1] ?? none).toString());
+  }
+  return all;
 }

@@ -18,7 +18,7 @@ import { type Answer, claimedIn, readIn } from "./replies.js";
 const consumer = "posthorn";
 /** How long one question waits at Redis for a first message. */
 const blockMs = 1_000;
-const mostAtOnce = 500;
+const mostAtOnce = 1_000;
 const acknowledgedAtOnce = 1_000;
 const farewellMs = 2_000;
 

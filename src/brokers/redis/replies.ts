@@ -19,12 +19,19 @@ export function claimedIn(answer: unknown): { readonly next: string; readonly en
 }
 
 function entriesIn(entries: unknown): readonly Answer[] {
-  return listOf(entries).flatMap((entry) => {
+  const read: Answer[] = [];
+  for (const entry of listOf(entries)) {
     const [given, fields] = listOf(entry);
     const id = textOf(given);
-    if (id === undefined) return [];
-    return [{ id, fields: Array.isArray(fields) ? fields.filter((one) => Buffer.isBuffer(one)) : undefined }];
-  });
+    if (id !== undefined) read.push({ id, fields: Array.isArray(fields) ? buffersIn(fields) : undefined });
+  }
+  return read;
+}
+
+/** All of them, mostly. */
+function buffersIn(fields: readonly unknown[]): readonly Buffer[] {
+  const isBuffer = (one: unknown): one is Buffer => Buffer.isBuffer(one);
+  return fields.every(isBuffer) ? fields : fields.filter(isBuffer);
 }
 
 function listOf(value: unknown): readonly unknown[] {

@@ -6,6 +6,7 @@ import { createHash } from "node:crypto";
 import type { Message, MessageAttributeValue, SendMessageBatchRequestEntry } from "@aws-sdk/client-sqs";
 import type { Incoming, Outgoing } from "../broker.js";
 import { encode } from "../envelope.js";
+import { setHeader } from "../header-names.js";
 
 export const sqsStyle = { prefix: "ce_", percent: false };
 const typeAttribute = "content-type";
@@ -52,9 +53,10 @@ export function incomingOf(message: Message, queue: string, handle: unknown): In
   let contentType: string | undefined;
   for (const [name, { StringValue: text }] of Object.entries(message.MessageAttributes ?? {})) {
     if (text === undefined) continue;
-    if (name === headersAttribute) Object.assign(headers, headersIn(text) ?? { [name]: text });
-    else if (name.toLowerCase() === typeAttribute) contentType = text;
-    else headers[name.toLowerCase()] = text;
+    if (name === headersAttribute) {
+      for (const [lower, one] of headersIn(text) ?? [[name, text]]) setHeader(headers, lower, one);
+    } else if (name.toLowerCase() === typeAttribute) contentType = text;
+    else setHeader(headers, name.toLowerCase(), text);
   }
   const group = message.Attributes?.MessageGroupId;
   return {
@@ -68,11 +70,11 @@ export function incomingOf(message: Message, queue: string, handle: unknown): In
 }
 
 /** Undefined where somebody else has an attribute of that name. */
-function headersIn(text: string): Record<string, string> | undefined {
+function headersIn(text: string): readonly (readonly [name: string, text: string])[] | undefined {
   try {
     const value: unknown = JSON.parse(text);
     if (typeof value !== "object" || value === null || Array.isArray(value)) return undefined;
-    return Object.fromEntries(Object.entries(value).map(([name, one]) => [name.toLowerCase(), String(one)]));
+    return Object.entries(value).map(([name, one]) => [name.toLowerCase(), String(one)] as const);
   } catch {
     return undefined;
   }

@@ -1,6 +1,7 @@
 /** The headers of a webhook: which may be set from outside, and how their values travel. */
 import { ConfigurationError } from "../../core/errors.js";
 import { isPlain, quote, show } from "../../core/show.js";
+import { setHeader } from "../header-names.js";
 
 const token = /^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}$/;
 /** What HTTP, the signature and the envelope need for themselves. */
@@ -63,7 +64,7 @@ export function readHeaders(value: unknown, path: string): Readonly<Record<strin
     if (typeof one !== "string") refuse(path, `has ${quote(name)}, whose value is not a string`);
     const problem = problemOf(name, one);
     if (problem !== undefined) refuse(path, `has ${quote(name)}, which cannot be set: ${problem}`);
-    headers[name.toLowerCase()] = one;
+    setHeader(headers, name.toLowerCase(), one);
   }
   return headers;
 }
