@@ -8,6 +8,7 @@ import { ContractViolationError, type ErrorCode } from "../core/errors.js";
 import { isWellFormed, toJson, toJsonList } from "../core/json.js";
 import { limits } from "../core/limits.js";
 import { show } from "../core/show.js";
+import { isThenable } from "../core/thenable.js";
 import { clause } from "../core/words.js";
 import type { AnyContract } from "./contract.js";
 import { type Issue, issuesInWords, readIssues } from "./issues.js";
@@ -224,8 +225,4 @@ function wrongKey(key: unknown): string | undefined {
   if (!isWellFormed(key)) return "a string with half of a surrogate pair";
   const bytes = key.length * 3 <= limits.keyBytes ? 0 : new TextEncoder().encode(key).length;
   return bytes > limits.keyBytes ? `one of ${bytes} bytes` : undefined;
-}
-
-function isThenable(value: unknown): value is PromiseLike<unknown> {
-  return typeof value === "object" && value !== null && "then" in value && typeof value.then === "function";
 }

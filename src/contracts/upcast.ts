@@ -7,6 +7,7 @@
  */
 import { ConfigurationError } from "../core/errors.js";
 import { show } from "../core/show.js";
+import { isThenable } from "../core/thenable.js";
 import { clause } from "../core/words.js";
 import type { AnyContract } from "./contract.js";
 import { type Issue, readIssues } from "./issues.js";
@@ -135,8 +136,4 @@ function reasonOf(error: unknown): string {
   } catch {
     return "an error that cannot be read";
   }
-}
-
-function isThenable(value: unknown): value is PromiseLike<unknown> {
-  return typeof value === "object" && value !== null && "then" in value && typeof value.then === "function";
 }

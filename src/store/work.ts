@@ -4,47 +4,13 @@
  */
 import type { Executor, OpenTransaction, Statement } from "../core/database.js";
 import { errorOf } from "../core/errors.js";
+import { type DeferredRow, type Delivery, fromDeferred, fromLog, type Hold, type LogRow } from "./delivery.js";
 import { calling, literalsOf } from "./literals.js";
 import { type Place, placesByNonce } from "./publish.js";
 import { mapped } from "./sqlstate.js";
 import { parseVerbatim } from "./verbatim.js";
 
-/** A message in a worker's hands. */
-export interface Delivery {
-  readonly subscription: number;
-  readonly id: string;
-  readonly nonce: string;
-  readonly contract: number;
-  readonly key: string | null;
-  /** The payload as parsed JSON, before its schema; or as its text, for a reader that wants it verbatim. */
-  readonly payload: unknown;
-  readonly headers: Readonly<Record<string, string>> | null;
-  readonly publishedAt: number;
-  /** Number of this hand-out; 1 from the log. */
-  readonly delivery: number;
-  /** Failed runs so far. */
-  readonly attempts: number;
-  readonly crashes: number;
-  /** When it expires, on the clock of `performance.now`; undefined for never. */
-  readonly expiresAt?: number | undefined;
-  /** Changes when a message that runs is moved out of its claim. */
-  hold: Hold;
-  /** Of the one message that is tried while its circuit is half-open: the token under which its outcome is told. */
-  readonly probe?: string;
-  /** Set by a run that has steps recorded: they are removed when the message succeeds. */
-  stepped?: true;
-}
-
-/** What proves that the holder holds it. */
-export type Hold =
-  | {
-      readonly from: "log";
-      readonly claim: string;
-      readonly token: string;
-      readonly claimSlot: number;
-      readonly messageSlot: number;
-    }
-  | { readonly from: "deferred"; readonly deferred: string; readonly token: string };
+export type { Delivery } from "./delivery.js";
 
 export type Outcome =
   | "succeeded"
@@ -134,24 +100,6 @@ export interface Claimed extends Taken {
   readonly aside?: number;
 }
 
-type LogRow = [string, string, number, number, string | null, unknown, Record<string, string> | null, number, number?];
-type DeferredRow = [
-  string,
-  string,
-  null,
-  number,
-  string | null,
-  unknown,
-  Record<string, string> | null,
-  number,
-  string,
-  string,
-  number,
-  number,
-  number,
-  number | null,
-];
-
 /** What a take answers. */
 interface TakeAnswer {
   readonly taken?: readonly DeferredRow[];
@@ -192,6 +140,21 @@ export async function work(
   parts: readonly Part[],
   verbatim = false,
 ): Promise<Claimed> {
+  return (await askForWork(executor, subscription, worker, limit, parts, verbatim))();
+}
+
+/**
+ * The same for whoever has something to do before it reads the answer, such as to ask for more: reading takes the processor for as long as the
+ * database takes for the next one.
+ */
+export async function askForWork(
+  executor: Executor,
+  subscription: number,
+  worker: string,
+  limit: number,
+  parts: readonly Part[],
+  verbatim: boolean,
+): Promise<() => Claimed> {
   const { text, params } = calling(working, [
     subscription,
     0,
@@ -200,7 +163,10 @@ export async function work(
     parts.length === 0 ? null : JSON.stringify(parts),
   ]);
   const { rows } = await mapped(executor.query<{ claimed: string }>(text, params));
-  const answer: ClaimAnswer = parsed(rows[0]?.claimed ?? "{}", verbatim);
+  return () => claimedBy(subscription, parsed(rows[0]?.claimed ?? "{}", verbatim));
+}
+
+function claimedBy(subscription: number, answer: ClaimAnswer): Claimed {
   const { claim, token, slot, parts: written, aside, messages, probe } = answer;
   if (claim === undefined || token === undefined || slot === undefined || messages === undefined) {
     const { missed, blocked, again } = answer;
@@ -209,7 +175,7 @@ export async function work(
   }
   const skipped = new Set(answer.skipped);
   const taken = skipped.size === 0 ? messages : messages.filter(([id]) => !skipped.has(id));
-  const deliveries = taken.map((row) => fromLog(subscription, claim, token, slot, row));
+  const deliveries = fromLog(subscription, { from: "log", claim, token, claimSlot: slot }, taken);
   return {
     missed: false,
     more: answer.more === true,
@@ -238,31 +204,6 @@ function asProbe(deliveries: readonly Delivery[], probe: string | null | undefin
   return typeof probe === "string" ? deliveries.map((delivery) => ({ ...delivery, probe })) : deliveries;
 }
 
-function fromLog(subscription: number, claim: string, token: string, claimSlot: number, row: LogRow): Delivery {
-  const [id, nonce, messageSlot, contract, key, payload, headers, publishedAt, expiresInMs] = row;
-  const hold: Hold = { from: "log", claim, token, claimSlot, messageSlot };
-  return {
-    subscription,
-    id,
-    nonce,
-    contract,
-    key,
-    payload,
-    headers,
-    publishedAt,
-    delivery: 1,
-    attempts: 0,
-    crashes: 0,
-    expiresAt: fromNow(expiresInMs),
-    hold,
-  };
-}
-
-/** Counted from when the answer arrives: late by the way of the answer, never early. */
-function fromNow(inMs: number | null | undefined): number | undefined {
-  return inMs === null || inMs === undefined ? undefined : performance.now() + inMs;
-}
-
 /** Takes deliveries that are due: retries, what was scheduled, and what was handed back. */
 export async function takeDue(
   executor: Executor,
@@ -281,41 +222,6 @@ export async function takeDue(
   const answer: TakeAnswer = parsed(rows[0]?.taken ?? "{}", verbatim);
   const deliveries = fromDeferred(subscription, answer.taken ?? []);
   return { deliveries: asProbe(deliveries, answer.probe), nextInMs: answer.next ?? undefined, ...refused(answer) };
-}
-
-function fromDeferred(subscription: number, rows: readonly DeferredRow[]): readonly Delivery[] {
-  return rows.map(
-    ([
-      id,
-      nonce,
-      ,
-      contract,
-      key,
-      payload,
-      headers,
-      publishedAt,
-      deferred,
-      token,
-      delivery,
-      attempts,
-      crashes,
-      expiresInMs,
-    ]) => ({
-      subscription,
-      id,
-      nonce,
-      contract,
-      key,
-      payload,
-      headers,
-      publishedAt,
-      delivery,
-      attempts,
-      crashes,
-      expiresAt: fromNow(expiresInMs),
-      hold: { from: "deferred", deferred, token },
-    }),
-  );
 }
 
 const settling = {

@@ -7,7 +7,8 @@
 import { ClaimLostError } from "../core/errors.js";
 import { groupBy } from "../core/group.js";
 import { type Batch, nothingSaid } from "../producer/buffer.js";
-import type { Claimed, Delivery, End, Hold, Part, StoredResult } from "../store/work.js";
+import type { LogHold } from "../store/delivery.js";
+import type { Claimed, Delivery, End, Part, StoredResult } from "../store/work.js";
 
 interface OpenClaim {
   readonly claim: string;
@@ -34,8 +35,6 @@ export interface Flush {
   readonly ends: readonly End[];
   readonly says: readonly SaidBy[];
 }
-
-type LogHold = Extract<Hold, { from: "log" }>;
 
 export class Ledger {
   /** In transaction mode each message ends by itself, and a claim is only closed. */

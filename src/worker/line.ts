@@ -1,6 +1,7 @@
 /** Messages that were claimed ahead of the slots and wait for one, in order. */
 import type { Delivery } from "../store/work.js";
 import type { Handled } from "./run.js";
+import { patienceMs, restMs } from "./times.js";
 
 export interface Waiting {
   readonly handled: Handled;
@@ -31,9 +32,9 @@ export class Line {
     return those;
   }
 
-  /** How long the first has waited; undefined when none waits. */
-  get forMs(): number | undefined {
+  /** How long the first may still wait. */
+  get patienceMs(): number {
     const [first] = this.#waiting;
-    return first === undefined ? undefined : performance.now() - first.since;
+    return first === undefined ? restMs : first.since + patienceMs - performance.now();
   }
 }

@@ -2,7 +2,8 @@
  * What order per key adds to a reader: messages of a claim wait behind those of their key, the next of a key is made due when the first has
  * ended, and a slow claim lets its lane go on without what still runs.
  */
-import { type Delivery, type Hold, type Next, type Part, promote, type Spill, spill } from "../store/work.js";
+import type { Hold } from "../store/delivery.js";
+import { type Delivery, type Next, type Part, promote, type Spill, spill } from "../store/work.js";
 import { Keys } from "./keys.js";
 import type { Flush, Ledger } from "./ledger.js";
 import type { ReaderOptions } from "./reading.js";

@@ -9,7 +9,8 @@
 import { Changes } from "../core/changes.js";
 import { StoppedError } from "../core/errors.js";
 import { Loop } from "../core/loop.js";
-import { begin, type Delivery, type Taken, takeDue, work } from "../store/work.js";
+import { askForWork, begin, type Claimed, type Delivery, type Taken, takeDue } from "../store/work.js";
+import { type Answer, Asked } from "./asked.js";
 import { Batches } from "./batches.js";
 import { Circuit } from "./circuit.js";
 import { Due } from "./due.js";
@@ -22,7 +23,7 @@ import type { ReaderOptions } from "./reading.js";
 import { Runs } from "./runs.js";
 import { lostIn, write } from "./settler.js";
 import type { Slots } from "./slots.js";
-import { followMs, lingerMs, manySlots, patienceMs, restMs, settleAloneMs, settleWithinMs } from "./times.js";
+import { followMs, lingerMs, manySlots, restMs, settleAloneMs, settleWithinMs } from "./times.js";
 
 export class Reader {
   readonly options: ReaderOptions;
@@ -33,9 +34,7 @@ export class Reader {
   readonly #line = new Line();
   readonly #contracts: readonly number[];
   readonly #changes = new Changes();
-  /** The claim that is under way, and the slots that are kept for it. */
-  #claiming: Promise<readonly Delivery[]> | undefined;
-  #reserved = 0;
+  readonly #asked: Asked;
   readonly #slots: Slots | undefined;
   readonly #unlisten: (() => void) | undefined;
   /** Where order is kept per key. */
@@ -48,6 +47,8 @@ export class Reader {
   #deciding = 0;
   /** There may be more in the log. */
   #hot = true;
+  /** The newest claim brought all that it asked for: most likely the next one does as well. */
+  #full = false;
   readonly #due = new Due();
   /** When the first of the slots that are free now became so; undefined when nobody waits for more. */
   #freedAt: number | undefined;
@@ -65,12 +66,13 @@ export class Reader {
       this.hint();
     };
     this.#circuit = new Circuit({ ...options, subscription: this.subscription, onLook, onBroken: this.#onBroken });
-    const order = (): Order | undefined => this.#order;
-    this.#outcomes = new Outcomes(options, { ledger: this.#ledger, circuit: this.#circuit, order });
-    const slots = this.#endsThemselves ? options.slots : undefined;
+    const told = { ledger: this.#ledger, circuit: this.#circuit, order: () => this.#order };
+    this.#outcomes = new Outcomes(options, told);
+    const slots = options.policy.idempotency === "transaction" ? options.slots : undefined;
     const broken = (): boolean => this.#broken;
     const onEnded = (ended: readonly Delivery[]): void => this.#ended(ended);
     this.#slots = slots;
+    this.#asked = new Asked(slots, () => this.#changes.notify());
     this.#runs = new Runs({ reader: options, slots, outcomes: this.#outcomes, broken, onEnded });
     this.#order = Order.of(options, {
       ledger: this.#ledger,
@@ -181,23 +183,19 @@ export class Reader {
 
   async #end(): Promise<void> {
     await this.#loop.stop();
-    // What a claim brings now is nobody's; its slots are given back.
-    await this.#arrived().then(
-      ({ slots }) => this.#slots?.give(slots),
-      () => undefined,
-    );
+    await this.#asked.drop();
     this.#unlisten?.();
   }
 
   get #busy(): boolean {
     const runs = this.#runs.size > 0 || this.#batches?.idle === false;
-    return runs || this.#line.length > 0 || this.#deciding > 0 || this.#claiming !== undefined;
+    return runs || this.#line.length > 0 || this.#deciding > 0 || this.#asked.pending;
   }
 
   /** Slots of this reader alone. */
   get #own(): number {
     const behind = (this.#order?.behind ?? 0) + (this.#batches?.running ?? 0);
-    return this.options.policy.concurrency - this.#runs.size - this.#deciding - this.#reserved - behind;
+    return this.options.policy.concurrency - this.#runs.size - this.#deciding - this.#asked.kept - behind;
   }
 
   /** How many can run at once. */
@@ -213,14 +211,21 @@ export class Reader {
 
   async #pass(): Promise<number> {
     if (this.#broken) return restMs;
-    const { arrived, slots } = await this.#arrived();
+    const { answer, kept } = await this.#asked.answered();
+    if (this.#foresees) {
+      this.#hot = true;
+      this.#claim(kept, 0);
+    }
+    const { arrived, slots } = this.#read(answer, kept);
     if (this.#once) await this.#begin(arrived.filter((delivery) => this.#batches?.takes(delivery) !== true));
-    // The next claim goes out before these run, so that the server works while we do.
-    else if (!this.#ledger.urgent && this.#order === undefined) this.#claim(arrived.length, slots);
+    // The next claim goes out before these run, so that the server works while we do; what is due is asked for first.
+    else if (!this.#asked.underWay && !this.#due.now && !this.#ledger.urgent && this.#order === undefined) {
+      this.#claim(arrived.length, slots);
+    }
     this.#start(arrived, slots);
     if (this.#once) await this.#beginBatches();
-    if (this.#claiming !== undefined) return 0;
-    if (this.#patienceMs <= 0) {
+    if (this.#asked.underWay) return 0;
+    if (this.#line.patienceMs <= 0) {
       this.#slots?.stalled();
       this.#handBack();
     }
@@ -232,7 +237,7 @@ export class Reader {
       if (this.#once) await this.#beginBatches();
     }
     this.#claim(0, 0);
-    return this.#claiming === undefined ? this.#rest() : 0;
+    return this.#asked.underWay ? 0 : this.#rest();
   }
 
   /** How many messages may wait for a slot here. Retries that are due get the next slots that become free; a permit is for one that begins. */
@@ -252,20 +257,13 @@ export class Reader {
     return this.#freedAt + lingerMs - performance.now();
   }
 
-  /** What the claim under way has brought, and for how many of them shared slots are kept. */
-  async #arrived(): Promise<{ readonly arrived: readonly Delivery[]; readonly slots: number }> {
-    let arrived: readonly Delivery[] = [];
-    let slots = 0;
-    try {
-      arrived = (await this.#claiming) ?? [];
-      slots = Math.min(this.#reserved, arrived.length);
-      return { arrived, slots };
-    } finally {
-      this.#slots?.give(this.#reserved - slots);
-      this.#claiming = undefined;
-      this.#reserved = 0;
-      this.#changes.notify();
-    }
+  /** Whether the next claim goes out before this one is read. Where it may depend on what was read, it waits. */
+  get #foresees(): boolean {
+    const { concurrency, circuitBreaker } = this.options.policy;
+    if (!this.#full || this.#due.now || concurrency <= manySlots || circuitBreaker !== undefined || this.#once)
+      return false;
+    const single = this.#slots === undefined && this.#batches === undefined && this.#order === undefined;
+    return single && !this.#permits.limited && !this.#ledger.urgent;
   }
 
   /**
@@ -285,14 +283,10 @@ export class Reader {
     this.#hot = false;
     this.#freedAt = undefined;
     // Messages that are gathered have no slots of their own.
-    this.#reserved = this.#batches?.all ? 0 : Math.min(limit, Math.max(0, free));
-    this.#slots?.take(this.#reserved);
-    this.#claiming = this.#work(limit);
-    // It is awaited in the next pass; until then a rejection must not count as unhandled.
-    this.#claiming.catch(() => undefined);
+    this.#asked.send(this.#batches?.all ? 0 : Math.min(limit, Math.max(0, free)), () => this.#work(limit));
   }
 
-  async #work(limit: number): Promise<readonly Delivery[]> {
+  async #work(limit: number): Promise<Answer | undefined> {
     const { session, worker, carrier } = this.options;
     const flush = this.#ledger.drain();
     // A claim carries parts only. Runs may have ended while the pass waited: their ends and what they said go first, with their parts.
@@ -301,24 +295,41 @@ export class Reader {
       return this.#work(limit);
     }
     try {
-      const claimed = await work(session, this.subscription, worker.id, limit, flush.parts, carrier !== undefined);
-      const { deliveries, again, more } = claimed;
-      const limited = this.#told("log", claimed, deliveries.length);
-      const againMs = againAfterMs(claimed) ?? (deliveries.length > 1 && !limited ? followMs : undefined);
-      if (againMs !== undefined) setTimeout(() => this.hint(), againMs).unref();
-      if (again || more || deliveries.length === limit) this.#hot = true;
-      else if (deliveries.length > 0 && !limited) this.options.onDry();
-      this.#ledger.opened(deliveries, claimed);
-      this.#batches?.claimed(deliveries.length, limit);
-      this.#order?.claimed(deliveries.length, limit);
-      return deliveries;
+      const verbatim = carrier !== undefined;
+      return { limit, read: await askForWork(session, this.subscription, worker.id, limit, flush.parts, verbatim) };
     } catch (error) {
       if (lostIn(error) === null) throw error;
       // Nothing was settled and nothing claimed. The settlements go alone, without what is lost.
       await this.#write(flush);
       this.#hot = true;
-      return [];
+      return undefined;
     }
+  }
+
+  /** What an answer brings, and how many of the slots that are kept for it are used. */
+  #read(answer: Answer | undefined, kept: number): { readonly arrived: readonly Delivery[]; readonly slots: number } {
+    let arrived: readonly Delivery[] = [];
+    try {
+      if (answer !== undefined) arrived = this.#opened(answer.limit, answer.read());
+      return { arrived, slots: Math.min(kept, arrived.length) };
+    } finally {
+      this.#slots?.give(Math.max(0, kept - arrived.length));
+      this.#asked.wasRead();
+    }
+  }
+
+  #opened(limit: number, claimed: Claimed): readonly Delivery[] {
+    const { deliveries, again, more } = claimed;
+    const limited = this.#told("log", claimed, deliveries.length);
+    const againMs = againAfterMs(claimed) ?? (deliveries.length > 1 && !limited ? followMs : undefined);
+    if (againMs !== undefined) setTimeout(() => this.hint(), againMs).unref();
+    this.#full = deliveries.length === limit;
+    if (again || more || this.#full) this.#hot = true;
+    else if (deliveries.length > 0 && !limited) this.options.onDry();
+    this.#ledger.opened(deliveries, claimed);
+    this.#batches?.claimed(deliveries.length, limit);
+    this.#order?.claimed(deliveries.length, limit);
+    return deliveries;
   }
 
   /** Waiting deliveries get at most half the slots while the log has more, so that neither starves the other. */
@@ -393,14 +404,9 @@ export class Reader {
   #startWaiting(): void {
     if (this.#broken) return;
     if (!this.#once && !this.#stopping) this.#batches?.start(this.#own);
+    if (this.#line.length === 0) return;
     const count = Math.max(0, Math.min(this.#line.length, this.#free));
     for (const { handled, delivery } of this.#line.take(count)) this.#runs.start(handled, delivery);
-  }
-
-  /** How long the first that waits may still wait. */
-  get #patienceMs(): number {
-    const { forMs } = this.#line;
-    return forMs === undefined ? restMs : patienceMs - forMs;
   }
 
   /** Until a batch may go; now where one has come due since the pass looked. */
@@ -411,10 +417,6 @@ export class Reader {
   /** What waits here for a slot is for others. */
   #handBack(): void {
     for (const { delivery } of this.#line.take(this.#line.length)) this.#release(delivery);
-  }
-
-  get #endsThemselves(): boolean {
-    return this.options.policy.idempotency === "transaction";
   }
 
   get #once(): boolean {
@@ -467,7 +469,7 @@ export class Reader {
       await this.#write(this.#ledger.drain());
     }
     const order = Math.min(this.#order?.restMs(this.#hot) ?? restMs, this.#batchMs);
-    if (this.#free <= 0 || this.#stopping || this.blocked) return Math.max(0, Math.min(this.#patienceMs, order));
+    if (this.#free <= 0 || this.#stopping || this.blocked) return Math.max(0, Math.min(this.#line.patienceMs, order));
     // Of a claim that must wait for others, `order` says when.
     const waits = this.#order?.mustWait(this.#free + this.#ahead, this.#atOnce) ?? false;
     const linger = this.#hot && !waits ? this.#lingerMs(this.#free) : restMs;

@@ -15,7 +15,7 @@ import {
 } from "../core/errors.js";
 import { limits } from "../core/limits.js";
 import type { Logger } from "../core/logger.js";
-import { sharedAbort } from "../core/shared-abort.js";
+import { isThenable } from "../core/thenable.js";
 import { type CheckedPolicy, policyFields } from "../policies/policy.js";
 import { type Verdict, verdictOf } from "../policies/verdicts.js";
 import { asSay, type Batch, Buffer, nothingSaid } from "../producer/buffer.js";
@@ -99,6 +99,8 @@ export class Run implements Behind, Overdue, Stepping {
   readonly #running: Running;
   readonly #handled: Handled;
   readonly #startedAt: number;
+  /** Where its end is told. */
+  #tell: (ran: Ran) => void = () => undefined;
   #controller: AbortController | undefined;
   #abort: ((reason: Error) => void) | undefined;
   #aborted: Error | undefined;
@@ -149,43 +151,53 @@ export class Run implements Behind, Overdue, Stepping {
     this.#controller?.abort(this.#cancelled);
   }
 
-  /** Resolves when it has ended; never rejects. Few promises: this is the path of every message. */
-  execute(): Promise<Ran> {
+  /** Calls back when it has ended, and not before it returns; never throws. Few promises: this is the path of every message. */
+  execute(ended: (ran: Ran) => void): void {
+    this.#tell = ended;
     try {
-      if (hasExpired(this.delivery)) return Promise.resolve({ kind: "ended", end: expired(this.delivery, this.#ends) });
-      const arrival = receive(this.#handled.contract, this.delivery.payload, this.#handled.version);
-      if (!(arrival instanceof Promise)) return this.#received(arrival);
-      return arrival.then((received) => this.#received(received)).catch((error) => this.#failed(error));
+      const { contract, version } = this.#handled;
+      const arrival = hasExpired(this.delivery) ? undefined : receive(contract, this.delivery.payload, version);
+      if (arrival === undefined) this.#later({ kind: "ended", end: expired(this.delivery, this.#ends) });
+      else if (!(arrival instanceof Promise)) this.#received(arrival);
+      else arrival.then((received) => this.#received(received)).catch((error) => this.#fail(error));
     } catch (error) {
-      return Promise.resolve(this.#failed(error));
+      this.#later(this.#failed(error));
     }
   }
 
-  #received(received: Received): Promise<Ran> {
+  #received(received: Received): void {
     if (!received.ok) {
       const next = { invalid: received.issues };
-      return Promise.resolve({
-        kind: "ended",
-        end: { delivery: this.delivery, outcome: "invalid", next, ends: this.#ends },
-      });
-    }
-    const ran = this.#ends ? this.#inTransaction(received.payload) : this.#alone(received.payload);
-    return ran.catch((error) => {
-      this.#buffer?.drop(error);
-      return this.#failed(error);
-    });
+      this.#later({ kind: "ended", end: { delivery: this.delivery, outcome: "invalid", next, ends: this.#ends } });
+    } else if (this.#ends) {
+      this.#inTransaction(received.payload).then(this.#tell, (error) => this.#fail(error));
+    } else this.#alone(received.payload);
+  }
+
+  #later(ran: Ran): void {
+    queueMicrotask(() => this.#tell(ran));
+  }
+
+  #fail(error: unknown): void {
+    this.#buffer?.drop(error);
+    this.#tell(this.#failed(error));
   }
 
   get #ends(): boolean {
     return this.#running.policy.idempotency === "transaction";
   }
 
-  #alone(payload: unknown): Promise<Ran> {
-    return this.#handle(() => this.#handled.handler(payload, new RunContext(this))).then((result) => {
-      const said = this.#said();
-      if (said === undefined && this.#handled.contract["~posthorn"].inside.result === undefined) return succeeded;
-      return this.#checked(result, said);
-    });
+  #alone(payload: unknown): void {
+    this.#handle(
+      () => this.#handled.handler(payload, new RunContext(this)),
+      (result) => {
+        const said = this.#said();
+        const plain = said === undefined && this.#handled.contract["~posthorn"].inside.result === undefined;
+        if (plain) this.#tell(succeeded);
+        else this.#checked(result, said).then(this.#tell, (error) => this.#fail(error));
+      },
+      (error) => this.#fail(error),
+    );
   }
 
   async #checked(result: unknown, said: Buffer | undefined): Promise<Ran> {
@@ -207,7 +219,8 @@ export class Run implements Behind, Overdue, Stepping {
     try {
       open.onSavepoints({ mark: () => this.#buffer?.mark() ?? 0, backTo: (mark) => this.#buffer?.backTo(mark) });
       const context = new TransactionRunContext(this, open.native);
-      const result = await this.#handle(() => runSealed(open, async () => this.#handled.handler(payload, context)));
+      const handler = () => runSealed(open, async () => this.#handled.handler(payload, context));
+      const result = await new Promise((resolve, reject) => this.#handle(handler, resolve, reject));
       const said = this.#said();
       const stored = this.#stored(await checkResult(this.#handled.contract, result));
       const batch = (await said?.ready(open)) ?? nothingSaid;
@@ -228,15 +241,16 @@ export class Run implements Behind, Overdue, Stepping {
     }
   }
 
-  #handle(handler: () => unknown): Promise<unknown> {
+  /** Calls one of the two once, and not before it returns. */
+  #handle(handler: () => unknown, succeed: (value: unknown) => void, fail: (error: unknown) => void): void {
     // It was released or given up while its schema or its transaction was waited for: somebody else may run it already.
-    if (this.#aborted !== undefined) return Promise.reject(this.#aborted);
-    if (this.#cancelled !== undefined) return Promise.reject(this.#cancelled);
+    const stopped = this.#aborted ?? this.#cancelled;
     try {
-      return this.#within(handler());
+      if (stopped === undefined) this.#within(handler(), succeed, fail);
+      else queueMicrotask(() => fail(stopped));
     } catch (error) {
       this.#blamed = true;
-      return Promise.reject(error);
+      queueMicrotask(() => fail(error));
     }
   }
 
@@ -287,8 +301,7 @@ export class Run implements Behind, Overdue, Stepping {
   /** Made when the handler first reads it, which may be after it should have fired. */
   get signal(): AbortSignal {
     if (this.#controller === undefined) {
-      // A handler may pass it on to many calls at once.
-      this.#controller = sharedAbort();
+      this.#controller = new AbortController();
       const reason = this.#aborted ?? this.#cancelled;
       if (reason !== undefined) this.#controller.abort(reason);
     }
@@ -343,41 +356,39 @@ export class Run implements Behind, Overdue, Stepping {
   };
 
   /** The handler's outcome, or an error at the visibility timeout or abort. What the handler does later is nobody's. */
-  #within(outcome: unknown): Promise<unknown> {
+  #within(outcome: unknown, succeed: (value: unknown) => void, fail: (error: unknown) => void): void {
     if (this.#aborted === undefined && !isThenable(outcome) && this.#steps?.busy !== true) {
-      return Promise.resolve(outcome);
+      void Promise.resolve(outcome).then(succeed);
+      return;
     }
-    return new Promise((resolve, reject) => {
-      const { deadlines } = this.#running;
-      this.dueAt = performance.now() + deadlines.limitMs;
-      const at = deadlines.begin(this);
-      const end = (): void => {
-        deadlines.end(at, this);
-        // An abort from here on is none of the handler's: its outcome stands.
-        this.#abort = undefined;
-      };
-      const fail = (error: unknown): void => {
-        end();
-        this.#blamed = true;
-        reject(error);
-      };
-      this.#abort = fail;
-      if (this.#aborted !== undefined) fail(this.#aborted);
-      const succeed = (value: unknown): void => {
-        end();
-        resolve(value);
-      };
-      Promise.resolve(outcome).then(
-        (value) => this.#afterSteps(succeed, value),
-        (error) => this.#afterSteps(fail, error),
-      );
-    });
+    const settled = Promise.resolve(outcome);
+    const { deadlines } = this.#running;
+    this.dueAt = performance.now() + deadlines.limitMs;
+    const at = deadlines.begin(this);
+    let decided = false;
+    // An abort from here on is none of the handler's: its outcome stands.
+    const end = (failed: boolean): boolean => {
+      if (decided) return false;
+      decided = true;
+      deadlines.end(at, this);
+      this.#abort = undefined;
+      if (failed) this.#blamed = true;
+      return true;
+    };
+    this.#abort = (reason) => {
+      if (end(true)) queueMicrotask(() => fail(reason));
+    };
+    if (this.#aborted !== undefined) this.#abort(this.#aborted);
+    settled.then(
+      (value) => this.#afterSteps(() => end(false) && succeed(value)),
+      (error) => this.#afterSteps(() => end(true) && fail(error)),
+    );
   }
 
   /** Steps that are under way are waited for, so that what they did is recorded and not done again. */
-  #afterSteps<T>(act: (value: T) => void, value: T): void {
-    if (this.#steps?.busy === true) void this.#steps.quiet().then(() => act(value));
-    else act(value);
+  #afterSteps(act: () => void): void {
+    if (this.#steps?.busy === true) void this.#steps.quiet().then(act);
+    else act();
   }
 
   overdue(): void {
@@ -486,8 +497,4 @@ const ourTroubles: ReadonlySet<string> = new Set([
 function isOurTrouble(error: unknown, inTransaction: boolean): boolean {
   if (!inTransaction || !(error instanceof DatabaseUnavailableError)) return false;
   return ourTroubles.has(error.code);
-}
-
-function isThenable(value: unknown): value is PromiseLike<unknown> {
-  return typeof value === "object" && value !== null && "then" in value && typeof value.then === "function";
 }

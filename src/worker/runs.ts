@@ -68,7 +68,7 @@ export class Runs implements Iterable<Held> {
     const at = this.#alone.add(run);
     slots?.take(1);
     const begun = performance.now();
-    void run.execute().then((ran) => {
+    run.execute((ran) => {
       slots?.took(performance.now() - begun);
       if (run.moving === undefined) this.#finished(at, run, ran);
       else void run.moving.then(() => this.#finished(at, run, ran));

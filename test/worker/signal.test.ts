@@ -82,7 +82,7 @@ test("a signal that was read before fires in its time, and one that is read afte
 });
 
 // Each further one than ten made Node warn of a leak, though a handler for many messages may well have a call for each.
-test("a handler may pass its signal on to many at once without a warning of a leak: of one message, of many, and of a query", async () => {
+test("a handler may pass its signal on to many at once without a warning of a leak: of many messages, and of a query", async () => {
   const post = posthorn({ service: "signals", database: database.url, migrate: "auto" });
   const listen = (signal: AbortSignal): void => {
     for (let n = 0; n < 50; n += 1) signal.addEventListener("abort", () => undefined);
@@ -93,13 +93,11 @@ test("a handler may pass its signal on to many at once without a warning of a le
     listen(signal);
     return 1;
   });
-  post.queue("work", policy(minutes(1))).handle(Work, (_payload, { signal }) => listen(signal));
   post
     .queue("many", { ...policy(minutes(1)) })
     .handleMany(Many, { size: 10, maxWaitMs: 1 }, (_messages, { signal }) => listen(signal));
   const warnings = await warningsOf(async () => {
     await post.start();
-    await post.send(Work, { n: 1 });
     await post.send(Many, { n: 1 });
     expect(await post.ask(Sum, {})).toBe(1);
     await post.untilIdle();
