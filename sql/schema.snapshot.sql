@@ -1151,7 +1151,7 @@ function circuit_gate(p_subscription integer, OUT wait_ms bigint, OUT probe bigi
 function circuit_hear(p_subscription integer, p_events json) returns json plpgsql volatile body c2c6d6bc6d380daa73e1712683b16646
 function circuit_of(p_subscription integer) returns json sql stable body e057922bc09251405e8829a3586873be
 function circuit_opened(p_row posthorn.circuit, p_open_ms bigint, p_now timestamp with time zone) returns posthorn.circuit plpgsql volatile body 3191439004df3f62ba80901751bf8423
-function claim(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body f612a386aac1078cee3c2d0d4a5a9339
+function claim(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body df1b1f26181326b20070e3d931533d50
 function claim_by_priority(p_subscription integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body d26568a11609d045f5a6d569313a28b0
 function claim_guarded(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_limited boolean) returns text plpgsql volatile body bc137c24a1333282f24522508931f0f9
 function claim_limited(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body 09c4ad02d77d6dc3684cd3d6f0e6b86e
@@ -1162,7 +1162,7 @@ function claimed_since_of(p_slot smallint, p_subscription integer, p_lane intege
 function claims_after_of(p_slot smallint, p_subscription integer, p_lane integer, p_n bigint, OUT ids bigint[], OUT newest bigint) returns record plpgsql volatile body d4f1a5a025418d56a5a1f4a3447d5a75
 function classes(p_subscription integer) returns SETOF smallint sql stable body a7998ab09f236bb1c78548377c900b0c
 function collapse(p_row posthorn.deferred, p_held posthorn.dedupe, p_entry json, p_due_at timestamp with time zone, p_expires_at timestamp with time zone, p_mode text, p_window interval, p_wait_ms bigint) returns void plpgsql volatile body 7c5a08c38330c003c3d49ba44613ca1c
-function conclude(p_parts json, p_ends json DEFAULT NULL::json, p_say json DEFAULT NULL::json) returns json plpgsql volatile body 11196873e66af3dfec56ad3859183180
+function conclude(p_parts json, p_ends json DEFAULT NULL::json, p_say json DEFAULT NULL::json) returns json plpgsql volatile body e9ba0fbb4faac79e1c2c18a7dfab8dae
 function conclude_one(p_end json) returns void plpgsql volatile body d4320f64181a22acc183634f04204c5c
 function confirmed(p_given text, p_wanted text, p_what text) returns void plpgsql volatile body 17621085f6c5b608034dcb73347d0639
 function contract_outside(p_subscription integer, p_id bigint, p_nonce bigint) returns integer sql stable body ea4721cea290d9a5665f4e1f2c22b22a
@@ -1251,7 +1251,7 @@ function hold_worker(p_worker bigint) returns void plpgsql volatile body 94b1790
 function holds_of(p_slot smallint, p_claim bigint, p_token bigint, p_message bigint) returns boolean plpgsql volatile body 86ee36e8177cdb5397a5a246f287fe2a
 function horizon(OUT xid xid8, OUT pid integer, OUT since timestamp with time zone, OUT prepared text) returns record plpgsql volatile body 2fe677ac4193373111bd1870ebae44b8
 function id_of(p_public text) returns bigint sql immutable body 770fd5118467b6fc1be6d872c45b5eac
-function ids(p_list json) returns bigint[] plpgsql immutable body e847aa58930f9f7559e53e27b4ac2556
+function ids(p_list json) returns bigint[] plpgsql immutable strict body 33542db36d1a0307de1efbc1293e5461
 function in_order(p_slots smallint[], p_subscription integer, p_channel integer, p_lane integer, p_batch posthorn.batch, p_keys text[], p_marked boolean) returns posthorn.turn plpgsql volatile body 9b5fed6499a75ceb5b9d11a3ad21bbd9
 function intake_rules() returns TABLE(intake integer, intake_name text, name text, value bigint, threshold bigint, detail text) sql volatile body c19cb5d83633a3ca908c3c259e514756
 function is_behind(p_subscription integer, p_key text, p_place bigint) returns boolean plpgsql volatile body 6753317ab5fc0eadd91c33788006d039
@@ -1447,7 +1447,8 @@ function set_backlog(p_channel integer, p_backlog bigint) returns void plpgsql v
 function set_backlog_limit(p_subscription integer, p_policy json) returns void plpgsql volatile body 4cf2b33324643b49fecc619156b7ff9f
 function set_limits(p_subscription integer, p_policy json) returns void plpgsql volatile body 36795627b850f8464ab8c422481368fd
 function settle(p_parts json, p_ends json, p_say json) returns json plpgsql volatile body 7ec3dd2db1fa9e8c6805ce2b8cad9296
-function settle_part_of(p_slot smallint, p_claim bigint, p_token bigint, p_part integer, p_outcome posthorn.outcome, p_closes boolean, p_messages bigint[]) returns boolean plpgsql volatile body affc66c5e926192c36fdc0a4f095bd1f
+function settle_part(p_part json) returns bigint[] plpgsql volatile body 6fa48def143627f181c8b31c645e7644
+function settle_part_of(p_slot smallint, p_claim bigint, p_token bigint, p_part integer, p_outcome posthorn.outcome, p_closes boolean, p_messages bigint[]) returns boolean plpgsql volatile body 7867f14ce0bdbd1acc07cccbddcb54de
 function slot_branches(p_body text) returns text sql immutable body 60a9c3a33507ec88fd098980ff2e1529
 function slot_for_end(p_row posthorn.deferred) returns smallint plpgsql volatile body c19a9c85bbcdf186cc88919be8780871
 function slot_of_claim(p_claim bigint) returns smallint sql volatile body a7963bf32941e58ea1c9ba97da58ebbf
@@ -2187,6 +2188,7 @@ function set_backlog(p_channel integer, p_backlog bigint): nobody
 function set_backlog_limit(p_subscription integer, p_policy json): nobody
 function set_limits(p_subscription integer, p_policy json): nobody
 function settle(p_parts json, p_ends json, p_say json): nobody
+function settle_part(p_part json): nobody
 function settle_part_of(p_slot smallint, p_claim bigint, p_token bigint, p_part integer, p_outcome posthorn.outcome, p_closes boolean, p_messages bigint[]): nobody
 function slot_branches(p_body text): nobody
 function slot_for_end(p_row posthorn.deferred): nobody
