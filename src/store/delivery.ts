@@ -1,31 +1,5 @@
 /** A message in a worker's hands, and what it is made of: a row of the answer of a claim or of a take. */
 
-/** A message in a worker's hands. */
-export interface Delivery {
-  readonly subscription: number;
-  readonly id: string;
-  readonly nonce: string;
-  readonly contract: number;
-  readonly key: string | null;
-  /** The payload as parsed JSON, before its schema; or as its text, for a reader that wants it verbatim. */
-  readonly payload: unknown;
-  readonly headers: Readonly<Record<string, string>> | null;
-  readonly publishedAt: number;
-  /** Number of this hand-out; 1 from the log. */
-  readonly delivery: number;
-  /** Failed runs so far. */
-  readonly attempts: number;
-  readonly crashes: number;
-  /** When it expires, on the clock of `performance.now`; undefined for never. */
-  readonly expiresAt?: number | undefined;
-  /** Changes when a message that runs is moved out of its claim. */
-  hold: Hold;
-  /** Of the one message that is tried while its circuit is half-open: the token under which its outcome is told. */
-  readonly probe?: string;
-  /** Set by a run that has steps recorded: they are removed when the message succeeds. */
-  stepped?: true;
-}
-
 /** What proves that the holder holds it. */
 export type Hold = LogHold | { readonly from: "deferred"; readonly deferred: string; readonly token: string };
 
@@ -67,24 +41,34 @@ export type DeferredRow = [
 ];
 
 /**
- * What a row of a claim or of a take becomes: both begin with the same eight. A class and no literal: of literals V8 learns that all of the first
- * claim outlive its look for garbage, and puts those that follow where they stay with all that they hold, until it next looks everywhere.
+ * A message in a worker's hands. A class and no literal: of literals V8 learns that all of the first claim outlive its look for garbage, and puts those that
+ * follow where they stay with all that they hold, until it next looks everywhere.
  */
-class InHand implements Delivery {
+export class Delivery {
   readonly subscription: number;
   readonly id: string;
   readonly nonce: string;
   readonly contract: number;
   readonly key: string | null;
+  /** The payload as parsed JSON, before its schema; or as its text, for a reader that wants it verbatim. */
   readonly payload: unknown;
   readonly headers: Readonly<Record<string, string>> | null;
   readonly publishedAt: number;
+  /** Number of this hand-out; 1 from the log. */
   readonly delivery: number;
+  /** Failed runs so far. */
   readonly attempts: number;
   readonly crashes: number;
-  readonly expiresAt: number | undefined;
+  /** When it expires, on the clock of `performance.now`; undefined for never. */
+  declare readonly expiresAt?: number | undefined;
+  /** Changes when a message that runs is moved out of its claim. */
   hold: Hold;
+  /** Of the one message that is tried while its circuit is half-open: the token under which its outcome is told. */
+  declare readonly probe?: string;
+  /** Set by a run that has steps recorded: they are removed when the message succeeds. */
+  declare stepped?: true;
 
+  /** Rows of a claim and of a take begin with the same eight. */
   constructor(
     subscription: number,
     row: LogRow | DeferredRow,
@@ -117,7 +101,7 @@ export function fromLog(subscription: number, hold: Omit<LogHold, "messageSlot">
     const [, , messageSlot, , , , , , expiresInMs] = row;
     const held = holds.get(messageSlot) ?? { ...hold, messageSlot };
     holds.set(messageSlot, held);
-    return new InHand(subscription, row, held, firstHandOut, expiresInMs);
+    return new Delivery(subscription, row, held, firstHandOut, expiresInMs);
   });
 }
 
@@ -130,6 +114,6 @@ export function fromDeferred(subscription: number, rows: readonly DeferredRow[])
   return rows.map((row) => {
     const [, , , , , , , , deferred, token, delivery, attempts, crashes, expiresInMs] = row;
     const hold: Hold = { from: "deferred", deferred, token };
-    return new InHand(subscription, row, hold, [delivery, attempts, crashes], expiresInMs);
+    return new Delivery(subscription, row, hold, [delivery, attempts, crashes], expiresInMs);
   });
 }

@@ -278,7 +278,8 @@ export class Reader {
     const free = open - starting;
     const single = Math.min(free, most) + this.#ahead;
     const limit = this.#batches?.limit(single, open, starting) ?? single;
-    if (!this.#hot || this.#stopping || limit <= 0 || !this.#mayAsk || this.#lingerMs(limit) > 0) return;
+    if (!this.#hot || this.#stopping || this.#broken || limit <= 0 || !this.#mayAsk || this.#lingerMs(limit) > 0)
+      return;
     if (this.#order?.mustWait(limit, this.#atOnce) || (this.#permits.yields && this.#due.now)) return;
     this.#hot = false;
     this.#freedAt = undefined;
