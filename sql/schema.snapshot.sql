@@ -1167,7 +1167,7 @@ function conclude_one(p_end json) returns void plpgsql volatile body d4320f64181
 function confirmed(p_given text, p_wanted text, p_what text) returns void plpgsql volatile body 17621085f6c5b608034dcb73347d0639
 function contract_outside(p_subscription integer, p_id bigint, p_nonce bigint) returns integer sql stable body ea4721cea290d9a5665f4e1f2c22b22a
 function copy_tick_of(p_slot smallint, p_tick posthorn.tick) returns void plpgsql volatile body 72fe1aae059e8857f3fc54d507ed09e9
-function count_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone) returns record plpgsql volatile body e9b23776fe9e2cb428c82ec39f10bb06
+function count_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone) returns record plpgsql stable body e9b23776fe9e2cb428c82ec39f10bb06
 function count_backlog(p_limit posthorn.backlog_limit) returns bigint plpgsql volatile body 1ce80368e64e2fc5d20bf6f997ac99f8
 function count_between(p_channel integer, p_lane integer, p_after bigint, p_before bigint, p_limit integer) returns bigint plpgsql stable body a15af6a5ae30539490e60ad9aa183917
 function count_key_of(p_slot smallint, p_key text, p_contracts integer[]) returns bigint plpgsql volatile body b6b5c40038ddf87d241fae0e13ecbfd1
@@ -1326,7 +1326,7 @@ function moved_away() returns text plpgsql volatile body d52d6531ecf045908b98fd3
 function ms_of(p_at timestamp with time zone) returns bigint plpgsql immutable body 0ec41b9b70da3ad87eb8514a4adc4081
 function new_lanes(p_subscription integer, p_lanes integer, p_from_start boolean) returns void plpgsql volatile body 973f25f3a1d0f064a7a859ced4a1f844
 function newest_claim_at(p_subscription integer) returns timestamp with time zone plpgsql stable body a3515445329879b83e17decf5456b40c
-function newest_claim_of(p_slot smallint, p_subscription integer, p_lane integer) returns posthorn."position" plpgsql volatile body 5c991159aa8a7d4d05913f3d78ff7c62
+function newest_claim_of(p_slot smallint, p_subscription integer, p_lane integer) returns posthorn."position" plpgsql stable body 5c991159aa8a7d4d05913f3d78ff7c62
 function newest_end_of(p_slot smallint, p_subscription integer, p_message bigint, OUT outcome text, OUT delivery integer) returns record plpgsql volatile body d14dca68789ace1e679e1ae64e3e106b
 function newest_ending(p_subscription integer, p_id bigint, OUT outcome text, OUT at timestamp with time zone, OUT delivery integer) returns record plpgsql stable body d22a3bd43d46e1a6c2d4d13033a78db6
 function newest_tick_of(p_slot smallint) returns posthorn.tick plpgsql volatile body 7a6d5a0157baffcf8c74a3759baced29
@@ -1337,8 +1337,8 @@ function note_operation(p_verb text, p_arguments json, p_by text, p_reason text,
 function note_schedule_failure(p_name text, p_revision bigint, p_error text) returns void plpgsql volatile body ced7724ff0c655e016f794984722fdac
 function note_unfit(p_intake integer, p_messages json, p_now timestamp with time zone, p_keep_until timestamp with time zone) returns integer plpgsql volatile body 7b97b862d13f852a544df2d33ca3abca
 function oldest_kept(p_channel integer) returns timestamp with time zone plpgsql volatile body 77d57110d4369e461ff330dbfe17dbb6
-function open_claims() returns SETOF posthorn.claim_1 sql volatile body 50919d76d43047e129eac41204df9006
-function open_claims_of(p_slot smallint, p_worker bigint, p_from bigint, p_limit integer) returns SETOF posthorn.claim_1 plpgsql volatile body 1456df34dff3056a06e3c2ace1c50831
+function open_claims() returns SETOF posthorn.claim_1 sql stable body 50919d76d43047e129eac41204df9006
+function open_claims_of(p_slot smallint, p_worker bigint, p_from bigint, p_limit integer) returns SETOF posthorn.claim_1 plpgsql stable body 1456df34dff3056a06e3c2ace1c50831
 function open_keys(p_subscription integer, p_lane integer, OUT keys bigint[], OUT open_from bigint, OUT unknown boolean) returns record plpgsql volatile body 19ba5b958c4d421d77b768a0ae5cbf6f
 function open_keys_of(p_slot smallint, p_subscription integer, p_lane integer, OUT keys bigint[], OUT open_from bigint, OUT unknown boolean) returns record plpgsql volatile body 197979e639a5d2b648fdbef3c5d4f51c
 function open_places() returns TABLE(subscription integer, lane integer, id bigint, worker bigint, slots smallint[]) sql volatile body 840c7b1309dfc5b1b5b8ee51ac9d2b47
@@ -1367,7 +1367,7 @@ function peek(p_worker bigint, p_subscriptions json, p_seen text, p_watch boolea
 function pins(p_n bigint) returns text[] plpgsql volatile body 73483686ba6d673c5c193f9e5490aa1c
 function plain_plans() returns void plpgsql volatile body 7724d5677658961553186027baf5bcb3
 function policy_changes(p_name text, p_limit integer) returns json sql stable body 454e416a6659dfdab9fd98aed2cb3b5d
-function position_of(p_subscription integer, p_lane integer) returns posthorn."position" plpgsql volatile body a051c73d3ac550fde4f011b7e2058d52
+function position_of(p_subscription integer, p_lane integer) returns posthorn."position" plpgsql stable body a051c73d3ac550fde4f011b7e2058d52
 function priority_of(p_lane integer) returns smallint sql immutable body aebe0a156dcfbcf52a675a2121bc42c6
 function proceed(operation bigint, "limit" integer DEFAULT 500) returns json plpgsql volatile body 16f3d7e0473b59740a4f8958dba0a7c0
 function promote(p_subscription integer, p_keys json) returns integer plpgsql volatile body 3fecd0329359ef5c412ae7ed8f140a1a
@@ -1494,7 +1494,7 @@ function urgency(p_priority integer, p_since timestamp with time zone) returns d
 function use_permits(p_allow posthorn.allowance, p_used integer, p_wanted integer) returns integer plpgsql volatile body d9abfc21c29c04d54cfd363f1e60ef54
 function wait_after(p_allow posthorn.allowance, p_taken integer, p_wanted integer) returns integer plpgsql volatile body 8271d2dbf31ac38d599e0543d9ac5b7e
 function waiting_for(p_limit posthorn.backlog_limit, p_most integer) returns bigint plpgsql volatile set enable_seqscan=off, enable_bitmapscan=off, enable_sort=off body dfe569259485d841c70a5ab004e77048
-function waiting_in_log(p_subscription integer, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone) returns record plpgsql volatile body 35c7c24d4cf7c71d7a0715bb1071ed89
+function waiting_in_log(p_subscription integer, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone) returns record plpgsql stable body 35c7c24d4cf7c71d7a0715bb1071ed89
 function waiting_of(p_held posthorn.dedupe) returns posthorn.deferred plpgsql volatile body 14f88992f7cd059359fec4ec39928031
 function waiting_state(p_token bigint, p_place bigint, p_due_at timestamp with time zone, p_reason posthorn.outcome) returns text sql immutable body 18a81ed1f9aa0e7c903969488bdb3284
 function waiting_status(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json sql stable body 9b333999d517569ad3762529b8e01ae4

@@ -67,7 +67,7 @@ select posthorn.by_slot(
 $body$);
 
 -- newest_claim_of: the position a lane has reached in a slot; null columns when the slot has no claim of the lane.
-select posthorn.by_slot('newest_claim_of(p_slot smallint, p_subscription int, p_lane int)', 'posthorn.position', $body$
+select posthorn.by_slot('newest_claim_of(p_slot smallint, p_subscription int, p_lane int)', 'posthorn.position stable', $body$
   return (select row({slot}::smallint, c.n, c.floor, c.ceiling, c.last_id, c.late, c.late_xids)::posthorn.position from posthorn.claim_{slot} c
     where c.subscription = p_subscription and c.lane = p_lane order by c.n desc limit 1);
 $body$);

@@ -223,7 +223,7 @@ end $$;
 
 -- position_of(subscription, lane): where a lane stands: its newest claim, else its base row. Raises PH004 when there is neither.
 create or replace function posthorn.position_of(p_subscription int, p_lane int) returns posthorn.position
-language plpgsql as $$
+language plpgsql stable as $$
 declare
   v_base posthorn.lane;
   v_at posthorn.position;

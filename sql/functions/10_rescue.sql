@@ -139,7 +139,7 @@ end $$;
 -- open_claims_of: claims of a worker that no part has closed, from an id on.
 -- Plan: claim_N_by_id from the id on, one probe of settlement_N_by_part for each of the worker's claims. `offset 0` keeps the
 -- probe from becoming a join, which would read the settlements from their beginning.
-select posthorn.by_slot('open_claims_of(p_slot smallint, p_worker bigint, p_from bigint, p_limit int)', 'setof posthorn.claim_1', $body$
+select posthorn.by_slot('open_claims_of(p_slot smallint, p_worker bigint, p_from bigint, p_limit int)', 'setof posthorn.claim_1 stable', $body$
   return query select c.* from posthorn.claim_{slot} c where c.id >= p_from and c.worker = p_worker
     and not exists (select from posthorn.settlement_{slot} t where t.claim = c.id and t.closes offset 0) order by c.id limit p_limit;
 $body$);

@@ -2,7 +2,7 @@
 
 -- waiting_in_log(subscription, limit): committed messages that no claim has taken, counted up to a limit; and when the oldest was said.
 create or replace function posthorn.waiting_in_log(p_subscription int, p_limit int, out messages bigint, out oldest timestamptz)
-language plpgsql as $$
+language plpgsql stable as $$
 declare
   v_ring posthorn.ring;
   v_lane record;
@@ -23,7 +23,7 @@ begin
 end $$;
 
 select posthorn.by_slot('count_after_of(p_slot smallint, p_channel int, p_lane int, p_after bigint, p_limit int, out messages bigint, out oldest timestamptz)',
-  'record', $body$
+  'record stable', $body$
   select count(*), min(m.published_at) into messages, oldest from (
     select m.published_at from posthorn.message_{slot} m where m.channel = p_channel and m.lane = p_lane and m.id > p_after order by m.id limit p_limit) m;
   return;
@@ -31,13 +31,14 @@ $body$);
 
 -- open_claims(): claims that workers hold open. Bounded by the oldest open claim of each.
 create or replace function posthorn.open_claims() returns setof posthorn.claim_1
-language sql volatile as $$
+language sql stable as $$
   select c.* from posthorn.worker w cross join (select unnest(slots) as slot from posthorn.ring) s
     cross join lateral posthorn.open_claims_of(s.slot, w.id, w.oldest_open_claim, 10000) c
 $$;
 
 -- gauges(limit): one row for each subscription: backlog counted up to the limit, age of the oldest message that has not ended, and
--- who attends: a worker that counts as dead does not. Messages that a worker holds count as running, not as backlog, but for the age.
+-- who attends: a worker that counts as dead does not. Messages that a worker holds count as running, not as backlog, but for the age. All that counts
+-- messages is stable, so that it reads in the one snapshot of this statement: what moves meanwhile is counted once.
 create or replace function posthorn.gauges(p_limit int)
 returns table (subscription int, backlog bigint, age_ms bigint, running bigint, dead_letters bigint, invalid bigint, workers bigint, retrying bigint)
 language sql volatile as $$

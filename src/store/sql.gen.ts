@@ -1123,7 +1123,7 @@ select posthorn.by_slot(
 $body$);
 
 -- newest_claim_of: the position a lane has reached in a slot; null columns when the slot has no claim of the lane.
-select posthorn.by_slot('newest_claim_of(p_slot smallint, p_subscription int, p_lane int)', 'posthorn.position', $body$
+select posthorn.by_slot('newest_claim_of(p_slot smallint, p_subscription int, p_lane int)', 'posthorn.position stable', $body$
   return (select row({slot}::smallint, c.n, c.floor, c.ceiling, c.last_id, c.late, c.late_xids)::posthorn.position from posthorn.claim_{slot} c
     where c.subscription = p_subscription and c.lane = p_lane order by c.n desc limit 1);
 $body$);
@@ -1402,7 +1402,7 @@ end $$;
 
 -- position_of(subscription, lane): where a lane stands: its newest claim, else its base row. Raises PH004 when there is neither.
 create or replace function posthorn.position_of(p_subscription int, p_lane int) returns posthorn.position
-language plpgsql as $$
+language plpgsql stable as $$
 declare
   v_base posthorn.lane;
   v_at posthorn.position;
@@ -2584,7 +2584,7 @@ end $$;
 -- open_claims_of: claims of a worker that no part has closed, from an id on.
 -- Plan: claim_N_by_id from the id on, one probe of settlement_N_by_part for each of the worker's claims. \`offset 0\` keeps the
 -- probe from becoming a join, which would read the settlements from their beginning.
-select posthorn.by_slot('open_claims_of(p_slot smallint, p_worker bigint, p_from bigint, p_limit int)', 'setof posthorn.claim_1', $body$
+select posthorn.by_slot('open_claims_of(p_slot smallint, p_worker bigint, p_from bigint, p_limit int)', 'setof posthorn.claim_1 stable', $body$
   return query select c.* from posthorn.claim_{slot} c where c.id >= p_from and c.worker = p_worker
     and not exists (select from posthorn.settlement_{slot} t where t.claim = c.id and t.closes offset 0) order by c.id limit p_limit;
 $body$);
@@ -2770,7 +2770,7 @@ $$;
 
 -- waiting_in_log(subscription, limit): committed messages that no claim has taken, counted up to a limit; and when the oldest was said.
 create or replace function posthorn.waiting_in_log(p_subscription int, p_limit int, out messages bigint, out oldest timestamptz)
-language plpgsql as $$
+language plpgsql stable as $$
 declare
   v_ring posthorn.ring;
   v_lane record;
@@ -2791,7 +2791,7 @@ begin
 end $$;
 
 select posthorn.by_slot('count_after_of(p_slot smallint, p_channel int, p_lane int, p_after bigint, p_limit int, out messages bigint, out oldest timestamptz)',
-  'record', $body$
+  'record stable', $body$
   select count(*), min(m.published_at) into messages, oldest from (
     select m.published_at from posthorn.message_{slot} m where m.channel = p_channel and m.lane = p_lane and m.id > p_after order by m.id limit p_limit) m;
   return;
@@ -2799,13 +2799,14 @@ $body$);
 
 -- open_claims(): claims that workers hold open. Bounded by the oldest open claim of each.
 create or replace function posthorn.open_claims() returns setof posthorn.claim_1
-language sql volatile as $$
+language sql stable as $$
   select c.* from posthorn.worker w cross join (select unnest(slots) as slot from posthorn.ring) s
     cross join lateral posthorn.open_claims_of(s.slot, w.id, w.oldest_open_claim, 10000) c
 $$;
 
 -- gauges(limit): one row for each subscription: backlog counted up to the limit, age of the oldest message that has not ended, and
--- who attends: a worker that counts as dead does not. Messages that a worker holds count as running, not as backlog, but for the age.
+-- who attends: a worker that counts as dead does not. Messages that a worker holds count as running, not as backlog, but for the age. All that counts
+-- messages is stable, so that it reads in the one snapshot of this statement: what moves meanwhile is counted once.
 create or replace function posthorn.gauges(p_limit int)
 returns table (subscription int, backlog bigint, age_ms bigint, running bigint, dead_letters bigint, invalid bigint, workers bigint, retrying bigint)
 language sql volatile as $$

@@ -1,5 +1,6 @@
 /** Rotations for tests at the level of SQL: as many steps as there are, and what the log consists of. */
 import { type RotationStep, rotate } from "../../src/store/segments.js";
+import { eventually } from "../support/eventually.js";
 import type { Engine } from "./engine.js";
 
 /** From now on a segment is over as soon as something lies in it, and nothing is kept. */
@@ -19,6 +20,14 @@ export async function turn(engine: Engine): Promise<readonly RotationStep[]> {
     steps.push(did);
     if (steps.length > 500) throw new Error(`a rotation does not come to an end: ${steps.slice(-20).join(" ")}`);
   }
+}
+
+/** Rotates until nothing is left but one empty segment. The server lists the transactions of sessions that it has just ended for a moment, and segments wait for them. */
+export async function emptied(engine: Engine): Promise<void> {
+  await eventually(async () => {
+    await turn(engine);
+    return (await rowsOf(engine, "message")) === 0 && (await ringOf(engine)).slots.length === 1;
+  });
 }
 
 export interface Ring {
