@@ -2,9 +2,10 @@
 import { type Browser, chromium, type Page } from "playwright-core";
 import { expect, onTestFinished } from "vitest";
 import { type BuiltShop, buildShop, embedded, neighbours, type Place, Shop } from "../examples/shop.js";
+import { eventually } from "../support/eventually.js";
 import { poorContrasts } from "./contrast.js";
 
-export const withinMs = 15_000;
+export const withinMs = 30_000;
 
 export interface Look {
   readonly width: number;
@@ -97,9 +98,21 @@ export async function tile(page: Page, name: string): Promise<number> {
   return Number(text?.replaceAll(",", ""));
 }
 
+/** A figure of the books, of a count that began after this was asked. The shop counts for everybody at once, and seldom while it is busy. */
+export async function tileNow(page: Page, name: string): Promise<number> {
+  await countedAfter(page, Date.now());
+  return tile(page, name);
+}
+
+async function countedAfter(page: Page, moment: number): Promise<void> {
+  const countedAt = async () => Date.parse((await page.locator("#tiles").getAttribute("data-counted-at")) ?? "");
+  await eventually(async () => (await countedAt()) > moment, { withinMs });
+}
+
 /** Waits until nothing is on its way; nothing is lost and nothing repeated, there and beside every switch. */
 export async function expectAllIsWell(page: Page): Promise<void> {
-  await page.locator('[data-tile="on their way"] dd', { hasText: /^0$/ }).waitFor({ timeout: 30_000 });
+  await countedAfter(page, Date.now());
+  await page.locator('[data-tile="on their way"] dd', { hasText: /^0$/ }).waitFor({ timeout: withinMs });
   expect([await tile(page, "lost"), await tile(page, "repeated"), await tile(page, "dead letters")]).toEqual([0, 0, 0]);
   expect(await page.locator('[data-wrong="true"]').count()).toBe(0);
 }

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { eventually } from "../support/eventually.js";
-import { desk, expectAllIsWell, expectReadable, placeOrder, Stage, stepOf, tile, withinMs } from "./page.js";
+import { desk, expectAllIsWell, expectReadable, placeOrder, Stage, stepOf, tile, tileNow, withinMs } from "./page.js";
 
 let stage: Stage;
 
@@ -48,7 +48,7 @@ test.each([
 
 test("a hundred orders from one click are counted on their way, and each is done once", async () => {
   const page = await stage.visit(desk);
-  const before = await tile(page, "orders");
+  const before = await tileNow(page, "orders");
   await page.getByRole("button", { name: "Place 100" }).click();
   await eventually(async () => expect(await tile(page, "orders")).toBe(before + 100), { withinMs });
   await expectAllIsWell(page);
@@ -73,7 +73,7 @@ test("a hundred orders from one click are counted on their way, and each is done
 
 test("a form that is sent twice at once is one order, and the page says so", async () => {
   const page = await stage.visit(desk);
-  const before = await tile(page, "orders");
+  const before = await tileNow(page, "orders");
   await page.locator("#email").fill("twice-clicked@page.example");
   await page.getByRole("button", { name: "Click it twice at once" }).click();
   await page.getByText(/^Sent twice at once: one order, [0-9a-f]{8}\.$/).waitFor({ timeout: withinMs });
@@ -116,7 +116,7 @@ describe("a switch shows what it says, and nothing is lost or repeated:", () => 
 
   test.each(["payment-slow", "payment-answers-lost"])("%s", async (name) => {
     const page = await stage.visit(desk);
-    const before = await tile(page, "noticed");
+    const before = await tileNow(page, "noticed");
     await page.locator(turn(name)).click();
     await placeOrder(page, `${name}@page.example`);
     await stepOf(page, "CapturePayment", "retrying").waitFor({ timeout: withinMs });
@@ -155,7 +155,7 @@ describe("a switch shows what it says, and nothing is lost or repeated:", () => 
 
   test("every message delivered twice", async () => {
     const page = await stage.visit(desk);
-    const before = await tile(page, "noticed");
+    const before = await tileNow(page, "noticed");
     await page.locator(turn("delivered-twice")).click();
     await placeOrder(page, "twice@page.example");
     await eventually(async () => expect(await tile(page, "noticed")).toBeGreaterThanOrEqual(before + 3), { withinMs });
@@ -166,7 +166,7 @@ describe("a switch shows what it says, and nothing is lost or repeated:", () => 
 
   test("SIGKILL in mid-handler", async () => {
     const page = await stage.visit(desk, { mayComplain: true });
-    const [lives, noticed] = [await tile(page, "lives"), await tile(page, "noticed")];
+    const [lives, noticed] = [await tileNow(page, "lives"), await tile(page, "noticed")];
     await page.locator(turn("kill")).click();
     await page.locator(`${turn("kill")}[aria-checked="true"]`).waitFor({ timeout: withinMs });
     await page.locator("#email").fill("kill@page.example");

@@ -48,6 +48,8 @@ interface Import {
 }
 
 export interface Status extends Audit {
+  /** When the count began: what happened later may not be in it. */
+  readonly countedAt: string;
   readonly life: Life;
   readonly imports: readonly Import[];
   readonly figures: readonly Figure[];
@@ -72,10 +74,11 @@ export async function beginLife(): Promise<Life> {
 
 export function statusReader(life: Life, troubles: Troubles): () => Promise<Status & { troubles: Troubles }> {
   const counted = shared(async (): Promise<Status> => {
+    const countedAt = new Date().toISOString();
     const audited = await audit();
     const imports = await read<Import>("select id, total, placed from shop.import order by began_at desc limit 3");
     const books = { figures: await figures(), reports: await reports(), shelves: await shelves() };
-    return { life, ...audited, imports, ...books };
+    return { countedAt, life, ...audited, imports, ...books };
   });
   // The switches are shown as they are, not as they were at the last count.
   return async () => ({ ...(await counted()), troubles });

@@ -203,7 +203,7 @@ export function behindInWords({ stations, shelves }) {
 
 /* The books */
 
-export function showBooks({ orders, atListPrice, stations, effects, life }) {
+export function showBooks({ countedAt, orders, atListPrice, stations, effects, life }) {
   const sum = (list, field) => list.reduce((all, one) => all + one[field], 0);
   const dead = sum(stations, "dead");
   const open = sum(stations, "waiting") + sum(stations, "running") + sum(stations, "retrying");
@@ -227,6 +227,8 @@ export function showBooks({ orders, atListPrice, stations, effects, life }) {
     write(tile.querySelector("dd"), grouped(value));
     write(tile.querySelector("p"), note);
   }
+  $("tiles").dataset.countedAt = countedAt;
+  $("tiles").title = `counted at ${new Date(countedAt).toLocaleTimeString()}`;
 }
 
 const tone = (count) => (count > 0 ? "bad" : "good");
