@@ -101,7 +101,7 @@ test("where the fleet is full and nothing waits, a worker is idle", async () => 
   await other.send(Work, { n: 1 });
   await eventually(() => begun === 1);
   await start({ fleetConcurrency: 1 }, database.url);
-  const late = pause(20_000, "is not idle after 20 s", { ref: false });
+  const late = pause(60_000, "is not idle after a minute", { ref: false });
   expect(await Promise.race([post.untilIdle(), late])).toBeUndefined();
   end();
   await other.stop();

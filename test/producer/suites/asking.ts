@@ -80,15 +80,17 @@ describe.each(homes)("a query on $name", (kind) => {
       begun += 1;
       await new Promise(() => undefined);
     });
-    // One more than any pool here has connections.
-    const asked = Array.from({ length: kind.single ? 2 : 11 }, () =>
-      rejected(stage.post.ask(SumOf, { run }, { deadlineMs: 400 })),
-    );
-    for (const error of await Promise.all(asked)) {
-      expect([error.code, error.name, error.retryable]).toEqual(["PH_DEADLINE", "DeadlineError", true]);
-      expect(error.message).toMatch(/^SumOf was not answered within 400 ms/);
+    // On a machine that is busy the time may be over before any has begun: then they are asked again.
+    while (begun === 0) {
+      // One more than any pool here has connections.
+      const asked = Array.from({ length: kind.single ? 2 : 11 }, () =>
+        rejected(stage.post.ask(SumOf, { run }, { deadlineMs: 400 })),
+      );
+      for (const error of await Promise.all(asked)) {
+        expect([error.code, error.name, error.retryable]).toEqual(["PH_DEADLINE", "DeadlineError", true]);
+        expect(error.message).toMatch(/^SumOf was not answered within 400 ms/);
+      }
     }
-    expect(begun).toBeGreaterThan(0);
     const after = stage.run();
     await stage.post.transaction(async ({ send }) => send(PileUp, { run: after }));
     expect(await stage.stored(after)).toBe(1);
@@ -111,13 +113,15 @@ describe.each(homes)("a query on $name", (kind) => {
     const ended = new Promise<void>((resolve) => {
       done = resolve;
     });
+    let begun = false;
     const run = stage.run(undefined, async (_request, { tx, signal }) => {
+      begun = true;
       await new Promise((resolve) => signal.addEventListener("abort", resolve));
       found = [signal.reason, await tx.query("select 1").catch((error: unknown) => error)];
       done();
     });
-    // Long enough for the answer function to begin: a connection may have to be made first.
-    await rejected(stage.post.ask(SumOf, { run }, { deadlineMs: 1_000 }));
+    // Most often long enough for the answer function to begin, though a connection may have to be made first; else it is asked again.
+    while (!begun) await rejected(stage.post.ask(SumOf, { run }, { deadlineMs: 1_000 }));
     await ended;
     expect(found).toEqual([
       expect.objectContaining({ code: "PH_DEADLINE" }),
