@@ -30,10 +30,13 @@ test.each([
     await late.rows("commit");
     const watched = await openWatched(engine.url);
     for (const setting of ["seqscan", "bitmapscan", "sort"]) await watched.rows(`set enable_${setting} = off`);
-    const pagesAfter = (id: number): Promise<number> =>
-      watched.pages(
-        `select posthorn.late_page_of(1::smallint, ${reader.channel}, 0, array['${last.xid}'::xid8], ${id}, ${last.id}, 100)`,
-      );
+    // The least of three: a session that missed what others did to their databases reads its catalog anew, which is counted.
+    const pagesAfter = async (id: number): Promise<number> => {
+      const statement = `select posthorn.late_page_of(1::smallint, ${reader.channel}, 0, array['${last.xid}'::xid8], ${id}, ${last.id}, 100)`;
+      const counted: number[] = [];
+      for (const _ of upTo(3)) counted.push(await watched.pages(statement));
+      return Math.min(...counted);
+    };
     await pagesAfter(first);
     const [begin, end] = [await pagesAfter(first), await pagesAfter(last.id - 2_000)];
     process.stdout.write(`plans: pages of a late batch, size ${size}: ${begin} at the beginning, ${end} at the end\n`);
