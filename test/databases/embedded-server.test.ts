@@ -22,7 +22,8 @@ beforeAll(async () => {
   path = join(folder, "s");
   pglite = await createPglite({ empty: true });
   db = await openDatabase(pglite);
-  server = await EmbeddedServer.listen(path, 100);
+  // Long enough for those who are not silent, however slow the machine is.
+  server = await EmbeddedServer.listen(path, 2_000);
   server.serve(db);
 });
 afterAll(async () => {

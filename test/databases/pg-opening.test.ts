@@ -180,9 +180,13 @@ describe("a first statement that fails where only the client says so", () => {
   });
 
   test("does not count as one when its time is over", async () => {
+    const holder = await pool.connect();
+    await holder.query("select pg_advisory_lock(4711)");
     const open = await db.begin();
-    const slow = { text: "select pg_sleep($1)", values: [0.2], query_timeout: 20 };
+    const slow = { text: "select pg_advisory_xact_lock($1)", values: [4711], query_timeout: 20 };
     await expect(open.native.query(slow)).rejects.toThrow("timeout");
+    await holder.query("select pg_advisory_unlock(4711)");
+    holder.release();
     await open.native.query("insert into opening values ($1)", [1]);
     await open.commit();
     expect(open.notBegun).toBeUndefined();

@@ -219,7 +219,7 @@ describe("the guarded client", () => {
     void open.native.query("select pg_sleep(600)").catch(() => undefined);
     open.seal();
     await open.rollback();
-    await pool.query("set lock_timeout = 2000; insert into note values (1, 'free'); reset lock_timeout");
+    await pool.query("set lock_timeout = 60000; insert into note values (1, 'free'); reset lock_timeout");
     expect(await bodies()).toEqual(["free"]);
   });
 
@@ -322,9 +322,11 @@ describe("a user's pool", () => {
   });
 
   test("that has no free connection is reported as busy", async () => {
-    const own = new Pool({ connectionString: place.url, max: 1, connectionTimeoutMillis: 100 });
+    const own = new Pool({ connectionString: place.url, max: 1 });
     const opened = await openDatabase(own);
     const client = await own.connect();
+    // From here on: to connect may take longer.
+    own.options.connectionTimeoutMillis = 100;
     await expect(opened.query("select 1")).rejects.toMatchObject({ code: "PH_DATABASE_BUSY" });
     client.release();
     await own.end();
@@ -355,7 +357,7 @@ describe("a session", () => {
   });
 
   test("has a deadline for every statement on the server", async () => {
-    const quick = await openDatabase(place.url, { statementTimeoutMs: 500 });
+    const quick = await openDatabase(place.url, { statementTimeoutMs: 1_500 });
     const session = await quick.session();
     await expect(session.query("select pg_sleep(60)")).rejects.toMatchObject({ code: "PH_DATABASE_TIMEOUT" });
     await session.query("select 1");

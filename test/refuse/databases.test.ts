@@ -347,9 +347,12 @@ describe("a schema", () => {
       expect(error.message).toMatch(/has no Posthorn schema\. Run `await post\.migrate\(\)` once.*migrate: "auto"/);
     }
     expect((await admin.query("select to_regnamespace('posthorn') as there")).rows).toEqual([{ there: null }]);
-    const refused = rejected(post.backlog());
-    await Promise.all([post.migrate(), post.migrate(), make(place.url).migrate()]);
-    expect((await refused).code).toBe("PH_SCHEMA_MISSING");
+    // The migrations wait for this lock, so the question comes before the first of them is done.
+    const lock = "(hashtextextended('posthorn:migrate', 0))";
+    await admin.query(`select pg_advisory_lock${lock}`);
+    const asked = rejected(post.backlog()).finally(() => admin.query(`select pg_advisory_unlock${lock}`));
+    const [refused] = await Promise.all([asked, post.migrate(), post.migrate(), make(place.url).migrate()]);
+    expect(refused.code).toBe("PH_SCHEMA_MISSING");
     await post.send(DoWork, { n: 1 });
   });
 

@@ -24,6 +24,7 @@ import {
   type Reader,
   rescueAll,
   retryNow,
+  type Session,
   startedAt,
   upTo,
   waitsForLock,
@@ -157,8 +158,7 @@ test("with many claimers and many who cancel at once, every message is either ru
   const ran = new Set<number>();
   const answers = new Map<number, string[]>();
   let open = true;
-  const claimer = async () => {
-    const session = await engine.session();
+  const claimer = async (session: Session) => {
     while (open) {
       const { deliveries } = await work(session, reader.subscription, worker, 7, []);
       for (const delivery of deliveries) {
@@ -168,16 +168,16 @@ test("with many claimers and many who cancel at once, every message is either ru
       if (deliveries.length > 0) await settle(session, [part(deliveries, 1, "succeeded", true)], [], null);
     }
   };
-  const canceller = async (first: number) => {
-    const session = await engine.session();
+  const canceller = async (session: Session, first: number) => {
     // From the end, so that it meets the claimers in the middle; and each leaves some out.
     for (let m = places.length - first; m > 0; m -= 3) {
       const answer = await cancel(places[m - 1], "racer", session);
       answers.set(m, [...(answers.get(m) ?? []), answer]);
     }
   };
-  const claimers = [claimer(), claimer(), claimer(), claimer()];
-  await Promise.all([0, 1, 0, 1].map(canceller));
+  const sessions = await Promise.all(upTo(8).map(() => engine.session()));
+  const claimers = sessions.slice(4).map(claimer);
+  await Promise.all(sessions.slice(0, 4).map((session, i) => canceller(session, i % 2)));
   await eventually(async () => !(await peek(engine.db, worker, [reader.subscription], null, false)).ready.length);
   open = false;
   await Promise.all(claimers);

@@ -12,6 +12,7 @@ import {
   failure,
   giveUp,
   makeQueue,
+  makeRescuesPatient,
   makeWorker,
   openEngine,
   part,
@@ -29,6 +30,7 @@ let engine: Engine;
 let queues = 0;
 beforeAll(async () => {
   engine = await openEngine();
+  await makeRescuesPatient(engine);
   await engine.admin.rows("create table effect (message text not null, by text not null)");
 });
 afterAll(() => engine.close());

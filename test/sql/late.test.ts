@@ -30,10 +30,13 @@ test.each([
     await late.rows("commit");
     const watched = await openWatched(engine.url);
     for (const setting of ["seqscan", "bitmapscan", "sort"]) await watched.rows(`set enable_${setting} = off`);
-    const pagesAfter = (id: number): Promise<number> =>
-      watched.pages(
-        `select posthorn.late_page_of(1::smallint, ${reader.channel}, 0, array['${last.xid}'::xid8], ${id}, ${last.id}, 100)`,
-      );
+    // The least of three: a session that missed what others did to their databases reads its catalog anew, which is counted.
+    const pagesAfter = async (id: number): Promise<number> => {
+      const statement = `select posthorn.late_page_of(1::smallint, ${reader.channel}, 0, array['${last.xid}'::xid8], ${id}, ${last.id}, 100)`;
+      const counted: number[] = [];
+      for (const _ of upTo(3)) counted.push(await watched.pages(statement));
+      return Math.min(...counted);
+    };
     await pagesAfter(first);
     const [begin, end] = [await pagesAfter(first), await pagesAfter(last.id - 2_000)];
     process.stdout.write(`plans: pages of a late batch, size ${size}: ${begin} at the beginning, ${end} at the end\n`);
@@ -90,7 +93,8 @@ async function placeOf(session: Session, reader: Reader): Promise<{ readonly id:
 
 /**
  * Goal: a transaction that runs although the snapshot of a claim names nobody: it is the newest, and all before it have ended. What it said lies below
- * what was claimed, and the next claim finds it. (Where other tests write at the same time, it may be listed.)
+ * what was claimed, and the next claim finds it.
+ * Method: other tests write at the same time, and where one of theirs has ended since, the snapshot lists it: so again, until it does not.
  */
 test("of the newest transaction, which no snapshot lists as running, what commits behind a claim is claimed", async () => {
   const engine = await openEngine();
@@ -98,15 +102,26 @@ test("of the newest transaction, which no snapshot lists as running, what commit
   const worker = await makeWorker(engine, [reader]);
   const take = async () => (await work(engine.db, reader.subscription, worker, 10, [])).deliveries.map(numberOf);
   const [older, newest] = [await engine.session(), await engine.session()];
-  for (const session of [older, newest]) {
-    await session.rows("begin");
-    await session.rows("select pg_current_xact_id()");
+  const listed = async (): Promise<boolean> => {
+    for (const session of [older, newest]) {
+      await session.rows("begin");
+      await session.rows("select pg_current_xact_id()");
+    }
+    await say(newest, reader, [1]);
+    await say(older, reader, [2]);
+    await older.rows("commit");
+    expect(await take()).toEqual([2]);
+    const [row] = await newest.rows(
+      "select pg_current_xact_id() < pg_snapshot_xmax(snapshot) as listed from posthorn.tick_1 order by id desc limit 1",
+    );
+    await newest.rows("commit");
+    expect(await take()).toEqual([1]);
+    return row?.listed === true;
+  };
+  let rounds = 1;
+  while (await listed()) {
+    rounds += 1;
+    expect(rounds, "others always write").toBeLessThan(1_000);
   }
-  await say(newest, reader, [1]);
-  await say(older, reader, [2]);
-  await older.rows("commit");
-  expect(await take()).toEqual([2]);
-  await newest.rows("commit");
-  expect(await take()).toEqual([1]);
   for (const one of [older, newest, engine]) await one.close();
 });

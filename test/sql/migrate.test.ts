@@ -215,7 +215,11 @@ test("a migration that meets an open transaction waits for moments, lets others 
     const migrates = ensureSchema(database, "auto").then(() => {
       migrated = true;
     });
-    await eventually(async () => (await admin.rows("select from pg_locks where not granted")).length > 0);
+    await eventually(
+      async () =>
+        (await admin.rows("select from pg_locks where not granted and relation = 'posthorn.result'::regclass")).length >
+        0,
+    );
     await passer.rows("set statement_timeout = '60s'");
     await passer.rows("select from posthorn.result");
     expect(migrated).toBe(false);

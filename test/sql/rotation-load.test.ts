@@ -162,6 +162,11 @@ test("every committed message is handled once by each reader while segments are 
   expect(truncated).toBeGreaterThan(8);
 });
 
+/** Ends a session, and waits until it is gone: what it had locked is held a moment longer than its client is told. */
+async function terminated({ pid }: Session): Promise<void> {
+  expect(await engine.admin.value("select pg_terminate_backend($1::int, 60000)", [pid])).toBe(true);
+}
+
 /**
  * Goal: a rotation is gone on with by whoever comes next, wherever the one before it was killed.
  * Method: whoever rotates does one step and is then ended by the server, at each step of many rotations, and sometimes within one: it hangs
@@ -183,12 +188,12 @@ test("whoever rotates may be killed between any two steps, and in one, and nothi
         () => "done",
         () => "killed",
       );
-      await engine.db.query("select pg_terminate_backend($1::int)", [rotator.pid]);
+      await terminated(rotator);
       await hanging;
       await engine.admin.rows("rollback");
     } else {
       did.push(String((await rotate(rotator)).did));
-      await engine.db.query("select pg_terminate_backend($1::int)", [rotator.pid]);
+      await terminated(rotator);
     }
     if (m % 2 === 0) {
       const { deliveries } = await work(engine.db, reader.subscription, worker, 10, []);
@@ -265,6 +270,8 @@ async function live(
   if (kill) {
     const ended = Promise.allSettled([...claimers, ...producers, turning]);
     await pace.after(200);
+    // Only then it dies in the middle of rotations: transactions that stay open hold them up for as long.
+    await eventually(() => truncated > 0, { everyMs: 1 });
     await server.kill();
     stopped = true;
     pace.end();
@@ -327,7 +334,7 @@ test("when the server is killed in the middle of rotations no committed message 
       "rolled back",
     ).toEqual([]);
     process.stdout.write(`rotation-crashes: ${ledger.committed.size} messages, ${truncated} segments\n`);
-    expect(truncated).toBeGreaterThan(0);
+    expect(truncated).toBeGreaterThanOrEqual(3);
     await last.close();
   } finally {
     await server.remove();

@@ -11,6 +11,7 @@ import {
   failure,
   giveUp,
   makeQueue,
+  makeRescuesPatient,
   makeWorker,
   openEngine,
   part,
@@ -27,6 +28,7 @@ let engine: Engine;
 let queues = 0;
 beforeAll(async () => {
   engine = await openEngine();
+  await makeRescuesPatient(engine);
 });
 afterAll(() => engine.close());
 

@@ -23,10 +23,10 @@ export class Ledger {
     return Array.from({ length: count }, (_, i) => this.#last - i);
   }
 
-  /** Unique over all producers. */
+  /** Unique over all producers, also those of other test files: the server has one list of these names. */
   name(): string {
     this.#last += 1;
-    return `prepared-${this.#last}`;
+    return `prepared-${process.pid}-${this.#last}`;
   }
 
   note(numbers: Iterable<number>, fate: "committed" | "rolledBack" | "unknown"): void {

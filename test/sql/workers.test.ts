@@ -9,6 +9,7 @@ import {
   failure,
   heartbeat,
   makeQueue,
+  makeRescuesPatient,
   makeWorker,
   numberOf,
   openEngine,
@@ -24,6 +25,7 @@ import {
 let engine: Engine;
 beforeAll(async () => {
   engine = await openEngine();
+  await makeRescuesPatient(engine);
 });
 afterAll(() => engine.close());
 
@@ -153,22 +155,23 @@ test("a heartbeat that says 'nothing open' while a claim is under way does not h
  * Method: a session holds the lock of the first dead worker in an open transaction; the rescuer's patience for it ends.
  */
 test("a dead worker whose claim hangs delays the rescue of its own messages alone", async () => {
-  const reader = await makeQueue(engine, "hanging");
-  const [hanging, other] = [await makeWorker(engine, [reader]), await makeWorker(engine, [reader])];
-  await say(engine.db, reader, [1, 2]);
-  const holder = await engine.session();
-  await claim(engine.db, reader, other, 1);
+  const own = await openEngine();
+  const reader = await makeQueue(own, "hanging");
+  const [hanging, other] = [await makeWorker(own, [reader]), await makeWorker(own, [reader])];
+  await say(own.db, reader, [1, 2]);
+  const holder = await own.session();
+  await claim(own.db, reader, other, 1);
   await holder.rows("begin");
   await claim(holder, reader, hanging, 1);
-  await die(engine, hanging, other);
-  const report = await rescue(engine.db, 1_000);
+  await die(own, hanging, other);
+  const report = await rescue(own.db, 1_000);
   expect(report).toMatchObject([
     { worker: hanging, messages: 0, done: false },
     { worker: other, messages: 1, done: true },
   ]);
   await holder.rows("commit");
-  expect(await rescueAll(engine.db)).toBe(1);
-  await holder.close();
+  expect(await rescueAll(own.db)).toBe(1);
+  await own.close();
 });
 
 test("the rescue of a worker without heartbeats ends its server processes, also while they are claiming, and no others", async () => {
@@ -229,10 +232,12 @@ test("a worker dies with its session lock, and lives while a backend holds it, w
 
 test("take hands each waiting message to one of many workers, and to one of a worker's sessions", async () => {
   const reader = await waitingMessages("taking", 400, 0);
+  // All are there before the first begins.
+  const hands = await Promise.all(
+    upTo(6).map(async () => ({ session: await engine.session(), worker: await makeWorker(engine, [reader]) })),
+  );
   const taken = await Promise.all(
-    upTo(6).map(async () => {
-      const session = await engine.session();
-      const worker = await makeWorker(engine, [reader]);
+    hands.map(async ({ session, worker }) => {
       const all: Delivery[] = [];
       for (;;) {
         const some = await takeAll(session, reader, worker, 7);

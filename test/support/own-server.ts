@@ -55,7 +55,8 @@ const watchdogScript = fileURLToPath(new URL("./watchdog.mjs", import.meta.url))
 const settings: Readonly<Record<string, string | number>> = {
   fsync: "on",
   max_connections: 200,
-  max_prepared_transactions: 20,
+  // Files whose transactions are prepared at random share a server.
+  max_prepared_transactions: 64,
   shared_buffers: "256MB",
   // Checkpoints in the middle of a run would only make times unsteady.
   checkpoint_timeout: "30min",

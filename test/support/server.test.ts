@@ -26,7 +26,7 @@ test("a fresh database is durable, UTF-8, allows prepared transactions, and is g
     `select current_setting('fsync') as fsync, current_setting('max_prepared_transactions') as prepared,
             current_setting('server_encoding') as encoding, current_database() as name`,
   );
-  expect(row).toEqual({ fsync: "on", prepared: "20", encoding: "UTF8", name: database.name });
+  expect(row).toEqual({ fsync: "on", prepared: "64", encoding: "UTF8", name: database.name });
   await database.drop();
   await expect(query(database.url, "select 1")).rejects.toMatchObject({ code: "3D000" });
 });
