@@ -1,5 +1,5 @@
 /** The embedded MQTT broker of `npm test`, as a service: version 3.1.1, in memory. */
-import { createServer } from "node:net";
+import { freePort } from "../support/own-server.js";
 import { type FixtureProcess, spawnFixture } from "../support/processes.js";
 import type { Service } from "../support/services.js";
 
@@ -27,13 +27,4 @@ export async function startAedes(): Promise<Service> {
       await start();
     },
   };
-}
-
-async function freePort(): Promise<number> {
-  const probe = createServer();
-  await new Promise<void>((resolve) => probe.listen(0, "127.0.0.1", resolve));
-  const address = probe.address();
-  await new Promise((resolve) => probe.close(resolve));
-  if (address === null || typeof address === "string") throw new Error("the loopback address has no port");
-  return address.port;
 }

@@ -83,9 +83,9 @@ test("a worker that was stopped in the middle of a batch and comes back changes 
     BulkRow,
     upTo(12).map((n) => (n === 12 ? { n, act: "wait" } : { n })),
   );
-  const first = await worker({ readers: ["bulk-rows"], workerTimeoutMs: 1_000 });
+  const first = await worker({ readers: ["bulk-rows"], workerTimeoutMs: 5_000 });
   await first.line("begins 12", { withinMs: 60_000 });
-  process.kill(first.pid, "SIGSTOP");
+  await scene.freeze(first);
   const second = await worker({ readers: ["bulk-rows"] });
   await second.line("begins 1", { withinMs: 60_000 });
   second.say("go");

@@ -29,13 +29,13 @@ const circuit = async () =>
   )[0];
 const held = () => scene.count("select sum(running) from posthorn.backlog");
 
-async function worker(queue: Queue, workerTimeoutMs?: number): Promise<FixtureProcess> {
+async function worker(queue: Queue, workerTimeoutMs = 15_000): Promise<FixtureProcess> {
   return scene.worker({
     readers: [queue],
     concurrency: 5,
     retry: retry.fixed({ attempts: 2, delayMs: hour }),
     circuitBreaker: { failures: 2, windowMs: hour, openMs: hour },
-    ...(workerTimeoutMs === undefined ? {} : { workerTimeoutMs }),
+    workerTimeoutMs,
   });
 }
 
@@ -112,12 +112,12 @@ test("a worker that is told to stop while it tries a message passes the trial on
 });
 
 test("a worker that was stopped by SIGSTOP with the message that it tries cannot close the circuit when it comes back", async () => {
-  const first = await worker("outside", 2_000);
+  const first = await worker("outside", 5_000);
   await opened("outside");
   await due();
   const { n } = await holder("outside", first);
-  const second = await worker("outside", 2_000);
-  first.kill("SIGSTOP");
+  const second = await worker("outside");
+  await scene.freeze(first);
   const later = await holder("outside", second);
   first.say(`go ${n}`);
   first.kill("SIGCONT");

@@ -91,7 +91,7 @@ for (const weather of ["black hole", "black hole up", "black hole down"] as cons
     const n = 800_000 + ["black hole", "black hole up", "black hole down"].indexOf(weather);
     await scene.post.send(CallOutside, { n, act: "hold" });
     await sleeper.line(`holds outside ${n} attempt 1`, patience);
-    const other = await scene.worker({ readers: ["outside"], workerTimeoutMs, url: await direction() });
+    const other = await scene.worker({ readers: ["outside"], url: await direction() });
     proxy.weather(weather);
     await other.line(`holds outside ${n} attempt 1`, patience);
     await sleeper.line(

@@ -29,11 +29,18 @@ async function newest(scene: Scene): Promise<Row> {
   return row;
 }
 
-/** Kills the command once it has done a part of what it was to do. */
-async function killHalfway(scene: Scene, command: FixtureProcess, more = 0): Promise<Row> {
-  await eventually(async () => (await newest(scene)).done > more, { ...patience, everyMs: 2 });
+/** Kills the command once it has done a part of what it was to do; its next part waits for that, however late we come. */
+async function killHalfway(scene: Scene, args: readonly string[]): Promise<Row> {
+  await scene.rows(`create function wait_in_part() returns trigger language plpgsql as $$
+    begin perform set_config('lock_timeout', '0', true); perform pg_advisory_xact_lock_shared(4713); return new; end $$`);
+  await scene.rows(`create trigger wait_in_part before update on posthorn.operation for each row
+    when (old.done > 0 and new.done > old.done) execute function wait_in_part()`);
+  await scene.rows("select pg_advisory_lock(4713)");
+  const command = await operating(scene, ...args);
+  await eventually(async () => (await newest(scene)).done > 0, patience);
   command.kill();
   expect(await command.exited).toEqual({ code: null, signal: "SIGKILL" });
+  await scene.rows("select pg_advisory_unlock(4713)");
   // A killed client is no killed backend: its last piece may still commit.
   await eventually(
     async () =>
@@ -62,7 +69,7 @@ test("a purge that was killed halfway is shown as interrupted, and goes on to th
       upTo(1_000, from).map((n) => ({ n })),
     );
   }
-  const { id, done } = await killHalfway(scene, await operating(scene, "purge", "rows", "--reason", "a flood"));
+  const { id, done } = await killHalfway(scene, ["purge", "rows", "--reason", "a flood"]);
   expect(done).toBeLessThan(20_000);
   await scene.rows("update posthorn.operation set touched_at = touched_at - interval '1 minute'");
   const shown = await posthornCommand(["audit", "--unfinished", "--database", scene.url]);
@@ -86,7 +93,7 @@ test("a paced redrive that was killed halfway redrives every dead letter once, i
   worker.kill();
   await worker.exited;
   const order = await scene.rows("select message::text from posthorn.dead_letter order by id");
-  const command = await operating(scene, "dead-letters", "redrive", "--all", "--queue", "rows", "--rate", "20");
+  const command = ["dead-letters", "redrive", "--all", "--queue", "rows", "--rate", "20"];
   const { id, done } = await killHalfway(scene, command);
   expect(done).toBeLessThan(60);
   expect(await goesOn(scene, id)).toMatchObject({ state: "done", done: 60 });
@@ -112,7 +119,7 @@ test("in transaction mode each message of a replay takes effect exactly once mor
   const [oldest] = await scene.rows<{ at: string }>(
     "select to_char(posthorn.oldest_kept(c.id) at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') as at from posthorn.channel c where c.name = 'rows'",
   );
-  const command = await operating(scene, "replay", "rows", "--from", oldest?.at ?? "", "--rate", "60");
+  const command = ["replay", "rows", "--from", oldest?.at ?? "", "--rate", "60"];
   const { id, done } = await killHalfway(scene, command);
   expect(done).toBeLessThan(count);
   const rest = goesOn(scene, id);
@@ -142,7 +149,7 @@ test("erasing that was killed halfway goes on, and nothing of the key can be rea
      from generate_series(1, 12000) g`,
     [secret],
   );
-  const { id, done } = await killHalfway(scene, await operating(scene, "erase", "--key", "customer"));
+  const { id, done } = await killHalfway(scene, ["erase", "--key", "customer"]);
   expect(done).toBeLessThan(10_800);
   expect(await goesOn(scene, id)).toMatchObject({ state: "done", done: 10_800 });
   expect(await scene.count("select count(*) from posthorn.message_1 where payload::text like '%Xanthippe%'")).toBe(

@@ -19,6 +19,10 @@ export interface Scene {
   spawn(settings?: Partial<Settings>): Promise<FixtureProcess>;
   /** A worker process that works already. */
   worker(settings?: Partial<Settings>): Promise<FixtureProcess>;
+  /**
+   * SIGSTOP to a worker that counts as dead from now on. Its own timeout may be long: only a heartbeat that was under way can put its death off for so long.
+   */
+  freeze(worker: FixtureProcess): Promise<void>;
   /** SIGKILL to all workers that were started here. */
   stopWorkers(): Promise<void>;
   /** Has a worker come and go, so that the subscriptions exist: one reads what is published after its first worker came. */
@@ -81,6 +85,10 @@ export async function openScene(on?: OwnServer, way?: Way): Promise<Scene> {
     count,
     spawn,
     worker,
+    freeze: async (one) => {
+      one.kill("SIGSTOP");
+      await eye.rows("update posthorn.worker set heartbeat_at = '-infinity' where pid = $1", [one.pid]);
+    },
     stopWorkers,
     subscribe: async () => {
       const first = await worker();

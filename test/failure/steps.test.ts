@@ -97,12 +97,14 @@ for (const spared of [true, false]) {
   test(`a worker that was stopped in a step, ${whose}, and comes back while its replacement runs records nothing`, async () => {
     // Goal: only the holder records. Method: the sleeper has done the effect of its step when it is stopped, and ends the step when the message
     // is in the hands of another worker. Its steps have names of their own.
-    const sleeper = await working({ waitsAt: "charge", suffix: " of the sleeper", workerTimeoutMs: 1_000 });
+    const sleeper = await working({ waitsAt: "charge", suffix: " of the sleeper", workerTimeoutMs: 5_000 });
     const receipt = await post.send(PayOrder, { n: 1 });
     await sleeper.line("at charge", patience);
     if (spared) await admin.rows("update posthorn.worker set backends = '[]' where pid = $1", [sleeper.pid]);
-    const replacement = await working({ waitsAt: "between", workerTimeoutMs: 1_000 });
+    const replacement = await working({ waitsAt: "between" });
     sleeper.kill("SIGSTOP");
+    // Dead from now on, and not because the machine was slow before.
+    await admin.rows("update posthorn.worker set heartbeat_at = '-infinity' where pid = $1", [sleeper.pid]);
     await replacement.line("at between", patience);
     sleeper.say("go");
     sleeper.kill("SIGCONT");

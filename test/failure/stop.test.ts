@@ -28,6 +28,7 @@ for (const reader of ["rows", "outside"] as const) {
     );
     for (const n of upTo(5)) await leaving.line(`holds ${reader} ${n} attempt 1`, patience);
     leaving.say("stop 120000");
+    await leaving.line("stops", patience);
     await scene.post.sendMany(
       say[reader],
       upTo(20, 6).map((n) => ({ n })),

@@ -5,8 +5,8 @@ import { effectsOf, holds } from "./account.js";
 import { CallOutside, WriteRow } from "./fixtures/contracts.js";
 import { openScene, type Scene } from "./scene.js";
 
-// A stopped process keeps its connections open, and is dead by its heartbeats alone.
-const workerTimeoutMs = 1_000;
+// A stopped process keeps its connections open, and is dead by its heartbeats alone. Nobody is dead because the machine is slow.
+const workerTimeoutMs = 5_000;
 const patience = { withinMs: 60_000 };
 
 let scene: Scene;
@@ -28,8 +28,8 @@ async function stopInHandler(reader: "rows" | "outside", { spared = false } = {}
   await sleeper.line(`holds ${reader} 1 attempt 1`, patience);
   // A rescuer ends the sessions that it finds here; without them the sleeper's own go on, as behind a pooler.
   if (spared) await scene.rows("update posthorn.worker set backends = '[]' where pid = $1", [sleeper.pid]);
-  const replacement = await scene.worker(settings);
-  sleeper.kill("SIGSTOP");
+  const replacement = await scene.worker({ ...settings, workerTimeoutMs: 15_000 });
+  await scene.freeze(sleeper);
   await replacement.line(`holds ${reader} 1 attempt 1`, patience);
   return { sleeper, replacement };
 }
@@ -157,8 +157,8 @@ for (const moment of ["before", "after"] as const) {
     const sleeper = await scene.worker(settings);
     await scene.post.send(WriteRow, { n: 1 });
     await ends.waits();
-    const replacement = await scene.worker(settings);
-    sleeper.kill("SIGSTOP");
+    const replacement = await scene.worker({ ...settings, workerTimeoutMs: 15_000 });
+    await scene.freeze(sleeper);
     if (moment === "after") await ends.release();
     await eventually(async () => (await effectsOf(scene, "rows")).get(1) === 1, patience);
     if (moment === "before") await ends.release();

@@ -2,13 +2,13 @@
  * Goal: one message that its receiver falls over, each time, holds up no others and ends as a dead letter; while nothing goes through, none ever does.
  * Method: an endpoint that answers 502, or not at all, for the one or for all; the outage is far longer than the attempts of the policy would last.
  */
-import { PGlite } from "@electric-sql/pglite";
 import { event, type Post, policies, posthorn, retry, type Sql, type } from "posthorn";
 import { expect, onTestFinished, test } from "vitest";
 import { silentLogger } from "../../src/core/logger.js";
 import { Suspects } from "../../src/relays/suspects.js";
 import { hook, receiving } from "../brokers/webhooks/places.js";
 import { eventually } from "../support/eventually.js";
+import { createDatabase } from "../support/server.js";
 
 const Placed = event("Placed", {
   topic: "orders",
@@ -21,8 +21,12 @@ interface Order {
   readonly n: number;
 }
 
-/** A relay with an endpoint, which takes what `answer` says; what it took, in order. */
-async function stage(answer: (order: Order) => number | Promise<number>) {
+/**
+ * A relay with an endpoint, which takes what `answer` says; what it took, in order.
+ *
+ * The database is another process: queries of one in this process would hold up the answers of the endpoint, and those that are late are none.
+ */
+async function stage(answer: (order: Order) => number | Promise<number>, options: { timeoutMs?: number } = {}) {
   const taken: Order[] = [];
   const asked: Order[] = [];
   const { url } = await receiving(async ({ body }) => {
@@ -32,11 +36,11 @@ async function stage(answer: (order: Order) => number | Promise<number>) {
     if (status === 204) taken.push(order);
     return status;
   });
-  const pglite = new PGlite();
-  const post = posthorn({ service: "shop", database: pglite, migrate: "auto", logger: silentLogger }) as Post<Sql>;
+  const place = await createDatabase();
+  const post = posthorn({ service: "shop", database: place.url, migrate: "check", logger: silentLogger }) as Post<Sql>;
   onTestFinished(async () => {
     await post.stop({ graceMs: 0 });
-    await pglite.close();
+    await place.drop();
   });
   post.relay("out", {
     ...policies.relay,
@@ -45,7 +49,7 @@ async function stage(answer: (order: Order) => number | Promise<number>) {
     circuitBreaker: { failures: 20, windowMs: 10_000, openMs: 100 },
     concurrency: 10,
     from: { topic: "orders" },
-    to: hook(url, { timeoutMs: 300 }),
+    to: hook(url, options),
   });
   await post.start();
   const line = async () => (await post.backlog()).find(({ name }) => name === "out");
@@ -54,13 +58,17 @@ async function stage(answer: (order: Order) => number | Promise<number>) {
 
 const of = (orders: readonly Order[], id: string) => orders.filter((one) => one.id === id).map(({ n }) => n);
 
+/** Without what came again at once: whose answer was late on a busy machine. */
+const inOrder = (orders: readonly Order[], id: string) => of(orders, id).filter((n, i, all) => n !== all[i - 1]);
+
 test.each([
-  ["is always answered 502", () => 502],
-  ["is never answered", () => new Promise<number>(() => undefined)],
+  ["is always answered 502", () => 502, {}],
+  // Not so little that the others are late on a busy machine.
+  ["is never answered", () => new Promise<number>(() => undefined), { timeoutMs: 2_000 }],
 ])(
   "a message that %s while others go through is a dead letter after its attempts, and holds up its own key alone",
-  async (_, answer) => {
-    const { post, taken, asked, line } = await stage(({ n }) => (n === -1 ? answer() : 204));
+  async (_, answer, options) => {
+    const { post, taken, asked, line } = await stage(({ n }) => (n === -1 ? answer() : 204), options);
     await post.publishMany(Placed, [
       { id: "a", n: 0 },
       { id: "poison", n: -1 },
@@ -69,7 +77,7 @@ test.each([
     let n = 0;
     await eventually(async () => {
       // A few ahead, whatever the machine is able to: there is always somebody who goes through, and never a heap.
-      if (of(taken, "b").length + of(taken, "c").length > 2 * n - 6) {
+      if (inOrder(taken, "b").length + inOrder(taken, "c").length > 2 * n - 6) {
         n += 1;
         await post.publishMany(Placed, [
           { id: "b", n },
@@ -78,9 +86,10 @@ test.each([
       }
       return (await line())?.deadLetters === 1;
     });
-    await eventually(() => of(taken, "b").length === n && of(taken, "c").length === n);
-    expect(of(taken, "b")).toEqual(Array.from({ length: n }, (_, i) => i + 1));
-    expect(of(taken, "c")).toEqual(of(taken, "b"));
+    const all = Array.from({ length: n }, (_, i) => i + 1);
+    await eventually(() => inOrder(taken, "b").length >= n && inOrder(taken, "c").length >= n);
+    expect(inOrder(taken, "b")).toEqual(all);
+    expect(inOrder(taken, "c")).toEqual(all);
     expect(of(taken, "poison")).toEqual([]);
     // Its tries before it is known, and its two attempts.
     expect(of(asked, "poison").length).toBeGreaterThanOrEqual(4);
@@ -110,7 +119,7 @@ test("while nothing goes through no attempt is burnt, however often each is trie
   await eventually(() => taken.length >= 12);
   await post.untilIdle();
   expect(await line()).toMatchObject({ backlog: 0, deadLetters: 0, circuit: { state: "closed" } });
-  for (const { id } of orders) expect(of(taken, id)).toEqual(of(orders, id));
+  for (const { id } of orders) expect(inOrder(taken, id)).toEqual(of(orders, id));
 });
 
 test("workers that died under a message are forgotten once it was tried in order: an outage in which processes are killed makes nothing dead", async () => {
@@ -127,7 +136,10 @@ test("workers that died under a message are forgotten once it was tried in order
     expect(rows).toEqual([{ crashes: 0 }]);
     return true;
   });
-  expect(await line()).toMatchObject({ backlog: 1, deadLetters: 0 });
+  const tried = await line();
+  // It may just be tried once more.
+  expect((tried?.backlog ?? 0) + (tried?.running ?? 0)).toBe(1);
+  expect(tried?.deadLetters).toBe(0);
 });
 
 test("a message without luck is blamed when others went through between its tries, twice; and not for what nobody got through", () => {

@@ -259,7 +259,7 @@ async function removeStaleFolders(temp: string): Promise<void> {
 }
 
 /** Below the range from which the system gives ports to clients: nobody takes it while the server is down. */
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   for (let attempt = 0; attempt < 100; attempt += 1) {
     const port = 20_000 + Math.floor(Math.random() * 12_000);
     const probe = createServer();

@@ -28,7 +28,7 @@ export interface FixtureProcess {
   /** Everything that it has printed so far. */
   readonly lines: readonly string[];
   readonly errorOutput: string;
-  /** Settles when the process is gone. Never rejects. */
+  /** Settles when the process is gone and everything that it printed has been read. Never rejects. */
   readonly exited: Promise<Exit>;
   /** The first line, printed already or later, that fits. Each line answers one call only. */
   line(fits: string | RegExp | ((line: string) => boolean), options?: { withinMs?: number }): Promise<string>;
@@ -85,15 +85,13 @@ class RunningFixture implements FixtureProcess {
     this.pid = child.pid;
     this.#name = name;
     this.#child = child;
+    child.once("exit", () => running.delete(child));
+    // Not "exit": the last lines may still be in the pipe then.
     this.exited = new Promise((resolve) => {
-      child.once("exit", (code, signal) => {
-        running.delete(child);
+      child.once("close", (code, signal) => {
+        this.#closed = true;
         resolve({ code, signal });
       });
-    });
-    // Not "exit": the last lines may still be in the pipe then.
-    child.once("close", () => {
-      this.#closed = true;
     });
     child.stdin?.on("error", () => undefined);
     child.stderr.setEncoding("utf8").on("data", (text: string) => {

@@ -7,7 +7,7 @@ test("webhook() posts the others where the receiver falls over one of them, and 
     const id = String(headers["webhook-id"]);
     return id === "hangs" ? new Promise<number>(() => undefined) : Number(id.split("-")[1]) || 204;
   });
-  const sender = await open(url, { connections: 1, timeoutMs: 300 });
+  const sender = await open(url, { connections: 1, timeoutMs: 2_000 });
   const ids = ["a", "x-502", "x-504", "b", "x-503", "hangs", "c", "x-500"];
   const sent = await sender.send(
     ids.map((id) => message(id)),
