@@ -186,7 +186,9 @@ class Exchange {
   start(body: Buffer): void {
     const request = this.#request;
     const { timeoutMs } = this.#options;
-    this.#after(timeoutMs, () => this.#lose(new Error(`There was no answer within ${durationInWords(timeoutMs)}.`)));
+    this.#after(timeoutMs, () => {
+      if (!this.#responded) this.#lose(new Error(`There was no answer within ${durationInWords(timeoutMs)}.`));
+    });
     this.#signal.addEventListener("abort", this.#onAbort, { once: true });
     request.once("socket", (socket) => {
       if (!socket.connecting) {
@@ -194,7 +196,9 @@ class Exchange {
         return;
       }
       const { connectTimeoutMs } = this.#options;
-      const timer = this.#after(connectTimeoutMs, () => this.#lose(new Error(notConnected(connectTimeoutMs))));
+      const timer = this.#after(connectTimeoutMs, () => {
+        if (!this.#connected) this.#lose(new Error(notConnected(connectTimeoutMs)));
+      });
       const event = this.#options.endpoint.url.protocol === "https:" ? "secureConnect" : "connect";
       socket.once(event, () => {
         this.#connected = true;
@@ -213,8 +217,9 @@ class Exchange {
     else request.end(body);
   }
 
+  /** What came while this process was held up is read before: timers come before sockets. */
   #after(ms: number, then: () => void): NodeJS.Timeout {
-    const timer = setTimeout(then, ms);
+    const timer = setTimeout(() => setImmediate(then), ms);
     this.#timers.push(timer);
     return timer;
   }
