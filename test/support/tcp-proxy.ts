@@ -3,6 +3,7 @@
  * while they stay open, and everything is late.
  */
 import { connect, createServer, type Socket } from "node:net";
+import { freePort } from "./free-port.js";
 
 const loopback = "127.0.0.1";
 
@@ -35,15 +36,26 @@ export async function openTcpProxy(target: string): Promise<TcpProxy> {
   const carry = (from: Socket, to: Socket, direction: Direction): void => {
     // What was swallowed must not be followed by what comes after it: a stream has no gaps, so such a connection is dead for good.
     let deaf = false;
+    const late: (() => unknown)[] = [];
+    // What is late is not overtaken, neither by what is sent when the weather is fair again nor by the end.
+    const pass = (act: () => unknown): void => {
+      const delayMs = typeof now === "object" ? now.delayMs : 0;
+      if (delayMs === 0 && late.length === 0) {
+        act();
+      } else {
+        late.push(act);
+        setTimeout(() => late.shift()?.(), delayMs);
+      }
+    };
     from.on("data", (chunk) => {
       deaf ||= swallows(direction);
       if (deaf) return;
-      const delayMs = typeof now === "object" ? now.delayMs : 0;
-      if (delayMs === 0) to.write(chunk);
-      else setTimeout(() => to.destroyed || to.write(chunk), delayMs);
+      pass(() => {
+        if (!to.destroyed) to.write(chunk);
+      });
     });
     from.on("end", () => {
-      if (!deaf) to.end();
+      if (!deaf) pass(() => to.end());
     });
   };
   const server = createServer({ allowHalfOpen: true }, (client) => {
@@ -63,10 +75,16 @@ export async function openTcpProxy(target: string): Promise<TcpProxy> {
     carry(client, upstream, "up");
     carry(upstream, client, "down");
   });
-  const listen = (port: number) => new Promise<void>((resolve) => server.listen(port, loopback, resolve));
-  await listen(0);
-  const address = server.address();
-  if (address === null || typeof address === "string") throw new Error("the loopback address has no port");
+  const own = await freePort();
+  const listen = () =>
+    new Promise<void>((resolve, reject) => {
+      server.once("error", reject);
+      server.listen(own, loopback, () => {
+        server.off("error", reject);
+        resolve();
+      });
+    });
+  await listen();
   const cut = () => {
     for (const socket of sockets) socket.resetAndDestroy();
   };
@@ -79,7 +97,7 @@ export async function openTcpProxy(target: string): Promise<TcpProxy> {
     through: (given) => {
       const url = new URL(given);
       url.hostname = loopback;
-      url.port = String(address.port);
+      url.port = String(own);
       return url.href;
     },
     weather: (next) => {
@@ -88,7 +106,7 @@ export async function openTcpProxy(target: string): Promise<TcpProxy> {
     cut,
     refuse,
     accept: async () => {
-      if (!server.listening) await listen(address.port);
+      if (!server.listening) await listen();
     },
     get open() {
       return sockets.size / 2;
