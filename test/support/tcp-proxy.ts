@@ -2,7 +2,8 @@
  * A network between a client and a server of the tests that can go wrong: connections are cut, nothing arrives any more in one direction or in both
  * while they stay open, and everything is late.
  */
-import { connect, createServer, type Socket } from "node:net";
+import { once } from "node:events";
+import { connect, createServer, type Server, type Socket } from "node:net";
 import { freePort } from "./free-port.js";
 
 const loopback = "127.0.0.1";
@@ -31,33 +32,6 @@ export async function openTcpProxy(target: string): Promise<TcpProxy> {
   const { hostname, port } = new URL(target);
   const sockets = new Set<Socket>();
   let now: Weather = "fair";
-  const swallows = (direction: Direction) => now === "black hole" || now === `black hole ${direction}`;
-
-  const carry = (from: Socket, to: Socket, direction: Direction): void => {
-    // What was swallowed must not be followed by what comes after it: a stream has no gaps, so such a connection is dead for good.
-    let deaf = false;
-    const late: (() => unknown)[] = [];
-    // What is late is not overtaken, neither by what is sent when the weather is fair again nor by the end.
-    const pass = (act: () => unknown): void => {
-      const delayMs = typeof now === "object" ? now.delayMs : 0;
-      if (delayMs === 0 && late.length === 0) {
-        act();
-      } else {
-        late.push(act);
-        setTimeout(() => late.shift()?.(), delayMs);
-      }
-    };
-    from.on("data", (chunk) => {
-      deaf ||= swallows(direction);
-      if (deaf) return;
-      pass(() => {
-        if (!to.destroyed) to.write(chunk);
-      });
-    });
-    from.on("end", () => {
-      if (!deaf) pass(() => to.end());
-    });
-  };
   const server = createServer({ allowHalfOpen: true }, (client) => {
     const upstream = connect({ host: hostname, port: Number(port || 5432), allowHalfOpen: true });
     for (const [one, other] of [
@@ -72,18 +46,11 @@ export async function openTcpProxy(target: string): Promise<TcpProxy> {
         other.destroy();
       });
     }
-    carry(client, upstream, "up");
-    carry(upstream, client, "down");
+    carry(client, upstream, "up", () => now);
+    carry(upstream, client, "down", () => now);
   });
   const own = await freePort();
-  const listen = () =>
-    new Promise<void>((resolve, reject) => {
-      server.once("error", reject);
-      server.listen(own, loopback, () => {
-        server.off("error", reject);
-        resolve();
-      });
-    });
+  const listen = () => listening(server, own);
   await listen();
   const cut = () => {
     for (const socket of sockets) socket.resetAndDestroy();
@@ -113,4 +80,37 @@ export async function openTcpProxy(target: string): Promise<TcpProxy> {
     },
     close: refuse,
   };
+}
+
+function carry(from: Socket, to: Socket, direction: Direction, weather: () => Weather): void {
+  const swallows = () => weather() === "black hole" || weather() === `black hole ${direction}`;
+  // What was swallowed must not be followed by what comes after it: a stream has no gaps, so such a connection is dead for good.
+  let deaf = false;
+  const late: (() => unknown)[] = [];
+  // What is late is not overtaken, neither by what is sent when the weather is fair again nor by the end.
+  const pass = (act: () => unknown): void => {
+    const now = weather();
+    const delayMs = typeof now === "object" ? now.delayMs : 0;
+    if (delayMs === 0 && late.length === 0) {
+      act();
+    } else {
+      late.push(act);
+      setTimeout(() => late.shift()?.(), delayMs);
+    }
+  };
+  from.on("data", (chunk) => {
+    deaf ||= swallows();
+    if (deaf) return;
+    pass(() => {
+      if (!to.destroyed) to.write(chunk);
+    });
+  });
+  from.on("end", () => {
+    if (!deaf) pass(() => to.end());
+  });
+}
+
+async function listening(server: Server, port: number): Promise<void> {
+  server.listen(port, loopback);
+  await once(server, "listening");
 }
