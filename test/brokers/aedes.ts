@@ -1,5 +1,5 @@
 /** The embedded MQTT broker of `npm test`, as a service: version 3.1.1, in memory. */
-import { freePort } from "../support/own-server.js";
+import { freePort } from "../support/free-port.js";
 import { type FixtureProcess, spawnFixture } from "../support/processes.js";
 import type { Service } from "../support/services.js";
 

@@ -8,7 +8,7 @@ import { Caught } from "../../src/cli/dev/caught.js";
 import { catchWebhooks, type WebCatcher } from "../../src/cli/dev/web.js";
 import { poorContrasts } from "./contrast.js";
 
-const timeout = 15_000;
+const timeout = 60_000;
 const attack = `<script>top.attacked = true</script><img src="http://evil.example/x.png" onerror="top.attacked = true">`;
 
 let browser: Browser;

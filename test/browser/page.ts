@@ -5,7 +5,8 @@ import { type BuiltShop, buildShop, embedded, neighbours, type Place, Shop } fro
 import { eventually } from "../support/eventually.js";
 import { poorContrasts } from "./contrast.js";
 
-export const withinMs = 30_000;
+/** Costs nothing when the page is quick; a mail that was turned away a few times is tried again after up to a minute. */
+export const withinMs = 70_000;
 
 export interface Look {
   readonly width: number;
@@ -85,6 +86,26 @@ export async function placeOrder(page: Page, email: string): Promise<void> {
   await page.locator("#email").fill(email);
   await page.getByRole("button", { name: "Place the order" }).click();
   await page.locator(".order", { hasText: email }).first().waitFor({ timeout: withinMs });
+}
+
+/** Turns a switch of the page by a click, or by what is given, and waits until the shop has turned it: the page shows it turned before that. */
+export async function turnSwitch(page: Page, name: string, act?: () => Promise<void>): Promise<void> {
+  const answer = page.waitForResponse((one) => one.url().endsWith(`/troubles/${name}`), { timeout: withinMs });
+  const click = () => page.locator(`[data-trouble="${name}"] [role="switch"]`).click();
+  await Promise.all([answer, (act ?? click)()]);
+}
+
+/** Waits until the page says this of its link to the shop. It looks again and again, and what it says for a moment only is not missed. */
+export async function sayingOfLink(page: Page): Promise<(text: string) => Promise<void>> {
+  await page.evaluate(`(() => {
+    const link = document.getElementById("link");
+    globalThis.linkSaid = [];
+    new MutationObserver(() => linkSaid.push(link.textContent)).observe(link, { childList: true });
+  })()`);
+  const look = `document.dispatchEvent(new Event("visibilitychange")), linkSaid`;
+  return async (text) => {
+    await eventually(async () => ((await page.evaluate(look)) as readonly string[]).includes(text), { withinMs });
+  };
 }
 
 /** The way of the chosen order: "SendEmail command → email: succeeded". */

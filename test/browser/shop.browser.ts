@@ -1,6 +1,18 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { eventually } from "../support/eventually.js";
-import { desk, expectAllIsWell, expectReadable, placeOrder, Stage, stepOf, tile, tileNow, withinMs } from "./page.js";
+import {
+  desk,
+  expectAllIsWell,
+  expectReadable,
+  placeOrder,
+  Stage,
+  sayingOfLink,
+  stepOf,
+  tile,
+  tileNow,
+  turnSwitch,
+  withinMs,
+} from "./page.js";
 
 let stage: Stage;
 
@@ -33,12 +45,12 @@ test.each([
     await page.locator(".letter", { hasText: "Your order: Sealing wax" }).waitFor({ timeout: withinMs });
     await eventually(
       async () =>
-        expect(new Set(await page.locator(".route .state").allTextContents())).toEqual(
-          new Set(["answered", "succeeded"]),
-        ),
+        expect(await page.locator(".route .step > .state").allTextContents()).toEqual([
+          "answered",
+          ...Array.from({ length: 10 }, () => "succeeded"),
+        ]),
       { withinMs },
     );
-    expect(await page.locator(".route .step").count()).toBe(11);
     await page.locator('.line[data-name="email"] button').click();
     await page.getByText("The mail server knows the Message-ID and drops the second.").waitFor({ timeout: withinMs });
     await expectAllIsWell(page);
@@ -69,7 +81,7 @@ test("a hundred orders from one click are counted on their way, and each is done
   await page.getByRole("searchbox").fill("customer-77");
   await page.getByText("1 found", { exact: true }).waitFor({ timeout: withinMs });
   expect(await page.locator(".orders .order-to").allTextContents()).toEqual(["customer-77@example.com"]);
-});
+}, 240_000);
 
 test("a form that is sent twice at once is one order, and the page says so", async () => {
   const page = await stage.visit(desk);
@@ -88,48 +100,46 @@ test("a form that is sent twice at once is one order, and the page says so", asy
 describe("a switch shows what it says, and nothing is lost or repeated:", () => {
   test("mail server down", async () => {
     const page = await stage.visit(desk);
-    await page.locator(turn("mail-down")).click();
+    await turnSwitch(page, "mail-down");
     await placeOrder(page, "mail-down@page.example");
     await stepOf(page, "SendEmail", "retrying").waitFor({ timeout: withinMs });
     await page.locator(".failures", { hasText: "451" }).waitFor({ timeout: withinMs });
     await page.getByText(/next attempt in \d+ s|next attempt now/).waitFor({ timeout: withinMs });
     await expectReadable(page);
-    await page.locator(turn("mail-down")).click();
+    await turnSwitch(page, "mail-down");
     await stepOf(page, "SendEmail", "succeeded").waitFor({ timeout: withinMs });
     await expectAllIsWell(page);
   });
 
   test("pricing down", async () => {
     const page = await stage.visit(desk, { mayComplain: true });
-    await page.locator(turn("pricing-down")).click();
-    await page.locator(`${turn("pricing-down")}[aria-checked="true"]`).waitFor({ timeout: withinMs });
+    await turnSwitch(page, "pricing-down");
     await page.getByRole("radio", { name: /Sealing wax/ }).check();
-    await page.getByText("PriceOf was not answered within 400 ms.", { exact: false }).waitFor({ timeout: withinMs });
+    await page.getByText("PriceOf was not answered within 2 s.", { exact: false }).waitFor({ timeout: withinMs });
     await placeOrder(page, "pricing-down@page.example");
     await page.getByText("so the order was taken at the list price").waitFor({ timeout: withinMs });
     await page
       .locator('[data-trouble="pricing-down"]', { hasText: "1 at the list price" })
       .waitFor({ timeout: withinMs });
-    await page.locator(turn("pricing-down")).click();
+    await turnSwitch(page, "pricing-down");
     await expectAllIsWell(page);
   });
 
   test.each(["payment-slow", "payment-answers-lost"])("%s", async (name) => {
     const page = await stage.visit(desk);
     const before = await tileNow(page, "noticed");
-    await page.locator(turn(name)).click();
+    await turnSwitch(page, name);
     await placeOrder(page, `${name}@page.example`);
-    await stepOf(page, "CapturePayment", "retrying").waitFor({ timeout: withinMs });
+    // That it is tried again lasts for less than a second, which the page may pass over; what the service noticed stays.
     await eventually(async () => expect(await tile(page, "noticed")).toBeGreaterThan(before), { withinMs });
-    await page.locator(turn(name)).click();
+    await turnSwitch(page, name);
     await stepOf(page, "PaymentCaptured", "succeeded").waitFor({ timeout: withinMs });
     await expectAllIsWell(page);
   });
 
   test("post horns sold out", async () => {
     const page = await stage.visit(desk);
-    await page.locator(turn("sold-out")).click();
-    await page.locator(`${turn("sold-out")}[aria-checked="true"]`).waitFor({ timeout: withinMs });
+    await turnSwitch(page, "sold-out");
     for (const n of [1, 2]) await placeOrder(page, `sold-out-${n}@page.example`);
     await page.getByRole("radio", { name: /Fountain pen/ }).check();
     await placeOrder(page, "in-stock@page.example");
@@ -147,7 +157,7 @@ describe("a switch shows what it says, and nothing is lost or repeated:", () => 
       { withinMs },
     );
     await expectReadable(page);
-    await page.locator(turn("sold-out")).click();
+    await turnSwitch(page, "sold-out");
     await stepOf(page, "PickPiece", "succeeded").waitFor({ timeout: withinMs });
     await page.locator('[data-trouble="sold-out"]', { hasText: "0 out of turn" }).waitFor({ timeout: withinMs });
     await expectAllIsWell(page);
@@ -156,10 +166,10 @@ describe("a switch shows what it says, and nothing is lost or repeated:", () => 
   test("every message delivered twice", async () => {
     const page = await stage.visit(desk);
     const before = await tileNow(page, "noticed");
-    await page.locator(turn("delivered-twice")).click();
+    await turnSwitch(page, "delivered-twice");
     await placeOrder(page, "twice@page.example");
     await eventually(async () => expect(await tile(page, "noticed")).toBeGreaterThanOrEqual(before + 3), { withinMs });
-    await page.locator(turn("delivered-twice")).click();
+    await turnSwitch(page, "delivered-twice");
     await page.getByText("came 2 times, kept once").first().waitFor({ timeout: withinMs });
     await expectAllIsWell(page);
   });
@@ -167,11 +177,11 @@ describe("a switch shows what it says, and nothing is lost or repeated:", () => 
   test("SIGKILL in mid-handler", async () => {
     const page = await stage.visit(desk, { mayComplain: true });
     const [lives, noticed] = [await tileNow(page, "lives"), await tile(page, "noticed")];
-    await page.locator(turn("kill")).click();
-    await page.locator(`${turn("kill")}[aria-checked="true"]`).waitFor({ timeout: withinMs });
+    const says = await sayingOfLink(page);
+    await turnSwitch(page, "kill");
     await page.locator("#email").fill("kill@page.example");
     await page.getByRole("button", { name: "Place the order" }).click();
-    await page.getByText("no answer, trying again").waitFor({ timeout: withinMs });
+    await says("no answer, trying again");
     await page.getByText("live", { exact: true }).waitFor({ timeout: withinMs });
     await eventually(async () => expect(await tile(page, "lives")).toBe(lives + 1), { withinMs });
     await page.locator(`${turn("kill")}[aria-checked="false"]`).waitFor({ timeout: withinMs });
@@ -199,10 +209,10 @@ test("an order can be placed, followed and looked into with the keyboard alone",
   await page.keyboard.press("Enter");
   await page.getByText("Is the result needed right now?").waitFor({ timeout: withinMs });
   await tabTo(/role="switch"/);
-  await page.keyboard.press("Space");
-  await page.locator(`${turn("mail-down")}[aria-checked="true"]`).waitFor({ timeout: withinMs });
-  await page.keyboard.press("Space");
-  await page.locator(`${turn("mail-down")}[aria-checked="false"]`).waitFor({ timeout: withinMs });
+  for (const on of [true, false]) {
+    await turnSwitch(page, "mail-down", () => page.keyboard.press("Space"));
+    await page.locator(`${turn("mail-down")}[aria-checked="${on}"]`).waitFor({ timeout: withinMs });
+  }
 });
 
 test("a refused order says what is wrong beside the field, and the cursor is there", async () => {

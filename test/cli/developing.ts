@@ -107,8 +107,8 @@ export const email = post.queue("email", {
 `;
 
 /**
- * Sends { n } once for each time that the test says so, by a request to a port that it prints. A handler that is about to take the thread for ever
- * waits for `answered` first: otherwise the answer with the id may never leave.
+ * Sends { n } once for each time that the test says so, by a request to a port that it prints. A handler that is about to take the thread for ever, or
+ * to end the process, waits for `answered` first: otherwise the answer with the id may never leave.
  */
 const desk = `
 import { createServer } from "node:http";
@@ -118,7 +118,7 @@ const server = createServer((request, response) => {
   globalThis.answered = new Promise((resolve) => response.once("finish", resolve));
   post.send(SendEmail, Object.fromEntries(said)).then(({ id }) => response.end(id), (error) => response.writeHead(500).end(String(error)));
 });
-server.listen(0, "127.0.0.1", () => console.log("desk " + server.address().port));
+server.listen(0, "127.0.0.1", () => console.log("desk " + process.pid + " " + server.address().port));
 `;
 
 /** A database of its own on the server, which starts faster than an embedded one. */
@@ -149,10 +149,22 @@ export async function save(folder: string, name: string, text: string): Promise<
   await rename(join(folder, `${name}.tmp`), join(folder, name));
 }
 
+/** Where the desk of the process that started last is. What a process prints and what it says of itself come by two pipes: either may be the first. */
+async function deskOf(dev: Dev): Promise<string> {
+  return eventually(() => {
+    const started = dev.events.findLast((event) => event.event === "started");
+    const printed = dev.events.flatMap((event) => (event.event === "output" ? [event.text] : []));
+    const desks = [...printed, ...dev.text].flatMap((text) => {
+      const [, pid, port] = /^desk (\d+) (\d+)$/.exec(text) ?? [];
+      return port === undefined || (started !== undefined && Number(pid) !== started.pid) ? [] : [port];
+    });
+    return desks.at(-1);
+  }, patience);
+}
+
 /** Hands a message in; returns its id. */
 export async function send(dev: Dev, payload: Readonly<Record<string, string>>): Promise<string> {
-  const line = dev.events.findLast((event) => event.event === "output" && event.text.startsWith("desk "));
-  const port = line?.event === "output" ? line.text.slice("desk ".length) : "";
+  const port = await deskOf(dev);
   const response = await fetch(`http://127.0.0.1:${port}/?${new URLSearchParams(payload)}`);
   const id = await response.text();
   expect(response.status, id).toBe(200);

@@ -190,8 +190,10 @@ test("of two sessions that redrive the same dead letter at once one does it, and
 
 test("what was discarded is kept for as long as a dead letter would be, and then forgotten", async () => {
   await kill(SendSms, 1);
-  await eye.query("update posthorn.discarded set keep_until = clock_timestamp() - interval '1 second'");
-  expect(await count("discarded")).toBeGreaterThan(0);
+  const { rowCount } = await eye.query(
+    "update posthorn.discarded set keep_until = clock_timestamp() - interval '1 second'",
+  );
+  expect(rowCount).toBeGreaterThan(0);
   await cli("dead-letters", "discard", "--all", "--yes", "--reason", "x", "--contract", "SendSms");
   // By the pass of whoever works.
   await eventually(async () => {

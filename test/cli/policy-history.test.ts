@@ -61,9 +61,7 @@ test("an alert about a message without a handler says its contract, its version 
   await expect
     .poll(async () => (await posthornCommand(["alerts", "--database", database.url])).out)
     .toContain(`${v2.name} version 2: 1 waiting, 1 worker has version 1`);
-  const waiting = await rows(
-    "select attempts from posthorn.deferred d join posthorn.subscription s on s.id = d.subscription where s.name = $1",
-    [queue],
-  );
-  expect(waiting).toEqual([{ attempts: 0 }]);
+  const waiting =
+    "select attempts from posthorn.deferred d join posthorn.subscription s on s.id = d.subscription where s.name = $1";
+  await expect.poll(() => rows(waiting, [queue])).toEqual([{ attempts: 0 }]);
 });

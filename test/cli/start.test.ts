@@ -8,6 +8,7 @@ import { Client } from "pg";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { isAlive } from "../support/alive.js";
 import { eventually } from "../support/eventually.js";
+import { freePort } from "../support/free-port.js";
 import { createDatabase, type TestDatabase } from "../support/server.js";
 import { mainFile, posthornCommand, project } from "./command.js";
 
@@ -42,15 +43,6 @@ function run(program: string, args: readonly string[]) {
     return JSON.parse(found ?? "{}");
   };
   return { child, event, lines };
-}
-
-async function freePort(): Promise<number> {
-  const probe = createServer();
-  await new Promise<void>((resolve) => probe.listen(0, "127.0.0.1", resolve));
-  const address = probe.address();
-  await new Promise((resolve) => probe.close(resolve));
-  if (address === null || typeof address === "string") throw new Error("no port");
-  return address.port;
 }
 
 test("start --port answers probes and autoscalers until it stops", async () => {

@@ -6,6 +6,7 @@
 import { command, event, retry, type } from "posthorn";
 import { expect, test } from "vitest";
 import { schemaOf } from "../producer/stage.js";
+import { eventually } from "../support/eventually.js";
 import { spawnFixture } from "../support/processes.js";
 import {
   at,
@@ -174,7 +175,10 @@ test("a dead letter that was kept for its time says that it is gone", async () =
   await becomes(post, id, "dead");
   // What the fleet does every few seconds removes it, once the time it is kept for is over.
   await rows("update posthorn.dead_letter set keep_until = clock_timestamp() where message = $1", [messageOf(id)]);
-  await rows("select posthorn.watch(0)");
+  await eventually(async () => {
+    await rows("select posthorn.watch(0)");
+    return (await rows("select from posthorn.dead_letter where message = $1", [messageOf(id)])).length === 0;
+  });
   expect(await why(id)).toMatch(
     new RegExp(
       `^ended ${at} \\(failed\\); what was kept about it has passed its time and is gone, so it cannot be redriven$`,

@@ -23,10 +23,13 @@ test("the program of the guide about taking in does what the guide says, and its
   const client = new Client({ connectionString: database.url });
   await client.connect();
   const [question] = readPage("docs/guides/taking-in.md").blocks.filter(({ language }) => language === "sql");
-  expect((await client.query(question?.text ?? "")).rows).toMatchObject([
-    { name: "old-shop", received: "2", written: "1", duplicates: "0", listed: "0" },
-    { name: "orders-in", connected: true, received: "3", written: "1", duplicates: "1", listed: "1" },
-  ]);
+  // That it is connected is reported every second.
+  await expect
+    .poll(async () => (await client.query(question?.text ?? "")).rows)
+    .toMatchObject([
+      { name: "old-shop", received: "2", written: "1", duplicates: "0", listed: "0" },
+      { name: "orders-in", connected: true, received: "3", written: "1", duplicates: "1", listed: "1" },
+    ]);
   await post.stop();
   await client.end();
   await database.drop();

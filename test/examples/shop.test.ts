@@ -153,8 +153,12 @@ describe.each([
     expect(await posthorn(built, place, "why", last)).toContain(
       "waits behind 2 messages of key 'HORN-1' in 'warehouse'",
     );
-    const { shelves } = await shop.get("/status");
-    expect(shelves.map(({ sku, waiting }: Json) => [sku, waiting])).toContainEqual(["HORN-1", 3]);
+    // What is counted for everybody at once may have been counted before the last order.
+    await eventually(async () => {
+      const { shelves } = await shop.get("/status");
+      expect(shelves.map(({ sku, waiting }: Json) => [sku, waiting])).toContainEqual(["HORN-1", 3]);
+      return true;
+    });
     expect(await Promise.all(horns.map(pieceOf))).toEqual([null, null, null]);
     await turn(shop, "sold-out", false);
     await settled(shop, orders);
@@ -176,12 +180,12 @@ describe.each([
       return headers;
     });
     expect(Number(refused.get("retry-after"))).toBeGreaterThanOrEqual(1);
+    // On a slow machine those before may be over by now: at the refusal the last three waited.
+    const taken = waiting.slice(-3);
+    const answers = await Promise.all(taken.map((id) => shop.call("DELETE", `/surveys/${id}`)));
+    for (const { json } of answers) expect(["cancelled", "signalled"]).toContain(json.answer);
+    for (const id of taken) await eventually(async () => expect(await stateOf(id)).toBe("cancelled"));
     expect(await posthorn(built, place, "status")).toMatch(/surveys.*full at 3 waiting messages/s);
-    for (const id of waiting) {
-      const { json } = await shop.call("DELETE", `/surveys/${id}`);
-      expect(["cancelled", "signalled"]).toContain(json.answer);
-      await eventually(async () => expect(await stateOf(id)).toBe("cancelled"));
-    }
     const { result } = await eventually(async () => {
       const survey = await shop.get(`/surveys/${first.json.id}`);
       expect(survey.state).toBe("succeeded");
@@ -190,7 +194,7 @@ describe.each([
     expect(result.orders).toBe(orders);
     expect((await shop.call("DELETE", `/surveys/${first.json.id}`)).json).toEqual({ answer: "too-late" });
     await settled(shop, orders);
-  }, 60_000);
+  });
 
   test("the command line tells the limits of the queues", async () => {
     const { lines } = JSON.parse(await posthorn(built, place, "status", "--json"));

@@ -19,7 +19,7 @@ export interface Project {
 }
 
 const run = promisify(execFile);
-const timeout = 60_000;
+const timeout = 120_000;
 
 /** An empty project; nothing is installed. */
 export async function createProject(): Promise<Project> {

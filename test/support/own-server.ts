@@ -7,7 +7,7 @@
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { appendFile, chmod, chown, mkdir, mkdtemp, open, readdir, readFile, rm, writeFile } from "node:fs/promises";
-import { createServer, Socket } from "node:net";
+import { Socket } from "node:net";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
@@ -15,6 +15,7 @@ import { promisify } from "node:util";
 import { Client } from "pg";
 import { isAlive } from "./alive.js";
 import { serverBinaries } from "./binaries.js";
+import { freePort } from "./free-port.js";
 import { reachableTempFolder, type ServerUser, serverUser } from "./server-user.js";
 
 export interface ServerOptions {
@@ -256,22 +257,6 @@ async function removeStaleFolders(temp: string): Promise<void> {
     if (owner === 0 || isAlive(owner)) continue;
     spawn(process.execPath, [watchdogScript, folder], { detached: true, stdio: "ignore" }).unref();
   }
-}
-
-/** Below the range from which the system gives ports to clients: nobody takes it while the server is down. */
-export async function freePort(): Promise<number> {
-  for (let attempt = 0; attempt < 100; attempt += 1) {
-    const port = 20_000 + Math.floor(Math.random() * 12_000);
-    const probe = createServer();
-    const free = await new Promise<boolean>((resolve) => {
-      probe.once("error", () => resolve(false));
-      probe.listen(port, host, () => resolve(true));
-    });
-    if (!free) continue;
-    await new Promise((resolve) => probe.close(resolve));
-    return port;
-  }
-  throw new Error("no free port between 20000 and 32000");
 }
 
 async function childrenOf(parent: number): Promise<readonly number[]> {

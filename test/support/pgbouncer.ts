@@ -2,10 +2,10 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { chmod, chown, mkdtemp, rm, writeFile } from "node:fs/promises";
-import { createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { Client } from "pg";
+import { freePort } from "./free-port.js";
 import { reachableTempFolder, serverUser } from "./server-user.js";
 
 export interface Bouncer {
@@ -113,13 +113,4 @@ function iniOf(server: string, port: number, options: BouncerOptions): string {
     "admin_users = postgres",
   ];
   return `${lines.join("\n")}\n`;
-}
-
-async function freePort(): Promise<number> {
-  const probe = createServer();
-  await new Promise<void>((resolve) => probe.listen(0, host, resolve));
-  const address = probe.address();
-  await new Promise((resolve) => probe.close(resolve));
-  if (address === null || typeof address === "string") throw new Error("the loopback address has no port");
-  return address.port;
 }

@@ -2,7 +2,9 @@
  * A network between a client and a server of the tests that can go wrong: connections are cut, nothing arrives any more in one direction or in both
  * while they stay open, and everything is late.
  */
-import { connect, createServer, type Socket } from "node:net";
+import { once } from "node:events";
+import { connect, createServer, type Server, type Socket } from "node:net";
+import { freePort } from "./free-port.js";
 
 const loopback = "127.0.0.1";
 
@@ -30,22 +32,6 @@ export async function openTcpProxy(target: string): Promise<TcpProxy> {
   const { hostname, port } = new URL(target);
   const sockets = new Set<Socket>();
   let now: Weather = "fair";
-  const swallows = (direction: Direction) => now === "black hole" || now === `black hole ${direction}`;
-
-  const carry = (from: Socket, to: Socket, direction: Direction): void => {
-    // What was swallowed must not be followed by what comes after it: a stream has no gaps, so such a connection is dead for good.
-    let deaf = false;
-    from.on("data", (chunk) => {
-      deaf ||= swallows(direction);
-      if (deaf) return;
-      const delayMs = typeof now === "object" ? now.delayMs : 0;
-      if (delayMs === 0) to.write(chunk);
-      else setTimeout(() => to.destroyed || to.write(chunk), delayMs);
-    });
-    from.on("end", () => {
-      if (!deaf) to.end();
-    });
-  };
   const server = createServer({ allowHalfOpen: true }, (client) => {
     const upstream = connect({ host: hostname, port: Number(port || 5432), allowHalfOpen: true });
     for (const [one, other] of [
@@ -60,13 +46,12 @@ export async function openTcpProxy(target: string): Promise<TcpProxy> {
         other.destroy();
       });
     }
-    carry(client, upstream, "up");
-    carry(upstream, client, "down");
+    carry(client, upstream, "up", () => now);
+    carry(upstream, client, "down", () => now);
   });
-  const listen = (port: number) => new Promise<void>((resolve) => server.listen(port, loopback, resolve));
-  await listen(0);
-  const address = server.address();
-  if (address === null || typeof address === "string") throw new Error("the loopback address has no port");
+  const own = await freePort();
+  const listen = () => listening(server, own);
+  await listen();
   const cut = () => {
     for (const socket of sockets) socket.resetAndDestroy();
   };
@@ -79,7 +64,7 @@ export async function openTcpProxy(target: string): Promise<TcpProxy> {
     through: (given) => {
       const url = new URL(given);
       url.hostname = loopback;
-      url.port = String(address.port);
+      url.port = String(own);
       return url.href;
     },
     weather: (next) => {
@@ -88,11 +73,44 @@ export async function openTcpProxy(target: string): Promise<TcpProxy> {
     cut,
     refuse,
     accept: async () => {
-      if (!server.listening) await listen(address.port);
+      if (!server.listening) await listen();
     },
     get open() {
       return sockets.size / 2;
     },
     close: refuse,
   };
+}
+
+function carry(from: Socket, to: Socket, direction: Direction, weather: () => Weather): void {
+  const swallows = () => weather() === "black hole" || weather() === `black hole ${direction}`;
+  // What was swallowed must not be followed by what comes after it: a stream has no gaps, so such a connection is dead for good.
+  let deaf = false;
+  const late: (() => unknown)[] = [];
+  // What is late is not overtaken, neither by what is sent when the weather is fair again nor by the end.
+  const pass = (act: () => unknown): void => {
+    const now = weather();
+    const delayMs = typeof now === "object" ? now.delayMs : 0;
+    if (delayMs === 0 && late.length === 0) {
+      act();
+    } else {
+      late.push(act);
+      setTimeout(() => late.shift()?.(), delayMs);
+    }
+  };
+  from.on("data", (chunk) => {
+    deaf ||= swallows();
+    if (deaf) return;
+    pass(() => {
+      if (!to.destroyed) to.write(chunk);
+    });
+  });
+  from.on("end", () => {
+    if (!deaf) pass(() => to.end());
+  });
+}
+
+async function listening(server: Server, port: number): Promise<void> {
+  server.listen(port, loopback);
+  await once(server, "listening");
 }

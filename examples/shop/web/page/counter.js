@@ -40,7 +40,7 @@ async function showPrice(sku) {
 function priceTrouble(error) {
   if (!(error instanceof Refused)) return "The shop cannot be reached.";
   return error.status === 503
-    ? "PriceOf was not answered within 400 ms. You can order all the same, at the list price."
+    ? "PriceOf was not answered within 2 s. You can order all the same, at the list price."
     : error.message;
 }
 

@@ -5,7 +5,7 @@ import { drawFlow, showBooks, showFlow } from "./flow.js";
 import { lookAtMails, showOffice } from "./office.js";
 import { choose, lookAtOrders, openOrders, showDue } from "./orders.js";
 import { lookAtSurveys, openSurveys } from "./surveys.js";
-import { drawTroubles, setAway, showTroubles } from "./troubles.js";
+import { drawTroubles, setAway, showTroubles, turnsSoFar } from "./troubles.js";
 
 let drawn = false;
 
@@ -27,10 +27,11 @@ function showLink(state, text) {
 async function look() {
   try {
     await Promise.all([draw(), showArticles(), showMe()]);
+    const askedAt = turnsSoFar();
     const status = await call("status");
     showBooks(status);
     showFlow(status);
-    showTroubles(status);
+    showTroubles(status, askedAt);
     showImports(status.imports);
     showOffice(status);
     const [busy] = await Promise.all([lookAtOrders(status.orders), lookAtMails(), lookAtSurveys()]);

@@ -12,7 +12,7 @@ const troubles = [
   {
     name: "pricing-down",
     title: "Pricing down",
-    see: "PriceOf is silent. The question fails at its deadline of 400 ms; the order is taken all the same, at the list price.",
+    see: "PriceOf is silent. The question fails at its deadline of 2 s; the order is taken all the same, at the list price.",
     effects: [],
     fact: ({ atListPrice }) => `${grouped(atListPrice)} at the list price`,
   },
@@ -58,6 +58,10 @@ const troubles = [
 
 const cards = new Map();
 
+/** Counts the beginnings and ends of turns: a status that was asked for before the last of them may show a switch as it was. */
+let turns = 0;
+export const turnsSoFar = () => turns;
+
 /** `onTurned()` is called after a switch was turned. */
 export function drawTroubles(onTurned) {
   $("troubles").replaceChildren(...troubles.map((trouble) => card(trouble, onTurned)));
@@ -76,7 +80,9 @@ function card({ name, title, see }, onTurned) {
   button.addEventListener("click", async () => {
     const on = button.ariaChecked !== "true";
     button.ariaChecked = String(on);
+    turns += 1;
     await call(`troubles/${name}`, { method: "PUT", body: { on } }).then(showSwitches, () => {});
+    turns += 1;
     onTurned();
   });
   cards.set(name, { button, counts });
@@ -94,8 +100,9 @@ export function showSwitches(states) {
   for (const [name, { button }] of cards) button.ariaChecked = String(states[name]);
 }
 
-export function showTroubles(status) {
-  showSwitches(status.troubles);
+/** `askedAt`: the turns when the status was asked for. */
+export function showTroubles(status, askedAt) {
+  if (askedAt === turns) showSwitches(status.troubles);
   for (const { name, effects, fact } of troubles) {
     const { counts } = cards.get(name);
     const mine = status.effects.filter((effect) => effects === "all" || effects.includes(effect.name));
