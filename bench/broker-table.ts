@@ -1,12 +1,13 @@
 /** The brokers of `npm run bench -- --brokers`, each with what makes a destination that nobody has used before. Loaded when they are measured. */
 import type { Broker } from "posthorn";
-import { startProgram } from "./program.js";
-import type { HttpReceiverCalls } from "./programs/http-receiver.js";
+import { type Service, startHttpReceiver } from "./service.js";
 
 export interface BrokerRow {
   readonly name: string;
-  /** Module of scripts/services; without it the broker needs none. */
+  /** Module of scripts/services. */
   readonly service?: string;
+  /** What the benchmarks start by themselves; without either the broker needs no service. */
+  readonly start?: () => Promise<Service>;
   /** What of the client's own speed a relay must reach. */
   readonly least: number;
   /** A broker with a destination that nobody has used before. */
@@ -25,7 +26,7 @@ export const realBrokers: readonly BrokerRow[] = [
       (await import("posthorn/redis")).redis({ url, stream, group: "bench", fromBeginning: true }),
   },
   { name: "sqs", service: "elasticmq", least: 0.7, make: sqsAt },
-  { name: "http", least: 0.7, make: httpAt },
+  { name: "http", start: startHttpReceiver, least: 0.7, make: httpAt },
   // No bar of the project; Mosquitto gives back what it has in its own time.
   {
     name: "mqtt",
@@ -79,14 +80,10 @@ async function sqsAt(url: string, name: string): Promise<Broker> {
   return sqs({ url, queue: `${name}.fifo` });
 }
 
-/** One for all destinations; it ends with this process. */
 let secrets: readonly string[] | undefined;
-let receiver: Promise<number> | undefined;
 
-async function httpAt(_url: string, path: string): Promise<Broker> {
-  receiver ??= startProgram<HttpReceiverCalls>("http-receiver", {}).then((program) => program.call("port", undefined));
+async function httpAt(base: string, path: string): Promise<Broker> {
   const { newWebhookSecret, webhook } = await import("posthorn/webhooks");
   secrets ??= [newWebhookSecret()];
-  const url = `http://127.0.0.1:${await receiver}/${path}`;
-  return webhook({ url, secrets, allowPrivate: ["127.0.0.1"], connections: 50 });
+  return webhook({ url: `${base}/${path}`, secrets, allowPrivate: ["127.0.0.1"], connections: 50 });
 }

@@ -9,6 +9,7 @@ import type { Broker } from "posthorn";
 import type { Bench, Row } from "./bench.js";
 import { type BrokerRow, realBrokers } from "./broker-table.js";
 import type { Figure } from "./measure.js";
+import type { Service } from "./service.js";
 
 export const brokers: readonly BrokerRow[] = [
   // Costs nothing: how fast a relay itself can be. No client is so fast, so its limit is no bar.
@@ -16,22 +17,14 @@ export const brokers: readonly BrokerRow[] = [
   ...realBrokers,
 ];
 
-export interface Service {
-  readonly url: string;
-  /** SIGKILL, as an outage is. */
-  kill(): Promise<void>;
-  /** On the same port, with what it kept. */
-  restart(): Promise<void>;
-  stop(): Promise<void>;
-}
-
 interface ServiceModule {
   available(): string | undefined | Promise<string | undefined>;
   start(options: { readonly folder: string; readonly log: string }): Promise<Service>;
 }
 
 /** Undefined where it cannot be had here. */
-async function startService({ service }: BrokerRow): Promise<Service | undefined> {
+async function startService({ service, start: startOwn }: BrokerRow): Promise<Service | undefined> {
+  if (startOwn !== undefined) return startOwn();
   if (service === undefined) return withoutService;
   const module = new URL(`../../scripts/services/${service}.mjs`, import.meta.url).href;
   const { available, start }: ServiceModule = await import(module);

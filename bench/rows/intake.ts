@@ -5,10 +5,11 @@
 import { type Broker, posthorn } from "posthorn";
 import type { Bench } from "../bench.js";
 import type { BrokerRow } from "../broker-table.js";
-import { rowOfBrokers, type Service } from "../brokers.js";
+import { rowOfBrokers } from "../brokers.js";
 import { insertLimit } from "../limits.js";
 import { alternate, type Figure, figure, median, type Probe, type Round } from "../measure.js";
 import { relayedBytes, ThingRelayed } from "../relayed.js";
+import type { Service } from "../service.js";
 import { outgoing } from "./relay.js";
 
 /** Of the client alone, and of rows that are inserted by 1,000. */

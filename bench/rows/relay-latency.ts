@@ -1,12 +1,13 @@
 /** From the call of send to the broker's acknowledgement in another process, at 200 a second, beside N and the client's own acknowledgement. */
 import type { Bench } from "../bench.js";
 import type { BrokerRow } from "../broker-table.js";
-import { rowOfBrokers, type Service } from "../brokers.js";
+import { rowOfBrokers } from "../brokers.js";
 import { alternate, type Figure, figure, type Probe, percentile, type Round } from "../measure.js";
 import { startProgram } from "../program.js";
 import { type SenderCalls, sendAtRate } from "../programs/arrivals.js";
 import type { ReceiverCalls } from "../programs/latencies.js";
 import { relayed } from "../relayed.js";
+import type { Service } from "../service.js";
 import { openTraffic } from "./traffic.js";
 
 const perSecond = 200;

@@ -3,9 +3,10 @@ import { setTimeout as wait } from "node:timers/promises";
 import { posthorn } from "posthorn";
 import type { Bench } from "../bench.js";
 import type { BrokerRow } from "../broker-table.js";
-import { rowOfBrokers, type Service, watched } from "../brokers.js";
+import { rowOfBrokers, watched } from "../brokers.js";
 import { type Figure, figure } from "../measure.js";
 import { Arrivals, publishRelayed, relayPolicy, topic } from "../relayed.js";
+import type { Service } from "../service.js";
 
 const perSecond = 1_000;
 const outageMs = 60_000;
@@ -45,6 +46,7 @@ async function measure(bench: Bench, row: BrokerRow, service: Service, name: str
   await service.kill();
   bench.progress("the broker is away");
   await wait(bench.messages(outageMs));
+  if (published - arrivals.count <= gone) throw new Error("the broker was not away: events arrived meanwhile");
   await service.restart();
   const back = performance.now();
   bench.progress("the broker is back");

@@ -2,7 +2,7 @@
 import { type Broker, policies, posthorn } from "posthorn";
 import type { Bench } from "../bench.js";
 import type { BrokerRow } from "../broker-table.js";
-import { rowOfBrokers, type Service, type Watch, watched } from "../brokers.js";
+import { rowOfBrokers, type Watch, watched } from "../brokers.js";
 import { alternate, type Figure, figure, median, type Probe, type Round } from "../measure.js";
 import {
   Arrivals,
@@ -14,6 +14,7 @@ import {
   relayPolicy,
   topic,
 } from "../relayed.js";
+import type { Service } from "../service.js";
 
 const backlog = 100_000;
 const atOnceMost = policies.relay.concurrency ?? 1;
