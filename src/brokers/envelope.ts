@@ -6,6 +6,7 @@
  * correlation; W3C Trace Context.
  */
 import { quote } from "../core/show.js";
+import { setHeader } from "./header-names.js";
 import { memberText } from "./json-member.js";
 import { isCloudEvents, isJson, isMediaType, isText, textOf } from "./media.js";
 import { percentDecode, percentEncode } from "./percent.js";
@@ -65,47 +66,89 @@ export interface Encoded {
   readonly body: string;
 }
 
-/** Attributes and headers that no style could tell from others are left out or renamed; see `attributes` and `plainName`. */
+/** Attributes and headers that no style could tell from others are left out or renamed; see `eachAttribute` and `plainName`. */
 export function encode(event: CloudEvent, mode: EnvelopeMode, style: HeaderStyle): Encoded {
-  const headers = Object.entries(event.headers).map(([name, value]) => [plainName(name, style), value] as const);
+  const headers: Record<string, string> = {};
+  for (const name of Object.keys(event.headers)) {
+    setHeader(headers, plainName(name, style), event.headers[name] ?? "");
+  }
   return mode === "binary" ? binary(event, headers, style) : structured(event, headers);
 }
 
-function binary(event: CloudEvent, headers: readonly (readonly [string, string])[], style: HeaderStyle): Encoded {
-  const { prefix, percent } = style;
-  const { datacontenttype: contentType = jsonType, ...others } = attributes(event);
-  const named = Object.entries(others).map(
-    ([name, value]) => [`${prefix}${name}`, percent ? percentEncode(value) : value] as const,
-  );
-  const text = isJson(contentType) ? undefined : stringIn(event.data);
-  return { headers: Object.fromEntries([...headers, ...named]), contentType, body: text ?? event.data };
+function binary(event: CloudEvent, headers: Record<string, string>, style: HeaderStyle): Encoded {
+  const { data } = event;
+  const { percent } = style;
+  const names = namesIn(style);
+  eachAttribute(event, (name, value) => {
+    headers[names.get(name)] = percent ? percentEncode(value) : value;
+  });
+  const contentType = dataTypeOf(event);
+  const text = isJson(contentType) ? undefined : stringIn(data);
+  return { headers, contentType, body: text ?? data };
 }
 
-function structured(event: CloudEvent, headers: readonly (readonly [string, string])[]): Encoded {
+function structured(event: CloudEvent, headers: Readonly<Record<string, string>>): Encoded {
+  const attributes: Record<string, string> = {};
+  eachAttribute(event, (name, value) => {
+    attributes[name] = value;
+  });
+  attributes.datacontenttype = dataTypeOf(event);
   // The payload is JSON text already; it is put in as it is.
   return {
-    headers: Object.fromEntries(headers),
+    headers,
     contentType: `${structuredType}; charset=utf-8`,
-    body: `${JSON.stringify(attributes(event)).slice(0, -1)},"data":${event.data}}`,
+    body: `${JSON.stringify(attributes).slice(0, -1)},"data":${event.data}}`,
   };
 }
 
-/** Extensions whose names the specification does not allow, or that are names of other things, are left out. */
-function attributes(event: CloudEvent): Readonly<Record<string, string>> {
-  const { id, source, type, time, subject, dataschema, datacontenttype = jsonType, data, extensions } = event;
-  // Only text can be of a type that is not JSON.
-  const isWhatItSays = isJson(datacontenttype) || stringIn(data) !== undefined;
-  const own = { time, subject, dataschema, datacontenttype: isWhatItSays ? datacontenttype : jsonType };
-  const extra = Object.entries(extensions).filter(([name]) => isExtension(name));
-  return Object.fromEntries(
-    [...Object.entries({ specversion: "1.0", id, source, type, ...own }), ...extra].flatMap(([name, value]) =>
-      value === undefined ? [] : [[name, value] as const],
-    ),
-  );
+/** Only text can be of a type that is not JSON. */
+function dataTypeOf({ datacontenttype = jsonType, data }: CloudEvent): string {
+  return isJson(datacontenttype) || stringIn(data) !== undefined ? datacontenttype : jsonType;
+}
+
+/** All but the type of the data. Extensions whose names the specification does not allow, or that are names of other things, are left out. */
+function eachAttribute(event: CloudEvent, put: (name: string, value: string) => void): void {
+  const { id, source, type, time, subject, dataschema, extensions } = event;
+  put("specversion", "1.0");
+  put("id", id);
+  put("source", source);
+  put("type", type);
+  if (time !== undefined) put("time", time);
+  if (subject !== undefined) put("subject", subject);
+  if (dataschema !== undefined) put("dataschema", dataschema);
+  for (const name of Object.keys(extensions)) {
+    const value = extensions[name];
+    if (value !== undefined && isExtension(name)) put(name, value);
+  }
 }
 
 function isExtension(name: string): boolean {
   return attributeName.test(name) && !places.has(name);
+}
+
+/** How attributes are called in the headers of one style. They come again with each message, and a name that is put together anew is looked for anew. */
+class Names {
+  readonly #prefix: string;
+  readonly #known = new Recent<{ readonly header: string }>();
+
+  constructor({ prefix }: HeaderStyle) {
+    this.#prefix = prefix;
+  }
+
+  get(attribute: string): string {
+    const known = this.#known.get(attribute);
+    return (known ?? this.#known.keep(attribute, { header: `${this.#prefix}${attribute}` })).header;
+  }
+}
+
+const namesByStyle = new WeakMap<HeaderStyle, Names>();
+
+function namesIn(style: HeaderStyle): Names {
+  const known = namesByStyle.get(style);
+  if (known !== undefined) return known;
+  const made = new Names(style);
+  namesByStyle.set(style, made);
+  return made;
 }
 
 /** The text that a JSON string holds. */

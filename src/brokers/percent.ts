@@ -2,11 +2,13 @@
 
 /** Everything but printable ASCII, and of that the space, the quote and the percent sign. */
 const toEncode = /[^\x21\x23\x24\x26-\x7e]/gu;
+const anyToEncode = /[^\x21\x23\x24\x26-\x7e]/;
 const encodedBytes = /(?:%[0-9a-fA-F]{2})+/g;
 const loneSign = /%(?![0-9a-fA-F]{2})/;
 const strict = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 export function percentEncode(value: string): string {
+  if (!anyToEncode.test(value)) return value;
   return value
     .toWellFormed()
     .replace(toEncode, (char) =>

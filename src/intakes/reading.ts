@@ -72,10 +72,10 @@ export class Reader {
     }
   }
 
-  /** What the database does not take although it fits. */
-  async refused(incoming: Incoming, reason: string): Promise<Reading> {
+  /** What the database does not take although it fits; undefined for what does not fit anyway. */
+  async refused(incoming: Incoming, reason: string): Promise<Reading | undefined> {
     const reading = await this.read(incoming);
-    if (reading.kind !== "message") return reading;
+    if (reading.kind !== "message") return undefined;
     const { mark, key } = reading.message;
     const found = { identity: { kind: "event" as const, mark }, key: key ?? undefined };
     return { kind: "invalid", unfit: unfitOf(incoming, cleaned(reason), found) };

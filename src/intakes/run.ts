@@ -14,8 +14,8 @@ import { durationInWords } from "../core/words.js";
 import { delayMs, retry } from "../policies/retry.js";
 import type { Holding } from "../store/intake.js";
 import type { IntakeDeclaration } from "./options.js";
-import type { Reader, Reading } from "./reading.js";
-import { type Batch, Writing } from "./writing.js";
+import type { Reader } from "./reading.js";
+import { type Batch, readBatch, Writing } from "./writing.js";
 
 export interface RunOptions {
   readonly declaration: IntakeDeclaration;
@@ -31,6 +31,8 @@ export interface RunOptions {
 
 /** How long one call waits for the first message. */
 const waitMs = 1_000;
+/** And while a batch is written: what is written is not to wait long for its acknowledgement where a broker does not heed the signal. */
+const besideMs = 100;
 /** After the connection was lost, or could not be made. Spread, so that a fleet does not come back to a broker in step. */
 const again = retry.exponential({ firstMs: 1_000, maxMs: 30_000, attempts: Number.POSITIVE_INFINITY });
 
@@ -140,10 +142,10 @@ export class Run {
     const { signal } = this.#stopping;
     /** Written, and not acknowledged yet. */
     let written: Batch | undefined;
-    let batch = await this.#take(receiver, waitMs);
+    let batch = await this.#take(receiver, waitMs, signal);
     while (!signal.aborted) {
       if (batch.incoming.length === 0) {
-        batch = await this.#take(receiver, waitMs);
+        batch = await this.#take(receiver, waitMs, signal);
         continue;
       }
       onMessages();
@@ -152,7 +154,7 @@ export class Run {
       writing.catch(() => undefined);
       // The statement goes out before anything else is done.
       await turn();
-      const beside = await this.#beside(receiver, written);
+      const beside = await this.#beside(receiver, written, writing);
       await writing;
       if (this.#abandoned.signal.aborted) return;
       if ("error" in beside) {
@@ -168,34 +170,40 @@ export class Run {
     }
   }
 
-  /** While a batch is written: acknowledges the one before, and takes the next. Never rejects. */
+  /** While a batch is written: acknowledges the one before, and takes the next if it comes meanwhile. Never rejects. */
   async #beside(
     receiver: Receiver,
     written: Batch | undefined,
+    writing: Promise<void>,
   ): Promise<{ readonly taken: Batch } | { readonly error: unknown }> {
+    // What is written is acknowledged then, and waits for no further message.
+    const ended = new AbortController();
+    const end = () => ended.abort();
+    writing.then(end, end);
+    this.#stopping.signal.addEventListener("abort", end);
     try {
       if (written !== undefined) await receiver.acknowledge(written.incoming);
-      return { taken: await this.#take(receiver, 0) };
+      for (;;) {
+        const taken = await this.#take(receiver, besideMs, ended.signal);
+        if (taken.incoming.length > 0 || ended.signal.aborted) return { taken };
+      }
     } catch (error) {
       return { error };
+    } finally {
+      this.#stopping.signal.removeEventListener("abort", end);
     }
   }
 
-  async #take(receiver: Receiver, forMs: number): Promise<Batch> {
+  async #take(receiver: Receiver, forMs: number, signal: AbortSignal): Promise<Batch> {
     const { reader, declaration } = this.#options;
-    const { signal } = this.#stopping;
     let incoming: readonly Incoming[] = [];
     try {
       incoming = await receiver.receive({ max: declaration.batchSize, waitMs: forMs, signal });
     } catch (error) {
+      // A connection that is lost says so again.
       if (!signal.aborted) throw error;
     }
-    const readings: Reading[] = [];
-    for (const one of incoming) {
-      const reading = reader.read(one);
-      readings.push(reading instanceof Promise ? await reading : reading);
-    }
-    return { incoming, readings };
+    return readBatch(reader, incoming);
   }
 
   /** Told once, and not for each try. */

@@ -8,14 +8,21 @@ import { reasonOf } from "../core/clean.js";
 import type { Executor } from "../core/database.js";
 import { BacklogFullError, DatabaseUnavailableError } from "../core/errors.js";
 import type { Logger } from "../core/logger.js";
-import { type Holding, type Marked, takeIn, type Unfit } from "../store/intake.js";
+import { type Holding, type Marked, type Packed, pack, takeIn, type Unfit } from "../store/intake.js";
 import type { IntakeDeclaration } from "./options.js";
 import type { Reader, Reading } from "./reading.js";
 
-/** What came, and what became of each when it was read. */
+/** What came, and what is written of it, in pieces that fit into a statement. */
 export interface Batch {
   readonly incoming: readonly Incoming[];
-  readonly readings: readonly Reading[];
+  readonly pieces: readonly Piece[];
+}
+
+/** The statement is put together ahead, while another one runs, and of what was read nothing else is kept: there is a whole batch of it. */
+interface Piece {
+  readonly incoming: readonly Incoming[];
+  readonly packed: Packed;
+  readonly channels: ReadonlySet<number>;
 }
 
 export interface WritingOptions {
@@ -53,56 +60,44 @@ export class Writing {
    *
    * Errors: `ClaimLostError` when another worker runs the intake; what the database refuses for good; and what it waited for when it was to stop.
    */
-  async write(batch: Batch): Promise<void> {
-    for (const [from, to] of pieces(batch.readings)) await this.#persist(slice(batch, from, to));
+  async write({ pieces }: Batch): Promise<void> {
+    for (const piece of pieces) await this.#persist(piece);
   }
 
-  async #persist(piece: Batch): Promise<void> {
+  async #persist(piece: Piece): Promise<void> {
+    const { executor, holding, onWritten, signal } = this.#options;
     let pause: number = pauseMs.first;
     for (;;) {
       try {
-        await this.#take(piece.readings);
+        const { written } = await takeIn(executor, holding, piece.packed);
+        if (written > 0) onWritten(piece.channels);
         this.#trouble = null;
         return;
       } catch (error) {
         if (isAboutData(error)) return this.#divide(piece, error);
         const ms = patienceFor(error, pause);
-        if (ms === undefined || this.#options.signal.aborted) throw error;
+        if (ms === undefined || signal.aborted) throw error;
         this.#note(error);
-        await wait(ms, undefined, { signal: this.#options.signal }).catch(() => undefined);
+        await wait(ms, undefined, { signal }).catch(() => undefined);
         pause = Math.min(pauseMs.longest, pause * 2);
       }
     }
   }
 
   /** Finds the message that the database does not take, so that it holds up no others. In order: what is before it is written first. */
-  async #divide(piece: Batch, error: unknown): Promise<void> {
-    const count = piece.incoming.length;
-    const [only] = piece.incoming;
-    if (count > 1 || only === undefined) {
-      const half = Math.ceil(count / 2);
-      await this.#persist(slice(piece, 0, half));
-      return this.#persist(slice(piece, half, count));
+  async #divide({ incoming }: Piece, error: unknown): Promise<void> {
+    const { reader } = this.#options;
+    const [only] = incoming;
+    if (incoming.length > 1 || only === undefined) {
+      const half = Math.ceil(incoming.length / 2);
+      for (const part of [incoming.slice(0, half), incoming.slice(half)])
+        await this.write(await readBatch(reader, part));
+      return;
     }
-    const reading = await this.#options.reader.refused(only, `the database does not take it: ${reasonOf(error)}`);
+    const reading = await reader.refused(only, `the database does not take it: ${reasonOf(error)}`);
     // What is kept of it is text and bytes that fit; an error now is not about the message.
-    if (piece.readings[0]?.kind !== "message") throw error;
-    await this.#persist({ incoming: piece.incoming, readings: [reading] });
-  }
-
-  async #take(piece: readonly Reading[]): Promise<void> {
-    const { executor, holding, onWritten } = this.#options;
-    const messages: Marked[] = [];
-    const unfit: Unfit[] = [];
-    const channels = new Set<number>();
-    for (const one of piece) {
-      if (one.kind === "message") {
-        messages.push(one.message);
-        channels.add(one.message.channel);
-      } else if (one.kind === "invalid") unfit.push(one.unfit);
-    }
-    const { written } = await takeIn(executor, holding, messages, unfit, piece.length - messages.length - unfit.length);
-    if (written > 0) onWritten(channels);
+    if (reading === undefined) throw error;
+    await this.write(batchOf(incoming, [reading]));
   }
 
   /** Told once for each time that it begins to wait. */
@@ -131,23 +126,45 @@ function isAboutData(error: unknown): boolean {
   return typeof code === "string" && /^(?:22|54)[0-9A-Z]{3}$/.test(code);
 }
 
-function slice({ incoming, readings }: Batch, from: number, to: number): Batch {
-  return { incoming: incoming.slice(from, to), readings: readings.slice(from, to) };
+/** Reads them one after the other. Never rejects. */
+export async function readBatch(reader: Reader, incoming: readonly Incoming[]): Promise<Batch> {
+  const readings: Reading[] = [];
+  for (const one of incoming) {
+    const reading = reader.read(one);
+    readings.push(reading instanceof Promise ? await reading : reading);
+  }
+  return batchOf(incoming, readings);
 }
 
-function* pieces(readings: readonly Reading[]): Generator<readonly [from: number, to: number]> {
+function batchOf(incoming: readonly Incoming[], readings: readonly Reading[]): Batch {
+  const pieces: Piece[] = [];
   let from = 0;
   let bytes = 0;
+  const end = (to: number) => {
+    if (to > from) pieces.push(pieceOf(incoming.slice(from, to), readings.slice(from, to)));
+    from = to;
+    bytes = 0;
+  };
   for (const [i, reading] of readings.entries()) {
     const size = sizeOf(reading);
-    if (bytes + size > pieceBytes && i > from) {
-      yield [from, i];
-      from = i;
-      bytes = 0;
-    }
+    if (bytes + size > pieceBytes) end(i);
     bytes += size;
   }
-  if (from < readings.length) yield [from, readings.length];
+  end(readings.length);
+  return { incoming, pieces };
+}
+
+function pieceOf(incoming: readonly Incoming[], readings: readonly Reading[]): Piece {
+  const messages: Marked[] = [];
+  const unfit: Unfit[] = [];
+  const channels = new Set<number>();
+  for (const one of readings) {
+    if (one.kind === "message") {
+      messages.push(one.message);
+      channels.add(one.message.channel);
+    } else if (one.kind === "invalid") unfit.push(one.unfit);
+  }
+  return { incoming, packed: pack(messages, unfit, readings.length - messages.length - unfit.length), channels };
 }
 
 function sizeOf(reading: Reading): number {

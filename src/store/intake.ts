@@ -98,33 +98,36 @@ export interface Holding {
   readonly worker: string;
 }
 
+/** A batch as the statement that writes it takes it: beside its messages, so that these need not be kept until it is written. */
+export interface Packed {
+  readonly params: readonly (string | number | null)[];
+}
+
+/** `skipped` is for the statistics. Made of the same messages twice it is not the same: each has numbers of its own. */
+export function pack(messages: readonly Marked[], invalid: readonly Unfit[], skipped: number): Packed {
+  const marks = messages.map(({ mark }) => mark);
+  return {
+    params: [
+      `{${marks.join(",")}}`,
+      `{${nonces(messages.length).join(",")}}`,
+      ...listsOf(messages),
+      invalid.length === 0 ? null : JSON.stringify(invalid),
+      skipped,
+    ],
+  };
+}
+
 /**
  * Writes what is new of a batch, in its order.
  *
  * Transaction: one of its own, on disk when it returns. What it throws may have been committed all the same: taken in again, it is absorbed.
  * Errors: `ClaimLostError` when another worker runs the intake, `BacklogFullError`; then nothing was written.
  */
-export function takeIn(
-  executor: Executor,
-  { intake, worker }: Holding,
-  messages: readonly Marked[],
-  invalid: readonly Unfit[],
-  skipped: number,
-): Promise<TakenIn> {
-  const own = nonces(messages.length);
-  const marks = messages.map(({ mark }) => mark);
+export function takeIn(executor: Executor, { intake, worker }: Holding, { params }: Packed): Promise<TakenIn> {
   return jsonOf(
     executor,
     "take_in($1::int, $2::bigint, $3::text::uuid[], $4::text::bigint[], $5::text::int[], $6::text::int[], $7::json, $8::json, $9::json, $10::json, $11::int)",
-    [
-      intake,
-      worker,
-      `{${marks.join(",")}}`,
-      `{${own.join(",")}}`,
-      ...listsOf(messages),
-      invalid.length === 0 ? null : JSON.stringify(invalid),
-      skipped,
-    ],
+    [intake, worker, ...params],
   );
 }
 

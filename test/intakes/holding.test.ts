@@ -2,7 +2,7 @@
 import { event, policies, type } from "posthorn";
 import { expect, test } from "vitest";
 import { ContractConflictError } from "../../src/core/errors.js";
-import { holdIntakes, takeIn } from "../../src/store/intake.js";
+import { holdIntakes, pack, takeIn } from "../../src/store/intake.js";
 import { eventually } from "../support/eventually.js";
 import { carried, cloudEvent, MemoryBroker } from "./memory-broker.js";
 import {
@@ -51,8 +51,8 @@ test("of two sessions that write the same message for one intake at the same tim
   const [first, second] = [await session(), await session()];
   await first.query("begin");
   const batch = [1, 2, 3].map((n) => marked(n, one));
-  expect(await takeIn(asExecutor(first), one, batch, [], 0)).toEqual({ written: 3, invalid: 0 });
-  const late = takeIn(asExecutor(second), one, [...batch].reverse().concat(marked(4, one)), [], 0);
+  expect(await takeIn(asExecutor(first), one, pack(batch, [], 0))).toEqual({ written: 3, invalid: 0 });
+  const late = takeIn(asExecutor(second), one, pack([...batch].reverse().concat(marked(4, one)), [], 0));
   // The other session really waits for the first one.
   const [{ pid } = { pid: 0 }] = (await first.query("select pg_backend_pid() as pid")).rows as { pid: number }[];
   await eventually(async () => {
@@ -69,9 +69,12 @@ test("what a transaction took in that was rolled back is taken in by the next on
   const one = await held(fresh("rolled-back"));
   const client = await session();
   await client.query("begin");
-  await takeIn(asExecutor(client), one, [marked(11, one, "back-1")], [], 0);
+  await takeIn(asExecutor(client), one, pack([marked(11, one, "back-1")], [], 0));
   await client.query("rollback");
-  expect(await takeIn(asExecutor(client), one, [marked(11, one, "back-1")], [], 0)).toEqual({ written: 1, invalid: 0 });
+  expect(await takeIn(asExecutor(client), one, pack([marked(11, one, "back-1")], [], 0))).toEqual({
+    written: 1,
+    invalid: 0,
+  });
   expect((await stored("OrderPlaced")).filter(({ key }) => key === "back-1")).toHaveLength(1);
 });
 
@@ -84,7 +87,7 @@ test("a holder that has lost the intake writes nothing, whatever it has received
   );
   const report = [{ id: one.intake, wants: true, connected: false, trouble: null }];
   expect(await holdIntakes(client, next?.id ?? "", report)).toMatchObject([{ held: true, paused: false }]);
-  await expect(takeIn(client, one, [marked(21, one, "stale-1")], [], 0)).rejects.toMatchObject({
+  await expect(takeIn(client, one, pack([marked(21, one, "stale-1")], [], 0))).rejects.toMatchObject({
     code: "PH_CLAIM_LOST",
   });
   expect(await holdIntakes(client, one.worker, report)).toMatchObject([{ held: false }]);

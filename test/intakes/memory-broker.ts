@@ -33,6 +33,8 @@ export class MemoryBroker implements Broker {
   readonly opened: OpenOptions[] = [];
   /** Positions in the order in which they were acknowledged. */
   readonly acknowledged: number[] = [];
+  /** How often a message was given to a receiver. */
+  given = 0;
   /** What opening throws; undefined while it is there. */
   refuses: unknown;
   /** Called before each step, which waits for it, and throws what it throws. */
@@ -118,6 +120,7 @@ class MemoryReceiver implements Receiver {
       const slot = this.#log[this.#next];
       if (slot !== undefined && !slot.acknowledged) found.push({ ...slot.message, handle: this.#next });
     }
+    this.#broker.given += found.length;
     return found;
   }
 

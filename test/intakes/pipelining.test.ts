@@ -100,3 +100,25 @@ test("an acknowledgement that fails beside a write that succeeds costs a repetit
   expect(await written()).toEqual(keys);
   expect(await intakeRow(name)).toMatchObject({ received: "50", written: "30" });
 });
+
+test("what comes while a batch is written is received meanwhile, and not acknowledged before both are on disk", async () => {
+  const broker = new MemoryBroker();
+  const name = fresh("meanwhile");
+  const locker = new Client({ connectionString: url() });
+  await locker.connect();
+  onTestFinished(() => locker.end());
+  const post = instance("meanwhile");
+  post.intake(name, { from: broker, into: [OrderPlaced], batchSize: size });
+  await post.start();
+  await locker.query("begin");
+  await locker.query("select 1 from posthorn.intake where name = $1 for update", [name]);
+  broker.put(cloudEvent("OrderPlaced", { orderId: `${name}-0`, cents: 0 }));
+  await eventually(async () => (await writers()).length > 0);
+  expect(broker.given).toBe(1);
+  broker.put(cloudEvent("OrderPlaced", { orderId: `${name}-1`, cents: 1 }));
+  await eventually(() => broker.given === 2);
+  expect(broker.acknowledged).toEqual([]);
+  await locker.query("rollback");
+  await eventually(() => broker.left === 0);
+  expect(broker.acknowledged).toEqual([0, 1]);
+});

@@ -5,7 +5,7 @@
 import type { Post, Sql } from "posthorn";
 import { webhookIntake } from "posthorn/webhooks";
 import { expect, test } from "vitest";
-import { holdIntakes, takeIn } from "../../src/store/intake.js";
+import { holdIntakes, pack, takeIn } from "../../src/store/intake.js";
 import { eventually } from "../support/eventually.js";
 import { type FixtureProcess, spawnFixture } from "../support/processes.js";
 import {
@@ -132,10 +132,10 @@ test("of two processes that write the same events at the same moment, each in it
   const { a, b, marked } = await held(name);
   const [first, second, third] = [await session(), await session(), await session()];
   await first.query("begin");
-  expect(await takeIn(asExecutor(first), a, [3, 1, 2].map(marked), [], 0)).toEqual({ written: 3, invalid: 0 });
+  expect(await takeIn(asExecutor(first), a, pack([3, 1, 2].map(marked), [], 0))).toEqual({ written: 3, invalid: 0 });
   // Another one's own events are not held up.
-  expect(await takeIn(asExecutor(third), b, [marked(9)], [], 0)).toEqual({ written: 1, invalid: 0 });
-  const late = takeIn(asExecutor(second), b, [2, 4, 1, 3].map(marked), [], 0);
+  expect(await takeIn(asExecutor(third), b, pack([marked(9)], [], 0))).toEqual({ written: 1, invalid: 0 });
+  const late = takeIn(asExecutor(second), b, pack([2, 4, 1, 3].map(marked), [], 0));
   const [{ pid } = { pid: 0 }] = (await first.query("select pg_backend_pid() as pid")).rows as { pid: number }[];
   await eventually(
     async () =>
@@ -150,13 +150,13 @@ test("what a dead process counted is kept, and one that was let go as dead write
   const name = fresh("dead");
   const { a, b, hold, marked } = await held(name);
   const client = asExecutor(await session());
-  await takeIn(client, a, [marked(1)], [], 2);
+  await takeIn(client, a, pack([marked(1)], [], 2));
   await rows("update posthorn.worker set heartbeat_at = '-infinity' where id = $1", [a.worker]);
   await rows("update posthorn.intake_holder set seen_at = seen_at - interval '1 min' where worker = $1", [a.worker]);
   // It is told in time that nobody else is there.
   await hold(b.worker);
   expect(await intakeRow(name)).toMatchObject({ received: "3", written: "1", skipped: "2", away_since: null });
-  await expect(takeIn(client, a, [marked(2)], [], 0)).rejects.toMatchObject({ code: "PH_CLAIM_LOST" });
+  await expect(takeIn(client, a, pack([marked(2)], [], 0))).rejects.toMatchObject({ code: "PH_CLAIM_LOST" });
   await hold(b.worker, false);
   expect((await intakeRow(name)).away_since).not.toBeNull();
 });

@@ -3,6 +3,7 @@ import type { IClientPublishOptions, IPublishPacket } from "mqtt";
 import { quote } from "../../core/show.js";
 import type { Incoming } from "../broker.js";
 import { type CloudEvent, type EnvelopeMode, encode, type HeaderStyle } from "../envelope.js";
+import { setHeader } from "../header-names.js";
 import type { Settings } from "./options.js";
 import { textProblem, topicProblem } from "./text.js";
 
@@ -73,16 +74,18 @@ function lengthBytes(length: number): number {
 
 export function incomingOf({ payload, properties }: IPublishPacket, handle: unknown): Incoming {
   const body = typeof payload === "string" ? Buffer.from(payload) : payload;
-  const headers = new Map<string, string>();
-  for (const [name, value] of Object.entries(properties?.userProperties ?? {})) {
+  const headers: { [name: string]: string } = {};
+  const given = properties?.userProperties ?? {};
+  for (const name of Object.keys(given)) {
     // Of several with one name the first counts.
-    const first = typeof value === "string" ? value : value[0];
+    const value = given[name];
+    const first = typeof value === "object" ? value[0] : value;
     const lower = name.toLowerCase();
-    if (first !== undefined && !headers.has(lower)) headers.set(lower, first);
+    if (first !== undefined && !Object.hasOwn(headers, lower)) setHeader(headers, lower, first);
   }
-  const isBinary = headers.has("specversion");
+  const isBinary = Object.hasOwn(headers, "specversion");
   const contentType = properties?.contentType ?? (!isBinary && looksStructured(body) ? structuredType : undefined);
-  return { headers: Object.fromEntries(headers), contentType, body, handle };
+  return { headers, contentType, body, handle };
 }
 
 /** MQTT 3.1.1 has no content type, and its binding no other mode: there an event tells by its body what it is. */
