@@ -41,15 +41,18 @@ export function unfitHeader(headers: Readonly<Record<string, string>>): string |
   return undefined;
 }
 
+// biome-ignore lint/suspicious/noControlCharactersInRegex: all of ASCII.
+const ascii = /^[\x00-\x7f]*$/;
+
 /** Node writes headers as Latin-1: so UTF-8 goes as its bytes, and arrives as them. */
 export function onTheWire(value: string): string {
+  if (ascii.test(value)) return value;
   return Buffer.from(value.toWellFormed()).toString("latin1");
 }
 
 /** The contrary; what is no UTF-8 was written by somebody else, and stays. */
 export function fromTheWire(value: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: all of ASCII.
-  if (/^[\x00-\x7f]*$/.test(value)) return value;
+  if (ascii.test(value)) return value;
   const text = Buffer.from(value, "latin1").toString();
   return text.includes("\uFFFD") ? value : text;
 }

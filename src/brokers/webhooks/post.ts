@@ -11,7 +11,7 @@ import {
   Agent as PlainAgent,
   request as plain,
 } from "node:http";
-import { request as encrypted, Agent as TlsAgent } from "node:https";
+import { request as encrypted, type RequestOptions, Agent as TlsAgent } from "node:https";
 import { connect as connectPlain, isIP, type LookupFunction } from "node:net";
 import { connect as connectTls } from "node:tls";
 import { limits } from "../../core/limits.js";
@@ -56,9 +56,12 @@ export class Poster {
   readonly #options: PostOptions;
   readonly #agent: PlainAgent;
   readonly #once: PlainAgent;
+  /** What is the same for each. */
+  readonly #target: RequestOptions;
 
   constructor(options: PostOptions) {
     this.#options = options;
+    this.#target = targetIn(options);
     const Agent = options.endpoint.url.protocol === "https:" ? TlsAgent : PlainAgent;
     const { connections: maxSockets, keepAlive } = options;
     this.#agent = new Agent({ keepAlive, maxSockets, maxFreeSockets: maxSockets, timeout: idleMs, scheduling: "lifo" });
@@ -119,25 +122,26 @@ export class Poster {
   }
 
   #open(agent: PlainAgent, headers: Headers): ClientRequest {
-    const { endpoint, lookup, ca } = this.#options;
-    const { protocol, pathname, search, username, password } = endpoint.url;
-    const start = protocol === "https:" ? encrypted : plain;
-    return start({
-      protocol,
-      ...targetOf(endpoint.url),
-      path: `${pathname}${search}`,
-      method: "POST",
-      headers,
-      agent,
-      lookup,
-      maxHeaderSize: limits.webhookAnswerHeaderBytes,
-      insecureHTTPParser: false,
-      // Said, so that no environment variable can say the contrary.
-      rejectUnauthorized: true,
-      ...(ca !== undefined && { ca }),
-      ...(username + password !== "" && { auth: `${decoded(username)}:${decoded(password)}` }),
-    });
+    const start = this.#target.protocol === "https:" ? encrypted : plain;
+    return start({ ...this.#target, headers, agent });
   }
+}
+
+function targetIn({ endpoint, lookup, ca }: PostOptions): RequestOptions {
+  const { protocol, pathname, search, username, password } = endpoint.url;
+  return {
+    protocol,
+    ...targetOf(endpoint.url),
+    path: `${pathname}${search}`,
+    method: "POST",
+    lookup,
+    maxHeaderSize: limits.webhookAnswerHeaderBytes,
+    insecureHTTPParser: false,
+    // Said, so that no environment variable can say the contrary.
+    rejectUnauthorized: true,
+    ...(ca !== undefined && { ca }),
+    ...(username + password !== "" && { auth: `${decoded(username)}:${decoded(password)}` }),
+  };
 }
 
 function targetOf({ protocol, hostname, port }: URL): { readonly hostname: string; readonly port: number } {
@@ -251,7 +255,8 @@ class Exchange {
     };
     // The status is the acknowledgement; the rest is read so that the connection can be used again.
     if (status >= 200 && status < 300) end("");
-    readBeginning(response).then(end);
+    if (status === 204) response.resume();
+    else readBeginning(response).then(end);
   }
 }
 

@@ -7,6 +7,7 @@ import { limits } from "../../core/limits.js";
 import { sharedAbort } from "../../core/shared-abort.js";
 import type { Outgoing, Sender, Sent } from "../broker.js";
 import { type EnvelopeMode, encode, type HeaderStyle } from "../envelope.js";
+import { setHeader } from "../header-names.js";
 import { type Meaning, meaningOf } from "./answers.js";
 import { onTheWire, unfitHeader } from "./headers.js";
 import type { Key } from "./keys.js";
@@ -136,29 +137,28 @@ export class WebhookSender implements Sender {
   }
 
   async #post({ event }: Outgoing, { signal }: Call): Promise<Sent> {
-    const { keys, mode, style, endpoint, clean, headers } = this.#options;
+    const { mode, style, endpoint, clean, headers } = this.#options;
     const unfit = unfitHeader(event.headers);
     if (unfit !== undefined) return { kind: "refused", reason: `It was not posted: ${unfit}.` };
     const encoded = encode(event, mode, style);
     const body = Buffer.from(encoded.body);
-    const wire = Object.entries({ ...encoded.headers, ...headers }).map(([name, value]) => [
-      name.toLowerCase(),
-      onTheWire(value),
-    ]);
-    const all = {
-      ...Object.fromEntries(wire),
-      "user-agent": "posthorn",
-      "content-type": onTheWire(encoded.contentType),
-      "content-length": String(body.length),
-      ...this.#signature(keys, webhookId(event.id), body),
-    };
+    const all: { [name: string]: string } = {};
+    for (const given of [encoded.headers, headers]) {
+      for (const name of Object.keys(given)) setHeader(all, name.toLowerCase(), onTheWire(given[name] ?? ""));
+    }
+    all["user-agent"] = "posthorn";
+    all["content-type"] = onTheWire(encoded.contentType);
+    all["content-length"] = String(body.length);
+    this.#sign(all, webhookId(event.id), body);
     return this.#concluded(meaningOf(await this.#poster.post(all, body, signal), endpoint.where, clean));
   }
 
-  #signature(keys: readonly Key[], id: string, body: Buffer): Readonly<Record<string, string>> {
+  #sign(headers: { [name: string]: string }, id: string, body: Buffer): void {
+    const { keys } = this.#options;
     const { timestamp, signature } = sign(keys, id, Date.now(), body);
-    const signed = keys.length === 0 ? {} : { "webhook-signature": signature };
-    return { "webhook-id": id, "webhook-timestamp": timestamp, ...signed };
+    headers["webhook-id"] = id;
+    headers["webhook-timestamp"] = timestamp;
+    if (keys.length > 0) headers["webhook-signature"] = signature;
   }
 
   #concluded(meaning: Meaning): Sent {
