@@ -24,7 +24,8 @@ export type ProgramName =
   | "message-sender"
   | "notify-receiver"
   | "notify-sender"
-  | "relay-receiver";
+  | "relay-receiver"
+  | "webhook-poster";
 
 interface Waiting {
   readonly resolve: (value: never) => void;

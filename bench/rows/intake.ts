@@ -10,7 +10,9 @@ import { insertLimit } from "../limits.js";
 import { alternate, type Figure, figure, median, type Probe, type Round } from "../measure.js";
 import { relayedBytes, ThingRelayed } from "../relayed.js";
 import type { Service } from "../service.js";
+import { pushed, pushedCount } from "./intake-pushed.js";
 import { outgoing } from "./relay.js";
+import type { Taking } from "./taking.js";
 
 /** Of the client alone, and of rows that are inserted by 1,000. */
 const least = { client: 0.7, insert: 0.3 } as const;
@@ -175,31 +177,38 @@ async function rateOf(ms: number, messages: number, once: () => Promise<number>)
 
 let destinations = 0;
 
-async function measure(bench: Bench, row: BrokerRow, service: Service, name: string): Promise<Figure | undefined> {
+/** What lies in a broker, in a new destination each time. */
+function lying(bench: Bench, row: BrokerRow, service: Service, messages: number): Taking {
   const fresh = async (): Promise<Broker> => {
     destinations += 1;
     return row.name === "memory" ? new MemorySource() : row.make(service.url, `taken-${destinations}`);
   };
-  if (!(await fresh()).features.receives) {
-    bench.skip(name, `nothing is received from ${row.name}`);
-    return undefined;
-  }
-  const messages = bench.messages(count);
+  return {
+    product: async () => takeInOnce(bench, await fresh(), messages),
+    alone: async () => takeAloneOnce(await fresh(), messages),
+    close: async () => undefined,
+  };
+}
+
+async function measure(bench: Bench, row: BrokerRow, service: Service, name: string): Promise<Figure> {
+  const messages = bench.messages(row.name === "http" ? pushedCount : count);
+  const taking = await (row.name === "http" ? pushed(bench, messages) : lying(bench, row, service, messages));
   const insert = await insertLimit((await bench.database()).url);
   const [inserts, clients]: [number[], number[]] = [[], []];
-  const product: Probe = {
-    round: (ms) => rateOf(ms, messages, async () => takeInOnce(bench, await fresh(), messages)),
-  };
+  const product: Probe = { round: (ms) => rateOf(ms, messages, taking.product) };
   const limit: Probe = {
     round: async (ms) => {
       const inserted = await insert.round(ms / 2);
-      const taken = await rateOf(ms / 2, messages, async () => takeAloneOnce(await fresh(), messages));
+      const taken = await rateOf(ms / 2, messages, taking.alone);
       inserts.push(inserted.value);
       clients.push(taken.value);
       const value = Math.min(inserted.value * least.insert, taken.value * least.client);
       return { value, seconds: inserted.seconds + taken.seconds };
     },
-    close: async () => insert.close?.(),
+    close: async () => {
+      await insert.close?.();
+      await taking.close();
+    },
   };
   const measured = await alternate(bench, limit, product);
   const [i, c] = [median(inserts), median(clients)].map((value) => Math.round(value).toLocaleString("en"));
