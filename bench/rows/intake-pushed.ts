@@ -2,8 +2,7 @@
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { posthorn } from "posthorn";
-import { listener } from "posthorn/http";
-import { newWebhookSecret, type WebhookIntake, webhookIntake } from "posthorn/webhooks";
+import type { WebhookIntake } from "posthorn/webhooks";
 import type { Bench } from "../bench.js";
 import { startProgram } from "../program.js";
 import type { PosterCalls } from "../programs/webhook-poster.js";
@@ -18,6 +17,10 @@ export const pushedCount = 10_000;
 
 /** Doors are made anew for each round, behind one server, so that its poster keeps its connections. */
 export async function pushed(bench: Bench, messages: number): Promise<Taking> {
+  const [{ listener }, { newWebhookSecret, webhookIntake }] = await Promise.all([
+    import("posthorn/http"),
+    import("posthorn/webhooks"),
+  ]);
   const secret = newWebhookSecret();
   let hooks: WebhookIntake | undefined;
   const server = createServer(
