@@ -1,4 +1,5 @@
 /** From the call of send to the broker's acknowledgement in another process, at 200 a second, beside N and the client's own acknowledgement. */
+import { setMaxListeners } from "node:events";
 import type { Bench } from "../bench.js";
 import type { BrokerRow } from "../broker-table.js";
 import { rowOfBrokers } from "../brokers.js";
@@ -17,6 +18,8 @@ const ofClient = 2;
 /** How long the client itself takes for one event at this rate. */
 async function ownAcknowledgement(row: BrokerRow, service: Service) {
   const signal = new AbortController().signal;
+  // Each call listens to it, and several are on their way.
+  setMaxListeners(0, signal);
   const broker = await row.make(service.url, "own");
   const sender = await broker.openSender({ name: "own", signal, onTrouble: () => undefined });
   const event = { id: "", source: "urn:posthorn:bench", type: "ThingRelayed", extensions: {}, headers: {} };

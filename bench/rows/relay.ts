@@ -1,4 +1,5 @@
 /** How fast a relay works off a backlog, with the order of 1,000 keys, beside the same client that is given the same events from memory. */
+import { setMaxListeners } from "node:events";
 import { type Broker, policies, posthorn } from "posthorn";
 import type { Bench } from "../bench.js";
 import type { BrokerRow } from "../broker-table.js";
@@ -56,6 +57,8 @@ async function drainOnce(bench: Bench, broker: Broker, count: number, shape: Sha
 /** Events that lie in memory, in batches of the relay's size, and as many of them at once as the relay may have under way. */
 async function limitOnce(broker: Broker, count: number, { size }: Shape): Promise<number> {
   const signal = new AbortController().signal;
+  // Each call listens to it, and many are on their way.
+  setMaxListeners(0, signal);
   const sender = await broker.openSender({ name: "limit", signal, onTrouble: () => undefined });
   const messages = Array.from({ length: count }, (_, n) => outgoing(n));
   const begun = performance.now();
