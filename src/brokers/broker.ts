@@ -119,7 +119,10 @@ export interface Receiver {
     readonly waitMs: number;
     readonly signal: AbortSignal;
   }): Promise<readonly Incoming[]>;
-  /** Tells the broker that these are stored: those of one `receive`, or the first of them. Errors: as `receive`; they come again then. */
+  /**
+   * Tells the broker that these are stored: of all that was received and is not acknowledged yet, the first ones, in their order; those of one `receive`
+   * or of several. Errors: as `receive`; they come again then.
+   */
   acknowledge(messages: readonly Incoming[]): Promise<void>;
   /** Closes what it opened; the broker gives what was not acknowledged to somebody else. Never throws. */
   close(): Promise<void>;

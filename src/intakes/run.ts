@@ -15,7 +15,7 @@ import { delayMs, retry } from "../policies/retry.js";
 import type { Holding } from "../store/intake.js";
 import type { IntakeDeclaration } from "./options.js";
 import type { Reader } from "./reading.js";
-import { type Batch, readBatch, Writing } from "./writing.js";
+import { type Batch, Gathering, readBatch, Writing } from "./writing.js";
 
 export interface RunOptions {
   readonly declaration: IntakeDeclaration;
@@ -142,10 +142,10 @@ export class Run {
     const { signal } = this.#stopping;
     /** Written, and not acknowledged yet. */
     let written: Batch | undefined;
-    let batch = await this.#take(receiver, waitMs, signal);
+    let batch = await this.#take(receiver);
     while (!signal.aborted) {
       if (batch.incoming.length === 0) {
-        batch = await this.#take(receiver, waitMs, signal);
+        batch = await this.#take(receiver);
         continue;
       }
       onMessages();
@@ -170,7 +170,7 @@ export class Run {
     }
   }
 
-  /** While a batch is written: acknowledges the one before, and takes the next if it comes meanwhile. Never rejects. */
+  /** While a batch is written: acknowledges the one before, and gathers what comes meanwhile, as far as it fits into one. Never rejects. */
   async #beside(
     receiver: Receiver,
     written: Batch | undefined,
@@ -183,9 +183,13 @@ export class Run {
     this.#stopping.signal.addEventListener("abort", end);
     try {
       if (written !== undefined) await receiver.acknowledge(written.incoming);
+      const gathering = new Gathering(this.#options.reader);
       for (;;) {
-        const taken = await this.#take(receiver, besideMs, ended.signal);
-        if (taken.incoming.length > 0 || ended.signal.aborted) return { taken };
+        const left = this.#options.declaration.batchSize - gathering.count;
+        await gathering.add(await this.#receive(receiver, left, besideMs, ended.signal));
+        if (ended.signal.aborted || gathering.count >= this.#options.declaration.batchSize) {
+          return { taken: gathering.batch() };
+        }
       }
     } catch (error) {
       return { error };
@@ -194,16 +198,19 @@ export class Run {
     }
   }
 
-  async #take(receiver: Receiver, forMs: number, signal: AbortSignal): Promise<Batch> {
+  async #take(receiver: Receiver): Promise<Batch> {
     const { reader, declaration } = this.#options;
-    let incoming: readonly Incoming[] = [];
+    return readBatch(reader, await this.#receive(receiver, declaration.batchSize, waitMs, this.#stopping.signal));
+  }
+
+  async #receive(receiver: Receiver, max: number, forMs: number, signal: AbortSignal): Promise<readonly Incoming[]> {
     try {
-      incoming = await receiver.receive({ max: declaration.batchSize, waitMs: forMs, signal });
+      return await receiver.receive({ max, waitMs: forMs, signal });
     } catch (error) {
       // A connection that is lost says so again.
       if (!signal.aborted) throw error;
+      return [];
     }
-    return readBatch(reader, incoming);
   }
 
   /** Told once, and not for each try. */

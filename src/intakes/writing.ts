@@ -126,14 +126,39 @@ function isAboutData(error: unknown): boolean {
   return typeof code === "string" && /^(?:22|54)[0-9A-Z]{3}$/.test(code);
 }
 
-/** Reads them one after the other. Never rejects. */
-export async function readBatch(reader: Reader, incoming: readonly Incoming[]): Promise<Batch> {
-  const readings: Reading[] = [];
-  for (const one of incoming) {
-    const reading = reader.read(one);
-    readings.push(reading instanceof Promise ? await reading : reading);
+/** A batch that comes bit by bit, and is read as it comes. */
+export class Gathering {
+  readonly #reader: Reader;
+  readonly #incoming: Incoming[] = [];
+  readonly #readings: Reading[] = [];
+
+  constructor(reader: Reader) {
+    this.#reader = reader;
   }
-  return batchOf(incoming, readings);
+
+  get count(): number {
+    return this.#incoming.length;
+  }
+
+  /** Reads them one after the other. Never rejects. */
+  async add(incoming: readonly Incoming[]): Promise<void> {
+    for (const one of incoming) {
+      const reading = this.#reader.read(one);
+      this.#incoming.push(one);
+      this.#readings.push(reading instanceof Promise ? await reading : reading);
+    }
+  }
+
+  batch(): Batch {
+    return batchOf(this.#incoming, this.#readings);
+  }
+}
+
+/** Never rejects. */
+export async function readBatch(reader: Reader, incoming: readonly Incoming[]): Promise<Batch> {
+  const gathering = new Gathering(reader);
+  await gathering.add(incoming);
+  return gathering.batch();
 }
 
 function batchOf(incoming: readonly Incoming[], readings: readonly Reading[]): Batch {

@@ -101,7 +101,7 @@ test("an acknowledgement that fails beside a write that succeeds costs a repetit
   expect(await intakeRow(name)).toMatchObject({ received: "50", written: "30" });
 });
 
-test("what comes while a batch is written is received meanwhile, and not acknowledged before both are on disk", async () => {
+test("what comes bit by bit while a batch is written is received meanwhile, written in one statement, and not acknowledged before it is on disk", async () => {
   const broker = new MemoryBroker();
   const name = fresh("meanwhile");
   const locker = new Client({ connectionString: url() });
@@ -115,10 +115,18 @@ test("what comes while a batch is written is received meanwhile, and not acknowl
   broker.put(cloudEvent("OrderPlaced", { orderId: `${name}-0`, cents: 0 }));
   await eventually(async () => (await writers()).length > 0);
   expect(broker.given).toBe(1);
-  broker.put(cloudEvent("OrderPlaced", { orderId: `${name}-1`, cents: 1 }));
-  await eventually(() => broker.given === 2);
+  for (const n of [1, 2, 3]) {
+    broker.put(cloudEvent("OrderPlaced", { orderId: `${name}-${n}`, cents: n }));
+    await eventually(() => broker.given === n + 1);
+  }
   expect(broker.acknowledged).toEqual([]);
   await locker.query("rollback");
   await eventually(() => broker.left === 0);
-  expect(broker.acknowledged).toEqual([0, 1]);
+  expect(broker.acknowledged).toEqual([0, 1, 2, 3]);
+  const written = await rows<{ key: string; xid: string }>(
+    "select key, xid::text from posthorn.message_1 where key like $1 order by id",
+    [`${name}-%`],
+  );
+  expect(written.map(({ key }) => key)).toEqual([0, 1, 2, 3].map((n) => `${name}-${n}`));
+  expect(new Set(written.slice(1).map(({ xid }) => xid)).size).toBe(1);
 });
