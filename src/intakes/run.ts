@@ -33,6 +33,8 @@ export interface RunOptions {
 const waitMs = 1_000;
 /** And while a batch is written: what is written is not to wait long for its acknowledgement where a broker does not heed the signal. */
 const besideMs = 100;
+/** A receiver that gives nothing and has not waited is asked again after this: between it and the next call nothing else might run. */
+const restMs = 10;
 /** After the connection was lost, or could not be made. Spread, so that a fleet does not come back to a broker in step. */
 const again = retry.exponential({ firstMs: 1_000, maxMs: 30_000, attempts: Number.POSITIVE_INFINITY });
 
@@ -181,6 +183,7 @@ export class Run {
     const end = () => ended.abort();
     writing.then(end, end);
     this.#stopping.signal.addEventListener("abort", end);
+    if (this.#stopping.signal.aborted) end();
     try {
       if (written !== undefined) await receiver.acknowledge(written.incoming);
       const gathering = new Gathering(this.#options.reader);
@@ -204,13 +207,18 @@ export class Run {
   }
 
   async #receive(receiver: Receiver, max: number, forMs: number, signal: AbortSignal): Promise<readonly Incoming[]> {
+    const asked = performance.now();
+    let incoming: readonly Incoming[] = [];
     try {
-      return await receiver.receive({ max, waitMs: forMs, signal });
+      incoming = await receiver.receive({ max, waitMs: forMs, signal });
     } catch (error) {
-      // A connection that is lost says so again.
-      if (!signal.aborted) throw error;
-      return [];
+      // A connection that is lost in this moment may not say so again.
+      if (!this.#stopping.signal.aborted && !isOf(signal, error)) throw error;
     }
+    if (incoming.length === 0 && !signal.aborted && performance.now() - asked < restMs) {
+      await wait(restMs, undefined, { signal }).catch(() => undefined);
+    }
+    return incoming;
   }
 
   /** Told once, and not for each try. */
@@ -233,4 +241,9 @@ export class Run {
     this.#receiver = undefined;
     await receiver?.close();
   }
+}
+
+/** Whether it is no more than that the signal has ended a wait. */
+function isOf(signal: AbortSignal, error: unknown): boolean {
+  return signal.aborted && (error === signal.reason || (error instanceof Error && error.name === "AbortError"));
 }

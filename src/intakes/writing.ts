@@ -23,6 +23,8 @@ interface Piece {
   readonly incoming: readonly Incoming[];
   readonly packed: Packed;
   readonly channels: ReadonlySet<number>;
+  /** A message that the database has refused: what is kept of it is text and bytes that fit, and an error now is not about it. */
+  readonly refused?: true;
 }
 
 export interface WritingOptions {
@@ -74,7 +76,7 @@ export class Writing {
         this.#trouble = null;
         return;
       } catch (error) {
-        if (isAboutData(error)) return this.#divide(piece, error);
+        if (isAboutData(error) && piece.refused !== true) return this.#divide(piece, error);
         const ms = patienceFor(error, pause);
         if (ms === undefined || signal.aborted) throw error;
         this.#note(error);
@@ -95,9 +97,8 @@ export class Writing {
       return;
     }
     const reading = await reader.refused(only, `the database does not take it: ${reasonOf(error)}`);
-    // What is kept of it is text and bytes that fit; an error now is not about the message.
     if (reading === undefined) throw error;
-    await this.write(batchOf(incoming, [reading]));
+    await this.#persist({ ...pieceOf(incoming, [reading]), refused: true });
   }
 
   /** Told once for each time that it begins to wait. */

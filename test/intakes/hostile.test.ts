@@ -143,3 +143,31 @@ test("what the database alone refuses is found among the others and listed, and 
     "the database does not take it: division by zero (22012)",
   ]);
 });
+
+test("what neither the log nor the list takes is told and comes again, and is not tried without a pause", async () => {
+  const broker = new MemoryBroker();
+  const name = fresh("nowhere");
+  const post = instance();
+  post.intake(name, { from: broker, into: [ThingHappened] });
+  await rows("create sequence posthorn.refusals");
+  await rows(`create function posthorn.refuse_all() returns trigger language plpgsql as $$ begin
+    perform nextval('posthorn.refusals'); raise exception 'no room in %', tg_table_name using errcode = '22023'; end $$`);
+  const both = ["message_1", "intake_invalid"];
+  for (const table of both) {
+    await rows(
+      `create trigger refuse_all before insert on posthorn.${table} for each row execute function posthorn.refuse_all()`,
+    );
+  }
+  broker.put(cloudEvent("ThingHappened", "nowhere"));
+  await post.start();
+  await eventually(async () => (await intakeRow(name)).trouble?.includes("no room in intake_invalid"));
+  // In the log and in the list, and the same again for each time that it came.
+  const [{ refusals } = { refusals: 0 }] = await rows<{ refusals: number }>(
+    "select last_value::int as refusals from posthorn.refusals",
+  );
+  expect(refusals).toBeLessThanOrEqual(2 * broker.opened.length);
+  for (const table of both) await rows(`drop trigger refuse_all on posthorn.${table}`);
+  await eventually(() => broker.left === 0);
+  expect((await stored("ThingHappened")).filter(({ payload }) => payload === "nowhere")).toHaveLength(1);
+  expect(await unfit(name)).toEqual([]);
+});
