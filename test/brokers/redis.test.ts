@@ -122,6 +122,21 @@ describe("Redis Streams beside the suite", () => {
       await expect(open()).rejects.toMatchObject({ code: "PH_BROKER_DESTINATION" });
   });
 
+  test("a password that is wrong is told once, in the words of Redis and without it", async () => {
+    const service = await startService("redis", { password: "right" });
+    const { stream, options } = await place({}, service);
+    const url = `redis://:hunter2@127.0.0.1:${service.port}`;
+    const error = await redis({ url, stream })
+      .openSender(options)
+      .catch((thrown: unknown) => thrown);
+    const words = new RegExp(
+      `^Error: Redis cannot be reached \\(127\\.0\\.0\\.1:${service.port}/${stream}\\): WRONGPASS`,
+    );
+    expect(String(error)).toMatch(words);
+    expect(String(error)).not.toMatch(/is lost|hunter2/);
+    await service.kill();
+  });
+
   test("a receiver needs a group", async () => {
     const { service, stream, options } = await place({});
     const broker = redis({ url: service.url, stream });

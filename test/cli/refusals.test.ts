@@ -50,6 +50,7 @@ describe("a line that the table does not hold", () => {
       /--database must be a postgres:\/\/ URL or embedded:<folder>/,
     ],
     ["a text that can be no id", ["dead-letters", "show", "42"], /"42" is not the id of a message/],
+    ["why with an entry of an intake", ["why", "in-1"], /never written here: see posthorn invalid show in-1/],
     ["discarding without a reason", ["dead-letters", "discard", "42-00c0ffee00c0ffee"], /needs --reason <text>/],
     [
       "an id and --all",

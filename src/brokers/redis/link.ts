@@ -15,6 +15,8 @@ export class Link {
   readonly #settings: Settings;
   readonly #redis: Redis;
   #lost: Error | undefined;
+  /** What the client said first, before it is put into words of ours: never passed on as it is. */
+  #first: unknown;
   #onLost: (error: Error) => void;
   #closed = false;
 
@@ -24,6 +26,7 @@ export class Link {
     this.#onLost = onLost;
     // Told by the close that follows; without a listener it would be printed.
     redis.on("error", (error: unknown) => {
+      this.#first ??= error;
       this.#lost ??= said("Redis is lost", settings, error);
     });
     redis.on("end", () => {
@@ -71,7 +74,7 @@ export class Link {
       return link;
     } catch (error) {
       link.close();
-      throw said("Redis cannot be reached", settings, link.#lost ?? error);
+      throw said("Redis cannot be reached", settings, link.#first ?? link.#lost ?? error);
     }
   }
 

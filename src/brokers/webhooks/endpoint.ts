@@ -32,14 +32,15 @@ export function endpointOf(text: string, { allowPrivate, allowHttp }: Allowed): 
   const host = hostOf(url);
   const where = `${url.protocol}//${url.host}`;
   const trusted = allowPrivate.includes(host);
+  // First, since what is allowed by it may have http: as well: who said `allowHttp` here would be refused once more.
+  const inside = trusted ? undefined : insideHost(host);
+  if (inside !== undefined) {
+    refuse(`${where} is ${inside}. To post there all the same, say allowPrivate: [${JSON.stringify(host)}].`);
+  }
   if (url.protocol === "http:" && !trusted && !allowHttp) {
     refuse(
       `${where} is posted to in the clear, so that anybody between can read it. Use https, or say allowHttp: true.`,
     );
-  }
-  const inside = trusted ? undefined : insideHost(host);
-  if (inside !== undefined) {
-    refuse(`${where} is ${inside}. To post there all the same, say allowPrivate: [${JSON.stringify(host)}].`);
   }
   return { url, where, trusted };
 }

@@ -60,7 +60,7 @@ export function fromTheWire(value: string): string {
 /** Headers of an option, which go with each webhook. The values are never shown. */
 export function readHeaders(value: unknown, path: string): Readonly<Record<string, string>> {
   if (typeof value !== "object" || value === null || !isPlain(value)) {
-    refuse(path, `must be a plain object of strings, got ${show(value)}`);
+    refuse(path, `must be a plain object of strings, got ${typeof value === "string" ? "a string" : show(value)}`);
   }
   const headers: Record<string, string> = {};
   for (const [name, one] of Object.entries(value)) {

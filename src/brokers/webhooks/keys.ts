@@ -21,7 +21,8 @@ const publicHead = Buffer.from("302a300506032b6570032100", "hex");
 /** Reads a list of keys, as an option takes it. Errors: `ConfigurationError`. */
 export function readKeys(value: unknown, path: string, side: Side): readonly Key[] {
   if (!Array.isArray(value) || value.length === 0 || value.length > limits.webhookSecrets) {
-    const got = Array.isArray(value) ? `a list of ${value.length}` : show(value);
+    const other = typeof value === "string" ? "a string" : show(value);
+    const got = Array.isArray(value) ? `a list of ${value.length}` : other;
     refuse(path, `must be a list of 1 to ${limits.webhookSecrets} secrets, got ${got}`);
   }
   return value.map((one: unknown, i) => readKey(one, `${path}[${i}]`, side));

@@ -12,10 +12,10 @@ import { sentenceOf, withoutReceivers } from "../sentences.js";
 /** Errors: `ConfigurationError` for what can be no id. */
 export function checkId(given: string | undefined): string {
   if (isPublicId(given)) return given;
-  throw new ConfigurationError(
-    "PH_ARGUMENT_INVALID",
-    `${quote(given ?? "")} is not the id of a message. Ids look like 42-00c0ffee00c0ffee.`,
-  );
+  const hint = /^in-\d+$/.test(given ?? "")
+    ? `It is one of an invalid message of an intake, which was never written here: see posthorn invalid show ${given}.`
+    : "Ids look like 42-00c0ffee00c0ffee.";
+  throw new ConfigurationError("PH_ARGUMENT_INVALID", `${quote(given ?? "")} is not the id of a message. ${hint}`);
 }
 
 export async function why(line: Line, io: Io): Promise<number> {

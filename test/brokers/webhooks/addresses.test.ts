@@ -184,6 +184,14 @@ describe("the url of a webhook", () => {
     expect(String(refused(url))).toContain("allowPrivate");
   });
 
+  test("one in the clear on this host is told of allowPrivate at once, which is all that it needs", () => {
+    for (const host of ["127.0.0.1", "localhost", "::1"]) {
+      const url = `http://${host.includes(":") ? `[${host}]` : host}:3000/`;
+      expect(String(refused(url))).toContain(`allowPrivate: ["${host}"]`);
+      expect(refused(url, { allowPrivate: [host] })).toBe(url.slice(0, -1));
+    }
+  });
+
   test.each([
     "",
     "partner.example/hooks",
@@ -223,6 +231,9 @@ describe("the url of a webhook", () => {
     }
     expect(refused("https://ada:hunter2@partner.example:8443/T0KEN?t=abc123")).toBe("https://partner.example:8443");
     expect(String(refused(`https://x/${"T0KEN".repeat(1000)}`))).not.toMatch(hidden);
+    const headers = refused("https://partner.example/", { headers: "Bearer T0KEN" });
+    expect(headers).toMatchObject({ code: "PH_OPTION_INVALID", message: expect.stringContaining("got a string") });
+    expect(String(headers)).not.toMatch(hidden);
   });
 });
 

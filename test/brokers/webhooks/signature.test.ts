@@ -168,7 +168,7 @@ describe("verifyWebhook", () => {
     const halves = `whsk_${Buffer.concat([Buffer.alloc(32, 1), Buffer.alloc(32, 2)]).toString("base64")}`;
     const lists: [unknown, string][] = [
       [[], "a list of 0"],
-      [secret, "the string"],
+      [secret, "got a string"],
       [[5], "begins with whsec_"],
       [[secret.slice(6)], "begins with whsec_"],
       [["whsec_!!!!"], "is not base64"],
@@ -184,6 +184,7 @@ describe("verifyWebhook", () => {
       expect(error).toMatchObject({ code: "PH_OPTION_INVALID" });
       expect(String(error)).toContain(text);
       expect(String(error)).not.toContain(pair.secretKey.slice(5, 20));
+      expect(String(error)).not.toContain(secret.slice(6, 14));
       expect(() => webhookIntake({ secrets } as never)).toThrow(text);
     }
     const out = (secrets: unknown) => () => webhook({ url: "https://partner.example", secrets } as never);
