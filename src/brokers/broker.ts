@@ -112,7 +112,8 @@ export interface Receiver {
    * The next messages in the broker's order, at most `max`; waits up to `waitMs` for the first, and not for more. Nothing is acknowledged by it. When
    * `signal` fires it waits no longer, and it may be called again: what it would have given is given then.
    *
-   * Errors: whatever is thrown means that the connection is lost: the receiver is closed and opened again, and what was not acknowledged comes again.
+   * Errors: whatever is thrown means that the connection is lost: the receiver is closed and opened again, and what was not acknowledged comes again. But
+   * for the reason of the signal, and an `AbortError` once it has fired: these mean that nothing came.
    */
   receive(options: {
     readonly max: number;

@@ -419,6 +419,28 @@ describe("hostile input", () => {
     expect(Object.getPrototypeOf(event.headers)).toBe(Object.prototype);
   });
 
+  test("names of what every object has go out as names like others, and come back", () => {
+    const headers = Object.fromEntries([
+      ["__proto__", "a"],
+      ["X-constructor", "b"],
+      ["header-__proto__", "c"],
+    ]);
+    const extensions = { constructor: "d", valueof: "" };
+    for (const style of Object.values(styles)) {
+      for (const mode of modes) {
+        const outside = encode({ ...minimal, headers, extensions }, mode, style);
+        expect(Object.getPrototypeOf(outside.headers)).toBe(Object.prototype);
+        const event = eventIn(decode(received(outside), style));
+        expect(Object.entries(event.headers).sort()).toEqual([
+          ["__proto__", "a"],
+          ["header-__proto__", "c"],
+          ["x-constructor", "b"],
+        ]);
+        expect(Object.entries(event.extensions)).toEqual(Object.entries(extensions));
+      }
+    }
+  });
+
   test("of two members with one name the last counts, for the attributes and for the data", () => {
     const text = `{"data":1,"id":"0",${JSON.stringify(required).slice(1, -1)},"data":2}`;
     expect(eventIn(structured(text))).toMatchObject({ id: "1", data: "2" });

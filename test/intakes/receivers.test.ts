@@ -71,13 +71,12 @@ const writers = () =>
 test("one that does not wait at all leaves the process its time, while a batch is written and while there is nothing", async () => {
   const broker = new MemoryBroker();
   const name = fresh("restless");
-  let [asked, most] = [0, 0];
+  let asked = 0;
   const from = asking(broker, async (now, given) => {
     asked += 1;
     if (asked === 1) setImmediate(() => (asked = 0));
-    most = Math.max(most, asked);
-    // Without it nobody would ever hear of it: this process would do nothing else.
-    if (asked > 1_000) throw new Error("it is asked without end");
+    // Some in one turn of the loop are none too many. Without an end nobody would ever hear of it: this process would do nothing else.
+    if (asked > 10) throw new Error("it is asked without end");
     return now(given);
   });
   const post = instance("restless");
@@ -91,8 +90,7 @@ test("one that does not wait at all leaves the process its time, while a batch i
   await locker.query("rollback");
   await eventually(() => broker.left === 0);
   expect(await ordersOf(name)).toEqual([`${name}-0`, `${name}-1`]);
-  // What gave something is asked once more at once.
-  expect([most, broker.opened.length]).toEqual([2, 1]);
+  expect(broker.opened).toHaveLength(1);
 });
 
 test("one that ends its wait with the error of the signal keeps its connection", async () => {
