@@ -98,6 +98,8 @@ export class PgTransaction implements OpenTransaction<PoolClient> {
       const { command } = await this.#parts.connection.script("rollback", databaseDefaults.rollbackTimeoutMs);
       this.#end(command !== "ROLLBACK");
     } catch {
+      // A request that came to the server before the statement did has cancelled nothing. By now that runs, and would keep its locks to its end.
+      if (this.#guard.running > 0) await this.#parts.cancel();
       // Whatever is wrong with the connection, ending it rolls back. The caller has its own error to report.
       this.#lost = true;
       this.#end(true);
