@@ -78,9 +78,9 @@ export function encode(event: CloudEvent, mode: EnvelopeMode, style: HeaderStyle
 function binary(event: CloudEvent, headers: Record<string, string>, style: HeaderStyle): Encoded {
   const { data } = event;
   const { percent } = style;
-  const names = namesIn(style);
+  const known = inStyle(headerNames, style);
   eachAttribute(event, (name, value) => {
-    headers[names.get(name)] = percent ? percentEncode(value) : value;
+    headers[headerOf(name, style, known)] = percent ? percentEncode(value) : value;
   });
   const contentType = dataTypeOf(event);
   const text = isJson(contentType) ? undefined : stringIn(data);
@@ -126,28 +126,19 @@ function isExtension(name: string): boolean {
   return attributeName.test(name) && !places.has(name);
 }
 
-/** How attributes are called in the headers of one style. They come again with each message, and a name that is put together anew is looked for anew. */
-class Names {
-  readonly #prefix: string;
-  readonly #known = new Recent<{ readonly header: string }>();
+/** How attributes are called in headers. They come again with each message, and a name that is put together anew is looked for anew. */
+const headerNames = new WeakMap<HeaderStyle, Recent<{ readonly header: string }>>();
 
-  constructor({ prefix }: HeaderStyle) {
-    this.#prefix = prefix;
-  }
-
-  get(attribute: string): string {
-    const known = this.#known.get(attribute);
-    return (known ?? this.#known.keep(attribute, { header: `${this.#prefix}${attribute}` })).header;
-  }
+function headerOf(attribute: string, { prefix }: HeaderStyle, known: Recent<{ readonly header: string }>): string {
+  return (known.get(attribute) ?? known.keep(attribute, { header: `${prefix}${attribute}` })).header;
 }
 
-const namesByStyle = new WeakMap<HeaderStyle, Names>();
-
-function namesIn(style: HeaderStyle): Names {
-  const known = namesByStyle.get(style);
+/** What was found out for one style. */
+function inStyle<T extends object>(all: WeakMap<HeaderStyle, Recent<T>>, style: HeaderStyle): Recent<T> {
+  const known = all.get(style);
   if (known !== undefined) return known;
-  const made = new Names(style);
-  namesByStyle.set(style, made);
+  const made = new Recent<T>();
+  all.set(style, made);
   return made;
 }
 
@@ -246,14 +237,6 @@ interface Role {
 /** By the style that they are read in. */
 const roles = new WeakMap<HeaderStyle, Recent<Role>>();
 
-function rolesIn(style: HeaderStyle): Recent<Role> {
-  const known = roles.get(style);
-  if (known !== undefined) return known;
-  const made = new Recent<Role>();
-  roles.set(style, made);
-  return made;
-}
-
 function roleOf(header: string, style: HeaderStyle): Role {
   const isMarked = header.toLowerCase().startsWith(plainMark) && isTaken(withoutMarks(header), style);
   const attribute = attributeIn(header, style);
@@ -267,7 +250,7 @@ function roleOf(header: string, style: HeaderStyle): Role {
 /** Returns why they cannot be told apart instead, if they claim to be a CloudEvent's. */
 function split(headers: Received["headers"], style: HeaderStyle): Found | string {
   const { values, extensions } = noAttributes();
-  const known = rolesIn(style);
+  const known = inStyle(roles, style);
   let plain: (readonly [string, string])[] | undefined;
   let problem: string | undefined;
   for (const header of Object.keys(headers)) {
