@@ -8,7 +8,7 @@
  * - `start({ folder, log, port?, … })`: starts one on the loopback address that keeps its files in the empty folder `folder` and appends what it prints to
  *   the file `log`. Resolves when it answers, with `{ url, port, keeps, stop(), kill(), restart() }`, all of them asynchronous: `stop` ends it in good
  *   order, `kill` by SIGKILL, and `restart` starts it again on the same folder and port, after either or in good order. `keeps`: through what it keeps
- *   everything that it has acknowledged: "kill", "stop" or "nothing".
+ *   everything that it has acknowledged: "kill", "stop" or "nothing". `settled()`, where it is there, waits until what was declared just now outlives a kill.
  */
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";

@@ -82,6 +82,8 @@ async function serviceFrom({ epmd, rabbit, env, folder, at, tlsPort }) {
       await end("stop");
       await begin();
     },
+    // Mnesia holds a declaration back for a moment before it is written, although RabbitMQ has answered: with a kill the queue would be gone.
+    settled: async () => void control(env, folder, ["eval", "ok = mnesia:sync_log()."]),
     control: (...args) => control(env, folder, args),
   };
 }

@@ -461,6 +461,7 @@ function crashRules({ subject, stage }: Given): void {
     const scene = await stage().fresh();
     const sender = await scene.sender();
     const batch = messages(many);
+    await stage().service.settled?.();
     const sending = sender.send(batch, never());
     await stage().service.kill();
     const sent = await sending;

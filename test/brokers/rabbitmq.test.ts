@@ -257,6 +257,7 @@ describe("RabbitMQ alone", () => {
 
   test("killed in mid-batch: what has no answer is sent again, everything is there in order, and only such messages twice", async () => {
     const name = await queue();
+    await rabbit.settled?.();
     const one = await sender({ queue: name });
     const early = await one.send(messages(500), never());
     const sending = one.send(messages(5_000, { from: 500 }), never());

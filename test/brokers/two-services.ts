@@ -89,6 +89,7 @@ class Play {
     const [service, shop, shipping] = await Promise.all([joining.service(), Place.open(), Place.open()]);
     const names = [`orders${randomBytes(6).toString("hex")}`, `shipments${randomBytes(6).toString("hex")}`] as const;
     for (const name of names) await joining.prepare?.(service.url, name);
+    await service.settled?.();
     const [there, back] = [joining.way(service.url, names[0]), joining.way(service.url, names[1])];
     shop.is({ side: "shop", to: there, from: back });
     shipping.is({ side: "shipping", to: back, from: there });

@@ -15,6 +15,8 @@ export interface Service {
   kill(): Promise<void>;
   /** On the same folder and port, after `stop` or `kill` or in good order. */
   restart(): Promise<void>;
+  /** Where a declaration outlives a kill only after a moment: waits for it. */
+  settled?(): Promise<void>;
 }
 
 export interface OwnService extends Service {
