@@ -1,5 +1,6 @@
 /** The address of a broker: read once, its credentials kept apart, and never repeated in an error or a log. */
 import { ConfigurationError } from "../core/errors.js";
+import { beginsWithScheme, isPort, outOfRange, severalHosts, whyUnreadable } from "./unreadable.js";
 
 export interface Address {
   /** Without the colon, in lower case. */
@@ -15,18 +16,19 @@ export type Schemes = Readonly<Record<string, number>>;
 
 /** Errors: `ConfigurationError` with the code `PH_BROKER_ADDRESS`, which says what is wrong and not what was given. */
 export function readAddress(given: string, path: string, schemes: Schemes): Address {
-  const example = `${Object.keys(schemes)[0] ?? ""}://user:password@host:1234`;
+  const [[first, port] = []] = Object.entries(schemes);
+  const example = `${first}://user:password@host:${port}`;
   const refuse = (what: string): never => {
     throw new ConfigurationError("PH_BROKER_ADDRESS", `${path} ${what}. Write it as ${example}.`, { path });
   };
-  if (!URL.canParse(given)) {
-    return refuse("cannot be read as a URL; a user or password with one of : / ? # @ in it has to be percent-encoded");
-  }
+  if (!URL.canParse(given) || !beginsWithScheme(given)) return refuse(whyUnreadable(given));
   const url = new URL(given);
   const scheme = url.protocol.slice(0, -1);
   const known = Object.hasOwn(schemes, scheme) ? schemes[scheme] : undefined;
   if (known === undefined) return refuse(`has a scheme other than ${Object.keys(schemes).join(", ")}`);
   if (url.hostname === "") return refuse("names no host");
+  if (url.hostname.includes(",")) return refuse(severalHosts);
+  if (url.port !== "" && !isPort(Number(url.port))) return refuse(outOfRange);
   if (url.search !== "" || url.hash !== "" || !["", "/"].includes(url.pathname)) {
     return refuse("holds more than a host, a port and who connects; everything else is an option of its own");
   }

@@ -17,7 +17,7 @@ export function checkBroker(value: unknown, path: string): Broker {
   throw new ConfigurationError("PH_OPTION_INVALID", message, { path });
 }
 
-function isBroker(value: unknown): value is Broker {
+export function isBroker(value: unknown): value is Broker {
   if (typeof value !== "object" || value === null) return false;
   const texts = ["kind", "where"].every((name) => typeof Reflect.get(value, name) === "string");
   const opens = ["openSender", "openReceiver"].every((name) => typeof Reflect.get(value, name) === "function");

@@ -8,7 +8,7 @@
 import { ConfigurationError, NotBuiltError } from "./errors.js";
 import { limits } from "./limits.js";
 import { isPlain, quote, show } from "./show.js";
-import { suggest, suggestion } from "./suggest.js";
+import { listOf, suggest, suggestion } from "./suggest.js";
 
 interface FieldBase {
   readonly doc: string;
@@ -80,9 +80,12 @@ export type OptionsOf<T extends Fields> = { readonly [N in Always<T>]: ValueOf<T
   readonly [N in Sometimes<T>]?: ValueOf<T[N]>;
 };
 
-/** What the options are called in messages: `option`, or `decision` for the fields of a policy. */
+/** What messages know beside the table. */
 export interface Wording {
-  readonly noun: string;
+  /** Which of the required fields are decisions of a policy: these are called so where they lack. */
+  readonly decisions?: readonly string[];
+  /** Options of something else that is easily mixed up with this: each with the sentence that leads there. */
+  readonly elsewhere?: Readonly<Record<string, string>>;
 }
 
 /**
@@ -94,11 +97,11 @@ export function checkOptions<const T extends Fields>(
   value: unknown,
   fields: T,
   path: string,
-  { noun }: Wording = { noun: "option" },
+  wording: Wording = {},
 ): OptionsOf<T> {
   const given = readObject(value, path);
-  refuseUnknown(given, fields, path, noun);
-  refuseMissing(given, fields, path, noun);
+  refuseUnknown(given, fields, path, wording);
+  refuseMissing(given, fields, path, wording);
   const checked: Record<string, unknown> = {};
   for (const [name, field] of Object.entries(fields)) {
     const option = given.get(name);
@@ -136,12 +139,18 @@ function looksPlain(value: object): boolean {
   }
 }
 
-function refuseUnknown(given: ReadonlyMap<string, unknown>, fields: Fields, path: string, noun: string): void {
+function refuseUnknown(
+  given: ReadonlyMap<string, unknown>,
+  fields: Fields,
+  path: string,
+  { elsewhere = {} }: Wording,
+): void {
   for (const [name, option] of given) {
     const field = Object.hasOwn(fields, name) ? fields[name] : undefined;
     if (field === undefined) {
       const known = Object.keys(fields).filter((key) => fields[key]?.type !== "planned");
-      const message = `${path} has an unknown ${noun} ${quote(name)}.${suggestion(name, known)}`;
+      const lead = Object.hasOwn(elsewhere, name) ? ` ${elsewhere[name]} ${listOf(known)}` : suggestion(name, known);
+      const message = `${path} has an unknown option ${quote(name)}.${lead}`;
       throw new ConfigurationError("PH_OPTION_UNKNOWN", message, {
         path,
         option: name.slice(0, limits.nameLength),
@@ -159,14 +168,35 @@ export function refusePlanned(path: string): never {
 }
 
 /** All of them at once: whoever writes a policy sees everything that is still to be decided. */
-function refuseMissing(given: ReadonlyMap<string, unknown>, fields: Fields, path: string, noun: string): void {
+function refuseMissing(
+  given: ReadonlyMap<string, unknown>,
+  fields: Fields,
+  path: string,
+  { decisions = [] }: Wording,
+): void {
   const missing = Object.entries(fields).filter(([name, { required }]) => required && given.get(name) === undefined);
   if (missing.length === 0) return;
   const names = missing.map(([name]) => name);
   const lines = missing.map(([name, field]) => `\n  ${name}: ${field.doc} (${typeInWords(field)})`);
-  const plural = names.length === 1 ? noun : `${names.length} ${noun}s`;
-  const message = `${path} lacks ${names.length === 1 ? "the " : ""}${plural} ${names.join(", ")}. Add:${lines.join("")}`;
+  const kinds = [
+    named(
+      "option",
+      names.filter((name) => !decisions.includes(name)),
+    ),
+    named(
+      "decision",
+      names.filter((name) => decisions.includes(name)),
+    ),
+  ];
+  const what = kinds.filter((kind) => kind !== undefined).join(" and ");
+  const message = `${path} lacks ${what}. Add:${lines.join("")}`;
   throw new ConfigurationError("PH_OPTION_MISSING", message, { path, missing: names });
+}
+
+/** "the option from", "6 decisions retry, …". */
+function named(noun: string, names: readonly string[]): string | undefined {
+  if (names.length === 0) return undefined;
+  return names.length === 1 ? `the ${noun} ${names[0]}` : `${names.length} ${noun}s ${names.join(", ")}`;
 }
 
 function checkValue(value: unknown, field: Field, path: string): unknown {

@@ -35,6 +35,9 @@ export function suggest(word: string, known: Iterable<string>): string | undefin
 /** The tail of a message: ` Did you mean "retry"? Known are: alerts, retry.` */
 export function suggestion(word: string, known: readonly string[]): string {
   const near = suggest(word, known);
-  const list = known.length === 0 ? "None are known here." : `Known are: ${known.join(", ")}.`;
-  return near === undefined ? ` ${list}` : ` Did you mean "${near}"? ${list}`;
+  return near === undefined ? ` ${listOf(known)}` : ` Did you mean "${near}"? ${listOf(known)}`;
+}
+
+export function listOf(known: readonly string[]): string {
+  return known.length === 0 ? "None are known here." : `Known are: ${known.join(", ")}.`;
 }

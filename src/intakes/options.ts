@@ -1,6 +1,6 @@
 /** The options of `post.intake`, as types and as data. */
 import type { Broker } from "../brokers/broker.js";
-import { checkBroker } from "../brokers/is-broker.js";
+import { checkBroker, isBroker } from "../brokers/is-broker.js";
 import { type AnyContract, isContract } from "../contracts/contract.js";
 import { readableVersions } from "../contracts/upcast.js";
 import { ConfigurationError, WrongKindError } from "../core/errors.js";
@@ -8,6 +8,7 @@ import { limits } from "../core/limits.js";
 import { checkName } from "../core/names.js";
 import { checkOptions, type Fields } from "../core/options.js";
 import { quote, show } from "../core/show.js";
+import { policyFields } from "../policies/policy.js";
 
 /** A message as the broker carries it. */
 export interface ForeignMessage {
@@ -172,11 +173,28 @@ export interface IntakeDeclaration {
 const keepDefault = checkOptions({}, intakeFields.inbox.fields, "inbox").keepMs;
 const awayDefault = checkOptions({}, intakeFields.alerts.fields, "alerts").awayMs;
 
+const ofARelay = "belongs to a relay, which sends to a broker: post.relay(…).";
+/** An intake is the way in; what is said of the way out, or of the handling of what came in, leads there. */
+const elsewhere: Readonly<Record<string, string>> = {
+  to: `An intake reads \`from\` a broker, \`into\` contracts; \`to\` ${ofARelay}`,
+  topic: "What comes in goes into the topics and queues of its contracts: an intake names those, as `into`.",
+  queue: "What comes in goes into the topics and queues of its contracts: an intake names those, as `into`.",
+  ...Object.fromEntries(
+    ["mode", "source", "lossy", "sendTimeoutMs", "startFrom"].map((name) => [name, `\`${name}\` ${ofARelay}`]),
+  ),
+  ...Object.fromEntries(
+    Object.keys(policyFields).map((name) => [
+      name,
+      `An intake only writes what comes in; \`${name}\` belongs to the queue or subscription that handles it.`,
+    ]),
+  ),
+};
+
 /** Errors: `ConfigurationError`, `WrongKindError`. */
 export function checkIntake(given: unknown, options: unknown): IntakeDeclaration {
   const name = checkName(given, "intake");
   const path = `intake(${quote(name)})`;
-  const checked = checkOptions(options, intakeFields, path);
+  const checked = checkOptions(options, intakeFields, path, { elsewhere });
   return {
     name,
     broker: checked.from,
@@ -191,6 +209,11 @@ export function checkIntake(given: unknown, options: unknown): IntakeDeclaration
 }
 
 function checkSource(value: unknown, path: string): Broker {
+  const isPlace = typeof value === "object" && value !== null && ("topic" in value || "queue" in value);
+  if (isPlace && !isBroker(value)) {
+    const message = `${path} is a topic or a queue, which a relay reads: post.relay(…). An intake reads from a broker, as mqtt(), kafka() and the others make it.`;
+    throw new ConfigurationError("PH_OPTION_INVALID", message, { path });
+  }
   const broker = checkBroker(value, path);
   if (broker.features.receives) return broker;
   const message = `${path} is a broker that nothing can be received from (${broker.kind}). Use it as the end of a relay, or take another.`;

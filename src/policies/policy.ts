@@ -209,6 +209,11 @@ export const policyFields = {
 
 const { results: _ofCommands, ...fieldsOfEvents } = policyFields;
 
+/** The six decisions, which nobody else takes. The rest of a policy are options. */
+export const decisions: readonly string[] = Object.entries(policyFields).flatMap(([name, field]) =>
+  "required" in field ? [name] : [],
+);
+
 /** `topic` beside the six decisions. An event has no result. */
 export const subscriptionFields = {
   topic: {
@@ -234,7 +239,7 @@ export const subscriptionFields = {
  * Errors: `ConfigurationError` naming every missing decision at once; `NotBuiltError` for what is planned.
  */
 export function checkPolicy(value: unknown, where: string): CheckedPolicy {
-  return checkRelations(checkOptions(value, policyFields, where, { noun: "decision" }), where);
+  return checkRelations(checkOptions(value, policyFields, where, { decisions }), where);
 }
 
 /** Checks the options of a subscription: its topic, and its policy as `checkPolicy` does. */
@@ -242,7 +247,7 @@ export function checkSubscription(
   value: unknown,
   where: string,
 ): { readonly topic: string; readonly startFrom: StartFrom; readonly policy: CheckedPolicy } {
-  const { topic, startFrom, ...policy } = checkOptions(value, subscriptionFields, where, { noun: "decision" });
+  const { topic, startFrom, ...policy } = checkOptions(value, subscriptionFields, where, { decisions });
   return {
     topic,
     startFrom: startFrom === "oldest" ? "oldest" : "now",

@@ -6,7 +6,7 @@
  */
 import type { Broker } from "../brokers/broker.js";
 import type { EnvelopeMode } from "../brokers/envelope.js";
-import { checkBroker } from "../brokers/is-broker.js";
+import { checkBroker, isBroker } from "../brokers/is-broker.js";
 import { ConfigurationError } from "../core/errors.js";
 import { limits } from "../core/limits.js";
 import { checkName } from "../core/names.js";
@@ -16,6 +16,7 @@ import { noBacklogLimitField } from "../policies/flow.js";
 import {
   type CheckedPolicy,
   checkPolicy,
+  decisions,
   type Policy,
   policyFields,
   type QueuePolicy,
@@ -97,7 +98,16 @@ const defaultSendMs = 10_000;
 /** Tried every second, so that delivery goes on a second after the broker is back. Failures of single messages open it only in numbers. */
 export const relayBreaker = Object.freeze({ failures: 20, windowMs: 10_000, openMs: 1_000 });
 
-const { results: _ofHandlers, backlogLimit, ...decisions } = policyFields;
+const { results: _ofHandlers, backlogLimit, ...carried } = policyFields;
+
+const ofAnIntake = "belongs to an intake, which takes in what a broker gives: post.intake(…).";
+/** A relay is the way out; what is said of the way in leads there. */
+const elsewhere = {
+  into: `A relay sends \`to\` a broker; \`into\` ${ofAnIntake}`,
+  read: `\`read\` ${ofAnIntake}`,
+  otherTypes: `\`otherTypes\` ${ofAnIntake}`,
+  inbox: `\`inbox\` ${ofAnIntake}`,
+} as const;
 
 export const relayFields = {
   from: {
@@ -114,7 +124,7 @@ export const relayFields = {
     required: true,
     check: checkBroker,
   },
-  ...decisions,
+  ...carried,
   idempotency: {
     type: "custom",
     doc: "What happens when a message is sent twice: the other side drops it by its id, or it must never be",
@@ -163,7 +173,7 @@ export const relayFields = {
 /** Errors: `ConfigurationError` naming every missing decision at once, and for what cannot be kept. */
 export function checkRelay(value: unknown, name: string): CheckedRelay {
   const where = `relay(${quote(name)})`;
-  const checked = checkOptions(value, relayFields, where, { noun: "decision" });
+  const checked = checkOptions(value, relayFields, where, { decisions, elsewhere });
   const { from, to, startFrom, batchSize, sendTimeoutMs, source, typePrefix, mode, lossy, ...rest } = checked;
   refuseUnfit(where, to, lossy, rest.ordering !== "none");
   const { kind, channel } = from;
@@ -211,7 +221,12 @@ function checkFrom(value: unknown, path: string): Channel {
     if (what === "topic") return { kind: "event", channel: checkName(name, "topic") };
     if (what === "queue") return { kind: "command", channel: checkName(name, "queue") };
   }
-  throw refusal(`${path} must be { topic: "…" } or { queue: "…" }; got ${show(value)}.`, path);
+  const isWayIn = isBroker(value);
+  const got = isWayIn ? "a broker" : show(value);
+  const lead = isWayIn
+    ? " A relay reads a topic or a queue of this database and sends `to` a broker; what takes messages from a broker is an intake: post.intake(…)."
+    : "";
+  throw refusal(`${path} must be { topic: "…" } or { queue: "…" }; got ${got}.${lead}`, path);
 }
 
 function checkIdempotency(value: unknown, path: string): RelayIdempotency {

@@ -126,11 +126,29 @@ describe("checkOptions", () => {
 
   it("names everything that is missing at once, with what it decides", () => {
     const two = { a: fields.firstMs, b: { ...fields.mode, required: true } } as const;
-    const error = thrown(() => checkOptions({}, two, "email", { noun: "decision" }));
+    const error = thrown(() => checkOptions({}, two, "email", { decisions: ["a", "b"] }));
     expect(error.message).toBe(
       'email lacks 2 decisions a, b. Add:\n  a: The first wait (an integer from 1 to 1000 (milliseconds))\n  b: How (one of "drop", "debounce")',
     );
     expect(error.facts.missing).toEqual(["a", "b"]);
+  });
+
+  it("calls an option an option and a decision a decision where both are missing", () => {
+    const two = { a: fields.firstMs, b: { ...fields.mode, required: true } } as const;
+    const error = thrown(() => checkOptions({}, two, "out", { decisions: ["b"] }));
+    expect(error.message).toMatch(/^out lacks the option a and the decision b\. Add:\n {2}a: /);
+  });
+
+  it("leads from an option of something else to what it belongs to, and still lists what is known", () => {
+    const elsewhere = { nodes: "It is called modes there." };
+    const known = "Known are: mode.";
+    const one = { mode: fields.mode } as const;
+    expect(thrown(() => checkOptions({ nodes: 1 }, one, "out", { elsewhere })).message).toBe(
+      `out has an unknown option "nodes". It is called modes there. ${known}`,
+    );
+    expect(thrown(() => checkOptions({ toString: 1 }, one, "out", { elsewhere })).message).toBe(
+      `out has an unknown option "toString". ${known}`,
+    );
   });
 
   it("checks objects inside with the whole path", () => {

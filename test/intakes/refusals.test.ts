@@ -39,6 +39,30 @@ const refused: readonly (readonly [
   ["a name that is none", "Orders In", { from, into: [OrderPlaced] }, /name of an intake/],
   ["no options", "orders-in", undefined, /takes an object of options/],
   ["nothing that is required", "orders-in", {}, /lacks 2 options from, into/],
+  [
+    "what a relay sends to",
+    "orders-in",
+    { to: from, into: [OrderPlaced] },
+    /unknown option "to"\. An intake reads `from` a broker, `into` contracts; `to` belongs to a relay, .*post\.relay\(…\)\. Known are: from, into/,
+  ],
+  [
+    "what a relay reads",
+    "orders-in",
+    { from: { topic: "orders" }, into: [OrderPlaced] },
+    /from is a topic or a queue, which a relay reads: post\.relay\(…\)\. An intake reads from a broker/,
+  ],
+  [
+    "a topic",
+    "orders-in",
+    { from, into: [OrderPlaced], topic: "orders" },
+    /unknown option "topic"\..*an intake names those, as `into`/,
+  ],
+  [
+    "a decision of who handles it",
+    "orders-in",
+    { from, into: [OrderPlaced], retry: 5 },
+    /unknown option "retry"\..*`retry` belongs to the queue or subscription that handles it/,
+  ],
   ["an option that is not known", "orders-in", { from, into: [OrderPlaced], batch: 5 }, /unknown option "batch"/],
   [
     "a URL as the broker",

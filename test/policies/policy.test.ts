@@ -80,8 +80,8 @@ describe("checkPolicy", () => {
     );
   });
 
-  it("refuses an unknown decision with the nearest known one", () => {
-    expect(refuse({ concurency: 1 }).message).toContain('unknown decision "concurency". Did you mean "concurrency"?');
+  it("refuses an unknown option with the nearest known one", () => {
+    expect(refuse({ concurency: 1 }).message).toContain('unknown option "concurency". Did you mean "concurrency"?');
   });
 
   it("refuses at-most-once together with retries", () => {

@@ -76,9 +76,9 @@ describe("a policy", () => {
       "a mistyped decision",
       { ...whole, concurency: 3 },
       "PH_OPTION_UNKNOWN",
-      /unknown decision "concurency"\. Did you mean "concurrency"\? Known are: retry, /,
+      /unknown option "concurency"\. Did you mean "concurrency"\? Known are: retry, /,
     ],
-    ["another's option", { ...whole, maxRetries: 3 }, "PH_OPTION_UNKNOWN", /unknown decision "maxRetries".*Known are:/],
+    ["another's option", { ...whole, maxRetries: 3 }, "PH_OPTION_UNKNOWN", /unknown option "maxRetries".*Known are:/],
     [
       "a dead letter without a time",
       { ...whole, deadLetter: {} },

@@ -27,7 +27,7 @@ test("what cannot be kept is refused with the reason", () => {
   expect(refusal({ ...good, to: new MemoryBroker({ order: "none" }) })).toContain("keeps no order");
   expect(refusal({ ...good, sendTimeoutMs: 15_001 })).toContain("at most half of");
   expect(refusal({ ...good, from: { queue: "shipping" } })).toContain('Call the relay "shipping"');
-  expect(refusal({ ...good, results: { keepMs: 1 } })).toContain('unknown decision "results"');
+  expect(refusal({ ...good, results: { keepMs: 1 } })).toContain('unknown option "results"');
   expect(refusal({ ...good, backlogLimit: { messages: 1, whenFull: "reject" } })).toContain("is for queues");
   expect(refusal({ ...good, batchSize: 1_001 })).toContain("from 1 to 1000");
   const lossy = checkRelay({ ...good, lossy: true, to: acknowledgeless }, "out");
@@ -42,9 +42,25 @@ test("a source of messages is a topic or a queue, and a broker is one that was m
     expect(refusal({ ...good, from })).toMatch(/from/);
   for (const to of ["amqp://user:hunter2@host", {}, null, { kind: "x", where: "y" }]) {
     const message = refusal({ ...good, to });
-    expect(message).toMatch(/to must be a broker|lacks the decision to/);
+    expect(message).toMatch(/to must be a broker|lacks the option to/);
     expect(message).not.toContain("hunter2");
   }
+});
+
+test("a mistyped option is called an option, with the one that is meant; one of an intake leads to the intake", () => {
+  expect(refusal({ ...good, typePrefx: "com." })).toMatch(
+    /^relay\("out"\) has an unknown option "typePrefx"\. Did you mean "typePrefix"\? Known are: from, to, /,
+  );
+  for (const name of ["into", "read", "inbox", "otherTypes"])
+    expect(refusal({ ...good, [name]: [] })).toMatch(
+      /belongs to an intake, which takes in.*post\.intake\(…\)\. Known are:/,
+    );
+  const backwards = refusal({ ...good, from: good.to });
+  expect(backwards).toContain(
+    "got a broker. A relay reads a topic or a queue of this database and sends `to` a broker",
+  );
+  expect(backwards).toContain("post.intake(…)");
+  expect(refusal({})).toMatch(/lacks 2 options from, to and 6 decisions retry, idempotency, /);
 });
 
 test("a relay has a circuit breaker, which is tried a second after it opened, unless it has another", () => {
@@ -73,7 +89,7 @@ test("a policy says where it is relayed to, also when it comes back from the reg
     expect(describePolicy(described)).toMatch(/^relayed to memory memory\/orders; tried at 0 s/);
   const post = posthorn({ service: "own", database: "embedded:/nowhere", logger: silentLogger });
   const own = { ...policies.notify, retry: retry.none, relay: policy.relay };
-  expect(thrown(() => post.queue("q", own)).message).toContain('unknown decision "relay"');
+  expect(thrown(() => post.queue("q", own)).message).toContain('unknown option "relay"');
 });
 
 test("a text of a foreign error is kept without what looks like a credential", () => {

@@ -2,6 +2,7 @@
 import type { LookupAddress, LookupOptions } from "node:dns";
 import { isIP, type LookupFunction } from "node:net";
 import { ConfigurationError } from "../../core/errors.js";
+import { beginsWithScheme, isPort, outOfRange, whyUnreadable } from "../unreadable.js";
 import { insideAddress } from "./addresses.js";
 
 /** A URL that may be posted to. */
@@ -20,12 +21,14 @@ export interface Allowed {
 
 /** Errors: `ConfigurationError` with the code `PH_BROKER_ADDRESS`. The URL is not in its message. */
 export function endpointOf(text: string, { allowPrivate, allowHttp }: Allowed): Endpoint {
-  const url = URL.canParse(text) ? new URL(text) : undefined;
-  if (url === undefined)
-    refuse("The url of a webhook cannot be read as a URL. It is not shown, since it may hold a token.");
+  const url = URL.canParse(text) && beginsWithScheme(text) ? new URL(text) : undefined;
+  if (url === undefined) {
+    refuse(`The url of a webhook ${whyUnreadable(text)}. It is not shown, since it may hold a token.`);
+  }
   if (url.protocol !== "https:" && url.protocol !== "http:") {
     refuse(`The url of a webhook begins with ${url.protocol}, and must begin with https: or http:.`);
   }
+  if (url.port !== "" && !isPort(Number(url.port))) refuse(`The url of a webhook ${outOfRange}.`);
   if (!isDecodable(url.username) || !isDecodable(url.password)) {
     refuse("The url of a webhook has a user or a password that is not percent-encoded. It is not shown.");
   }
