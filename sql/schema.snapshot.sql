@@ -382,6 +382,9 @@ table intake.paused_at timestamp with time zone
 table intake.paused_by text
 table intake.paused_reason text
 table intake.pushed boolean not null default false
+table intake.refused_bound bigint
+table intake.invalid_bound bigint
+table intake.refused bigint not null default 0
 table intake_contract.intake integer not null
 table intake_contract.contract text not null
 table intake_holder.intake integer not null
@@ -395,6 +398,10 @@ table intake_holder.written bigint not null default 0
 table intake_holder.invalid bigint not null default 0
 table intake_holder.skipped bigint not null default 0
 table intake_holder.last_message_at timestamp with time zone
+table intake_holder.refused bigint not null default 0
+table intake_holder.refused_now bigint
+table intake_holder.refused_at timestamp with time zone
+table intake_holder.refusal text
 table intake_invalid.id bigint not null identity
 table intake_invalid.intake integer not null
 table intake_invalid.mark uuid not null
@@ -1110,7 +1117,7 @@ function admit(p_allow posthorn.allowance, p_ids bigint[], p_contracts integer[]
 function advance_lanes(p_ring posthorn.ring) returns text plpgsql volatile body 6a6ddcc570c3b23d4338167dfa9783e7
 function after_crash(p_worker posthorn.worker, p_subscription posthorn.subscription, p_begun_at timestamp with time zone, p_row posthorn.deferred, p_unknown boolean, p_blamed boolean) returns void plpgsql volatile body 7ce05a552710bb0d74f68cae24da771b
 function ahead() returns xid8 plpgsql volatile body a78ad90b4d09d01fbf549041cded7c9a
-function alert_rules() returns TABLE(subscription integer, subscription_name text, name text, value bigint, threshold bigint, detail text) sql volatile body 965f287d57befe88d72799681f5e1c38
+function alert_rules() returns TABLE(subscription integer, subscription_name text, name text, value bigint, threshold bigint, detail text) sql volatile body 11b3e3c6fa13559d06e2111b2378fbfb
 function allow(p_subscription integer, p_limit integer) returns posthorn.allowance plpgsql volatile body 6506ffabfeb12a8ef94fca72dd19dee2
 function append(p_messages json) returns json plpgsql volatile body c742f4c73921c22b787892135af4a56c
 function append_list_of(p_slot smallint, p_messages json) returns json plpgsql volatile body b92e986a5b25e35abc8da9b8a0165180
@@ -1176,7 +1183,7 @@ function count_skipped(p_subscription integer, p_counts json) returns void sql v
 function count_within_of(p_slot smallint, p_channel integer, p_lane integer, p_from timestamp with time zone, p_to timestamp with time zone, p_contract text, p_upto bigint) returns bigint plpgsql volatile body b4e3d64f85c27d30c530de7c566a3ab2
 function crossed_alerts() returns json sql volatile body 328580bde08c451750c46ba643717a02
 function dead_workers() returns TABLE(worker bigint, why text) sql volatile body 0167eca641aa5f830d5a654f946ace27
-function declare_intake(p_name text, p_service text, p_broker text, p_place text, p_keep_ms double precision, p_away_ms double precision, p_contracts json) returns integer plpgsql volatile body 636ed4dedf9460c497bda53ab50c342f
+function declare_intake(p_name text, p_service text, p_broker text, p_place text, p_keep_ms double precision, p_away_ms double precision, p_contracts json, p_bounds json DEFAULT NULL::json) returns integer plpgsql volatile body 16abfd9a61a100e0453b06b7ceb03b36
 function declare_retention(p_keep_ms double precision, p_max_bytes bigint, p_by text, p_explicit boolean) returns void plpgsql volatile body bc47954b88162db673bdb59216606109
 function declare_schedule(p_name text, p_cron text, p_zone text, p_contract integer, p_missed text, p_jitter_ms integer, p_payload json, p_key text, p_headers json, p_function text, p_service text, p_next timestamp with time zone, p_due timestamp with time zone) returns json plpgsql volatile body 19a31b445ddc7dbc4488f8e9c56361f1
 function dedupe_of(p_dedupe json, p_key text, p_timed boolean, OUT key text, OUT mode text, OUT window_ms bigint, OUT wait_ms bigint) returns record plpgsql volatile body afc0afdf2cd6439075a078f73008aa4d
@@ -1242,10 +1249,10 @@ function has_unsettled(p_subscription integer) returns boolean plpgsql volatile 
 function heartbeat(p_worker bigint, p_oldest bigint) returns boolean plpgsql volatile body 291fc2c33a9475e165d959bd1f06bedd
 function hide_key(p_row posthorn.operation) returns posthorn.operation plpgsql volatile body ae609886bf07b495aa25b2f4c9bbf8d3
 function hold_dedupe(p_name text, p_key text, p_subscription integer, p_message bigint, p_nonce bigint, p_window_ms bigint) returns posthorn.dedupe plpgsql volatile body 7752af3dd21ae9a42c3c4f7d5a77e331
-function hold_intakes(p_worker bigint, p_reports json) returns json plpgsql volatile body 393cd994ea2a3c7dcfd0cb0e2aa5bc7b
+function hold_intakes(p_worker bigint, p_reports json) returns json plpgsql volatile body 594d307264ef818297bcff81133858cc
 function hold_keys(p_said json, p_options json) returns void plpgsql volatile body fd51c6bbbff4153fa293378271102d41
 function hold_policies(p_service text, p_attends json) returns void plpgsql volatile body 54b3f7b681d2c849be53139514927042
-function hold_pushed(p_intake integer, p_worker bigint, p_holds boolean, p_connected boolean, p_trouble text) returns void plpgsql volatile body 313ced7103bb540d8c2dcfb9180393b5
+function hold_pushed(p_intake integer, p_worker bigint, p_holds boolean, p_connected boolean, p_trouble text, p_refused json) returns void plpgsql volatile body 3c00c8f63512fe7cd5296d73fef5ff1f
 function hold_still() returns void plpgsql volatile body 36cb30879ccdcbac1c9af999886f5a07
 function hold_worker(p_worker bigint) returns void plpgsql volatile body 94b17904c392ef261e73a15c93e3859c
 function holds_of(p_slot smallint, p_claim bigint, p_token bigint, p_message bigint) returns boolean plpgsql volatile body 86ee36e8177cdb5397a5a246f287fe2a
@@ -1253,7 +1260,7 @@ function horizon(OUT xid xid8, OUT pid integer, OUT since timestamp with time zo
 function id_of(p_public text) returns bigint sql immutable body 770fd5118467b6fc1be6d872c45b5eac
 function ids(p_list json) returns bigint[] plpgsql immutable strict body 33542db36d1a0307de1efbc1293e5461
 function in_order(p_slots smallint[], p_subscription integer, p_channel integer, p_lane integer, p_batch posthorn.batch, p_keys text[], p_marked boolean) returns posthorn.turn plpgsql volatile body 9b5fed6499a75ceb5b9d11a3ad21bbd9
-function intake_rules() returns TABLE(intake integer, intake_name text, name text, value bigint, threshold bigint, detail text) sql volatile body c19cb5d83633a3ca908c3c259e514756
+function intake_rules() returns TABLE(intake integer, intake_name text, name text, value bigint, threshold bigint, detail text) sql volatile body c6f507e5bb70848549773fffe1664df6
 function is_behind(p_subscription integer, p_key text, p_place bigint) returns boolean plpgsql volatile body 6753317ab5fc0eadd91c33788006d039
 function is_claim(p_claimed text) returns boolean plpgsql immutable body 26118ffd31b40cf5f4b79fdeeb9f504c
 function is_drained(name text) returns boolean plpgsql volatile body 2a948b6422dfec71e24344a25bc6ad7d
@@ -1638,7 +1645,10 @@ view intakes as
         CASE
             WHEN w.id IS NOT NULL THEN json_build_array(json_build_object('worker', w.id::text, 'host', w.host, 'pid', w.pid, 'connected', i.away_since IS NULL, 'trouble', i.trouble))
             ELSE h.holders
-        END AS holders
+        END AS holders,
+    i.refused + h.refused AS refused,
+    h.refused_at,
+    h.refusal
    FROM posthorn.intake i
      LEFT JOIN posthorn.worker w ON w.id = i.worker AND i.seen_at > (clock_timestamp() - '00:00:10'::interval)
      CROSS JOIN LATERAL ( SELECT COALESCE(sum(o.received), 0::numeric)::bigint AS received,
@@ -1647,7 +1657,10 @@ view intakes as
             COALESCE(sum(o.skipped), 0::numeric)::bigint AS skipped,
             max(o.last_message_at) AS last_message_at,
             count(m.id) AS living,
-            COALESCE(json_agg(json_build_object('worker', m.id::text, 'host', m.host, 'pid', m.pid, 'connected', o.connected, 'trouble', o.trouble) ORDER BY m.id) FILTER (WHERE m.id IS NOT NULL), '[]'::json) AS holders
+            COALESCE(json_agg(json_build_object('worker', m.id::text, 'host', m.host, 'pid', m.pid, 'connected', o.connected, 'trouble', o.trouble) ORDER BY m.id) FILTER (WHERE m.id IS NOT NULL), '[]'::json) AS holders,
+            COALESCE(sum(o.refused), 0::numeric)::bigint AS refused,
+            max(o.refused_at) FILTER (WHERE m.id IS NOT NULL) AS refused_at,
+            (array_agg(o.refusal ORDER BY o.refused_at DESC) FILTER (WHERE m.id IS NOT NULL AND o.refused_at IS NOT NULL))[1] AS refusal
            FROM posthorn.intake_holder o
              LEFT JOIN posthorn.worker m ON m.id = o.worker AND o.seen_at > (clock_timestamp() - '00:00:10'::interval)
           WHERE o.intake = i.id) h;
@@ -1917,7 +1930,7 @@ function count_skipped(p_subscription integer, p_counts json): nobody
 function count_within_of(p_slot smallint, p_channel integer, p_lane integer, p_from timestamp with time zone, p_to timestamp with time zone, p_contract text, p_upto bigint): nobody
 function crossed_alerts(): nobody
 function dead_workers(): nobody
-function declare_intake(p_name text, p_service text, p_broker text, p_place text, p_keep_ms double precision, p_away_ms double precision, p_contracts json): nobody
+function declare_intake(p_name text, p_service text, p_broker text, p_place text, p_keep_ms double precision, p_away_ms double precision, p_contracts json, p_bounds json): nobody
 function declare_retention(p_keep_ms double precision, p_max_bytes bigint, p_by text, p_explicit boolean): nobody
 function declare_schedule(p_name text, p_cron text, p_zone text, p_contract integer, p_missed text, p_jitter_ms integer, p_payload json, p_key text, p_headers json, p_function text, p_service text, p_next timestamp with time zone, p_due timestamp with time zone): nobody
 function dedupe_of(p_dedupe json, p_key text, p_timed boolean, OUT key text, OUT mode text, OUT window_ms bigint, OUT wait_ms bigint): nobody
@@ -1986,7 +1999,7 @@ function hold_dedupe(p_name text, p_key text, p_subscription integer, p_message 
 function hold_intakes(p_worker bigint, p_reports json): nobody
 function hold_keys(p_said json, p_options json): nobody
 function hold_policies(p_service text, p_attends json): nobody
-function hold_pushed(p_intake integer, p_worker bigint, p_holds boolean, p_connected boolean, p_trouble text): nobody
+function hold_pushed(p_intake integer, p_worker bigint, p_holds boolean, p_connected boolean, p_trouble text, p_refused json): nobody
 function hold_still(): nobody
 function hold_worker(p_worker bigint): nobody
 function holds_of(p_slot smallint, p_claim bigint, p_token bigint, p_message bigint): nobody

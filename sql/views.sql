@@ -69,12 +69,16 @@ create or replace view posthorn.intakes as
     (select count(*) from posthorn.intake_invalid v where v.intake = i.id) as listed, i.paused_at, i.paused_by, i.paused_reason,
     array(select c.contract from posthorn.intake_contract c where c.intake = i.id order by c.contract) as contracts, i.pushed,
     case when w.id is not null then json_build_array(json_build_object('worker', w.id::text, 'host', w.host, 'pid', w.pid,
-      'connected', i.away_since is null, 'trouble', i.trouble)) else h.holders end as holders
+      'connected', i.away_since is null, 'trouble', i.trouble)) else h.holders end as holders,
+    i.refused + h.refused as refused, h.refused_at, h.refusal
   from posthorn.intake i left join posthorn.worker w on w.id = i.worker and i.seen_at > clock_timestamp() - interval '10 s'
   cross join lateral (
     select coalesce(sum(o.received), 0)::bigint as received, coalesce(sum(o.written), 0)::bigint as written, coalesce(sum(o.invalid), 0)::bigint as invalid,
       coalesce(sum(o.skipped), 0)::bigint as skipped, max(o.last_message_at) as last_message_at, count(m.id) as living,
       coalesce(json_agg(json_build_object('worker', m.id::text, 'host', m.host, 'pid', m.pid, 'connected', o.connected, 'trouble', o.trouble) order by m.id)
-        filter (where m.id is not null), '[]') as holders
+        filter (where m.id is not null), '[]') as holders, coalesce(sum(o.refused), 0)::bigint as refused,
+      -- Of those that are told of now, the last.
+      max(o.refused_at) filter (where m.id is not null) as refused_at,
+      (array_agg(o.refusal order by o.refused_at desc) filter (where m.id is not null and o.refused_at is not null))[1] as refusal
     from posthorn.intake_holder o left join posthorn.worker m on m.id = o.worker and o.seen_at > clock_timestamp() - interval '10 s'
     where o.intake = i.id) h;

@@ -123,6 +123,8 @@ language sql volatile as $$
       ('oldestAgeMs', g.age_ms, (s.policy #>> '{alerts,oldestAgeMs}')::bigint),
       ('backlog', g.backlog, (s.policy #>> '{alerts,backlog}')::bigint),
       ('deadLetters', g.dead_letters, (s.policy #>> '{alerts,deadLetters}')::bigint),
+      -- Each is a message that was not handled and waits for somebody, in a list of its own.
+      ('invalid', g.invalid, (s.policy #>> '{alerts,deadLetters}')::bigint),
       ('noWorkerMs', case when g.workers = 0 then g.age_ms else 0 end, (s.policy #>> '{alerts,noWorkerMs}')::bigint),
       -- From the moment it opens until it is closed. What opened it was enough: so many failures, or the word of one run; the policy may have changed since.
       ('circuitOpen', case when c.state is null then 0 else coalesce(c.failures, 1) end,

@@ -6,10 +6,10 @@
 -- A broker that is pushed to has no order to keep across processes, and each process has messages that no other can take in: every worker holds it, by a row
 -- of its own in intake_holder, and they write beside each other. Of two that write one message at the same time the inbox lets one.
 
--- declare_intake(…): makes an intake or brings it up to date; the newest start wins. Contracts as [{ name, owner }], the owner that the contract itself names.
--- Returns its id. Raises PH020 where somebody else has the name, and for an event that is published here: a fact has one source.
+-- declare_intake(…): makes an intake or brings it up to date; the newest start wins. Contracts as [{ name, owner }], the owner that the contract itself names. Bounds
+-- of alerts as { refused, invalid }; an older library says none. Returns its id. Raises PH020 where somebody else has the name, and for an event that is published here: a fact has one source.
 create or replace function posthorn.declare_intake(
-  p_name text, p_service text, p_broker text, p_place text, p_keep_ms float8, p_away_ms float8, p_contracts json
+  p_name text, p_service text, p_broker text, p_place text, p_keep_ms float8, p_away_ms float8, p_contracts json, p_bounds json default null
 ) returns int
 language plpgsql as $$
 declare
@@ -35,7 +35,8 @@ begin
     raise exception 'the event "%" is published here by service "%", which owns it, and the intake "%" would bring it in from outside', v_own.name, v_own.owner, p_name
       using errcode = 'PH020', hint = 'A fact has one source. Leave it out of the intake; or name its owner in the contract, where that is a service elsewhere.';
   end if;
-  update posthorn.intake set broker = p_broker, place = p_place, keep_ms = p_keep_ms, away_ms = p_away_ms, declared_at = clock_timestamp() where id = v_row.id;
+  update posthorn.intake set broker = p_broker, place = p_place, keep_ms = p_keep_ms, away_ms = p_away_ms, declared_at = clock_timestamp(),
+    refused_bound = (p_bounds ->> 'refused')::bigint, invalid_bound = (p_bounds ->> 'invalid')::bigint where id = v_row.id;
   delete from posthorn.intake_contract c where c.intake = v_row.id and c.contract not in (select d ->> 'name' from json_array_elements(p_contracts) d);
   insert into posthorn.intake_contract (intake, contract) select v_row.id, d ->> 'name' from json_array_elements(p_contracts) d on conflict do nothing;
   return v_row.id;
@@ -49,8 +50,8 @@ begin
     or p_intake.worker in (select d.worker from posthorn.dead_workers() d);
 end $$;
 
--- hold_intakes(worker, reports): what a worker says and asks each second about the intakes of its process: [{ id, wants, connected, trouble, pushed }]. Takes those
--- that it wants and nobody runs, or that are pushed to; lets go those that it does not want. Returns [{ id, held, paused, redrive }]: whether it runs each, and
+-- hold_intakes(worker, reports): what a worker says and asks each second about the intakes of its process: [{ id, wants, connected, trouble, pushed, refused }], `refused` of
+-- what is pushed to: { total, now, agoMs, why }. Takes those that it wants and nobody runs, or that are pushed to; lets go those that it does not want. Returns [{ id, held, paused, redrive }]: whether it runs each, and
 -- whether there is something for it to read again. A worker that counts as dead holds nothing.
 create or replace function posthorn.hold_intakes(p_worker bigint, p_reports json) returns json
 language plpgsql as $$
@@ -63,11 +64,11 @@ declare
 begin
   perform posthorn.own_transaction(false);
   v_lives := exists (select from posthorn.worker w where w.id = p_worker);
-  for v_report in select * from json_to_recordset(p_reports) as r(id int, wants boolean, connected boolean, trouble text, pushed boolean) order by r.id loop
+  for v_report in select * from json_to_recordset(p_reports) as r(id int, wants boolean, connected boolean, trouble text, pushed boolean, refused json) order by r.id loop
     select * into v_row from posthorn.intake i where i.id = v_report.id;
     if v_report.pushed then
       v_held := v_lives and v_report.wants;
-      perform posthorn.hold_pushed(v_report.id, p_worker, v_held, coalesce(v_report.connected, false), v_report.trouble);
+      perform posthorn.hold_pushed(v_report.id, p_worker, v_held, coalesce(v_report.connected, false), v_report.trouble, v_report.refused);
       -- What is to be read again is read by the one that has held it for the longest.
       v_answers := v_answers || json_build_object('id', v_report.id, 'held', v_held, 'paused', v_row.paused_at is not null,
         'redrive', p_worker = (select min(h.worker) from posthorn.intake_holder h where h.intake = v_report.id)
@@ -92,9 +93,9 @@ begin
   return to_json(v_answers);
 end $$;
 
--- hold_pushed(intake, worker, holds, connected, trouble): one of the many that run an intake says how it stands, or lets it go; what dead workers held is let go with
+-- hold_pushed(intake, worker, holds, connected, trouble, refused): one of the many that run an intake says how it stands, or lets it go; what dead workers held is let go with
 -- it. The intake is connected as long as one of them is.
-create or replace function posthorn.hold_pushed(p_intake int, p_worker bigint, p_holds boolean, p_connected boolean, p_trouble text) returns void
+create or replace function posthorn.hold_pushed(p_intake int, p_worker bigint, p_holds boolean, p_connected boolean, p_trouble text, p_refused json) returns void
 language plpgsql as $$
 begin
   with gone as (
@@ -103,13 +104,17 @@ begin
           or h.worker in (select d.worker from posthorn.dead_workers() d)) end
       returning h.*
   ), counted as (
-    select sum(g.received) as received, sum(g.written) as written, sum(g.invalid) as invalid, sum(g.skipped) as skipped, max(g.last_message_at) as last_at
-      from gone g having count(*) > 0)
+    select sum(g.received) as received, sum(g.written) as written, sum(g.invalid) as invalid, sum(g.skipped) as skipped, sum(g.refused) as refused,
+      max(g.last_message_at) as last_at from gone g having count(*) > 0)
     update posthorn.intake i set received = i.received + c.received, written = i.written + c.written, invalid = i.invalid + c.invalid,
-      skipped = i.skipped + c.skipped, last_message_at = greatest(i.last_message_at, c.last_at) from counted c where i.id = p_intake;
+      skipped = i.skipped + c.skipped, refused = i.refused + c.refused, last_message_at = greatest(i.last_message_at, c.last_at) from counted c where i.id = p_intake;
   if p_holds then
-    insert into posthorn.intake_holder (intake, worker, connected, trouble) values (p_intake, p_worker, p_connected, p_trouble)
-      on conflict (intake, worker) do update set seen_at = clock_timestamp(), connected = excluded.connected, trouble = excluded.trouble;
+    -- What is refused costs no statement of its own: this one comes each second.
+    insert into posthorn.intake_holder (intake, worker, connected, trouble, refused, refused_now, refused_at, refusal)
+      values (p_intake, p_worker, p_connected, p_trouble, coalesce((p_refused ->> 'total')::bigint, 0), (p_refused ->> 'now')::bigint,
+        clock_timestamp() - (p_refused ->> 'agoMs')::float8 * interval '1 ms', left(p_refused ->> 'why', 500))
+      on conflict (intake, worker) do update set seen_at = clock_timestamp(), connected = excluded.connected, trouble = excluded.trouble,
+        refused = excluded.refused, refused_now = excluded.refused_now, refused_at = excluded.refused_at, refusal = excluded.refusal;
   end if;
   -- One row for all of them: written when something is new, or it is time to say that somebody is there.
   update posthorn.intake i set pushed = true, seen_at = clock_timestamp(), trouble = a.trouble,

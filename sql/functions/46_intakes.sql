@@ -108,14 +108,21 @@ begin
   return cardinality(v_places);
 end $$;
 
--- intake_rules(): the rule of each intake with its value now: for how long it has not been connected. What its holder reported counts for a few seconds.
+-- intake_rules(): the rules of each intake with their values now: for how long it has not been connected, what it refuses, and how many messages fit nothing.
+-- What its holder reported counts for a few seconds.
 create or replace function posthorn.intake_rules() returns table (intake int, intake_name text, name text, value bigint, threshold bigint, detail text)
 language sql volatile as $$
-  select i.id, i.name, 'intakeAwayMs', case when i.paused_at is not null then 0
-      when i.away_since is not null then extract(epoch from clock_timestamp() - i.away_since) * 1000
-      else greatest(0, extract(epoch from clock_timestamp() - i.seen_at) * 1000 - 5000) end::bigint,
-    i.away_ms::bigint, coalesce(i.trouble, case when i.seen_at < clock_timestamp() - interval '5 s' then 'no process runs it' end)
-  from posthorn.intake i
+  select i.id, i.name, r.name, r.value, r.threshold, r.detail from posthorn.intake i
+    cross join lateral (select coalesce(sum(h.refused_now), 0)::bigint as messages, (array_agg(h.refusal order by h.refused_at desc nulls last))[1] as why
+      from posthorn.intake_holder h where h.intake = i.id and h.seen_at > clock_timestamp() - interval '10 s') refused
+    cross join lateral (values
+      ('intakeAwayMs', case when i.paused_at is not null then 0
+          when i.away_since is not null then extract(epoch from clock_timestamp() - i.away_since) * 1000
+          else greatest(0, extract(epoch from clock_timestamp() - i.seen_at) * 1000 - 5000) end::bigint,
+        i.away_ms::bigint, coalesce(i.trouble, case when i.seen_at < clock_timestamp() - interval '5 s' then 'no process runs it' end)),
+      ('intakeRefused', refused.messages, i.refused_bound, refused.why),
+      ('intakeInvalid', (select count(*) from (select from posthorn.intake_invalid v where v.intake = i.id limit 100000) v), i.invalid_bound, null)
+    ) r(name, value, threshold, detail) where r.threshold is not null
 $$;
 
 -- pause_intake, resume_intake: as pause and resume. Who runs it stops within about a second; what is being written is written.

@@ -53,6 +53,19 @@ export interface Broker {
   openSender(options: OpenOptions): Promise<Sender>;
   /** Opens the way in. Errors: as `openSender`. */
   openReceiver(options: OpenOptions): Promise<Receiver>;
+  /**
+   * Of what is pushed to: has `listener` told of each message that it turns away by itself, before anything of it could be received, for as long as the
+   * process lives. Its sender is answered by the broker, and may be anybody; this is for who runs the receiving side. May be called by many.
+   */
+  onRefused?(listener: (refusal: Refusal) => void): void;
+}
+
+/** Something that was turned away. */
+export interface Refusal {
+  /** Why, as the part of a sentence: one of a few texts of the broker, with nothing of the message in it. */
+  readonly reason: string;
+  /** It bore what a sender bears that means this place. The rest is what any open port gets, and raises no alert. */
+  readonly meant: boolean;
 }
 
 export interface OpenOptions {

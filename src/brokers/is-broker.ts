@@ -41,5 +41,6 @@ function withCleanNames(broker: Broker): Broker {
     ...(atOnce !== undefined && { atOnce }),
     openSender: (options) => broker.openSender(options),
     openReceiver: (options) => broker.openReceiver(options),
+    ...(typeof broker.onRefused === "function" && { onRefused: (listener) => broker.onRefused?.(listener) }),
   } satisfies Broker);
 }

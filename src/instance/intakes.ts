@@ -1,22 +1,33 @@
 /** The intakes of an instance: what is declared, and which of them a start chooses. */
 import { ConfigurationError } from "../core/errors.js";
+import type { Logger } from "../core/logger.js";
 import { suggestion } from "../core/suggest.js";
-import { Intakes, type IntakesOptions } from "../intakes/intakes.js";
-import { checkIntake, type Intake, type IntakeDeclaration } from "../intakes/options.js";
+import { type DeclaredIntake, Intakes, type IntakesOptions } from "../intakes/intakes.js";
+import { checkIntake, type Intake } from "../intakes/options.js";
+import { Refusals } from "../intakes/refusals.js";
 
 export class DeclaredIntakes {
-  readonly #declared = new Map<string, IntakeDeclaration>();
+  readonly #declared = new Map<string, DeclaredIntake>();
 
-  /** `refuse`: throws for a name that is taken, or too late. */
+  readonly #logger: Logger;
+
+  constructor(logger: Logger) {
+    this.#logger = logger;
+  }
+
+  /** `refuse`: throws for a name that is taken, or too late. From here on it is told what its broker refuses, whether it is started or not. */
   declare(name: unknown, options: unknown, refuse: (name: string, twice: boolean) => void): Intake {
     const declaration = checkIntake(name, options);
     refuse(declaration.name, this.#declared.has(declaration.name));
-    this.#declared.set(declaration.name, declaration);
+    const { broker } = declaration;
+    const refusals = new Refusals({ name: declaration.name, where: broker.where, logger: this.#logger });
+    broker.onRefused?.((refusal) => refusals.note(refusal));
+    this.#declared.set(declaration.name, { declaration, refusals });
     return Object.freeze({ name: declaration.name });
   }
 
   /** All, or those named; an unknown name lists the known ones. */
-  choose(names: readonly string[] | undefined): readonly IntakeDeclaration[] {
+  choose(names: readonly string[] | undefined): readonly DeclaredIntake[] {
     if (names === undefined) return [...this.#declared.values()];
     return names.map((name, i) => {
       const found = this.#declared.get(name);

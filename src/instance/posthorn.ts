@@ -70,7 +70,7 @@ class Instance {
   readonly #declarations = new Map<string, Declaration | RelayDeclaration>();
   readonly #schedules = new Map<string, ScheduleDeclaration>();
   readonly #topics = new Map<string, TopicEntry>();
-  readonly #intakes = new DeclaredIntakes();
+  readonly #intakes: DeclaredIntakes;
   #opened: Promise<Opened> | undefined;
   /** The same once it has succeeded. */
   #ready: Opened | undefined;
@@ -91,6 +91,7 @@ class Instance {
     const onServer = typeof input === "string" ? !input.startsWith("embedded:") : "totalCount" in input;
     this.#migrate = checked.migrate ?? (onServer ? "check" : "auto");
     this.#logger = checked.logger ?? consoleLogger;
+    this.#intakes = new DeclaredIntakes(this.#logger);
     this.#workerTimeoutMs = checked.workerTimeoutMs;
     this.#causationLimit = checked.causationLimit;
     this.#retention = { ...(checked.retention ?? defaultRetention), explicit: checked.retention !== undefined };

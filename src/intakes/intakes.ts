@@ -7,9 +7,16 @@ import { declareIntake } from "../store/intake.js";
 import { Keeper, type Registered } from "./keeper.js";
 import type { IntakeDeclaration } from "./options.js";
 import { type Known, Reader } from "./reading.js";
+import type { Refusals } from "./refusals.js";
+
+/** What a process declares, and what its broker has refused since. */
+export interface DeclaredIntake {
+  readonly declaration: IntakeDeclaration;
+  readonly refusals: Refusals;
+}
 
 export interface IntakesOptions {
-  readonly declared: readonly IntakeDeclaration[];
+  readonly declared: readonly DeclaredIntake[];
   readonly service: string;
   readonly executor: Executor;
   readonly side: Executor;
@@ -30,19 +37,20 @@ export class Intakes {
   async declare(): Promise<void> {
     const { declared, side, service } = this.#options;
     const registered: Registered[] = [];
-    for (const declaration of declared) {
-      const { name, broker, contracts, keepMs, awayMs } = declaration;
+    for (const { declaration, refusals } of declared) {
+      const { name, broker, contracts, keepMs, alerts } = declaration;
       const known = await this.#know(declaration);
       const entry = {
         name,
         broker: broker.kind,
         place: broker.where,
         keepMs,
-        awayMs,
+        awayMs: alerts.awayMs,
+        bounds: { refused: alerts.refused, invalid: alerts.invalid },
         contracts: contracts.map((one) => ({ name: one.name, owner: one.owner ?? null })),
       };
       const id = await declareIntake(side, entry, service);
-      registered.push({ id, declaration, reader: new Reader(declaration, known) });
+      registered.push({ id, declaration, reader: new Reader(declaration, known), refusals });
     }
     this.#registered = registered;
   }

@@ -11,6 +11,7 @@ import { holdIntakes, type IntakeAnswer } from "../store/intake.js";
 import type { IntakeDeclaration } from "./options.js";
 import type { Reader } from "./reading.js";
 import { redrivePass } from "./redriving.js";
+import type { Refusals } from "./refusals.js";
 import { Run } from "./run.js";
 
 /** An intake that is registered. */
@@ -18,6 +19,7 @@ export interface Registered {
   readonly id: number;
   readonly declaration: IntakeDeclaration;
   readonly reader: Reader;
+  readonly refusals: Refusals;
 }
 
 export interface KeeperOptions {
@@ -41,11 +43,14 @@ export class Keeper {
   readonly #runs = new Map<number, Run>();
   /** Runs that are ending: the next one of an intake begins after that, since a broker may take both for the same client. */
   readonly #ending = new Map<number, Promise<void>>();
+  /** How much was refused before this worker began. */
+  readonly #refusedBefore: ReadonlyMap<number, number>;
   readonly #loop: Loop;
   #stopped = false;
 
   constructor(options: KeeperOptions) {
     this.#options = options;
+    this.#refusedBefore = new Map(options.registered.map(({ id, refusals }) => [id, refusals.total]));
     this.#loop = new Loop({
       pass: () => this.#pass(),
       onError: (error) => this.#warn(error),
@@ -91,6 +96,7 @@ export class Keeper {
     this.#stopped = true;
     await Promise.all([...[...this.#runs.values()].map((run) => run.stop()), ...this.#ending.values()]);
     await this.#loop.stop();
+    for (const { refusals } of this.#options.registered) refusals.tellRest();
     // Whoever looks next finds it free anyway once this worker is forgotten.
     await this.#hold(false).catch((error) => this.#warn(error));
   }
@@ -125,10 +131,11 @@ export class Keeper {
 
   #hold(wants: boolean): Promise<readonly IntakeAnswer[]> {
     const { side, worker, registered } = this.#options;
-    const reports = registered.map(({ id, declaration }) => {
+    const reports = registered.map(({ id, declaration, refusals }) => {
       const run = this.#runs.get(id);
       const pushed = declaration.broker.features.pushed === true;
-      return { id, wants, connected: run?.connected ?? false, trouble: run?.trouble ?? null, pushed };
+      const refused = pushed ? { refused: refusals.report(this.#refusedBefore.get(id) ?? 0) } : {};
+      return { id, wants, connected: run?.connected ?? false, trouble: run?.trouble ?? null, pushed, ...refused };
     });
     return holdIntakes(side, worker, reports);
   }

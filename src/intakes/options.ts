@@ -6,7 +6,7 @@ import { readableVersions } from "../contracts/upcast.js";
 import { ConfigurationError, WrongKindError } from "../core/errors.js";
 import { limits } from "../core/limits.js";
 import { checkName } from "../core/names.js";
-import { checkOptions, type Fields } from "../core/options.js";
+import { checkOptions, type Fields, type OptionsOf } from "../core/options.js";
 import { quote, show } from "../core/show.js";
 import { policyFields } from "../policies/policy.js";
 
@@ -77,6 +77,19 @@ export interface IntakeOptions {
      * Default 60000. Range 1000 to 315360000000.
      */
     readonly awayMs?: number;
+    /**
+     * An alert says it when so many messages were refused, with no pause of 15 minutes in between, that look like those of a sender who means this intake:
+     * a webhook that is signed with another secret. Too small and each stray request raises it, too large and nobody notices.
+     *
+     * Default 3. Range 1 to 1000000000000.
+     */
+    readonly refused?: number;
+    /**
+     * An alert says it when there are so many invalid messages in the list of this intake.
+     *
+     * Default 1. Range 1 to 1000000000000.
+     */
+    readonly invalid?: number;
   };
 }
 
@@ -151,6 +164,20 @@ export const intakeFields = {
         max: limits.durationMs,
         default: 60_000,
       },
+      refused: {
+        type: "integer",
+        doc: "An alert says it when so many messages were refused, with no pause of 15 minutes in between, that look like those of a sender who means this intake: a webhook that is signed with another secret. Too small and each stray request raises it, too large and nobody notices",
+        min: 1,
+        max: limits.count,
+        default: 3,
+      },
+      invalid: {
+        type: "integer",
+        doc: "An alert says it when there are so many invalid messages in the list of this intake",
+        min: 1,
+        max: limits.count,
+        default: 1,
+      },
     },
   },
 } as const satisfies Fields;
@@ -167,11 +194,11 @@ export interface IntakeDeclaration {
   readonly read: Read | undefined;
   readonly keepMs: number;
   readonly batchSize: number;
-  readonly awayMs: number;
+  readonly alerts: OptionsOf<typeof intakeFields.alerts.fields>;
 }
 
 const keepDefault = checkOptions({}, intakeFields.inbox.fields, "inbox").keepMs;
-const awayDefault = checkOptions({}, intakeFields.alerts.fields, "alerts").awayMs;
+const alertsDefault = checkOptions({}, intakeFields.alerts.fields, "alerts");
 
 const ofARelay = "belongs to a relay, which sends to a broker: post.relay(…).";
 /** An intake is the way in; what is said of the way out, or of the handling of what came in, leads there. */
@@ -204,7 +231,7 @@ export function checkIntake(given: unknown, options: unknown): IntakeDeclaration
     read: checked.read,
     keepMs: checked.inbox?.keepMs ?? keepDefault,
     batchSize: checked.batchSize,
-    awayMs: checked.alerts?.awayMs ?? awayDefault,
+    alerts: checked.alerts ?? alertsDefault,
   };
 }
 

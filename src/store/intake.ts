@@ -15,20 +15,32 @@ export interface IntakeEntry {
   readonly place: string;
   readonly keepMs: number;
   readonly awayMs: number;
+  /** From how many refused or invalid messages on an alert says it. */
+  readonly bounds: { readonly refused: number; readonly invalid: number };
   /** With the owner that the contract itself names. */
   readonly contracts: readonly { readonly name: string; readonly owner: string | null }[];
 }
 
 /** Makes an intake or brings it up to date. Errors: `ContractConflictError`. */
 export async function declareIntake(executor: Executor, entry: IntakeEntry, service: string): Promise<number> {
-  const { name, broker, place, keepMs, awayMs, contracts } = entry;
+  const { name, broker, place, keepMs, awayMs, bounds, contracts } = entry;
   const { rows } = await mapped(
     executor.query<{ id: number }>(
-      "select posthorn.declare_intake($1::text, $2::text, $3::text, $4::text, $5::float8, $6::float8, $7::json) as id",
-      [name, service, broker, place, keepMs, awayMs, JSON.stringify(contracts)],
+      "select posthorn.declare_intake($1::text, $2::text, $3::text, $4::text, $5::float8, $6::float8, $7::json, $8::json) as id",
+      [name, service, broker, place, keepMs, awayMs, JSON.stringify(contracts), JSON.stringify(bounds)],
     ),
   );
   return Number(rows[0]?.id);
+}
+
+/** What was turned away before it could become a message. */
+export interface RefusedReport {
+  /** Since the worker holds the intake. */
+  readonly total: number;
+  /** Of what looked like a sender that means this intake, without a long pause in between; null while there is none, as what follows. */
+  readonly now: number | null;
+  readonly agoMs: number | null;
+  readonly why: string | null;
 }
 
 /** What a worker says of an intake of its process. */
@@ -41,6 +53,8 @@ export interface IntakeReport {
   readonly trouble: string | null;
   /** Messages are pushed to it: it is held by all who want it. */
   readonly pushed?: boolean;
+  /** Of one that is pushed to. */
+  readonly refused?: RefusedReport;
 }
 
 export interface IntakeAnswer {

@@ -42,6 +42,11 @@ export interface IntakeLine {
   readonly listed: number;
   readonly skipped: number;
   readonly lastMessageAt: string | null;
+  /** Turned away before it could become a message, by a broker that is pushed to: a webhook without a right signature. Nothing is stored of it. */
+  readonly refused: number;
+  /** When that happened last, and why; null once it has not happened for a while. */
+  readonly refusedAt: string | null;
+  readonly refusal: string | null;
   readonly paused: { readonly at: string; readonly by: string; readonly reason?: string } | null;
   readonly contracts: readonly string[];
 }
@@ -53,6 +58,7 @@ export async function intakeLines(executor: Executor): Promise<readonly IntakeLi
   'pushed', pushed, 'holders', holders, 'connected', connected,
   'awaySince', away_since, 'trouble', trouble, 'received', received, 'written', written, 'duplicates', duplicates, 'invalid', invalid,
   'listed', listed, 'skipped', skipped, 'lastMessageAt', last_message_at,
+  'refused', refused, 'refusedAt', refused_at, 'refusal', refusal,
   'paused', case when paused_at is not null then json_strip_nulls(json_build_object('at', paused_at, 'by', paused_by, 'reason', paused_reason)) end,
   'contracts', contracts) order by name), '[]')::text as lines
 from posthorn.intakes`,

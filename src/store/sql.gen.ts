@@ -956,6 +956,20 @@ create table posthorn.intake_holder (
   primary key (intake, worker)
 );
 ` },
+  { name: "migrations/0025_refused.sql", text: `-- What those that are pushed to have refused, and from when on an alert says it; and from how many invalid messages on one says that.
+-- Locks: intake and intake_holder, access exclusive: columns of a few rows, for a moment. Nothing of the log.
+
+-- Bounds are null where a library declared the intake that does not know them: then there is no alert.
+alter table posthorn.intake add column refused_bound bigint, add column invalid_bound bigint,
+  -- By holders that are gone.
+  add column refused bigint not null default 0;
+
+alter table posthorn.intake_holder
+  -- Since it began to hold the intake.
+  add column refused bigint not null default 0,
+  -- Of what looked like a sender that means this intake, without a long pause in between; when the last was refused, and why. Null while none is.
+  add column refused_now bigint, add column refused_at timestamptz, add column refusal text;
+` },
   { name: "functions/01_slots.sql", text: `-- slot_branches(body): the body for each slot of the ring, as branches of a CASE.
 create or replace function posthorn.slot_branches(p_body text) returns text
 language sql immutable as $$
@@ -2891,6 +2905,8 @@ language sql volatile as $$
       ('oldestAgeMs', g.age_ms, (s.policy #>> '{alerts,oldestAgeMs}')::bigint),
       ('backlog', g.backlog, (s.policy #>> '{alerts,backlog}')::bigint),
       ('deadLetters', g.dead_letters, (s.policy #>> '{alerts,deadLetters}')::bigint),
+      -- Each is a message that was not handled and waits for somebody, in a list of its own.
+      ('invalid', g.invalid, (s.policy #>> '{alerts,deadLetters}')::bigint),
       ('noWorkerMs', case when g.workers = 0 then g.age_ms else 0 end, (s.policy #>> '{alerts,noWorkerMs}')::bigint),
       -- From the moment it opens until it is closed. What opened it was enough: so many failures, or the word of one run; the policy may have changed since.
       ('circuitOpen', case when c.state is null then 0 else coalesce(c.failures, 1) end,
@@ -6535,10 +6551,10 @@ end $$;
 -- A broker that is pushed to has no order to keep across processes, and each process has messages that no other can take in: every worker holds it, by a row
 -- of its own in intake_holder, and they write beside each other. Of two that write one message at the same time the inbox lets one.
 
--- declare_intake(…): makes an intake or brings it up to date; the newest start wins. Contracts as [{ name, owner }], the owner that the contract itself names.
--- Returns its id. Raises PH020 where somebody else has the name, and for an event that is published here: a fact has one source.
+-- declare_intake(…): makes an intake or brings it up to date; the newest start wins. Contracts as [{ name, owner }], the owner that the contract itself names. Bounds
+-- of alerts as { refused, invalid }; an older library says none. Returns its id. Raises PH020 where somebody else has the name, and for an event that is published here: a fact has one source.
 create or replace function posthorn.declare_intake(
-  p_name text, p_service text, p_broker text, p_place text, p_keep_ms float8, p_away_ms float8, p_contracts json
+  p_name text, p_service text, p_broker text, p_place text, p_keep_ms float8, p_away_ms float8, p_contracts json, p_bounds json default null
 ) returns int
 language plpgsql as $$
 declare
@@ -6564,7 +6580,8 @@ begin
     raise exception 'the event "%" is published here by service "%", which owns it, and the intake "%" would bring it in from outside', v_own.name, v_own.owner, p_name
       using errcode = 'PH020', hint = 'A fact has one source. Leave it out of the intake; or name its owner in the contract, where that is a service elsewhere.';
   end if;
-  update posthorn.intake set broker = p_broker, place = p_place, keep_ms = p_keep_ms, away_ms = p_away_ms, declared_at = clock_timestamp() where id = v_row.id;
+  update posthorn.intake set broker = p_broker, place = p_place, keep_ms = p_keep_ms, away_ms = p_away_ms, declared_at = clock_timestamp(),
+    refused_bound = (p_bounds ->> 'refused')::bigint, invalid_bound = (p_bounds ->> 'invalid')::bigint where id = v_row.id;
   delete from posthorn.intake_contract c where c.intake = v_row.id and c.contract not in (select d ->> 'name' from json_array_elements(p_contracts) d);
   insert into posthorn.intake_contract (intake, contract) select v_row.id, d ->> 'name' from json_array_elements(p_contracts) d on conflict do nothing;
   return v_row.id;
@@ -6578,8 +6595,8 @@ begin
     or p_intake.worker in (select d.worker from posthorn.dead_workers() d);
 end $$;
 
--- hold_intakes(worker, reports): what a worker says and asks each second about the intakes of its process: [{ id, wants, connected, trouble, pushed }]. Takes those
--- that it wants and nobody runs, or that are pushed to; lets go those that it does not want. Returns [{ id, held, paused, redrive }]: whether it runs each, and
+-- hold_intakes(worker, reports): what a worker says and asks each second about the intakes of its process: [{ id, wants, connected, trouble, pushed, refused }], \`refused\` of
+-- what is pushed to: { total, now, agoMs, why }. Takes those that it wants and nobody runs, or that are pushed to; lets go those that it does not want. Returns [{ id, held, paused, redrive }]: whether it runs each, and
 -- whether there is something for it to read again. A worker that counts as dead holds nothing.
 create or replace function posthorn.hold_intakes(p_worker bigint, p_reports json) returns json
 language plpgsql as $$
@@ -6592,11 +6609,11 @@ declare
 begin
   perform posthorn.own_transaction(false);
   v_lives := exists (select from posthorn.worker w where w.id = p_worker);
-  for v_report in select * from json_to_recordset(p_reports) as r(id int, wants boolean, connected boolean, trouble text, pushed boolean) order by r.id loop
+  for v_report in select * from json_to_recordset(p_reports) as r(id int, wants boolean, connected boolean, trouble text, pushed boolean, refused json) order by r.id loop
     select * into v_row from posthorn.intake i where i.id = v_report.id;
     if v_report.pushed then
       v_held := v_lives and v_report.wants;
-      perform posthorn.hold_pushed(v_report.id, p_worker, v_held, coalesce(v_report.connected, false), v_report.trouble);
+      perform posthorn.hold_pushed(v_report.id, p_worker, v_held, coalesce(v_report.connected, false), v_report.trouble, v_report.refused);
       -- What is to be read again is read by the one that has held it for the longest.
       v_answers := v_answers || json_build_object('id', v_report.id, 'held', v_held, 'paused', v_row.paused_at is not null,
         'redrive', p_worker = (select min(h.worker) from posthorn.intake_holder h where h.intake = v_report.id)
@@ -6621,9 +6638,9 @@ begin
   return to_json(v_answers);
 end $$;
 
--- hold_pushed(intake, worker, holds, connected, trouble): one of the many that run an intake says how it stands, or lets it go; what dead workers held is let go with
+-- hold_pushed(intake, worker, holds, connected, trouble, refused): one of the many that run an intake says how it stands, or lets it go; what dead workers held is let go with
 -- it. The intake is connected as long as one of them is.
-create or replace function posthorn.hold_pushed(p_intake int, p_worker bigint, p_holds boolean, p_connected boolean, p_trouble text) returns void
+create or replace function posthorn.hold_pushed(p_intake int, p_worker bigint, p_holds boolean, p_connected boolean, p_trouble text, p_refused json) returns void
 language plpgsql as $$
 begin
   with gone as (
@@ -6632,13 +6649,17 @@ begin
           or h.worker in (select d.worker from posthorn.dead_workers() d)) end
       returning h.*
   ), counted as (
-    select sum(g.received) as received, sum(g.written) as written, sum(g.invalid) as invalid, sum(g.skipped) as skipped, max(g.last_message_at) as last_at
-      from gone g having count(*) > 0)
+    select sum(g.received) as received, sum(g.written) as written, sum(g.invalid) as invalid, sum(g.skipped) as skipped, sum(g.refused) as refused,
+      max(g.last_message_at) as last_at from gone g having count(*) > 0)
     update posthorn.intake i set received = i.received + c.received, written = i.written + c.written, invalid = i.invalid + c.invalid,
-      skipped = i.skipped + c.skipped, last_message_at = greatest(i.last_message_at, c.last_at) from counted c where i.id = p_intake;
+      skipped = i.skipped + c.skipped, refused = i.refused + c.refused, last_message_at = greatest(i.last_message_at, c.last_at) from counted c where i.id = p_intake;
   if p_holds then
-    insert into posthorn.intake_holder (intake, worker, connected, trouble) values (p_intake, p_worker, p_connected, p_trouble)
-      on conflict (intake, worker) do update set seen_at = clock_timestamp(), connected = excluded.connected, trouble = excluded.trouble;
+    -- What is refused costs no statement of its own: this one comes each second.
+    insert into posthorn.intake_holder (intake, worker, connected, trouble, refused, refused_now, refused_at, refusal)
+      values (p_intake, p_worker, p_connected, p_trouble, coalesce((p_refused ->> 'total')::bigint, 0), (p_refused ->> 'now')::bigint,
+        clock_timestamp() - (p_refused ->> 'agoMs')::float8 * interval '1 ms', left(p_refused ->> 'why', 500))
+      on conflict (intake, worker) do update set seen_at = clock_timestamp(), connected = excluded.connected, trouble = excluded.trouble,
+        refused = excluded.refused, refused_now = excluded.refused_now, refused_at = excluded.refused_at, refusal = excluded.refusal;
   end if;
   -- One row for all of them: written when something is new, or it is time to say that somebody is there.
   update posthorn.intake i set pushed = true, seen_at = clock_timestamp(), trouble = a.trouble,
@@ -8841,14 +8862,21 @@ begin
   return cardinality(v_places);
 end $$;
 
--- intake_rules(): the rule of each intake with its value now: for how long it has not been connected. What its holder reported counts for a few seconds.
+-- intake_rules(): the rules of each intake with their values now: for how long it has not been connected, what it refuses, and how many messages fit nothing.
+-- What its holder reported counts for a few seconds.
 create or replace function posthorn.intake_rules() returns table (intake int, intake_name text, name text, value bigint, threshold bigint, detail text)
 language sql volatile as $$
-  select i.id, i.name, 'intakeAwayMs', case when i.paused_at is not null then 0
-      when i.away_since is not null then extract(epoch from clock_timestamp() - i.away_since) * 1000
-      else greatest(0, extract(epoch from clock_timestamp() - i.seen_at) * 1000 - 5000) end::bigint,
-    i.away_ms::bigint, coalesce(i.trouble, case when i.seen_at < clock_timestamp() - interval '5 s' then 'no process runs it' end)
-  from posthorn.intake i
+  select i.id, i.name, r.name, r.value, r.threshold, r.detail from posthorn.intake i
+    cross join lateral (select coalesce(sum(h.refused_now), 0)::bigint as messages, (array_agg(h.refusal order by h.refused_at desc nulls last))[1] as why
+      from posthorn.intake_holder h where h.intake = i.id and h.seen_at > clock_timestamp() - interval '10 s') refused
+    cross join lateral (values
+      ('intakeAwayMs', case when i.paused_at is not null then 0
+          when i.away_since is not null then extract(epoch from clock_timestamp() - i.away_since) * 1000
+          else greatest(0, extract(epoch from clock_timestamp() - i.seen_at) * 1000 - 5000) end::bigint,
+        i.away_ms::bigint, coalesce(i.trouble, case when i.seen_at < clock_timestamp() - interval '5 s' then 'no process runs it' end)),
+      ('intakeRefused', refused.messages, i.refused_bound, refused.why),
+      ('intakeInvalid', (select count(*) from (select from posthorn.intake_invalid v where v.intake = i.id limit 100000) v), i.invalid_bound, null)
+    ) r(name, value, threshold, detail) where r.threshold is not null
 $$;
 
 -- pause_intake, resume_intake: as pause and resume. Who runs it stops within about a second; what is being written is written.
@@ -9074,13 +9102,17 @@ create or replace view posthorn.intakes as
     (select count(*) from posthorn.intake_invalid v where v.intake = i.id) as listed, i.paused_at, i.paused_by, i.paused_reason,
     array(select c.contract from posthorn.intake_contract c where c.intake = i.id order by c.contract) as contracts, i.pushed,
     case when w.id is not null then json_build_array(json_build_object('worker', w.id::text, 'host', w.host, 'pid', w.pid,
-      'connected', i.away_since is null, 'trouble', i.trouble)) else h.holders end as holders
+      'connected', i.away_since is null, 'trouble', i.trouble)) else h.holders end as holders,
+    i.refused + h.refused as refused, h.refused_at, h.refusal
   from posthorn.intake i left join posthorn.worker w on w.id = i.worker and i.seen_at > clock_timestamp() - interval '10 s'
   cross join lateral (
     select coalesce(sum(o.received), 0)::bigint as received, coalesce(sum(o.written), 0)::bigint as written, coalesce(sum(o.invalid), 0)::bigint as invalid,
       coalesce(sum(o.skipped), 0)::bigint as skipped, max(o.last_message_at) as last_message_at, count(m.id) as living,
       coalesce(json_agg(json_build_object('worker', m.id::text, 'host', m.host, 'pid', m.pid, 'connected', o.connected, 'trouble', o.trouble) order by m.id)
-        filter (where m.id is not null), '[]') as holders
+        filter (where m.id is not null), '[]') as holders, coalesce(sum(o.refused), 0)::bigint as refused,
+      -- Of those that are told of now, the last.
+      max(o.refused_at) filter (where m.id is not null) as refused_at,
+      (array_agg(o.refusal order by o.refused_at desc) filter (where m.id is not null and o.refused_at is not null))[1] as refusal
     from posthorn.intake_holder o left join posthorn.worker m on m.id = o.worker and o.seen_at > clock_timestamp() - interval '10 s'
     where o.intake = i.id) h;
 ` },

@@ -5,11 +5,12 @@
  */
 import { ConfigurationError } from "../../core/errors.js";
 import { limits } from "../../core/limits.js";
-import type { Incoming } from "../broker.js";
-import { type Body, BodyBudget, readBody } from "./body.js";
+import type { Incoming, Refusal } from "../broker.js";
+import { BodyBudget, readBody } from "./body.js";
 import { fromTheWire } from "./headers.js";
 import type { Key } from "./keys.js";
-import { headersProblem, isSigned, type Signed } from "./signature.js";
+import { RefusalListeners, type RefusedFor } from "./refusals.js";
+import { bearsSignature, headersProblem, isSigned, type Signed } from "./signature.js";
 import { signedOf } from "./verify.js";
 import type { Message, Waiting } from "./waiting.js";
 
@@ -30,6 +31,7 @@ export class Door {
   readonly #options: DoorOptions;
   readonly #waiting: Waiting;
   readonly #budget: BodyBudget;
+  readonly #listeners = new RefusalListeners();
 
   constructor(options: DoorOptions, waiting: Waiting) {
     this.#options = options;
@@ -37,27 +39,42 @@ export class Door {
     this.#budget = new BodyBudget(options.maxReadingBytes);
   }
 
+  /** Has `listener` told of each request that is refused. */
+  onRefused(listener: (refusal: Refusal) => void): void {
+    this.#listeners.add(listener);
+  }
+
   async enter(request: Request): Promise<Response> {
-    const { keys, toleranceMs, maxBytes, bodyTimeoutMs, commitTimeoutMs } = this.#options;
     const signed = signedOf((name) => request.headers.get(name));
+    const outcome = await this.#judge(request, signed);
+    if (outcome === "stored") return new Response(null, { status: 204 });
+    const meant = this.#options.keys === undefined || bearsSignature(signed);
+    // What is not for this place at all is only of interest where a sender has the wrong address of it.
+    if (!elsewhere.has(outcome) || bearsSignature(signed)) this.#listeners.tell(outcome, meant);
+    return this.#answerFor(outcome);
+  }
+
+  /** What becomes of it; what costs least is looked at first. */
+  async #judge(request: Request, signed: Signed): Promise<RefusedFor | "stored"> {
+    const { keys, toleranceMs, maxBytes, bodyTimeoutMs, commitTimeoutMs } = this.#options;
     const early = this.#early(request);
     if (early !== undefined) return early;
-    if (keys !== undefined && headersProblem(signed, toleranceMs, Date.now()) !== undefined) return unverified();
-    if (!this.#waiting.open || this.#budget.full) return this.#notNow();
+    const problem = keys === undefined ? undefined : headersProblem(signed, toleranceMs, Date.now());
+    if (problem !== undefined) return problem;
+    const closed = this.#waiting.closed ?? (this.#budget.full ? "full" : undefined);
+    if (closed !== undefined) return closed;
     const body = await readBody(request, { maxBytes, bodyTimeoutMs, budget: this.#budget });
-    if (body.kind !== "whole") return unread(body.kind);
-    if (keys !== undefined && !isSigned(keys, signed, body.bytes)) return unverified();
+    if (body.kind !== "whole") return body.kind;
+    if (keys !== undefined && !isSigned(keys, signed, body.bytes)) return "signature";
     const message = this.#message(request, signed, body.bytes);
-    if (message instanceof Response) return message;
-    const stored = await this.#waiting.store(message, commitTimeoutMs);
-    return stored ? new Response(null, { status: 204 }) : this.#notNow();
+    return typeof message === "string" ? message : this.#waiting.store(message, commitTimeoutMs);
   }
 
   /** What is no webhook for this place, whoever sent it. */
-  #early(request: Request): Response | undefined {
+  #early(request: Request): RefusedFor | undefined {
     const { path, maxBytes } = this.#options;
-    if (path !== undefined && new URL(request.url).pathname !== path) return says(404, "There is nothing here.");
-    if (request.method !== "POST") return says(405, "Webhooks are posted.", { allow: "POST" });
+    if (path !== undefined && new URL(request.url).pathname !== path) return "path";
+    if (request.method !== "POST") return "method";
     if (request.bodyUsed) {
       throw new ConfigurationError(
         "PH_OPTION_INVALID",
@@ -65,43 +82,58 @@ export class Door {
       );
     }
     const encoding = request.headers.get("content-encoding");
-    if (encoding !== null && encoding.toLowerCase() !== "identity")
-      return says(415, "Compressed bodies are not taken.");
-    return Number(request.headers.get("content-length") ?? 0) > maxBytes ? unread("large") : undefined;
+    if (encoding !== null && encoding.toLowerCase() !== "identity") return "encoding";
+    return Number(request.headers.get("content-length") ?? 0) > maxBytes ? "large" : undefined;
   }
 
-  /** An answer for what is not let in although it is verified: its sender may know why. */
-  #message({ headers }: Request, { id }: Signed, body: Uint8Array): Message | Response {
+  /** What is verified is not let in for all that. */
+  #message({ headers }: Request, { id }: Signed, body: Uint8Array): Message | RefusedFor {
     const { keys, unsignedAttributes } = this.#options;
     const contentType = headers.get("content-type") ?? undefined;
     const binary = headers.has("ce-specversion") && !contentType?.toLowerCase().startsWith("application/cloudevents");
-    if (keys !== undefined && binary && unsignedAttributes === "refuse") {
-      const why = "The attributes of this event are headers, which its signature does not cover.";
-      return says(415, `${why} Send it in structured mode.`);
-    }
+    if (keys !== undefined && binary && unsignedAttributes === "refuse") return "binary";
     const kept = carried(headers);
     const own = Object.entries(kept).filter(([name]) => !name.startsWith("ce-"));
     // As many as a message of this side may have.
-    if (Buffer.byteLength(JSON.stringify(Object.fromEntries(own))) > limits.headersBytes) {
-      return says(431, "Too many headers.");
-    }
+    const bytes = Buffer.byteLength(JSON.stringify(Object.fromEntries(own)));
+    if (bytes > limits.headersBytes) return "headers";
     return { headers: kept, contentType, body, ...(id !== "" && { id }) };
   }
 
-  #notNow(): Response {
-    const seconds = String(Math.ceil(this.#options.retryAfterMs / 1000));
-    return says(503, "Not now. Send it again.", { "retry-after": seconds });
+  #answerFor(why: RefusedFor): Response {
+    const [status, text] = answers[why];
+    if (status === 405) return says(status, text, { allow: "POST" });
+    if (status !== 503) return says(status, text);
+    return says(status, text, { "retry-after": String(Math.ceil(this.#options.retryAfterMs / 1000)) });
   }
 }
 
-function unverified(): Response {
-  return says(401, "The webhook is not accepted.");
-}
-
-function unread(kind: Exclude<Body["kind"], "whole">): Response {
-  if (kind === "large") return says(413, "The body is too large.");
-  return kind === "slow" ? says(408, "The body did not arrive in time.") : says(400, "The body did not arrive whole.");
-}
+/** What the sender is told. One that nobody has verified learns nothing about why. */
+const unverified = [401, "The webhook is not accepted."] as const;
+const notNow = [503, "Not now. Send it again."] as const;
+const answers: Readonly<Record<RefusedFor, readonly [status: number, text: string]>> = {
+  path: [404, "There is nothing here."],
+  method: [405, "Webhooks are posted."],
+  unsigned: unverified,
+  id: unverified,
+  time: unverified,
+  old: unverified,
+  ahead: unverified,
+  signature: unverified,
+  encoding: [415, "Compressed bodies are not taken."],
+  binary: [
+    415,
+    "The attributes of this event are headers, which its signature does not cover. Send it in structured mode.",
+  ],
+  headers: [431, "Too many headers."],
+  large: [413, "The body is too large."],
+  slow: [408, "The body did not arrive in time."],
+  broken: [400, "The body did not arrive whole."],
+  idle: notNow,
+  full: notNow,
+  late: notNow,
+};
+const elsewhere: ReadonlySet<RefusedFor> = new Set(["path", "method"]);
 
 function says(status: number, text: string, headers: Readonly<Record<string, string>> = {}): Response {
   return new Response(`${text}\n`, { status, headers: { "content-type": "text/plain; charset=utf-8", ...headers } });

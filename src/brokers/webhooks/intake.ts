@@ -121,7 +121,7 @@ export interface WebhookIntake extends Broker {
  * Delivery: a webhook is answered 204 once the intake has committed it, and otherwise 503, so that its sender keeps it.
  * Duplicates: `webhook-id` is the id of the message; one that comes again is acknowledged and not written again, whatever its body is.
  * Order: as their bodies arrive, in one process. Every process that runs the intake takes in what comes to it, and none waits for another.
- * Errors: `ConfigurationError`.
+ * Errors: `ConfigurationError`. What is refused is told to the log of whoever declares the intake, counted in `post.intakes()`, and an alert says it.
  * Limits: size and time of a body, and what waits at once.
  */
 export function webhookIntake(options: WebhookIntakeOptions): WebhookIntake {
@@ -138,6 +138,7 @@ export function webhookIntake(options: WebhookIntakeOptions): WebhookIntake {
     features: webhookIntakeFeatures,
     style: webhookStyle,
     fetch: (request) => door.enter(request),
+    onRefused: (listener) => door.onRefused(listener),
     openReceiver: async () => waiting.receiver(),
     openSender: async () => {
       throw new ConfigurationError(

@@ -50,14 +50,24 @@ function hmac(secret: Buffer, id: string, timestamp: string, body: Uint8Array): 
   return createHmac("sha256", secret).update(beginningOf(id, timestamp)).update(body);
 }
 
+/** What is wrong with the headers of a webhook. */
+export type HeadersProblem = "unsigned" | "id" | "time" | "old" | "ahead";
+
 /** Why headers cannot belong to a webhook of now; looked at before the body is read. Not for the one who asks. */
-export function headersProblem({ id, timestamp }: Signed, toleranceMs: number, nowMs: number): string | undefined {
-  if (!acceptedId.test(id)) return "its webhook-id is missing, too long, or has a dot or a space in it";
-  if (!/^\d{1,12}$/.test(timestamp)) return "its webhook-timestamp is missing or no number of seconds";
+export function headersProblem(signed: Signed, toleranceMs: number, nowMs: number): HeadersProblem | undefined {
+  const { id, timestamp } = signed;
+  if (!bearsSignature(signed)) return "unsigned";
+  if (!acceptedId.test(id)) return "id";
+  if (!/^\d{1,12}$/.test(timestamp)) return "time";
   const ageMs = nowMs - Number(timestamp) * 1000;
   // The timestamp is in whole seconds: it may be up to one older than it says.
-  if (ageMs > toleranceMs + 999) return "its webhook-timestamp is too old";
-  return ageMs < -toleranceMs ? "its webhook-timestamp is too far ahead" : undefined;
+  if (ageMs > toleranceMs + 999) return "old";
+  return ageMs < -toleranceMs ? "ahead" : undefined;
+}
+
+/** Whether there is something in each of the three headers, and a signature looks like one: what a sender has, and a passer-by has not. */
+export function bearsSignature({ id, timestamp, signature }: Signed): boolean {
+  return id !== "" && timestamp !== "" && /^v1a?,./.test(signature);
 }
 
 /** Whether one of the signatures is of one of the keys. How long it takes tells nothing about which, or about how much of one was right. */

@@ -3,7 +3,7 @@ import { ContractViolationError } from "../../core/errors.js";
 import { checkOptions, type Fields, type OptionsOf } from "../../core/options.js";
 import { show } from "../../core/show.js";
 import { type Key, readKeys } from "./keys.js";
-import { headersProblem, isSigned, type Signed } from "./signature.js";
+import { type HeadersProblem, headersProblem, isSigned, type Signed } from "./signature.js";
 
 /** How old, or how far ahead, the timestamp of a webhook may be. */
 export const toleranceField = {
@@ -64,10 +64,18 @@ export function verifyWebhook(
   if (!(bytes instanceof Uint8Array)) refuse(`its body is ${show(body)}, not text or bytes`);
   const signed = signedOf((name) => headerOf(headers, name));
   const problem = headersProblem(signed, toleranceMs, Date.now());
-  if (problem !== undefined) refuse(problem);
+  if (problem !== undefined) refuse(problemTexts[problem]);
   if (!isSigned(secrets, signed, bytes)) refuse("no signature of it is of one of the secrets");
   return { id: signed.id, sentAt: new Date(Number(signed.timestamp) * 1000) };
 }
+
+const problemTexts: Readonly<Record<HeadersProblem, string>> = {
+  unsigned: "its webhook-id, its webhook-timestamp or its webhook-signature is missing, or the last is no signature",
+  id: "its webhook-id is too long, or has a dot, a space or a letter that is not ASCII in it",
+  time: "its webhook-timestamp is no number of seconds",
+  old: "its webhook-timestamp is too old",
+  ahead: "its webhook-timestamp is too far ahead",
+};
 
 function refuse(problem: string): never {
   throw new ContractViolationError("PH_WEBHOOK_UNVERIFIED", `The webhook is not accepted: ${problem}.`);

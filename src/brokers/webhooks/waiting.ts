@@ -14,15 +14,18 @@ export interface WaitingLimits {
 
 export type Message = Omit<Incoming, "handle">;
 
+/** What became of a webhook. `full`: there is no room. `late`: nobody has stored it in time. `idle`: no intake is there, or it ended. */
+export type Outcome = "stored" | "full" | "late" | "idle";
+
 interface Pending {
   readonly incoming: Incoming;
-  readonly answer: (stored: boolean) => void;
+  readonly answer: (outcome: Outcome) => void;
 }
 
 /** What a message is known by, for the receiver alone. */
 class Handle {
   readonly pending: Pending;
-  constructor(message: Message, answer: (stored: boolean) => void) {
+  constructor(message: Message, answer: (outcome: Outcome) => void) {
     this.pending = { incoming: { ...message, handle: this }, answer };
   }
 }
@@ -40,25 +43,26 @@ export class Waiting {
     this.#limits = limits;
   }
 
-  /** Whether an intake is there, and there is room for one more. */
-  get open(): boolean {
+  /** Why nothing more is taken now; undefined where an intake is there, and there is room for one more. */
+  get closed(): "full" | "idle" | undefined {
     const { maxPending, maxPendingBytes } = this.#limits;
-    return this.#receivers.size > 0 && this.#count < maxPending && this.#bytes < maxPendingBytes;
+    if (this.#receivers.size === 0) return "idle";
+    return this.#count < maxPending && this.#bytes < maxPendingBytes ? undefined : "full";
   }
 
-  /** Ends with true once the message is stored, and with false when there is no room, nobody takes it in time, or the intake ends. */
-  async store(message: Message, withinMs: number): Promise<boolean> {
-    if (!this.open) return false;
+  /** Ends once the message is stored, or is not going to be: then it is its sender's again. */
+  async store(message: Message, withinMs: number): Promise<Outcome> {
+    if (this.closed !== undefined) return this.closed;
     const { length } = message.body;
     this.#count += 1;
     this.#bytes += length;
     let timer: NodeJS.Timeout | undefined;
     try {
-      return await new Promise((resolve) => {
+      return await new Promise<Outcome>((resolve) => {
         const { pending } = new Handle(message, resolve);
         timer = setTimeout(() => {
           this.#queue.delete(pending);
-          resolve(false);
+          resolve("late");
         }, withinMs);
         this.#queue.add(pending);
         for (const receiver of this.#receivers) receiver.wake();
@@ -94,7 +98,7 @@ export class Waiting {
     const unanswered = this.#receivers.size > 0 ? [...held] : [...held, ...this.#queue];
     for (const pending of unanswered) {
       this.#queue.delete(pending);
-      pending.answer(false);
+      pending.answer("idle");
     }
   }
 }
@@ -131,7 +135,7 @@ class WaitingReceiver implements Receiver {
   async acknowledge(messages: readonly Incoming[]): Promise<void> {
     for (const { handle } of messages) {
       if (!(handle instanceof Handle) || !this.#held.delete(handle.pending)) continue;
-      handle.pending.answer(true);
+      handle.pending.answer("stored");
     }
   }
 

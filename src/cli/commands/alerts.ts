@@ -28,12 +28,15 @@ export const inWords: Readonly<Record<string, string>> = {
   oldestAgeMs: "the oldest waits",
   backlog: "messages wait",
   deadLetters: "dead letters",
+  invalid: "invalid messages",
   noWorkerMs: "waits without a worker",
   circuitOpen: "the circuit is open",
   noHandlerMs: "waits without a handler",
   mixedPoliciesMs: "policies side by side",
   outdatedWorkers: "workers too old for the schema",
   intakeAwayMs: "not connected",
+  intakeRefused: "messages are refused",
+  intakeInvalid: "invalid messages",
   segmentsInUse: "no segment of the log is free",
 };
 

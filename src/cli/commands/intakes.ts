@@ -2,7 +2,7 @@
 import { durationInWords } from "../../core/words.js";
 import type { IntakeLine } from "../../store/intakes.js";
 import { type Cell, type Io, oneLine, table } from "../io.js";
-import { clock, grouped } from "../words.js";
+import { clock, grouped, plural } from "../words.js";
 
 const columns = [
   { title: "Intake" },
@@ -28,7 +28,14 @@ export function intakeTable(lines: readonly IntakeLine[], io: Io): string {
     line.lastMessageAt === null ? "-" : clock(line.lastMessageAt, now.toISOString()),
   ]);
   const why = lines.flatMap(({ name, trouble }) => (trouble === null ? [] : [`${name}: ${oneLine(trouble, 200)}\n`]));
-  return `${table(io, columns, rows)}${why.join("")}`;
+  return `${table(io, columns, rows)}${why.join("")}${lines.flatMap((line) => refusedBy(line, now)).join("")}`;
+}
+
+/** While it goes on: what was once turned away is in --json. */
+function refusedBy({ name, refused, refusedAt, refusal }: IntakeLine, now: Date): readonly string[] {
+  if (refusedAt === null) return [];
+  const last = clock(refusedAt, now.toISOString());
+  return [`${name} has refused ${plural(refused, "message")}, the last at ${last}: ${oneLine(refusal ?? "", 240)}\n`];
 }
 
 function runsOn({ holders }: IntakeLine): Cell | string {

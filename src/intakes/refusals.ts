@@ -1,0 +1,147 @@
+/**
+ * What the broker of an intake has turned away: told to the log, and counted for the alert and for `posthorn status`.
+ *
+ * Anybody may send to an open port, as often as he likes. So a refusal costs a few numbers in memory; the log gets the first at once and then one line a
+ * minute, or one an hour for what no sender means; and the database gets it beside what is reported each second anyway.
+ */
+import type { Refusal } from "../brokers/broker.js";
+import { cleaned } from "../core/clean.js";
+import type { Logger } from "../core/logger.js";
+import { clause, count, durationInWords } from "../core/words.js";
+import type { RefusedReport } from "../store/intake.js";
+
+export interface RefusalsOptions {
+  readonly name: string;
+  /** Where the broker is, for people. */
+  readonly where: string;
+  readonly logger: Logger;
+}
+
+/** Between two lines of the log. */
+const tellMs = { meant: 60_000, other: 3_600_000 } as const;
+/** So long after the last one it is over: longer than the pauses of the first attempts of a sender, which tries again for hours. */
+const quietMs = 900_000;
+/** A broker has a few reasons. One that makes many all the same has its others counted together. */
+const mostReasons = 32;
+const others = "for other reasons";
+const reasonLength = 200;
+
+/** Refused since the last line. */
+interface Untold {
+  readonly reasons: Map<string, number>;
+  meant: boolean;
+}
+
+export class Refusals {
+  readonly #options: RefusalsOptions;
+  /** Reasons as they came, and as they may be shown. */
+  readonly #texts = new Map<string, string>();
+  #untold: Untold = { reasons: new Map(), meant: false };
+  #toldAt: number | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #total = 0;
+  /** What goes on since the last long pause. */
+  #now = 0;
+  #lastAt: number | undefined;
+  #why: string | null = null;
+  #whyIsMeant = false;
+
+  constructor(options: RefusalsOptions) {
+    this.#options = options;
+  }
+
+  note({ reason, meant }: Refusal): void {
+    const at = performance.now();
+    if (this.#isOver(at)) this.#begin();
+    const text = this.#textOf(reason);
+    this.#total += 1;
+    this.#lastAt = at;
+    if (meant) this.#now += 1;
+    // What no sender means hides none of what one does.
+    if (meant || !this.#whyIsMeant) this.#why = text;
+    this.#whyIsMeant ||= meant;
+    const { reasons } = this.#untold;
+    reasons.set(text, (reasons.get(text) ?? 0) + 1);
+    this.#untold.meant ||= meant;
+    this.#tellInTime(at);
+  }
+
+  /** How it stands; `before` is the total when the worker that reports began. */
+  report(before: number): RefusedReport {
+    const total = this.#total - before;
+    const at = performance.now();
+    if (this.#lastAt === undefined || this.#isOver(at)) return { total, now: null, agoMs: null, why: null };
+    return { total, now: this.#now, agoMs: Math.round(at - this.#lastAt), why: this.#why };
+  }
+
+  get total(): number {
+    return this.#total;
+  }
+
+  /** At the end of the work, whatever the time. */
+  tellRest(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    if (this.#untold.reasons.size > 0) this.#tell(performance.now());
+  }
+
+  #isOver(at: number): boolean {
+    return this.#lastAt !== undefined && at - this.#lastAt >= quietMs;
+  }
+
+  #begin(): void {
+    this.#now = 0;
+    this.#why = null;
+    this.#whyIsMeant = false;
+  }
+
+  /** At once where nothing was told for long enough, and otherwise when that is so. */
+  #tellInTime(at: number): void {
+    const pauseMs = this.#untold.meant ? tellMs.meant : tellMs.other;
+    const left = this.#toldAt === undefined ? 0 : this.#toldAt + pauseMs - at;
+    if (left <= 0) {
+      this.#tell(at);
+      return;
+    }
+    // Looks again within the shorter time: what comes meanwhile may be more urgent.
+    this.#timer ??= setTimeout(
+      () => {
+        this.#timer = undefined;
+        this.#tellInTime(performance.now());
+      },
+      Math.min(left, tellMs.meant),
+    ).unref();
+  }
+
+  #tell(at: number): void {
+    const { name, where, logger } = this.#options;
+    const { reasons } = this.#untold;
+    const sinceMs = this.#toldAt === undefined ? undefined : at - this.#toldAt;
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#toldAt = at;
+    this.#untold = { reasons: new Map(), meant: false };
+    const sorted = [...reasons].sort(([, one], [, other]) => other - one);
+    const refused = sorted.reduce((sum, [, times]) => sum + times, 0);
+    const since = sinceMs === undefined ? "" : ` in ${durationInWords(Math.round(sinceMs))}`;
+    const list = sorted.map(([text, times]) => (refused === 1 ? text : `${count(times)} ${text}`)).join("; ");
+    logger.warn(
+      `the intake "${name}" has refused ${count(refused)} ${refused === 1 ? "message" : "messages"} at ${where}${since}: ${list}`,
+      { intake: name, where, refused, reasons: Object.fromEntries(sorted) },
+    );
+  }
+
+  /** What a broker says, cut and on one line: it may be one that somebody has made himself. */
+  #textOf(reason: string): string {
+    const known = this.#texts.get(reason);
+    if (known !== undefined) return known;
+    if (this.#texts.size >= mostReasons) return others;
+    const flat = cleaned(reason)
+      .replace(/[\p{Cc}\p{Cf}\u2028\u2029]+/gu, " ")
+      .slice(0, reasonLength)
+      .toWellFormed();
+    const text = clause(flat.trim()) || others;
+    this.#texts.set(reason, text);
+    return text;
+  }
+}
