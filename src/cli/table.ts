@@ -132,7 +132,7 @@ function letters(what: string, meaning: string, ofIntake: Readonly<Record<string
 export const commands: Readonly<Record<string, Command>> = {
   status: {
     summary: "Show what waits, runs and went wrong in each queue and subscription, and open alerts",
-    more: "Messages that workers hold are counted apart from those that wait. A bound that is crossed counts as an open alert, also when no worker is there to raise it.",
+    more: "Messages that workers hold are counted apart from those that wait. A bound that is crossed counts as an open alert, also when no worker is there to raise it. Dead letters and invalid messages raise alerts, as does an intake that is not connected, refuses messages, or has taken in what fits nothing.",
     options: {
       ...looks,
       watch: { type: "flag", doc: "Look again and again until it is interrupted" },

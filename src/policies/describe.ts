@@ -159,7 +159,7 @@ function told({ toldAfterMs, toldAtBacklog, toldAtDeadLetters, toldWithoutWorker
   return [
     `you are told after ${durationInWords(toldAfterMs)} of waiting`,
     `at ${count(toldAtBacklog)} waiting ${toldAtBacklog === 1 ? "message" : "messages"}`,
-    `at ${count(toldAtDeadLetters)} dead ${toldAtDeadLetters === 1 ? "letter" : "letters"}`,
+    `at ${count(toldAtDeadLetters)} dead ${toldAtDeadLetters === 1 ? "letter or invalid message" : "letters or invalid messages"}`,
     `and after ${durationInWords(toldWithoutWorkerAfterMs)} without a worker`,
   ].join(", ");
 }

@@ -162,7 +162,11 @@ export const policyFields = {
     fields: {
       oldestAgeMs: { ...duration, doc: "The oldest message waits or runs longer than this", required: true },
       backlog: { ...count, doc: "This many messages wait", required: true },
-      deadLetters: { ...count, doc: "There are this many dead letters", required: true },
+      deadLetters: {
+        ...count,
+        doc: "There are this many dead letters, or this many invalid messages: each list by itself",
+        required: true,
+      },
       noWorkerMs: { ...duration, doc: "No worker has been there for this long", required: true },
     },
   },

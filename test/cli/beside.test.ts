@@ -89,8 +89,9 @@ describe.each(homes)("beside an application on $name", (home) => {
     );
     expect(out).toMatch(/^confirmations +topic orders +0 +- +0 +0 +0 +0 +1$/m);
     expect(out).toMatch(/^email +queue email +0 +\S.* +1 +0 +2 +1 +1$/m);
-    expect(out).toMatch(/^Open alerts: 1$/m);
+    expect(out).toMatch(/^Open alerts: 2$/m);
     expect(out).toMatch(/^email +deadLetters +dead letters +2 +1 /m);
+    expect(out).toMatch(/^email +invalid +invalid messages +1 +1 /m);
     expect(out.includes("\u001b")).toBe(false);
     const read = await json("status");
     expect(read.code).toBe(1);

@@ -129,7 +129,7 @@ describe("describePolicy", () => {
       "tried at 0 s, 1 s, 3 s, 7 s, 15 s …, 8 times in all, gives up after 2 min 3 s; may repeat after a crash; " +
         "in no particular order; up to 10 at once in each process; a run is ended after 1 min; " +
         "dead letters are kept for 30 d; you are told after 5 min of waiting, at 10,000 waiting messages, " +
-        "at 1 dead letter, and after 1 min without a worker",
+        "at 1 dead letter or invalid message, and after 1 min without a worker",
     );
   });
 
@@ -159,7 +159,7 @@ describe("describePolicy", () => {
       /^tried at 0 s, 1\.5 s, 3 s, 3 times in all, gives up after 3 s; takes effect exactly once, in this database; /,
     );
     expect(words).toContain(
-      "dead letters are kept for 1 d 12 h; you are told after 1 d of waiting, at 1 waiting message, at 20 dead letters, and after 500 ms without a worker",
+      "dead letters are kept for 1 d 12 h; you are told after 1 d of waiting, at 1 waiting message, at 20 dead letters or invalid messages, and after 500 ms without a worker",
     );
   });
 
