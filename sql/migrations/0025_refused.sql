@@ -1,7 +1,7 @@
 -- What those that are pushed to have refused, and from when on an alert says it; and from how many invalid messages on one says that.
 -- Locks: intake and intake_holder, access exclusive: columns of a few rows, for a moment. Nothing of the log.
 
--- Bounds are null where a library declared the intake that does not know them: then there is no alert.
+-- Bounds are null where only a library has declared the intake that does not know them: then there is no alert.
 alter table posthorn.intake add column refused_bound bigint, add column invalid_bound bigint,
   -- By holders that are gone.
   add column refused bigint not null default 0;

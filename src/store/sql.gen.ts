@@ -959,7 +959,7 @@ create table posthorn.intake_holder (
   { name: "migrations/0025_refused.sql", text: `-- What those that are pushed to have refused, and from when on an alert says it; and from how many invalid messages on one says that.
 -- Locks: intake and intake_holder, access exclusive: columns of a few rows, for a moment. Nothing of the log.
 
--- Bounds are null where a library declared the intake that does not know them: then there is no alert.
+-- Bounds are null where only a library has declared the intake that does not know them: then there is no alert.
 alter table posthorn.intake add column refused_bound bigint, add column invalid_bound bigint,
   -- By holders that are gone.
   add column refused bigint not null default 0;
@@ -6552,7 +6552,7 @@ end $$;
 -- of its own in intake_holder, and they write beside each other. Of two that write one message at the same time the inbox lets one.
 
 -- declare_intake(…): makes an intake or brings it up to date; the newest start wins. Contracts as [{ name, owner }], the owner that the contract itself names. Bounds
--- of alerts as { refused, invalid }; an older library says none. Returns its id. Raises PH020 where somebody else has the name, and for an event that is published here: a fact has one source.
+-- of alerts as { refused, invalid }; an older library says none, and leaves those that are known. Returns its id. Raises PH020 where somebody else has the name, and for an event that is published here: a fact has one source.
 create or replace function posthorn.declare_intake(
   p_name text, p_service text, p_broker text, p_place text, p_keep_ms float8, p_away_ms float8, p_contracts json, p_bounds json default null
 ) returns int
@@ -6581,7 +6581,8 @@ begin
       using errcode = 'PH020', hint = 'A fact has one source. Leave it out of the intake; or name its owner in the contract, where that is a service elsewhere.';
   end if;
   update posthorn.intake set broker = p_broker, place = p_place, keep_ms = p_keep_ms, away_ms = p_away_ms, declared_at = clock_timestamp(),
-    refused_bound = (p_bounds ->> 'refused')::bigint, invalid_bound = (p_bounds ->> 'invalid')::bigint where id = v_row.id;
+    refused_bound = coalesce((p_bounds ->> 'refused')::bigint, refused_bound), invalid_bound = coalesce((p_bounds ->> 'invalid')::bigint, invalid_bound)
+    where id = v_row.id;
   delete from posthorn.intake_contract c where c.intake = v_row.id and c.contract not in (select d ->> 'name' from json_array_elements(p_contracts) d);
   insert into posthorn.intake_contract (intake, contract) select v_row.id, d ->> 'name' from json_array_elements(p_contracts) d on conflict do nothing;
   return v_row.id;

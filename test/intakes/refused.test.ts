@@ -171,22 +171,30 @@ test("an alert about invalid messages comes as late as the intake says", async (
   expect(await alerts(name)).toEqual([{ alert: "intakeInvalid", value: 2, threshold: 2, detail: null }]);
 });
 
-test("a worker of an older library, which says no bounds and reports no refusals, declares and holds its intake as before", async () => {
+test("a worker of an older library, which says no bounds and reports no refusals, declares and holds an intake as before, and leaves the bounds of a newer one", async () => {
+  const names = async (name: string) =>
+    (await rows<{ name: string }>("select name from posthorn.intake_rules() where intake_name = $1", [name])).map(
+      (rule) => rule.name,
+    );
+  const declare = async (name: string, service: string) =>
+    (
+      await rows<{ id: number }>("select posthorn.declare_intake($1, $2, 'webhooks', 'x', 60000, 60000, '[]') as id", [
+        name,
+        service,
+      ])
+    )[0]?.id;
   const name = fresh("older");
-  const [declared] = await rows<{ id: number }>(
-    "select posthorn.declare_intake($1, 'older', 'webhooks', 'x', 60000, 60000, '[]') as id",
-    [name],
-  );
+  const id = await declare(name, "older");
   const [worker] = await rows<{ id: string }>(
     "insert into posthorn.worker (service, host, pid, timeout_ms, oldest_open_claim) values ('older', 'x', 1, 600000, 0) returning id::text",
   );
-  const report = JSON.stringify([{ id: declared?.id, wants: true, connected: true, trouble: null, pushed: true }]);
-  const [answer] = await rows<{ held: boolean }>(
-    "select (posthorn.hold_intakes($1, $2) -> 0 ->> 'held')::bool as held",
-    [worker?.id, report],
-  );
-  expect(answer).toEqual({ held: true });
-  expect(await rows("select name from posthorn.intake_rules() where intake_name = $1", [name])).toEqual([
-    { name: "intakeAwayMs" },
+  const report = JSON.stringify([{ id, wants: true, connected: true, trouble: null, pushed: true }]);
+  expect(await rows("select posthorn.hold_intakes($1, $2) -> 0 ->> 'held' as held", [worker?.id, report])).toEqual([
+    { held: "true" },
   ]);
+  expect(await names(name)).toEqual(["intakeAwayMs"]);
+  const newer = fresh("newer");
+  await (await place(newer)).post.stop();
+  await declare(newer, "shipping");
+  expect(await names(newer)).toEqual(["intakeAwayMs", "intakeRefused", "intakeInvalid"]);
 });

@@ -202,7 +202,8 @@ test("a database that an older version made becomes the same as a new one, and k
 test("a migration that meets an open transaction waits for moments, lets others pass meanwhile, and is done when it has ended", async () => {
   await within({ template: template.name }, async ({ url, database, admin }) => {
     await admin.rows("delete from posthorn.migration where n >= 23");
-    await admin.rows("alter table posthorn.intake drop column pushed cascade");
+    await admin.rows("alter table posthorn.intake drop column pushed cascade, drop column refused cascade");
+    await admin.rows("alter table posthorn.intake drop column refused_bound, drop column invalid_bound");
     await admin.rows("drop table posthorn.intake_holder cascade");
     await admin.rows("alter table posthorn.result drop column key, drop column contract");
     await admin.rows("alter table posthorn.retention drop column forgotten_until");

@@ -2,7 +2,8 @@ import { createHmac } from "node:crypto";
 import { newWebhookKeyPair, newWebhookSecret, verifyWebhook, webhook, webhookIntake } from "posthorn/webhooks";
 import { Webhook as Oracle } from "standardwebhooks";
 import { describe, expect, test } from "vitest";
-import { webhookId } from "../../../src/brokers/webhooks/signature.js";
+import { readKeys } from "../../../src/brokers/webhooks/keys.js";
+import { sign, webhookId } from "../../../src/brokers/webhooks/signature.js";
 import { message, open, receiving, secret, sendOne } from "./places.js";
 
 const now = () => Math.floor(Date.now() / 1000);
@@ -120,6 +121,28 @@ describe("verifyWebhook", () => {
         .digest("base64")}`,
     ).toBe(signature);
     expect(new Oracle(key).sign(headers["webhook-id"], new Date(1614265330_000), body)).toBe(signature);
+  });
+
+  test("looks at no more public-key signatures than a sender has keys, since each costs time whoever sends it", () => {
+    const [pair, other] = [newWebhookKeyPair(), newWebhookKeyPair()];
+    const body = '{"a":1}';
+    const by = (key: string) => sign(readKeys([key], "x", "signs"), "msg_1", Date.now(), Buffer.from(body));
+    const [right, wrong] = [by(pair.secretKey), by(other.secretKey)];
+    const behind = (count: number) => {
+      const signature = `${`${wrong.signature} `.repeat(count)}${right.signature}`;
+      const headers = { "webhook-id": right.id, "webhook-timestamp": right.timestamp, "webhook-signature": signature };
+      return verdict({ headers, body }, { secrets: [pair.publicKey] });
+    };
+    expect(behind(9)).toBe("msg_1");
+    expect(behind(10)).toEqual(unverified);
+  });
+
+  test("accepts one right signature whatever kinds stand before it", () => {
+    const { headers, body } = signedBy([secret]);
+    const signature = `v2,abc ${headers["webhook-signature"]}`;
+    expect(verdict({ headers: { ...headers, "webhook-signature": signature }, body }, { secrets: [secret] })).toBe(
+      "msg_1",
+    );
   });
 
   test("accepts one right signature among wrong, unknown and broken ones, up to a number", () => {
