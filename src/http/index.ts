@@ -1,3 +1,3 @@
 /** The entry `posthorn/http`. */
-export { listener } from "./listener.js";
+export { type ListenerOptions, listener } from "./listener.js";
 export { type Probed, probes } from "./probes.js";

@@ -1,20 +1,43 @@
 /** A web-standard handler as a listener of node:http. */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { Readable } from "node:stream";
+import { ConfigurationError } from "../core/errors.js";
+import { consoleLogger } from "../core/logger.js";
+import { checkOptions, type Fields } from "../core/options.js";
+import { show } from "../core/show.js";
+import { tellSeldom } from "./failures.js";
 
 const lingerMs = 2_000;
+
+export const listenerFields = {
+  onError: {
+    type: "custom",
+    words: "a function of an error",
+    doc: "Told of each error of the handler, which is answered 500. Without it the console is told, at most once a minute",
+    check: readOnError,
+  },
+} as const satisfies Fields;
+
+export interface ListenerOptions {
+  readonly onError?: (error: unknown) => void;
+}
 
 /**
  * Makes a listener for `createServer` of node:http or node:https from a handler that takes a `Request` and answers with a `Response`.
  *
  * The body of a request is passed on as it arrives. Where the answer comes before the end of the body, the connection is closed after it, since
- * the rest is not read. A request that cannot be one is answered 400, and an error of the handler 500, without a word about it.
+ * the rest is not read. A request that cannot be one is answered 400, and an error of the handler 500, without a word about it: that is for `onError`, or
+ * for the console.
+ *
+ * Errors: `ConfigurationError`.
  */
 export function listener(
   handler: (request: Request) => Promise<Response>,
+  options: ListenerOptions = {},
 ): (incoming: IncomingMessage, outgoing: ServerResponse) => void {
+  const { onError = tellSeldom(consoleLogger) } = checkOptions(options, listenerFields, "listener()");
   return (incoming, outgoing) => {
-    answered(handler, incoming)
+    answered(handler, incoming, onError)
       .then((response) => send(response, incoming, outgoing))
       .catch(() => outgoing.destroy());
   };
@@ -23,6 +46,7 @@ export function listener(
 async function answered(
   handler: (request: Request) => Promise<Response>,
   incoming: IncomingMessage,
+  onError: (error: unknown) => void,
 ): Promise<Response> {
   let request: Request;
   try {
@@ -32,7 +56,8 @@ async function answered(
   }
   try {
     return await handler(request);
-  } catch {
+  } catch (error) {
+    onError(error);
     return new Response(null, { status: 500 });
   }
 }
@@ -58,6 +83,11 @@ function linger(incoming: IncomingMessage): void {
   incoming.removeAllListeners("data");
   incoming.on("data", () => undefined);
   incoming.resume();
+}
+
+function readOnError(value: unknown, path: string): (error: unknown) => void {
+  if (typeof value === "function") return (error) => void value(error);
+  throw new ConfigurationError("PH_OPTION_INVALID", `${path} must be a function, got ${show(value)}.`, { path });
 }
 
 function toRequest(incoming: IncomingMessage): Request {

@@ -18,6 +18,7 @@ import { limits } from "../../src/core/limits.js";
 import { type Field, type Fields, typeInWords } from "../../src/core/options.js";
 import { states } from "../../src/core/states.js";
 import { durationInWords } from "../../src/core/words.js";
+import { listenerFields } from "../../src/http/listener.js";
 import {
   auditFields,
   drainFields,
@@ -99,6 +100,7 @@ export const optionTables: readonly OptionTable[] = [
   { source: "webhookFields", title: "`webhook({ … })`", fields: webhookFields },
   { source: "webhookIntakeFields", title: "`webhookIntake({ … })`", fields: webhookIntakeFields },
   { source: "verifyFields", title: "`verifyWebhook(webhook, { … })`", fields: verifyFields },
+  { source: "listenerFields", title: "`listener(handler, { … })`", fields: listenerFields },
   { source: "rabbitmqFields", title: "`rabbitmq({ … })`", fields: rabbitmqFields },
   { source: "natsFields", title: "`nats({ … })`", fields: natsFields },
   { source: "kafkaFields", title: "`kafka({ … })`", fields: kafkaFields },
