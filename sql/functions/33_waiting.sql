@@ -85,21 +85,22 @@ language sql stable as $$
 $$;
 
 -- held_of: messages of a worker's open claims that no part has ended and, where handlers end them in their own transaction, no ending.
--- Plan: claim_N_by_id from an id on, and probes of settlement_N_by_part and ending_N_by_delivery. `offset 0` keeps the probes from becoming joins.
+-- Plan: claim_N_by_id from an id on, and probes of settlement_N_by_part and ending_N_by_delivery. `offset 0` keeps the probes from becoming joins, and the
+-- search for claims from reading all those of the subscription.
 select posthorn.by_slot('held_of(p_slot smallint, p_subscription int, p_worker bigint, p_from bigint, p_ends boolean, p_limit int)',
   'table (message bigint, slot smallint, lane int, at timestamptz) stable', $body$
-  return query select m.id, coalesce(m.slot, {slot}::smallint), c.lane, c.at from posthorn.claim_{slot} c
+  return query select m.id, coalesce(m.slot, {slot}::smallint), c.lane, c.at from (
+      select * from posthorn.claim_{slot} c where c.id >= p_from and c.worker = p_worker
+        and not exists (select from posthorn.settlement_{slot} t where t.claim = c.id and t.closes offset 0) offset 0) c
     cross join lateral (select coalesce(array_agg(e.id), '{}') as ids from (select * from posthorn.settlement_{slot} t where t.claim = c.id offset 0) t
       cross join lateral unnest(coalesce(t.messages, c.messages)) e(id) where t.outcome is distinct from 'begun') ended
     cross join lateral unnest(c.messages, c.message_slots) m(id, slot)
-    where c.id >= p_from and c.worker = p_worker and c.subscription = p_subscription
-      and not exists (select from posthorn.settlement_{slot} t where t.claim = c.id and t.closes offset 0)
-      and m.id <> all (ended.ids)
+    where c.subscription = p_subscription and m.id <> all (ended.ids)
       and not (p_ends and posthorn.has_ended(coalesce(m.slot, {slot}::smallint), c.subscription, m.id))
     order by m.id limit p_limit;
 $body$);
 
--- has_ended: whether the first delivery of a message has an ending of its own.
+-- has_ended: as has_ended_of, in the caller's snapshot.
 select posthorn.by_slot('has_ended(p_slot smallint, p_subscription int, p_message bigint)', 'boolean stable', $body$
   return exists (select from posthorn.ending_{slot} e where e.message = p_message and e.subscription = p_subscription and e.delivery = 1);
 $body$);
