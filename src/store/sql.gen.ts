@@ -2903,7 +2903,14 @@ language sql volatile as $$
   select null, null, 'segmentsInUse', cardinality(r.slots), 8, case when cardinality(r.slots) >= 8 then posthorn.space_in_words() end from posthorn.ring r
 $$;
 
--- opened_by(circuit): what opened it, for people: failed runs, what a handler or a relay said, or both, where one was tried since. Null while it is closed.
+-- detail_now(alert): its detail; of an open alert about a circuit that is open, what was said last, which nobody writes down for it.
+create or replace function posthorn.detail_now(p_alert posthorn.alert) returns text
+language sql stable as $$
+  select coalesce(case when p_alert.name = 'circuitOpen' and p_alert.resolved_at is null then (
+    select posthorn.opened_by(c) from posthorn.circuit c where c.subscription = p_alert.subscription) end, p_alert.detail)
+$$;
+
+-- opened_by(circuit): what opened it, for people: failed runs, what was said last, or both. Null while it is closed.
 create or replace function posthorn.opened_by(p_circuit posthorn.circuit) returns text
 language sql stable as $$
   select nullif(concat_ws('; ', case when p_circuit.failures = 1 then '1 run failed' else p_circuit.failures || ' runs failed' end, p_circuit.reason), '')
@@ -3394,8 +3401,9 @@ end $$;
 create or replace function posthorn.crossed_alerts() returns json
 language sql volatile as $$
   with open as (
-    select a.name, a.subscription, a.intake, coalesce(s.name, i.name) as subscription_name, a.value, a.threshold, a.raised_at, a.detail
-      from posthorn.alert a left join posthorn.subscription s on s.id = a.subscription left join posthorn.intake i on i.id = a.intake where a.resolved_at is null
+    select a.name, a.subscription, a.intake, coalesce(s.name, i.name) as subscription_name, a.value, a.threshold, a.raised_at,
+        posthorn.detail_now(a) as detail from posthorn.alert a left join posthorn.subscription s on s.id = a.subscription left join posthorn.intake i on i.id = a.intake
+      where a.resolved_at is null
   ), crossed as (
     select * from open
     union all
@@ -3405,7 +3413,9 @@ language sql volatile as $$
         and not exists (select from open o where o.subscription is not distinct from r.subscription and o.intake is not distinct from r.intake and o.name = r.name)
   )
   select coalesce(json_agg(json_build_object('alert', name, 'subscription', subscription_name, 'value', value, 'threshold', threshold,
-    'raisedAt', raised_at, 'detail', detail) order by raised_at, subscription_name, name), '[]') from crossed
+    'raisedAt', raised_at, 'detail', detail, 'detailAt', case when name = 'circuitOpen' then (
+      select c.failed_at[1] from posthorn.circuit c where c.subscription = crossed.subscription and c.state <> 'closed' and c.reason is not null) end)
+    order by raised_at, subscription_name, name), '[]') from crossed
 $$;
 
 -- recent_alerts(limit): alerts that are resolved, the newest first.
@@ -3598,7 +3608,8 @@ end $$;
 -- circuit_hear(subscription, events): what a worker tells of runs that ended, in a transaction of its own. Events, in their order:
 --   { failed: n }            runs failed
 --   { open: ms | null, reason } a handler says so; null: for as long as the policy says
---   { succeeded: true } | { passed: true }   only together with \`probe\`, the token of the message that was tried, which \`failed\` may have as well
+--   { succeeded: true } | { passed: true }   only together with \`probe\`, the token of the message that was tried, which \`failed\` may have as well; then \`said\`
+--                            is why it did not succeed, and stands as the reason of the circuit from then on
 -- Returns { changed: 'opened' | 'closed' | null, openMs, windowMs, failures, probes, reason }: whether the last of them that changed it opened or closed it.
 create or replace function posthorn.circuit_hear(p_subscription int, p_events json) returns json
 language plpgsql as $$
@@ -3631,7 +3642,8 @@ begin
     'openMs', v_row.open_ms, 'windowMs', v_breaker -> 'windowMs', 'failures', v_row.failures, 'probes', v_row.probes, 'reason', v_row.reason);
 end $$;
 
--- circuit_after: the circuit after one event. Failures from the future are none: the clock has jumped back since.
+-- circuit_after: the circuit after one event. Failures from the future are none: the clock has jumped back since. While it is not closed \`failed_at\` holds when the
+-- reason was said: that of the newest answer, for what opened it may be over long ago.
 create or replace function posthorn.circuit_after(p_row posthorn.circuit, p_event json, p_breaker json, p_now timestamptz) returns posthorn.circuit
 language plpgsql as $$
 declare
@@ -3642,6 +3654,8 @@ begin
   if p_event ->> 'open' is not null or p_event ->> 'reason' is not null then
     v_row := posthorn.circuit_opened(v_row, coalesce((p_event ->> 'open')::bigint, (p_breaker ->> 'openMs')::bigint), p_now);
     v_row.reason := p_event ->> 'reason';
+    v_row.failed_at := array[p_now];
+    v_row.probes := v_row.probes + case when v_tried then 1 else 0 end;
   elsif v_tried and p_event ->> 'succeeded' is not null then
     v_row := row(p_row.subscription, 'closed', '{}', null, null, null, null, null, null, null, null, 0)::posthorn.circuit;
   elsif v_tried and p_event ->> 'failed' is not null then
@@ -3661,6 +3675,10 @@ begin
       v_row.failures := cardinality(v_row.failed_at);
       v_row.failed_at := '{}';
     end if;
+  end if;
+  if v_tried and v_row.state <> 'closed' and p_event ->> 'said' is not null then
+    v_row.reason := p_event ->> 'said';
+    v_row.failed_at := array[p_now];
   end if;
   return v_row;
 end $$;
@@ -3684,10 +3702,11 @@ begin
   return v_row;
 end $$;
 
--- circuit_of(subscription): what people see of a circuit, as JSON { state, openedAt, failures, reason, probeAt, probes }; null where no breaker is declared.
+-- circuit_of(subscription): what people see of a circuit, as JSON { state, openedAt, failures, reason, reasonAt, probeAt, probes }; null where no breaker is declared.
 create or replace function posthorn.circuit_of(p_subscription int) returns json
 language sql stable as $$
   select json_strip_nulls(json_build_object('state', coalesce(c.state, 'closed'), 'openedAt', c.opened_at, 'failures', c.failures, 'reason', c.reason,
+      'reasonAt', case when c.state <> 'closed' and c.reason is not null then c.failed_at[1] end,
       'probeAt', case c.state when 'open' then c.probe_at when 'half-open' then c.probe_since end,
       'probes', case when c.state <> 'closed' then c.probes end))
     from posthorn.subscription s left join posthorn.circuit c on c.subscription = s.id where s.id = p_subscription and s.has_breaker
@@ -9093,7 +9112,7 @@ language sql immutable as $$
       'write_progress', 'circuit_hear', 'cancel_requests', 'declare_schedule', 'schedule_now', 'due_schedules', 'fire_schedules', 'note_schedule_failure',
       'standing', 'count_skipped', 'declare_retention', 'rotate', 'declare_intake', 'hold_intakes', 'take_in', 'take_again', 'unfit_again', 'sweep_inbox']),
     ('observer', array['message_status', 'message_statuses', 'why', 'waiting_messages', 'letters', 'letters_count', 'crossed_alerts', 'recent_alerts', 'fleet', 'error_groups',
-      'registered', 'list_schedules', 'circuit_of', 'gauges', 'limits_now', 'scaling',
+      'registered', 'list_schedules', 'circuit_of', 'detail_now', 'gauges', 'limits_now', 'scaling',
       'is_forgotten', 'policy_changes', 'orphaned', 'unsettled', 'is_drained', 'subscriptions', 'operations', 'operation_state', 'segment_now', 'rebase_plan', 'unfit_list', 'unfit_count'])
 $$;
 
@@ -9227,7 +9246,7 @@ create or replace view posthorn.workers as
   from posthorn.worker w;
 
 create or replace view posthorn.alerts as
-  select coalesce(s.name, i.name) as subscription, a.name as alert, a.value, a.threshold, a.raised_at, a.resolved_at, a.detail
+  select coalesce(s.name, i.name) as subscription, a.name as alert, a.value, a.threshold, a.raised_at, a.resolved_at, posthorn.detail_now(a) as detail
   from posthorn.alert a left join posthorn.subscription s on s.id = a.subscription left join posthorn.intake i on i.id = a.intake;
 
 create or replace view posthorn.segments as
@@ -9246,7 +9265,8 @@ create or replace view posthorn.skipped_events as
   from posthorn.skipped k join posthorn.subscription s on s.id = k.subscription join posthorn.contract c on c.id = k.contract;
 
 create or replace view posthorn.circuits as
-  select s.name as subscription, coalesce(c.state, 'closed') as state, c.opened_at, c.failures, c.reason, c.probe_at, c.probes
+  select s.name as subscription, coalesce(c.state, 'closed') as state, c.opened_at, c.failures, c.reason, c.probe_at, c.probes,
+    case when c.state <> 'closed' and c.reason is not null then c.failed_at[1] end as reason_at
   from posthorn.subscription s left join posthorn.circuit c on c.subscription = s.id where s.has_breaker;
 
 create or replace view posthorn.audit as
