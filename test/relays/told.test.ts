@@ -130,3 +130,15 @@ test("a broker that is back and answers otherwise is told with what it answers n
     ),
   );
 });
+
+// It was stored and shown with the stack of this library.
+test("the errors of what a broker did not take have its words and its code, and no stack, which would be ours", async () => {
+  const { groups } = JSON.parse(await command("errors", "--subscription", "out", "--json"));
+  expect(groups).toMatchObject([{ name: "NotSent", code: "E401", at: null, count: 1 }]);
+  expect(await command("errors", "--subscription", "out")).not.toContain(" at ");
+  const { rows } = await post.transaction(({ tx }) =>
+    tx.query<{ history: string }>("select string_agg(history::text, ',') as history from posthorn.deferred"),
+  );
+  expect(rows[0]?.history).toContain("E401");
+  expect(rows[0]?.history).not.toContain('"stack"');
+});
