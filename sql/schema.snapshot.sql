@@ -1145,11 +1145,11 @@ function check_kept(p_ms double precision) returns void plpgsql volatile body 13
 function check_parted(p_end json, p_outcome posthorn.outcome) returns void plpgsql volatile body cbb3a32a1a53b567a3a6a392fcd4ffdc
 function check_source(p_name text, p_owner text, p_service text) returns void plpgsql volatile body f0e7894146642be967708328229a5edf
 function check_window(p_subscription integer, p_window_ms bigint) returns void plpgsql volatile body ed8dfd806670fc04116366d15c57bb01
-function circuit_after(p_row posthorn.circuit, p_event json, p_breaker json, p_now timestamp with time zone) returns posthorn.circuit plpgsql volatile body 55346ec296fbc8058e40a2f014658c06
+function circuit_after(p_row posthorn.circuit, p_event json, p_breaker json, p_now timestamp with time zone) returns posthorn.circuit plpgsql volatile body 7eb301d37420565425ad6fc980bc04fa
 function circuit_begin(p_subscription integer, p_worker bigint, p_probe bigint) returns void plpgsql volatile body b59d7666ae0cfde7c7d2eef7b1fb636b
 function circuit_gate(p_subscription integer, OUT wait_ms bigint, OUT probe bigint) returns record plpgsql volatile body 6f66b60e7ed240d27c8ecccb0957a73a
 function circuit_hear(p_subscription integer, p_events json) returns json plpgsql volatile body c2c6d6bc6d380daa73e1712683b16646
-function circuit_of(p_subscription integer) returns json sql stable body e057922bc09251405e8829a3586873be
+function circuit_of(p_subscription integer) returns json sql stable body e1214b811eb80df4934bfbf5ff38c386
 function circuit_opened(p_row posthorn.circuit, p_open_ms bigint, p_now timestamp with time zone) returns posthorn.circuit plpgsql volatile body 3191439004df3f62ba80901751bf8423
 function claim(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body df1b1f26181326b20070e3d931533d50
 function claim_by_priority(p_subscription integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body d26568a11609d045f5a6d569313a28b0
@@ -1174,13 +1174,14 @@ function count_key_of(p_slot smallint, p_key text, p_contracts integer[]) return
 function count_seen_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer) returns bigint plpgsql volatile body 806e8aa0177403af3e34e1a4279c75a4
 function count_skipped(p_subscription integer, p_counts json) returns void sql volatile body b9d2e813404602b598cc7bbc41975ed2
 function count_within_of(p_slot smallint, p_channel integer, p_lane integer, p_from timestamp with time zone, p_to timestamp with time zone, p_contract text, p_upto bigint) returns bigint plpgsql volatile body b4e3d64f85c27d30c530de7c566a3ab2
-function crossed_alerts() returns json sql volatile body 328580bde08c451750c46ba643717a02
+function crossed_alerts() returns json sql volatile body 4ad5a2de12e4475f290c031cc4142724
 function dead_workers() returns TABLE(worker bigint, why text) sql volatile body 0167eca641aa5f830d5a654f946ace27
 function declare_intake(p_name text, p_service text, p_broker text, p_place text, p_keep_ms double precision, p_away_ms double precision, p_contracts json) returns integer plpgsql volatile body 636ed4dedf9460c497bda53ab50c342f
 function declare_retention(p_keep_ms double precision, p_max_bytes bigint, p_by text, p_explicit boolean) returns void plpgsql volatile body bc47954b88162db673bdb59216606109
 function declare_schedule(p_name text, p_cron text, p_zone text, p_contract integer, p_missed text, p_jitter_ms integer, p_payload json, p_key text, p_headers json, p_function text, p_service text, p_next timestamp with time zone, p_due timestamp with time zone) returns json plpgsql volatile body 19a31b445ddc7dbc4488f8e9c56361f1
 function dedupe_of(p_dedupe json, p_key text, p_timed boolean, OUT key text, OUT mode text, OUT window_ms bigint, OUT wait_ms bigint) returns record plpgsql volatile body afc0afdf2cd6439075a078f73008aa4d
 function delivery_of(p_subscription integer, p_lane integer, p_message bigint, p_slot smallint) returns posthorn.deferred plpgsql volatile body cfde0063d1e5abb8f8c2a847dea681b5
+function detail_now(p_alert posthorn.alert) returns text sql stable body 0985b1f05512d090d32b30274b33575b
 function digest_of(p_key text) returns text sql immutable body 1d2eb0f9f26b622a11a7f02b6e98fc73
 function discard(p_filter json, p_by text, p_reason text, p_limit integer) returns json plpgsql volatile body cf81135ab484b29e2c7980b261ef5503
 function discard_claim(p_row posthorn.operation, p_reader posthorn.subscription, p_claim posthorn.claim_1, p_slot smallint) returns bigint plpgsql volatile body 326418ad92f8b13ba5aedc6d3b043928
@@ -1241,7 +1242,7 @@ function has_ended_of(p_slot smallint, p_subscription integer, p_message bigint)
 function has_spilled(p_slot smallint) returns boolean plpgsql volatile body 4624400dfad70ee909a646be2bbd111b
 function has_unsettled(p_subscription integer) returns boolean plpgsql volatile body e974548f32fa78e8f04613927a79183c
 function heartbeat(p_worker bigint, p_oldest bigint) returns boolean plpgsql volatile body 291fc2c33a9475e165d959bd1f06bedd
-function held_of(p_slot smallint, p_subscription integer, p_worker bigint, p_from bigint, p_ends boolean, p_limit integer) returns TABLE(message bigint, slot smallint, lane integer, at timestamp with time zone) plpgsql stable body 3e348b23799f3a491b832770c302943f
+function held_of(p_slot smallint, p_subscription integer, p_worker bigint, p_from bigint, p_ends boolean, p_limit integer) returns TABLE(message bigint, slot smallint, lane integer, at timestamp with time zone) plpgsql stable body 5e3c9ee1864ed5e9944c39582bcc55ed
 function hide_key(p_row posthorn.operation) returns posthorn.operation plpgsql volatile body ae609886bf07b495aa25b2f4c9bbf8d3
 function hold_dedupe(p_name text, p_key text, p_subscription integer, p_message bigint, p_nonce bigint, p_window_ms bigint) returns posthorn.dedupe plpgsql volatile body 7752af3dd21ae9a42c3c4f7d5a77e331
 function hold_intakes(p_worker bigint, p_reports json) returns json plpgsql volatile body 393cd994ea2a3c7dcfd0cb0e2aa5bc7b
@@ -1429,7 +1430,7 @@ function rescue_worker(p_worker posthorn.worker, p_limit integer, OUT claims int
 function resume(name text, by text DEFAULT NULL::text) returns json plpgsql volatile body c210fdec8b46c6e47cf2e082be99b6c1
 function resume_intake(p_name text, p_by text) returns json plpgsql volatile body 82dc1718951a6eb04571d994c7ab5631
 function ring_text() returns text sql volatile body 8aa107793e2ee7a24f4df9497bd568f5
-function role_functions() returns TABLE(role text, functions text[]) sql immutable body 6ef9b3e4f6d95a0caa07d36baaa37060
+function role_functions() returns TABLE(role text, functions text[]) sql immutable body a23d9e8508f7684556e3e7f585b0859c
 function role_tables() returns TABLE(role text, tables text[]) sql immutable body eec07d803fa51390d1b0a0657856a23e
 function room_at(p_tat timestamp with time zone, p_at timestamp with time zone, p_gap_ms double precision, p_burst integer) returns integer plpgsql immutable body a385f8d45e26295243066dfa45e083c8
 function rotate() returns json plpgsql volatile body 9414c67421a74c52a12abaf225063d95
@@ -1551,7 +1552,7 @@ view alerts as
     a.threshold,
     a.raised_at,
     a.resolved_at,
-    a.detail
+    posthorn.detail_now(a.*) AS detail
    FROM posthorn.alert a
      LEFT JOIN posthorn.subscription s ON s.id = a.subscription
      LEFT JOIN posthorn.intake i ON i.id = a.intake;
@@ -1596,7 +1597,11 @@ view circuits as
     c.failures,
     c.reason,
     c.probe_at,
-    c.probes
+    c.probes,
+        CASE
+            WHEN c.state <> 'closed'::text AND c.reason IS NOT NULL THEN c.failed_at[1]
+            ELSE NULL::timestamp with time zone
+        END AS reason_at
    FROM posthorn.subscription s
      LEFT JOIN posthorn.circuit c ON c.subscription = s.id
   WHERE s.has_breaker;
@@ -1931,6 +1936,7 @@ function declare_retention(p_keep_ms double precision, p_max_bytes bigint, p_by 
 function declare_schedule(p_name text, p_cron text, p_zone text, p_contract integer, p_missed text, p_jitter_ms integer, p_payload json, p_key text, p_headers json, p_function text, p_service text, p_next timestamp with time zone, p_due timestamp with time zone): nobody
 function dedupe_of(p_dedupe json, p_key text, p_timed boolean, OUT key text, OUT mode text, OUT window_ms bigint, OUT wait_ms bigint): nobody
 function delivery_of(p_subscription integer, p_lane integer, p_message bigint, p_slot smallint): nobody
+function detail_now(p_alert posthorn.alert): nobody
 function digest_of(p_key text): nobody
 function discard(p_filter json, p_by text, p_reason text, p_limit integer): nobody
 function discard_claim(p_row posthorn.operation, p_reader posthorn.subscription, p_claim posthorn.claim_1, p_slot smallint): nobody
