@@ -6,7 +6,7 @@
 --   worker, outcome, error, note }] }. Of the states queued, scheduled, retrying, parked and running; null: all, but not what is scheduled for later. `more`: there
 --   are others, or may be: outside of the log the 10,000 that were said first are looked at, those that are due next, and those that run. Stable, so that all
 --   is read in one snapshot: what moves meanwhile is met once. Raises PH060, PH015.
--- The plans are those of the indexes, whatever the statistics say.
+-- The plans are those of the indexes, whatever the statistics say; `offset 0` keeps what is probed for each row from becoming a join, which would read all.
 create or replace function posthorn.waiting_messages(p_name text, p_limit int, p_states text[] default null) returns json
 language plpgsql stable
 set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off set plan_cache_mode = force_generic_plan
@@ -40,7 +40,7 @@ begin
             'outcome', e.entry -> 'outcome', 'note', left(e.entry ->> 'note', 1000), 'error', case when e.entry -> 'error' is not null then json_build_object(
               'name', left(e.entry #>> '{error,name}', 100), 'code', left(e.entry #>> '{error,code}', 100), 'message', left(e.entry #>> '{error,message}', 1000)) end))
           order by w.message), '[]')
-          from shown w join posthorn.contract c on c.id = w.contract left join posthorn.deferred d on d.id = w.deferred
+          from shown w join posthorn.contract c on c.id = w.contract left join lateral (select * from posthorn.deferred d where d.id = w.deferred offset 0) d on true
             left join lateral (select d.history -> -1) e(entry) on true))
       from posthorn.channel h where h.id = v_row.channel);
 end $$;
@@ -69,7 +69,7 @@ begin
     )
     select d.message, d.nonce, d.contract, d.key, d.published_at, posthorn.waiting_state(d.token, d.place, d.due_at, d.reason),
         case when d.token is not null then d.taken_at end, case when d.token is not null then d.worker end, d.expires_at, d.id
-      from chosen c join posthorn.deferred d on d.id = c.id;
+      from chosen c cross join lateral (select * from posthorn.deferred d where d.id = c.id offset 0) d;
 end $$;
 
 -- running_in_log: messages of claims that workers hold open, and that have no end yet. Bounded by what runs in the fleet.
