@@ -112,7 +112,7 @@ export class Circuit {
     const why =
       reason ??
       (probes ? `probe ${probes} failed as well` : `${failures} runs failed within ${windowMs} ms in the fleet`);
-    if (this.#isNew(reason ?? null)) {
+    if (this.#isNew(alike(reason ?? null))) {
       logger.error(`the circuit of "${name}" is open for ${forMs} ms: ${why}`, { reader: name, openMs: forMs });
     }
     this.block(forMs);
@@ -124,6 +124,11 @@ export class Circuit {
     this.#told = { reason, at: now };
     return true;
   }
+}
+
+/** A reason without what differs from message to message: numbers and ids. */
+function alike(reason: string | null): string | null {
+  return reason?.replace(/[\da-f]*\d[\da-f]*/gi, "0") ?? null;
 }
 
 function isCount(report: CircuitReport): report is { readonly failed: number } {
