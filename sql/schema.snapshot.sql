@@ -1152,11 +1152,11 @@ function check_kept(p_ms double precision) returns void plpgsql volatile body 13
 function check_parted(p_end json, p_outcome posthorn.outcome) returns void plpgsql volatile body cbb3a32a1a53b567a3a6a392fcd4ffdc
 function check_source(p_name text, p_owner text, p_service text) returns void plpgsql volatile body f0e7894146642be967708328229a5edf
 function check_window(p_subscription integer, p_window_ms bigint) returns void plpgsql volatile body ed8dfd806670fc04116366d15c57bb01
-function circuit_after(p_row posthorn.circuit, p_event json, p_breaker json, p_now timestamp with time zone) returns posthorn.circuit plpgsql volatile body 55346ec296fbc8058e40a2f014658c06
+function circuit_after(p_row posthorn.circuit, p_event json, p_breaker json, p_now timestamp with time zone) returns posthorn.circuit plpgsql volatile body 7eb301d37420565425ad6fc980bc04fa
 function circuit_begin(p_subscription integer, p_worker bigint, p_probe bigint) returns void plpgsql volatile body b59d7666ae0cfde7c7d2eef7b1fb636b
 function circuit_gate(p_subscription integer, OUT wait_ms bigint, OUT probe bigint) returns record plpgsql volatile body 6f66b60e7ed240d27c8ecccb0957a73a
 function circuit_hear(p_subscription integer, p_events json) returns json plpgsql volatile body c2c6d6bc6d380daa73e1712683b16646
-function circuit_of(p_subscription integer) returns json sql stable body e057922bc09251405e8829a3586873be
+function circuit_of(p_subscription integer) returns json sql stable body e1214b811eb80df4934bfbf5ff38c386
 function circuit_opened(p_row posthorn.circuit, p_open_ms bigint, p_now timestamp with time zone) returns posthorn.circuit plpgsql volatile body 3191439004df3f62ba80901751bf8423
 function claim(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body df1b1f26181326b20070e3d931533d50
 function claim_by_priority(p_subscription integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body d26568a11609d045f5a6d569313a28b0
@@ -1181,13 +1181,14 @@ function count_key_of(p_slot smallint, p_key text, p_contracts integer[]) return
 function count_seen_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer) returns bigint plpgsql volatile body 806e8aa0177403af3e34e1a4279c75a4
 function count_skipped(p_subscription integer, p_counts json) returns void sql volatile body b9d2e813404602b598cc7bbc41975ed2
 function count_within_of(p_slot smallint, p_channel integer, p_lane integer, p_from timestamp with time zone, p_to timestamp with time zone, p_contract text, p_upto bigint) returns bigint plpgsql volatile body b4e3d64f85c27d30c530de7c566a3ab2
-function crossed_alerts() returns json sql volatile body 328580bde08c451750c46ba643717a02
+function crossed_alerts() returns json sql volatile body 4ad5a2de12e4475f290c031cc4142724
 function dead_workers() returns TABLE(worker bigint, why text) sql volatile body 0167eca641aa5f830d5a654f946ace27
 function declare_intake(p_name text, p_service text, p_broker text, p_place text, p_keep_ms double precision, p_away_ms double precision, p_contracts json, p_bounds json DEFAULT NULL::json) returns integer plpgsql volatile body 7ad506319a412a0ce8c130e05fd8c103
 function declare_retention(p_keep_ms double precision, p_max_bytes bigint, p_by text, p_explicit boolean) returns void plpgsql volatile body bc47954b88162db673bdb59216606109
 function declare_schedule(p_name text, p_cron text, p_zone text, p_contract integer, p_missed text, p_jitter_ms integer, p_payload json, p_key text, p_headers json, p_function text, p_service text, p_next timestamp with time zone, p_due timestamp with time zone) returns json plpgsql volatile body 19a31b445ddc7dbc4488f8e9c56361f1
 function dedupe_of(p_dedupe json, p_key text, p_timed boolean, OUT key text, OUT mode text, OUT window_ms bigint, OUT wait_ms bigint) returns record plpgsql volatile body afc0afdf2cd6439075a078f73008aa4d
 function delivery_of(p_subscription integer, p_lane integer, p_message bigint, p_slot smallint) returns posthorn.deferred plpgsql volatile body cfde0063d1e5abb8f8c2a847dea681b5
+function detail_now(p_alert posthorn.alert) returns text sql stable body 0985b1f05512d090d32b30274b33575b
 function digest_of(p_key text) returns text sql immutable body 1d2eb0f9f26b622a11a7f02b6e98fc73
 function discard(p_filter json, p_by text, p_reason text, p_limit integer) returns json plpgsql volatile body cf81135ab484b29e2c7980b261ef5503
 function discard_claim(p_row posthorn.operation, p_reader posthorn.subscription, p_claim posthorn.claim_1, p_slot smallint) returns bigint plpgsql volatile body 326418ad92f8b13ba5aedc6d3b043928
@@ -1243,10 +1244,12 @@ function handled_here(p_subscription integer) returns SETOF integer sql volatile
 function handled_versions(p_subscription integer, p_name text) returns text sql volatile body a533fd6af79fee28fc75903f29505649
 function has_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint) returns boolean plpgsql volatile body f5b4a41f2c2c433cab905a68f2dd999c
 function has_channel_of(p_slot smallint, p_channel integer) returns boolean plpgsql volatile body 36390b04bebf7315e588cbcfc90f163e
+function has_ended(p_slot smallint, p_subscription integer, p_message bigint) returns boolean plpgsql stable body e82c1875aecca6c8b85b1b4d99ba226c
 function has_ended_of(p_slot smallint, p_subscription integer, p_message bigint) returns boolean plpgsql volatile body e82c1875aecca6c8b85b1b4d99ba226c
 function has_spilled(p_slot smallint) returns boolean plpgsql volatile body 4624400dfad70ee909a646be2bbd111b
 function has_unsettled(p_subscription integer) returns boolean plpgsql volatile body e974548f32fa78e8f04613927a79183c
 function heartbeat(p_worker bigint, p_oldest bigint) returns boolean plpgsql volatile body 291fc2c33a9475e165d959bd1f06bedd
+function held_of(p_slot smallint, p_subscription integer, p_worker bigint, p_from bigint, p_ends boolean, p_limit integer) returns TABLE(message bigint, slot smallint, lane integer, at timestamp with time zone) plpgsql stable body 5e3c9ee1864ed5e9944c39582bcc55ed
 function hide_key(p_row posthorn.operation) returns posthorn.operation plpgsql volatile body ae609886bf07b495aa25b2f4c9bbf8d3
 function hold_dedupe(p_name text, p_key text, p_subscription integer, p_message bigint, p_nonce bigint, p_window_ms bigint) returns posthorn.dedupe plpgsql volatile body 7752af3dd21ae9a42c3c4f7d5a77e331
 function hold_intakes(p_worker bigint, p_reports json) returns json plpgsql volatile body 594d307264ef818297bcff81133858cc
@@ -1291,8 +1294,10 @@ function lane_in(p_address integer, p_key text) returns integer sql immutable bo
 function lane_missed(p_subscription integer, p_lane integer, OUT last_id bigint, OUT n bigint, OUT ids bigint[], OUT slots smallint[]) returns record plpgsql volatile body 76e68083b88f882f028b84424f6d7032
 function lane_of_priority(p_priority integer) returns integer sql immutable body b16ef50a4d83878f7b41f054fcc7f31d
 function lanes_of(p_channel integer) returns SETOF integer sql stable body 9f7b985c3ce24a48e4581049a4a1a8ce
+function late_messages_of(p_slot smallint, p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer, p_marked integer) returns TABLE(id bigint, nonce bigint, contract integer, key text, published_at timestamp with time zone, expires_at timestamp with time zone) plpgsql stable body dc10ca2a47a482d0b208039a68f48437
 function late_page(p_slots smallint[], p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer) returns posthorn.batch plpgsql volatile body 6d0980cda440b369328d3a86af22b86b
 function late_page_of(p_slot smallint, p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer) returns posthorn.batch plpgsql volatile body eab23f805d623a0d5cb359e80ca892ef
+function late_since_of(p_slot smallint, p_channel integer, p_lane integer, p_seen pg_snapshot, p_upto bigint, p_first_id bigint, p_now pg_snapshot) returns xid8[] plpgsql stable body 49ddd349b43cc8036ab4b7f68a4020ec
 function late_xids(p_slots smallint[], p_channel integer, p_lane integer, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot) returns xid8[] plpgsql volatile body 29bf1c35e257c2d87f5c93e5ef55f843
 function late_xids_of(p_slot smallint, p_channel integer, p_lane integer, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot) returns xid8[] plpgsql volatile body 5468435343739a0fac554e84f66ee010
 function leave(p_move uuid, p_other text, p_system bigint, p_database oid) returns void plpgsql volatile body c19434b41f235e7b1e16c0d94aa8da9c
@@ -1324,6 +1329,7 @@ function merged(p_slots smallint[], p_batches posthorn.batch[], p_limit integer)
 function message_of(p_slot smallint, p_channel integer, p_lane integer, p_id bigint) returns posthorn.stored plpgsql volatile body 09b4b1b233da5c9b89d98f6e9cdcc992
 function message_status(p_public text) returns json plpgsql stable body a2b65c9930c95902d12d77d31ae1b5d0
 function message_statuses(p_publics json) returns json plpgsql stable body 2fe88f18c35623651881fdded4d7ed82
+function messages_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_limit integer, p_marked integer DEFAULT NULL::integer) returns TABLE(id bigint, nonce bigint, contract integer, key text, published_at timestamp with time zone, expires_at timestamp with time zone) plpgsql stable body 3cf11d381585c1cfe4cb383fa256c193
 function missed_of(p_slot smallint, p_channel integer, p_lane integer, p_from bigint, p_upto bigint, p_floor pg_snapshot, p_ceiling pg_snapshot, p_after bigint) returns bigint[] plpgsql volatile body 21d33fe72e1855c5a220c428b71a0b3c
 function move_facts() returns json plpgsql volatile body a82724749f4d95fbe41ff55b6110c993
 function move_lane(p_subscription integer, p_lane integer, p_slot smallint) returns void plpgsql volatile body 374fee0328eb36848d92e91ad7da78cc
@@ -1431,12 +1437,13 @@ function rescue_worker(p_worker posthorn.worker, p_limit integer, OUT claims int
 function resume(name text, by text DEFAULT NULL::text) returns json plpgsql volatile body c210fdec8b46c6e47cf2e082be99b6c1
 function resume_intake(p_name text, p_by text) returns json plpgsql volatile body 82dc1718951a6eb04571d994c7ab5631
 function ring_text() returns text sql volatile body 8aa107793e2ee7a24f4df9497bd568f5
-function role_functions() returns TABLE(role text, functions text[]) sql immutable body 33b6072a273caf7695fb7d1add5f6488
+function role_functions() returns TABLE(role text, functions text[]) sql immutable body a23d9e8508f7684556e3e7f585b0859c
 function role_tables() returns TABLE(role text, tables text[]) sql immutable body eec07d803fa51390d1b0a0657856a23e
 function room_at(p_tat timestamp with time zone, p_at timestamp with time zone, p_gap_ms double precision, p_burst integer) returns integer plpgsql immutable body a385f8d45e26295243066dfa45e083c8
 function rotate() returns json plpgsql volatile body 9414c67421a74c52a12abaf225063d95
 procedure run(IN operation bigint, IN per_second integer DEFAULT NULL::integer) plpgsql volatile body 76e2195dd0fa6f1d8760919f4cdb22b2
 function run_at(p_text text, p_latest timestamp with time zone) returns timestamp with time zone plpgsql stable body 4b68c6abc664034b077609073db17822
+function running_in_log(p_subscription integer, p_ends boolean, p_limit integer) returns TABLE(message bigint, nonce bigint, contract integer, key text, published_at timestamp with time zone, state text, at timestamp with time zone, worker bigint, expires_at timestamp with time zone, deferred bigint) sql stable body 6857e142301b8b6e5044e885fdfa475c
 function said(p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json, p_options json DEFAULT NULL::json, p_version integer DEFAULT NULL::integer) returns text plpgsql volatile body b50da57effadc0a3170106f99d216a7b
 function said_within(p_channel integer, p_from timestamp with time zone, p_to timestamp with time zone, p_contract text, p_upto bigint) returns bigint plpgsql volatile body 72e450dcb716755bab73fda70bcda3f1
 function say_new(p_slot smallint, p_subscription integer, p_entry json, p_id bigint, p_due_at timestamp with time zone, p_expires_at timestamp with time zone, p_priority smallint, p_once_more boolean DEFAULT false, p_behind bigint DEFAULT NULL::bigint) returns json plpgsql volatile body 45f1d894bb161c1d5005df8b4e63bea8
@@ -1487,6 +1494,7 @@ function tidy_dedupe(p_limit integer) returns integer plpgsql volatile set enabl
 function truncate_segment(p_ring posthorn.ring, p_segment posthorn.segment, p_retention posthorn.retention) returns text plpgsql volatile body 9d4e218789a0aab7a895e50fa53c39c2
 function truncate_slot(p_slot smallint) returns void plpgsql volatile body 5d4583d2484f5753f6533ff8e0f959a3
 function turn_of(p_row posthorn.deferred) returns posthorn.deferred plpgsql volatile body 862054950605c5682e75a84e6c26f272
+function unclaimed(p_subscription integer, p_channel integer, p_limit integer) returns TABLE(message bigint, nonce bigint, contract integer, key text, published_at timestamp with time zone, state text, at timestamp with time zone, worker bigint, expires_at timestamp with time zone, deferred bigint) plpgsql stable body 23a4b81e6d07b54ae5d9dad80f13a9fd
 function unfit_again(p_intake integer, p_limit integer) returns json plpgsql volatile body c7d372112453ba799678772832937da9
 function unfit_count(p_filter json) returns json plpgsql stable body 7ae7d74f56603719b930a78aef6398ce
 function unfit_discard(p_filter json, p_by text, p_reason text) returns integer plpgsql volatile body aac52c8ec92669d6556003bb57108aa3
@@ -1502,7 +1510,9 @@ function use_permits(p_allow posthorn.allowance, p_used integer, p_wanted intege
 function wait_after(p_allow posthorn.allowance, p_taken integer, p_wanted integer) returns integer plpgsql volatile body 8271d2dbf31ac38d599e0543d9ac5b7e
 function waiting_for(p_limit posthorn.backlog_limit, p_most integer) returns bigint plpgsql volatile set enable_seqscan=off, enable_bitmapscan=off, enable_sort=off body dfe569259485d841c70a5ab004e77048
 function waiting_in_log(p_subscription integer, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone) returns record plpgsql stable body 35c7c24d4cf7c71d7a0715bb1071ed89
+function waiting_messages(p_name text, p_limit integer, p_states text[] DEFAULT NULL::text[]) returns json plpgsql stable set enable_seqscan=off, enable_bitmapscan=off, enable_sort=off, jit=off, plan_cache_mode=force_generic_plan body 2ac66babeead2122680320f3247beb9e
 function waiting_of(p_held posthorn.dedupe) returns posthorn.deferred plpgsql volatile body 14f88992f7cd059359fec4ec39928031
+function waiting_outside(p_subscription integer, p_states text[], p_now boolean, p_limit integer) returns TABLE(message bigint, nonce bigint, contract integer, key text, published_at timestamp with time zone, state text, at timestamp with time zone, worker bigint, expires_at timestamp with time zone, deferred bigint) plpgsql stable body 33169250e25961efbed6b0308dffd336
 function waiting_state(p_token bigint, p_place bigint, p_due_at timestamp with time zone, p_reason posthorn.outcome) returns text sql immutable body 18a81ed1f9aa0e7c903969488bdb3284
 function waiting_status(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint) returns json sql stable body 9b333999d517569ad3762529b8e01ae4
 function waits_for(p_segment posthorn.segment) returns text plpgsql volatile body f03b992c771a7b43d7c2c567768ae0c7
@@ -1549,7 +1559,7 @@ view alerts as
     a.threshold,
     a.raised_at,
     a.resolved_at,
-    a.detail
+    posthorn.detail_now(a.*) AS detail
    FROM posthorn.alert a
      LEFT JOIN posthorn.subscription s ON s.id = a.subscription
      LEFT JOIN posthorn.intake i ON i.id = a.intake;
@@ -1594,7 +1604,11 @@ view circuits as
     c.failures,
     c.reason,
     c.probe_at,
-    c.probes
+    c.probes,
+        CASE
+            WHEN c.state <> 'closed'::text AND c.reason IS NOT NULL THEN c.failed_at[1]
+            ELSE NULL::timestamp with time zone
+        END AS reason_at
    FROM posthorn.subscription s
      LEFT JOIN posthorn.circuit c ON c.subscription = s.id
   WHERE s.has_breaker;
@@ -1935,6 +1949,7 @@ function declare_retention(p_keep_ms double precision, p_max_bytes bigint, p_by 
 function declare_schedule(p_name text, p_cron text, p_zone text, p_contract integer, p_missed text, p_jitter_ms integer, p_payload json, p_key text, p_headers json, p_function text, p_service text, p_next timestamp with time zone, p_due timestamp with time zone): nobody
 function dedupe_of(p_dedupe json, p_key text, p_timed boolean, OUT key text, OUT mode text, OUT window_ms bigint, OUT wait_ms bigint): nobody
 function delivery_of(p_subscription integer, p_lane integer, p_message bigint, p_slot smallint): nobody
+function detail_now(p_alert posthorn.alert): nobody
 function digest_of(p_key text): nobody
 function discard(p_filter json, p_by text, p_reason text, p_limit integer): nobody
 function discard_claim(p_row posthorn.operation, p_reader posthorn.subscription, p_claim posthorn.claim_1, p_slot smallint): nobody
@@ -1990,10 +2005,12 @@ function handled_here(p_subscription integer): nobody
 function handled_versions(p_subscription integer, p_name text): nobody
 function has_after_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint): nobody
 function has_channel_of(p_slot smallint, p_channel integer): nobody
+function has_ended(p_slot smallint, p_subscription integer, p_message bigint): nobody
 function has_ended_of(p_slot smallint, p_subscription integer, p_message bigint): nobody
 function has_spilled(p_slot smallint): nobody
 function has_unsettled(p_subscription integer): nobody
 function heartbeat(p_worker bigint, p_oldest bigint): nobody
+function held_of(p_slot smallint, p_subscription integer, p_worker bigint, p_from bigint, p_ends boolean, p_limit integer): nobody
 function hide_key(p_row posthorn.operation): nobody
 function hold_dedupe(p_name text, p_key text, p_subscription integer, p_message bigint, p_nonce bigint, p_window_ms bigint): nobody
 function hold_intakes(p_worker bigint, p_reports json): nobody
@@ -2038,8 +2055,10 @@ function lane_in(p_address integer, p_key text): nobody
 function lane_missed(p_subscription integer, p_lane integer, OUT last_id bigint, OUT n bigint, OUT ids bigint[], OUT slots smallint[]): nobody
 function lane_of_priority(p_priority integer): nobody
 function lanes_of(p_channel integer): nobody
+function late_messages_of(p_slot smallint, p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer, p_marked integer): nobody
 function late_page(p_slots smallint[], p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer): nobody
 function late_page_of(p_slot smallint, p_channel integer, p_lane integer, p_xids xid8[], p_after bigint, p_upto bigint, p_limit integer): nobody
+function late_since_of(p_slot smallint, p_channel integer, p_lane integer, p_seen pg_snapshot, p_upto bigint, p_first_id bigint, p_now pg_snapshot): nobody
 function late_xids(p_slots smallint[], p_channel integer, p_lane integer, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot): nobody
 function late_xids_of(p_slot smallint, p_channel integer, p_lane integer, p_floor pg_snapshot, p_floor_id bigint, p_first_id bigint, p_ceiling pg_snapshot): nobody
 function leave(p_move uuid, p_other text, p_system bigint, p_database oid): nobody
@@ -2071,6 +2090,7 @@ function merged(p_slots smallint[], p_batches posthorn.batch[], p_limit integer)
 function message_of(p_slot smallint, p_channel integer, p_lane integer, p_id bigint): nobody
 function message_status(p_public text): nobody
 function message_statuses(p_publics json): nobody
+function messages_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_limit integer, p_marked integer): nobody
 function missed_of(p_slot smallint, p_channel integer, p_lane integer, p_from bigint, p_upto bigint, p_floor pg_snapshot, p_ceiling pg_snapshot, p_after bigint): nobody
 function move_facts(): nobody
 function move_lane(p_subscription integer, p_lane integer, p_slot smallint): nobody
@@ -2184,6 +2204,7 @@ function room_at(p_tat timestamp with time zone, p_at timestamp with time zone, 
 function rotate(): nobody
 function run(IN operation bigint, IN per_second integer): nobody
 function run_at(p_text text, p_latest timestamp with time zone): nobody
+function running_in_log(p_subscription integer, p_ends boolean, p_limit integer): nobody
 function said(p_name text, p_kind posthorn.kind, p_payload json, p_key text, p_headers json, p_options json, p_version integer): nobody
 function said_within(p_channel integer, p_from timestamp with time zone, p_to timestamp with time zone, p_contract text, p_upto bigint): nobody
 function say_new(p_slot smallint, p_subscription integer, p_entry json, p_id bigint, p_due_at timestamp with time zone, p_expires_at timestamp with time zone, p_priority smallint, p_once_more boolean, p_behind bigint): nobody
@@ -2234,6 +2255,7 @@ function tidy_dedupe(p_limit integer): nobody
 function truncate_segment(p_ring posthorn.ring, p_segment posthorn.segment, p_retention posthorn.retention): nobody
 function truncate_slot(p_slot smallint): nobody
 function turn_of(p_row posthorn.deferred): nobody
+function unclaimed(p_subscription integer, p_channel integer, p_limit integer): nobody
 function unfit_again(p_intake integer, p_limit integer): nobody
 function unfit_count(p_filter json): nobody
 function unfit_discard(p_filter json, p_by text, p_reason text): nobody
@@ -2249,7 +2271,9 @@ function use_permits(p_allow posthorn.allowance, p_used integer, p_wanted intege
 function wait_after(p_allow posthorn.allowance, p_taken integer, p_wanted integer): nobody
 function waiting_for(p_limit posthorn.backlog_limit, p_most integer): nobody
 function waiting_in_log(p_subscription integer, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone): nobody
+function waiting_messages(p_name text, p_limit integer, p_states text[]): nobody
 function waiting_of(p_held posthorn.dedupe): nobody
+function waiting_outside(p_subscription integer, p_states text[], p_now boolean, p_limit integer): nobody
 function waiting_state(p_token bigint, p_place bigint, p_due_at timestamp with time zone, p_reason posthorn.outcome): nobody
 function waiting_status(p_subscription posthorn.subscription, p_id bigint, p_nonce bigint): nobody
 function waits_for(p_segment posthorn.segment): nobody

@@ -33,7 +33,7 @@ create or replace view posthorn.workers as
   from posthorn.worker w;
 
 create or replace view posthorn.alerts as
-  select coalesce(s.name, i.name) as subscription, a.name as alert, a.value, a.threshold, a.raised_at, a.resolved_at, a.detail
+  select coalesce(s.name, i.name) as subscription, a.name as alert, a.value, a.threshold, a.raised_at, a.resolved_at, posthorn.detail_now(a) as detail
   from posthorn.alert a left join posthorn.subscription s on s.id = a.subscription left join posthorn.intake i on i.id = a.intake;
 
 create or replace view posthorn.segments as
@@ -52,7 +52,8 @@ create or replace view posthorn.skipped_events as
   from posthorn.skipped k join posthorn.subscription s on s.id = k.subscription join posthorn.contract c on c.id = k.contract;
 
 create or replace view posthorn.circuits as
-  select s.name as subscription, coalesce(c.state, 'closed') as state, c.opened_at, c.failures, c.reason, c.probe_at, c.probes
+  select s.name as subscription, coalesce(c.state, 'closed') as state, c.opened_at, c.failures, c.reason, c.probe_at, c.probes,
+    case when c.state <> 'closed' and c.reason is not null then c.failed_at[1] end as reason_at
   from posthorn.subscription s left join posthorn.circuit c on c.subscription = s.id where s.has_breaker;
 
 create or replace view posthorn.audit as

@@ -67,6 +67,7 @@ export type { Alert } from "./store/operate.js";
 export type { ListedSubscription, Operation, Pause, PauseChange, Unsettled, WaitingState } from "./store/operations.js";
 export type { ScalingLine } from "./store/scaling.js";
 export type { BacklogLine, HistoryEntry, ReceiverStatus } from "./store/status.js";
+export type { UnendedState, WaitingMessage, WaitingMessages } from "./store/waiting.js";
 export type { BatchContext, Batched } from "./worker/batch-context.js";
 export type { Context, Message, ProgressValue } from "./worker/context.js";
 export type { Recorded, Step } from "./worker/steps.js";

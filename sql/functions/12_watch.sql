@@ -137,7 +137,14 @@ language sql volatile as $$
   select null, null, 'segmentsInUse', cardinality(r.slots), 8, case when cardinality(r.slots) >= 8 then posthorn.space_in_words() end from posthorn.ring r
 $$;
 
--- opened_by(circuit): what opened it, for people: failed runs, what a handler or a relay said, or both, where one was tried since. Null while it is closed.
+-- detail_now(alert): its detail; of an open alert about a circuit that is open, what was said last, which nobody writes down for it.
+create or replace function posthorn.detail_now(p_alert posthorn.alert) returns text
+language sql stable as $$
+  select coalesce(case when p_alert.name = 'circuitOpen' and p_alert.resolved_at is null then (
+    select posthorn.opened_by(c) from posthorn.circuit c where c.subscription = p_alert.subscription) end, p_alert.detail)
+$$;
+
+-- opened_by(circuit): what opened it, for people: failed runs, what was said last, or both. Null while it is closed.
 create or replace function posthorn.opened_by(p_circuit posthorn.circuit) returns text
 language sql stable as $$
   select nullif(concat_ws('; ', case when p_circuit.failures = 1 then '1 run failed' else p_circuit.failures || ' runs failed' end, p_circuit.reason), '')

@@ -174,8 +174,9 @@ end $$;
 create or replace function posthorn.crossed_alerts() returns json
 language sql volatile as $$
   with open as (
-    select a.name, a.subscription, a.intake, coalesce(s.name, i.name) as subscription_name, a.value, a.threshold, a.raised_at, a.detail
-      from posthorn.alert a left join posthorn.subscription s on s.id = a.subscription left join posthorn.intake i on i.id = a.intake where a.resolved_at is null
+    select a.name, a.subscription, a.intake, coalesce(s.name, i.name) as subscription_name, a.value, a.threshold, a.raised_at,
+        posthorn.detail_now(a) as detail from posthorn.alert a left join posthorn.subscription s on s.id = a.subscription left join posthorn.intake i on i.id = a.intake
+      where a.resolved_at is null
   ), crossed as (
     select * from open
     union all
@@ -185,7 +186,9 @@ language sql volatile as $$
         and not exists (select from open o where o.subscription is not distinct from r.subscription and o.intake is not distinct from r.intake and o.name = r.name)
   )
   select coalesce(json_agg(json_build_object('alert', name, 'subscription', subscription_name, 'value', value, 'threshold', threshold,
-    'raisedAt', raised_at, 'detail', detail) order by raised_at, subscription_name, name), '[]') from crossed
+    'raisedAt', raised_at, 'detail', detail, 'detailAt', case when name = 'circuitOpen' then (
+      select c.failed_at[1] from posthorn.circuit c where c.subscription = crossed.subscription and c.state <> 'closed' and c.reason is not null) end)
+    order by raised_at, subscription_name, name), '[]') from crossed
 $$;
 
 -- recent_alerts(limit): alerts that are resolved, the newest first.

@@ -97,7 +97,8 @@ end $$;
 -- circuit_hear(subscription, events): what a worker tells of runs that ended, in a transaction of its own. Events, in their order:
 --   { failed: n }            runs failed
 --   { open: ms | null, reason } a handler says so; null: for as long as the policy says
---   { succeeded: true } | { passed: true }   only together with `probe`, the token of the message that was tried, which `failed` may have as well
+--   { succeeded: true } | { passed: true }   only together with `probe`, the token of the message that was tried, which `failed` may have as well; then `said`
+--                            is why it did not succeed, and stands as the reason of the circuit from then on
 -- Returns { changed: 'opened' | 'closed' | null, openMs, windowMs, failures, probes, reason }: whether the last of them that changed it opened or closed it.
 create or replace function posthorn.circuit_hear(p_subscription int, p_events json) returns json
 language plpgsql as $$
@@ -130,7 +131,8 @@ begin
     'openMs', v_row.open_ms, 'windowMs', v_breaker -> 'windowMs', 'failures', v_row.failures, 'probes', v_row.probes, 'reason', v_row.reason);
 end $$;
 
--- circuit_after: the circuit after one event. Failures from the future are none: the clock has jumped back since.
+-- circuit_after: the circuit after one event. Failures from the future are none: the clock has jumped back since. While it is not closed `failed_at` holds when the
+-- reason was said: that of the newest answer, for what opened it may be over long ago.
 create or replace function posthorn.circuit_after(p_row posthorn.circuit, p_event json, p_breaker json, p_now timestamptz) returns posthorn.circuit
 language plpgsql as $$
 declare
@@ -141,6 +143,8 @@ begin
   if p_event ->> 'open' is not null or p_event ->> 'reason' is not null then
     v_row := posthorn.circuit_opened(v_row, coalesce((p_event ->> 'open')::bigint, (p_breaker ->> 'openMs')::bigint), p_now);
     v_row.reason := p_event ->> 'reason';
+    v_row.failed_at := array[p_now];
+    v_row.probes := v_row.probes + case when v_tried then 1 else 0 end;
   elsif v_tried and p_event ->> 'succeeded' is not null then
     v_row := row(p_row.subscription, 'closed', '{}', null, null, null, null, null, null, null, null, 0)::posthorn.circuit;
   elsif v_tried and p_event ->> 'failed' is not null then
@@ -160,6 +164,10 @@ begin
       v_row.failures := cardinality(v_row.failed_at);
       v_row.failed_at := '{}';
     end if;
+  end if;
+  if v_tried and v_row.state <> 'closed' and p_event ->> 'said' is not null then
+    v_row.reason := p_event ->> 'said';
+    v_row.failed_at := array[p_now];
   end if;
   return v_row;
 end $$;
@@ -183,10 +191,11 @@ begin
   return v_row;
 end $$;
 
--- circuit_of(subscription): what people see of a circuit, as JSON { state, openedAt, failures, reason, probeAt, probes }; null where no breaker is declared.
+-- circuit_of(subscription): what people see of a circuit, as JSON { state, openedAt, failures, reason, reasonAt, probeAt, probes }; null where no breaker is declared.
 create or replace function posthorn.circuit_of(p_subscription int) returns json
 language sql stable as $$
   select json_strip_nulls(json_build_object('state', coalesce(c.state, 'closed'), 'openedAt', c.opened_at, 'failures', c.failures, 'reason', c.reason,
+      'reasonAt', case when c.state <> 'closed' and c.reason is not null then c.failed_at[1] end,
       'probeAt', case c.state when 'open' then c.probe_at when 'half-open' then c.probe_since end,
       'probes', case when c.state <> 'closed' then c.probes end))
     from posthorn.subscription s left join posthorn.circuit c on c.subscription = s.id where s.id = p_subscription and s.has_breaker

@@ -45,6 +45,11 @@ export interface Broker {
    */
   readonly atOnce?: number;
   /**
+   * How long it was told to wait for the answer to a message, in milliseconds; without it nobody has said a time. A relay that gives up before is refused,
+   * because that time would never be reached.
+   */
+  readonly timeoutMs?: number;
+  /**
    * Opens the way out. Loads its client, connects, and looks whether the destination is there.
    *
    * Errors: `ConfigurationError` for what another attempt does not mend: no client installed, no such destination, options that do not go together.

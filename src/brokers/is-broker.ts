@@ -24,7 +24,9 @@ export function isBroker(value: unknown): value is Broker {
   const features: unknown = Reflect.get(value, "features");
   const atOnce: unknown = Reflect.get(value, "atOnce") ?? 1;
   const counts = typeof atOnce === "number" && atOnce >= 1;
-  return texts && opens && counts && typeof features === "object" && features !== null;
+  const timeoutMs: unknown = Reflect.get(value, "timeoutMs") ?? 1;
+  const waits = typeof timeoutMs === "number" && timeoutMs > 0;
+  return texts && opens && counts && waits && typeof features === "object" && features !== null;
 }
 
 /** A user and a password before a host, where there is no scheme that would tell that it is an address. */
@@ -32,13 +34,14 @@ const bare = /^[^\s/@:]+:[^\s/]*@/;
 
 /** An object of its own: the broker may have private fields, and is called as itself. */
 function withCleanNames(broker: Broker): Broker {
-  const { kind, where, features, style, atOnce } = broker;
+  const { kind, where, features, style, atOnce, timeoutMs } = broker;
   return Object.freeze({
     kind: cleaned(kind),
     where: cleaned(where).replace(bare, ""),
     features,
     style,
     ...(atOnce !== undefined && { atOnce }),
+    ...(timeoutMs !== undefined && { timeoutMs }),
     openSender: (options) => broker.openSender(options),
     openReceiver: (options) => broker.openReceiver(options),
     ...(typeof broker.onRefused === "function" && { onRefused: (listener) => broker.onRefused?.(listener) }),

@@ -17,6 +17,7 @@ import { listAll, remove } from "./commands/schedules.js";
 import { start } from "./commands/start.js";
 import { status } from "./commands/status.js";
 import { listReaders, removeReader } from "./commands/subscriptions.js";
+import { waiting } from "./commands/waiting.js";
 import { why } from "./commands/why.js";
 import { helpOf, helpOfAll } from "./help.js";
 import { type Io, paint, processIo } from "./io.js";
@@ -28,6 +29,7 @@ export type Run = (line: Line, io: Io) => Promise<number>;
 
 const runs: Readonly<Record<string, Run>> = {
   status,
+  waiting,
   why,
   cancel,
   "dead-letters list": (line, io) => listLetters("dead-letters", line, io),

@@ -8,7 +8,17 @@ import { rateInWords } from "../policies/describe.js";
 import type { MessageFacts, ReceiverFacts, WorkerFacts } from "../store/why.js";
 import { countedUpTo } from "../store/why.js";
 import { oneLine } from "./io.js";
-import { about, clock, errorInWords, grouped, numberInWords, ordinal, plural, workersHave } from "./words.js";
+import {
+  about,
+  clock,
+  errorInWords,
+  grouped,
+  newestAnswerAt,
+  numberInWords,
+  ordinal,
+  plural,
+  workersHave,
+} from "./words.js";
 
 /** For an event that nobody subscribes to. */
 export function withoutReceivers({ channel, contract }: MessageFacts): string {
@@ -143,12 +153,15 @@ function tooLate(message: MessageFacts, { expiresAt }: ReceiverFacts): string {
 function circuitOf(message: MessageFacts, { circuit, subscription, relay }: ReceiverFacts): string | undefined {
   if (circuit === undefined || circuit.state === "closed") return undefined;
   const { openedAt, failures, reason, probeAt, probes = 0, state } = circuit;
+  const newestAt = newestAnswerAt(circuit);
   const since = openedAt === undefined ? "now" : clock(openedAt, message.now);
   // What a relay says of its broker may be a sentence.
   const who = relay === undefined ? "a handler" : "the relay";
-  const said = reason === undefined ? "" : `, as ${who} said: ${clause(oneLine(reason, 160))}`;
+  const words = reason === undefined ? "" : clause(oneLine(reason, 160));
+  const said = reason === undefined || newestAt !== undefined ? "" : `, as ${who} said: ${words}`;
   const cause = failures === undefined ? said : ` after ${plural(failures, "failure")}${said}`;
-  const tried = probes === 0 ? "" : `, ${plural(probes, "probe")} failed since`;
+  const failed = probes === 0 ? "" : `, ${plural(probes, "probe")} failed since`;
+  const tried = newestAt === undefined ? failed : `${failed}, the newest answer ${on(message, newestAt)}: ${words}`;
   const next = state === "half-open" ? `one message is tried since ${on(message, probeAt).slice(3)}` : nextProbe();
   return `the circuit of '${subscription}' is open since ${since}${cause}${tried}; ${next}`;
 

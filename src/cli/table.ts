@@ -140,6 +140,21 @@ export const commands: Readonly<Record<string, Command>> = {
     },
     wrong: "An alert is open",
   },
+  waiting: {
+    summary: "List the oldest messages of a queue or subscription that have not ended, with their ids",
+    more: "In the order in which they were said, with what the last run of each said; `why <id>` says more. It reads what it shows and no more, however much waits: outside of the log the 10,000 that were said first are looked at, those that are due next, and those that run.",
+    argument: reader,
+    options: {
+      ...looks,
+      limit,
+      state: {
+        type: "text",
+        value: "state",
+        doc: "Only what is queued, scheduled, retrying, parked or running; without it all, but not what is scheduled for later",
+        many: true,
+      },
+    },
+  },
   why: {
     summary: "Say in one sentence why a message is where it is, for each of its receivers",
     argument: oneId,

@@ -64,3 +64,15 @@ export function errorInWords(error: {
   const said = oneLine(error.message, 160).replace(/(?<!\.)\.$/, "");
   return said === "" ? oneLine(head, 60) : `${oneLine(head, 60)}: ${said}`;
 }
+
+/** When the reason of a circuit was said, where that is not what opened it; undefined where it is. */
+export function newestAnswerAt(circuit: {
+  readonly openedAt?: string;
+  readonly failures?: number;
+  readonly reasonAt?: string;
+}): string | undefined {
+  const { openedAt, failures, reasonAt } = circuit;
+  if (reasonAt === undefined || openedAt === undefined) return undefined;
+  const later = Date.parse(reasonAt) - Date.parse(openedAt) >= 1_000;
+  return later || failures !== undefined ? reasonAt : undefined;
+}

@@ -4,6 +4,7 @@ import { limits } from "../core/limits.js";
 import type { Fields } from "../core/options.js";
 import { show } from "../core/show.js";
 import type { Operation, WaitingState } from "../store/operations.js";
+import { mostWaiting, type UnendedState, unendedStates } from "../store/waiting.js";
 
 const by = { type: "string", maxLength: 200, required: true, doc: "Who orders it, for the record" } as const;
 const reason = { type: "string", maxLength: 500, doc: "Why, for the record" } as const;
@@ -54,6 +55,13 @@ function checkStates(value: unknown, path: string): readonly WaitingState[] {
     `${path} must be a list of ${states.join(", ")}, got ${show(value)}.`,
     { path },
   );
+}
+
+function checkUnended(value: unknown, path: string): readonly UnendedState[] {
+  const isState = (one: unknown): one is UnendedState => unendedStates.some((state) => state === one);
+  if (Array.isArray(value) && value.length > 0 && value.every(isState)) return value;
+  const message = `${path} must be a list of ${unendedStates.join(", ")}, got ${show(value)}.`;
+  throw new ConfigurationError("PH_OPTION_INVALID", message, { path });
 }
 
 const date = (doc: string) =>
@@ -127,4 +135,14 @@ export const removeFields = { by, reason, confirm: confirm("the name"), ...pace 
 export const auditFields = {
   limit: { type: "integer", min: 1, max: 1_000, default: 20, doc: "How many, the newest first" },
   unfinished: { type: "boolean", default: false, doc: "Only what runs or was interrupted" },
+} as const satisfies Fields;
+
+export const waitingFields = {
+  limit: { type: "integer", min: 1, max: mostWaiting, default: 20, doc: "How many, those that were said first" },
+  states: {
+    type: "custom",
+    doc: "Only those of these states; without it all, but not what is scheduled for later",
+    words: "a list of states of a message that has not ended",
+    check: checkUnended,
+  },
 } as const satisfies Fields;

@@ -27,6 +27,7 @@ import {
   unsettled,
   type WaitingState,
 } from "../store/operations.js";
+import { type UnendedState, type WaitingMessages, waitingMessages } from "../store/waiting.js";
 import {
   auditFields,
   drainFields,
@@ -38,6 +39,7 @@ import {
   removeFields,
   replayFields,
   resumeFields,
+  waitingFields,
 } from "./operate-fields.js";
 
 /** Who orders something, and why: both are recorded. */
@@ -79,6 +81,11 @@ export interface Operate {
   resume(name: string, options: { readonly by: string }): Promise<PauseChange>;
   /** What has not ended. */
   unsettled(name: string): Promise<Unsettled>;
+  /** The oldest messages that have not ended, with their ids. Cost: by what it shows, however much waits. */
+  waiting(
+    name: string,
+    options?: { readonly limit?: number; readonly states?: readonly UnendedState[] },
+  ): Promise<WaitingMessages>;
   /** Waits until nothing waits and nothing runs; false when the time is over. Errors: PH_PAUSED. */
   drain(name: string, options?: { readonly withinMs?: number; readonly signal?: AbortSignal }): Promise<boolean>;
   /** Ends all that waits now and has not begun, as discarded. */
@@ -134,6 +141,11 @@ export class Operating implements Operate {
 
   async unsettled(name: string): Promise<Unsettled> {
     return unsettled(await this.#of(name, "unsettled()"), name);
+  }
+
+  async waiting(name: string, options: Parameters<Operate["waiting"]>[1] = {}): Promise<WaitingMessages> {
+    const { limit, states } = checkOptions(options, waitingFields, "waiting()");
+    return waitingMessages(await this.#of(name, "waiting()"), name, limit, states);
   }
 
   async drain(name: string, options: Parameters<Operate["drain"]>[1] = {}): Promise<boolean> {

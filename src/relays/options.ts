@@ -55,7 +55,9 @@ export interface RelayOptions<I extends RelayIdempotency = RelayIdempotency> ext
    * How long the broker may take to acknowledge; then it counts as away. Too short and a slow one is never done, too long and a silent one is noticed
    * late. At most half of `visibilityTimeoutMs`, so that no run ends before it is known what became of it.
    *
-   * Default: half of `visibilityTimeoutMs`, at most 10000. Range 1 to 3600000.
+   * No less than the `timeoutMs` that the broker was told.
+   *
+   * Default: half of `visibilityTimeoutMs`, at most 10000, or as long as the broker's `timeoutMs` needs. Range 1 to 3600000.
    */
   readonly sendTimeoutMs?: number;
   /** The `source` of the CloudEvents. Default `urn:posthorn:<service>`. */
@@ -148,7 +150,7 @@ export const relayFields = {
   },
   sendTimeoutMs: {
     type: "duration",
-    doc: "How long the broker may take to acknowledge; then it counts as away. Too short and a slow one is never done, too long and a silent one is noticed late. Without it half of visibilityTimeoutMs, at most 10000",
+    doc: "How long the broker may take to acknowledge; then it counts as away. Too short and a slow one is never done, too long and a silent one is noticed late. No less than the timeoutMs of its broker, where that was told one. Without it half of visibilityTimeoutMs, at most 10000, or as long as that timeoutMs needs",
     min: 1,
     max: longestSendMs,
   },
@@ -193,7 +195,7 @@ export function checkRelay(value: unknown, name: string): CheckedRelay {
     settings: {
       to,
       batchSize,
-      sendTimeoutMs: checkTimeout(sendTimeoutMs, policy.visibilityTimeoutMs, where),
+      sendTimeoutMs: checkTimeout(sendTimeoutMs, policy.visibilityTimeoutMs, to, where),
       source,
       typePrefix: typePrefix ?? "",
       mode: mode === "binary" || mode === "structured" ? mode : to.features.mode,
@@ -250,12 +252,20 @@ function refuseUnfit(where: string, { kind, features }: Broker, lossy: boolean, 
   }
 }
 
-function checkTimeout(given: number | undefined, visibilityTimeoutMs: number, where: string): number {
+function checkTimeout(given: number | undefined, visibilityTimeoutMs: number, to: Broker, where: string): number {
   const most = Math.max(1, Math.floor(visibilityTimeoutMs / 2));
-  if (given === undefined) return Math.min(most, defaultSendMs);
-  if (given <= most) return given;
-  const message = `${where}.sendTimeoutMs (${given}) must be at most half of ${where}.visibilityTimeoutMs (${visibilityTimeoutMs}), so that no run ends before it is known what became of its message.`;
-  throw refusal(message, `${where}.sendTimeoutMs`);
+  if (given !== undefined && given > most) {
+    const message = `${where}.sendTimeoutMs (${given}) must be at most half of ${where}.visibilityTimeoutMs (${visibilityTimeoutMs}), so that no run ends before it is known what became of its message.`;
+    throw refusal(message, `${where}.sendTimeoutMs`);
+  }
+  const { timeoutMs = 0, atOnce } = to;
+  // Where only so many are on their way at once, a message may wait for another one before it is sent.
+  const needs = timeoutMs * (atOnce === undefined ? 1 : 2);
+  const sendTimeoutMs = given ?? Math.min(most, Math.max(defaultSendMs, needs));
+  if (timeoutMs <= sendTimeoutMs) return sendTimeoutMs;
+  const gives = given === undefined ? `half of visibilityTimeoutMs, ${visibilityTimeoutMs}` : "its sendTimeoutMs";
+  const message = `${where}.to waits ${timeoutMs} ms for an answer, its timeoutMs, and the relay gives up after ${sendTimeoutMs} ms, ${gives}: that time would never be reached. Lower timeoutMs to ${sendTimeoutMs}, or raise sendTimeoutMs to ${timeoutMs} and visibilityTimeoutMs to ${timeoutMs * 2} or more.`;
+  throw refusal(message, `${where}.to`);
 }
 
 function refusal(message: string, path: string): ConfigurationError {

@@ -6,6 +6,7 @@
  */
 import type { Outgoing, Sent } from "../brokers/broker.js";
 import { cleaned, reasonOf } from "../core/clean.js";
+import { composed } from "../core/composed.js";
 import { ConfigurationError } from "../core/errors.js";
 import { limits } from "../core/limits.js";
 import type { Logger } from "../core/logger.js";
@@ -62,7 +63,7 @@ export class Relay {
     return drafts.map((one) => {
       if (one instanceof Error) return one;
       const outcome = sent[next++] ?? unanswered;
-      if (outcome.kind !== "acknowledged") return this.#failure(outcome, one.event.id);
+      if (outcome.kind !== "acknowledged") return composed(this.#failure(outcome, one.event.id));
       this.#suspects.acknowledged(one.event.id);
       return null;
     });
@@ -73,7 +74,7 @@ export class Relay {
     try {
       return outgoingOf(message, this.#naming);
     } catch (error) {
-      return failed(`no event can be made of it: ${reasonOf(error)}`, error);
+      return composed(failed(`no event can be made of it: ${reasonOf(error)}`, error));
     }
   }
 

@@ -4,14 +4,14 @@ import { mapped } from "./sqlstate.js";
 
 /** What a run means for the circuit. */
 export type CircuitEvent =
-  | { readonly failed: number }
+  | { readonly failed: number; readonly said?: string }
   /** A handler opens it; null for as long as the policy says. */
   | { readonly open: number | null; readonly reason: string }
   | { readonly succeeded: true }
   /** Neither: the next message is tried. */
-  | { readonly passed: true };
+  | { readonly passed: true; readonly said?: string };
 
-/** `probe`: the token of the message that was tried. */
+/** `probe`: the token of the message that was tried; `said`: why that one did not succeed, for people. */
 export type CircuitReport = CircuitEvent & { readonly probe?: string };
 
 export interface CircuitChange {
@@ -48,7 +48,10 @@ export interface CircuitFacts {
   readonly openedAt?: string;
   /** Failed runs that opened it; absent when a handler did. */
   readonly failures?: number;
+  /** What was said last: by what opened it, or by the newest that was tried since and did not succeed. */
   readonly reason?: string;
+  /** When that was said. */
+  readonly reasonAt?: string;
   /** While open: when one message is tried; while half-open: since when. */
   readonly probeAt?: string;
   /** Probes that failed since it opened. */

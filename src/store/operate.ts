@@ -101,6 +101,8 @@ export interface Alert {
   readonly threshold: number;
   /** What exactly, in words; null or absent where the name says all. */
   readonly detail?: string | null;
+  /** Of an open circuit: when the reason in it was said. */
+  readonly detailAt?: string | null;
   /** Null for a rule that is crossed now and that no worker has raised yet. */
   readonly raisedAt: string | null;
   readonly resolvedAt?: string;

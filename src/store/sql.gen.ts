@@ -2919,7 +2919,14 @@ language sql volatile as $$
   select null, null, 'segmentsInUse', cardinality(r.slots), 8, case when cardinality(r.slots) >= 8 then posthorn.space_in_words() end from posthorn.ring r
 $$;
 
--- opened_by(circuit): what opened it, for people: failed runs, what a handler or a relay said, or both, where one was tried since. Null while it is closed.
+-- detail_now(alert): its detail; of an open alert about a circuit that is open, what was said last, which nobody writes down for it.
+create or replace function posthorn.detail_now(p_alert posthorn.alert) returns text
+language sql stable as $$
+  select coalesce(case when p_alert.name = 'circuitOpen' and p_alert.resolved_at is null then (
+    select posthorn.opened_by(c) from posthorn.circuit c where c.subscription = p_alert.subscription) end, p_alert.detail)
+$$;
+
+-- opened_by(circuit): what opened it, for people: failed runs, what was said last, or both. Null while it is closed.
 create or replace function posthorn.opened_by(p_circuit posthorn.circuit) returns text
 language sql stable as $$
   select nullif(concat_ws('; ', case when p_circuit.failures = 1 then '1 run failed' else p_circuit.failures || ' runs failed' end, p_circuit.reason), '')
@@ -3410,8 +3417,9 @@ end $$;
 create or replace function posthorn.crossed_alerts() returns json
 language sql volatile as $$
   with open as (
-    select a.name, a.subscription, a.intake, coalesce(s.name, i.name) as subscription_name, a.value, a.threshold, a.raised_at, a.detail
-      from posthorn.alert a left join posthorn.subscription s on s.id = a.subscription left join posthorn.intake i on i.id = a.intake where a.resolved_at is null
+    select a.name, a.subscription, a.intake, coalesce(s.name, i.name) as subscription_name, a.value, a.threshold, a.raised_at,
+        posthorn.detail_now(a) as detail from posthorn.alert a left join posthorn.subscription s on s.id = a.subscription left join posthorn.intake i on i.id = a.intake
+      where a.resolved_at is null
   ), crossed as (
     select * from open
     union all
@@ -3421,7 +3429,9 @@ language sql volatile as $$
         and not exists (select from open o where o.subscription is not distinct from r.subscription and o.intake is not distinct from r.intake and o.name = r.name)
   )
   select coalesce(json_agg(json_build_object('alert', name, 'subscription', subscription_name, 'value', value, 'threshold', threshold,
-    'raisedAt', raised_at, 'detail', detail) order by raised_at, subscription_name, name), '[]') from crossed
+    'raisedAt', raised_at, 'detail', detail, 'detailAt', case when name = 'circuitOpen' then (
+      select c.failed_at[1] from posthorn.circuit c where c.subscription = crossed.subscription and c.state <> 'closed' and c.reason is not null) end)
+    order by raised_at, subscription_name, name), '[]') from crossed
 $$;
 
 -- recent_alerts(limit): alerts that are resolved, the newest first.
@@ -3614,7 +3624,8 @@ end $$;
 -- circuit_hear(subscription, events): what a worker tells of runs that ended, in a transaction of its own. Events, in their order:
 --   { failed: n }            runs failed
 --   { open: ms | null, reason } a handler says so; null: for as long as the policy says
---   { succeeded: true } | { passed: true }   only together with \`probe\`, the token of the message that was tried, which \`failed\` may have as well
+--   { succeeded: true } | { passed: true }   only together with \`probe\`, the token of the message that was tried, which \`failed\` may have as well; then \`said\`
+--                            is why it did not succeed, and stands as the reason of the circuit from then on
 -- Returns { changed: 'opened' | 'closed' | null, openMs, windowMs, failures, probes, reason }: whether the last of them that changed it opened or closed it.
 create or replace function posthorn.circuit_hear(p_subscription int, p_events json) returns json
 language plpgsql as $$
@@ -3647,7 +3658,8 @@ begin
     'openMs', v_row.open_ms, 'windowMs', v_breaker -> 'windowMs', 'failures', v_row.failures, 'probes', v_row.probes, 'reason', v_row.reason);
 end $$;
 
--- circuit_after: the circuit after one event. Failures from the future are none: the clock has jumped back since.
+-- circuit_after: the circuit after one event. Failures from the future are none: the clock has jumped back since. While it is not closed \`failed_at\` holds when the
+-- reason was said: that of the newest answer, for what opened it may be over long ago.
 create or replace function posthorn.circuit_after(p_row posthorn.circuit, p_event json, p_breaker json, p_now timestamptz) returns posthorn.circuit
 language plpgsql as $$
 declare
@@ -3658,6 +3670,8 @@ begin
   if p_event ->> 'open' is not null or p_event ->> 'reason' is not null then
     v_row := posthorn.circuit_opened(v_row, coalesce((p_event ->> 'open')::bigint, (p_breaker ->> 'openMs')::bigint), p_now);
     v_row.reason := p_event ->> 'reason';
+    v_row.failed_at := array[p_now];
+    v_row.probes := v_row.probes + case when v_tried then 1 else 0 end;
   elsif v_tried and p_event ->> 'succeeded' is not null then
     v_row := row(p_row.subscription, 'closed', '{}', null, null, null, null, null, null, null, null, 0)::posthorn.circuit;
   elsif v_tried and p_event ->> 'failed' is not null then
@@ -3677,6 +3691,10 @@ begin
       v_row.failures := cardinality(v_row.failed_at);
       v_row.failed_at := '{}';
     end if;
+  end if;
+  if v_tried and v_row.state <> 'closed' and p_event ->> 'said' is not null then
+    v_row.reason := p_event ->> 'said';
+    v_row.failed_at := array[p_now];
   end if;
   return v_row;
 end $$;
@@ -3700,10 +3718,11 @@ begin
   return v_row;
 end $$;
 
--- circuit_of(subscription): what people see of a circuit, as JSON { state, openedAt, failures, reason, probeAt, probes }; null where no breaker is declared.
+-- circuit_of(subscription): what people see of a circuit, as JSON { state, openedAt, failures, reason, reasonAt, probeAt, probes }; null where no breaker is declared.
 create or replace function posthorn.circuit_of(p_subscription int) returns json
 language sql stable as $$
   select json_strip_nulls(json_build_object('state', coalesce(c.state, 'closed'), 'openedAt', c.opened_at, 'failures', c.failures, 'reason', c.reason,
+      'reasonAt', case when c.state <> 'closed' and c.reason is not null then c.failed_at[1] end,
       'probeAt', case c.state when 'open' then c.probe_at when 'half-open' then c.probe_since end,
       'probes', case when c.state <> 'closed' then c.probes end))
     from posthorn.subscription s left join posthorn.circuit c on c.subscription = s.id where s.id = p_subscription and s.has_breaker
@@ -7611,6 +7630,195 @@ language sql stable as $$
     from posthorn.subscription s where s.name = p_name
 $$;
 ` },
+  { name: "functions/33_waiting.sql", text: `-- Which messages wait: the oldest of a reader with their ids, so that of each can be asked why. For people, and bounded: it reads the next messages of each lane
+-- by the log's own index, counts nothing, takes nothing and locks nothing.
+
+-- waiting_messages(name, limit, states): the oldest messages of a queue or subscription that have not ended, in the order in which they were said, as JSON
+--   { name, kind, channel, now, more, messages: [{ message, contract, version, key, publishedAt, since, state, at, delivery, attempts, crashes, dueAt, expiresAt,
+--   worker, outcome, error, note }] }. Of the states queued, scheduled, retrying, parked and running; null: all, but not what is scheduled for later. \`more\`: there
+--   are others, or may be: outside of the log the 10,000 that were said first are looked at, those that are due next, and those that run. Stable, so that all
+--   is read in one snapshot: what moves meanwhile is met once. Raises PH060, PH015.
+-- The plans are those of the indexes, whatever the statistics say; \`offset 0\` keeps what is probed for each row from becoming a join, which would read all.
+create or replace function posthorn.waiting_messages(p_name text, p_limit int, p_states text[] default null) returns json
+language plpgsql stable
+set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_row posthorn.subscription := posthorn.reader(p_name);
+  v_states text[] := coalesce(p_states, '{queued,scheduled,retrying,parked,running}');
+  v_limit int := least(greatest(coalesce(p_limit, 20), 1), 1000);
+begin
+  if v_states = '{}' or not v_states <@ '{queued,scheduled,retrying,parked,running}' then
+    raise exception 'what waits is of the states queued, scheduled, retrying, parked, running, got %', left(array_to_string(v_states, ', ', 'null'), 200)
+      using errcode = 'PH015';
+  end if;
+  return (
+    with found as materialized (
+      select * from posthorn.waiting_outside(v_row.id, v_states, p_states is null, v_limit + 1)
+      union all
+      select * from posthorn.running_in_log(v_row.id, v_row.idempotency = 'transaction', v_limit + 1) where 'running' = any (v_states)
+      union all
+      select * from posthorn.unclaimed(v_row.id, v_row.channel, v_limit + 1) where 'queued' = any (v_states)
+    ), shown as materialized (
+      select * from found order by message limit v_limit
+    )
+    select json_build_object('name', v_row.name, 'kind', h.kind, 'channel', h.name, 'now', clock_timestamp(),
+        'more', (select count(*) > v_limit from found) or exists (select from posthorn.deferred d where d.subscription = v_row.id order by d.message offset 10000),
+        'messages', (select coalesce(json_agg(json_strip_nulls(json_build_object('message', posthorn.public_id(w.message, w.nonce), 'contract', c.name,
+            'version', c.version, 'key', w.key, 'publishedAt', w.published_at, 'since', coalesce(d.since, w.published_at), 'state', w.state, 'at', w.at,
+            'delivery', coalesce(d.delivery, 1), 'attempts', coalesce(d.attempts, 0), 'crashes', coalesce(d.crashes, 0),
+            'dueAt', nullif(d.due_at, 'infinity'), 'expiresAt', w.expires_at,
+            'worker', (select json_build_object('id', k.id::text, 'service', k.service, 'host', k.host, 'pid', k.pid) from posthorn.worker k where k.id = w.worker),
+            'outcome', e.entry -> 'outcome', 'note', left(e.entry ->> 'note', 1000), 'error', case when e.entry -> 'error' is not null then json_build_object(
+              'name', left(e.entry #>> '{error,name}', 100), 'code', left(e.entry #>> '{error,code}', 100), 'message', left(e.entry #>> '{error,message}', 1000)) end))
+          order by w.message), '[]')
+          from shown w join posthorn.contract c on c.id = w.contract left join lateral (select * from posthorn.deferred d where d.id = w.deferred offset 0) d on true
+            left join lateral (select d.history -> -1) e(entry) on true))
+      from posthorn.channel h where h.id = v_row.channel);
+end $$;
+
+-- waiting_outside: deliveries that wait or run outside of the log. \`p_now\`: not those that are scheduled for later.
+-- Plan: deferred_subscription_message_key from the first on; deferred_due, for each priority; deferred_held, for each worker.
+create or replace function posthorn.waiting_outside(p_subscription int, p_states text[], p_now boolean, p_limit int)
+returns table (message bigint, nonce bigint, contract int, key text, published_at timestamptz, state text, at timestamptz, worker bigint, expires_at timestamptz,
+  deferred bigint)
+language plpgsql stable as $$
+begin
+  return query
+    with oldest as materialized (
+      select d.id, d.token, d.place, d.due_at, d.reason, d.message from posthorn.deferred d where d.subscription = p_subscription order by d.message limit 10000
+    ), looked as (
+      select o.id, o.token, o.place, o.due_at, o.reason, o.message from oldest o
+      union
+      select n.id, n.token, n.place, n.due_at, n.reason, n.message from posthorn.classes(p_subscription) c(class) cross join lateral (
+        select * from posthorn.deferred d where d.subscription = p_subscription and d.priority = c.class and d.token is null order by d.due_at limit p_limit) n
+      union
+      select r.id, r.token, r.place, r.due_at, r.reason, r.message from posthorn.worker w cross join lateral (
+        select * from posthorn.deferred d where d.worker = w.id and d.token is not null offset 0) r where r.subscription = p_subscription
+    ), chosen as materialized (
+      select l.id from looked l cross join lateral (select posthorn.waiting_state(l.token, l.place, l.due_at, l.reason)) s(state)
+        where s.state = any (p_states) and not (p_now and s.state = 'scheduled' and l.due_at > statement_timestamp()) order by l.message limit p_limit
+    )
+    select d.message, d.nonce, d.contract, d.key, d.published_at, posthorn.waiting_state(d.token, d.place, d.due_at, d.reason),
+        case when d.token is not null then d.taken_at end, case when d.token is not null then d.worker end, d.expires_at, d.id
+      from chosen c cross join lateral (select * from posthorn.deferred d where d.id = c.id offset 0) d;
+end $$;
+
+-- running_in_log: messages of claims that workers hold open, and that have no end yet. Bounded by what runs in the fleet.
+create or replace function posthorn.running_in_log(p_subscription int, p_ends boolean, p_limit int)
+returns table (message bigint, nonce bigint, contract int, key text, published_at timestamptz, state text, at timestamptz, worker bigint, expires_at timestamptz,
+  deferred bigint)
+language sql stable as $$
+  select m.id, m.nonce, m.contract, m.key, m.published_at, 'running', h.at, h.worker, m.expires_at, null::bigint
+    from (select h.*, w.id as worker, s.channel from posthorn.subscription s cross join posthorn.ring r cross join lateral unnest(r.slots) u(slot)
+        cross join posthorn.worker w cross join lateral posthorn.held_of(u.slot, s.id, w.id, w.oldest_open_claim, p_ends, p_limit) h
+      where s.id = p_subscription order by h.message limit p_limit) h
+    cross join lateral posthorn.messages_of(h.slot, h.channel, h.lane, h.message - 1, h.message, 1) m
+$$;
+
+-- held_of: messages of a worker's open claims that no part has ended and, where handlers end them in their own transaction, no ending.
+-- Plan: claim_N_by_id from an id on, and probes of settlement_N_by_part and ending_N_by_delivery. \`offset 0\` keeps the probes from becoming joins, and the
+-- search for claims from reading all those of the subscription.
+select posthorn.by_slot('held_of(p_slot smallint, p_subscription int, p_worker bigint, p_from bigint, p_ends boolean, p_limit int)',
+  'table (message bigint, slot smallint, lane int, at timestamptz) stable', $body$
+  return query select m.id, coalesce(m.slot, {slot}::smallint), c.lane, c.at from (
+      select * from posthorn.claim_{slot} c where c.id >= p_from and c.worker = p_worker
+        and not exists (select from posthorn.settlement_{slot} t where t.claim = c.id and t.closes offset 0) offset 0) c
+    cross join lateral (select coalesce(array_agg(e.id), '{}') as ids from (select * from posthorn.settlement_{slot} t where t.claim = c.id offset 0) t
+      cross join lateral unnest(coalesce(t.messages, c.messages)) e(id) where t.outcome is distinct from 'begun') ended
+    cross join lateral unnest(c.messages, c.message_slots) m(id, slot)
+    where c.subscription = p_subscription and m.id <> all (ended.ids)
+      and not (p_ends and posthorn.has_ended(coalesce(m.slot, {slot}::smallint), c.subscription, m.id))
+    order by m.id limit p_limit;
+$body$);
+
+-- has_ended: as has_ended_of, in the caller's snapshot.
+select posthorn.by_slot('has_ended(p_slot smallint, p_subscription int, p_message bigint)', 'boolean stable', $body$
+  return exists (select from posthorn.ending_{slot} e where e.message = p_message and e.subscription = p_subscription and e.delivery = 1);
+$body$);
+
+-- unclaimed: the next messages of each lane that nobody has claimed: those behind its position, and those before it that were committed late; see claim.
+create or replace function posthorn.unclaimed(p_subscription int, p_channel int, p_limit int)
+returns table (message bigint, nonce bigint, contract int, key text, published_at timestamptz, state text, at timestamptz, worker bigint, expires_at timestamptz,
+  deferred bigint)
+language plpgsql stable as $$
+declare
+  v_ring posthorn.ring;
+  v_now pg_snapshot := pg_current_snapshot();
+  v_lane record;
+  v_at posthorn.position;
+  v_seen posthorn.tick;
+  v_upto bigint;
+  v_slots smallint[];
+  v_slot smallint;
+  v_late xid8[];
+begin
+  select * into v_ring from posthorn.ring;
+  for v_lane in select l.lane, l.read_from from posthorn.lane l where l.subscription = p_subscription loop
+    v_slots := posthorn.slots_from(v_ring, v_lane.read_from);
+    v_at := posthorn.position_of(p_subscription, v_lane.lane);
+    v_seen := posthorn.tick_of(v_at.slot, v_at.ceiling);
+    v_upto := case when v_at.late then (posthorn.tick_of(v_at.slot, v_at.floor)).ceiling_id else v_at.last_id end;
+    foreach v_slot in array v_slots loop
+      v_late := posthorn.late_since_of(v_slot, p_channel, v_lane.lane, v_seen.snapshot, v_upto, v_ring.first_id, v_now);
+      return query select m.id, m.nonce, m.contract, m.key, m.published_at, 'queued', null::timestamptz, null::bigint, m.expires_at, null::bigint from (
+          select * from posthorn.messages_of(v_slot, p_channel, v_lane.lane, v_upto, 9223372036854775807, p_limit, p_subscription)
+          union all
+          select * from posthorn.late_messages_of(v_slot, p_channel, v_lane.lane, v_at.late_xids, v_at.last_id, v_upto, p_limit, p_subscription) where v_at.late
+          union all
+          select * from posthorn.late_messages_of(v_slot, p_channel, v_lane.lane, v_late, v_ring.first_id - 1, v_upto, p_limit, p_subscription) where v_late is not null
+        ) m;
+    end loop;
+  end loop;
+end $$;
+
+-- late_since_of: as late_xids_of, and bounded: of the transactions that began to say something after the snapshot was taken only the first can have drawn an id
+-- before it, and 10,000 of their lists are looked at.
+-- Plan: message_N_by_xid, one probe for each transaction that ran then, and a range that stops at the limit.
+select posthorn.by_slot(
+  'late_since_of(p_slot smallint, p_channel int, p_lane int, p_seen pg_snapshot, p_upto bigint, p_first_id bigint, p_now pg_snapshot)', 'xid8[] stable', $body$
+  return (select array_agg(distinct late.xid) from (
+    select probe.xid from pg_snapshot_xip(p_seen) running(xid)
+      cross join lateral (select m.xid from posthorn.message_{slot} m
+        where ((m.channel::bigint << 32) | m.lane) = ((p_channel::bigint << 32) | p_lane) and m.reach is not null
+          and m.xid = running.xid and m.id >= p_first_id and m.id <= p_upto limit 1) probe
+      where pg_visible_in_snapshot(running.xid, p_now)
+    union all
+    select m.xid from (select m.xid, m.id from posthorn.message_{slot} m
+        where ((m.channel::bigint << 32) | m.lane) = ((p_channel::bigint << 32) | p_lane) and m.reach is not null
+          and m.xid >= pg_snapshot_xmax(p_seen) and m.xid < pg_snapshot_xmax(p_now) order by m.xid, m.id limit 10000) m
+      where m.id >= p_first_id and m.id <= p_upto and pg_visible_in_snapshot(m.xid, p_now)) late);
+$body$);
+
+-- messages_of: committed messages of a lane after an id and up to another, by id, without those that a subscription's marks cancel.
+-- Plan: message_N_by_id, range on id, stops at the limit.
+select posthorn.by_slot(
+  'messages_of(p_slot smallint, p_channel int, p_lane int, p_after bigint, p_upto bigint, p_limit int, p_marked int default null)',
+  'table (id bigint, nonce bigint, contract int, key text, published_at timestamptz, expires_at timestamptz) stable', $body$
+  return query select m.id, m.nonce, m.contract, m.key, m.published_at, m.expires_at from posthorn.message_{slot} m
+    where m.channel = p_channel and m.lane = p_lane and m.id > p_after and m.id <= p_upto
+      and not exists (select from posthorn.cancel_mark k where k.subscription = p_marked and k.message = m.id offset 0)
+    order by m.id limit p_limit;
+$body$);
+
+-- late_messages_of: the same of the listed transactions. Plan: as late_page_of, which is for the hot path and reads payloads.
+select posthorn.by_slot(
+  'late_messages_of(p_slot smallint, p_channel int, p_lane int, p_xids xid8[], p_after bigint, p_upto bigint, p_limit int, p_marked int)',
+  'table (id bigint, nonce bigint, contract int, key text, published_at timestamptz, expires_at timestamptz) stable', $body$
+  return query select late.id, late.nonce, late.contract, late.key, late.published_at, late.expires_at from unnest(p_xids) listed(xid)
+    cross join lateral (select m.* from posthorn.message_{slot} f
+      cross join lateral (select * from posthorn.message_{slot} m
+        where m.channel = p_channel and m.lane = p_lane and m.id > greatest(p_after, f.id - 1) and m.id <= least(p_upto, f.id + f.reach) and m.xid = f.xid
+          and not exists (select from posthorn.cancel_mark k where k.subscription = p_marked and k.message = m.id offset 0)
+        order by m.id limit p_limit) m
+      where ((f.channel::bigint << 32) | f.lane) = ((p_channel::bigint << 32) | p_lane) and f.reach is not null and f.xid = listed.xid and f.id <= p_upto
+        and f.id >= coalesce((select b.id from posthorn.message_{slot} b
+          where ((b.channel::bigint << 32) | b.lane) = ((p_channel::bigint << 32) | p_lane) and b.reach is not null and b.xid = listed.xid and b.id <= p_after
+          order by b.id desc limit 1), 0)
+      order by f.id, m.id limit p_limit) late
+    order by late.id limit p_limit;
+$body$);
+` },
   { name: "functions/40_operations.sql", text: `-- What operators order, and how far it is. Each thing is one row of posthorn.operation. Pauses and what concerns one message are done at once; the rest
 -- is done in pieces, each a transaction of its own: whoever drives them may die at any time, and anybody goes on.
 
@@ -8932,8 +9140,8 @@ language sql immutable as $$
       'register_worker', 'heartbeat', 'forget_worker', 'rescue', 'watch', 'prune', 'sweep_keys', 'sweep_steps', 'tidy_dedupe', 'record_step', 'steps_of',
       'write_progress', 'circuit_hear', 'cancel_requests', 'declare_schedule', 'schedule_now', 'due_schedules', 'fire_schedules', 'note_schedule_failure',
       'standing', 'count_skipped', 'declare_retention', 'rotate', 'declare_intake', 'hold_intakes', 'take_in', 'take_again', 'unfit_again', 'sweep_inbox']),
-    ('observer', array['message_status', 'message_statuses', 'why', 'letters', 'letters_count', 'crossed_alerts', 'recent_alerts', 'fleet', 'error_groups',
-      'registered', 'list_schedules', 'circuit_of', 'gauges', 'limits_now', 'scaling',
+    ('observer', array['message_status', 'message_statuses', 'why', 'waiting_messages', 'letters', 'letters_count', 'crossed_alerts', 'recent_alerts', 'fleet', 'error_groups',
+      'registered', 'list_schedules', 'circuit_of', 'detail_now', 'gauges', 'limits_now', 'scaling',
       'is_forgotten', 'policy_changes', 'orphaned', 'unsettled', 'is_drained', 'subscriptions', 'operations', 'operation_state', 'segment_now', 'rebase_plan', 'unfit_list', 'unfit_count'])
 $$;
 
@@ -9067,7 +9275,7 @@ create or replace view posthorn.workers as
   from posthorn.worker w;
 
 create or replace view posthorn.alerts as
-  select coalesce(s.name, i.name) as subscription, a.name as alert, a.value, a.threshold, a.raised_at, a.resolved_at, a.detail
+  select coalesce(s.name, i.name) as subscription, a.name as alert, a.value, a.threshold, a.raised_at, a.resolved_at, posthorn.detail_now(a) as detail
   from posthorn.alert a left join posthorn.subscription s on s.id = a.subscription left join posthorn.intake i on i.id = a.intake;
 
 create or replace view posthorn.segments as
@@ -9086,7 +9294,8 @@ create or replace view posthorn.skipped_events as
   from posthorn.skipped k join posthorn.subscription s on s.id = k.subscription join posthorn.contract c on c.id = k.contract;
 
 create or replace view posthorn.circuits as
-  select s.name as subscription, coalesce(c.state, 'closed') as state, c.opened_at, c.failures, c.reason, c.probe_at, c.probes
+  select s.name as subscription, coalesce(c.state, 'closed') as state, c.opened_at, c.failures, c.reason, c.probe_at, c.probes,
+    case when c.state <> 'closed' and c.reason is not null then c.failed_at[1] end as reason_at
   from posthorn.subscription s left join posthorn.circuit c on c.subscription = s.id where s.has_breaker;
 
 create or replace view posthorn.audit as

@@ -3,6 +3,7 @@
  * does after its end is nobody's: a stray `send`, `publish` or `fail` is refused.
  */
 
+import { composed } from "../core/composed.js";
 import type { Overdue } from "../core/deadlines.js";
 import { ConfigurationError, DeadlineError, NotCommittedError } from "../core/errors.js";
 import { sharedAbort } from "../core/shared-abort.js";
@@ -104,7 +105,7 @@ export class BatchCall implements Overdue {
   overdue(): void {
     const { visibilityTimeoutMs } = this.#running.policy;
     const message = `The handler of ${this.#contract.name} did not end within visibilityTimeoutMs (${visibilityTimeoutMs} ms).`;
-    this.abort(new DeadlineError("PH_DEADLINE", message, { visibilityTimeoutMs }));
+    this.abort(composed(new DeadlineError("PH_DEADLINE", message, { visibilityTimeoutMs })));
   }
 
   #messageOf({ run, payload }: Held): Batched<unknown> {

@@ -4,6 +4,7 @@
  *
  * If the process dies anywhere in here the messages have no end, and a rescuer gives them one.
  */
+import { composed } from "../core/composed.js";
 import { errorOf } from "../core/errors.js";
 import { openingFor } from "../policies/verdicts.js";
 import { nothingSaid } from "../producer/buffer.js";
@@ -162,7 +163,7 @@ export class Carrying {
     try {
       const errors = await carrier.call(load.items);
       // Of one that is not spoken of nobody knows that it succeeded.
-      const unsaid = errorOf("PH_INTERNAL", `"${running.name}" did not say what became of it.`);
+      const unsaid = composed(errorOf("PH_INTERNAL", `"${running.name}" did not say what became of it.`));
       const away = await this.#end(load, (item, i) => {
         const error = errors[i];
         return error === null ? undefined : this.#failed(item, load, error ?? unsaid);

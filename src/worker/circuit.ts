@@ -5,10 +5,13 @@
  * While the circuit is open this reader asks for nothing but at the time that the database told it; so an open circuit costs a statement
  * now and then. Should a report be lost with its process, a failure is not counted, or another message is tried.
  */
+import { cleaned } from "../core/clean.js";
 import type { Executor } from "../core/database.js";
+import { limits } from "../core/limits.js";
 import type { Logger } from "../core/logger.js";
 import { type CircuitChange, type CircuitEvent, type CircuitReport, tellCircuit } from "../store/circuit.js";
 import type { Delivery } from "../store/work.js";
+import { clean, failureOf } from "./failure.js";
 import type { Ran } from "./run.js";
 
 export interface CircuitOptions {
@@ -58,9 +61,10 @@ export class Circuit {
     this.#timer = setTimeout(look, Math.min(lookMs, Math.max(1, ms))).unref();
   }
 
-  /** A delivery was taken and ended; without an event it is told only when it was the one that was tried. */
-  ended({ probe }: Delivery, event?: CircuitEvent): void {
-    if (probe !== undefined) this.#tell({ ...(event ?? { passed: true }), probe });
+  /** A delivery was taken and ended; without an event it is told only when it was the one that was tried. `said`: why that one did not succeed. */
+  ended({ probe }: Delivery, event?: CircuitEvent, said?: string): void {
+    const why = said === undefined ? {} : { said };
+    if (probe !== undefined) this.#tell({ ...(event ?? { passed: true }), ...why, probe });
     else if (event !== undefined && ("failed" in event || "open" in event)) this.#tell(event);
   }
 
@@ -108,7 +112,7 @@ export class Circuit {
     const why =
       reason ??
       (probes ? `probe ${probes} failed as well` : `${failures} runs failed within ${windowMs} ms in the fleet`);
-    if (this.#isNew(reason ?? null)) {
+    if (this.#isNew(alike(reason ?? null))) {
       logger.error(`the circuit of "${name}" is open for ${forMs} ms: ${why}`, { reader: name, openMs: forMs });
     }
     this.block(forMs);
@@ -122,8 +126,26 @@ export class Circuit {
   }
 }
 
+/** A reason without what differs from message to message: numbers and ids. */
+function alike(reason: string | null): string | null {
+  return reason?.replace(/[\da-f]*\d[\da-f]*/gi, "0") ?? null;
+}
+
 function isCount(report: CircuitReport): report is { readonly failed: number } {
   return "failed" in report && report.probe === undefined;
+}
+
+/** Why a run did not succeed, in the words of what it called; undefined where that says nothing about the other side. A relay speaks for itself. */
+export function saidBy(ran: Ran, relayed: boolean): string | undefined {
+  if (ran.kind !== "ended" || ran.cancelled === true || ran.error === undefined) return undefined;
+  const { circuit, end } = ran;
+  const decided = end.outcome === "postponed" || end.outcome === "rejected";
+  const counts = circuit === undefined ? decided : "failed" in circuit;
+  // What opens it says why by itself.
+  if (!counts) return undefined;
+  const { name, code, message } = failureOf(ran.error);
+  const text = decided || relayed ? message : `${code ?? name}: ${message}`;
+  return clean(cleaned(text), limits.issueLength);
 }
 
 /** What a run means for the circuit: a success, what it says, or nothing. */

@@ -1,4 +1,6 @@
 /** Failures of user code, normalised once, whatever was thrown; and what follows from them by the policy. */
+import { composed } from "../core/composed.js";
+import { DeadlineError } from "../core/errors.js";
 import { limits } from "../core/limits.js";
 import type { CheckedPolicy } from "../policies/policy.js";
 import { waitAfter } from "../policies/retry.js";
@@ -79,4 +81,10 @@ export function afterFailure(delivery: Delivery, policy: CheckedPolicy, error: u
 /** What becomes of a message that must not repeat, after a run that left no outcome. */
 export function afterUnknown({ attempts, crashes }: Delivery, { deadLetter }: CheckedPolicy): Next {
   return { dead: { reason: "outcome unknown", keepMs: deadLetter.keepMs, attempts: attempts + 1, crashes } };
+}
+
+/** A handler of which nothing is heard when its time is over. */
+export function tooLong(contract: string, { visibilityTimeoutMs }: CheckedPolicy): DeadlineError {
+  const message = `The handler of ${contract} did not end within visibilityTimeoutMs (${visibilityTimeoutMs} ms).`;
+  return composed(new DeadlineError("PH_DEADLINE", message, { visibilityTimeoutMs }));
 }

@@ -3,7 +3,7 @@ import type { Batch } from "../producer/buffer.js";
 import type { Standing } from "../store/fleet.js";
 import { publicId } from "../store/publish.js";
 import type { Delivery } from "../store/work.js";
-import { type Circuit, eventOf } from "./circuit.js";
+import { type Circuit, eventOf, saidBy } from "./circuit.js";
 import type { Ledger } from "./ledger.js";
 import type { Order } from "./order.js";
 import type { ReaderOptions } from "./reading.js";
@@ -36,7 +36,8 @@ export class Outcomes {
   ran(delivery: Delivery, ran: Ran, quiet = false): void {
     const { circuit, order } = this.#told;
     if (this.#options.policy.circuitBreaker !== undefined || delivery.probe !== undefined) {
-      circuit.ended(delivery, eventOf(ran));
+      const relayed = this.#options.policy.relay !== undefined;
+      circuit.ended(delivery, eventOf(ran), delivery.probe === undefined ? undefined : saidBy(ran, relayed));
     }
     this.#settle(delivery, ran, quiet);
     order()?.ran(delivery, ran);

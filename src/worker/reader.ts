@@ -7,6 +7,7 @@
  * so that the parts of a claim are written in order.
  */
 import { Changes } from "../core/changes.js";
+import { composed } from "../core/composed.js";
 import { StoppedError } from "../core/errors.js";
 import { Loop } from "../core/loop.js";
 import { askForWork, begin, type Claimed, type Delivery, type Taken, takeDue } from "../store/work.js";
@@ -160,7 +161,7 @@ export class Reader {
     const until = performance.now() + graceMs;
     while (this.#busy && !this.#broken && performance.now() < until)
       await this.#changes.within(until - performance.now());
-    const reason = new StoppedError("PH_STOPPED", "The worker stops; this message is handed back.");
+    const reason = composed(new StoppedError("PH_STOPPED", "The worker stops; this message is handed back."));
     this.#runs.release(reason);
     this.#batches?.release(reason);
     while (this.#busy && !this.#broken) await this.#changes.within(1_000);

@@ -4,15 +4,10 @@
  */
 import { checkResult, type PreparedResult, type Received, receive } from "../contracts/check.js";
 import type { AnyContract } from "../contracts/contract.js";
+import { composed } from "../core/composed.js";
 import type { Database, OpenTransaction } from "../core/database.js";
 import type { Deadlines, Overdue } from "../core/deadlines.js";
-import {
-  CancelledError,
-  ClaimLostError,
-  DatabaseUnavailableError,
-  DeadlineError,
-  NotCommittedError,
-} from "../core/errors.js";
+import { CancelledError, ClaimLostError, DatabaseUnavailableError, NotCommittedError } from "../core/errors.js";
 import { limits } from "../core/limits.js";
 import type { Logger } from "../core/logger.js";
 import { isThenable } from "../core/thenable.js";
@@ -30,7 +25,15 @@ import { endWithResultAndCommit } from "../store/results.js";
 import { type Delivery, type End, endAndCommit, type Next, type StoredResult } from "../store/work.js";
 import type { Many } from "./batch-context.js";
 import { type Behind, RunContext, TransactionRunContext } from "./context.js";
-import { afterFailure, afterUnknown, entryOf, type Failure, failureOf, type WorkerIdentity } from "./failure.js";
+import {
+  afterFailure,
+  afterUnknown,
+  entryOf,
+  type Failure,
+  failureOf,
+  tooLong,
+  type WorkerIdentity,
+} from "./failure.js";
 import { checkProgress, type Progress } from "./progress.js";
 import { type Stepping, Steps } from "./steps.js";
 import { decide, withoutBreaker } from "./verdict.js";
@@ -147,7 +150,8 @@ export class Run implements Behind, Overdue, Stepping {
   cancel(): void {
     if (this.#aborted !== undefined || this.#cancelled !== undefined) return;
     const id = publicId(this.delivery);
-    this.#cancelled = new CancelledError("PH_CANCELLED", `Somebody asked to cancel the message ${id}.`, { id });
+    const said = `Somebody asked to cancel the message ${id}.`;
+    this.#cancelled = composed(new CancelledError("PH_CANCELLED", said, { id }));
     this.#controller?.abort(this.#cancelled);
   }
 
@@ -392,16 +396,7 @@ export class Run implements Behind, Overdue, Stepping {
   }
 
   overdue(): void {
-    this.abort(this.#tooLong());
-  }
-
-  #tooLong(): DeadlineError {
-    const { visibilityTimeoutMs } = this.#running.policy;
-    return new DeadlineError(
-      "PH_DEADLINE",
-      `The handler of ${this.#handled.contract.name} did not end within visibilityTimeoutMs (${visibilityTimeoutMs} ms).`,
-      { visibilityTimeoutMs },
-    );
+    this.abort(tooLong(this.#handled.contract.name, this.#running.policy));
   }
 
   #failed(error: unknown): Ran {

@@ -1,4 +1,5 @@
 /** What becomes of a message whose handler decided about it by what it threw. */
+import { composed } from "../core/composed.js";
 import { ConfigurationError } from "../core/errors.js";
 import { limits } from "../core/limits.js";
 import type { CheckedPolicy } from "../policies/policy.js";
@@ -56,5 +57,5 @@ function causeOf(thrown: unknown): unknown {
 /** The error of a handler that opens a circuit where there is none. */
 export function withoutBreaker(name: string, cause: unknown): ConfigurationError {
   const message = `The handler threw OpenCircuit, and the policy of "${name}" declares no circuitBreaker: it counts as a failure. Declare one, or throw RetryLater.`;
-  return new ConfigurationError("PH_OPTION_MISSING", message, { name }, cause);
+  return composed(new ConfigurationError("PH_OPTION_MISSING", message, { name }, cause));
 }

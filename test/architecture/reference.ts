@@ -30,6 +30,7 @@ import {
   removeFields,
   replayFields,
   resumeFields,
+  waitingFields,
 } from "../../src/instance/operate-fields.js";
 import { instanceFields, startFields, stopFields, topicFields } from "../../src/instance/options.js";
 import { intakeFields } from "../../src/intakes/options.js";
@@ -94,6 +95,7 @@ export const optionTables: readonly OptionTable[] = [
   { source: "replayFields", title: "`post.operate.replay(name, { … })`", fields: replayFields },
   { source: "eraseFields", title: "`post.operate.erase(key, { … })`", fields: eraseFields },
   { source: "removeFields", title: "`post.operate.removeSubscription(name, { … })`", fields: removeFields },
+  { source: "waitingFields", title: "`post.operate.waiting(name, { … })`", fields: waitingFields },
   { source: "auditFields", title: "`post.operate.audit({ … })`", fields: auditFields },
   { source: "paceFields", title: "`post.operate.continue(operation, { … })`", fields: paceFields },
   { source: "mqttFields", title: "`mqtt({ … })`", fields: mqttFields },

@@ -117,6 +117,16 @@ describe.each(homes)("beside an application on $name", (home) => {
     await keepsShape("why", (await json("why", id.dead)).value);
   });
 
+  test("waiting lists what has not ended with its id, and nothing that has", async () => {
+    expect((await cli("waiting", "email")).out).toMatch(
+      new RegExp(
+        `^Id .*\n${id.hanging} +SendEmail +- +running .* 0 +since .* worker .*pid ${app.pid} on .*\n\nThese are all\\.`,
+      ),
+    );
+    await keepsShape("waiting", (await json("waiting", "email")).value);
+    expect((await cli("waiting", "confirmations")).out).toMatch(/^Nothing of 'confirmations' waits or runs\./);
+  });
+
   test("dead-letters list and show name the message, its error and every attempt", async () => {
     const list = await cli("dead-letters", "list");
     expect(list.code).toBe(0);

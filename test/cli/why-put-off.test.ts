@@ -104,7 +104,7 @@ test("messages behind an open circuit say since when, after how many failures, a
   const tryIt = () => rows("update posthorn.circuit set probe_at = clock_timestamp() where state = 'open'");
   await tryIt();
   await eventually(async () => ran.length === 3 && (await isOpen()));
-  const again = `the circuit of '${queue}' is open since ${since} after 2 failures, 1 probe failed since; `;
+  const again = `the circuit of '${queue}' is open since ${since} after 2 failures, 1 probe failed since, the newest answer ${at}: Error: the mail server is away; `;
   const waiting = ran.length === 3 ? [first.id, id] : [];
   const said = await Promise.all(waiting.map(why));
   expect(said.some((one) => new RegExp(`${again}next probe ${at}$`).test(one))).toBe(true);

@@ -98,6 +98,14 @@ describe.each(homes)("post.operate on $name", (home) => {
     await nothingClaims();
     await post.sendMany(SendEmail, [{ n: 1 }, { n: 2 }, { n: 3 }]);
     expect(await post.operate.unsettled("email")).toMatchObject({ waiting: 3, paused: { by } });
+    const { messages, more } = await post.operate.waiting("email", { limit: 2, states: ["queued"] });
+    expect([messages.map(({ state }) => state), more]).toEqual([["queued", "queued"], true]);
+    expect(await post.statusOf(messages[0]?.message ?? "")).toMatchObject([{ state: "queued" }]);
+    expect(await code(post.operate.waiting("emails"))).toBe("PH_NAME_UNKNOWN");
+    for (const options of [{ limit: 0 }, { limit: 1_001 }, { states: [] }, { states: ["dead"] }, { state: "queued" }])
+      await expect(post.operate.waiting("email", options as object)).rejects.toMatchObject({
+        name: "ConfigurationError",
+      });
     expect(await code(post.operate.drain("email"))).toBe("PH_PAUSED");
     expect(await code(post.operate.purge("email", { by, confirm: "mail" }))).toBe("PH_CONFIRMATION_MISSING");
     const seen: number[] = [];

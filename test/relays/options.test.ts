@@ -1,6 +1,13 @@
 /** What a relay is told, and what is refused of it. */
 import { describePolicy, policies, posthorn, retry } from "posthorn";
 import { expect, test } from "vitest";
+import { kafka } from "../../src/brokers/kafka/index.js";
+import { mqtt } from "../../src/brokers/mqtt/index.js";
+import { nats } from "../../src/brokers/nats/index.js";
+import { rabbitmq } from "../../src/brokers/rabbitmq/index.js";
+import { redis } from "../../src/brokers/redis/index.js";
+import { sqs } from "../../src/brokers/sqs/index.js";
+import { webhook } from "../../src/brokers/webhooks/index.js";
 import { cleaned, reasonOf } from "../../src/core/clean.js";
 import { silentLogger } from "../../src/core/logger.js";
 import { readStoredPolicy, storedPolicy } from "../../src/policies/policy.js";
@@ -79,6 +86,41 @@ test("an acknowledgement is waited for at most half the time of a run, and ten s
     of({ visibilityTimeoutMs: 1 }),
     of({ sendTimeoutMs: 15_000 }),
   ]).toEqual([10_000, 2_500, 1, 15_000]);
+});
+
+// It was accepted, and the relay gave up long before.
+test("a time that a broker was told to wait is one that the relay waits as well, or it is refused with both numbers and what to do", () => {
+  const waiting = (timeoutMs: number, atOnce?: number) =>
+    Object.assign(new MemoryBroker(), { timeoutMs, ...(atOnce !== undefined && { atOnce }) });
+  const of = (to: MemoryBroker, options: object = {}) =>
+    checkRelay({ ...good, visibilityTimeoutMs: 60_000, ...options, to }, "out").settings.sendTimeoutMs;
+  expect([of(waiting(9_000)), of(waiting(20_000)), of(waiting(12_000, 10)), of(waiting(20_000, 10))]).toEqual([
+    10_000, 20_000, 24_000, 30_000,
+  ]);
+  expect(of(waiting(20_000), { sendTimeoutMs: 20_000 })).toBe(20_000);
+  expect(refusal({ ...good, visibilityTimeoutMs: 60_000, sendTimeoutMs: 19_999, to: waiting(20_000) })).toMatch(
+    /relay\("out"\)\.to waits 20000 ms .* gives up after 19999 ms, its sendTimeoutMs: .* Lower timeoutMs to 19999, or raise sendTimeoutMs to 20000 and visibilityTimeoutMs to 40000 /,
+  );
+  expect(refusal({ ...good, to: waiting(15_001) })).toMatch(
+    /gives up after 15000 ms, half of visibilityTimeoutMs, 30000: /,
+  );
+  for (const timeoutMs of [0, -1, Number.NaN, "5"])
+    expect(refusal({ ...good, to: Object.assign(new MemoryBroker(), { timeoutMs }) })).toContain("to must be a broker");
+});
+
+const told = (timeoutMs: number | undefined) => (timeoutMs === undefined ? {} : { timeoutMs });
+test.each([
+  ["kafka", (timeoutMs?: number) => kafka({ url: "kafka://a", topic: "t", ...told(timeoutMs) })],
+  ["mqtt", (timeoutMs?: number) => mqtt({ url: "mqtt://a", topic: "t", ...told(timeoutMs) })],
+  ["nats", (timeoutMs?: number) => nats({ url: "nats://a", stream: "s", subject: "t", ...told(timeoutMs) })],
+  ["rabbitmq", (timeoutMs?: number) => rabbitmq({ url: "amqp://a", queue: "q", ...told(timeoutMs) })],
+  ["redis", (timeoutMs?: number) => redis({ url: "redis://a", stream: "s", ...told(timeoutMs) })],
+  ["sqs", (timeoutMs?: number) => sqs({ url: "https://a", queue: "q", region: "eu-west-1", ...told(timeoutMs) })],
+  ["webhooks", (timeoutMs?: number) => webhook({ url: "https://a.example", sign: "none", ...told(timeoutMs) })],
+] as const)("%s tells the time that it was told, and none that nobody has said", (_kind, make) => {
+  const options = { ...good, ordering: "none" };
+  expect(checkRelay({ ...options, to: make() }, "out").settings.sendTimeoutMs).toBe(10_000);
+  expect(refusal({ ...options, to: make(60_000) })).toContain("waits 60000 ms for an answer");
 });
 
 test("a policy says where it is relayed to, also when it comes back from the registry; nobody else can say it", () => {

@@ -105,3 +105,40 @@ test("the check of a configuration finds nothing missing in a relay, which has n
   expect(`${out}${err}`).toBe("Nothing is wrong.\n");
   expect(code).toBe(0);
 });
+
+// Status, alerts and why went on saying that the connection was refused.
+test("a broker that is back and answers otherwise is told with what it answers now, and when", async () => {
+  broker.judge = () => ({
+    kind: "failed",
+    error: Object.assign(new Error("401 \u001b[31munauthorized"), { code: "E401" }),
+  });
+  broker.state = "up";
+  await post.transaction(({ tx }) => tx.query("update posthorn.circuit set probe_at = clock_timestamp()"));
+  await eventually(async () => (await post.backlog()).some(({ circuit }) => circuit?.reason?.includes("401")));
+  const now = "not sent to memory broker\\.example\\.org:5672/orders: 401 +\\[31munauthorized \\(E401\\)";
+  const status = await command("status");
+  expect(status).toMatch(
+    new RegExp(`The circuit of out is open since [-\\d: ]+; the newest answer, at [-\\d: ]+: ${now}\\. Nobody`),
+  );
+  expect(await command("alerts")).toMatch(new RegExp(`circuitOpen +${now} \\(said at [-\\d: ]+\\) +1 +1 `));
+  await post.publish(OrderPlaced, { id: "c" });
+  const { messages } = JSON.parse(await command("waiting", "out", "--json"));
+  const last = messages.at(-1).message;
+  expect(await command("why", last)).toMatch(
+    new RegExp(
+      `the circuit of 'out' is open since [-\\d: ]+, 1 probe failed since, the newest answer at [-\\d: ]+: ${now}; next probe`,
+    ),
+  );
+});
+
+// It was stored and shown with the stack of this library.
+test("the errors of what a broker did not take have its words and its code, and no stack, which would be ours", async () => {
+  const { groups } = JSON.parse(await command("errors", "--subscription", "out", "--json"));
+  expect(groups).toMatchObject([{ name: "NotSent", code: "E401", at: null, count: 1 }]);
+  expect(await command("errors", "--subscription", "out")).not.toContain(" at ");
+  const { rows } = await post.transaction(({ tx }) =>
+    tx.query<{ history: string }>("select string_agg(history::text, ',') as history from posthorn.deferred"),
+  );
+  expect(rows[0]?.history).toContain("E401");
+  expect(rows[0]?.history).not.toContain('"stack"');
+});

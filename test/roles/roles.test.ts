@@ -305,6 +305,7 @@ test("an observer reads every view, and answers every question of the command li
   expect(await post.statusOf(id)).toMatchObject([{ state: "queued" }]);
   for (const sql of [
     `select posthorn.why('${id}')`,
+    "select posthorn.waiting_messages('writing', 10)",
     'select posthorn.letters(\'{"list":"dead-letters"}\', 10)',
     "select posthorn.letters_count('{}')",
     "select posthorn.crossed_alerts()",

@@ -172,6 +172,36 @@ test("the failure of the message that was tried opens the circuit again for the 
   expect(await circuit(reader)).toMatchObject({ state: "open", probes: 1, waits: true });
 });
 
+// It said for ever what had opened it, or nothing where failures had.
+test("what the newest message that was tried said is the reason of the circuit, with when, and what closes it forgets it", async () => {
+  const { reader, worker, probe } = await probing("reasons");
+  await say(engine.db, reader, upTo(5));
+  const facts = async () => (await backlog(engine.db)).find(({ name }) => name === "reasons")?.circuit;
+  expect(await facts()).not.toHaveProperty("reasonAt");
+  await hear(reader, { failed: 1, probe, said: "connect ECONNREFUSED" });
+  const first = await facts();
+  expect(first).toMatchObject({ failures: 3, probes: 1, reason: "connect ECONNREFUSED", reasonAt: expect.any(String) });
+  const next = async () => {
+    await due(reader);
+    return (await claim(reader, worker)).deliveries[0]?.probe ?? "";
+  };
+  // A run of another time says nothing: neither one of before, nor a trial that is over.
+  await hear(reader, { failed: 1, said: "of before" }, { failed: 1, probe, said: "over" });
+  expect(await facts()).toEqual(first);
+  await hear(reader, { failed: 1, probe: await next(), said: "401 unauthorized" });
+  expect(await facts()).toMatchObject({ openedAt: first?.openedAt, probes: 2, reason: "401 unauthorized" });
+  await hear(reader, { passed: true, probe: await next(), said: "429 later" });
+  expect(await facts()).toMatchObject({ probes: 2, reason: "429 later" });
+  await hear(reader, { open: null, probe: await next(), reason: "away again" });
+  expect(await facts()).toMatchObject({ openedAt: first?.openedAt, probes: 3, reason: "away again" });
+  await hear(reader, { failed: 1, probe: await next() });
+  expect(await facts()).toMatchObject({ probes: 4, reason: "away again" });
+  await hear(reader, { succeeded: true, probe: await next() });
+  expect(await facts()).toEqual({ state: "closed" });
+  await hear(reader, { failed: 3 });
+  expect(await facts()).not.toHaveProperty("reason");
+});
+
 test("while one message is tried, neither the failures nor the successes of runs from before change anything, and nobody gets a second one", async () => {
   const { reader, worker, probe } = await probing("before");
   expect(
@@ -297,6 +327,13 @@ test("the alert of a circuit that one answer opened says what it said, and claim
   expect(await watch("told")).toEqual([{ change: "raised", ...alert }]);
   expect(await watch("told")).toEqual([]);
   expect(await crossed()).toMatchObject([alert]);
+  // It went on saying what it had said when it was raised.
+  await hear(reader, { open: 30_000, reason: "401 unauthorized" });
+  expect(await watch("told")).toEqual([]);
+  const open = { detail: "401 unauthorized", detailAt: expect.any(String), raisedAt: expect.any(String) };
+  expect(await crossed()).toMatchObject([open]);
+  const view = "select detail from posthorn.alerts where subscription = 'told'";
+  expect(await engine.admin.value(view)).toBe("401 unauthorized");
 });
 
 test("where no breaker is declared nothing is counted and no row is made; one that is taken out of the policy lets everything through", async () => {

@@ -5,6 +5,7 @@
  * In: a consumer group; a position is committed when what lies before it has been acknowledged, and never earlier.
  */
 import type { Broker, BrokerFeatures } from "../broker.js";
+import { patienceOf } from "../patience.js";
 import { type KafkaOptions, readSettings } from "./options.js";
 import { openKafkaReceiver } from "./receiver.js";
 import { openKafkaSender } from "./sender.js";
@@ -34,6 +35,7 @@ export function kafka(options: KafkaOptions): Broker {
     where: settings.where,
     features: kafkaFeatures,
     style: { prefix: "ce_", percent: false },
+    ...patienceOf(options),
     openSender: (open) => openKafkaSender(settings, open),
     openReceiver: (open) => openKafkaReceiver(settings, open),
   };

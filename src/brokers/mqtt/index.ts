@@ -2,6 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { ConfigurationError } from "../../core/errors.js";
 import type { Broker, OpenOptions } from "../broker.js";
+import { patienceOf } from "../patience.js";
 import { mqttFeatures } from "./features.js";
 import { type MqttOptions, readSettings, type Settings } from "./options.js";
 import { mqttStyle } from "./packet.js";
@@ -30,6 +31,7 @@ export function mqtt(options: MqttOptions): Broker {
     where,
     features: version === 5 ? mqttFeatures : { ...mqttFeatures, mode: "structured" },
     style: mqttStyle,
+    ...patienceOf(options),
     openSender: async (open) => {
       refuseForSender(settings, open);
       return openMqttSender(settings, clientIdOf(settings, `${open.name}-${randomBytes(6).toString("hex")}`), open);

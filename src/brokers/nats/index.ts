@@ -1,5 +1,6 @@
 /** The entry `posthorn/nats`: a stream of NATS JetStream as the end of a relay or the beginning of an intake. Its clients are the packages of @nats-io. */
 import type { Broker, BrokerFeatures } from "../broker.js";
+import { patienceOf } from "../patience.js";
 import { natsStyle } from "./message.js";
 import { type NatsOptions, readSettings } from "./options.js";
 import { openNatsReceiver } from "./receiver.js";
@@ -37,6 +38,7 @@ export function nats(options: NatsOptions): Broker {
     where: settings.where,
     features: natsFeatures,
     style: natsStyle,
+    ...patienceOf(options),
     openSender: (open) => openNatsSender(settings, open),
     openReceiver: (open) => openNatsReceiver(settings, open),
   };

@@ -1,5 +1,6 @@
 /** The entry `posthorn/rabbitmq`: RabbitMQ, by AMQP 0-9-1, as the end of a relay or the beginning of an intake. Its client is the package rabbitmq-client. */
 import type { Broker, BrokerFeatures } from "../broker.js";
+import { patienceOf } from "../patience.js";
 import { style } from "./message.js";
 import { type RabbitMqOptions, readSettings } from "./options.js";
 import { openRabbitMqReceiver } from "./receiver.js";
@@ -37,6 +38,7 @@ export function rabbitmq(options: RabbitMqOptions): Broker {
     where: settings.where,
     features: rabbitmqFeatures,
     style,
+    ...patienceOf(options),
     openSender: (open) => openRabbitMqSender(settings, open),
     openReceiver: (open) => openRabbitMqReceiver(settings, open),
   };

@@ -1,5 +1,6 @@
 /** The entry `posthorn/redis`: a stream of Redis as the end of a relay or the beginning of an intake. Its client is the package ioredis. */
 import type { Broker, BrokerFeatures } from "../broker.js";
+import { patienceOf } from "../patience.js";
 import { redisStyle } from "./entry.js";
 import { type RedisOptions, readSettings } from "./options.js";
 import { openRedisReceiver } from "./receiver.js";
@@ -35,6 +36,7 @@ export function redis(options: RedisOptions): Broker {
     where: settings.where,
     features: redisFeatures,
     style: redisStyle,
+    ...patienceOf(options),
     openSender: (open) => openRedisSender(settings, open),
     openReceiver: (open) => openRedisReceiver(settings, open),
   };

@@ -7,6 +7,7 @@ import { checkOptions, type Fields } from "../../core/options.js";
 import { show } from "../../core/show.js";
 import type { Broker, BrokerFeatures } from "../broker.js";
 import type { EnvelopeMode, HeaderStyle } from "../envelope.js";
+import { patienceOf } from "../patience.js";
 import { certificatesField } from "../pem.js";
 import { cleaner } from "./clean.js";
 import { endpointOf, guarded, hostOf } from "./endpoint.js";
@@ -164,6 +165,7 @@ export function webhook(options: WebhookOptions): Broker {
     features: { ...webhookFeatures, mode: mode },
     style: webhookStyle,
     atOnce: sending.connections,
+    ...patienceOf(options),
     openSender: async (opening) => {
       const sender = new WebhookSender(
         { ...common, ...sending, mode: opening.mode ?? mode, whenGone, clean },

@@ -1,7 +1,7 @@
 /** `posthorn alerts`: what crosses its bound now, and what did. */
 import { durationInWords } from "../../core/words.js";
 import { type Alert, crossedAlerts, recentAlerts } from "../../store/operate.js";
-import { type Io, paint, table } from "../io.js";
+import { type Io, oneLine, paint, table } from "../io.js";
 import { withDatabase } from "../open.js";
 import { flag, type Line, number } from "../parse.js";
 import { clock, grouped } from "../words.js";
@@ -45,6 +45,12 @@ function figure(alert: string, value: number): string {
   return alert.endsWith("Ms") ? durationInWords(value) : grouped(value);
 }
 
+/** What brokers and handlers say may hold anything. */
+function whatOf(alert: string, detail: Alert["detail"], detailAt: Alert["detailAt"], now: string): string {
+  if (detail === undefined || detail === null) return inWords[alert] ?? "";
+  return `${oneLine(detail, 300)}${detailAt ? ` (said at ${clock(detailAt, now)})` : ""}`;
+}
+
 export function alertTable(list: readonly Alert[], io: Io): string {
   const now = new Date().toISOString();
   // What is to be said of the whole log takes some sentences.
@@ -60,10 +66,10 @@ export function alertTable(list: readonly Alert[], io: Io): string {
       { title: "Since" },
       { title: "Until" },
     ],
-    list.map(({ alert, subscription, value, threshold, detail, raisedAt, resolvedAt }) => [
+    list.map(({ alert, subscription, value, threshold, detail, detailAt, raisedAt, resolvedAt }) => [
       subscription ?? "the log",
       alert,
-      (subscription === null ? undefined : detail) ?? inWords[alert] ?? "",
+      whatOf(alert, subscription === null ? undefined : detail, detailAt, now),
       figure(alert, value),
       figure(alert, threshold),
       raisedAt === null ? "now, not raised yet" : clock(raisedAt, now),

@@ -4,6 +4,7 @@ import type { Executor } from "../../core/database.js";
 import { limits } from "../../core/limits.js";
 import { clause, durationInWords } from "../../core/words.js";
 import { limitsInWords } from "../../policies/describe.js";
+import type { CircuitFacts } from "../../store/circuit.js";
 import { type IntakeLine, intakeLines } from "../../store/intakes.js";
 import { type Alert, crossedAlerts, type FleetWorker, fleet } from "../../store/operate.js";
 import { type ScalingLine, scaling } from "../../store/scaling.js";
@@ -12,7 +13,7 @@ import { type BacklogLine, backlog, type LimitsNow } from "../../store/status.js
 import { type Cell, type Io, oneLine, paint, table } from "../io.js";
 import { withDatabase } from "../open.js";
 import { flag, type Line, number } from "../parse.js";
-import { clock, grouped, plural } from "../words.js";
+import { clock, grouped, newestAnswerAt, plural } from "../words.js";
 import { alertTable } from "./alerts.js";
 import { intakeTable } from "./intakes.js";
 import { scheduleTable } from "./schedules.js";
@@ -125,15 +126,26 @@ function pauseOf({ name, paused }: Pick<BacklogLine, "name" | "paused">): readon
 
 function circuitOf({ name, circuit }: BacklogLine): readonly string[] {
   if (circuit === null || circuit.state === "closed") return [];
-  const { openedAt, probeAt, failures, state, reason } = circuit;
+  const { openedAt, probeAt, state } = circuit;
   const now = new Date().toISOString();
   const since = openedAt === undefined ? "" : ` since ${clock(openedAt, now)}`;
-  // What a broker says may be a sentence.
-  const said = reason === undefined ? " by its handler" : `: ${oneLine(reason, 160).replace(/\.$/, "")}`;
-  const cause = failures === undefined ? said : ` after ${plural(failures, "failure")}`;
+  const cause = causeOf(circuit, now);
   const at = probeAt === undefined ? "" : clock(probeAt, now);
   const next = state === "open" ? `Nobody takes a message before ${at}.` : `One message is tried since ${at}.`;
   return [`The circuit of ${name} is open${since}${cause}. ${next}\n`];
+}
+
+/** What opened it; and what was said since, which may be something else. */
+function causeOf(circuit: CircuitFacts, now: string): string {
+  const { failures, reason } = circuit;
+  const opened = failures === undefined ? "" : ` after ${plural(failures, "failure")}`;
+  if (reason === undefined) return opened === "" ? " by its handler" : opened;
+  // What a broker says may be a sentence.
+  const said = oneLine(reason, 160).replace(/\.$/, "");
+  const newestAt = newestAnswerAt(circuit);
+  return newestAt === undefined
+    ? `${opened}: ${said}`
+    : `${opened}; the newest answer, at ${clock(newestAt, now)}: ${said}`;
 }
 
 function rowOf(line: BacklogLine): readonly (Cell | string)[] {
