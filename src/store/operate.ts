@@ -183,7 +183,18 @@ export interface RegisteredContract {
 export interface Registered {
   readonly subscriptions: readonly RegisteredSubscription[];
   readonly contracts: readonly RegisteredContract[];
-  readonly intakes: readonly { readonly name: string; readonly service: string }[];
+  readonly intakes: readonly RegisteredIntake[];
+}
+
+export interface RegisteredIntake {
+  readonly name: string;
+  readonly service: string;
+  readonly broker: string;
+  readonly place: string;
+  readonly keepMs: number;
+  readonly awayMs: number;
+  /** In the order of their names. */
+  readonly contracts: readonly string[];
 }
 
 /** What the registry knows, for comparison with code. */
