@@ -1,8 +1,9 @@
 /** What `nats()` is given, checked. */
 import { ConfigurationError } from "../../core/errors.js";
 import { checkOptions, type Fields, type OptionsOf } from "../../core/options.js";
+import type { Secrets } from "../../core/secrets.js";
 import { show } from "../../core/show.js";
-import { type Address, hostAndPort, readAddress } from "../address.js";
+import { type Address, hostAndPort, readAddress, secretsOf } from "../address.js";
 import type { CloudEvent } from "../envelope.js";
 import { type TlsOptions, tlsFields } from "../tls.js";
 import { subjectProblem } from "./subjects.js";
@@ -80,7 +81,7 @@ export interface Settings extends Omit<OptionsOf<typeof natsFields>, "url"> {
   /** For people. */
   readonly where: string;
   /** What no error may hold. */
-  readonly secrets: readonly (string | undefined)[];
+  readonly secrets: Secrets;
 }
 
 export function readSettings(options: NatsOptions): Settings {
@@ -102,7 +103,7 @@ export function readSettings(options: NatsOptions): Settings {
     ...(token !== undefined && { token }),
     address,
     where: `${hostAndPort(address)} stream ${checked.stream}`,
-    secrets: [address.password, token],
+    secrets: secretsOf(address, checked.tls, token),
   };
 }
 

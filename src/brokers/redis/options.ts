@@ -1,7 +1,8 @@
 /** The options of `redis({ … })`, checked. */
 import { ConfigurationError } from "../../core/errors.js";
 import { checkOptions, type Fields, type OptionsOf } from "../../core/options.js";
-import { type Address, hostAndPort, readAddress } from "../address.js";
+import type { Secrets } from "../../core/secrets.js";
+import { type Address, hostAndPort, readAddress, secretsOf } from "../address.js";
 import { type TlsOptions, tlsFields } from "../tls.js";
 
 export const redisFields = {
@@ -90,7 +91,7 @@ export interface Settings extends Omit<OptionsOf<typeof redisFields>, "url" | "t
   /** Undefined: without TLS. */
   readonly tls: TlsOptions | undefined;
   /** What must not be seen. */
-  readonly secrets: readonly (string | undefined)[];
+  readonly secrets: Secrets;
 }
 
 /** Errors: `ConfigurationError`. */
@@ -107,6 +108,6 @@ export function readSettings(options: RedisOptions): Settings {
     address,
     where: `${hostAndPort(address)}/${others.stream}`,
     tls: encrypted ? (tls ?? {}) : undefined,
-    secrets: [address.password, tls?.key, tls?.passphrase],
+    secrets: secretsOf(address, tls),
   };
 }

@@ -37,6 +37,7 @@ export async function openQueue(settings: Settings, signal: AbortSignal): Promis
   };
   try {
     await needRegion(client);
+    await remember(client, settings);
     const { GetQueueUrlCommand } = library;
     const which = { QueueName: queue, ...(owner !== undefined && { QueueOwnerAWSAccountId: owner }) };
     const { QueueUrl: url } = await client.send(new GetQueueUrlCommand(which), limit(signal));
@@ -66,6 +67,12 @@ function clientOf({ SQSClient }: Library, settings: Settings): SQSClient {
       ...(tls !== undefined && { httpsAgent: new Agent({ ...tls, keepAlive: true, maxSockets: concurrency * 2 }) }),
     },
   });
+}
+
+/** What the SDK found by itself is as secret as what is given. Whoever has none is told so by the first request. */
+async function remember({ config }: SQSClient, { secrets }: Settings): Promise<void> {
+  const { accessKeyId, secretAccessKey, sessionToken } = await config.credentials();
+  for (const one of [secretAccessKey, sessionToken, accessKeyId]) secrets.add(one);
 }
 
 async function needRegion(client: SQSClient): Promise<void> {

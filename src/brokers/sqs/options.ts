@@ -1,6 +1,7 @@
 /** The options of `sqs({ … })`, checked. */
 import { ConfigurationError } from "../../core/errors.js";
 import { checkOptions, type Fields, type OptionsOf } from "../../core/options.js";
+import { Secrets } from "../../core/secrets.js";
 import { type Address, hostAndPort, readAddress } from "../address.js";
 import { type TlsOptions, tlsFields } from "../tls.js";
 
@@ -99,7 +100,7 @@ export interface Settings extends Omit<OptionsOf<typeof sqsFields>, "url" | "cre
   /** Host, port and queue. */
   readonly where: string;
   /** What must not be seen. */
-  readonly secrets: readonly (string | undefined)[];
+  readonly secrets: Secrets;
 }
 
 /** Errors: `ConfigurationError`. */
@@ -119,7 +120,13 @@ export function readSettings(options: SqsOptions): Settings {
     endpoint: address === undefined ? undefined : `${address.scheme}://${hostAndPort(address)}`,
     credentials,
     where: `${host}/${others.queue}`,
-    secrets: [credentials?.secretAccessKey, credentials?.sessionToken, credentials?.accessKeyId, others.tls?.key],
+    secrets: new Secrets([
+      credentials?.secretAccessKey,
+      credentials?.sessionToken,
+      credentials?.accessKeyId,
+      others.tls?.key,
+      others.tls?.passphrase,
+    ]),
   };
 }
 
