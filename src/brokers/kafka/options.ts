@@ -151,6 +151,7 @@ function saslOf(wanted: Mechanism | undefined, { username, password, token }: Cr
   if (mechanism === undefined) return undefined;
   if (mechanism === "OAUTHBEARER") {
     if (token === undefined) return refuse("kafka.token", "is needed for OAUTHBEARER.");
+    if (username !== undefined) return refuse("kafka.token", "is given and the URL has a user. Give one of them.");
     return { mechanism, token };
   }
   if (token !== undefined) return refuse("kafka.token", `is for OAUTHBEARER, and the mechanism is ${mechanism}.`);

@@ -32,7 +32,7 @@ const named = (doc: string) =>
 export const natsFields = {
   url: {
     type: "string",
-    doc: "`nats://user:password@host:4222`, or `tls://` for TLS; user, password and port may be left out",
+    doc: "`nats://user:password@host:4222`, or `tls://` for TLS; user, password and port may be left out. A user without a password is a token",
     maxLength: 2_000,
     required: true,
     secret: true,
@@ -40,7 +40,7 @@ export const natsFields = {
   stream: { ...named("The stream of JetStream, which exists"), required: true },
   subject: {
     type: "custom",
-    doc: "What a relay publishes to: a subject of the stream, or a function that tells it for each event. For an intake: which subjects of the stream it takes, wildcards allowed; all of them without it",
+    doc: "What a relay publishes to: a subject of the stream, or a function that tells it for each event. For an intake: which subjects of the stream it takes, a text, wildcards allowed; all of them without it",
     words: "a subject, or a function of the event",
     check: checkSubject,
   },

@@ -98,6 +98,11 @@ export interface Settings extends Omit<OptionsOf<typeof redisFields>, "url" | "t
 export function readSettings(options: RedisOptions): Settings {
   const { url, tls, ...others } = checkOptions(options, redisFields, "redis");
   const address = readAddress(url, "redis.url", { redis: 6_379, rediss: 6_379 });
+  if (address.username !== undefined && address.password === undefined) {
+    const message =
+      "redis.url has a user and no password, which Redis does not take. A password alone is written as redis://:password@host.";
+    throw new ConfigurationError("PH_BROKER_ADDRESS", message, { path: "redis.url" });
+  }
   const encrypted = address.scheme === "rediss";
   if (tls !== undefined && !encrypted) {
     const message = "redis.tls is for an address that begins with rediss://.";

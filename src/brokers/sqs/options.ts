@@ -112,7 +112,17 @@ export function readSettings(options: SqsOptions): Settings {
       path: "sqs.tls",
     });
   }
-  const credentials = given ?? keyOf(address);
+  const inUrl = keyOf(address);
+  if (given !== undefined && inUrl !== undefined) {
+    throw new ConfigurationError(
+      "PH_OPTION_INVALID",
+      "sqs.credentials are given and the URL has a key. Give one of them.",
+      {
+        path: "sqs.credentials",
+      },
+    );
+  }
+  const credentials = given ?? inUrl;
   const host = address === undefined ? `sqs.${others.region ?? "(region)"}.amazonaws.com` : hostAndPort(address);
   return {
     ...others,
@@ -132,9 +142,10 @@ export function readSettings(options: SqsOptions): Settings {
 
 function keyOf(address: Address | undefined): SqsCredentials | undefined {
   const { username, password } = address ?? {};
-  return username === undefined || password === undefined
-    ? undefined
-    : { accessKeyId: username, secretAccessKey: password };
+  if (username === undefined && password === undefined) return undefined;
+  if (username !== undefined && password !== undefined) return { accessKeyId: username, secretAccessKey: password };
+  const message = "sqs.url has one half of a key. Write both, as http://key:secret@host:9324, or none.";
+  throw new ConfigurationError("PH_BROKER_ADDRESS", message, { path: "sqs.url" });
 }
 
 /** SQS tells the two kinds of queue apart by their names. */
