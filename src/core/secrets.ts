@@ -12,34 +12,35 @@ const hidden = "…";
 const shortLength = 4;
 /** Fewer bytes leave too little in base64 to tell them by. */
 const coreBytes = 6;
-/** Longer ones are keys in files, which travel in no URL. */
+/** Longer ones are keys in files, which nothing has in base64 once more. */
 const plainLength = 2_000;
 
 export type Given = string | undefined;
 
+/** One that is fetched is another one later; so many are remembered. */
+const mostLearnt = 10;
+
 export class Secrets {
-  readonly #texts = new Set<string>();
-  #pattern: RegExp | undefined;
+  /** By secret: the texts that it is found by, as `plain` makes them. */
+  readonly #forms = new Map<string, readonly string[]>();
+  readonly #learnt: string[] = [];
 
   /** `user`: base64 has it before the password, as basic authorization does. */
   constructor(given: readonly Given[], user?: string) {
     for (const secret of given) this.add(secret, user);
   }
 
-  /** Also one that is learnt later. */
   add(secret: Given, user = ""): void {
-    if (secret === undefined || secret === "" || this.#texts.has(secret)) return;
-    this.#pattern = undefined;
-    this.#texts.add(secret);
-    if (secret.length > plainLength) return;
-    // What is written in base64 or hex may have been escaped before.
-    for (const form of [String, encodeURIComponent, inJson]) {
-      this.#texts.add(unpadded(Buffer.from(`${form(user)}:${form(secret)}`)));
-      const bytes = Buffer.from(form(secret));
-      if (bytes.length < coreBytes) continue;
-      this.#texts.add(bytes.toString("hex")).add(unpadded(bytes));
-      for (const core of coresOf(bytes)) this.#texts.add(core);
-    }
+    if (secret === undefined || secret === "" || this.#forms.has(secret)) return;
+    this.#forms.set(secret, formsOf(secret, user));
+  }
+
+  /** One that was fetched: it stands for the latest ones only. */
+  learn(secret: Given): void {
+    if (secret === undefined || this.#forms.has(secret)) return;
+    this.add(secret);
+    this.#learnt.push(secret);
+    if (this.#learnt.length > mostLearnt) this.#forms.delete(this.#learnt.shift() ?? "");
   }
 
   /** Whether anything of it holds one. */
@@ -49,17 +50,30 @@ export class Secrets {
   }
 
   hide(text: string): string {
-    if (this.#texts.size === 0) return text;
-    // The longest first, so that none leaves the rest of a longer one behind.
-    this.#pattern ??= new RegExp(
-      [...this.#texts]
-        .sort((a, b) => b.length - a.length)
-        .map(patternOf)
-        .join("|"),
-      "giu",
-    );
-    return text.replace(this.#pattern, hidden);
+    if (this.#forms.size === 0) return text;
+    const seen = plain(text);
+    const places = [...this.#forms.values()].flat().flatMap((form) => placesOf(form, seen));
+    if (places.length === 0) return text;
+    let [shown, upto] = ["", 0];
+    for (const { from, to } of places.sort((a, b) => a.from - b.from)) {
+      if (from >= upto) shown += text.slice(upto, from) + hidden;
+      upto = Math.max(upto, to);
+    }
+    return shown + text.slice(upto);
   }
+}
+
+function formsOf(secret: string, user: string): readonly string[] {
+  const texts = [secret];
+  if (secret.length > plainLength) return [plain(secret).text, plain(inJson(secret)).text];
+  // What is written in base64 or hex may have been escaped before.
+  for (const form of [String, encodeURIComponent, inJson]) {
+    const [who, what] = [form(user.toWellFormed()), form(secret.toWellFormed())];
+    texts.push(unpadded(Buffer.from(`${who}:${what}`)));
+    const bytes = Buffer.from(what);
+    if (bytes.length >= coreBytes) texts.push(bytes.toString("hex"), unpadded(bytes), ...coresOf(bytes));
+  }
+  return texts.map((text) => plain(text).text);
 }
 
 /**
@@ -119,35 +133,86 @@ function coresOf(bytes: Buffer): readonly string[] {
   });
 }
 
-/** A text in any of its forms. */
-function patternOf(text: string): string {
-  const pattern = [...text].map(text.length > plainLength ? literal : anyForm).join("");
-  return text.length < shortLength ? `(?<![\\p{L}\\p{N}])${pattern}(?![\\p{L}\\p{N}])` : pattern;
+/** Letters of a text without any encoding, one for each byte of UTF-8, and where each stood. */
+interface Plain {
+  readonly text: string;
+  readonly from: readonly number[];
+  readonly to: readonly number[];
 }
 
-function literal(char: string): string {
-  return char.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&");
+/** Encodings that may lie in each other. */
+const mostLayers = 6;
+const encoded = /%([\da-f]{2})|&#(\d{1,7});|&#x([\da-f]{1,6});|&(amp|lt|gt|quot|apos);|\\+(?:u([\da-f]{4}))?/gi;
+const entities: Readonly<Record<string, string>> = { amp: "&", lt: "<", gt: ">", quot: '"', apos: "'" };
+/** What base64url writes otherwise, and a form a space. */
+const same: Readonly<Record<string, string>> = { "-": "+", " ": "+", _: "/" };
+
+function plain(text: string): Plain {
+  let seen = inBytes(text);
+  for (let layer = 0; layer < mostLayers; layer += 1) {
+    const inner = withoutLayer(seen);
+    if (inner.text.length === seen.text.length) break;
+    seen = inner;
+  }
+  return { ...seen, text: seen.text.toLowerCase().replace(/[-_ ]/g, (letter) => same[letter] ?? letter) };
 }
 
-const entities: Readonly<Record<string, string>> = { "&": "amp", "<": "lt", ">": "gt", '"': "quot", "'": "apos" };
-const backslash = "(?:\\\\|%(?:25)*5c)";
-/** A letter that base64url writes otherwise, and what else stands for one. */
-const others: Readonly<Record<string, string>> = {
-  "+": "|-",
-  "/": "|_",
-  " ": "|\\+",
-  "\n": `|${backslash}{1,20}n`,
-  "\r": `|${backslash}{1,20}r`,
-  "\t": `|${backslash}{1,20}t`,
-};
+function inBytes(text: string): Plain {
+  const from: number[] = [];
+  const to: number[] = [];
+  let at = 0;
+  for (const char of text) {
+    const bytes = char < "\x80" ? 1 : Buffer.byteLength(char);
+    for (let i = 0; i < bytes; i += 1) {
+      from.push(at);
+      to.push(at + char.length);
+    }
+    at += char.length;
+  }
+  return { text: Buffer.from(text).toString("latin1"), from, to };
+}
 
-function anyForm(char: string): string {
-  const percent = [...Buffer.from(char)].map((byte) => `%(?:25)*${byte.toString(16).padStart(2, "0")}`).join("");
-  const bare = `${literal(char)}|${percent}${others[char] ?? ""}`;
-  if (/[\w-]/.test(char)) return `(?:${bare})`;
-  const point = char.codePointAt(0) ?? 0;
-  const named = entities[char] === undefined ? "" : `|${entities[char]}`;
-  const html = `&(?:#0*${point}|#x0*${point.toString(16)}${named});`;
-  const json = point > 0xffff ? "" : `|${backslash}{1,20}u${point.toString(16).padStart(4, "0")}`;
-  return `(?:${/["\\/]/.test(char) ? `${backslash}{0,20}` : ""}(?:${bare}|${html})${json})`;
+/** Percent signs, entities and escapes are what they stand for; what escapes alone is left out. */
+function withoutLayer(seen: Plain): Plain {
+  const parts: string[] = [];
+  const from: number[] = [];
+  const to: number[] = [];
+  let upto = 0;
+  const keep = (end: number) => {
+    parts.push(seen.text.slice(upto, end));
+    for (let i = upto; i < end; i += 1) {
+      from.push(seen.from[i] ?? 0);
+      to.push(seen.to[i] ?? 0);
+    }
+  };
+  for (const match of seen.text.matchAll(encoded)) {
+    keep(match.index);
+    upto = match.index + match[0].length;
+    const bytes = meantBy(match);
+    parts.push(bytes);
+    for (let i = 0; i < bytes.length; i += 1) {
+      from.push(seen.from[match.index] ?? 0);
+      to.push(seen.to[upto - 1] ?? 0);
+    }
+  }
+  keep(seen.text.length);
+  return { text: parts.join(""), from, to };
+}
+
+function meantBy([, byte, decimal, hex, name, unit]: RegExpMatchArray): string {
+  if (byte !== undefined) return String.fromCharCode(Number.parseInt(byte, 16));
+  if (name !== undefined) return entities[name.toLowerCase()] ?? "";
+  const point = decimal === undefined ? Number.parseInt(hex ?? unit ?? "", 16) : Number(decimal);
+  return point <= 0x10ffff ? Buffer.from(String.fromCodePoint(point)).toString("latin1") : "";
+}
+
+function placesOf(form: string, { text, from, to }: Plain): readonly { readonly from: number; readonly to: number }[] {
+  const places: { readonly from: number; readonly to: number }[] = [];
+  if (form === "") return places;
+  for (let at = text.indexOf(form); at >= 0; at = text.indexOf(form, at + 1)) {
+    const end = at + form.length;
+    const alone = !/[a-z\d]/.test(`${text[at - 1] ?? ""}${text[end] ?? ""}`);
+    if (form.length >= shortLength || alone) places.push({ from: from[at] ?? 0, to: to[end - 1] ?? 0 });
+  }
+  return places;
 }

@@ -78,7 +78,8 @@ describe("a secret is found", () => {
   test("where it is learnt later, and nowhere where there is none", () => {
     const later = new Secrets([undefined, ""]);
     expect(later.hide("the token abc-def")).toBe("the token abc-def");
-    later.add("abc-def");
+    for (let n = 0; n < 20; n += 1) later.learn(`older-token-${n}`);
+    later.learn("abc-def");
     expect(later.hide("the token abc-def")).toBe("the token …");
   });
 
@@ -91,5 +92,15 @@ describe("a secret is found", () => {
     const quotes = new Secrets([`${'"'.repeat(20)}x\\\\`]);
     expect(quotes.hide("\\".repeat(8_000))).toContain("\\");
     expect(secrets.hide("%25".repeat(8_000))).toContain("%25");
+  });
+
+  test("also where there are very many, each of them long, and where one is no text that can be encoded", () => {
+    const many = new Secrets([
+      "\ud800broken",
+      ...Array.from({ length: 300 }, (_, i) => `secret-${i}-${"x".repeat(200)}`),
+    ]);
+    const long = `y${"z+/".repeat(660)}`;
+    many.add(long);
+    expect(many.hide(`a ${encodeURIComponent(long)} b secret-7-${"x".repeat(200)}`)).toBe("a … b …");
   });
 });

@@ -134,7 +134,7 @@ function remembered(token: KafkaToken | undefined, secrets: Secrets): KafkaToken
   if (typeof token !== "function") return token;
   return async () => {
     const fetched = await token();
-    secrets.add(fetched);
+    secrets.learn(fetched);
     return fetched;
   };
 }
