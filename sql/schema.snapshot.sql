@@ -1185,7 +1185,7 @@ function crossed_alerts() returns json sql volatile body 4ad5a2de12e4475f290c031
 function dead_workers() returns TABLE(worker bigint, why text) sql volatile body 0167eca641aa5f830d5a654f946ace27
 function declare_intake(p_name text, p_service text, p_broker text, p_place text, p_keep_ms double precision, p_away_ms double precision, p_contracts json, p_bounds json DEFAULT NULL::json) returns integer plpgsql volatile body 7ad506319a412a0ce8c130e05fd8c103
 function declare_retention(p_keep_ms double precision, p_max_bytes bigint, p_by text, p_explicit boolean) returns void plpgsql volatile body bc47954b88162db673bdb59216606109
-function declare_schedule(p_name text, p_cron text, p_zone text, p_contract integer, p_missed text, p_jitter_ms integer, p_payload json, p_key text, p_headers json, p_function text, p_service text, p_next timestamp with time zone, p_due timestamp with time zone) returns json plpgsql volatile body 19a31b445ddc7dbc4488f8e9c56361f1
+function declare_schedule(p_name text, p_cron text, p_zone text, p_contract integer, p_missed text, p_jitter_ms integer, p_payload json, p_key text, p_headers json, p_function text, p_service text, p_next timestamp with time zone, p_due timestamp with time zone) returns json plpgsql volatile body 26aee90f3799ee41d0c1c3c7df417bea
 function dedupe_of(p_dedupe json, p_key text, p_timed boolean, OUT key text, OUT mode text, OUT window_ms bigint, OUT wait_ms bigint) returns record plpgsql volatile body afc0afdf2cd6439075a078f73008aa4d
 function delivery_of(p_subscription integer, p_lane integer, p_message bigint, p_slot smallint) returns posthorn.deferred plpgsql volatile body cfde0063d1e5abb8f8c2a847dea681b5
 function detail_now(p_alert posthorn.alert) returns text sql stable body 0985b1f05512d090d32b30274b33575b
@@ -1226,9 +1226,10 @@ function fire_schedules(p_list json) returns json plpgsql volatile body 17215d29
 function first_due(p_subscription integer, p_contracts integer[]) returns timestamp with time zone plpgsql volatile body ea6b3b266c651b3aebbf97a7ccc4bd5a
 function first_permit(p_subscription integer) returns posthorn.permit plpgsql volatile body 180b155f407130678ade46a42bf12f5e
 function fits_order(p_channel integer, p_options json) returns void plpgsql volatile body 207cceb007b68c3b3e1e268ffc09b6fe
+function fixed_change(p_was jsonb, p_new jsonb) returns text sql immutable body 437954a2ef28998d7636b1b872cb8a73
 function fixed_parts(p_idempotency text, p_policy json) returns jsonb sql immutable body 51746973bf2a39aff36f94abeb0a1d09
 function fleet() returns json sql volatile body 59e8767873782d9bf37c43105d8f8d83
-function fleet_rules() returns TABLE(subscription integer, subscription_name text, name text, value bigint, threshold bigint, detail text) sql volatile body 7982073800f8da6216166e40b5d1b834
+function fleet_rules() returns TABLE(subscription integer, subscription_name text, name text, value bigint, threshold bigint, detail text) sql volatile body 5095ba31a08eb88ef4e7593432a90b1e
 function follow(p_row posthorn.deferred, p_outcome posthorn.outcome, p_next json) returns void plpgsql volatile body db0da60f55cb56fe3e43dfe7e6799b8e
 function forget_keys(p_limit integer) returns void plpgsql volatile body e101173205ccefa3472c1a34c878f58a
 function forget_steps(p_subscription integer, p_message bigint) returns void plpgsql volatile body 8db20fdb26a563963bed86c433ca16df
@@ -1254,7 +1255,7 @@ function hide_key(p_row posthorn.operation) returns posthorn.operation plpgsql v
 function hold_dedupe(p_name text, p_key text, p_subscription integer, p_message bigint, p_nonce bigint, p_window_ms bigint) returns posthorn.dedupe plpgsql volatile body 7752af3dd21ae9a42c3c4f7d5a77e331
 function hold_intakes(p_worker bigint, p_reports json) returns json plpgsql volatile body 594d307264ef818297bcff81133858cc
 function hold_keys(p_said json, p_options json) returns void plpgsql volatile body fd51c6bbbff4153fa293378271102d41
-function hold_policies(p_service text, p_attends json) returns void plpgsql volatile body 54b3f7b681d2c849be53139514927042
+function hold_policies(p_service text, p_attends json) returns void plpgsql volatile body a965e0333f6603eaa775b8302d3ea0ca
 function hold_pushed(p_intake integer, p_worker bigint, p_holds boolean, p_connected boolean, p_trouble text, p_refused json) returns void plpgsql volatile body 3c00c8f63512fe7cd5296d73fef5ff1f
 function hold_still() returns void plpgsql volatile body 36cb30879ccdcbac1c9af999886f5a07
 function hold_worker(p_worker bigint) returns void plpgsql volatile body 94b17904c392ef261e73a15c93e3859c
@@ -1331,6 +1332,7 @@ function message_status(p_public text) returns json plpgsql stable body a2b65c99
 function message_statuses(p_publics json) returns json plpgsql stable body 2fe88f18c35623651881fdded4d7ed82
 function messages_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_limit integer, p_marked integer DEFAULT NULL::integer) returns TABLE(id bigint, nonce bigint, contract integer, key text, published_at timestamp with time zone, expires_at timestamp with time zone) plpgsql stable body 3cf11d381585c1cfe4cb383fa256c193
 function missed_of(p_slot smallint, p_channel integer, p_lane integer, p_from bigint, p_upto bigint, p_floor pg_snapshot, p_ceiling pg_snapshot, p_after bigint) returns bigint[] plpgsql volatile body 21d33fe72e1855c5a220c428b71a0b3c
+function mixed_policies(p_subscription integer) returns text sql volatile body 1d6e90bc1b5e877c4f1df798c2efd474
 function move_facts() returns json plpgsql volatile body a82724749f4d95fbe41ff55b6110c993
 function move_lane(p_subscription integer, p_lane integer, p_slot smallint) returns void plpgsql volatile body 374fee0328eb36848d92e91ad7da78cc
 function move_lanes(p_slot smallint, p_limit integer) returns integer plpgsql volatile body b6e4e5026df897a05e02db31e1281f30
@@ -1380,6 +1382,7 @@ function peek(p_worker bigint, p_subscriptions json, p_seen text, p_watch boolea
 function pins(p_n bigint) returns text[] plpgsql volatile body 73483686ba6d673c5c193f9e5490aa1c
 function plain_plans() returns void plpgsql volatile body 7724d5677658961553186027baf5bcb3
 function policy_changes(p_name text, p_limit integer) returns json sql stable body 454e416a6659dfdab9fd98aed2cb3b5d
+function policy_leaves(p_policy jsonb) returns TABLE(path text, value jsonb) sql immutable body 8f505c0ad9f040ae43590d6338ce5f6a
 function position_of(p_subscription integer, p_lane integer) returns posthorn."position" plpgsql stable body a051c73d3ac550fde4f011b7e2058d52
 function priority_of(p_lane integer) returns smallint sql immutable body aebe0a156dcfbcf52a675a2121bc42c6
 function proceed(operation bigint, "limit" integer DEFAULT 500) returns json plpgsql volatile body 16f3d7e0473b59740a4f8958dba0a7c0
@@ -1412,14 +1415,14 @@ function record_step(p_worker bigint, p_subscription integer, p_message bigint, 
 function redrive(p_filter json, p_by text, p_limit integer) returns json plpgsql volatile body 6ff3f25f52c8a4d325244d4f3b273716
 function redrive_row(p_row posthorn.deferred, p_by text) returns void plpgsql volatile body 3214df7941aadecc860379ecc37d6dff
 function refuse_second_service(p_row posthorn.subscription, p_service text) returns void plpgsql volatile body 8c15c13f8d43955c4129f6dfd603ae96
-function refuse_undrained(p_row posthorn.subscription, p_new jsonb, p_again boolean) returns void plpgsql volatile body 6f6fdb5a06b3d3a0ef576c6ac12624d7
+function refuse_undrained(p_row posthorn.subscription, p_new jsonb, p_again boolean) returns void plpgsql volatile body 5c201e490b758f3734e0144be850d29e
 function refuse_worked(p_row posthorn.subscription) returns void plpgsql volatile body f63b5338dc3acee68093e2d296ca63cf
 function register_channel(p_kind posthorn.kind, p_name text) returns integer plpgsql volatile body 0319587c3f81922c5657b5b5f21e149c
 function register_contract(p_name text, p_version integer, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_service text, p_publishes boolean) returns json plpgsql volatile body 7b7c605c3c78e507f17aba96eec9eef7
 function register_subscription(p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text, p_by json DEFAULT NULL::json, p_start_from text DEFAULT 'now'::text) returns json plpgsql volatile body 58144fb362db40862cd2569030022184
 function register_topic(p_name text, p_keep_ms double precision, p_lanes integer, p_service text) returns void plpgsql volatile body 22e61d92745fa3d0f7e02518057fb7bd
 function register_worker(p_service text, p_host text, p_pid integer, p_timeout_ms integer, p_session_key bigint, p_backends json, p_attends json, p_library text DEFAULT NULL::text) returns bigint plpgsql volatile body 746f2e4510f0ecaf9f07e68e0d986622
-function registered() returns json sql stable body 977fcfa46f5688769d691e5a4b13ee07
+function registered() returns json sql stable body c0eb5ad52dd92156e4f2ef7d50578912
 function remaining(name text) returns json plpgsql volatile body 6a0f28a819a614887835ecf30efd57f7
 function remove_piece(p_row posthorn.operation, p_limit integer, OUT done bigint, OUT more boolean, OUT busy boolean, OUT place json) returns record plpgsql volatile body 2039419b96f3dcdb23d901c50e788977
 function remove_schedule(p_name text) returns boolean plpgsql volatile body 688637a3039ef91b2c39a1ee2ce4775e
@@ -1987,6 +1990,7 @@ function fire_schedules(p_list json): nobody
 function first_due(p_subscription integer, p_contracts integer[]): nobody
 function first_permit(p_subscription integer): nobody
 function fits_order(p_channel integer, p_options json): nobody
+function fixed_change(p_was jsonb, p_new jsonb): nobody
 function fixed_parts(p_idempotency text, p_policy json): nobody
 function fleet(): nobody
 function fleet_rules(): nobody
@@ -2092,6 +2096,7 @@ function message_status(p_public text): nobody
 function message_statuses(p_publics json): nobody
 function messages_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_limit integer, p_marked integer): nobody
 function missed_of(p_slot smallint, p_channel integer, p_lane integer, p_from bigint, p_upto bigint, p_floor pg_snapshot, p_ceiling pg_snapshot, p_after bigint): nobody
+function mixed_policies(p_subscription integer): nobody
 function move_facts(): nobody
 function move_lane(p_subscription integer, p_lane integer, p_slot smallint): nobody
 function move_lanes(p_slot smallint, p_limit integer): nobody
@@ -2141,6 +2146,7 @@ function peek(p_worker bigint, p_subscriptions json, p_seen text, p_watch boolea
 function pins(p_n bigint): nobody
 function plain_plans(): nobody
 function policy_changes(p_name text, p_limit integer): nobody
+function policy_leaves(p_policy jsonb): nobody
 function position_of(p_subscription integer, p_lane integer): nobody
 function priority_of(p_lane integer): nobody
 function proceed(operation bigint, "limit" integer): nobody

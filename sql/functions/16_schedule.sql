@@ -20,7 +20,7 @@ end $$;
 
 -- declare_schedule(…): the newest start wins. Cron line and zone unchanged: the next time stays, so that what was missed is seen as missed.
 -- Changed or new: `next` counts, and nothing of the past is sent. Returns { revision, before } as JSON; before is null where nothing else was
--- declared: { service, cron, timeZone }. Raises PH020 when another service's schedule for another command has the name.
+-- declared: { service, cron, timeZone, changed: the names of the options that differ }. Raises PH020 when another service's schedule for another command has the name.
 create or replace function posthorn.declare_schedule(
   p_name text, p_cron text, p_zone text, p_contract int, p_missed text, p_jitter_ms int, p_payload json, p_key text, p_headers json,
   p_function text, p_service text, p_next timestamptz, p_due timestamptz
@@ -62,7 +62,12 @@ begin
       due_at = case when (s.cron, s.time_zone) <> (p_cron, p_zone) or s.next_at = p_next then p_due else s.due_at end
     where s.name = p_name;
   return json_build_object('revision', v_revision, 'before', case when v_revision <> v_old.revision then
-    json_build_object('service', v_old.service, 'cron', v_old.cron, 'timeZone', v_old.time_zone) end);
+    json_build_object('service', v_old.service, 'cron', v_old.cron, 'timeZone', v_old.time_zone, 'changed', array_remove(array[
+      case when v_old.cron <> p_cron then 'cron' end, case when v_old.time_zone <> p_zone then 'timeZone' end,
+      case when v_old.contract <> p_contract then 'command' end, case when v_old.missed <> p_missed then 'missed' end,
+      case when v_old.jitter_ms <> p_jitter_ms then 'jitterMs' end,
+      case when (v_old.payload::text, v_old.key, v_old.function) is distinct from (p_payload::text, p_key, p_function) then 'payload' end,
+      case when v_old.headers::text is distinct from p_headers::text then 'headers' end], null)) end);
 end $$;
 
 -- due_schedules(own, limit): what is due by this clock, the longest first, and how long until the next is: { now, due, waitMs } as JSON. `own`

@@ -38,6 +38,40 @@ language sql immutable as $$
   select jsonb_build_object('idempotency', p_idempotency, 'ordering', case when p_policy #>> '{ordering,whenDead}' is null then 'none' else 'per key' end)
 $$;
 
+-- fixed_change(was, new): in what two of fixed_parts differ, in words; null where in nothing.
+create or replace function posthorn.fixed_change(p_was jsonb, p_new jsonb) returns text
+language sql immutable as $$
+  select string_agg(format('%s from "%s" to "%s"', k, p_was ->> k, p_new ->> k), ' and ' order by k) from jsonb_object_keys(p_new) k
+    where p_was ->> k <> p_new ->> k
+$$;
+
+-- policy_leaves(policy): its parts that are no objects, by their path: "alerts.backlog".
+create or replace function posthorn.policy_leaves(p_policy jsonb) returns table (path text, value jsonb)
+language sql immutable as $$
+  with recursive leaf as (
+    select e.key as path, e.value from jsonb_each(p_policy) e
+    union all
+    select leaf.path || '.' || e.key, e.value from leaf cross join lateral jsonb_each(case jsonb_typeof(leaf.value) when 'object' then leaf.value else '{}' end) e
+  ) select leaf.path, leaf.value from leaf where jsonb_typeof(leaf.value) <> 'object'
+$$;
+
+-- mixed_policies(subscription): in what the policies differ that living workers carry, and one worker that carries each: the five that are carried for the longest.
+create or replace function posthorn.mixed_policies(p_subscription int) returns text
+language sql volatile as $$
+  with carried as materialized (
+    select l.policy::jsonb as policy, count(*) as workers, min(l.worker) as first from posthorn.living(p_subscription) l where l.policy is not null group by 1
+  ), leaf as materialized (
+    select c.first, l.path, l.value from carried c cross join lateral posthorn.policy_leaves(c.policy) l
+  ), differing as materialized (
+    select path from leaf group by path having count(distinct value) > 1 or count(*) < (select count(*) from carried)
+  )
+  select string_agg(format('%s has %s', m.who, m.what), '; ' order by m.first) from (
+    select c.first, format('pid %s on %s', w.pid, w.host) || case when c.workers > 1 then format(' and %s more', c.workers - 1) else '' end as who,
+        (select string_agg(format('%s %s', d.path, left(coalesce(l.value #>> '{}', 'none'), 100)), ', ' order by d.path) from differing d
+          left join leaf l on l.first = c.first and l.path = d.path) as what
+      from carried c join posthorn.worker w on w.id = c.first order by c.first limit 5) m
+$$;
+
 -- takes_policy(row, idempotency, policy, service, by): whether a worker that starts may carry this policy, and whether it becomes the one of the subscription,
 -- which is locked. `p_by` is JSON { host, pid, library, again }: a worker that only registers anew is no newer start, and changes nothing.
 -- A change is recorded. Raises PH020 (another service works on it), PH021 (not drained).
@@ -94,8 +128,7 @@ begin
   if v_was = p_new then
     return;
   end if;
-  select string_agg(format('%s from "%s" to "%s"', k, v_was ->> k, p_new ->> k), ' and ' order by k) into v_what
-    from jsonb_object_keys(p_new) k where v_was ->> k <> p_new ->> k;
+  v_what := posthorn.fixed_change(v_was, p_new);
   if p_again then
     raise exception '"%" was declared anew while this worker was away, and this worker would change its %', p_row.name, v_what using errcode = 'PH021',
       hint = 'A newer start has decided otherwise. Deploy the newer code here too.';
@@ -130,7 +163,9 @@ begin
     v_there := v_there + 1;
     if v_row.carried is not null and posthorn.fixed_parts(v_row.carried ->> 'idempotency', v_row.carried)
         <> posthorn.fixed_parts(v_row.idempotency, v_row.policy) then
-      raise exception 'the policy of "%" was changed by another start in this moment, in its idempotency or ordering', v_row.name using errcode = 'PH021',
+      raise exception 'the policy of "%" was changed by another start in this moment: this worker would change its %', v_row.name,
+        posthorn.fixed_change(posthorn.fixed_parts(v_row.idempotency, v_row.policy), posthorn.fixed_parts(v_row.carried ->> 'idempotency', v_row.carried))
+        using errcode = 'PH021',
         hint = 'Start one version at a time, when the other one has been stopped.';
     end if;
   end loop;
@@ -200,7 +235,7 @@ language sql volatile as $$
       from posthorn.unhandled(10000) u join posthorn.contract c on c.id = u.contract group by 1
   ), mixed as materialized (
     select a.subscription, count(*) as policies, max(a.since) as since from (
-        select l.subscription, l.policy::text as policy, min(w.started_at) as since from posthorn.attendance l join posthorn.worker w on w.id = l.worker
+        select l.subscription, l.policy::jsonb as policy, min(w.started_at) as since from posthorn.attendance l join posthorn.worker w on w.id = l.worker
           where l.policy is not null and l.worker not in (select d.worker from posthorn.dead_workers() d) group by 1, 2) a group by 1 having count(*) > 1
   ), outdated as materialized (
     select a.subscription, count(*) as workers, min(w.library) as oldest from posthorn.worker w join posthorn.attendance a on a.worker = w.id
@@ -214,7 +249,8 @@ language sql volatile as $$
       ('noHandlerMs', l.ms, (s.policy #>> '{alerts,noWorkerMs}')::bigint, l.detail),
       -- A deployment is over by then.
       ('mixedPoliciesMs', (extract(epoch from clock_timestamp() - m.since) * 1000)::bigint, 600000,
-        format('%s policies side by side; see posthorn policy %s --history', m.policies, s.name)),
+        case when m.subscription is not null then
+          format('%s policies side by side: %s; see posthorn policy %s --history', m.policies, posthorn.mixed_policies(s.id), s.name) end),
       ('outdatedWorkers', o.workers, 1, format('a worker has library %s, which does not work on this schema', o.oldest))
     ) r(name, value, threshold, detail) where s.policy is not null
 $$;

@@ -1,5 +1,7 @@
 /** The address of a broker: read once, its credentials kept apart, and never repeated in an error or a log. */
 import { ConfigurationError } from "../core/errors.js";
+import { type Given, Secrets } from "../core/secrets.js";
+import type { TlsOptions } from "./tls.js";
 import { beginsWithScheme, isPort, outOfRange, severalHosts, whyUnreadable } from "./unreadable.js";
 
 export interface Address {
@@ -46,6 +48,15 @@ export function readAddress(given: string, path: string, schemes: Schemes): Addr
     username: decoded(url.username),
     password: decoded(url.password),
   };
+}
+
+/** What no error of a client may hold. A user without a password is a token in more than one protocol. */
+export function secretsOf(
+  { username, password }: Pick<Address, "username" | "password">,
+  tls: TlsOptions | undefined,
+  ...more: readonly Given[]
+): Secrets {
+  return new Secrets([password ?? username, tls?.key, tls?.passphrase, ...more], username);
 }
 
 /** Host and port, for people. */

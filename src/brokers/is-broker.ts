@@ -29,15 +29,12 @@ export function isBroker(value: unknown): value is Broker {
   return texts && opens && counts && waits && typeof features === "object" && features !== null;
 }
 
-/** A user and a password before a host, where there is no scheme that would tell that it is an address. */
-const bare = /^[^\s/@:]+:[^\s/]*@/;
-
 /** An object of its own: the broker may have private fields, and is called as itself. */
 function withCleanNames(broker: Broker): Broker {
   const { kind, where, features, style, atOnce, timeoutMs } = broker;
   return Object.freeze({
     kind: cleaned(kind),
-    where: cleaned(where).replace(bare, ""),
+    where: cleaned(where),
     features,
     style,
     ...(atOnce !== undefined && { atOnce }),

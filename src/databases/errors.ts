@@ -4,6 +4,7 @@
  * their constraints) is returned unchanged. Nothing here quotes a connection string; drivers put no password into messages.
  */
 import { type ErrorCode, errorOf, PosthornError } from "../core/errors.js";
+import { type Secrets, withoutSecrets } from "../core/secrets.js";
 import { clause } from "../core/words.js";
 
 export interface ErrorContext {
@@ -11,6 +12,8 @@ export interface ErrorContext {
   readonly description?: string;
   /** The connection was seen to end, or never came to be. pg says that by text only, so the caller says what it saw. */
   readonly connection?: "lost" | "unreached";
+  /** What was sent to connect: a server may say it again. */
+  readonly secrets?: Secrets;
 }
 
 interface Meaning {
@@ -112,17 +115,23 @@ function meaningOf(error: unknown, context: ErrorContext): Meaning | undefined {
   return code === undefined ? undefined : byNodeCode[code];
 }
 
+/** As the driver has it, with all that it knows, unless it holds what is secret. */
+function passedOn(error: unknown, secrets: Secrets | undefined): unknown {
+  return secrets?.isIn(error) ? withoutSecrets(error, secrets) : error;
+}
+
 /** The typed error for what a driver threw; other errors, and those that are typed already, come back as they are. */
 export function databaseError(error: unknown, context: ErrorContext = {}): Error {
   if (error instanceof PosthornError) return error;
   const meaning = meaningOf(error, context);
   if (meaning === undefined) return error instanceof Error ? error : new Error(String(error), { cause: error });
   const where = context.description === undefined ? "" : ` Database: ${context.description}.`;
-  const said = error instanceof Error && error.message !== "" ? ` The driver says: ${clause(error.message)}.` : "";
+  const text = error instanceof Error ? (context.secrets?.hide(error.message) ?? error.message) : "";
+  const said = text === "" ? "" : ` The driver says: ${clause(text)}.`;
   const sqlState = sqlStateOf(error);
   const facts = {
     ...(context.description === undefined ? {} : { database: context.description }),
     ...(sqlState === undefined ? {} : { sqlState }),
   };
-  return errorOf(meaning.code, `${meaning.says}${where}${said}`, facts, error);
+  return errorOf(meaning.code, `${meaning.says}${where}${said}`, facts, passedOn(error, context.secrets));
 }

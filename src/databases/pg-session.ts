@@ -4,6 +4,7 @@
  */
 import type { ClientBase, ClientConfig } from "pg";
 import type { Listener, Session } from "../core/database.js";
+import type { Secrets } from "../core/secrets.js";
 import { withDeadline } from "./deadline.js";
 import { databaseDefaults, type Settings } from "./defaults.js";
 import { databaseError } from "./errors.js";
@@ -180,6 +181,6 @@ export async function endClient(client: ClientBase & { end(): Promise<void> }, h
   }
 }
 
-export function connectError(error: unknown, description: string): Error {
-  return databaseError(error, { description, connection: "unreached" });
+export function connectError(error: unknown, description: string, secrets: Secrets): Error {
+  return databaseError(error, { description, connection: "unreached", secrets });
 }

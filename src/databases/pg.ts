@@ -8,6 +8,7 @@
 import type { ClientBase, ClientConfig, Pool, PoolClient } from "pg";
 import type { BeginOptions, Database, Listener, OpenTransaction, Session } from "../core/database.js";
 import { DatabaseUnavailableError, PosthornError } from "../core/errors.js";
+import { Secrets } from "../core/secrets.js";
 import { isInside } from "./context.js";
 import { withDeadline, within } from "./deadline.js";
 import { databaseDefaults, type Settings } from "./defaults.js";
@@ -65,6 +66,13 @@ export function describePool(pool: Pool): string {
   return `postgres://${part("user")}@${part("host")}:${part("port")}/${part("database")}`;
 }
 
+/** As the driver reads it, from a URL or from the environment. One that a function tells is known to nobody here. */
+function passwordOf(pool: Pool): string | undefined {
+  const Client = clientClassOf(pool);
+  const client: object = Client === undefined ? pool.options : new Client(clientOptions(pool));
+  return text("password" in client ? client.password : undefined);
+}
+
 const readCommitted = "begin isolation level read committed";
 
 /** The SQLSTATE of ours for a transaction of another isolation. */
@@ -90,6 +98,7 @@ export class PgDatabase implements Database<PoolClient> {
   readonly #pool: Pool;
   readonly #ownsPool: boolean;
   readonly #settings: Settings;
+  readonly #secrets: Secrets;
   #isolates = false;
   #spare: Promise<PgSession> | undefined;
   #closing: Promise<void> | undefined;
@@ -99,6 +108,7 @@ export class PgDatabase implements Database<PoolClient> {
     this.#ownsPool = ownsPool;
     this.#settings = settings;
     this.description = describePool(pool);
+    this.#secrets = new Secrets([passwordOf(pool)]);
     this.transactions = Math.max(1, pool.options.max ?? databaseDefaults.poolSize);
     // The pool has already removed the idle client that failed; the next statement connects anew and reports what is wrong.
     if (ownsPool) pool.on("error", () => {});
@@ -246,7 +256,7 @@ export class PgDatabase implements Database<PoolClient> {
         error,
       );
     }
-    return connectError(error, this.description);
+    return connectError(error, this.description, this.#secrets);
   }
 
   #release(client: PoolClient, connection: PgConnection, destroy: boolean): void {
@@ -293,7 +303,7 @@ export class PgDatabase implements Database<PoolClient> {
       return { client, end: (hard) => endClient(client, hard) };
     } catch (error) {
       await endClient(client, true);
-      throw connectError(error, this.description);
+      throw connectError(error, this.description, this.#secrets);
     }
   }
 

@@ -1,5 +1,6 @@
 /** What the command line reads of an instance that a configuration file exports; nothing of it is for programs. */
 import type { DatabaseInput } from "../databases/open.js";
+import type { IntakeDeclaration } from "../intakes/options.js";
 import type { Declared } from "../worker/registration.js";
 import type { Post } from "./post.js";
 
@@ -13,6 +14,8 @@ export interface Exported {
   /** Absent where an older copy of the package made it. */
   readonly schema?: string;
   readonly declared: readonly Declared[];
+  /** Absent where an older copy of the package made it. */
+  readonly intakes?: readonly IntakeDeclaration[];
 }
 
 /** An instance, whichever copy of the package made it. */

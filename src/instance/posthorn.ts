@@ -118,6 +118,7 @@ class Instance {
       database: this.#opening.input,
       schema: this.#opening.schema,
       declared: [...this.#declarations.values()],
+      intakes: this.#intakes.choose(undefined).map(({ declaration }) => declaration),
     };
   }
 

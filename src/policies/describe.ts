@@ -72,18 +72,61 @@ export function describePolicyAsData(described: QueuePolicy | CheckedPolicy): Po
 export function describePolicy(policy: QueuePolicy | CheckedPolicy): string {
   const data = describePolicyAsData(policy);
   return [
-    ...(data.relayedTo === undefined ? [] : [`relayed to ${data.relayedTo.broker} ${data.relayedTo.where}`]),
+    ...(data.relayedTo === undefined ? [] : [relayed(data.relayedTo)]),
     tries(data),
     repeats[policy.idempotency],
     ordering(policy),
-    `up to ${count(data.atOnce)} at once in each process`,
+    atOnce(data),
     ...limitsInWords(data.limits),
-    `a run is ended after ${durationInWords(data.runEndsAfterMs)}`,
+    runEnds(data),
     ...(data.circuitBreaker === null ? [] : [pauses(data.circuitBreaker)]),
-    `dead letters are kept for ${durationInWords(data.deadLettersKeptMs)}`,
+    lettersKept(data),
     ...(data.resultsKeptMs === undefined ? [] : [`results for ${durationInWords(data.resultsKeptMs)}`]),
-    told(data),
+    `you are told ${Object.values(alerts)
+      .map((words, i, all) => `${i === all.length - 1 ? "and " : ""}${words(data)}`)
+      .join(", ")}`,
   ].join("; ");
+}
+
+/** Each decision by itself, by its name in the policy; an alert by "alerts." and its name. Without those that a policy may leave out and does. */
+export function decisionsInWords(policy: CheckedPolicy): ReadonlyMap<string, string> {
+  const data = describePolicyAsData(policy);
+  const limits = Object.entries(data.limits).map(
+    ([name, limit]) => [name, limitsInWords({ [name]: limit })[0]] as const,
+  );
+  const words: readonly (readonly [string, string | undefined])[] = [
+    ["relay", data.relayedTo && relayed(data.relayedTo)],
+    ["retry", tries(data)],
+    ["idempotency", repeats[policy.idempotency]],
+    ["ordering", ordering(policy)],
+    ["concurrency", atOnce(data)],
+    ...limits,
+    ["visibilityTimeoutMs", runEnds(data)],
+    ["circuitBreaker", data.circuitBreaker ? pauses(data.circuitBreaker) : undefined],
+    ["deadLetter", lettersKept(data)],
+    [
+      "results",
+      data.resultsKeptMs === undefined ? undefined : `results are kept for ${durationInWords(data.resultsKeptMs)}`,
+    ],
+    ...Object.entries(alerts).map(([name, told]) => [`alerts.${name}`, `you are told ${told(data)}`] as const),
+  ];
+  return new Map(words.filter((one): one is readonly [string, string] => one[1] !== undefined));
+}
+
+function relayed({ broker, where }: RelayedTo): string {
+  return `relayed to ${broker} ${where}`;
+}
+
+function atOnce(data: PolicyDescription): string {
+  return `up to ${count(data.atOnce)} at once in each process`;
+}
+
+function runEnds({ runEndsAfterMs }: PolicyDescription): string {
+  return `a run is ended after ${durationInWords(runEndsAfterMs)}`;
+}
+
+function lettersKept({ deadLettersKeptMs }: PolicyDescription): string {
+  return `dead letters are kept for ${durationInWords(deadLettersKeptMs)}`;
 }
 
 function ordering({ ordering }: QueuePolicy | CheckedPolicy): string {
@@ -155,11 +198,11 @@ const repeats = {
   "at-most-once": "never repeats, and may be left undone: a run that failed or died is a dead letter",
 } as const satisfies Record<CheckedPolicy["idempotency"], string>;
 
-function told({ toldAfterMs, toldAtBacklog, toldAtDeadLetters, toldWithoutWorkerAfterMs }: PolicyDescription): string {
-  return [
-    `you are told after ${durationInWords(toldAfterMs)} of waiting`,
-    `at ${count(toldAtBacklog)} waiting ${toldAtBacklog === 1 ? "message" : "messages"}`,
+/** When you are told, by the names of the alerts. */
+const alerts = {
+  oldestAgeMs: ({ toldAfterMs }) => `after ${durationInWords(toldAfterMs)} of waiting`,
+  backlog: ({ toldAtBacklog }) => `at ${count(toldAtBacklog)} waiting ${toldAtBacklog === 1 ? "message" : "messages"}`,
+  deadLetters: ({ toldAtDeadLetters }) =>
     `at ${count(toldAtDeadLetters)} dead ${toldAtDeadLetters === 1 ? "letter or invalid message" : "letters or invalid messages"}`,
-    `and after ${durationInWords(toldWithoutWorkerAfterMs)} without a worker`,
-  ].join(", ");
-}
+  noWorkerMs: ({ toldWithoutWorkerAfterMs }) => `after ${durationInWords(toldWithoutWorkerAfterMs)} without a worker`,
+} as const satisfies Record<keyof CheckedPolicy["alerts"], (data: PolicyDescription) => string>;

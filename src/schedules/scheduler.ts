@@ -92,11 +92,9 @@ export class Scheduler {
     });
     this.#own.set(name, { declaration, revision });
     if (before === null) return;
-    logger.info(`the schedule "${name}" is declared anew; this process started last, so its declaration counts`, {
-      schedule: name,
-      before,
-      now: { service, cron, timeZone },
-    });
+    const { changed, ...was } = before;
+    const what = `the schedule "${name}" is declared anew, with another ${changed.join(", ")}; this process started last, so its declaration counts`;
+    logger.info(what, { schedule: name, changed, before: was, now: { service, cron, timeZone } });
   }
 
   #first({ name, cron, timeZone }: ScheduleDeclaration, after: number): number {

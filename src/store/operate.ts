@@ -185,7 +185,19 @@ export interface RegisteredContract {
 export interface Registered {
   readonly subscriptions: readonly RegisteredSubscription[];
   readonly contracts: readonly RegisteredContract[];
-  readonly intakes: readonly { readonly name: string; readonly service: string }[];
+  readonly intakes: readonly RegisteredIntake[];
+}
+
+export interface RegisteredIntake {
+  readonly name: string;
+  readonly service: string;
+  readonly broker: string;
+  readonly place: string;
+  readonly keepMs: number;
+  /** Null where the library that declared it did not know the bound. */
+  readonly alerts: { readonly awayMs: number; readonly refused: number | null; readonly invalid: number | null };
+  /** In the order of their names. */
+  readonly contracts: readonly string[];
 }
 
 /** What the registry knows, for comparison with code. */

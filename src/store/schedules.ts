@@ -45,7 +45,13 @@ export interface DeclaredSchedule {
   /** Changes with what is declared. */
   readonly revision: number;
   /** What was declared before, where it is another. */
-  readonly before: { readonly service: string; readonly cron: string; readonly timeZone: string } | null;
+  readonly before: {
+    readonly service: string;
+    readonly cron: string;
+    readonly timeZone: string;
+    /** The names of the options that differ. Payloads are in no log, so their values are not here. */
+    readonly changed: readonly string[];
+  } | null;
 }
 
 /** Declares a schedule; the newest start wins. Errors: `ContractConflictError` where another service has the name for another command. */

@@ -3512,7 +3512,7 @@ language sql stable as $$
 $$;
 
 -- registered(): what the registry knows, for comparison with code: { subscriptions: [{ name, kind, channel, service, policy }],
--- contracts: [{ name, version, kind, channel, keyed, owner, by }], intakes: [{ name, service }] }.
+-- contracts: [{ name, version, kind, channel, keyed, owner, by }], intakes: [{ name, service, broker, place, keepMs, alerts, contracts }] }.
 create or replace function posthorn.registered() returns json
 language sql stable as $$
   select json_build_object('subscriptions', (
@@ -3522,7 +3522,9 @@ language sql stable as $$
       select coalesce(json_agg(json_build_object('name', t.name, 'version', t.version, 'kind', t.kind, 'channel', c.name, 'keyed', t.keyed,
           'owner', t.owner, 'by', t.registered_by) order by t.name, t.version), '[]')
         from posthorn.contract t join posthorn.channel c on c.id = t.channel),
-    'intakes', (select coalesce(json_agg(json_build_object('name', i.name, 'service', i.service) order by i.name), '[]') from posthorn.intake i))
+    'intakes', (select coalesce(json_agg(json_build_object('name', i.name, 'service', i.service, 'broker', i.broker, 'place', i.place, 'keepMs', i.keep_ms,
+        'alerts', json_build_object('awayMs', i.away_ms, 'refused', i.refused_bound, 'invalid', i.invalid_bound), 'contracts', array(select c.contract from posthorn.intake_contract c where c.intake = i.id order by c.contract collate "C"))
+      order by i.name), '[]') from posthorn.intake i))
 $$;
 ` },
   { name: "functions/15_breaker.sql", text: `-- The circuit breaker of a queue or subscription: one row in the fleet. Closed: runs go on and failures are counted. Open: nobody takes
@@ -3750,7 +3752,7 @@ end $$;
 
 -- declare_schedule(…): the newest start wins. Cron line and zone unchanged: the next time stays, so that what was missed is seen as missed.
 -- Changed or new: \`next\` counts, and nothing of the past is sent. Returns { revision, before } as JSON; before is null where nothing else was
--- declared: { service, cron, timeZone }. Raises PH020 when another service's schedule for another command has the name.
+-- declared: { service, cron, timeZone, changed: the names of the options that differ }. Raises PH020 when another service's schedule for another command has the name.
 create or replace function posthorn.declare_schedule(
   p_name text, p_cron text, p_zone text, p_contract int, p_missed text, p_jitter_ms int, p_payload json, p_key text, p_headers json,
   p_function text, p_service text, p_next timestamptz, p_due timestamptz
@@ -3792,7 +3794,12 @@ begin
       due_at = case when (s.cron, s.time_zone) <> (p_cron, p_zone) or s.next_at = p_next then p_due else s.due_at end
     where s.name = p_name;
   return json_build_object('revision', v_revision, 'before', case when v_revision <> v_old.revision then
-    json_build_object('service', v_old.service, 'cron', v_old.cron, 'timeZone', v_old.time_zone) end);
+    json_build_object('service', v_old.service, 'cron', v_old.cron, 'timeZone', v_old.time_zone, 'changed', array_remove(array[
+      case when v_old.cron <> p_cron then 'cron' end, case when v_old.time_zone <> p_zone then 'timeZone' end,
+      case when v_old.contract <> p_contract then 'command' end, case when v_old.missed <> p_missed then 'missed' end,
+      case when v_old.jitter_ms <> p_jitter_ms then 'jitterMs' end,
+      case when (v_old.payload::text, v_old.key, v_old.function) is distinct from (p_payload::text, p_key, p_function) then 'payload' end,
+      case when v_old.headers::text is distinct from p_headers::text then 'headers' end], null)) end);
 end $$;
 
 -- due_schedules(own, limit): what is due by this clock, the longest first, and how long until the next is: { now, due, waitMs } as JSON. \`own\`
@@ -7408,6 +7415,40 @@ language sql immutable as $$
   select jsonb_build_object('idempotency', p_idempotency, 'ordering', case when p_policy #>> '{ordering,whenDead}' is null then 'none' else 'per key' end)
 $$;
 
+-- fixed_change(was, new): in what two of fixed_parts differ, in words; null where in nothing.
+create or replace function posthorn.fixed_change(p_was jsonb, p_new jsonb) returns text
+language sql immutable as $$
+  select string_agg(format('%s from "%s" to "%s"', k, p_was ->> k, p_new ->> k), ' and ' order by k) from jsonb_object_keys(p_new) k
+    where p_was ->> k <> p_new ->> k
+$$;
+
+-- policy_leaves(policy): its parts that are no objects, by their path: "alerts.backlog".
+create or replace function posthorn.policy_leaves(p_policy jsonb) returns table (path text, value jsonb)
+language sql immutable as $$
+  with recursive leaf as (
+    select e.key as path, e.value from jsonb_each(p_policy) e
+    union all
+    select leaf.path || '.' || e.key, e.value from leaf cross join lateral jsonb_each(case jsonb_typeof(leaf.value) when 'object' then leaf.value else '{}' end) e
+  ) select leaf.path, leaf.value from leaf where jsonb_typeof(leaf.value) <> 'object'
+$$;
+
+-- mixed_policies(subscription): in what the policies differ that living workers carry, and one worker that carries each: the five that are carried for the longest.
+create or replace function posthorn.mixed_policies(p_subscription int) returns text
+language sql volatile as $$
+  with carried as materialized (
+    select l.policy::jsonb as policy, count(*) as workers, min(l.worker) as first from posthorn.living(p_subscription) l where l.policy is not null group by 1
+  ), leaf as materialized (
+    select c.first, l.path, l.value from carried c cross join lateral posthorn.policy_leaves(c.policy) l
+  ), differing as materialized (
+    select path from leaf group by path having count(distinct value) > 1 or count(*) < (select count(*) from carried)
+  )
+  select string_agg(format('%s has %s', m.who, m.what), '; ' order by m.first) from (
+    select c.first, format('pid %s on %s', w.pid, w.host) || case when c.workers > 1 then format(' and %s more', c.workers - 1) else '' end as who,
+        (select string_agg(format('%s %s', d.path, left(coalesce(l.value #>> '{}', 'none'), 100)), ', ' order by d.path) from differing d
+          left join leaf l on l.first = c.first and l.path = d.path) as what
+      from carried c join posthorn.worker w on w.id = c.first order by c.first limit 5) m
+$$;
+
 -- takes_policy(row, idempotency, policy, service, by): whether a worker that starts may carry this policy, and whether it becomes the one of the subscription,
 -- which is locked. \`p_by\` is JSON { host, pid, library, again }: a worker that only registers anew is no newer start, and changes nothing.
 -- A change is recorded. Raises PH020 (another service works on it), PH021 (not drained).
@@ -7464,8 +7505,7 @@ begin
   if v_was = p_new then
     return;
   end if;
-  select string_agg(format('%s from "%s" to "%s"', k, v_was ->> k, p_new ->> k), ' and ' order by k) into v_what
-    from jsonb_object_keys(p_new) k where v_was ->> k <> p_new ->> k;
+  v_what := posthorn.fixed_change(v_was, p_new);
   if p_again then
     raise exception '"%" was declared anew while this worker was away, and this worker would change its %', p_row.name, v_what using errcode = 'PH021',
       hint = 'A newer start has decided otherwise. Deploy the newer code here too.';
@@ -7500,7 +7540,9 @@ begin
     v_there := v_there + 1;
     if v_row.carried is not null and posthorn.fixed_parts(v_row.carried ->> 'idempotency', v_row.carried)
         <> posthorn.fixed_parts(v_row.idempotency, v_row.policy) then
-      raise exception 'the policy of "%" was changed by another start in this moment, in its idempotency or ordering', v_row.name using errcode = 'PH021',
+      raise exception 'the policy of "%" was changed by another start in this moment: this worker would change its %', v_row.name,
+        posthorn.fixed_change(posthorn.fixed_parts(v_row.idempotency, v_row.policy), posthorn.fixed_parts(v_row.carried ->> 'idempotency', v_row.carried))
+        using errcode = 'PH021',
         hint = 'Start one version at a time, when the other one has been stopped.';
     end if;
   end loop;
@@ -7570,7 +7612,7 @@ language sql volatile as $$
       from posthorn.unhandled(10000) u join posthorn.contract c on c.id = u.contract group by 1
   ), mixed as materialized (
     select a.subscription, count(*) as policies, max(a.since) as since from (
-        select l.subscription, l.policy::text as policy, min(w.started_at) as since from posthorn.attendance l join posthorn.worker w on w.id = l.worker
+        select l.subscription, l.policy::jsonb as policy, min(w.started_at) as since from posthorn.attendance l join posthorn.worker w on w.id = l.worker
           where l.policy is not null and l.worker not in (select d.worker from posthorn.dead_workers() d) group by 1, 2) a group by 1 having count(*) > 1
   ), outdated as materialized (
     select a.subscription, count(*) as workers, min(w.library) as oldest from posthorn.worker w join posthorn.attendance a on a.worker = w.id
@@ -7584,7 +7626,8 @@ language sql volatile as $$
       ('noHandlerMs', l.ms, (s.policy #>> '{alerts,noWorkerMs}')::bigint, l.detail),
       -- A deployment is over by then.
       ('mixedPoliciesMs', (extract(epoch from clock_timestamp() - m.since) * 1000)::bigint, 600000,
-        format('%s policies side by side; see posthorn policy %s --history', m.policies, s.name)),
+        case when m.subscription is not null then
+          format('%s policies side by side: %s; see posthorn policy %s --history', m.policies, posthorn.mixed_policies(s.id), s.name) end),
       ('outdatedWorkers', o.workers, 1, format('a worker has library %s, which does not work on this schema', o.oldest))
     ) r(name, value, threshold, detail) where s.policy is not null
 $$;

@@ -12,8 +12,15 @@ beforeAll(async () => {
 });
 afterAll(() => database.drop());
 
+const minute = 60_000;
+const between = (was: unknown, became: unknown, wasInWords: string, becameInWords: string) => ({
+  ...(was !== undefined && { was }),
+  became,
+  wasInWords,
+  becameInWords,
+});
 const shop = (url: string, body: string, service = "shop") => `
-import { command, event, policies, posthorn, type } from "posthorn";
+import { command, event, policies, posthorn, retry as retries, type } from "posthorn";
 const schema = type();
 export const post = posthorn({ service: "${service}", database: ${JSON.stringify(url)} });
 ${body}`;
@@ -161,7 +168,7 @@ test("check compares with the database: kind, queue, owner, service, policy, and
   await worker.exited;
   const other = `
 post.queue("mail2", policies.email).handle(command("SendEmail", { queue: "mail2", schema }), () => undefined);
-post.queue("email", { ...policies.email, visibilityTimeoutMs: 5 }).handle(command("PlaceOrder", { queue: "email", schema }), () => undefined);
+post.queue("email", { ...policies.email, visibilityTimeoutMs: 5, rateLimit: { messages: 5, perMs: 1000 } }).handle(command("PlaceOrder", { queue: "email", schema }), () => undefined);
 post.queue("audit", policies.email).handle(command("AuditOrder", { queue: "audit", schema }), () => undefined);`;
   const cwd = await project({ "posthorn.config.mjs": shop(database.url, other, "billing") });
   const ended = await posthornCommand(["check", "--json"], { cwd });
@@ -177,9 +184,70 @@ post.queue("audit", policies.email).handle(command("AuditOrder", { queue: "audit
     "warning unattended audit",
     "warning unattended email",
   ]);
+  const differs = findings.find(({ rule, about }: Record<string, string>) => rule === "policies" && about === "email");
+  const rateLimit = { messages: 5, perMs: 1_000, burst: 1 };
+  expect(differs.differences).toEqual([
+    {
+      decision: "visibilityTimeoutMs",
+      ...between(minute, 5, "a run is ended after 1 min", "a run is ended after 5 ms"),
+    },
+    {
+      decision: "rateLimit",
+      ...between(undefined, rateLimit, "none", "no faster in the whole fleet than 5 in 1 s, one at a time"),
+    },
+  ]);
+  expect(differs.message).toBe(
+    'differs from what the newest worker declared: visibilityTimeoutMs is "a run is ended after 5 ms" here and "a run is ended after 1 min" there; ' +
+      'rateLimit is "no faster in the whole fleet than 5 in 1 s, one at a time" here and "none" there. It counts from the next start on',
+  );
   const text = await posthornCommand(["check"], { cwd });
+  expect(text.out).toContain(differs.message);
   expect(text.out).toMatch(/^error +kinds +audit +reads the topic "orders" in the database/m);
   expect(text.out).toMatch(/^3 errors, 4 warnings$/m);
+});
+
+test("a queue whose waits a function of its code tells differs in nothing from itself", async () => {
+  const body =
+    'post.queue("custom", { ...policies.email, retry: retries.custom({ attempts: 3, delayMs: () => 5 }) }).handle(command("DoCustom", { queue: "custom", schema }), () => undefined);';
+  const cwd = await project({ "posthorn.config.mjs": shop(database.url, body, "customs") });
+  const worker = await spawnFixture("src/cli/main.ts", { args: ["start"], cwd });
+  await worker.line(/works on custom/);
+  expect(JSON.parse((await posthornCommand(["check", "--json"], { cwd })).out).findings).not.toContainEqual(
+    expect.objectContaining({ about: "custom" }),
+  );
+  worker.kill("SIGTERM");
+  await worker.exited;
+});
+
+test("check says in what an intake differs from what is registered of it, and who has its name", async () => {
+  const client = new Client({ connectionString: database.url });
+  await client.connect();
+  const declared = "select posthorn.declare_intake($1, $2, 'own', 'there', 604800000, 60000, $3)";
+  await client.query(declared, ["orders-in", "takes", '[{"name":"OrderPaid","owner":"far"}]']);
+  await client.query(declared, ["theirs", "another", "[]"]);
+  await client.end();
+  const body = `
+const broker = { kind: "own", where: "here", features: { receives: true }, style: {}, openSender() {}, openReceiver() {} };
+const into = [event("OrderPaid", { topic: "paid", owner: "far", schema })];
+post.intake("orders-in", { from: broker, into, inbox: { keepMs: 3_600_000 } });
+post.intake("theirs", { from: broker, into });
+post.queue("taking", policies.email).handle(command("DoTaking", { queue: "taking", schema }), () => undefined);`;
+  const cwd = await project({ "posthorn.config.mjs": shop(database.url, body, "takes") });
+  const { findings } = JSON.parse((await posthornCommand(["check", "--json"], { cwd })).out);
+  const about = (name: string) => findings.filter((one: { about: string }) => one.about === name);
+  const place = (where: string) => [{ broker: "own", where }, `taken in from own ${where}`] as const;
+  const kept = "what comes again is recognised for";
+  expect(about("orders-in")).toMatchObject([
+    {
+      level: "warning",
+      rule: "policies",
+      differences: [
+        { decision: "from", ...between(place("there")[0], place("here")[0], place("there")[1], place("here")[1]) },
+        { decision: "inbox.keepMs", ...between(604_800_000, 3_600_000, `${kept} 7 d`, `${kept} 1 h`) },
+      ],
+    },
+  ]);
+  expect(about("theirs")).toMatchObject([{ level: "error", message: expect.stringContaining('service "another"') }]);
 });
 
 test("check names what nobody handles while workers run, and what a start would refuse until the queue is drained", async () => {
@@ -215,8 +283,19 @@ test("check names what nobody handles while workers run, and what a start would 
         rule: "policies",
         about: "email",
         message: expect.stringContaining(
-          "a start that changes idempotency is refused while messages have not ended: run posthorn drain email",
+          "A start that changes idempotency is refused while messages have not ended: run posthorn drain email",
         ),
+        differences: [
+          {
+            decision: "idempotency",
+            ...between(
+              "handler",
+              "transaction",
+              "may repeat after a crash",
+              "takes effect exactly once, in this database",
+            ),
+          },
+        ],
       },
       ...[
         ["ForgetEmail", 'workers of "email" run, and none has a handler for ForgetEmail'],

@@ -163,7 +163,9 @@ test("of two processes that declare one schedule differently the one that starte
   await scheduler([[name, { ...static_, payload: () => ({ for: "old" }) }]], { logger });
   expect(told).toEqual([]);
   const fresher = await scheduler([[name, { ...static_, payload: () => ({ for: "new" }) }]], { logger });
-  expect(told).toMatchObject([{ level: "info", facts: { schedule: name, before: { cron: yearly.cron } } }]);
+  expect(told).toMatchObject([
+    { level: "info", facts: { schedule: name, changed: ["payload"], before: { cron: yearly.cron } } },
+  ]);
   await overdue(name, ago(1_000));
   await old.pass();
   expect(await sentBy(name)).toEqual([]);

@@ -251,7 +251,9 @@ test("idempotency is not changed while a living worker works by the old one, tho
   const back = await failure(declare("lived", policyOf(), "test", { ...by, again: true }));
   expect(back).toMatchObject({ code: "PH_NOT_DRAINED", message: expect.stringContaining("declared anew") });
   // And one that had declared before the change cannot register.
-  expect(await failure(attend(reader, [reader.contract], policyOf()))).toMatchObject({ code: "PH_NOT_DRAINED" });
+  const late = await failure(attend(reader, [reader.contract], policyOf()));
+  expect(late).toMatchObject({ code: "PH_NOT_DRAINED" });
+  expect(late.message).toContain('this worker would change its idempotency from "transaction" to "handler"');
 });
 
 test("policies that run side by side for more than ten minutes raise an alert, which names the command that shows them", async () => {
@@ -269,7 +271,12 @@ test("policies that run side by side for more than ten minutes raise an alert, w
     anew,
   ]);
   expect(await raised("mixed")).toEqual([
-    { alert: "mixedPoliciesMs", detail: "2 policies side by side; see posthorn policy mixed --history" },
+    {
+      alert: "mixedPoliciesMs",
+      detail: expect.stringMatching(
+        /^2 policies side by side: pid \d+ on .+ has visibilityTimeoutMs 1; pid \d+ on .+ has visibilityTimeoutMs 2; see posthorn policy mixed --history$/,
+      ),
+    },
   ]);
   await die(engine, old);
   expect(await raised("mixed")).toEqual([]);

@@ -2,7 +2,7 @@
 import type { BaseOptions, Consumer, Producer } from "@platformatic/kafka";
 import { ConfigurationError } from "../../core/errors.js";
 import { loadPeer } from "../../core/peer.js";
-import { withoutSecrets } from "../secrets.js";
+import { withoutSecrets } from "../../core/secrets.js";
 import { atMost, untilAborted } from "../until-aborted.js";
 import { inWords, propertyOf } from "./errors.js";
 import type { Settings } from "./options.js";

@@ -1,7 +1,8 @@
 /** The options of `kafka({ … })`, checked. */
 import { ConfigurationError } from "../../core/errors.js";
 import { checkOptions, type Fields, type OptionsOf } from "../../core/options.js";
-import { type Address, hostAndPort, readAddress } from "../address.js";
+import type { Secrets } from "../../core/secrets.js";
+import { type Address, hostAndPort, readAddress, secretsOf } from "../address.js";
 import { type TlsOptions, tlsFields } from "../tls.js";
 
 /** A token, or what fetches one whenever a connection needs it. */
@@ -97,7 +98,7 @@ export interface Settings extends Omit<Checked, "url" | "tls" | "mechanism" | "t
   readonly tls: TlsOptions | undefined;
   readonly sasl: Sasl | undefined;
   /** What must not be seen. */
-  readonly secrets: readonly (string | undefined)[];
+  readonly secrets: Secrets;
 }
 
 export interface Sasl {
@@ -114,6 +115,7 @@ export function readSettings(options: KafkaOptions): Settings {
   if (tls !== undefined && scheme !== "kafkas") {
     refuse("kafka.tls", "is for an address that begins with kafkas://.");
   }
+  const secrets = secretsOf({ username, password }, tls, typeof token === "string" ? token : undefined);
   return {
     ...others,
     servers: addresses.map(({ host, port }) => ({ host, port })),
@@ -121,9 +123,19 @@ export function readSettings(options: KafkaOptions): Settings {
     tls: scheme === "kafkas" ? (tls ?? {}) : undefined,
     sasl: saslOf(
       mechanisms.find((one) => one === mechanism),
-      { username, password, token },
+      { username, password, token: remembered(token, secrets) },
     ),
-    secrets: [password, typeof token === "string" ? token : undefined, tls?.key, tls?.passphrase],
+    secrets,
+  };
+}
+
+/** One that is fetched is as secret as one that is given. */
+function remembered(token: KafkaToken | undefined, secrets: Secrets): KafkaToken | undefined {
+  if (typeof token !== "function") return token;
+  return async () => {
+    const fetched = await token();
+    secrets.learn(fetched);
+    return fetched;
   };
 }
 
@@ -139,6 +151,7 @@ function saslOf(wanted: Mechanism | undefined, { username, password, token }: Cr
   if (mechanism === undefined) return undefined;
   if (mechanism === "OAUTHBEARER") {
     if (token === undefined) return refuse("kafka.token", "is needed for OAUTHBEARER.");
+    if (username !== undefined) return refuse("kafka.token", "is given and the URL has a user. Give one of them.");
     return { mechanism, token };
   }
   if (token !== undefined) return refuse("kafka.token", `is for OAUTHBEARER, and the mechanism is ${mechanism}.`);

@@ -4,6 +4,7 @@
  */
 import type { IClientOptions, IConnackPacket, MqttClient } from "mqtt";
 import { loadPeer } from "../../core/peer.js";
+import { withoutSecrets } from "../../core/secrets.js";
 import { clause } from "../../core/words.js";
 import type { Settings } from "./options.js";
 import { reasonInWords } from "./reasons.js";
@@ -29,14 +30,14 @@ export class Link {
   readonly connack: IConnackPacket;
   /** Settles when it is lost or closed. Never rejects. */
   readonly lost: Promise<Error>;
-  readonly #where: string;
+  readonly #settings: Settings;
   #settle: (error: Error) => void = () => undefined;
   #error: Error | undefined;
 
-  private constructor(client: MqttClient, connack: IConnackPacket, where: string) {
+  private constructor(client: MqttClient, connack: IConnackPacket, settings: Settings) {
     this.client = client;
     this.connack = connack;
-    this.#where = where;
+    this.#settings = settings;
     this.lost = new Promise((resolve) => {
       this.#settle = resolve;
     });
@@ -61,7 +62,8 @@ export class Link {
       const fail = (error: Error) => {
         done();
         client.end(true);
-        reject(new Error(`There is no connection to ${where}: ${clause(textOf(error))}.`, { cause: error }));
+        const failure = new Error(`There is no connection to ${where}: ${clause(textOf(error))}.`, { cause: error });
+        reject(withoutSecrets(failure, settings.secrets));
       };
       const aborted = () => fail(new Error("opening was given up"));
       const closed = () => fail(new Error("the broker closed it before it was open"));
@@ -73,7 +75,7 @@ export class Link {
       client.on("error", fail).on("close", closed);
       client.once("connect", (connack) => {
         done();
-        resolve(new Link(client, connack, where));
+        resolve(new Link(client, connack, settings));
       });
     });
   }
@@ -103,8 +105,9 @@ export class Link {
 
   #drop(why: string, cause?: Error): void {
     if (this.#error !== undefined) return;
-    const options = cause === undefined ? undefined : { cause };
-    this.#error = new Error(`The connection to ${this.#where} is lost: ${clause(why)}.`, options);
+    const { where, secrets } = this.#settings;
+    const options = cause && { cause: withoutSecrets(cause, secrets) };
+    this.#error = new Error(`The connection to ${where} is lost: ${secrets.hide(clause(why))}.`, options);
     this.#settle(this.#error);
   }
 }

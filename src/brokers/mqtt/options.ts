@@ -1,8 +1,9 @@
 /** The options of `mqtt({ … })`, checked. */
 import { ConfigurationError } from "../../core/errors.js";
 import { checkOptions, type Fields, type OptionsOf } from "../../core/options.js";
+import type { Secrets } from "../../core/secrets.js";
 import { show } from "../../core/show.js";
-import { type Address, hostAndPort, readAddress } from "../address.js";
+import { type Address, hostAndPort, readAddress, secretsOf } from "../address.js";
 import type { CloudEvent } from "../envelope.js";
 import { type TlsOptions, tlsFields } from "../tls.js";
 import { topicProblem } from "./text.js";
@@ -36,7 +37,7 @@ export const mqttFields = {
   },
   clientId: {
     type: "string",
-    doc: "The name by which the broker knows the connection, and an intake its session; of two connections with one name the broker closes the older. Without it: made of the name of the relay or intake",
+    doc: "The name by which the broker knows the connection, and an intake its session; of two connections with one name the broker closes the older, so it is not for a relay that runs in several processes. Without it: made of the name of the relay or intake",
     maxLength: 256,
   },
   sessionMs: {
@@ -91,6 +92,8 @@ export interface Settings extends Omit<OptionsOf<typeof mqttFields>, "url" | "ve
   readonly version: 4 | 5;
   /** Host, port and topic. */
   readonly where: string;
+  /** What no error may hold. */
+  readonly secrets: Secrets;
 }
 
 export function readSettings(options: MqttOptions): Settings {
@@ -101,7 +104,13 @@ export function readSettings(options: MqttOptions): Settings {
     throw new ConfigurationError("PH_OPTION_INVALID", message, { path: "mqtt.tls" });
   }
   const topic = typeof others.topic === "string" ? others.topic : "(a topic for each event)";
-  return { ...others, address, version: version === "5" ? 5 : 4, where: `${hostAndPort(address)}/${topic}` };
+  return {
+    ...others,
+    address,
+    version: version === "5" ? 5 : 4,
+    where: `${hostAndPort(address)}/${topic}`,
+    secrets: secretsOf(address, others.tls),
+  };
 }
 
 function checkTopic(value: unknown, path: string): Topic {

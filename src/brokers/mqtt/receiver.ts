@@ -43,7 +43,7 @@ export async function openMqttReceiver(
 }
 
 /** Also for a session that has it already: then the broker changes nothing, and sends no kept message again. */
-async function subscribe(link: Link, topic: string, { where, timeoutMs }: Settings, signal: AbortSignal) {
+async function subscribe(link: Link, topic: string, { where, timeoutMs, secrets }: Settings, signal: AbortSignal) {
   const code = await new Promise<number>((resolve, reject) => {
     const fail = (why: string) => {
       done();
@@ -59,7 +59,7 @@ async function subscribe(link: Link, topic: string, { where, timeoutMs }: Settin
     void link.lost.then((error) => fail(error.message));
     link.client.subscribe(topic, { qos: 1, rh: 1 }, (error, _, packet) => {
       const granted = packet?.granted[0];
-      if (typeof granted !== "number") return fail(error?.message ?? "the broker granted nothing");
+      if (typeof granted !== "number") return fail(secrets.hide(error?.message ?? "the broker granted nothing"));
       done();
       resolve(granted);
     });

@@ -3,9 +3,9 @@ import type { JetStreamManager } from "@nats-io/jetstream";
 import type { NatsConnection, NodeConnectionOptions } from "@nats-io/transport-node";
 import { ConfigurationError } from "../../core/errors.js";
 import { loadPeer } from "../../core/peer.js";
+import { withoutSecrets } from "../../core/secrets.js";
 import { quote } from "../../core/show.js";
 import { hostAndPort } from "../address.js";
-import { withoutSecrets } from "../secrets.js";
 import { servernameOf } from "../tls.js";
 import { atMost, untilAborted } from "../until-aborted.js";
 import type { Settings } from "./options.js";
@@ -33,7 +33,7 @@ export interface LinkOptions {
   readonly signal: AbortSignal;
   /** Called once, with the reason. */
   readonly onLost: (error: unknown) => void;
-  /** What the server says of a message that it may not take, or of a subject that may not be read. */
+  /** What the server says of a message that it may not take, or of a subject that may not be read: as the client has it, not to be passed on as it is. */
   readonly onRefused: (error: unknown) => void;
 }
 
@@ -56,7 +56,6 @@ export async function openLink(settings: Settings, options: LinkOptions): Promis
   const clean: LinkOptions = {
     ...options,
     onLost: (error) => options.onLost(withoutSecrets(error, secrets)),
-    onRefused: (error) => options.onRefused(withoutSecrets(error, secrets)),
   };
   return new OpenLink(client, connection, await jetstreamManager(connection, api), clean);
 }

@@ -1,8 +1,9 @@
 /** What `nats()` is given, checked. */
 import { ConfigurationError } from "../../core/errors.js";
 import { checkOptions, type Fields, type OptionsOf } from "../../core/options.js";
+import type { Secrets } from "../../core/secrets.js";
 import { show } from "../../core/show.js";
-import { type Address, hostAndPort, readAddress } from "../address.js";
+import { type Address, hostAndPort, readAddress, secretsOf } from "../address.js";
 import type { CloudEvent } from "../envelope.js";
 import { type TlsOptions, tlsFields } from "../tls.js";
 import { subjectProblem } from "./subjects.js";
@@ -31,7 +32,7 @@ const named = (doc: string) =>
 export const natsFields = {
   url: {
     type: "string",
-    doc: "`nats://user:password@host:4222`, or `tls://` for TLS; user, password and port may be left out",
+    doc: "`nats://user:password@host:4222`, or `tls://` for TLS; user, password and port may be left out. A user without a password is a token",
     maxLength: 2_000,
     required: true,
     secret: true,
@@ -39,7 +40,7 @@ export const natsFields = {
   stream: { ...named("The stream of JetStream, which exists"), required: true },
   subject: {
     type: "custom",
-    doc: "What a relay publishes to: a subject of the stream, or a function that tells it for each event. For an intake: which subjects of the stream it takes, wildcards allowed; all of them without it",
+    doc: "What a relay publishes to: a subject of the stream, or a function that tells it for each event. For an intake: which subjects of the stream it takes, a text, wildcards allowed; all of them without it",
     words: "a subject, or a function of the event",
     check: checkSubject,
   },
@@ -80,7 +81,7 @@ export interface Settings extends Omit<OptionsOf<typeof natsFields>, "url"> {
   /** For people. */
   readonly where: string;
   /** What no error may hold. */
-  readonly secrets: readonly (string | undefined)[];
+  readonly secrets: Secrets;
 }
 
 export function readSettings(options: NatsOptions): Settings {
@@ -102,7 +103,7 @@ export function readSettings(options: NatsOptions): Settings {
     ...(token !== undefined && { token }),
     address,
     where: `${hostAndPort(address)} stream ${checked.stream}`,
-    secrets: [address.password, token],
+    secrets: secretsOf(address, checked.tls, token),
   };
 }
 

@@ -6,9 +6,9 @@
  */
 import { setImmediate as immediate } from "node:timers/promises";
 import type { Msg, NatsConnection, Subscription } from "@nats-io/transport-node";
+import { withoutSecrets } from "../../core/secrets.js";
 import { Arrival } from "../arrival.js";
 import type { Incoming, OpenOptions, Receiver } from "../broker.js";
-import { withoutSecrets } from "../secrets.js";
 import { untilAborted } from "../until-aborted.js";
 import { handBack, openConsumer } from "./consumer.js";
 import { type Link, openLink } from "./link.js";

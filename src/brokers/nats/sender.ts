@@ -1,9 +1,9 @@
 /** The way out to NATS JetStream: every message with its id for the stream's window of duplicates, and the stream's own acknowledgement for each. */
 import { ConfigurationError } from "../../core/errors.js";
+import { withoutSecrets } from "../../core/secrets.js";
 import { hostAndPort } from "../address.js";
 import type { OpenOptions, Outgoing, Sender, Sent } from "../broker.js";
 import { Reopening } from "../reopening.js";
-import { withoutSecrets } from "../secrets.js";
 import { untilAborted } from "../until-aborted.js";
 import { openLink, streamOf } from "./link.js";
 import { type Draft, type DraftOptions, draft, type Ready } from "./message.js";
@@ -84,7 +84,7 @@ class NatsSender implements Sender {
       },
       onRefused: (error) => {
         const subject = subjectOf(error);
-        if (subject === undefined) this.#options.onTrouble(error);
+        if (subject === undefined) this.#options.onTrouble(withoutSecrets(error, this.#settings.secrets));
         else line?.forbid(subject, error);
       },
     });
@@ -143,7 +143,7 @@ class NatsSender implements Sender {
 
   /** A full stream is no message's fault; neither is a subject that another stream has taken over. Both are mended where the server is run. */
   #refused({ status, code, text }: Extract<Outcome, { readonly kind: "refused" }>): Sent {
-    const said = `JetStream did not take it: ${text} (${code})`;
+    const said = this.#settings.secrets.hide(`JetStream did not take it: ${text} (${code})`);
     const isOther = code === otherStream && typeof this.#subject === "string";
     return status >= 500 || isOther
       ? { kind: "unavailable", error: new Error(said) }

@@ -7,9 +7,9 @@
 import type { Channel, Connection, ConnectionOptions } from "rabbitmq-client";
 import { ConfigurationError } from "../../core/errors.js";
 import { loadPeer } from "../../core/peer.js";
+import { withoutSecrets } from "../../core/secrets.js";
 import { hostAndPort } from "../address.js";
 import type { OpenOptions } from "../broker.js";
-import { withoutSecrets } from "../secrets.js";
 import { servernameOf } from "../tls.js";
 import { atMost, untilAborted } from "../until-aborted.js";
 import type { Settings } from "./options.js";
@@ -39,7 +39,7 @@ export async function openLink(
   const { Connection } = await loadPeer("rabbitmq-client", "RabbitMQ", () => import("rabbitmq-client"));
   const limit = AbortSignal.any([signal, AbortSignal.timeout(settings.timeoutMs)]);
   const link = new OpenLink(new Connection(connectionOptions(settings, name)), (error) =>
-    onTrouble(withoutSecrets(error, [settings.address.password])),
+    onTrouble(withoutSecrets(error, settings.secrets)),
   );
   try {
     await untilAborted(link.ready(prepare), limit);
@@ -47,7 +47,7 @@ export async function openLink(
   } catch (error) {
     link.drop(error);
     const late = error === limit.reason && !signal.aborted;
-    throw late ? tooLate(settings) : explained(withoutSecrets(error, [settings.address.password]), settings);
+    throw late ? tooLate(settings) : explained(withoutSecrets(error, settings.secrets), settings);
   }
 }
 

@@ -1,8 +1,9 @@
 /** What `rabbitmq()` is given, checked, and where its messages go. */
 import { ConfigurationError } from "../../core/errors.js";
 import { checkOptions, type Fields, type OptionsOf } from "../../core/options.js";
+import type { Secrets } from "../../core/secrets.js";
 import { show } from "../../core/show.js";
-import { type Address, hostAndPort, readAddress } from "../address.js";
+import { type Address, hostAndPort, readAddress, secretsOf } from "../address.js";
 import type { CloudEvent } from "../envelope.js";
 import { type TlsOptions, tlsFields } from "../tls.js";
 
@@ -74,6 +75,8 @@ export interface Settings extends Omit<OptionsOf<typeof rabbitmqFields>, "url"> 
   readonly vhost: string;
   /** For people. */
   readonly where: string;
+  /** What no error may hold. */
+  readonly secrets: Secrets;
 }
 
 export function readSettings(options: RabbitMqOptions): Settings {
@@ -100,7 +103,7 @@ export function readSettings(options: RabbitMqOptions): Settings {
     checked.queue === undefined ? [] : [`queue ${checked.queue}`],
   ].flat();
   const where = [hostAndPort(address), ...names].join(" ");
-  return { ...checked, address, vhost, where };
+  return { ...checked, address, vhost, where, secrets: secretsOf(address, checked.tls) };
 }
 
 /** The path is the virtual host, one part; "/" where it is empty. */

@@ -7,10 +7,10 @@
 import { setImmediate as immediate } from "node:timers/promises";
 import type { Channel } from "rabbitmq-client";
 import { ConfigurationError } from "../../core/errors.js";
+import { withoutSecrets } from "../../core/secrets.js";
 import { hostAndPort } from "../address.js";
 import { Arrival } from "../arrival.js";
 import type { Incoming, OpenOptions, Receiver } from "../broker.js";
-import { withoutSecrets } from "../secrets.js";
 import { deliveredOf, keepBodies } from "./bodies.js";
 import { checkQueue } from "./destination.js";
 import { type Link, openLink } from "./link.js";
@@ -61,7 +61,7 @@ class RabbitMqReceiver implements Receiver {
 
   async receive({ max, waitMs, signal }: Parameters<Receiver["receive"]>[0]): Promise<readonly Incoming[]> {
     const channel = this.#channel();
-    if (!this.#consuming) await this.#consume(channel, max);
+    if (!this.#consuming) await this.#begin(channel, max);
     if (this.#ahead.length === 0 && !signal.aborted) await this.#first(waitMs, signal);
     this.#channel();
     const batch = this.#ahead.splice(0, max);
@@ -82,13 +82,21 @@ class RabbitMqReceiver implements Receiver {
       this.#open = this.#open.filter(({ open }) => open);
       return Promise.resolve();
     } catch (error) {
-      return Promise.reject(withoutSecrets(error, [this.#settings.address.password]));
+      return Promise.reject(withoutSecrets(error, this.#settings.secrets));
     }
   }
 
   async close(): Promise<void> {
     this.#fail(new Error("the receiver was closed"));
     await this.#link?.close();
+  }
+
+  async #begin(channel: Channel, max: number): Promise<void> {
+    try {
+      await this.#consume(channel, max);
+    } catch (error) {
+      throw withoutSecrets(error, this.#settings.secrets);
+    }
   }
 
   async #consume(channel: Channel, max: number): Promise<void> {
@@ -123,7 +131,7 @@ class RabbitMqReceiver implements Receiver {
   }
 
   #fail(error: unknown): void {
-    this.#trouble ??= withoutSecrets(error, [this.#settings.address.password]);
+    this.#trouble ??= withoutSecrets(error, this.#settings.secrets);
     this.#arrival.tell();
   }
 }

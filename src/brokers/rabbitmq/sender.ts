@@ -5,10 +5,11 @@
  * queue is full, it rejects the message. Where the message is too large or its exchange is gone, it closes the channel, says not which message it was, and
  * ignores what came after it; then what has no answer is sent again, one after the other, until the one is found.
  */
+
+import { withoutSecrets } from "../../core/secrets.js";
 import { hostAndPort } from "../address.js";
 import type { OpenOptions, Outgoing, Sender, Sent } from "../broker.js";
 import { Reopening } from "../reopening.js";
-import { withoutSecrets } from "../secrets.js";
 import { untilAborted } from "../until-aborted.js";
 import { checkRoute } from "./destination.js";
 import { codeOf, openLink } from "./link.js";
@@ -54,7 +55,7 @@ class RabbitMqSender implements Sender {
       const left = await this.#all(line, drafts.filter(isReady), answers, signal);
       if (left.length > 0) await this.#searchFor(left, answers, signal);
     } catch (reason) {
-      error = withoutSecrets(reason, [this.#settings.address.password]);
+      error = withoutSecrets(reason, this.#settings.secrets);
     } finally {
       this.#calls -= 1;
     }
@@ -142,12 +143,12 @@ class RabbitMqSender implements Sender {
       case "confirmed":
         return { kind: "acknowledged" };
       case "returned":
-        return { kind: "refused", reason: outcome.why };
+        return { kind: "refused", reason: this.#settings.secrets.hide(outcome.why) };
       case "rejected":
         return { kind: "unavailable", error: rejected() };
       default: {
         const error = line.blocked === undefined ? outcome.error : blocked(line.blocked);
-        return { kind: "unavailable", error: withoutSecrets(error, [this.#settings.address.password]) };
+        return { kind: "unavailable", error: withoutSecrets(error, this.#settings.secrets) };
       }
     }
   }
@@ -155,7 +156,7 @@ class RabbitMqSender implements Sender {
   /** About the one message that closed the channel. What an operator mends for all of them is no fault of the message. */
   #verdict(fault: unknown): Sent {
     const { exchange, routingKey } = this.#route;
-    const error = withoutSecrets(fault, [this.#settings.address.password]);
+    const error = withoutSecrets(fault, this.#settings.secrets);
     const code = codeOf(error);
     if (code === "NOT_FOUND" && typeof exchange === "string") return { kind: "unavailable", error };
     if (code === "ACCESS_REFUSED") {

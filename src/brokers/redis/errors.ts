@@ -1,5 +1,5 @@
 /** What Redis says when it does not do something. The first word of an error is its code, by the protocol; nothing is decided on the rest. */
-import { withoutSecrets } from "../secrets.js";
+import { withoutSecrets } from "../../core/secrets.js";
 import type { Settings } from "./options.js";
 
 /** The code of an error that came from Redis itself; undefined for a lost connection and everything else. */

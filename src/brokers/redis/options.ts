@@ -1,7 +1,8 @@
 /** The options of `redis({ … })`, checked. */
 import { ConfigurationError } from "../../core/errors.js";
 import { checkOptions, type Fields, type OptionsOf } from "../../core/options.js";
-import { type Address, hostAndPort, readAddress } from "../address.js";
+import type { Secrets } from "../../core/secrets.js";
+import { type Address, hostAndPort, readAddress, secretsOf } from "../address.js";
 import { type TlsOptions, tlsFields } from "../tls.js";
 
 export const redisFields = {
@@ -90,13 +91,18 @@ export interface Settings extends Omit<OptionsOf<typeof redisFields>, "url" | "t
   /** Undefined: without TLS. */
   readonly tls: TlsOptions | undefined;
   /** What must not be seen. */
-  readonly secrets: readonly (string | undefined)[];
+  readonly secrets: Secrets;
 }
 
 /** Errors: `ConfigurationError`. */
 export function readSettings(options: RedisOptions): Settings {
   const { url, tls, ...others } = checkOptions(options, redisFields, "redis");
   const address = readAddress(url, "redis.url", { redis: 6_379, rediss: 6_379 });
+  if (address.username !== undefined && address.password === undefined) {
+    const message =
+      "redis.url has a user and no password, which Redis does not take. A password alone is written as redis://:password@host.";
+    throw new ConfigurationError("PH_BROKER_ADDRESS", message, { path: "redis.url" });
+  }
   const encrypted = address.scheme === "rediss";
   if (tls !== undefined && !encrypted) {
     const message = "redis.tls is for an address that begins with rediss://.";
@@ -107,6 +113,6 @@ export function readSettings(options: RedisOptions): Settings {
     address,
     where: `${hostAndPort(address)}/${others.stream}`,
     tls: encrypted ? (tls ?? {}) : undefined,
-    secrets: [address.password, tls?.key, tls?.passphrase],
+    secrets: secretsOf(address, tls),
   };
 }

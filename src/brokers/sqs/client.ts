@@ -31,6 +31,7 @@ export async function openQueue(settings: Settings, signal: AbortSignal): Promis
   const { queue, owner, timeoutMs } = settings;
   const library = await loadPeer("@aws-sdk/client-sqs", "the broker sqs()", () => import("@aws-sdk/client-sqs"));
   const client = clientOf(library, settings);
+  remember(client, settings);
   const limit = (more?: AbortSignal, waitMs = 0) => {
     const silence = AbortSignal.timeout(waitMs + timeoutMs);
     return { abortSignal: more === undefined ? silence : AbortSignal.any([more, silence]) };
@@ -66,6 +67,18 @@ function clientOf({ SQSClient }: Library, settings: Settings): SQSClient {
       ...(tls !== undefined && { httpsAgent: new Agent({ ...tls, keepAlive: true, maxSockets: concurrency * 2 }) }),
     },
   });
+}
+
+/** What the SDK finds by itself is as secret as what is given, and changes now and then: the token goes with each request that is signed. */
+function remember({ middlewareStack, config }: SQSClient, { secrets }: Settings): void {
+  middlewareStack.add(
+    (next) => async (args) => {
+      const { accessKeyId, secretAccessKey, sessionToken } = await config.credentials();
+      for (const one of [secretAccessKey, sessionToken, accessKeyId]) secrets.learn(one);
+      return next(args);
+    },
+    { step: "finalizeRequest", priority: "low", name: "posthornSecrets" },
+  );
 }
 
 async function needRegion(client: SQSClient): Promise<void> {

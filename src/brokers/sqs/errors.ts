@@ -1,6 +1,7 @@
 /** What the codes of SQS mean. Both protocols of the SDK are met: codes with the prefix of the older one, and without. */
+
+import { withoutSecrets } from "../../core/secrets.js";
 import type { Sent } from "../broker.js";
-import { withoutSecrets } from "../secrets.js";
 import type { Settings } from "./options.js";
 
 const throttledMs = 1_000;
@@ -59,7 +60,8 @@ export function notTaken(
   const text = `${code}: ${failed.Message ?? "no reason given"}`;
   const error = said("SQS did not take it", settings, new Error(text));
   if (throttling.has(code)) return { kind: "unavailable", error, retryAfterMs: throttledMs };
-  if (refusals.has(code) || tooLong.has(code)) return { kind: "refused", reason: `SQS refuses it: ${text}` };
+  if (refusals.has(code) || tooLong.has(code))
+    return { kind: "refused", reason: settings.secrets.hide(`SQS refuses it: ${text}`) };
   return { kind: "failed", error };
 }
 

@@ -1,6 +1,7 @@
 /** The options of `sqs({ … })`, checked. */
 import { ConfigurationError } from "../../core/errors.js";
 import { checkOptions, type Fields, type OptionsOf } from "../../core/options.js";
+import { Secrets } from "../../core/secrets.js";
 import { type Address, hostAndPort, readAddress } from "../address.js";
 import { type TlsOptions, tlsFields } from "../tls.js";
 
@@ -99,7 +100,7 @@ export interface Settings extends Omit<OptionsOf<typeof sqsFields>, "url" | "cre
   /** Host, port and queue. */
   readonly where: string;
   /** What must not be seen. */
-  readonly secrets: readonly (string | undefined)[];
+  readonly secrets: Secrets;
 }
 
 /** Errors: `ConfigurationError`. */
@@ -111,7 +112,17 @@ export function readSettings(options: SqsOptions): Settings {
       path: "sqs.tls",
     });
   }
-  const credentials = given ?? keyOf(address);
+  const inUrl = keyOf(address);
+  if (given !== undefined && inUrl !== undefined) {
+    throw new ConfigurationError(
+      "PH_OPTION_INVALID",
+      "sqs.credentials are given and the URL has a key. Give one of them.",
+      {
+        path: "sqs.credentials",
+      },
+    );
+  }
+  const credentials = given ?? inUrl;
   const host = address === undefined ? `sqs.${others.region ?? "(region)"}.amazonaws.com` : hostAndPort(address);
   return {
     ...others,
@@ -119,15 +130,22 @@ export function readSettings(options: SqsOptions): Settings {
     endpoint: address === undefined ? undefined : `${address.scheme}://${hostAndPort(address)}`,
     credentials,
     where: `${host}/${others.queue}`,
-    secrets: [credentials?.secretAccessKey, credentials?.sessionToken, credentials?.accessKeyId, others.tls?.key],
+    secrets: new Secrets([
+      credentials?.secretAccessKey,
+      credentials?.sessionToken,
+      credentials?.accessKeyId,
+      others.tls?.key,
+      others.tls?.passphrase,
+    ]),
   };
 }
 
 function keyOf(address: Address | undefined): SqsCredentials | undefined {
   const { username, password } = address ?? {};
-  return username === undefined || password === undefined
-    ? undefined
-    : { accessKeyId: username, secretAccessKey: password };
+  if (username === undefined && password === undefined) return undefined;
+  if (username !== undefined && password !== undefined) return { accessKeyId: username, secretAccessKey: password };
+  const message = "sqs.url has one half of a key. Write both, as http://key:secret@host:9324, or none.";
+  throw new ConfigurationError("PH_BROKER_ADDRESS", message, { path: "sqs.url" });
 }
 
 /** SQS tells the two kinds of queue apart by their names. */

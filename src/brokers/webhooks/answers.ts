@@ -22,7 +22,11 @@ const away: ReadonlySet<number> = new Set([throttled, 502, 503, 504]);
 /** `clean` takes out what nobody may read. */
 export function meaningOf(posted: Posted, where: string, clean: (text: string) => string): Meaning {
   if (posted.kind === "lost") {
-    return { kind: "unavailable", error: withPlace(posted.error, where), ...(posted.connected && { alone: true }) };
+    return {
+      kind: "unavailable",
+      error: withPlace(posted.error, where, clean),
+      ...(posted.connected && { alone: true }),
+    };
   }
   const { status } = posted;
   if (status >= 200 && status < 300) return { kind: "acknowledged" };
@@ -36,10 +40,10 @@ export function meaningOf(posted: Posted, where: string, clean: (text: string) =
   return { kind: "unavailable", error, ...(status !== throttled && { alone: true }) };
 }
 
-function withPlace(error: Error, where: string): Error {
+function withPlace(error: Error, where: string, clean: (text: string) => string): Error {
   // A refused address names its place already.
   if (error.message.includes(where)) return error;
-  return Object.assign(new Error(`Nothing came back from ${where}. ${error.message}`), {
+  return Object.assign(new Error(`Nothing came back from ${where}. ${clean(error.message)}`), {
     ...("code" in error && { code: error.code }),
   });
 }

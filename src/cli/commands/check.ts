@@ -2,14 +2,17 @@
  * `posthorn check`: what can be seen without running a message. Kinds, names and policies are refused where they are declared, so
  * a configuration that loads has passed those; this adds what only the whole shows, and what the database says otherwise.
  */
-import { isDeepStrictEqual } from "node:util";
 import { describe } from "../../contracts/contract.js";
 import { ConfigurationError, PosthornError } from "../../core/errors.js";
 import { isObject } from "../../databases/shapes.js";
 import type { Exported } from "../../instance/exported.js";
+import { intakeDifferences } from "../../intakes/differences.js";
+import type { IntakeDeclaration } from "../../intakes/options.js";
+import { type PolicyDifference, policyDifferences } from "../../policies/differences.js";
+import { storedPolicy } from "../../policies/policy.js";
 import { type Orphan, orphans } from "../../store/history.js";
 import { ensureSchema } from "../../store/migrate.js";
-import type { RegisteredContract, RegisteredSubscription } from "../../store/operate.js";
+import type { RegisteredContract, RegisteredIntake, RegisteredSubscription } from "../../store/operate.js";
 import { registered } from "../../store/operate.js";
 import { defaultSchema } from "../../store/schema.js";
 import { type BacklogLine, backlog } from "../../store/status.js";
@@ -25,11 +28,14 @@ export interface Finding {
   /** The queue, subscription or contract that it is about. */
   readonly about: string;
   readonly message: string;
+  /** Of a policy: which decisions are other here than in the database. */
+  readonly differences?: readonly PolicyDifference[];
 }
 
 interface InDatabase {
   readonly subscriptions: readonly RegisteredSubscription[];
   readonly contracts: readonly RegisteredContract[];
+  readonly intakes: readonly RegisteredIntake[];
   readonly lines: readonly BacklogLine[];
   readonly orphans: readonly Orphan[];
 }
@@ -75,7 +81,7 @@ async function findingsOf(line: Line): Promise<readonly Finding[]> {
     if (!(error instanceof ConfigurationError) || reason === undefined) throw error;
     return [{ level: "error", rule: "config", about: String(reason), message: error.message }];
   }
-  const { service, declared } = loaded.post["~posthorn"];
+  const { service, declared, intakes = [] } = loaded.post["~posthorn"];
   const { input, schema } = placeFor(line, loaded);
   const inCode = declared.flatMap(handlerFindings);
   if (declared.length === 0) {
@@ -87,7 +93,7 @@ async function findingsOf(line: Line): Promise<readonly Finding[]> {
       await ensureSchema(opened, "check");
       return { ...(await registered(opened)), lines: await backlog(opened), orphans: await orphans(opened) };
     });
-    return [...inCode, ...compare(service, declared, found)];
+    return [...inCode, ...compare(service, declared, found), ...intakeFindings(service, intakes, found)];
   } catch (error) {
     if (!(error instanceof PosthornError)) throw error;
     return [
@@ -115,6 +121,14 @@ function placeFor(line: Line, { file, post }: Awaited<ReturnType<typeof loadConf
   if (given !== undefined) return { input: checkedUrl(given, "database"), schema: wanted ?? schema };
   if (wanted !== undefined) refuseOtherSchema(wanted, schema, file);
   return { input: database, schema };
+}
+
+function differing(about: string, differences: readonly PolicyDifference[], when: string): Finding {
+  const what = differences.map(
+    ({ decision, wasInWords, becameInWords }) => `${decision} is "${becameInWords}" here and "${wasInWords}" there`,
+  );
+  const message = `differs from what the newest worker declared: ${what.join("; ")}. ${when}`;
+  return { ...warning("policies", about, message), differences };
 }
 
 function wrong(rule: Finding["rule"], about: string, message: string): Finding {
@@ -185,16 +199,42 @@ function subscriptionFindings(service: string, one: Declared, known: readonly Re
       wrong("handlers", one.name, `service "${before.service}" works on it too, and this is "${service}": ${shares}`),
     );
   }
-  const plain: unknown = JSON.parse(JSON.stringify(one.policy));
-  if (before.policy !== null && !isDeepStrictEqual(before.policy, plain)) {
-    const fixed = fixedParts(before.policy, plain);
-    const when =
-      fixed.length === 0
-        ? "it counts from the next start on"
-        : `a start that changes ${fixed.join(" and ")} is refused while messages have not ended: run posthorn drain ${one.name} first`;
-    found.push(warning("policies", one.name, `differs from what the newest worker declared; ${when}`));
-  }
+  if (before.policy !== null) found.push(...policyFindings(one, before.policy));
   return found;
+}
+
+function policyFindings({ name, policy }: Declared, before: unknown): Finding[] {
+  const plain: unknown = JSON.parse(JSON.stringify(storedPolicy(policy)));
+  const differences = policyDifferences(before, plain, name);
+  if (differences.length === 0) return [];
+  const fixed = fixedParts(before, plain);
+  const when =
+    fixed.length === 0
+      ? "It counts from the next start on"
+      : `A start that changes ${fixed.join(" and ")} is refused while messages have not ended: run posthorn drain ${name} first`;
+  return [differing(name, differences, when)];
+}
+
+/** Intakes have no policy; what is registered of them is compared, and who has their names. */
+function intakeFindings(service: string, declared: readonly IntakeDeclaration[], found: InDatabase): Finding[] {
+  return declared.flatMap((one) => {
+    if (found.subscriptions.some(({ name }) => name === one.name)) {
+      return [wrong("kinds", one.name, "is a queue or subscription in the database. Rename one of them")];
+    }
+    const before = found.intakes.find(({ name }) => name === one.name);
+    if (before === undefined) return [];
+    if (before.service !== service) {
+      return [
+        wrong(
+          "handlers",
+          one.name,
+          `is an intake of service "${before.service}", and this is "${service}". Rename one of them`,
+        ),
+      ];
+    }
+    const differences = intakeDifferences(before, one);
+    return differences.length === 0 ? [] : [differing(one.name, differences, "It counts from the next start on")];
+  });
 }
 
 /** What of a policy may change only while nothing is unsettled. Whether order is kept, not what a dead message does to its key. */

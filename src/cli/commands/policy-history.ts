@@ -1,17 +1,11 @@
 /** `posthorn policy <queue> --history`: every change of its policy: when, by whom, from what to what. */
 import { ConfigurationError } from "../../core/errors.js";
-import { isObject } from "../../databases/shapes.js";
+import { differences, shown } from "../../policies/differences.js";
 import { type PolicyChange, policyChanges } from "../../store/history.js";
 import { type Io, table } from "../io.js";
 import { withDatabase } from "../open.js";
 import { flag, type Line, number } from "../parse.js";
 import { clock } from "../words.js";
-
-interface Difference {
-  readonly path: string;
-  readonly was: unknown;
-  readonly became: unknown;
-}
 
 export async function policyHistory(name: string, line: Line, io: Io): Promise<number> {
   const history = await withDatabase(line, (database) => policyChanges(database, name, number(line, "limit")));
@@ -20,7 +14,10 @@ export async function policyHistory(name: string, line: Line, io: Io): Promise<n
     throw new ConfigurationError("PH_ARGUMENT_INVALID", message, { name });
   }
   if (flag(line, "json")) {
-    const entries = history.map((one) => ({ ...one, changes: one.was === null ? [] : between(one.was, one.became) }));
+    const entries = history.map((one) => ({
+      ...one,
+      changes: one.was === null ? [] : differences(one.was, one.became),
+    }));
     io.out(`${JSON.stringify({ name, history: entries })}\n`);
     return 0;
   }
@@ -47,21 +44,6 @@ function row(one: PolicyChange, now: string): readonly string[] {
 
 function inWords({ was, became }: PolicyChange): string {
   if (was === null) return "declared for the first time";
-  const changes = between(was, became).map((one) => `${one.path} ${shown(one.was)} → ${shown(one.became)}`);
+  const changes = differences(was, became).map((one) => `${one.path} ${shown(one.was)} → ${shown(one.became)}`);
   return changes.length === 0 ? "taken over by this service, unchanged" : changes.join(", ");
-}
-
-function shown(value: unknown): string {
-  return value === undefined ? "none" : typeof value === "string" ? value : JSON.stringify(value);
-}
-
-/** What differs, by the path of each decision. */
-function between(was: unknown, became: unknown, path = ""): Difference[] {
-  if (isObject(was) && isObject(became) && !Array.isArray(was) && !Array.isArray(became)) {
-    const names = new Set([...Object.keys(was), ...Object.keys(became)]);
-    return [...names].flatMap((name) =>
-      between(Reflect.get(was, name), Reflect.get(became, name), path === "" ? name : `${path}.${name}`),
-    );
-  }
-  return JSON.stringify(was) === JSON.stringify(became) ? [] : [{ path, was, became }];
 }
