@@ -6,6 +6,7 @@ export type {
   OpenOptions,
   Outgoing,
   Receiver,
+  Refusal,
   Sender,
   Sent,
 } from "./brokers/broker.js";

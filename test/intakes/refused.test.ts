@@ -129,6 +129,40 @@ test("what an open port gets from anybody raises no alert, and is in the figures
   expect(warned(at)).toHaveLength(1);
 });
 
+test("a flood is one line of the log and not one write to the database each, whatever its headers say", async () => {
+  const name = fresh("flood");
+  const at = await place(name);
+  await rows("create sequence public.writes");
+  await rows(
+    "create function public.count_writes() returns trigger language plpgsql as $$ begin perform nextval('public.writes'); return null; end $$",
+  );
+  for (const table of ["intake", "intake_holder", "intake_invalid", "inbox", "alert"])
+    await rows(
+      `create trigger counting after insert or update or delete on posthorn.${table} for each row execute function public.count_writes()`,
+    );
+  const flood = 3_000;
+  const wrong = newWebhookSecret();
+  for (let i = 0; i < flood; i += 1) {
+    const request = posted(`${i}`, wrong);
+    request.headers.set("user-agent", `\u00e9 ${i} 2026-01-01 ERROR the intake "x" is gone`);
+    if (i % 3 === 1) request.headers.set("webhook-timestamp", `${i}`);
+    if (i % 3 === 2) request.headers.set("webhook-signature", `v1,${"=".repeat(i)}`);
+    expect((await at.hooks.fetch(request)).status).toBe(401);
+  }
+  await eventually(async () => (await line(at, name))?.refused === flood);
+  const [{ count } = { count: flood }] = await rows<{ count: number }>("select nextval('public.writes')::int as count");
+  // One or two a second: what is reported each second anyway.
+  expect(count).toBeLessThan(flood / 10);
+  await at.post.stop();
+  expect(warned(at)).toEqual([
+    expect.stringMatching(/ has refused 1 message at its fetch handler: answered 401, signed with none of its secrets/),
+    expect.stringMatching(
+      / has refused 2,999 messages at .+: 1,999 answered 401, signed with none .+; 1,000 answered 401, sent longer ago/,
+    ),
+  ]);
+  for (const { message } of at.told) expect(message).not.toMatch(/is gone|[\p{Cc}]/u);
+});
+
 test("a process that declares an intake and has not started it says so when it is posted to", async () => {
   const at = await place(fresh("idle"), { start: false });
   expect((await at.hooks.fetch(posted("i-1"))).status).toBe(503);
