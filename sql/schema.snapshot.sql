@@ -1332,7 +1332,7 @@ function message_status(p_public text) returns json plpgsql stable body a2b65c99
 function message_statuses(p_publics json) returns json plpgsql stable body 2fe88f18c35623651881fdded4d7ed82
 function messages_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_limit integer, p_marked integer DEFAULT NULL::integer) returns TABLE(id bigint, nonce bigint, contract integer, key text, published_at timestamp with time zone, expires_at timestamp with time zone) plpgsql stable body 3cf11d381585c1cfe4cb383fa256c193
 function missed_of(p_slot smallint, p_channel integer, p_lane integer, p_from bigint, p_upto bigint, p_floor pg_snapshot, p_ceiling pg_snapshot, p_after bigint) returns bigint[] plpgsql volatile body 21d33fe72e1855c5a220c428b71a0b3c
-function mixed_policies(p_subscription integer) returns text sql volatile body 1d6e90bc1b5e877c4f1df798c2efd474
+function mixed_policies(p_subscription integer) returns text sql volatile body a3f014a08e68154fdfce35479da094a2
 function move_facts() returns json plpgsql volatile body a82724749f4d95fbe41ff55b6110c993
 function move_lane(p_subscription integer, p_lane integer, p_slot smallint) returns void plpgsql volatile body 374fee0328eb36848d92e91ad7da78cc
 function move_lanes(p_slot smallint, p_limit integer) returns integer plpgsql volatile body b6e4e5026df897a05e02db31e1281f30

@@ -7442,8 +7442,8 @@ language sql volatile as $$
   ), differing as materialized (
     select path from leaf group by path having count(distinct value) > 1 or count(*) < (select count(*) from carried)
   )
-  select string_agg(format('%s has %s', m.who, m.what), '; ' order by m.first) from (
-    select c.first, format('pid %s on %s', w.pid, w.host) || case when c.workers > 1 then format(' and %s more', c.workers - 1) else '' end as who,
+  select string_agg(format('%s %s %s', m.who, case when m.workers > 1 then 'have' else 'has' end, m.what), '; ' order by m.first) from (
+    select c.first, c.workers, format('pid %s on %s', w.pid, w.host) || case when c.workers > 1 then format(' and %s more', c.workers - 1) else '' end as who,
         (select string_agg(format('%s %s', d.path, left(coalesce(l.value #>> '{}', 'none'), 100)), ', ' order by d.path) from differing d
           left join leaf l on l.first = c.first and l.path = d.path) as what
       from carried c join posthorn.worker w on w.id = c.first order by c.first limit 5) m

@@ -256,29 +256,36 @@ test("idempotency is not changed while a living worker works by the old one, tho
   expect(late.message).toContain('this worker would change its idempotency from "transaction" to "handler"');
 });
 
-test("policies that run side by side for more than ten minutes raise an alert, which names the command that shows them", async () => {
+test("policies that run side by side for more than ten minutes raise an alert, which says who has which and names the command that shows them", async () => {
   const reader = await makeQueue(engine, "mixed");
-  await declare("mixed", policyOf({ visibilityTimeoutMs: 1 }));
-  const old = await attend(reader, [reader.contract], policyOf({ visibilityTimeoutMs: 1 }));
-  await declare("mixed", policyOf({ visibilityTimeoutMs: 2 }));
-  const anew = await attend(reader, [reader.contract], policyOf({ visibilityTimeoutMs: 2 }));
+  const [before, after] = [
+    policyOf({ visibilityTimeoutMs: 1 }),
+    policyOf({ visibilityTimeoutMs: 2, concurrency: 3, alerts: { ...alerts, backlog: 5 } }),
+  ];
+  await declare("mixed", before);
+  const old = await attend(reader, [reader.contract], before);
+  // The same, written in another order: it is one policy.
+  const written = Object.fromEntries(Object.entries(before).reverse());
+  const other = await attend(reader, [reader.contract], written);
+  const age = (worker: string) =>
+    engine.admin.rows("update posthorn.worker set started_at = started_at - interval '11 minutes' where id = $1", [
+      worker,
+    ]);
+  for (const one of [old, other]) await age(one);
   expect(await raised("mixed")).toEqual([]);
-  await engine.admin.rows("update posthorn.worker set started_at = started_at - interval '1 hour' where id = $1", [
-    old,
-  ]);
+  await declare("mixed", after);
+  const anew = await attend(reader, [reader.contract], after);
   expect(await raised("mixed")).toEqual([]);
-  await engine.admin.rows("update posthorn.worker set started_at = started_at - interval '11 minutes' where id = $1", [
-    anew,
-  ]);
+  await age(anew);
   expect(await raised("mixed")).toEqual([
     {
       alert: "mixedPoliciesMs",
       detail: expect.stringMatching(
-        /^2 policies side by side: pid \d+ on .+ has visibilityTimeoutMs 1; pid \d+ on .+ has visibilityTimeoutMs 2; see posthorn policy mixed --history$/,
+        /^2 policies side by side: pid \d+ on .+ and 1 more have alerts\.backlog 1000, concurrency none, visibilityTimeoutMs 1; pid \d+ on .+ has alerts\.backlog 5, concurrency 3, visibilityTimeoutMs 2; see posthorn policy mixed --history$/,
       ),
     },
   ]);
-  await die(engine, old);
+  for (const one of [old, other]) await die(engine, one);
   expect(await raised("mixed")).toEqual([]);
 });
 
