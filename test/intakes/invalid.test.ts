@@ -87,6 +87,15 @@ test("an operator sees what fits nothing and why, and redriven it is read with t
   expect(await intakeRow(name)).toMatchObject({ written: "2" });
   // It is known still: what comes again is absorbed.
   expect((await cli("invalid", "redrive", second)).code).toBe(1);
+  // A narrower line than there is must not become one for all.
+  for (const [verb, ...rest] of [
+    ["list"],
+    ["redrive", "--all"],
+    ["discard", "--all", "--yes", "--reason", "tests"],
+  ] as const) {
+    const refused = await cli("invalid", verb, "--intake", name, "--contract", "OrderPlaced", ...rest);
+    expect([refused.code, refused.err]).toEqual([2, expect.stringContaining("--contract does not go with --intake")]);
+  }
   const discarded = await json("invalid", "discard", "--intake", name, "--all", "--yes", "--reason", "tests");
   expect(discarded).toEqual({ discarded: 3 });
   expect(await unfit(name)).toEqual([]);

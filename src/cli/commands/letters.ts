@@ -73,8 +73,8 @@ async function listUnfit(
   most: number,
 ): Promise<{ readonly items: readonly UnfitEntry[]; readonly total: number }> {
   const names = namesOf(line);
-  if (list !== "invalid" || names.subscription !== undefined || names.contract !== undefined)
-    return { items: [], total: 0 };
+  const named = names.subscription !== undefined || names.contract !== undefined;
+  if (list !== "invalid" || (named && !isOfIntake(line))) return { items: [], total: 0 };
   const filter = await filterOfIntake(executor, line);
   return { items: await unfitEntries(executor, filter, most), total: (await countUnfit(executor, filter)).count };
 }

@@ -31,7 +31,9 @@ export function unfitId({ id }: UnfitEntry): string {
   return `in-${id}`;
 }
 
+/** Errors: `ConfigurationError`, also where the line narrows by what an entry of an intake does not have. */
 export async function filterOfIntake(executor: Executor, line: Line): Promise<UnfitFilter> {
+  if (isOfIntake(line)) refuseNames(line);
   const name = text(line, "intake");
   if (name === undefined) return {};
   const known = (await registered(executor)).intakes.map((one) => one.name);
@@ -39,6 +41,16 @@ export async function filterOfIntake(executor: Executor, line: Line): Promise<Un
   throw new ConfigurationError("PH_ARGUMENT_INVALID", `No intake is called ${quote(name)}.${suggestion(name, known)}`, {
     name,
   });
+}
+
+/** An option that is passed over would have more redriven or discarded than was asked for. */
+function refuseNames(line: Line): void {
+  const given = ["queue", "subscription", "contract"].find((option) => text(line, option) !== undefined);
+  if (given === undefined) return;
+  throw new ConfigurationError(
+    "PH_ARGUMENT_INVALID",
+    `--${given} does not go with ${text(line, "intake") === undefined ? "an entry of an intake" : "--intake"}: what fits nothing has no ${given}. Leave it out, or take entries one by one by their id, in-<number>. Nothing was changed.`,
+  );
 }
 
 export function unfitTable(entries: readonly UnfitEntry[], io: Io): string {
