@@ -29,7 +29,7 @@ describe("a line that the table does not hold", () => {
     [
       "an unknown command, with the nearest",
       ["statsu"],
-      /no command "statsu"\. Did you mean "status"\? Known are: status, why/,
+      /no command "statsu"\. Did you mean "status"\? Known are: status, waiting, why/,
     ],
     ["a group without its verb", ["dead-letters"], /needs one of list, show, redrive, discard\./],
     ["a group with an unknown verb", ["invalid", "lst"], /needs one of list, show, redrive, discard, got "lst"/],

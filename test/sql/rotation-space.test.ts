@@ -165,7 +165,7 @@ test("when all eight segments are in use the newest grows, an alert says what pi
     threshold: 8,
     detail: expect.stringMatching(says),
   };
-  expect(await crossedAlerts(engine.db)).toEqual([{ ...alert, raisedAt: null }]);
+  expect(await crossedAlerts(engine.db)).toEqual([{ ...alert, raisedAt: null, detailAt: null }]);
   expect(await watch(engine.db, 0)).toEqual([{ ...alert, change: "raised" }]);
   expect(await watch(engine.db, 0)).toEqual([]);
   expect(await crossedAlerts(engine.db)).toMatchObject([{ ...alert, raisedAt: expect.any(String) }]);
