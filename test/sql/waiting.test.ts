@@ -105,6 +105,28 @@ test("a delivery that was taken from what waits runs, and what is scheduled for 
   expect((await listed("again", 20, ["scheduled"])).map(({ message }) => message)).toEqual([planned, due]);
 });
 
+test("of a queue with priorities all are listed, in the order in which they were said and not in which they go", async () => {
+  const reader = await makeQueue(engine, "urgent");
+  const worker = await makeWorker(engine, [reader]);
+  const ids: string[] = [];
+  for (const priority of [0, 2, 1, 0, -2]) {
+    const sent = "select posthorn.send('Dourgent', '{}'::json, options => json_build_object('priority', $1::int))";
+    ids.push(String(await engine.admin.value(sent, [priority])));
+  }
+  const list = async () => (await listed("urgent")).map(({ message }) => message);
+  expect(await list()).toEqual(ids);
+  const { rows } = await engine.db.query<{ claimed: string }>(
+    "select posthorn.claim_by_priority($1::int, $2::bigint, 2) as claimed",
+    [reader.subscription, worker],
+  );
+  expect(rows[0]?.claimed).toContain('"claim"');
+  expect(await list()).toEqual(ids);
+  expect(statesOf(await listed("urgent")).filter((state) => state === "running").length).toBeGreaterThan(0);
+  expect((await waitingMessages(engine.db, "urgent", 3)).messages.map(({ message }) => message)).toEqual(
+    ids.slice(0, 3),
+  );
+});
+
 test("a message that ended in its handler's transaction, and one that was cancelled before it began, are not listed although their claim or the log holds them", async () => {
   const reader = await makeQueue(engine, "ends", "transaction");
   const worker = await makeWorker(engine, [reader]);

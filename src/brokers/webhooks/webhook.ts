@@ -153,6 +153,13 @@ export function webhook(options: WebhookOptions): Broker {
     mode,
     ...rest
   } = checkOptions(options, webhookFields, "webhook()");
+  const { connectTimeoutMs, timeoutMs } = rest;
+  if (options.connectTimeoutMs !== undefined && connectTimeoutMs > timeoutMs) {
+    refuse(
+      "webhook().connectTimeoutMs",
+      `(${connectTimeoutMs}) must be at most timeoutMs (${timeoutMs}), which ends a post as a whole: it would never be reached`,
+    );
+  }
   const keys = keysFor(sign, secrets);
   const endpoint = endpointOf(url, { allowPrivate, allowHttp });
   const { lookup = systemLookup as LookupFunction, headers = {}, whenGone, ...sending } = rest;

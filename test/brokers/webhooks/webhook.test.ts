@@ -476,6 +476,8 @@ test("a webhook only sends, tells what it can, and refuses options that it does 
     { proxy: "x" },
     { connections: 0 },
     { timeoutMs: 99 },
+    { connectTimeoutMs: 20_001 },
+    { connectTimeoutMs: 600, timeoutMs: 500 },
     { mode: "batch" },
     { whenGone: "ignore" },
     { lookup: 1 },
