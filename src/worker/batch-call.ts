@@ -3,14 +3,14 @@
  * does after its end is nobody's: a stray `send`, `publish` or `fail` is refused.
  */
 
-import { composed } from "../core/composed.js";
 import type { Overdue } from "../core/deadlines.js";
-import { ConfigurationError, DeadlineError, NotCommittedError } from "../core/errors.js";
+import { ConfigurationError, NotCommittedError } from "../core/errors.js";
 import { sharedAbort } from "../core/shared-abort.js";
 import { Buffer } from "../producer/buffer.js";
 import { Causing } from "../producer/cause.js";
 import type { SayBuffered } from "../producer/say.js";
 import type { BaseBatchContext, Batched, Many } from "./batch-context.js";
+import { tooLong } from "./failure.js";
 import type { Handled, Run, Running } from "./run.js";
 
 /** A message of a batch that fits its schema. */
@@ -103,9 +103,7 @@ export class BatchCall implements Overdue {
   }
 
   overdue(): void {
-    const { visibilityTimeoutMs } = this.#running.policy;
-    const message = `The handler of ${this.#contract.name} did not end within visibilityTimeoutMs (${visibilityTimeoutMs} ms).`;
-    this.abort(composed(new DeadlineError("PH_DEADLINE", message, { visibilityTimeoutMs })));
+    this.abort(tooLong(this.#contract.name, this.#running.policy));
   }
 
   #messageOf({ run, payload }: Held): Batched<unknown> {
