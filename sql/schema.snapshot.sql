@@ -1181,7 +1181,7 @@ function count_key_of(p_slot smallint, p_key text, p_contracts integer[]) return
 function count_seen_of(p_slot smallint, p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer) returns bigint plpgsql volatile body 806e8aa0177403af3e34e1a4279c75a4
 function count_skipped(p_subscription integer, p_counts json) returns void sql volatile body b9d2e813404602b598cc7bbc41975ed2
 function count_within_of(p_slot smallint, p_channel integer, p_lane integer, p_from timestamp with time zone, p_to timestamp with time zone, p_contract text, p_upto bigint) returns bigint plpgsql volatile body b4e3d64f85c27d30c530de7c566a3ab2
-function crossed_alerts() returns json sql volatile body 4ad5a2de12e4475f290c031cc4142724
+function crossed_alerts() returns json sql volatile body 87bf9846b7d8f2e7997c9f7e8e62fa74
 function dead_workers() returns TABLE(worker bigint, why text) sql volatile body 0167eca641aa5f830d5a654f946ace27
 function declare_intake(p_name text, p_service text, p_broker text, p_place text, p_keep_ms double precision, p_away_ms double precision, p_contracts json, p_bounds json DEFAULT NULL::json) returns integer plpgsql volatile body 7ad506319a412a0ce8c130e05fd8c103
 function declare_retention(p_keep_ms double precision, p_max_bytes bigint, p_by text, p_explicit boolean) returns void plpgsql volatile body bc47954b88162db673bdb59216606109
@@ -1388,7 +1388,7 @@ function priority_of(p_lane integer) returns smallint sql immutable body aebe0a1
 function proceed(operation bigint, "limit" integer DEFAULT 500) returns json plpgsql volatile body 16f3d7e0473b59740a4f8958dba0a7c0
 function promote(p_subscription integer, p_keys json) returns integer plpgsql volatile body 3fecd0329359ef5c412ae7ed8f140a1a
 function promote_key(p_subscription integer, p_key text) returns integer plpgsql volatile body 3cc9005b7f477bb995c038988edda39d
-function prune(p_every_ms integer, p_limit integer) returns integer plpgsql volatile body d8556c81bb83d9a0c8e22e9d643c9b4b
+function prune(p_every_ms integer, p_limit integer) returns integer plpgsql volatile body cde87d4c543d2a4927b4486ad560919a
 function public_id(p_id bigint, p_nonce bigint) returns text sql immutable body 5069506832cd976835edb476b9c2a329
 function publish(name text, payload json, key text DEFAULT NULL::text, headers json DEFAULT NULL::json, version integer DEFAULT NULL::integer) returns text sql volatile body cd122eab60e425ce04327f9dd332ee63
 function purge(name text, by text DEFAULT NULL::text, reason text DEFAULT NULL::text, confirm text DEFAULT NULL::text, states text[] DEFAULT '{queued,scheduled,retrying,parked}'::text[]) returns json plpgsql volatile body 2aa0d339886ef334c25fec0d80a36640
@@ -1444,6 +1444,7 @@ function role_functions() returns TABLE(role text, functions text[]) sql immutab
 function role_tables() returns TABLE(role text, tables text[]) sql immutable body eec07d803fa51390d1b0a0657856a23e
 function room_at(p_tat timestamp with time zone, p_at timestamp with time zone, p_gap_ms double precision, p_burst integer) returns integer plpgsql immutable body a385f8d45e26295243066dfa45e083c8
 function rotate() returns json plpgsql volatile body 9414c67421a74c52a12abaf225063d95
+function rules_now() returns TABLE(name text, subscription integer, intake integer, subscription_name text, value bigint, threshold bigint, detail text) sql volatile body 214f66de53733a76cd4e64699a74caab
 procedure run(IN operation bigint, IN per_second integer DEFAULT NULL::integer) plpgsql volatile body 76e2195dd0fa6f1d8760919f4cdb22b2
 function run_at(p_text text, p_latest timestamp with time zone) returns timestamp with time zone plpgsql stable body 4b68c6abc664034b077609073db17822
 function running_in_log(p_subscription integer, p_ends boolean, p_limit integer) returns TABLE(message bigint, nonce bigint, contract integer, key text, published_at timestamp with time zone, state text, at timestamp with time zone, worker bigint, expires_at timestamp with time zone, deferred bigint) sql stable body 6857e142301b8b6e5044e885fdfa475c
@@ -1521,7 +1522,7 @@ function waiting_status(p_subscription posthorn.subscription, p_id bigint, p_non
 function waits_for(p_segment posthorn.segment) returns text plpgsql volatile body f03b992c771a7b43d7c2c567768ae0c7
 function wake(p_payload text) returns boolean plpgsql volatile body 7d9d0981f73194a029667eb327d82493
 function wake_with(p_payload text) returns boolean plpgsql volatile body 614f1786dd8d30f65759649634e70a2d
-function watch(p_every_ms integer) returns json plpgsql volatile body 4c6ef8d267673e446f4940a6714a0bed
+function watch(p_every_ms integer) returns json plpgsql volatile body 2a78e0b75b5749a45037e64af6e5d882
 function when_again(p_subscription integer, p_wait_ms integer) returns text plpgsql volatile body ec812a7fd2b18b07c98b88f7dbb39e6f
 function where_in_log(p_id bigint, p_nonce bigint, OUT slot smallint, OUT lane integer, OUT contract integer, OUT published_at timestamp with time zone, OUT xid xid8) returns record plpgsql stable body d2e24a5b435dd7bdb8b621316475f7e2
 function why(p_public text) returns json plpgsql stable body 00968fa1acf5dfc4147cea752a79a010
@@ -2208,6 +2209,7 @@ function role_functions(): nobody
 function role_tables(): nobody
 function room_at(p_tat timestamp with time zone, p_at timestamp with time zone, p_gap_ms double precision, p_burst integer): nobody
 function rotate(): nobody
+function rules_now(): nobody
 function run(IN operation bigint, IN per_second integer): nobody
 function run_at(p_text text, p_latest timestamp with time zone): nobody
 function running_in_log(p_subscription integer, p_ends boolean, p_limit integer): nobody

@@ -180,8 +180,7 @@ language sql volatile as $$
   ), crossed as (
     select * from open
     union all
-    select r.name, r.subscription, r.intake, r.subscription_name, r.value, r.threshold, null, r.detail from (select *, null::int as intake from posthorn.alert_rules()
-        union all select null, n.intake_name, n.name, n.value, n.threshold, n.detail, n.intake from posthorn.intake_rules() n) r
+    select r.name, r.subscription, r.intake, r.subscription_name, r.value, r.threshold, null, r.detail from posthorn.rules_now() r
       where r.value >= r.threshold
         and not exists (select from open o where o.subscription is not distinct from r.subscription and o.intake is not distinct from r.intake and o.name = r.name)
   )

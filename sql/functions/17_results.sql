@@ -111,6 +111,11 @@ begin
   v_most := greatest(v_most, v_rows);
   -- A live worker removes its own; those of a worker that is gone are nobody's.
   delete from posthorn.progress p where not exists (select from posthorn.worker w where w.id = p.worker);
+  -- History: `posthorn alerts` shows the newest of it, and nobody looks further back than this.
+  delete from posthorn.alert a where a.id in (
+    select k.id from posthorn.alert k where k.resolved_at < clock_timestamp() - interval '90 days' limit p_limit);
+  get diagnostics v_rows = row_count;
+  v_most := greatest(v_most, v_rows);
   perform posthorn.sweep_cancel_requests(p_limit);
   return v_most;
 end $$;

@@ -2862,8 +2862,6 @@ language plpgsql as $$
 declare
   v_changes json[] := '{}';
   v_rule record;
-  v_open posthorn.alert;
-  v_change jsonb;
 begin
   perform posthorn.own_transaction(true);
   if not pg_try_advisory_xact_lock(posthorn.lock_key('watch')) then
@@ -2874,25 +2872,38 @@ begin
   if not found then
     return null;
   end if;
-  for v_rule in select *, null::int as intake from posthorn.alert_rules()
-      union all select null, r.intake_name, r.name, r.value, r.threshold, r.detail, r.intake from posthorn.intake_rules() r loop
-    select * into v_open from posthorn.alert a where a.subscription is not distinct from v_rule.subscription and a.intake is not distinct from v_rule.intake
-      and a.name = v_rule.name and a.resolved_at is null;
-    if v_rule.value >= v_rule.threshold and v_open.id is null then
+  -- An alert whose rule the policy no longer has is resolved as well: nothing else would ever end it.
+  for v_rule in
+    select a.id as open, coalesce(r.name, a.name) as name, coalesce(r.subscription, a.subscription) as subscription,
+        coalesce(r.intake, a.intake) as intake, coalesce(r.subscription_name, s.name, i.name) as reader, coalesce(r.value, a.value) as value,
+        coalesce(r.threshold, a.threshold) as threshold, case when r.name is null then 'it is watched no longer' else r.detail end as detail
+      from posthorn.rules_now() r full join (select * from posthorn.alert where resolved_at is null) a
+        on a.name = r.name and coalesce(a.subscription, 0) = coalesce(r.subscription, 0) and coalesce(a.intake, 0) = coalesce(r.intake, 0)
+      left join posthorn.subscription s on s.id = a.subscription left join posthorn.intake i on i.id = a.intake
+      where case when a.id is null then r.value >= r.threshold else r.name is null or r.value < r.threshold end
+  loop
+    if v_rule.open is null then
       insert into posthorn.alert (name, subscription, intake, value, threshold, detail)
         values (v_rule.name, v_rule.subscription, v_rule.intake, v_rule.value, v_rule.threshold, v_rule.detail);
-    elsif v_rule.value < v_rule.threshold and v_open.id is not null then
-      update posthorn.alert set resolved_at = clock_timestamp() where id = v_open.id;
     else
-      continue;
+      update posthorn.alert set resolved_at = clock_timestamp() where id = v_rule.open;
     end if;
-    v_changes := v_changes || json_build_object('change', case when v_open.id is null then 'raised' else 'resolved' end, 'alert', v_rule.name,
-      'subscription', v_rule.subscription_name, 'value', v_rule.value, 'threshold', v_rule.threshold, 'detail', v_rule.detail);
+    v_changes := v_changes || json_build_object('change', case when v_rule.open is null then 'raised' else 'resolved' end, 'alert', v_rule.name,
+      'subscription', v_rule.reader, 'value', v_rule.value, 'threshold', v_rule.threshold, 'detail', v_rule.detail);
   end loop;
   delete from posthorn.dead_letter where id in (select id from posthorn.dead_letter where keep_until < clock_timestamp() order by keep_until limit 1000);
   perform posthorn.forget_keys(10000);
   return to_json(v_changes);
 end $$;
+
+-- rules_now(): every rule of subscriptions, of the fleet and of intakes, with its value now.
+create or replace function posthorn.rules_now()
+returns table (name text, subscription int, intake int, subscription_name text, value bigint, threshold bigint, detail text)
+language sql volatile as $$
+  select r.name, r.subscription, null::int, r.subscription_name, r.value, r.threshold, r.detail from posthorn.alert_rules() r
+  union all
+  select n.name, null, n.intake, n.intake_name, n.value, n.threshold, n.detail from posthorn.intake_rules() n
+$$;
 
 -- alert_rules(): every rule of every declared policy with its value now. A queue that nobody declared has no policy, and shows as unattended. And
 -- one rule of the whole log, without a subscription: no segment is free for the next rotation.
@@ -3423,8 +3434,7 @@ language sql volatile as $$
   ), crossed as (
     select * from open
     union all
-    select r.name, r.subscription, r.intake, r.subscription_name, r.value, r.threshold, null, r.detail from (select *, null::int as intake from posthorn.alert_rules()
-        union all select null, n.intake_name, n.name, n.value, n.threshold, n.detail, n.intake from posthorn.intake_rules() n) r
+    select r.name, r.subscription, r.intake, r.subscription_name, r.value, r.threshold, null, r.detail from posthorn.rules_now() r
       where r.value >= r.threshold
         and not exists (select from open o where o.subscription is not distinct from r.subscription and o.intake is not distinct from r.intake and o.name = r.name)
   )
@@ -4020,6 +4030,11 @@ begin
   v_most := greatest(v_most, v_rows);
   -- A live worker removes its own; those of a worker that is gone are nobody's.
   delete from posthorn.progress p where not exists (select from posthorn.worker w where w.id = p.worker);
+  -- History: \`posthorn alerts\` shows the newest of it, and nobody looks further back than this.
+  delete from posthorn.alert a where a.id in (
+    select k.id from posthorn.alert k where k.resolved_at < clock_timestamp() - interval '90 days' limit p_limit);
+  get diagnostics v_rows = row_count;
+  v_most := greatest(v_most, v_rows);
   perform posthorn.sweep_cancel_requests(p_limit);
   return v_most;
 end $$;

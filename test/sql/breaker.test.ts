@@ -317,6 +317,43 @@ test("an open circuit raises an alert at once, keeps it over failed trials, and 
   expect(await watch("alerts")).toMatchObject([{ change: "resolved", alert: "circuitOpen" }]);
 });
 
+// It stayed open for ever: only a rule that there still is ended an alert.
+test("an alert whose rule the policy no longer has is resolved, and says that it is watched no longer", async () => {
+  await opened("unwatched");
+  expect(await watch("unwatched")).toMatchObject([{ change: "raised", alert: "circuitOpen" }]);
+  await guarded("unwatched", null);
+  expect(await watch("unwatched")).toEqual([
+    {
+      change: "resolved",
+      alert: "circuitOpen",
+      subscription: "unwatched",
+      value: 3,
+      threshold: 3,
+      detail: "it is watched no longer",
+    },
+  ]);
+  expect(await watch("unwatched")).toEqual([]);
+});
+
+test("an alert that was resolved three months ago is forgotten, and a younger or an open one is not", async () => {
+  const { reader } = await opened("history");
+  const times = [
+    "'-infinity'",
+    "clock_timestamp() - interval '91 days'",
+    "clock_timestamp() - interval '89 days'",
+    "null",
+  ];
+  for (const at of times) {
+    const insert = `insert into posthorn.alert (name, subscription, raised_at, resolved_at, value, threshold) values ('kept', $1, '-infinity', ${at}, 1, 1)`;
+    await engine.admin.rows(insert, [reader.subscription]);
+  }
+  await engine.admin.value("select posthorn.prune(0, 100)");
+  const left = await engine.admin.rows(
+    "select resolved_at is null as open from posthorn.alert where name = 'kept' order by 1",
+  );
+  expect(left).toEqual([{ open: false }, { open: true }]);
+});
+
 // It was shown as "3, limit 3": as many failures as the policy allows, of which there had been none.
 test("the alert of a circuit that one answer opened says what it said, and claims no failures", async () => {
   const reader = await guarded("told");
