@@ -32,7 +32,7 @@ export { retryAfterMs } from "./core/retry-after.js";
 export { type State, states } from "./core/states.js";
 export { days, hours, minutes, seconds } from "./core/time.js";
 export type { DatabaseInput, Sql, TxOf } from "./databases/open.js";
-export type { By, Confirmed, Driving, LettersOptions, Operate } from "./instance/operate.js";
+export type { By, Confirmed, Driving, LettersOperation, LettersOptions, Operate } from "./instance/operate.js";
 export type { Post, StartOptions, StopOptions, Topic, TopicOptions } from "./instance/post.js";
 export { posthorn } from "./instance/posthorn.js";
 export type { PosthornOptions, RetentionOptions } from "./instance/posthorn-options.js";

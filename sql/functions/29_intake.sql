@@ -166,8 +166,8 @@ begin
 end $$;
 
 -- take_in(intake, worker, marks, lists, invalid, skipped): writes those of a batch of messages whose marks are new, in their order, as write_many does; in a
--- transaction of its own. `skipped` is a number for the statistics. Returns JSON { written, invalid }. Raises PH005 (not the holder), PH003, PH040 (a queue
--- is full); then nothing is written.
+-- transaction of its own. `skipped` is a number for the statistics. Returns JSON { written, invalid, noted }, the last the places of those of `invalid` that are
+-- new. Raises PH005 (not the holder), PH003, PH040 (a queue is full); then nothing is written.
 create or replace function posthorn.take_in(
   p_intake int, p_worker bigint, p_marks uuid[], p_nonces bigint[], p_channels int[], p_contracts int[], p_keys json, p_payloads json, p_headers json,
   p_invalid json, p_skipped int
@@ -179,6 +179,7 @@ declare
   v_places int[];
   v_written int := cardinality(p_marks);
   v_invalid int := 0;
+  v_noted int[];
 begin
   perform posthorn.own_transaction(true);
   v_keep_until := posthorn.own_intake(p_intake, p_worker);
@@ -188,7 +189,8 @@ begin
     perform posthorn.write_places(v_places, p_nonces, p_channels, p_contracts, p_keys, p_payloads, p_headers);
   end if;
   if p_invalid is not null then
-    v_invalid := posthorn.note_unfit(p_intake, p_invalid, v_now, v_keep_until);
+    v_noted := posthorn.note_unfit(p_intake, p_invalid, v_now, v_keep_until);
+    v_invalid := cardinality(v_noted);
   end if;
   update posthorn.intake i set received = i.received + cardinality(p_marks) + coalesce(json_array_length(p_invalid), 0) + p_skipped,
       written = i.written + v_written, invalid = i.invalid + v_invalid, skipped = i.skipped + p_skipped, last_message_at = v_now
@@ -198,7 +200,7 @@ begin
         written = h.written + v_written, invalid = h.invalid + v_invalid, skipped = h.skipped + p_skipped, last_message_at = v_now
       where h.intake = p_intake and h.worker = p_worker;
   end if;
-  return json_build_object('written', v_written, 'invalid', v_invalid);
+  return json_build_object('written', v_written, 'invalid', v_invalid, 'noted', v_noted);
 end $$;
 
 -- write_places(places, lists): appends the messages of lists, or those at places that are named. Null means all, an empty list none. Raises PH040.
@@ -230,28 +232,41 @@ begin
   perform posthorn.append_of(posthorn.open_slot(null), p_nonces, p_channels, p_contracts, p_keys, p_payloads, p_headers);
 end $$;
 
+-- unfit_mark(identity, content type, headers, body, bytes): what tells a message that fits nothing from others of its identity. The same bytes have the same; what its sender
+-- has mended has not.
+create or replace function posthorn.unfit_mark(p_identity uuid, p_content_type text, p_headers json, p_body bytea, p_bytes bigint) returns uuid
+language sql immutable as $$
+  select substr(encode(sha256(convert_to(jsonb_build_array(p_identity, p_content_type, p_headers, p_bytes)::text, 'UTF8') || p_body), 'hex'), 1, 32)::uuid
+$$;
+
 -- note_unfit(intake, messages, now, keep until): keeps what fits nothing: [{ mark, once, reason, source, event, type, contentType, headers, key, brokerId, position, body,
--- bytes, whole }], `body` in base64, `once` where it has an identity of its own. Returns how many are new.
-create or replace function posthorn.note_unfit(p_intake int, p_messages json, p_now timestamptz, p_keep_until timestamptz) returns int
+-- bytes, whole }], `body` in base64; `once` where it has an identity of its own, which is its mark then. That identity is left to a message that fits: only the content is
+-- remembered, so that what comes again is absorbed, also when its entry is gone. What was taken in under its identity is absorbed as well. Returns the places of
+-- those that are new.
+create or replace function posthorn.note_unfit(p_intake int, p_messages json, p_now timestamptz, p_keep_until timestamptz) returns int[]
 language plpgsql as $$
 declare
-  v_new int;
+  v_new int[];
 begin
-  with unfit as materialized (
-    select distinct on (u.mark) u.* from rows from (json_to_recordset(p_messages) as (mark uuid, once boolean, reason text, source text, event text, type text,
-      "contentType" text, headers json, key text, "brokerId" text, position text, body text, bytes bigint, whole boolean)) with ordinality
-      u(mark, once, reason, source, event, type, "contentType", headers, key, "brokerId", position, body, bytes, whole, n) order by u.mark, u.n
+  with said as materialized (
+    select u.*, decode(u.body64, 'base64') as body from rows from (json_to_recordset(p_messages) as (mark uuid, once boolean, reason text, source text, event text,
+      type text, "contentType" text, headers json, key text, "brokerId" text, position text, body text, bytes bigint, whole boolean)) with ordinality
+      u(own, once, reason, source, event, type, "contentType", headers, key, "brokerId", position, body64, bytes, whole, n)
+  ), unfit as materialized (
+    select distinct on (m.mark) m.mark, s.* from said s
+        cross join lateral (select case when s.once then posthorn.unfit_mark(s.own, s."contentType", s.headers, s.body, s.bytes) else s.own end as mark) m
+      where not s.once or not exists (select from posthorn.inbox b where b.mark = s.own) order by m.mark, s.n
   ), fresh as (
     insert into posthorn.inbox (mark, intake, keep_until) select u.mark, p_intake, p_keep_until from unfit u where u.once on conflict do nothing returning mark
   ), noted as (
-    insert into posthorn.intake_invalid (intake, mark, found_at, last_at, reason, source, event, type, content_type, headers, key, broker_id, position, body, bytes,
-        whole)
-      select p_intake, u.mark, p_now, p_now, u.reason, u.source, u.event, u.type, u."contentType", u.headers, u.key, u."brokerId", u.position,
-        decode(u.body, 'base64'), u.bytes, u.whole
+    insert into posthorn.intake_invalid (intake, mark, identity, found_at, last_at, reason, source, event, type, content_type, headers, key, broker_id, position, body,
+        bytes, whole)
+      select p_intake, u.mark, case when u.once then u.own end, p_now, p_now, u.reason, u.source, u.event, u.type, u."contentType", u.headers, u.key, u."brokerId",
+        u.position, u.body, u.bytes, u.whole
       from unfit u where not u.once or u.mark in (select f.mark from fresh f) order by u.n
       on conflict (intake, mark) do update set times = posthorn.intake_invalid.times + 1, last_at = excluded.last_at
-      returning times)
-    select count(*) into v_new from noted n where n.times = 1;
+      returning mark, times)
+    select coalesce(array_agg(u.n::int order by u.n), '{}') into v_new from noted o join unfit u on u.mark = o.mark where o.times = 1;
   return v_new;
 end $$;
 

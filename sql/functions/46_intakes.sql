@@ -1,16 +1,18 @@
 -- Intakes as operators see them: what fits nothing, how they stand, and pausing them.
 
--- unfit_where(filter): the condition that a filter means, as SQL over intake_invalid "v" with the filter as $1: JSON { id, intake, upto, after, waiting }.
+-- unfit_where(filter): the condition that a filter means, as SQL over intake_invalid "v" with the filter as $1: JSON { id, intake, upto, takenIn }.
 create or replace function posthorn.unfit_where(p_filter json) returns text
 language sql immutable as $$
   select concat_ws(' and ', 'true',
     case when p_filter ->> 'id' is not null then 'v.id = ($1 ->> ''id'')::bigint' end,
     case when p_filter ->> 'intake' is not null then 'v.intake = (select i.id from posthorn.intake i where i.name = $1 ->> ''intake'')' end,
-    case when p_filter ->> 'upto' is not null then 'v.id <= ($1 ->> ''upto'')::bigint' end)
+    case when p_filter ->> 'upto' is not null then 'v.id <= ($1 ->> ''upto'')::bigint' end,
+    case when (p_filter ->> 'takenIn')::boolean then 'exists (select from posthorn.inbox b where b.mark = v.identity)' end)
 $$;
 
 -- unfit_list(filter, limit): the newest entries, as JSON [{ id, intake, reason, source, event, type, contentType, key, brokerId, position, foundAt, times,
--- lastAt, bytes, whole, redriveAt, redriveBy }]; with { full: true } also headers, and the body in base64.
+-- lastAt, bytes, whole, redriveAt, redriveBy, takenIn }]; with { full: true } also headers, and the body in base64. `takenIn`: a message of the same identity was taken
+-- in, as far as the inbox knows it still.
 create or replace function posthorn.unfit_list(p_filter json, p_limit int) returns json
 language plpgsql stable as $$
 declare
@@ -20,6 +22,7 @@ begin
     select coalesce(json_agg(json_build_object('id', v.id::text, 'intake', i.name, 'reason', v.reason, 'source', v.source, 'event', v.event, 'type', v.type,
         'contentType', v.content_type, 'key', v.key, 'brokerId', v.broker_id, 'position', v.position, 'foundAt', v.found_at, 'times', v.times,
         'lastAt', v.last_at, 'bytes', v.bytes, 'whole', v.whole, 'redriveAt', v.redrive_at, 'redriveBy', v.redrive_by,
+        'takenIn', exists (select from posthorn.inbox b where b.mark = v.identity),
         'headers', case when ($1 ->> 'full')::boolean then v.headers end,
         'body', case when ($1 ->> 'full')::boolean then translate(encode(v.body, 'base64'), chr(10), '') end) order by v.id desc), '[]')
       from (select * from posthorn.intake_invalid v where %1$s order by v.id desc limit $2) v join posthorn.intake i on i.id = v.intake $sql$,
@@ -74,27 +77,41 @@ begin
     from (select * from posthorn.intake_invalid v where v.intake = p_intake and v.redrive_at is not null order by v.id limit p_limit) v);
 end $$;
 
--- take_again(intake, worker, ids, marks, lists, unfit): writes entries that fit now, and removes them; each once, since whoever removes the entry writes it. One
--- that is recognised by something else now than it was is written only if that is new. `unfit`: [{ id, reason }] of those that still fit nothing; without a
--- reason one is passed over. Returns how many were written. Raises as take_in.
+-- take_again(…): `read_again` for a library that asks for the number only.
 create or replace function posthorn.take_again(
   p_intake int, p_worker bigint, p_ids bigint[], p_marks uuid[], p_nonces bigint[], p_channels int[], p_contracts int[], p_keys json, p_payloads json,
   p_headers json, p_unfit json
 ) returns int
+language sql as $$
+  select (posthorn.read_again($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ->> 'written')::int
+$$;
+
+-- read_again(intake, worker, ids, marks, lists, unfit): ends entries that fit now: writes those whose identity is new, each once, since whoever removes the entry writes it;
+-- of the others a message was taken in meanwhile, and they are absorbed as any duplicate. Both is decided by the inbox, so that a message that arrives in this
+-- moment waits for it. An entry of before that still is what its mark says stands in the inbox itself: it is written. `unfit`: [{ id, reason }] of those that
+-- still fit nothing; without a reason one is passed over. Returns JSON { written, absorbed }, the second the ids. Raises as take_in.
+create or replace function posthorn.read_again(
+  p_intake int, p_worker bigint, p_ids bigint[], p_marks uuid[], p_nonces bigint[], p_channels int[], p_contracts int[], p_keys json, p_payloads json,
+  p_headers json, p_unfit json
+) returns json
 language plpgsql as $$
 declare
   v_keep_until timestamptz;
   v_places int[];
+  v_absorbed text[];
 begin
   perform posthorn.own_transaction(true);
   v_keep_until := posthorn.own_intake(p_intake, p_worker);
   with gone as (
     delete from posthorn.intake_invalid v using unnest(p_ids, p_marks) with ordinality r(id, mark, n) where v.id = r.id and v.intake = p_intake
-      returning r.n, r.mark, v.mark = r.mark as same
+      returning r.n, r.id, r.mark, v.identity is null and v.mark = r.mark as known
   ), marked as (
-    insert into posthorn.inbox (mark, intake, keep_until) select g.mark, p_intake, v_keep_until from gone g where not g.same on conflict do nothing returning mark)
-    select coalesce(array_agg(p.n::int order by p.n), '{}') into v_places
-      from (select g.n from gone g where g.same union all select min(g.n) from gone g join marked m on m.mark = g.mark where not g.same group by g.mark) p(n);
+    insert into posthorn.inbox (mark, intake, keep_until) select g.mark, p_intake, v_keep_until from gone g where not g.known order by g.mark
+      on conflict do nothing returning mark
+  ), placed as (
+    select g.n from gone g where g.known union all select min(g.n) from gone g join marked m on m.mark = g.mark where not g.known group by g.mark)
+    select coalesce(array_agg(g.n::int order by g.n) filter (where g.n in (select p.n from placed p)), '{}'),
+        coalesce(array_agg(g.id::text order by g.n) filter (where g.n not in (select p.n from placed p)), '{}') into v_places, v_absorbed from gone g;
   perform posthorn.write_places(v_places, p_nonces, p_channels, p_contracts, p_keys, p_payloads, p_headers);
   update posthorn.intake_invalid v set redrive_at = null, reason = u.reason from json_to_recordset(p_unfit) as u(id bigint, reason text)
     where v.id = u.id and v.intake = p_intake and u.reason is not null;
@@ -105,7 +122,7 @@ begin
     update posthorn.intake_holder h set written = h.written + cardinality(v_places), received = h.received + cardinality(v_places)
       where h.intake = p_intake and h.worker = p_worker;
   end if;
-  return cardinality(v_places);
+  return json_build_object('written', cardinality(v_places), 'absorbed', v_absorbed);
 end $$;
 
 -- intake_rules(): the rules of each intake with their values now: for how long it has not been connected, what it refuses, and how many messages fit nothing.

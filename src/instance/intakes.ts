@@ -3,6 +3,7 @@ import { ConfigurationError } from "../core/errors.js";
 import type { Logger } from "../core/logger.js";
 import { suggestion } from "../core/suggest.js";
 import { type DeclaredIntake, Intakes, type IntakesOptions } from "../intakes/intakes.js";
+import { Noted } from "../intakes/noted.js";
 import { checkIntake, type Intake } from "../intakes/options.js";
 import { Refusals } from "../intakes/refusals.js";
 
@@ -20,9 +21,10 @@ export class DeclaredIntakes {
     const declaration = checkIntake(name, options);
     refuse(declaration.name, this.#declared.has(declaration.name));
     const { broker } = declaration;
-    const refusals = new Refusals({ name: declaration.name, where: broker.where, logger: this.#logger });
+    const telling = { name: declaration.name, where: broker.where, logger: this.#logger };
+    const refusals = new Refusals(telling);
     broker.onRefused?.((refusal) => refusals.note(refusal));
-    this.#declared.set(declaration.name, { declaration, refusals });
+    this.#declared.set(declaration.name, { declaration, refusals, noted: new Noted(telling) });
     return Object.freeze({ name: declaration.name });
   }
 

@@ -6,6 +6,7 @@ import { show } from "../core/show.js";
 import { suggestion } from "../core/suggest.js";
 import { drive, type Pace } from "../maintenance/operation.js";
 import type { Asking } from "../producer/receipt.js";
+import { countUnfit, discardUnfit, redriveUnfit } from "../store/intakes.js";
 import { type LetterFilter, registered } from "../store/operate.js";
 import {
   beginErase,
@@ -60,13 +61,19 @@ export interface Confirmed {
   readonly confirm: string;
 }
 
-/** Which messages of a list; all of it without any. */
+/** Which messages of a list; all of it without any, and of invalid messages those of intakes as well. */
 export interface LettersOptions extends By, Driving {
   readonly list: "dead-letters" | "invalid";
   readonly subscription?: string;
   readonly contract?: string;
   /** The fingerprint of the newest error, as `posthorn errors` shows it. */
   readonly group?: string;
+}
+
+/** What became of a list. What intakes took in is recorded by an operation of its own. */
+export interface LettersOperation extends Operation {
+  /** Entries of intakes that are read again by whoever runs them, within about a second, or that were removed. */
+  readonly intakes: number;
 }
 
 /**
@@ -94,9 +101,9 @@ export interface Operate {
     options: By & Confirmed & Driving & { readonly states?: readonly WaitingState[] },
   ): Promise<Operation>;
   /** Gives entries of a list a new delivery, in the order of the list. */
-  redrive(options: LettersOptions): Promise<Operation>;
+  redrive(options: LettersOptions): Promise<LettersOperation>;
   /** Ends entries of a list for good. */
-  discard(options: LettersOptions & { readonly reason: string }): Promise<Operation>;
+  discard(options: LettersOptions & { readonly reason: string }): Promise<LettersOperation>;
   /** Has messages that were said in a time and handled be handled once more. Errors: PH_NOT_KEPT, PH_NO_WORKER. */
   replay(
     name: string,
@@ -170,15 +177,15 @@ export class Operating implements Operate {
     return drive(executor, await beginPurge(executor, name, { by, reason }, states ?? allStates, confirm), pace);
   }
 
-  async redrive(options: LettersOptions): Promise<Operation> {
+  async redrive(options: LettersOptions): Promise<LettersOperation> {
     return this.#letters("redrive", options);
   }
 
-  async discard(options: LettersOptions & { readonly reason: string }): Promise<Operation> {
+  async discard(options: LettersOptions & { readonly reason: string }): Promise<LettersOperation> {
     return this.#letters("discard", options);
   }
 
-  async #letters(verb: "redrive" | "discard", options: LettersOptions): Promise<Operation> {
+  async #letters(verb: "redrive" | "discard", options: LettersOptions): Promise<LettersOperation> {
     const checked = checkOptions(options, lettersFields, `${verb}()`);
     const { by, reason, list, subscription, contract, group, ...pace } = checked;
     const executor = await (subscription === undefined ? this.#any(`${verb}()`) : this.#of(subscription, `${verb}()`));
@@ -188,7 +195,11 @@ export class Operating implements Operate {
       ...(contract !== undefined && { contract }),
       ...(group !== undefined && { group }),
     };
-    return drive(executor, await beginLetters(executor, verb, filter, { by, reason }), pace);
+    const narrowed = (subscription ?? contract ?? group) !== undefined;
+    // At once, and first: what follows takes its time, and can be gone on with by its number.
+    const intakes = list === "invalid" && !narrowed ? await changeAllUnfit(executor, verb, by, reason ?? "") : 0;
+    const begun = await beginLetters(executor, verb, filter, { by, reason });
+    return { ...(await drive(executor, begun, pace)), intakes };
   }
 
   async replay(name: string, options: Parameters<Operate["replay"]>[1]): Promise<Operation> {
@@ -246,6 +257,12 @@ export class Operating implements Operate {
     const message = `No ${what} is called ${show(name)}.${suggestion(String(name).slice(0, limits.nameLength), known)}`;
     throw new ConfigurationError("PH_NAME_UNKNOWN", message, { name: String(name).slice(0, limits.nameLength) });
   }
+}
+
+async function changeAllUnfit(executor: Asking, verb: "redrive" | "discard", by: string, reason: string) {
+  const { upto } = await countUnfit(executor, {});
+  if (upto === null) return 0;
+  return verb === "redrive" ? redriveUnfit(executor, { upto }, by) : discardUnfit(executor, { upto }, by, reason);
 }
 
 const allStates = ["queued", "scheduled", "retrying", "parked"] as const;

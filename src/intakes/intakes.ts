@@ -5,14 +5,16 @@ import type { Catalog } from "../producer/catalog.js";
 import type { Waker } from "../producer/waker.js";
 import { declareIntake } from "../store/intake.js";
 import { Keeper, type Registered } from "./keeper.js";
+import type { Noted } from "./noted.js";
 import type { IntakeDeclaration } from "./options.js";
 import { type Known, Reader } from "./reading.js";
 import type { Refusals } from "./refusals.js";
 
-/** What a process declares, and what its broker has refused since. */
+/** What a process declares, and what its broker has refused and its list got since. */
 export interface DeclaredIntake {
   readonly declaration: IntakeDeclaration;
   readonly refusals: Refusals;
+  readonly noted: Noted;
 }
 
 export interface IntakesOptions {
@@ -37,7 +39,7 @@ export class Intakes {
   async declare(): Promise<void> {
     const { declared, side, service } = this.#options;
     const registered: Registered[] = [];
-    for (const { declaration, refusals } of declared) {
+    for (const { declaration, refusals, noted } of declared) {
       const { name, broker, contracts, keepMs, alerts } = declaration;
       const known = await this.#know(declaration);
       const entry = {
@@ -50,7 +52,7 @@ export class Intakes {
         contracts: contracts.map((one) => ({ name: one.name, owner: one.owner ?? null })),
       };
       const id = await declareIntake(side, entry, service);
-      registered.push({ id, declaration, reader: new Reader(declaration, known), refusals });
+      registered.push({ id, declaration, reader: new Reader(declaration, known), refusals, noted });
     }
     this.#registered = registered;
   }

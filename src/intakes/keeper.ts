@@ -8,6 +8,7 @@ import { ConfigurationError } from "../core/errors.js";
 import type { Logger } from "../core/logger.js";
 import { Loop } from "../core/loop.js";
 import { holdIntakes, type IntakeAnswer } from "../store/intake.js";
+import type { Noted } from "./noted.js";
 import type { IntakeDeclaration } from "./options.js";
 import type { Reader } from "./reading.js";
 import { redrivePass } from "./redriving.js";
@@ -20,6 +21,7 @@ export interface Registered {
   readonly declaration: IntakeDeclaration;
   readonly reader: Reader;
   readonly refusals: Refusals;
+  readonly noted: Noted;
 }
 
 export interface KeeperOptions {
@@ -96,7 +98,10 @@ export class Keeper {
     this.#stopped = true;
     await Promise.all([...[...this.#runs.values()].map((run) => run.stop()), ...this.#ending.values()]);
     await this.#loop.stop();
-    for (const { refusals } of this.#options.registered) refusals.tellRest();
+    for (const { refusals, noted } of this.#options.registered) {
+      refusals.tellRest();
+      noted.tellRest();
+    }
     // Whoever looks next finds it free anyway once this worker is forgotten.
     await this.#hold(false).catch((error) => this.#warn(error));
   }
@@ -119,11 +124,19 @@ export class Keeper {
 
   /** Beside the broker: also while that is away, or the intake is paused. */
   async #redrive(id: number): Promise<void> {
-    const { registered, worker, executor, onWritten } = this.#options;
-    const reader = registered.find((one) => one.id === id)?.reader;
-    if (reader === undefined) return;
+    const { registered, worker, executor, logger, onWritten } = this.#options;
+    const one = registered.find((other) => other.id === id);
+    if (one === undefined) return;
+    const { reader, declaration } = one;
     try {
-      await redrivePass({ reader, holding: { intake: id, worker }, executor, onWritten });
+      await redrivePass({
+        name: declaration.name,
+        reader,
+        holding: { intake: id, worker },
+        executor,
+        logger,
+        onWritten,
+      });
     } catch (error) {
       this.#warn(error);
     }
@@ -154,12 +167,13 @@ export class Keeper {
     const one = this.#options.registered.find((registered) => registered.id === id);
     if (!runs || run !== undefined || one === undefined || this.#ending.has(id)) return undefined;
     const { worker, executor, logger, onWritten } = this.#options;
-    const { declaration, reader } = one;
+    const { declaration, reader, noted } = one;
     const made: Run = new Run({
       declaration,
       reader,
       executor,
       logger,
+      noted,
       onWritten,
       holding: { intake: id, worker },
       onLost: () => {

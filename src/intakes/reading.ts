@@ -25,7 +25,8 @@ import { type Found, unfitOf } from "./unfit.js";
 /** What became of one message. */
 export type Reading =
   | { readonly kind: "message"; readonly message: Marked }
-  | { readonly kind: "invalid"; readonly unfit: Unfit }
+  /** `misfit`: the kind of a `Misfit`. */
+  | { readonly kind: "invalid"; readonly unfit: Unfit; readonly misfit: string }
   | { readonly kind: "skipped" };
 
 /** A version of a contract as the registry knows it. */
@@ -39,6 +40,7 @@ export interface Known {
 export type KnownContracts = ReadonlyMap<string, ReadonlyMap<number, Known>>;
 
 const skipped: Reading = { kind: "skipped" };
+const noEvent = "not a CloudEvent";
 
 export class Reader {
   readonly #declaration: IntakeDeclaration;
@@ -57,10 +59,10 @@ export class Reader {
     let event: CloudEvent | undefined;
     let own: Identity | undefined;
     try {
-      if (incoming.body.byteLength > limits.intakeBodyBytes) throw new Misfit(tooLarge(incoming.body.byteLength));
+      if (incoming.body.byteLength > limits.intakeBodyBytes) throw tooLarge(incoming.body.byteLength);
       const decoded = decode(incoming, broker.style);
       if (decoded === undefined) return this.#foreign(incoming);
-      if (!decoded.ok) throw new Misfit(`it is no CloudEvent: ${decoded.problem}`);
+      if (!decoded.ok) throw new Misfit(`it is no CloudEvent: ${decoded.problem}`, noEvent);
       event = decoded.event;
       own = this.#identities.of(event.source, event.id);
       const reading = this.#readEvent(event, own);
@@ -78,7 +80,7 @@ export class Reader {
     if (reading.kind !== "message") return undefined;
     const { mark, key } = reading.message;
     const found = { identity: { kind: "event" as const, mark }, key: key ?? undefined };
-    return { kind: "invalid", unfit: unfitOf(incoming, cleaned(reason), found) };
+    return { kind: "invalid", unfit: unfitOf(incoming, cleaned(reason), found), misfit: "refused by the database" };
   }
 
   #foreign(incoming: Incoming): Reading | Promise<Reading> {
@@ -99,7 +101,7 @@ export class Reader {
     if (versions === undefined) return this.#other(type);
     const known = versionIn(versions, extensions.contractversion);
     const { contract, version } = known;
-    if (isLarge(data)) throw new Misfit(tooLarge(Buffer.byteLength(data)));
+    if (isLarge(data)) throw tooLarge(Buffer.byteLength(data));
     const { json, value } = parsePayload(data, `payload of ${contract.name}`);
     const headers = headersOf(event);
     const received = receive(contract, value, version);
@@ -110,7 +112,9 @@ export class Reader {
 
   #readForeign(incoming: Incoming, found: Writable<Found>): Reading | Promise<Reading> {
     const { read, broker, name } = this.#declaration;
-    if (read === undefined) throw new Misfit("it is no CloudEvent, and the intake has no function `read` for others");
+    if (read === undefined) {
+      throw new Misfit("it is no CloudEvent, and the intake has no function `read` for others", noEvent);
+    }
     const said = readForeign(read, incoming);
     if (said === null) return skipped;
     found.type = said.name;
@@ -121,6 +125,7 @@ export class Reader {
     if (own === undefined) {
       throw new Misfit(
         "it has no id, and nothing stable can be derived: it would be written again whenever it comes again",
+        "without an id",
       );
     }
     found.identity = own;
@@ -138,13 +143,14 @@ export class Reader {
 
   #other(type: string): Reading {
     if (this.#declaration.skipsOthers) return skipped;
-    throw new Misfit(`no contract of this intake has its type ${quote(type)}`);
+    throw new Misfit(`no contract of this intake has its type ${quote(type)}`, "of a type that no contract has");
   }
 
   #invalid(incoming: Incoming, found: Partial<Found>, error: unknown): Reading {
     const { name, broker } = this.#declaration;
     const own = found.identity ?? identityAt(name, broker.where, incoming) ?? identityOfContent(name, incoming);
-    return { kind: "invalid", unfit: unfitOf(incoming, reasonIn(error), { ...found, identity: own }) };
+    const { reason, kind } = misfitIn(error);
+    return { kind: "invalid", unfit: unfitOf(incoming, reason, { ...found, identity: own }), misfit: kind };
   }
 }
 
@@ -164,7 +170,10 @@ function fitting(
   json: string,
   headers: string | null,
 ): Reading {
-  if (!received.ok) throw new Misfit(`it does not fit ${contract.name}: ${issuesInWords(received.issues)}`);
+  if (!received.ok) {
+    const { name } = contract;
+    throw new Misfit(`it does not fit ${name}: ${issuesInWords(received.issues)}`, `not fitting ${name}`);
+  }
   const key = contract.keyed ? keyOf(contract, received.payload) : null;
   const { contract: id, channel, lanes } = ids;
   return { kind: "message", message: { mark, contract: id, channel, lanes, key, json, headers } };
@@ -180,16 +189,19 @@ function versionIn(versions: ReadonlyMap<number, Known>, said: string | undefine
   const name = versions.get(newest)?.contract.name ?? "the contract";
   throw new Misfit(
     `its version ${quote(said ?? "")} of ${name} is not read here; known are ${[...versions.keys()].join(", ")}`,
+    `of a version of ${name} that is not read here`,
   );
 }
 
-function tooLarge(bytes: number): string {
-  return `its payload has ${bytes} bytes; at most ${limits.payloadBytes} are allowed`;
+function tooLarge(bytes: number): Misfit {
+  return new Misfit(`its payload has ${bytes} bytes; at most ${limits.payloadBytes} are allowed`, "too large");
 }
 
 /** What a schema or a library says may hold what it was given; a reason is stored beside the message, and cut. */
-function reasonIn(error: unknown): string {
-  if (error instanceof Misfit) return cleaned(error.reason);
-  if (error instanceof PosthornError) return cleaned(error.message);
-  return error instanceof SyntaxError ? "its payload is not JSON" : "it cannot be read";
+function misfitIn(error: unknown): Misfit {
+  if (error instanceof Misfit) return new Misfit(cleaned(error.reason), error.kind);
+  if (error instanceof PosthornError) return new Misfit(cleaned(error.message), `refused (${error.code})`);
+  return error instanceof SyntaxError
+    ? new Misfit("its payload is not JSON", "not JSON")
+    : new Misfit("it cannot be read", "not readable");
 }

@@ -1,21 +1,25 @@
 /** Reads again what fitted nothing before, with the contracts of today, where an operator has ordered it. */
 import type { Incoming } from "../brokers/broker.js";
 import type { Executor } from "../core/database.js";
-import { type Fitting, type Holding, takeAgain, type UnfitAgain, unfitAgain } from "../store/intake.js";
+import type { Logger } from "../core/logger.js";
+import { type Fitting, type Holding, readAgain, type UnfitAgain, unfitAgain } from "../store/intake.js";
 import type { Reader } from "./reading.js";
 
 /** Entries of one pass: each may be large. */
 const entriesPerPass = 20;
 
 export interface Redriving {
+  /** Of the intake. */
+  readonly name: string;
   readonly reader: Reader;
   readonly holding: Holding;
   readonly executor: Executor;
+  readonly logger: Logger;
   readonly onWritten: (channels: ReadonlySet<number>) => void;
 }
 
-/** One pass; what is left is found by the next. Errors: as `takeAgain`; then nothing has changed. */
-export async function redrivePass({ reader, holding, executor, onWritten }: Redriving): Promise<void> {
+/** One pass; what is left is found by the next. Errors: as `readAgain`; then nothing has changed. */
+export async function redrivePass({ name, reader, holding, executor, logger, onWritten }: Redriving): Promise<void> {
   const fitting: Fitting[] = [];
   const unfit: { id: string; reason: string | null }[] = [];
   for (const entry of await unfitAgain(executor, holding.intake, entriesPerPass)) {
@@ -28,8 +32,16 @@ export async function redrivePass({ reader, holding, executor, onWritten }: Redr
     if (reading.kind === "message") fitting.push({ id, message: reading.message });
     else unfit.push({ id, reason: reading.kind === "invalid" ? reading.unfit.reason : null });
   }
-  const written = await takeAgain(executor, holding, fitting, unfit);
+  const { written, absorbed } = await readAgain(executor, holding, fitting, unfit);
   if (written > 0) onWritten(new Set(fitting.map(({ message }) => message.channel)));
+  if (absorbed.length === 0) return;
+  // It is gone from the list, and an operator who expects it in the log is to find why it is not there.
+  const entries = absorbed.map((id) => `in-${id}`);
+  const [those, end, they] = entries.length === 1 ? ["its", "ends", "it"] : ["their", "end", "they"];
+  logger.warn(
+    `the intake "${name}" has not written ${entries.join(", ")}, which an operator has redriven: a message of ${those} id was taken in already, so ${they} ${end} as a duplicate`,
+    { intake: name, absorbed: entries },
+  );
 }
 
 function incomingOf({ headers, contentType, body, key, brokerId, position }: UnfitAgain): Incoming {

@@ -7,8 +7,9 @@
 import type { Refusal } from "../brokers/broker.js";
 import { cleaned } from "../core/clean.js";
 import type { Logger } from "../core/logger.js";
-import { clause, count, durationInWords } from "../core/words.js";
+import { clause, count } from "../core/words.js";
 import type { RefusedReport } from "../store/intake.js";
+import { type Counted, inWords, Telling } from "./telling.js";
 
 export interface RefusalsOptions {
   readonly name: string;
@@ -26,19 +27,11 @@ const mostReasons = 32;
 const others = "for other reasons";
 const reasonLength = 200;
 
-/** Refused since the last line. */
-interface Untold {
-  readonly reasons: Map<string, number>;
-  meant: boolean;
-}
-
 export class Refusals {
   readonly #options: RefusalsOptions;
   /** Reasons as they came, and as they may be shown. */
   readonly #texts = new Map<string, string>();
-  #untold: Untold = { reasons: new Map(), meant: false };
-  #toldAt: number | undefined;
-  #timer: NodeJS.Timeout | undefined;
+  readonly #telling = new Telling((counted) => this.#tell(counted));
   #total = 0;
   /** What goes on since the last long pause. */
   #now = 0;
@@ -60,10 +53,7 @@ export class Refusals {
     // What no sender means hides none of what one does.
     if (meant || !this.#whyIsMeant) this.#why = text;
     this.#whyIsMeant ||= meant;
-    const { reasons } = this.#untold;
-    reasons.set(text, (reasons.get(text) ?? 0) + 1);
-    this.#untold.meant ||= meant;
-    this.#tellInTime(at);
+    this.#telling.note(text, meant ? tellMs.meant : tellMs.other);
   }
 
   /** How it stands; `before` is the total when the worker that reports began. */
@@ -80,9 +70,7 @@ export class Refusals {
 
   /** At the end of the work, whatever the time. */
   tellRest(): void {
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
-    if (this.#untold.reasons.size > 0) this.#tell(performance.now());
+    this.#telling.tellRest();
   }
 
   #isOver(at: number): boolean {
@@ -95,39 +83,12 @@ export class Refusals {
     this.#whyIsMeant = false;
   }
 
-  /** At once where nothing was told for long enough, and otherwise when that is so. */
-  #tellInTime(at: number): void {
-    const pauseMs = this.#untold.meant ? tellMs.meant : tellMs.other;
-    const left = this.#toldAt === undefined ? 0 : this.#toldAt + pauseMs - at;
-    if (left <= 0) {
-      this.#tell(at);
-      return;
-    }
-    // Looks again within the shorter time: what comes meanwhile may be more urgent.
-    this.#timer ??= setTimeout(
-      () => {
-        this.#timer = undefined;
-        this.#tellInTime(performance.now());
-      },
-      Math.min(left, tellMs.meant),
-    ).unref();
-  }
-
-  #tell(at: number): void {
+  #tell(counted: Counted): void {
     const { name, where, logger } = this.#options;
-    const { reasons } = this.#untold;
-    const sinceMs = this.#toldAt === undefined ? undefined : at - this.#toldAt;
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
-    this.#toldAt = at;
-    this.#untold = { reasons: new Map(), meant: false };
-    const sorted = [...reasons].sort(([, one], [, other]) => other - one);
-    const refused = sorted.reduce((sum, [, times]) => sum + times, 0);
-    const since = sinceMs === undefined ? "" : ` in ${durationInWords(Math.round(sinceMs))}`;
-    const list = sorted.map(([text, times]) => (refused === 1 ? text : `${count(times)} ${text}`)).join("; ");
+    const { total: refused, counts } = counted;
     logger.warn(
-      `the intake "${name}" has refused ${count(refused)} ${refused === 1 ? "message" : "messages"} at ${where}${since}: ${list}`,
-      { intake: name, where, refused, reasons: Object.fromEntries(sorted) },
+      `the intake "${name}" has refused ${count(refused)} ${refused === 1 ? "message" : "messages"} at ${where}${inWords(counted)}`,
+      { intake: name, where, refused, reasons: Object.fromEntries(counts) },
     );
   }
 

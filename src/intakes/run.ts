@@ -13,6 +13,7 @@ import type { Logger } from "../core/logger.js";
 import { durationInWords } from "../core/words.js";
 import { delayMs, retry } from "../policies/retry.js";
 import type { Holding } from "../store/intake.js";
+import type { Noted } from "./noted.js";
 import type { IntakeDeclaration } from "./options.js";
 import type { Reader } from "./reading.js";
 import { type Batch, Gathering, readBatch, Writing } from "./writing.js";
@@ -23,6 +24,7 @@ export interface RunOptions {
   readonly holding: Holding;
   readonly executor: Executor;
   readonly logger: Logger;
+  readonly noted: Noted;
   /** These channels got messages. */
   readonly onWritten: (channels: ReadonlySet<number>) => void;
   /** Another worker runs it now. */

@@ -9,6 +9,7 @@ import type { Executor } from "../core/database.js";
 import { BacklogFullError, DatabaseUnavailableError } from "../core/errors.js";
 import type { Logger } from "../core/logger.js";
 import { type Holding, type Marked, type Packed, pack, takeIn, type Unfit } from "../store/intake.js";
+import type { Noted } from "./noted.js";
 import type { IntakeDeclaration } from "./options.js";
 import type { Reader, Reading } from "./reading.js";
 
@@ -23,6 +24,8 @@ interface Piece {
   readonly incoming: readonly Incoming[];
   readonly packed: Packed;
   readonly channels: ReadonlySet<number>;
+  /** What its invalid messages are, in their order: kinds of `Misfit`. */
+  readonly misfits: readonly string[];
   /** A message that the database has refused: what is kept of it is text and bytes that fit, and an error now is not about it. */
   readonly refused?: true;
 }
@@ -33,6 +36,7 @@ export interface WritingOptions {
   readonly holding: Holding;
   readonly executor: Executor;
   readonly logger: Logger;
+  readonly noted: Noted;
   readonly onWritten: (channels: ReadonlySet<number>) => void;
   /** Ends waiting. */
   readonly signal: AbortSignal;
@@ -67,12 +71,13 @@ export class Writing {
   }
 
   async #persist(piece: Piece): Promise<void> {
-    const { executor, holding, onWritten, signal } = this.#options;
+    const { executor, holding, noted, onWritten, signal } = this.#options;
     let pause: number = pauseMs.first;
     for (;;) {
       try {
-        const { written } = await takeIn(executor, holding, piece.packed);
+        const { written, noted: places } = await takeIn(executor, holding, piece.packed);
         if (written > 0) onWritten(piece.channels);
+        for (const place of places ?? []) noted.note(piece.misfits[place - 1] ?? "");
         this.#trouble = null;
         return;
       } catch (error) {
@@ -183,14 +188,19 @@ function batchOf(incoming: readonly Incoming[], readings: readonly Reading[]): B
 function pieceOf(incoming: readonly Incoming[], readings: readonly Reading[]): Piece {
   const messages: Marked[] = [];
   const unfit: Unfit[] = [];
+  const misfits: string[] = [];
   const channels = new Set<number>();
   for (const one of readings) {
     if (one.kind === "message") {
       messages.push(one.message);
       channels.add(one.message.channel);
-    } else if (one.kind === "invalid") unfit.push(one.unfit);
+    } else if (one.kind === "invalid") {
+      unfit.push(one.unfit);
+      misfits.push(one.misfit);
+    }
   }
-  return { incoming, packed: pack(messages, unfit, readings.length - messages.length - unfit.length), channels };
+  const packed = pack(messages, unfit, readings.length - messages.length - unfit.length);
+  return { incoming, packed, channels, misfits };
 }
 
 function sizeOf(reading: Reading): number {

@@ -82,7 +82,7 @@ export interface Marked extends Outgoing {
 /** A message that fits nothing. */
 export interface Unfit {
   readonly mark: string;
-  /** Whether the mark is that of its own identity, and not of its content. */
+  /** Whether the mark is that of its own identity, and not of its content. One with an identity leaves it to a message that fits. */
   readonly once: boolean;
   readonly reason: string;
   readonly source: string | null;
@@ -104,6 +104,8 @@ export interface TakenIn {
   /** The rest were duplicates. */
   readonly written: number;
   readonly invalid: number;
+  /** The places of the invalid ones that are new; null where none was given. */
+  readonly noted: readonly number[] | null;
 }
 
 /** Who writes for which intake. */
@@ -168,21 +170,28 @@ export interface Fitting {
   readonly message: Marked;
 }
 
+/** What became of entries that fit now. */
+export interface ReadAgain {
+  readonly written: number;
+  /** Those of which a message of the same identity had been taken in: they ended as duplicates. */
+  readonly absorbed: readonly string[];
+}
+
 /**
- * Writes entries that fit now and removes them; keeps the reasons of the others. One without a reason is passed over. Returns how many were written.
+ * Writes entries that fit now and whose identity is new, and removes all that fit; keeps the reasons of the others. One without a reason is passed over.
  *
  * Transaction and errors: as `takeIn`; an entry is written by whoever removes it.
  */
-export function takeAgain(
+export function readAgain(
   executor: Executor,
   { intake, worker }: Holding,
   fitting: readonly Fitting[],
   unfit: readonly { readonly id: string; readonly reason: string | null }[],
-): Promise<number> {
+): Promise<ReadAgain> {
   const messages = fitting.map(({ message }) => message);
   return jsonOf(
     executor,
-    "take_again($1::int, $2::bigint, $3::text::bigint[], $4::text::uuid[], $5::text::bigint[], $6::text::int[], $7::text::int[], $8::json, $9::json, $10::json, $11::json)",
+    "read_again($1::int, $2::bigint, $3::text::bigint[], $4::text::uuid[], $5::text::bigint[], $6::text::int[], $7::text::int[], $8::json, $9::json, $10::json, $11::json)",
     [
       intake,
       worker,

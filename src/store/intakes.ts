@@ -72,6 +72,8 @@ export interface UnfitFilter {
   readonly intake?: string;
   /** The highest id that counts. */
   readonly upto?: string;
+  /** Only those of which a message of the same identity was taken in. */
+  readonly takenIn?: true;
 }
 
 /** An entry of the list of invalid messages of an intake. */
@@ -96,6 +98,8 @@ export interface UnfitEntry {
   /** It waits to be read again. */
   readonly redriveAt: string | null;
   readonly redriveBy: string | null;
+  /** A message of the same identity was taken in: redriven it is a duplicate, and not written. */
+  readonly takenIn: boolean;
   readonly headers: Readonly<Record<string, string>> | null;
   /** Base64; null without `full`. */
   readonly body: string | null;

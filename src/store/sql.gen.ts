@@ -970,6 +970,12 @@ alter table posthorn.intake_holder
   -- Of what looked like a sender that means this intake, without a long pause in between; when the last was refused, and why. Null while none is.
   add column refused_now bigint, add column refused_at timestamptz, add column refusal text;
 ` },
+  { name: "migrations/0026_identity.sql", text: `-- What fits nothing is known by its identity and by its content: the same id with another content is another message.
+-- Locks: intake_invalid, access exclusive: a column without a default, for a moment. Nothing of the log.
+
+-- What it would be taken in under; its own \`mark\` is another one. Null where it has no identity, and in entries of before, whose mark is their identity.
+alter table posthorn.intake_invalid add column identity uuid;
+` },
   { name: "functions/01_slots.sql", text: `-- slot_branches(body): the body for each slot of the ring, as branches of a CASE.
 create or replace function posthorn.slot_branches(p_body text) returns text
 language sql immutable as $$
@@ -6752,8 +6758,8 @@ begin
 end $$;
 
 -- take_in(intake, worker, marks, lists, invalid, skipped): writes those of a batch of messages whose marks are new, in their order, as write_many does; in a
--- transaction of its own. \`skipped\` is a number for the statistics. Returns JSON { written, invalid }. Raises PH005 (not the holder), PH003, PH040 (a queue
--- is full); then nothing is written.
+-- transaction of its own. \`skipped\` is a number for the statistics. Returns JSON { written, invalid, noted }, the last the places of those of \`invalid\` that are
+-- new. Raises PH005 (not the holder), PH003, PH040 (a queue is full); then nothing is written.
 create or replace function posthorn.take_in(
   p_intake int, p_worker bigint, p_marks uuid[], p_nonces bigint[], p_channels int[], p_contracts int[], p_keys json, p_payloads json, p_headers json,
   p_invalid json, p_skipped int
@@ -6765,6 +6771,7 @@ declare
   v_places int[];
   v_written int := cardinality(p_marks);
   v_invalid int := 0;
+  v_noted int[];
 begin
   perform posthorn.own_transaction(true);
   v_keep_until := posthorn.own_intake(p_intake, p_worker);
@@ -6774,7 +6781,8 @@ begin
     perform posthorn.write_places(v_places, p_nonces, p_channels, p_contracts, p_keys, p_payloads, p_headers);
   end if;
   if p_invalid is not null then
-    v_invalid := posthorn.note_unfit(p_intake, p_invalid, v_now, v_keep_until);
+    v_noted := posthorn.note_unfit(p_intake, p_invalid, v_now, v_keep_until);
+    v_invalid := cardinality(v_noted);
   end if;
   update posthorn.intake i set received = i.received + cardinality(p_marks) + coalesce(json_array_length(p_invalid), 0) + p_skipped,
       written = i.written + v_written, invalid = i.invalid + v_invalid, skipped = i.skipped + p_skipped, last_message_at = v_now
@@ -6784,7 +6792,7 @@ begin
         written = h.written + v_written, invalid = h.invalid + v_invalid, skipped = h.skipped + p_skipped, last_message_at = v_now
       where h.intake = p_intake and h.worker = p_worker;
   end if;
-  return json_build_object('written', v_written, 'invalid', v_invalid);
+  return json_build_object('written', v_written, 'invalid', v_invalid, 'noted', v_noted);
 end $$;
 
 -- write_places(places, lists): appends the messages of lists, or those at places that are named. Null means all, an empty list none. Raises PH040.
@@ -6816,28 +6824,41 @@ begin
   perform posthorn.append_of(posthorn.open_slot(null), p_nonces, p_channels, p_contracts, p_keys, p_payloads, p_headers);
 end $$;
 
+-- unfit_mark(identity, content type, headers, body, bytes): what tells a message that fits nothing from others of its identity. The same bytes have the same; what its sender
+-- has mended has not.
+create or replace function posthorn.unfit_mark(p_identity uuid, p_content_type text, p_headers json, p_body bytea, p_bytes bigint) returns uuid
+language sql immutable as $$
+  select substr(encode(sha256(convert_to(jsonb_build_array(p_identity, p_content_type, p_headers, p_bytes)::text, 'UTF8') || p_body), 'hex'), 1, 32)::uuid
+$$;
+
 -- note_unfit(intake, messages, now, keep until): keeps what fits nothing: [{ mark, once, reason, source, event, type, contentType, headers, key, brokerId, position, body,
--- bytes, whole }], \`body\` in base64, \`once\` where it has an identity of its own. Returns how many are new.
-create or replace function posthorn.note_unfit(p_intake int, p_messages json, p_now timestamptz, p_keep_until timestamptz) returns int
+-- bytes, whole }], \`body\` in base64; \`once\` where it has an identity of its own, which is its mark then. That identity is left to a message that fits: only the content is
+-- remembered, so that what comes again is absorbed, also when its entry is gone. What was taken in under its identity is absorbed as well. Returns the places of
+-- those that are new.
+create or replace function posthorn.note_unfit(p_intake int, p_messages json, p_now timestamptz, p_keep_until timestamptz) returns int[]
 language plpgsql as $$
 declare
-  v_new int;
+  v_new int[];
 begin
-  with unfit as materialized (
-    select distinct on (u.mark) u.* from rows from (json_to_recordset(p_messages) as (mark uuid, once boolean, reason text, source text, event text, type text,
-      "contentType" text, headers json, key text, "brokerId" text, position text, body text, bytes bigint, whole boolean)) with ordinality
-      u(mark, once, reason, source, event, type, "contentType", headers, key, "brokerId", position, body, bytes, whole, n) order by u.mark, u.n
+  with said as materialized (
+    select u.*, decode(u.body64, 'base64') as body from rows from (json_to_recordset(p_messages) as (mark uuid, once boolean, reason text, source text, event text,
+      type text, "contentType" text, headers json, key text, "brokerId" text, position text, body text, bytes bigint, whole boolean)) with ordinality
+      u(own, once, reason, source, event, type, "contentType", headers, key, "brokerId", position, body64, bytes, whole, n)
+  ), unfit as materialized (
+    select distinct on (m.mark) m.mark, s.* from said s
+        cross join lateral (select case when s.once then posthorn.unfit_mark(s.own, s."contentType", s.headers, s.body, s.bytes) else s.own end as mark) m
+      where not s.once or not exists (select from posthorn.inbox b where b.mark = s.own) order by m.mark, s.n
   ), fresh as (
     insert into posthorn.inbox (mark, intake, keep_until) select u.mark, p_intake, p_keep_until from unfit u where u.once on conflict do nothing returning mark
   ), noted as (
-    insert into posthorn.intake_invalid (intake, mark, found_at, last_at, reason, source, event, type, content_type, headers, key, broker_id, position, body, bytes,
-        whole)
-      select p_intake, u.mark, p_now, p_now, u.reason, u.source, u.event, u.type, u."contentType", u.headers, u.key, u."brokerId", u.position,
-        decode(u.body, 'base64'), u.bytes, u.whole
+    insert into posthorn.intake_invalid (intake, mark, identity, found_at, last_at, reason, source, event, type, content_type, headers, key, broker_id, position, body,
+        bytes, whole)
+      select p_intake, u.mark, case when u.once then u.own end, p_now, p_now, u.reason, u.source, u.event, u.type, u."contentType", u.headers, u.key, u."brokerId",
+        u.position, u.body, u.bytes, u.whole
       from unfit u where not u.once or u.mark in (select f.mark from fresh f) order by u.n
       on conflict (intake, mark) do update set times = posthorn.intake_invalid.times + 1, last_at = excluded.last_at
-      returning times)
-    select count(*) into v_new from noted n where n.times = 1;
+      returning mark, times)
+    select coalesce(array_agg(u.n::int order by u.n), '{}') into v_new from noted o join unfit u on u.mark = o.mark where o.times = 1;
   return v_new;
 end $$;
 
@@ -9021,17 +9042,19 @@ end $$;
 ` },
   { name: "functions/46_intakes.sql", text: `-- Intakes as operators see them: what fits nothing, how they stand, and pausing them.
 
--- unfit_where(filter): the condition that a filter means, as SQL over intake_invalid "v" with the filter as $1: JSON { id, intake, upto, after, waiting }.
+-- unfit_where(filter): the condition that a filter means, as SQL over intake_invalid "v" with the filter as $1: JSON { id, intake, upto, takenIn }.
 create or replace function posthorn.unfit_where(p_filter json) returns text
 language sql immutable as $$
   select concat_ws(' and ', 'true',
     case when p_filter ->> 'id' is not null then 'v.id = ($1 ->> ''id'')::bigint' end,
     case when p_filter ->> 'intake' is not null then 'v.intake = (select i.id from posthorn.intake i where i.name = $1 ->> ''intake'')' end,
-    case when p_filter ->> 'upto' is not null then 'v.id <= ($1 ->> ''upto'')::bigint' end)
+    case when p_filter ->> 'upto' is not null then 'v.id <= ($1 ->> ''upto'')::bigint' end,
+    case when (p_filter ->> 'takenIn')::boolean then 'exists (select from posthorn.inbox b where b.mark = v.identity)' end)
 $$;
 
 -- unfit_list(filter, limit): the newest entries, as JSON [{ id, intake, reason, source, event, type, contentType, key, brokerId, position, foundAt, times,
--- lastAt, bytes, whole, redriveAt, redriveBy }]; with { full: true } also headers, and the body in base64.
+-- lastAt, bytes, whole, redriveAt, redriveBy, takenIn }]; with { full: true } also headers, and the body in base64. \`takenIn\`: a message of the same identity was taken
+-- in, as far as the inbox knows it still.
 create or replace function posthorn.unfit_list(p_filter json, p_limit int) returns json
 language plpgsql stable as $$
 declare
@@ -9041,6 +9064,7 @@ begin
     select coalesce(json_agg(json_build_object('id', v.id::text, 'intake', i.name, 'reason', v.reason, 'source', v.source, 'event', v.event, 'type', v.type,
         'contentType', v.content_type, 'key', v.key, 'brokerId', v.broker_id, 'position', v.position, 'foundAt', v.found_at, 'times', v.times,
         'lastAt', v.last_at, 'bytes', v.bytes, 'whole', v.whole, 'redriveAt', v.redrive_at, 'redriveBy', v.redrive_by,
+        'takenIn', exists (select from posthorn.inbox b where b.mark = v.identity),
         'headers', case when ($1 ->> 'full')::boolean then v.headers end,
         'body', case when ($1 ->> 'full')::boolean then translate(encode(v.body, 'base64'), chr(10), '') end) order by v.id desc), '[]')
       from (select * from posthorn.intake_invalid v where %1$s order by v.id desc limit $2) v join posthorn.intake i on i.id = v.intake $sql$,
@@ -9095,27 +9119,41 @@ begin
     from (select * from posthorn.intake_invalid v where v.intake = p_intake and v.redrive_at is not null order by v.id limit p_limit) v);
 end $$;
 
--- take_again(intake, worker, ids, marks, lists, unfit): writes entries that fit now, and removes them; each once, since whoever removes the entry writes it. One
--- that is recognised by something else now than it was is written only if that is new. \`unfit\`: [{ id, reason }] of those that still fit nothing; without a
--- reason one is passed over. Returns how many were written. Raises as take_in.
+-- take_again(…): \`read_again\` for a library that asks for the number only.
 create or replace function posthorn.take_again(
   p_intake int, p_worker bigint, p_ids bigint[], p_marks uuid[], p_nonces bigint[], p_channels int[], p_contracts int[], p_keys json, p_payloads json,
   p_headers json, p_unfit json
 ) returns int
+language sql as $$
+  select (posthorn.read_again($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ->> 'written')::int
+$$;
+
+-- read_again(intake, worker, ids, marks, lists, unfit): ends entries that fit now: writes those whose identity is new, each once, since whoever removes the entry writes it;
+-- of the others a message was taken in meanwhile, and they are absorbed as any duplicate. Both is decided by the inbox, so that a message that arrives in this
+-- moment waits for it. An entry of before that still is what its mark says stands in the inbox itself: it is written. \`unfit\`: [{ id, reason }] of those that
+-- still fit nothing; without a reason one is passed over. Returns JSON { written, absorbed }, the second the ids. Raises as take_in.
+create or replace function posthorn.read_again(
+  p_intake int, p_worker bigint, p_ids bigint[], p_marks uuid[], p_nonces bigint[], p_channels int[], p_contracts int[], p_keys json, p_payloads json,
+  p_headers json, p_unfit json
+) returns json
 language plpgsql as $$
 declare
   v_keep_until timestamptz;
   v_places int[];
+  v_absorbed text[];
 begin
   perform posthorn.own_transaction(true);
   v_keep_until := posthorn.own_intake(p_intake, p_worker);
   with gone as (
     delete from posthorn.intake_invalid v using unnest(p_ids, p_marks) with ordinality r(id, mark, n) where v.id = r.id and v.intake = p_intake
-      returning r.n, r.mark, v.mark = r.mark as same
+      returning r.n, r.id, r.mark, v.identity is null and v.mark = r.mark as known
   ), marked as (
-    insert into posthorn.inbox (mark, intake, keep_until) select g.mark, p_intake, v_keep_until from gone g where not g.same on conflict do nothing returning mark)
-    select coalesce(array_agg(p.n::int order by p.n), '{}') into v_places
-      from (select g.n from gone g where g.same union all select min(g.n) from gone g join marked m on m.mark = g.mark where not g.same group by g.mark) p(n);
+    insert into posthorn.inbox (mark, intake, keep_until) select g.mark, p_intake, v_keep_until from gone g where not g.known order by g.mark
+      on conflict do nothing returning mark
+  ), placed as (
+    select g.n from gone g where g.known union all select min(g.n) from gone g join marked m on m.mark = g.mark where not g.known group by g.mark)
+    select coalesce(array_agg(g.n::int order by g.n) filter (where g.n in (select p.n from placed p)), '{}'),
+        coalesce(array_agg(g.id::text order by g.n) filter (where g.n not in (select p.n from placed p)), '{}') into v_places, v_absorbed from gone g;
   perform posthorn.write_places(v_places, p_nonces, p_channels, p_contracts, p_keys, p_payloads, p_headers);
   update posthorn.intake_invalid v set redrive_at = null, reason = u.reason from json_to_recordset(p_unfit) as u(id bigint, reason text)
     where v.id = u.id and v.intake = p_intake and u.reason is not null;
@@ -9126,7 +9164,7 @@ begin
     update posthorn.intake_holder h set written = h.written + cardinality(v_places), received = h.received + cardinality(v_places)
       where h.intake = p_intake and h.worker = p_worker;
   end if;
-  return cardinality(v_places);
+  return json_build_object('written', cardinality(v_places), 'absorbed', v_absorbed);
 end $$;
 
 -- intake_rules(): the rules of each intake with their values now: for how long it has not been connected, what it refuses, and how many messages fit nothing.
@@ -9197,7 +9235,7 @@ language sql immutable as $$
     ('worker', array['work', 'settle', 'take_due', 'spill', 'promote', 'peek', 'end_in_transaction', 'end_many', 'end_with_result', 'register_subscription',
       'register_worker', 'heartbeat', 'forget_worker', 'rescue', 'watch', 'prune', 'sweep_keys', 'sweep_steps', 'tidy_dedupe', 'record_step', 'steps_of',
       'write_progress', 'circuit_hear', 'cancel_requests', 'declare_schedule', 'schedule_now', 'due_schedules', 'fire_schedules', 'note_schedule_failure',
-      'standing', 'count_skipped', 'declare_retention', 'rotate', 'declare_intake', 'hold_intakes', 'take_in', 'take_again', 'unfit_again', 'sweep_inbox']),
+      'standing', 'count_skipped', 'declare_retention', 'rotate', 'declare_intake', 'hold_intakes', 'take_in', 'take_again', 'read_again', 'unfit_again', 'sweep_inbox']),
     ('observer', array['message_status', 'message_statuses', 'why', 'waiting_messages', 'letters', 'letters_count', 'crossed_alerts', 'recent_alerts', 'fleet', 'error_groups',
       'registered', 'list_schedules', 'circuit_of', 'detail_now', 'gauges', 'limits_now', 'scaling',
       'is_forgotten', 'policy_changes', 'orphaned', 'unsettled', 'is_drained', 'subscriptions', 'operations', 'operation_state', 'segment_now', 'rebase_plan', 'unfit_list', 'unfit_count'])

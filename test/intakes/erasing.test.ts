@@ -1,6 +1,6 @@
 /** What came from a broker and fitted nothing is erased with its key, as everything else that was said under it. */
 import { expect, test } from "vitest";
-import { takeAgain } from "../../src/store/intake.js";
+import { readAgain } from "../../src/store/intake.js";
 import { beginErase } from "../../src/store/operations.js";
 import { eventually } from "../support/eventually.js";
 import { type Carried, carried, cloudEvent, MemoryBroker } from "./memory-broker.js";
@@ -76,7 +76,7 @@ test("an entry that is redriven in the moment of the erasure is erased from the 
   };
   const [redriving, erasing] = [await session(), await session()];
   await redriving.query("begin");
-  await takeAgain(asExecutor(redriving), { intake, worker: worker ?? "" }, [{ id: entry?.id ?? "", message }], []);
+  await readAgain(asExecutor(redriving), { intake, worker: worker ?? "" }, [{ id: entry?.id ?? "", message }], []);
   const begun = beginErase(asExecutor(erasing), "dora", {}, { by: "ann" }, "dora");
   const [{ pid } = { pid: 0 }] = (await redriving.query("select pg_backend_pid() as pid")).rows as { pid: number }[];
   await eventually(

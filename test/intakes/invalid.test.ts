@@ -78,7 +78,7 @@ test("an operator sees what fits nothing and why, and redriven it is read with t
   broker.refuses = new Error("away");
   post.intake(name, { from: broker, into: [OrderPlaced, RefundGranted] });
   await post.start();
-  expect(await json("invalid", "redrive", "--intake", name, "--all", "--yes")).toEqual({ redriven: 5 });
+  expect(await json("invalid", "redrive", "--intake", name, "--all", "--yes")).toEqual({ redriven: 5, takenIn: 0 });
   await eventually(async () => (await unfit(name)).length === 3);
   expect((await stored("RefundGranted")).map(({ key, payload }) => [key, payload])).toEqual([
     ["r1", { n: 1 }],
@@ -95,6 +95,13 @@ test("an operator sees what fits nothing and why, and redriven it is read with t
   ] as const) {
     const refused = await cli("invalid", verb, "--intake", name, "--contract", "OrderPlaced", ...rest);
     expect([refused.code, refused.err]).toEqual([2, expect.stringContaining("--contract does not go with --intake")]);
+  }
+  for (const [option, value] of [
+    ["--group", "0123456789ab"],
+    ["--rate", "5"],
+  ] as const) {
+    const refused = await cli("invalid", "redrive", "--intake", name, option, value, "--all", "--yes");
+    expect([refused.code, refused.err]).toEqual([2, expect.stringContaining(`${option} does not go with --intake`)]);
   }
   const discarded = await json("invalid", "discard", "--intake", name, "--all", "--yes", "--reason", "tests");
   expect(discarded).toEqual({ discarded: 3 });
@@ -143,8 +150,10 @@ test("the command line refuses an intake that is unknown, and an id that is in n
   });
   expect(await cli("invalid", "show", "in-999999")).toMatchObject({
     code: 1,
-    err: expect.stringContaining("is not among"),
+    // It said that nothing was changed, of what only shows.
+    err: "posthorn: in-999999 is not among the invalid messages of an intake. (PH_NOT_LISTED)\n",
   });
+  expect((await cli("invalid", "redrive", "in-999999")).err).toContain("of an intake. Nothing was changed.");
   expect(await cli("pause", "nowhere")).toMatchObject({
     err: expect.stringContaining("No queue, subscription or intake is called"),
   });

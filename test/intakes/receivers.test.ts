@@ -7,6 +7,7 @@ import { once } from "node:events";
 import { setTimeout as wait } from "node:timers/promises";
 import { expect, test } from "vitest";
 import type { Broker, Incoming, Receiver } from "../../src/brokers/broker.js";
+import { Noted } from "../../src/intakes/noted.js";
 import { checkIntake } from "../../src/intakes/options.js";
 import { Reader } from "../../src/intakes/reading.js";
 import { Run } from "../../src/intakes/run.js";
@@ -176,6 +177,7 @@ test("one is asked for nothing more when the stop comes between the statement an
       },
     },
     logger: listening().logger,
+    noted: new Noted({ name, where: broker.where, logger: listening().logger }),
     onWritten: () => undefined,
     onLost: () => undefined,
   });

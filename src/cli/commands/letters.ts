@@ -24,7 +24,20 @@ import { confirmed, driven, rateOf } from "../ordering.js";
 import { flag, type Line, number, text } from "../parse.js";
 import { sentenceOf } from "../sentences.js";
 import { clock, errorInWords, grouped, plural } from "../words.js";
-import { asJson, discardUnfitOf, filterOfIntake, isOfIntake, redriveUnfitOf, showUnfit, unfitTable } from "./unfit.js";
+import {
+  asJson,
+  changedAsJson,
+  changedInWords,
+  changeUnfit,
+  changeUnfitOf,
+  discardingUnfit,
+  filterOfIntake,
+  isOfIntake,
+  redrivingUnfit,
+  showUnfit,
+  type UnfitChange,
+  unfitTable,
+} from "./unfit.js";
 import { checkId } from "./why.js";
 
 const nouns: Readonly<Record<List, readonly [one: string, many: string]>> = {
@@ -72,11 +85,15 @@ async function listUnfit(
   executor: Executor,
   most: number,
 ): Promise<{ readonly items: readonly UnfitEntry[]; readonly total: number }> {
-  const names = namesOf(line);
-  const named = names.subscription !== undefined || names.contract !== undefined;
-  if (list !== "invalid" || (named && !isOfIntake(line))) return { items: [], total: 0 };
+  if (!isOfIntake(line) && !coversIntakes(list, line)) return { items: [], total: 0 };
   const filter = await filterOfIntake(executor, line);
   return { items: await unfitEntries(executor, filter, most), total: (await countUnfit(executor, filter)).count };
+}
+
+/** Whether what a line means reaches to what intakes took in: it does unless something narrows it to what an entry of an intake does not have. */
+function coversIntakes(list: List, line: Line): boolean {
+  const { subscription, contract } = namesOf(line);
+  return list === "invalid" && (subscription ?? contract ?? text(line, "group")) === undefined;
 }
 
 function listTable(items: readonly Letter[], io: Io): string {
@@ -158,12 +175,13 @@ function shown(item: Letter, io: Io): string {
 }
 
 export async function redriveLetters(list: List, line: Line, io: Io): Promise<number> {
-  if (list === "invalid" && isOfIntake(line)) return redriveUnfitOf(line, io);
+  if (list === "invalid" && isOfIntake(line)) return changeUnfitOf(line, io, redrivingUnfit);
   return change(list, line, io, {
     verb: "redrive",
     done: "redriven",
     reason: undefined,
     page: (executor, filter, limit) => redrive(executor, filter, operator(), limit),
+    unfit: redrivingUnfit,
   });
 }
 
@@ -175,12 +193,13 @@ export async function discardLetters(list: List, line: Line, io: Io): Promise<nu
       "discard needs --reason <text> of 1 to 500 letters: why these messages are not to be handled. It is kept with them.",
     );
   }
-  if (list === "invalid" && isOfIntake(line)) return discardUnfitOf(line, io, reason);
+  if (list === "invalid" && isOfIntake(line)) return changeUnfitOf(line, io, discardingUnfit(reason));
   return change(list, line, io, {
     verb: "discard",
     done: "discarded",
     reason,
     page: (executor, filter, limit) => discard(executor, filter, operator(), reason, limit),
+    unfit: discardingUnfit(reason),
   });
 }
 
@@ -189,6 +208,8 @@ interface Change {
   readonly done: string;
   readonly reason: string | undefined;
   readonly page: (executor: Executor, filter: LetterFilter, limit: number) => Promise<readonly Touched[]>;
+  /** The same for entries of intakes. */
+  readonly unfit: UnfitChange;
 }
 
 async function change(list: List, line: Line, io: Io, act: Change): Promise<number> {
@@ -205,7 +226,7 @@ async function changeOne(list: List, line: Line, io: Io, act: Change): Promise<n
     const filter = filterOf(list, line);
     await refuseUnknown(database, filter);
     const touched = await act.page(database, { ...filter, message: id }, mostReceivers);
-    if (touched.length === 0) throw await notListed(database, list, id);
+    if (touched.length === 0) throw await notListed(database, list, id, " Nothing was changed.");
     return touched;
   });
   if (flag(line, "json")) io.out(`${JSON.stringify({ [act.done]: done.length, messages: done })}\n`);
@@ -216,21 +237,34 @@ async function changeOne(list: List, line: Line, io: Io, act: Change): Promise<n
 async function changeAll(list: List, line: Line, io: Io, act: Change): Promise<number> {
   const group = text(line, "group");
   const filter = { ...filterOf(list, line), ...(group === undefined ? {} : { group }) };
-  const nothing = { done: 0, operation: undefined };
-  const { done, operation } = await withDatabase(line, async (database) => {
+  const { done, operation, ofIntakes } = await withDatabase(line, async (database) => {
     await refuseUnknown(database, filter);
     const { count } = await countLetters(database, filter);
     if (count === 0 && group !== undefined) throw noSuchGroup(list, group);
-    if (count === 0) return nothing;
-    const what = `${act.verb} ${plural(count, ...nouns[list])}`;
-    if (!(await confirmed(line, io, what, count))) return nothing;
+    const unfit = coversIntakes(list, line) ? await countUnfit(database, {}) : { count: 0, upto: null };
+    const all = count + unfit.count;
+    const mixed = count > 0 && unfit.count > 0 ? `, ${grouped(unfit.count)} of them of intakes` : "";
+    const what = `${act.verb} ${plural(all, ...nouns[list])}${mixed}`;
+    if (all === 0 || !(await confirmed(line, io, what, all))) return nothing;
+    // These first: what follows takes its time, and is gone on with by its number where it is interrupted.
+    const ofIntakes = unfit.upto === null ? none : await changeUnfit(database, { upto: unfit.upto }, act.unfit);
+    if (count === 0) return { ...nothing, ofIntakes };
     const begun = await beginLetters(database, act.verb, filter, { by: operator(), reason: act.reason });
-    return driven(database, begun, line, io, { done: act.done, perSecond: rateOf(line) });
+    const driving = { done: act.done, perSecond: rateOf(line) };
+    return { ...(await driven(database, begun, line, io, driving)), ofIntakes };
   });
-  if (flag(line, "json")) io.out(`${JSON.stringify({ [act.done]: done, operation })}\n`);
-  else io.out(`${act.done}: ${plural(done, ...nouns[list])}\n`);
+  if (flag(line, "json")) {
+    const intakes = coversIntakes(list, line) ? { intakes: changedAsJson(act.unfit, ofIntakes) } : {};
+    io.out(`${JSON.stringify({ [act.done]: done, operation, ...intakes })}\n`);
+    return 0;
+  }
+  if (done > 0 || ofIntakes.count === 0) io.out(`${act.done}: ${plural(done, ...nouns[list])}\n`);
+  if (ofIntakes.count > 0) io.out(changedInWords(act.unfit, ofIntakes, " of intakes"));
   return 0;
 }
+
+const none = { count: 0, takenIn: 0 };
+const nothing = { done: 0, operation: undefined, ofIntakes: none };
 
 /** A fingerprint that is mistyped is not to look like a group that was dealt with. */
 function noSuchGroup(list: List, group: string): Error {
@@ -242,13 +276,13 @@ function noSuchGroup(list: List, group: string): Error {
 }
 
 /** Why there is nothing to do: the message is unknown, or what became of it instead. */
-async function notListed(executor: Executor, list: List, id: string): Promise<Error> {
+async function notListed(executor: Executor, list: List, id: string, then = ""): Promise<Error> {
   const facts = await why(executor, id);
   if (facts === null) return unknownMessage(executor, id);
   const states = facts.receivers.map((receiver) => `${receiver.subscription}: ${sentenceOf(facts, receiver)}`);
   return new UnknownMessageError(
     "PH_NOT_LISTED",
-    `${id} is not among the ${nouns[list][1]}${states.length === 0 ? "" : `; ${states.join("; ")}`}. Nothing was changed.`,
+    `${id} is not among the ${nouns[list][1]}${states.length === 0 ? "" : `; ${states.join("; ")}`}.${then}`,
     { id },
   );
 }

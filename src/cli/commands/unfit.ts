@@ -43,15 +43,23 @@ export async function filterOfIntake(executor: Executor, line: Line): Promise<Un
   });
 }
 
-/** An option that is passed over would have more redriven or discarded than was asked for. */
+/** An option that is passed over would have more redriven or discarded than was asked for, or faster. */
 function refuseNames(line: Line): void {
-  const given = ["queue", "subscription", "contract"].find((option) => text(line, option) !== undefined);
+  const given = Object.keys(refused).find((option) => line.options.has(option));
   if (given === undefined) return;
   throw new ConfigurationError(
     "PH_ARGUMENT_INVALID",
-    `--${given} does not go with ${text(line, "intake") === undefined ? "an entry of an intake" : "--intake"}: what fits nothing has no ${given}. Leave it out, or take entries one by one by their id, in-<number>. Nothing was changed.`,
+    `--${given} does not go with ${text(line, "intake") === undefined ? "an entry of an intake" : "--intake"}: ${refused[given]}. Leave it out, or take entries one by one by their id, in-<number>. Nothing was changed.`,
   );
 }
+
+const refused: Readonly<Record<string, string>> = {
+  queue: "what fits nothing has no queue",
+  subscription: "what fits nothing has no subscription",
+  contract: "what fits nothing has no contract",
+  group: "what fits nothing has not failed in a handler",
+  rate: "its entries are read again at a pace of their own, and removed at once",
+};
 
 export function unfitTable(entries: readonly UnfitEntry[], io: Io): string {
   const now = new Date().toISOString();
@@ -72,9 +80,14 @@ export function unfitTable(entries: readonly UnfitEntry[], io: Io): string {
       oneLine(entry.type ?? "-", 60),
       clock(entry.foundAt, now),
       grouped(entry.bytes),
-      oneLine(`${entry.redriveAt === null ? "" : "(to be read again) "}${entry.reason}`, 100),
+      oneLine(`${stateOf(entry)}${entry.reason}`, 100),
     ]),
   );
+}
+
+function stateOf({ redriveAt, takenIn }: UnfitEntry): string {
+  if (redriveAt !== null) return "(to be read again) ";
+  return takenIn ? "(taken in since) " : "";
 }
 
 export async function showUnfit(line: Line, io: Io): Promise<number> {
@@ -121,6 +134,7 @@ function shown(entry: UnfitEntry, io: Io): string {
     ...given("Content type", entry.contentType),
     ["Bytes", `${grouped(entry.bytes)}${entry.whole ? "" : ", of which not all is kept"}`],
     ...(entry.times > 1 ? [["Came", `${grouped(entry.times)} times`]] : []),
+    ...(entry.takenIn ? [["Taken in", "a message of this id has been taken in since: discard this one"]] : []),
     ...(entry.redriveAt === null ? [] : [["Redriven", `${clock(entry.redriveAt, now)}, not read again yet`]]),
   ] as const;
   const wide = Math.max(...facts.map(([name]) => name?.length ?? 0));
@@ -133,45 +147,73 @@ function shown(entry: UnfitEntry, io: Io): string {
   return `${head}${paint(io, "dim", "Headers")}\n${plain(headers)}\n${paint(io, "dim", body === undefined ? "Body, in base64" : "Body")}\n${body === undefined ? (entry.body ?? "") : plain(body)}\n`;
 }
 
-export async function redriveUnfitOf(line: Line, io: Io): Promise<number> {
-  return change(line, io, "redrive", (executor, filter) => redriveUnfit(executor, filter, operator()));
+export interface UnfitChange {
+  readonly verb: "redrive" | "discard";
+  readonly act: (executor: Executor, filter: UnfitFilter) => Promise<number>;
 }
 
-export async function discardUnfitOf(line: Line, io: Io, reason: string): Promise<number> {
-  return change(line, io, "discard", (executor, filter) => discardUnfit(executor, filter, operator(), reason));
+/** What was done. */
+interface Changed {
+  readonly count: number;
+  /** Of what is redriven: those of which a message of the same identity was taken in, and which end as its duplicates. */
+  readonly takenIn: number;
 }
 
-async function change(
-  line: Line,
-  io: Io,
-  verb: "redrive" | "discard",
-  act: (executor: Executor, filter: UnfitFilter) => Promise<number>,
-): Promise<number> {
+export const redrivingUnfit: UnfitChange = {
+  verb: "redrive",
+  act: (executor, filter) => redriveUnfit(executor, filter, operator()),
+};
+
+export function discardingUnfit(reason: string): UnfitChange {
+  return { verb: "discard", act: (executor, filter) => discardUnfit(executor, filter, operator(), reason) };
+}
+
+export async function changeUnfit(
+  executor: Executor,
+  filter: UnfitFilter,
+  { verb, act }: UnfitChange,
+): Promise<Changed> {
+  // Counted before: afterwards they may be gone.
+  const takenIn = verb === "redrive" ? (await countUnfit(executor, { ...filter, takenIn: true })).count : 0;
+  return { count: await act(executor, filter), takenIn };
+}
+
+export function changedAsJson({ verb }: UnfitChange, { count, takenIn }: Changed): object {
+  return verb === "redrive" ? { redriven: count, takenIn } : { discarded: count };
+}
+
+export function changedInWords({ verb }: UnfitChange, { count, takenIn }: Changed, what = ""): string {
+  if (verb === "discard") return `discarded: ${plural(count, "invalid message", "invalid messages")}${what}\n`;
+  const then = count > 0 ? "; whoever runs the intake reads them again within a second" : "";
+  const line = `redriven: ${plural(count, "invalid message", "invalid messages")}${what}${then}\n`;
+  if (takenIn === 0) return line;
+  const end = takenIn === 1 ? "it ends as a duplicate and is" : "they end as duplicates and are";
+  return `${line}Of ${grouped(takenIn)} of them a message of the same id has been taken in since: ${end} not written again.\n`;
+}
+
+/** For a line that is about intakes alone. */
+export async function changeUnfitOf(line: Line, io: Io, change: UnfitChange): Promise<number> {
   const whole = flag(line, "all");
+  const { verb } = change;
   if (whole === (line.argument !== undefined)) {
     throw new ConfigurationError(
       "PH_ARGUMENT_INVALID",
       `${verb} needs one id, or --intake <name> --all, and not both.`,
     );
   }
-  const count = await withDatabase(line, async (database) => {
+  const done = await withDatabase(line, async (database) => {
     if (!whole) {
-      const done = await act(database, { ...(await filterOfIntake(database, line)), ...one(line) });
-      if (done === 0) throw notListed(line);
-      return done;
+      const changed = await changeUnfit(database, { ...(await filterOfIntake(database, line)), ...one(line) }, change);
+      if (changed.count === 0) throw notListed(line, " Nothing was changed.");
+      return changed;
     }
     const filter = await filterOfIntake(database, line);
-    const { count: found, upto } = await countUnfit(database, filter);
-    if (found === 0 || upto === null) return 0;
-    const what = `${verb} ${plural(found, "invalid message", "invalid messages")}`;
-    return (await confirmed(line, io, what, found)) ? act(database, { ...filter, upto }) : 0;
+    const { count, upto } = await countUnfit(database, filter);
+    const what = `${verb} ${plural(count, "invalid message", "invalid messages")}`;
+    if (upto === null || !(await confirmed(line, io, what, count))) return { count: 0, takenIn: 0 };
+    return changeUnfit(database, { ...filter, upto }, change);
   });
-  const done = verb === "redrive" ? "redriven" : "discarded";
-  if (flag(line, "json")) io.out(`${JSON.stringify({ [done]: count })}\n`);
-  else {
-    const then = verb === "redrive" && count > 0 ? "; whoever runs the intake reads them again within a second" : "";
-    io.out(`${done}: ${plural(count, "invalid message", "invalid messages")}${then}\n`);
-  }
+  io.out(flag(line, "json") ? `${JSON.stringify(changedAsJson(change, done))}\n` : changedInWords(change, done));
   return 0;
 }
 
@@ -180,13 +222,9 @@ function one(line: Line): UnfitFilter {
   return id === undefined ? {} : { id };
 }
 
-function notListed(line: Line): UnknownMessageError {
+function notListed(line: Line, then = ""): UnknownMessageError {
   const id = line.argument ?? "";
-  return new UnknownMessageError(
-    "PH_NOT_LISTED",
-    `${id} is not among the invalid messages of an intake. Nothing was changed.`,
-    {
-      id,
-    },
-  );
+  return new UnknownMessageError("PH_NOT_LISTED", `${id} is not among the invalid messages of an intake.${then}`, {
+    id,
+  });
 }
