@@ -422,6 +422,7 @@ table intake_invalid.bytes bigint not null
 table intake_invalid.whole boolean not null
 table intake_invalid.redrive_at timestamp with time zone
 table intake_invalid.redrive_by text
+table intake_invalid.identity uuid
 table invalid.id bigint not null identity
 table invalid.subscription integer not null
 table invalid.found_at timestamp with time zone not null
@@ -1350,7 +1351,7 @@ function nonce_of(p_public text) returns bigint sql immutable body 461a80fda8f94
 function normalised(p_text text) returns text sql immutable body 076672088e27ab04bb04bb7bc19456c0
 function note_operation(p_verb text, p_arguments json, p_by text, p_reason text, p_done bigint) returns void plpgsql volatile body fff8c635fd665cf80d522e61afbc2dba
 function note_schedule_failure(p_name text, p_revision bigint, p_error text) returns void plpgsql volatile body ced7724ff0c655e016f794984722fdac
-function note_unfit(p_intake integer, p_messages json, p_now timestamp with time zone, p_keep_until timestamp with time zone) returns integer plpgsql volatile body 7b97b862d13f852a544df2d33ca3abca
+function note_unfit(p_intake integer, p_messages json, p_now timestamp with time zone, p_keep_until timestamp with time zone) returns integer[] plpgsql volatile body 2cfd6adfe530565598fc1aace3d35d18
 function oldest_kept(p_channel integer) returns timestamp with time zone plpgsql volatile body 77d57110d4369e461ff330dbfe17dbb6
 function open_claims() returns SETOF posthorn.claim_1 sql stable body 50919d76d43047e129eac41204df9006
 function open_claims_of(p_slot smallint, p_worker bigint, p_from bigint, p_limit integer) returns SETOF posthorn.claim_1 plpgsql stable body 1456df34dff3056a06e3c2ace1c50831
@@ -1403,6 +1404,7 @@ function raise_away() returns void plpgsql volatile body 5ddbc536c8f81eef4d27267
 function raise_lost(p_what json) returns void plpgsql volatile body 6a8b885b7b2c1c4438671dc611452c13
 function raise_sequences() returns void plpgsql volatile body cbd436f0abc139d639d554f4abcec55e
 function random_bigint() returns bigint sql volatile body dd887409346f69fbc8358359170ee317
+function read_again(p_intake integer, p_worker bigint, p_ids bigint[], p_marks uuid[], p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json, p_unfit json) returns json plpgsql volatile body ddf6339290be970556b11c6fd756348a
 function read_upto(p_ring posthorn.ring, p_subscription integer, p_lane integer, p_channel integer, p_from bigint, p_still bigint) returns bigint plpgsql volatile body d8717e470faa698aff5facdb18adc7b4
 function reader(p_name text) returns posthorn.subscription plpgsql volatile body 59593cffcc2470119aa0784720e869a4
 function rebase() returns json plpgsql volatile body 1af3179388db50832e748eb6c2169cdd
@@ -1440,7 +1442,7 @@ function rescue_worker(p_worker posthorn.worker, p_limit integer, OUT claims int
 function resume(name text, by text DEFAULT NULL::text) returns json plpgsql volatile body c210fdec8b46c6e47cf2e082be99b6c1
 function resume_intake(p_name text, p_by text) returns json plpgsql volatile body 82dc1718951a6eb04571d994c7ab5631
 function ring_text() returns text sql volatile body 8aa107793e2ee7a24f4df9497bd568f5
-function role_functions() returns TABLE(role text, functions text[]) sql immutable body a23d9e8508f7684556e3e7f585b0859c
+function role_functions() returns TABLE(role text, functions text[]) sql immutable body ea5270ec34405a30471de9a699667ce9
 function role_tables() returns TABLE(role text, tables text[]) sql immutable body eec07d803fa51390d1b0a0657856a23e
 function room_at(p_tat timestamp with time zone, p_at timestamp with time zone, p_gap_ms double precision, p_burst integer) returns integer plpgsql immutable body a385f8d45e26295243066dfa45e083c8
 function rotate() returns json plpgsql volatile body 9414c67421a74c52a12abaf225063d95
@@ -1484,9 +1486,9 @@ function sweep_inbox(p_pages integer) returns boolean plpgsql volatile body e717
 function sweep_keys(p_limit integer) returns json plpgsql volatile body a97b6596d42ac882c2cf0423144be82f
 function sweep_steps(p_limit integer, p_every_ms integer) returns json plpgsql volatile body 1e77009cc4664370f8d6f7dbec69f072
 function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body a2aa86412f88bda7f0a82b49ebfe1024
-function take_again(p_intake integer, p_worker bigint, p_ids bigint[], p_marks uuid[], p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json, p_unfit json) returns integer plpgsql volatile body 4e027c025b7a6e9db43da6a7eabed01e
+function take_again(p_intake integer, p_worker bigint, p_ids bigint[], p_marks uuid[], p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json, p_unfit json) returns integer sql volatile body f19ad786a35a5a1dbd207523ef06b8e6
 function take_due(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body c9396cf42aadc3420965440ec1057f0c
-function take_in(p_intake integer, p_worker bigint, p_marks uuid[], p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json, p_invalid json, p_skipped integer) returns json plpgsql volatile body 1149b46db031af7d8d948cd3803dbad2
+function take_in(p_intake integer, p_worker bigint, p_marks uuid[], p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json, p_invalid json, p_skipped integer) returns json plpgsql volatile body d8224c779289d179b3e318b6a2058400
 function take_letters(p_filter json, p_limit integer) returns SETOF posthorn.deferred plpgsql volatile body ae455ca48698a63aeb5643acfe3aeec8
 function take_ring(p_ring text) returns void plpgsql volatile body ce1223cb103fe8b286463ba95faf7b49
 function take_sequences(p_values json) returns void plpgsql volatile body d7f8a8b174130668f106ef65d5a5c19e
@@ -1502,10 +1504,11 @@ function unclaimed(p_subscription integer, p_channel integer, p_limit integer) r
 function unfit_again(p_intake integer, p_limit integer) returns json plpgsql volatile body c7d372112453ba799678772832937da9
 function unfit_count(p_filter json) returns json plpgsql stable body 7ae7d74f56603719b930a78aef6398ce
 function unfit_discard(p_filter json, p_by text, p_reason text) returns integer plpgsql volatile body aac52c8ec92669d6556003bb57108aa3
-function unfit_list(p_filter json, p_limit integer) returns json plpgsql stable body dd3aac9bdfa2039da9101bb0b1196f03
+function unfit_list(p_filter json, p_limit integer) returns json plpgsql stable body b5cc0cfb1de11f45104c914442ba75fc
+function unfit_mark(p_identity uuid, p_content_type text, p_headers json, p_body bytea, p_bytes bigint) returns uuid sql immutable body 0be2f988876df7b40813d27217429762
 function unfit_of_key(p_key text, p_contract text, p_channel text) returns SETOF posthorn.intake_invalid sql stable body 32127c1519909812bc33f58223112373
 function unfit_redrive(p_filter json, p_by text) returns integer plpgsql volatile body dce82dd5761d3d15fbbdd874e25b7c41
-function unfit_where(p_filter json) returns text sql immutable body d98191e0664b6f750d63112faabef463
+function unfit_where(p_filter json) returns text sql immutable body 06df5fa17292968fd071502faadf2b9f
 function unhandled(p_limit integer) returns TABLE(subscription integer, contract integer, messages bigint, oldest timestamp with time zone) sql volatile body 05e91f942a8de25f20971ac8e8125699
 function unsettled(name text) returns json plpgsql volatile body e02518449bb04959f143e83f01b5a373
 function unsettled_of(p_slot smallint, p_claim bigint) returns TABLE(message bigint, lane integer, slot smallint, subscription integer) plpgsql volatile body d41be358398d531256f348a2772b2e87
@@ -2168,6 +2171,7 @@ function raise_away(): nobody
 function raise_lost(p_what json): nobody
 function raise_sequences(): nobody
 function random_bigint(): nobody
+function read_again(p_intake integer, p_worker bigint, p_ids bigint[], p_marks uuid[], p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json, p_unfit json): nobody
 function read_upto(p_ring posthorn.ring, p_subscription integer, p_lane integer, p_channel integer, p_from bigint, p_still bigint): nobody
 function reader(p_name text): nobody
 function rebase(): nobody
@@ -2268,6 +2272,7 @@ function unfit_again(p_intake integer, p_limit integer): nobody
 function unfit_count(p_filter json): nobody
 function unfit_discard(p_filter json, p_by text, p_reason text): nobody
 function unfit_list(p_filter json, p_limit integer): nobody
+function unfit_mark(p_identity uuid, p_content_type text, p_headers json, p_body bytea, p_bytes bigint): nobody
 function unfit_of_key(p_key text, p_contract text, p_channel text): nobody
 function unfit_redrive(p_filter json, p_by text): nobody
 function unfit_where(p_filter json): nobody

@@ -100,7 +100,13 @@ const invalid = "messages that did not fit their schema on arrival, and what int
 
 const intake: Option = { type: "text", value: "name", doc: "Only what this intake took in" };
 
+const reread =
+  " What an intake took in is read again by whoever runs it, within about a second, 20 a second at most and whatever `--rate` says; where a message of the same id has been taken in since, it ends as a duplicate of that. `--all` takes these as well, unless a queue, subscription, contract or group is named.";
+const removed =
+  " What an intake took in is removed; `--all` takes these as well, unless a queue, subscription, contract or group is named.";
+
 function letters(what: string, meaning: string, ofIntake: Readonly<Record<string, Option>> = {}) {
+  const [again, gone] = Object.keys(ofIntake).length === 0 ? ["", ""] : [reread, removed];
   return {
     [`${what} list`]: {
       summary: `List ${meaning}, the newest first`,
@@ -114,14 +120,14 @@ function letters(what: string, meaning: string, ofIntake: Readonly<Record<string
     },
     [`${what} redrive`]: {
       summary: "Give one, or all, a new delivery that is due at once",
-      more: "Attempts start anew and the history is kept. Each is redriven once, however many ask at the same time. All are taken in the order of the list; those that fail again meanwhile are not taken again.",
+      more: `Attempts start anew and the history is kept. Each is redriven once, however many ask at the same time. All are taken in the order of the list; those that fail again meanwhile are not taken again.${again}`,
       argument: orAll,
       options: { ...looks, all, group, ...ofQueue, ...ofIntake, contract, rate, yes },
       wrong: nothing,
     },
     [`${what} discard`]: {
       summary: "End one, or all, for good",
-      more: "The payload is gone. Who discarded it, when and why is kept for as long as a dead letter would be.",
+      more: `The payload is gone. Who discarded it, when and why is kept for as long as a dead letter would be.${gone}`,
       argument: orAll,
       options: { ...looks, reason, all, group, ...ofQueue, ...ofIntake, contract, rate, yes },
       wrong: nothing,

@@ -9,6 +9,13 @@ import { fresh, instance, listening, OrderPlaced, onServer, orderSchema, rows, u
 onServer();
 
 const cli = (...args: readonly string[]) => posthornCommand([...args, "--database", url()]);
+/** Invalid messages of queues, and entries of intakes that are not to be read again. */
+const lying = async () =>
+  (
+    await rows<{ queues: number; intakes: number }>(
+      "select (select count(*) from posthorn.invalid)::int as queues, (select count(*) from posthorn.intake_invalid where redrive_at is null)::int as intakes",
+    )
+  )[0];
 const json = async (...args: readonly string[]) => JSON.parse((await cli(...args, "--json")).out);
 
 /** A queue with one invalid message, and an intake with two. */
@@ -23,7 +30,7 @@ async function bothLists() {
   await post.start();
   await rows("select posthorn.send($1, '{\"orderId\": 1}'::json)", [PackOrder.name]);
   broker.put(cloudEvent("OrderPlaced", { orderId: "secret-1" }), cloudEvent("OrderPlaced", { orderId: "secret-2" }));
-  await eventually(async () => broker.left === 0 && (await json("invalid", "list", "--queue", queue)).total === 1);
+  await eventually(async () => broker.left === 0 && (await lying())?.queues === 1);
   return { post, name, queue, told };
 }
 
@@ -38,16 +45,13 @@ test("--all without an option that narrows it means all that the list shows, and
     "redriven: 1 invalid message\nredriven: 2 invalid messages of intakes; whoever runs the intake reads them again within a second\n",
   );
   // They fit nothing still.
-  await eventually(async () => {
-    const { total, intakes } = await json("invalid", "list");
-    return total === 1 && intakes.items.every(({ redriveAt }: { redriveAt: string | null }) => redriveAt === null);
-  });
+  await eventually(async () => JSON.stringify(await lying()) === '{"queues":1,"intakes":2}');
   // What narrows it leaves those of intakes out, and the other way round.
   expect(await json("invalid", "redrive", "--all", "--yes", "--queue", queue)).toEqual({
     redriven: 1,
     operation: expect.any(String),
   });
-  await eventually(async () => (await json("invalid", "list")).total === 1);
+  await eventually(async () => (await lying())?.queues === 1);
   expect(await json("invalid", "discard", "--all", "--yes", "--reason", "tests")).toEqual({
     discarded: 1,
     operation: expect.any(String),
@@ -77,7 +81,7 @@ test("post.operate reaches the invalid messages of intakes where nothing narrows
   const { post, name, queue } = await bothLists();
   const by = "anna";
   expect(await post.operate.redrive({ list: "invalid", by })).toMatchObject({ done: 1, intakes: 2 });
-  await eventually(async () => (await json("invalid", "list")).total === 1);
+  await eventually(async () => (await lying())?.queues === 1);
   expect(await post.operate.redrive({ list: "dead-letters", by })).toMatchObject({ done: 0, intakes: 0 });
   const narrowed = { list: "invalid", subscription: queue, by, reason: "tests" } as const;
   expect(await post.operate.discard(narrowed)).toMatchObject({ done: 1, intakes: 0 });
