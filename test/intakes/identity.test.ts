@@ -265,3 +265,32 @@ test("an entry that a version of before has made, whose own mark is its identity
   await order("o-1", 7);
   expect(await centsOf("o-1")).toEqual([7]);
 });
+
+test("a worker of the version before redrives by the function that it knows, and what was taken in meanwhile is not written again", async () => {
+  const { intake, worker, id, message } = await entryOf("p-1");
+  const older = async (entry: string, cents: number) => {
+    const [row] = await rows<{ written: number }>(
+      "select posthorn.take_again($1, $2, $3::bigint[], $4::uuid[], '{1}', $5::int[], $6::int[], $7::json, $8::json, '[null]', '[]') as written",
+      [
+        intake,
+        worker,
+        [entry],
+        [message(cents).mark],
+        [message(cents).channel],
+        [message(cents).contract],
+        '["p-1"]',
+        `[${message(cents).json}]`,
+      ],
+    );
+    return row?.written;
+  };
+  expect(await older(id, 1)).toBe(1);
+  // Invalid with another content before that, and listed still.
+  const [again] = await rows<{ id: string }>(
+    "insert into posthorn.intake_invalid (intake, mark, identity, found_at, last_at, reason, headers, body, bytes, whole) values ($1, gen_random_uuid(), $2, now(), now(), 'x', '{}', '', 0, true) returning id::text",
+    [intake, message(1).mark],
+  );
+  expect(await older(again?.id ?? "", 2)).toBe(0);
+  expect(await centsOf("p-1")).toEqual([1]);
+  expect(await rows("select 1 from posthorn.intake_invalid where intake = $1", [intake])).toEqual([]);
+});
