@@ -15,14 +15,15 @@ export function available() {
 
 /**
  * `settings`: more lines of its configuration, name to value. `behind`: a client of Kafka connects to the address that the broker tells it, so a proxy must
- * be told to the broker: given the port of a second listener, it resolves with the port that stands before it. Then the service has `proxied` beside `url`.
+ * be told to the broker: given the port of a second listener, it resolves with the port that stands before it. Then the service has `proxied` beside `url`; `proxiedPort`: the port of that
+ * listener.
  *
  * Topics are not made by asking for them. What it has acknowledged is in the memory of the system at least, and outlives SIGKILL.
  */
-export async function start({ folder, log, port, settings = {}, behind }) {
+export async function start({ folder, log, port, settings = {}, behind, proxiedPort }) {
   const classPath = classPathOf(artifact);
   const at = port ?? (await freePort());
-  const [controller, inner] = [await freePort(), await freePort()];
+  const [controller, inner] = [await freePort(), proxiedPort ?? (await freePort())];
   const outer = behind === undefined ? inner : await behind(inner);
   const host = "127.0.0.1";
   const lines = {

@@ -15,11 +15,11 @@ export function available() {
 }
 
 /**
- * `user` and `password`: needed by those who connect. `settings`: more lines of its configuration, name to value, for a limit on size or on what waits.
+ * `user` and `password`: needed by those who connect. `tls`: `{ key, cert }`, paths: it speaks nothing else then. `settings`: more lines of its configuration, name to value, for a limit on size or on what waits.
  *
  * Mosquitto writes what waits to its disk at its end and now and then, so SIGKILL loses messages that it has acknowledged.
  */
-export async function start({ folder, log, port, user, password, settings = {} }) {
+export async function start({ folder, log, port, user, password, tls, settings = {} }) {
   const at = port ?? (await freePort());
   const file = join(folder, "mosquitto.conf");
   const lines = {
@@ -33,6 +33,7 @@ export async function start({ folder, log, port, user, password, settings = {} }
     max_queued_messages: "200000",
     allow_anonymous: user === undefined ? "true" : "false",
     ...(user !== undefined && { password_file: await passwords(folder, user, password) }),
+    ...(tls && { certfile: tls.cert, keyfile: tls.key }),
     ...settings,
   };
   const text = Object.entries(lines).map(([name, value]) => `${name} ${value}\n`);

@@ -7,7 +7,7 @@ import { accepts, foundOrInstalled, freePort, Program, serviceOf } from "../serv
 export const title = "NATS JetStream";
 const program = "nats-server";
 const user = "posthorn";
-const password = "p@ss/word";
+const usualPassword = "p@ss/word";
 
 export function available() {
   const path = foundOrInstalled(program);
@@ -19,11 +19,11 @@ export function available() {
 }
 
 /**
- * `settings`: more lines of its configuration, name to value. `tls`: `{ key, cert }`, paths: every client must come by TLS then.
+ * `password`: another one than it has otherwise. `settings`: more lines of its configuration, name to value. `tls`: `{ key, cert }`, paths: every client must come by TLS then.
  *
  * It hands what it acknowledges to the system at once and syncs it later: SIGKILL loses nothing.
  */
-export async function start({ folder, log, port, settings = {}, tls }) {
+export async function start({ folder, log, port, password = usualPassword, settings = {}, tls }) {
   const at = port ?? (await freePort());
   const file = join(folder, "nats.conf");
   const lines = {

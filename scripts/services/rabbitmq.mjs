@@ -12,7 +12,7 @@ import { accepts, foundOrInstalled, freePort, Program } from "../service.mjs";
 
 export const title = "RabbitMQ";
 const user = "posthorn";
-const password = "p@ss/word";
+const usualPassword = "p@ss/word";
 
 /** What the package calls rabbitmq-server becomes another user and takes the folders of the system; these are the programs behind it. */
 const programs = "/usr/lib/rabbitmq/bin";
@@ -25,11 +25,11 @@ export function available() {
 }
 
 /**
- * `settings`: more lines of its configuration, name to value. `tls`: `{ key, cert }`, paths: a second listener on `tlsPort`.
+ * `password`: another one than it has otherwise. `settings`: more lines of its configuration, name to value. `tls`: `{ key, cert }`, paths: a second listener on `tlsPort`.
  *
  * The answer has `control(...)` too: what rabbitmqctl prints.
  */
-export async function start({ folder, log, port, settings = {}, tls }) {
+export async function start({ folder, log, port, password = usualPassword, settings = {}, tls }) {
   if (available() === undefined) throw new Error("RabbitMQ is not here, and could not be installed");
   const [at, distribution, mapper, tlsPort] = [port ?? (await freePort()), ...(await ports(3))];
   const env = environment(folder, { at, distribution, mapper });
@@ -58,10 +58,10 @@ export async function start({ folder, log, port, settings = {}, tls }) {
   });
   const command = join(programs, "rabbitmq-server");
   const rabbit = new Program({ ...common, command, ready: () => accepts(at) });
-  return serviceFrom({ epmd, rabbit, env, folder, at, tlsPort });
+  return serviceFrom({ epmd, rabbit, env, folder, at, tlsPort, password });
 }
 
-async function serviceFrom({ epmd, rabbit, env, folder, at, tlsPort }) {
+async function serviceFrom({ epmd, rabbit, env, folder, at, tlsPort, password }) {
   const begin = async () => {
     if (epmd.pid === undefined) await epmd.start();
     await rabbit.start();

@@ -13,11 +13,11 @@ export function available() {
 }
 
 /**
- * `password`: needed by those who connect. `settings`: more of its configuration, name to value.
+ * `password`: needed by those who connect. `tls`: `{ key, cert }`, paths: it speaks nothing else then. `settings`: more of its configuration, name to value.
  *
  * It writes each change to its disk before it answers, so what it has acknowledged outlives SIGKILL.
  */
-export async function start({ folder, log, port, password, settings = {} }) {
+export async function start({ folder, log, port, password, tls, settings = {} }) {
   const at = port ?? (await freePort());
   const options = {
     port: String(at),
@@ -27,6 +27,14 @@ export async function start({ folder, log, port, password, settings = {} }) {
     appendonly: "yes",
     appendfsync: "always",
     ...(password !== undefined && { requirepass: password }),
+    ...(tls && {
+      port: "0",
+      "tls-port": String(at),
+      "tls-cert-file": tls.cert,
+      "tls-key-file": tls.key,
+      "tls-ca-cert-file": tls.cert,
+      "tls-auth-clients": "no",
+    }),
     ...settings,
   };
   const redis = new Program({

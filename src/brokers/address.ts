@@ -60,6 +60,6 @@ export function secretsOf(
 }
 
 /** Host and port, for people. */
-export function hostAndPort({ host, port }: Address): string {
+export function hostAndPort({ host, port }: Pick<Address, "host" | "port">): string {
   return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 }

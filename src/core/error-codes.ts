@@ -90,6 +90,17 @@ export const errorCodes = {
     retryable: false,
     meaning: "The broker does not have the topic, queue, stream or subject that was named.",
   },
+  PH_BROKER_DENIED: {
+    class: "ConfigurationError",
+    retryable: false,
+    meaning:
+      "The broker refuses the user, password or token that it was given, or does not allow that user what a relay or intake needs.",
+  },
+  PH_BROKER_TLS: {
+    class: "ConfigurationError",
+    retryable: false,
+    meaning: "The certificate of the broker is not accepted, or one side speaks TLS and the other does not.",
+  },
   PH_CONFIG_MISSING: {
     class: "ConfigurationError",
     retryable: false,

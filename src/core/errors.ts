@@ -92,6 +92,12 @@ export const errorClasses = {
   InternalError,
 } as const;
 
+/** The same error, which says first whose it is: one of ten relays, for instance. */
+export function named(error: ConfigurationError, what: "relay" | "intake", name: string): ConfigurationError {
+  const facts = { ...error.facts, [what]: name };
+  return new ConfigurationError(error.code, `${what} "${name}": ${error.message}`, facts, error.cause);
+}
+
 /** Makes the error of a code in the class that the table names. */
 export function errorOf(code: ErrorCode, message: string, facts?: ErrorFacts, cause?: unknown): PosthornError {
   return new errorClasses[errorCodes[code].class](code, message, facts, cause);

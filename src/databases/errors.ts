@@ -5,6 +5,7 @@
  */
 import { type ErrorCode, errorOf, PosthornError } from "../core/errors.js";
 import { type Secrets, withoutSecrets } from "../core/secrets.js";
+import { tlsTroubleOf } from "../core/tls-codes.js";
 import { clause } from "../core/words.js";
 
 export interface ErrorContext {
@@ -89,8 +90,6 @@ const byNodeCode: Readonly<Record<string, Meaning>> = {
   ETIMEDOUT: lost,
 };
 
-const certificateCodes = /^(ERR_TLS_|ERR_SSL_|CERT_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_)/;
-
 export function codeOf(error: unknown): string | undefined {
   if (typeof error !== "object" || error === null || !("code" in error)) return undefined;
   return typeof error.code === "string" ? error.code : undefined;
@@ -108,7 +107,7 @@ function meaningOf(error: unknown, context: ErrorContext): Meaning | undefined {
   if (sqlState !== undefined) return bySqlState[sqlState] ?? bySqlState[sqlState.slice(0, 2)];
   const code = codeOf(error);
   if (context.connection === "unreached") {
-    if (code !== undefined && certificateCodes.test(code)) return refused;
+    if (code !== undefined && tlsTroubleOf(code) !== undefined) return refused;
     return away;
   }
   if (context.connection === "lost") return lost;

@@ -4,7 +4,7 @@
  */
 
 import type { Executor } from "../core/database.js";
-import { ConfigurationError } from "../core/errors.js";
+import { ConfigurationError, named } from "../core/errors.js";
 import type { Logger } from "../core/logger.js";
 import { Loop } from "../core/loop.js";
 import { holdIntakes, type IntakeAnswer } from "../store/intake.js";
@@ -63,14 +63,14 @@ export class Keeper {
   /**
    * Takes what nobody runs, and opens it. A broker that is away is told, and no error.
    *
-   * Errors: `ConfigurationError` of a broker, for what no later attempt mends; not where it is `again`, for then other work would end with it. Whatever
+   * Errors: `ConfigurationError` of a broker, which names the intake, for what no later attempt mends; not where it is `again`, for then other work would end with it. Whatever
    * the database says.
    */
   async begin(again: boolean): Promise<void> {
     const opening: Promise<void>[] = [];
     for (const answer of await this.#hold(true)) {
       const run = this.#apply(answer);
-      if (run !== undefined && !again) opening.push(run.open());
+      if (run !== undefined && !again) opening.push(run.open().catch((error) => this.#refuse(error, answer.id)));
     }
     let timer: NodeJS.Timeout | undefined;
     const patience = new Promise<void>((resolve) => {
@@ -86,6 +86,12 @@ export class Keeper {
     } finally {
       clearTimeout(timer);
     }
+  }
+
+  #refuse(error: unknown, id: number): never {
+    const one = this.#options.registered.find((registered) => registered.id === id);
+    if (!(error instanceof ConfigurationError) || one === undefined) throw error;
+    throw named(error, "intake", one.declaration.name);
   }
 
   start(): void {

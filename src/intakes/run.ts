@@ -50,7 +50,7 @@ export class Run {
   #receiver: Receiver | undefined;
   #opening: Promise<void> | undefined;
   #trouble: string | null = null;
-  #told = false;
+  #told: "away" | "to mend" | undefined;
   #ended: Promise<void> = Promise.resolve();
 
   constructor(options: RunOptions) {
@@ -86,8 +86,9 @@ export class Run {
         onTrouble: (error) => this.#away(error),
       });
       this.#trouble = null;
-      if (this.#told) logger.info(`the intake "${name}" is connected to ${broker.where} again`, { intake: name });
-      this.#told = false;
+      if (this.#told !== undefined)
+        logger.info(`the intake "${name}" is connected to ${broker.where} again`, { intake: name });
+      this.#told = undefined;
     } catch (error) {
       if (error instanceof ConfigurationError) throw error;
       this.#away(error);
@@ -223,19 +224,25 @@ export class Run {
     return incoming;
   }
 
-  /** Told once, and not for each try. */
+  /** Told once, and not for each try; once more where it turns out that waiting alone does not help. */
   #away(error: unknown): void {
     if (this.#stopping.signal.aborted) return;
     const { declaration, logger } = this.#options;
     const { name, broker } = declaration;
     this.#trouble = reasonOf(error);
-    if (this.#told) return;
-    this.#told = true;
-    const latest = durationInWords(again.maxMs);
-    logger.warn(
-      `the intake "${name}" is not connected to ${broker.where}: ${this.#trouble}. Nothing is lost; it tries again, after ${latest} at the latest`,
-      { intake: name, broker: broker.kind, where: broker.where, reason: this.#trouble },
-    );
+    const kind = error instanceof ConfigurationError ? "to mend" : "away";
+    if (this.#told === kind) return;
+    this.#told = kind;
+    const tries = `it tries again, after ${durationInWords(again.maxMs)} at the latest`;
+    // Nothing is said of what waits there: the broker may be away, and its queue may have been deleted.
+    const meanwhile =
+      kind === "away" ? "What is not stored was not acknowledged" : "Nothing comes in before this is mended";
+    logger.warn(`the intake "${name}" is not connected to ${broker.where}: ${this.#trouble}. ${meanwhile}; ${tries}`, {
+      intake: name,
+      broker: broker.kind,
+      where: broker.where,
+      reason: this.#trouble,
+    });
   }
 
   async #close(): Promise<void> {

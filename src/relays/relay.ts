@@ -7,7 +7,7 @@
 import type { Outgoing, Sent } from "../brokers/broker.js";
 import { cleaned, reasonOf } from "../core/clean.js";
 import { composed } from "../core/composed.js";
-import { ConfigurationError } from "../core/errors.js";
+import { ConfigurationError, named } from "../core/errors.js";
 import { limits } from "../core/limits.js";
 import type { Logger } from "../core/logger.js";
 import { openingFor, Reject, RetryLater } from "../policies/verdicts.js";
@@ -42,13 +42,13 @@ export class Relay {
     this.#sending = new Sending({ sender, closed: this.#connection.closed, timeoutMs, once });
   }
 
-  /** Connects at the start. A broker that is away is only told: its first message opens the circuit. Errors: `ConfigurationError`. */
+  /** Connects at the start. A broker that is away is only told: its first message opens the circuit. Errors: `ConfigurationError`, which names the relay. */
   async open(): Promise<void> {
     const { name, logger } = this.#run;
     try {
       await this.#connection.sender();
     } catch (error) {
-      if (error instanceof ConfigurationError) throw error;
+      if (error instanceof ConfigurationError) throw named(error, "relay", name);
       const message = `the broker of the relay "${name}" is away at the start, ${this.#said(error)}. Messages wait, and go out when it is back.`;
       logger.warn(message, { relay: name });
     }
@@ -94,6 +94,12 @@ export class Relay {
     return `${reason.includes(where) ? broker : this.#broker}: ${reason}`;
   }
 
+  /** Why nothing goes out: nothing is lost by either, and only what is away comes back by itself. */
+  #closed(error: unknown): string {
+    const toMend = error instanceof ConfigurationError;
+    return `${toMend ? "nothing goes out before this is mended" : "the broker is away"}, ${this.#said(error)}`;
+  }
+
   /** What the engine makes of it: a dead letter, another attempt, or a fleet that waits. */
   #failure(sent: Exclude<Sent, { kind: "acknowledged" }>, message: string): Error {
     if (sent.kind === "refused") return new Reject(`refused by ${this.#broker}: ${cleaned(String(sent.reason))}`);
@@ -102,7 +108,7 @@ export class Relay {
     if (sent.kind === "unavailable") {
       const { alone, unsent } = sent;
       if (alone === true) return this.#unlucky(error, message, unsent);
-      return openingFor({ openMs: afterMs, unsent }, `the broker is away, ${this.#said(error)}`);
+      return openingFor({ openMs: afterMs, unsent }, this.#closed(error));
     }
     const text = `not sent to ${this.#said(error)}`;
     return afterMs === undefined ? failed(text, error) : new RetryLater(afterMs, text);
@@ -119,7 +125,7 @@ export class Relay {
     }
     const { openMs } = this.#run.settings;
     const delayMs = Math.min(patience * openMs, limits.durationMs);
-    return openingFor({ openMs, delayMs, unsent }, `the broker is away, ${this.#said(error)}`);
+    return openingFor({ openMs, delayMs, unsent }, this.#closed(error));
   }
 }
 

@@ -3,14 +3,17 @@
  * Method: the conformance suite, and what only Kafka has: partitions, groups that are divided anew, offsets, limits of a topic.
  */
 import { randomBytes } from "node:crypto";
+import { readFile } from "node:fs/promises";
 import { Admin, Producer } from "@platformatic/kafka";
 import { afterEach, describe, expect, test } from "vitest";
 import type { Incoming, Receiver } from "../../src/brokers/broker.js";
 import { kafka, kafkaFeatures } from "../../src/brokers/kafka/index.js";
+import { type Certificate, makeCertificate } from "../support/certificate.js";
 import { eventually } from "../support/eventually.js";
 import { type OwnService, startService } from "../support/services.js";
 import { openTcpProxy, type TcpProxy } from "../support/tcp-proxy.js";
 import { brokerConformance, type Network } from "./conformance.js";
+import { brokerDoors } from "./doors.js";
 import { eventOf, expectNothing, idsOf, kinds, messages, never, take } from "./scene.js";
 import { twoServices } from "./two-services.js";
 import { unreadable } from "./unreadable.js";
@@ -230,6 +233,44 @@ describe("Kafka beside the suite", () => {
     expect(arrived.map(({ body }) => Buffer.from(body).toString())).toEqual(["commit", messages(1)[0]?.event.data]);
   });
 });
+
+brokerDoors({
+  name: "Kafka",
+  schemes: ["kafka", "kafkas"],
+  certificate: makeCertificate(),
+  plain: (options) => locked(options),
+  tls: async (tls) => (await locked({ tls })).url,
+  make: (url, tls) => kafka({ url, topic: "door", group: "door", ...(tls && { tls }) }),
+  hangsUp: true,
+});
+
+interface Lock {
+  readonly port?: number;
+  readonly password?: string;
+  readonly tls?: Certificate;
+}
+
+/** A broker whose second listener wants a password, and TLS where there is a certificate. Its own address is that of this listener. */
+async function locked({ port, password = "pa:ss w%rd", tls }: Lock = {}): Promise<OwnService> {
+  const map = `PLAINTEXT:PLAINTEXT,PROXIED:${tls ? "SASL_SSL" : "SASL_PLAINTEXT"},CONTROLLER:PLAINTEXT`;
+  const listener = "listener.name.proxied";
+  const inOneLine = async (file: string) => (await readFile(file, "utf8")).trim().replaceAll("\n", "\\n");
+  const settings = {
+    "listener.security.protocol.map": map,
+    [`${listener}.sasl.enabled.mechanisms`]: "PLAIN",
+    [`${listener}.plain.sasl.jaas.config`]: `org.apache.kafka.common.security.plain.PlainLoginModule required user_posthorn="${password}";`,
+    ...(tls && {
+      [`${listener}.ssl.keystore.type`]: "PEM",
+      [`${listener}.ssl.keystore.key`]: await inOneLine(tls.key),
+      [`${listener}.ssl.keystore.certificate.chain`]: await inOneLine(tls.cert),
+    }),
+  };
+  const service = await startService("kafka", { settings, ...(port !== undefined && { proxiedPort: port }) });
+  await makeTopic(service.url, "door", 1);
+  const { proxied } = service as OwnService & { readonly proxied: string };
+  const url = proxied.replace("//", `//posthorn:${encodeURIComponent(password)}@`);
+  return { ...service, url, port: Number(new URL(url).port) };
+}
 
 /** What each test has opened. */
 const opened: { close(): Promise<void> }[] = [];

@@ -1,15 +1,11 @@
-import { execFile } from "node:child_process";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { inspect, promisify } from "node:util";
 import { expect, test } from "vitest";
 import type { Outgoing, Sender } from "../../src/brokers/broker.js";
 import { type MqttOptions, mqtt, mqttFeatures } from "../../src/brokers/mqtt/index.js";
-import { ConfigurationError } from "../../src/core/errors.js";
+import { makeCertificate } from "../support/certificate.js";
 import { startService } from "../support/services.js";
 import { brokerConformance, type Place } from "./conformance.js";
-import { eventOf, messages, never, secret } from "./scene.js";
+import { brokerDoors } from "./doors.js";
+import { eventOf, messages, never } from "./scene.js";
 import { twoServices } from "./two-services.js";
 import { unreadable } from "./unreadable.js";
 
@@ -44,6 +40,15 @@ twoServices({
   name: "MQTT, Mosquitto",
   service: () => startService("mosquitto"),
   way: (url, topic) => ({ kind: "mqtt", options: { url, topic: `services/${topic}`, timeoutMs: 10_000 } }),
+});
+
+brokerDoors({
+  name: "MQTT, Mosquitto",
+  schemes: ["mqtt", "mqtts"],
+  certificate: makeCertificate(),
+  plain: (options) => startService("mosquitto", { user: "posthorn", password: "pa:ss w%rd", ...options }),
+  tls: async (tls) => (await startService("mosquitto", { user: "posthorn", password: "pa:ss w%rd", tls })).url,
+  make: (url, tls) => mqtt({ url, topic: "door", ...(tls && { tls }) }),
 });
 
 const options5 = (url: string, over: Partial<MqttOptions> = {}) => ({ url, topic: "conformance/own", ...over });
@@ -84,40 +89,4 @@ test("two receivers with one name: the broker closes the older, and the younger 
   expect(await second.receive({ max: 1, waitMs: 60_000, signal: never() })).toHaveLength(1);
   for (const one of [sender, first, second]) await one.close();
   await own.remove();
-});
-
-test("TLS: a certificate that nobody known has signed, or for another name, is an error; with its signer it works", async () => {
-  const folder = await mkdtemp(join(tmpdir(), "posthorn-tls-"));
-  const [key, cert] = [join(folder, "key.pem"), join(folder, "cert.pem")];
-  const subject = ["-subj", "/CN=broker.example", "-addext", "subjectAltName=DNS:broker.example"];
-  const args = [
-    "req",
-    "-x509",
-    "-newkey",
-    "rsa:2048",
-    "-nodes",
-    "-keyout",
-    key,
-    "-out",
-    cert,
-    "-days",
-    "2",
-    ...subject,
-  ];
-  await promisify(execFile)("openssl", args);
-  const own = await startService("mosquitto", { settings: { certfile: cert, keyfile: key } });
-  const url = own.url.replace("mqtt:", "mqtts:").replace("//", `//somebody:${secret}@`);
-  const ca = await readFile(cert, "utf8");
-  for (const tls of [undefined, { ca }, { ca, servername: "other.example" }]) {
-    const broker = mqtt(options5(url, tls === undefined ? {} : { tls }));
-    const error = await broker.openSender(open("tls")).then(undefined, (thrown: unknown) => thrown);
-    expect(String(error)).toMatch(/certificate/i);
-    expect(error).not.toBeInstanceOf(ConfigurationError);
-    expect(inspect(error, { depth: 8 })).not.toContain(secret);
-  }
-  const sender = await mqtt(options5(url, { tls: { ca, servername: "broker.example" } })).openSender(open("tls"));
-  expect(await sender.send(messages(1), never())).toEqual([{ kind: "acknowledged" }]);
-  await sender.close();
-  await own.remove();
-  await rm(folder, { recursive: true });
 });

@@ -16,6 +16,7 @@ import { eventually } from "../support/eventually.js";
 import { type OwnService, startService } from "../support/services.js";
 import { openTcpProxy } from "../support/tcp-proxy.js";
 import { brokerConformance, type Place } from "./conformance.js";
+import { brokerDoors } from "./doors.js";
 import { eventOf, expectNothing, idsOf, kinds, messages, never, take } from "./scene.js";
 import { twoServices } from "./two-services.js";
 import { unreadable } from "./unreadable.js";
@@ -252,28 +253,6 @@ describe("NATS alone", () => {
     expect(namesOf(await take(one, 3))).toEqual(["message-1", "message-3", "message-5"]);
   });
 
-  test("TLS: a certificate that nobody vouches for is an error, and one that is trusted is none", async () => {
-    const tls = await certificate;
-    const other = await startService("nats", { tls });
-    const url = other.url.replace("nats://", "tls://");
-    const made = await clientOf(url, tls.pem);
-    await (await managerOf(made)).streams.add({ name: "secure", subjects: ["secure.>"] });
-    await made.close();
-    const at = (ca?: string) =>
-      nats({ url, stream: "secure", subject: "secure.x", ...(ca !== undefined && { tls: { ca } }) });
-    const error = await at()
-      .openSender(opening("sender"))
-      .catch((thrown: unknown) => thrown);
-    expect(String(error)).toMatch(/self-signed certificate/);
-    const trusted = await at(tls.pem).openSender(opening("sender"));
-    expect(kinds(await trusted.send(messages(1), never()))).toEqual(["acknowledged"]);
-    await trusted.close();
-    // A server that has no TLS is not spoken to without it.
-    const plain = nats({ url: service.url.replace("nats://", "tls://"), stream: "secure", subject: "secure.x" });
-    await expect(plain.openSender(opening("sender"))).rejects.toThrow();
-    await other.remove();
-  });
-
   test("killed in mid-batch: what has no answer is sent again, and everything is there once and in order", async () => {
     const name = await stream();
     const one = await sender(name);
@@ -326,6 +305,17 @@ brokerConformance({
   tooLargeBytes: 500_000,
 });
 
+brokerDoors({
+  name: "NATS JetStream",
+  schemes: ["nats", "tls"],
+  certificate,
+  plain: (options) => startService("nats", options),
+  tls: async (tls) => (await startService("nats", { tls })).url,
+  prepare: (url, ca) => makeStream({ url, destination: "door" }, ca),
+  make: (url, tls) => nats({ url, stream: "door", subject: "door.placed", ...(tls && { tls }) }),
+  upgrades: true,
+});
+
 async function clientOf(url: string, ca?: string): Promise<NatsConnection> {
   const { connect } = await import("@nats-io/transport-node");
   const { hostname, port, username, password } = new URL(url);
@@ -348,8 +338,8 @@ async function managerOf(client: NatsConnection): Promise<JetStreamManager> {
   return jetstreamManager(client);
 }
 
-async function makeStream({ url, destination }: Pick<Place, "url" | "destination">): Promise<void> {
-  const client = await clientOf(url);
+async function makeStream({ url, destination }: Pick<Place, "url" | "destination">, ca?: string): Promise<void> {
+  const client = await clientOf(url, ca);
   await (await managerOf(client)).streams.add({ name: destination, subjects: [`${destination}.*`] });
   await client.close();
 }

@@ -13,6 +13,7 @@ import { makeCertificate } from "../support/certificate.js";
 import { eventually } from "../support/eventually.js";
 import { type OwnService, startService } from "../support/services.js";
 import { brokerConformance, type Place } from "./conformance.js";
+import { brokerDoors } from "./doors.js";
 import { eventOf, expectNothing, idsOf, kinds, messages, never, take } from "./scene.js";
 import { twoServices } from "./two-services.js";
 import { unreadable } from "./unreadable.js";
@@ -238,23 +239,6 @@ describe("RabbitMQ alone", () => {
     expect(namesOf(await take(await receiver(name), 100))).toEqual(idsOf(messages(100)));
   });
 
-  test("TLS: a certificate that nobody vouches for is an error, and one that is trusted is none", async () => {
-    const name = await queue();
-    const url = new URL(rabbit.url.replace("amqp://", "amqps://"));
-    url.port = String(rabbit.tlsPort);
-    const at = (tls: RabbitMqOptions["tls"]) => rabbitmq({ url: url.href, queue: name, ...(tls && { tls }) });
-    await expect(at(undefined).openSender(opening("sender"))).rejects.toMatchObject({
-      code: "DEPTH_ZERO_SELF_SIGNED_CERT",
-    });
-    const trusted = await at({ ca: (await certificate).pem }).openSender(opening("sender"));
-    open.push(trusted);
-    expect(kinds(await trusted.send(messages(1), never()))).toEqual(["acknowledged"]);
-    const elsewhere = { ca: (await certificate).pem, servername: "example.com" };
-    await expect(at(elsewhere).openSender(opening("sender"))).rejects.toMatchObject({
-      code: "ERR_TLS_CERT_ALTNAME_INVALID",
-    });
-  });
-
   test("killed in mid-batch: what has no answer is sent again, everything is there in order, and only such messages twice", async () => {
     const name = await queue();
     await rabbit.settled?.();
@@ -313,6 +297,22 @@ brokerConformance({
   headers: "any",
   tellsUnsent: true,
   tooLargeBytes,
+});
+
+brokerDoors({
+  name: "RabbitMQ",
+  schemes: ["amqp", "amqps"],
+  certificate,
+  plain: (options) => startService("rabbitmq", options),
+  tls: async () => {
+    const { url, port, tlsPort } = await service();
+    return url.replace(String(port), String(tlsPort));
+  },
+  prepare: async (url) => {
+    const { port, tlsPort } = await service();
+    await declare({ url: url.replace("amqps:", "amqp:").replace(String(tlsPort), String(port)), destination: "door" });
+  },
+  make: (url, tls) => rabbitmq({ url, queue: "door", ...(tls && { tls }) }),
 });
 
 async function clientOf(url: string): Promise<Connection> {

@@ -250,6 +250,32 @@ post.queue("taking", policies.email).handle(command("DoTaking", { queue: "taking
   expect(about("theirs")).toMatchObject([{ level: "error", message: expect.stringContaining('service "another"') }]);
 });
 
+// It said that nobody reads the topic, of a relay that was there to read it, until the relay had been started once.
+test("check counts what the configuration declares: a topic that it reads and has never been started on is no orphan", async () => {
+  const own = await createDatabase();
+  try {
+    await posthornCommand(["migrate", "--database", own.url]);
+    const client = new Client({ connectionString: own.url });
+    await client.connect();
+    for (const topic of ["relayed", "subscribed", "unread"])
+      await client.query("select posthorn.register_channel('event', $1)", [topic]);
+    await client.end();
+    const body = `
+const features = { acknowledges: true, sends: true, receives: false, order: "key", mode: "binary" };
+const to = { kind: "own", where: "here", features, style: {}, openSender() {}, openReceiver() {} };
+post.relay("out", { ...policies.relay, from: { topic: "relayed" }, to });
+post.subscription("audit", { topic: "subscribed", ...policies.email }).on(event("OrderPlaced", { topic: "subscribed", schema }), () => undefined);`;
+    const cwd = await project({ "posthorn.config.mjs": shop(own.url, body) });
+    const { out, err } = await posthornCommand(["check", "--json"], { cwd });
+    expect(err).toBe("");
+    expect(JSON.parse(out).findings).toEqual([
+      { level: "warning", rule: "orphans", about: "unread", message: 'nobody reads the topic "unread"' },
+    ]);
+  } finally {
+    await own.drop();
+  }
+});
+
 test("check names what nobody handles while workers run, and what a start would refuse until the queue is drained", async () => {
   const own = await createDatabase();
   try {

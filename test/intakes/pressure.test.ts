@@ -116,8 +116,33 @@ describe("a broker that cannot be opened", () => {
     broker.put(cloudEvent("OrderPlaced", { orderId: "late", cents: 1 }));
     await eventually(() => broker.left === 0);
     expect(told.map(({ level, message }) => `${level} ${message}`)).toEqual([
-      `warn the intake "${name}" is not connected to memory/orders: connect ECONNREFUSED 127.0.0.1:1. Nothing is lost; it tries again, after 30 s at the latest`,
+      `warn the intake "${name}" is not connected to memory/orders: connect ECONNREFUSED 127.0.0.1:1. What is not stored was not acknowledged; it tries again, after 30 s at the latest`,
       `info the intake "${name}" is connected to memory/orders again`,
+    ]);
+  });
+
+  // It was told that nothing is lost and that it tries again, of a stream that had been deleted with all that was in it.
+  test("is told as what has to be mended where waiting does not help, once more than that the connection was lost", async () => {
+    const broker = new MemoryBroker();
+    const name = fresh("denied");
+    const { logger, told } = listening();
+    const post = instance("denied", logger);
+    post.intake(name, { from: broker, into: [OrderPlaced] });
+    await post.start();
+    broker.refuses = new ConfigurationError("PH_BROKER_DENIED", "memory does not let this client in. Correct it.");
+    broker.before = () => {
+      throw new Error("the connection was closed");
+    };
+    broker.put(cloudEvent("OrderPlaced", { orderId: "denied", cents: 1 }));
+    await eventually(async () => /does not let/.test((await intakeRow(name)).trouble ?? ""));
+    broker.before = () => undefined;
+    broker.refuses = undefined;
+    await eventually(() => broker.left === 0);
+    const not = `the intake "${name}" is not connected to memory/orders`;
+    expect(told.map(({ message }) => message)).toEqual([
+      `${not}: the connection was closed. What is not stored was not acknowledged; it tries again, after 30 s at the latest`,
+      `${not}: memory does not let this client in. Correct it (PH_BROKER_DENIED). Nothing comes in before this is mended; it tries again, after 30 s at the latest`,
+      `the intake "${name}" is connected to memory/orders again`,
     ]);
   });
 
@@ -156,7 +181,12 @@ describe("a broker that cannot be opened", () => {
     broker.refuses = new ConfigurationError("PH_BROKER_DESTINATION", 'The queue "orders" does not exist.');
     const post = instance("missing");
     post.intake(name, { from: broker, into: [OrderPlaced] });
-    await expect(post.start()).rejects.toMatchObject({ code: "PH_BROKER_DESTINATION" });
+    // It did not say of which intake.
+    await expect(post.start()).rejects.toMatchObject({
+      code: "PH_BROKER_DESTINATION",
+      message: `intake "${name}": The queue "orders" does not exist.`,
+      facts: { intake: name },
+    });
     expect(await intakeRow(name)).toMatchObject({ worker: null });
     broker.refuses = undefined;
     broker.put(cloudEvent("OrderPlaced", { orderId: "found", cents: 1 }));

@@ -328,7 +328,12 @@ describe.each(twoHomes)("a relay on $name", (kind) => {
     post.relay(out, { ...policies.relay, from: { topic }, to: broker });
     post.relay(`${out}-other`, { ...policies.relay, from: { topic }, to: other });
     broker.openError = new ConfigurationError("PH_OPTION_INVALID", "memory has no topic orders. Make it first.");
-    expect((await rejected(post.start())).message).toBe("memory has no topic orders. Make it first.");
+    // It did not say of which relay.
+    expect(await rejected(post.start())).toMatchObject({
+      code: "PH_OPTION_INVALID",
+      message: `relay "${out}": memory has no topic orders. Make it first.`,
+      facts: { relay: out },
+    });
     expect(other.closed).toBe(1);
     broker.openError = undefined;
     await post.start();

@@ -1,6 +1,7 @@
 /** What people are told of a relay by the command line: what it is, where it sends to, and why nothing goes out. */
 import { event, type Post, policies, posthorn, type Sql, type } from "posthorn";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { ConfigurationError } from "../../src/core/errors.js";
 import { silentLogger } from "../../src/core/logger.js";
 import { posthornCommand, project } from "../cli/command.js";
 import { eventually } from "../support/eventually.js";
@@ -89,6 +90,29 @@ test("why a message waits that a broker does not take yet is told with the relay
   expect(await command("why", (await eventually(waits)) ?? "")).toMatch(
     /\npartners: put off by the relay 'partners' until [-\d: ]+: not sent to memory partners\.example\.org:5672\/orders: try later\n$/,
   );
+});
+
+// All of them said that the broker is away, and the log that messages go out when it is back.
+test("credentials that are refused while it runs are told as what has to be mended, and nothing is lost by them", async () => {
+  const denied = new MemoryBroker({}, "third.example.org:5672/orders");
+  const message = "memory at third.example.org:5672/orders does not let this client in. Correct it.";
+  const other = posthorn({ service: "third", database: place.url, migrate: "auto", logger: silentLogger }) as Post<Sql>;
+  const circuitBreaker = { failures: 20, windowMs: 10_000, openMs: 100 };
+  other.relay("third", { ...policies.relay, circuitBreaker, from: { topic: "thirds" }, to: denied });
+  await other.start();
+  try {
+    const error = new ConfigurationError("PH_BROKER_DENIED", message);
+    denied.judge = () => ({ kind: "unavailable", error });
+    const Third = event("ThirdPlaced", { topic: "thirds", schema: type<{ id: string }>() });
+    await other.publish(Third, { id: "a" });
+    const said = `nothing goes out before this is mended, memory: ${message.slice(0, -1)} (PH_BROKER_DENIED)`;
+    await eventually(async () => (await command("status")).includes(said));
+    expect(await command("alerts")).toContain("nothing goes out before this is mended");
+    denied.judge = () => undefined;
+    await eventually(() => denied.received.length === 1);
+  } finally {
+    await other.stop({ graceMs: 0 });
+  }
 });
 
 test("the check of a configuration finds nothing missing in a relay, which has no handlers", async () => {

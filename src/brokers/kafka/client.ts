@@ -3,8 +3,10 @@ import type { BaseOptions, Consumer, Producer } from "@platformatic/kafka";
 import { ConfigurationError } from "../../core/errors.js";
 import { loadPeer } from "../../core/peer.js";
 import { withoutSecrets } from "../../core/secrets.js";
+import { hostAndPort } from "../address.js";
+import { opening, toMend, type Way } from "../to-mend.js";
 import { atMost, untilAborted } from "../until-aborted.js";
-import { inWords, propertyOf } from "./errors.js";
+import { deniedBy, inWords, plain, propertyOf } from "./errors.js";
 import type { Settings } from "./options.js";
 
 export type Library = typeof import("@platformatic/kafka");
@@ -39,10 +41,11 @@ export function baseOptions(settings: Settings, name: string): BaseOptions {
 /**
  * Connects, and looks whether the topic is there.
  *
- * Errors: `ConfigurationError` where it is not; otherwise what the client says, in words.
+ * Errors: `ConfigurationError` where it is not, and for what is to be mended; otherwise what the client says, in words.
  */
 export async function checkTopic(client: Client, settings: Settings, signal: AbortSignal): Promise<void> {
-  await spoken("Kafka cannot be reached", settings, untilAborted(client.listApis(), signal));
+  const connecting = opening(wayOf(settings), untilAborted(client.listApis(), signal), signal);
+  await spoken("Kafka cannot be reached", settings, connecting);
   try {
     await untilAborted(client.metadata({ topics: [settings.topic], forceUpdate: true }), signal);
   } catch (error) {
@@ -53,7 +56,7 @@ export async function checkTopic(client: Client, settings: Settings, signal: Abo
   }
 }
 
-/** What it rejects with is said in words, without credentials. */
+/** What it rejects with is said in words, without credentials, or is what is to be mended. */
 export async function spoken<T>(what: string, settings: Settings, work: Promise<T>): Promise<T> {
   try {
     return await work;
@@ -62,8 +65,22 @@ export async function spoken<T>(what: string, settings: Settings, work: Promise<
   }
 }
 
-export function said(what: string, { where, secrets }: Settings, error: unknown): unknown {
-  return withoutSecrets(inWords(`${what} (${where})`, error), secrets);
+export function said(what: string, settings: Settings, error: unknown): unknown {
+  const { where, secrets } = settings;
+  return toMend(wayOf(settings), error) ?? withoutSecrets(inWords(`${what} (${where})`, error), secrets);
+}
+
+function wayOf({ servers, tls, secrets }: Settings): Way {
+  return {
+    broker: "Kafka",
+    where: servers.map(hostAndPort).join(","),
+    servers,
+    scheme: tls === undefined ? "kafka" : "kafkas",
+    schemes: ["kafka", "kafkas"],
+    secrets,
+    plain,
+    denied: deniedBy,
+  };
 }
 
 /** Says goodbye, for a short time only: a broker that is silent does not answer it. Never throws. */

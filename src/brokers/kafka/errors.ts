@@ -4,6 +4,8 @@
  * Source: the table of error codes of the Kafka protocol.
  */
 import type { Sent } from "../broker.js";
+import type { Plain } from "../probe.js";
+import type { Denied } from "../to-mend.js";
 
 /** Of the broker's answer for one message alone: it will not take it, whatever is done. */
 const refusals: ReadonlyMap<number, string> = new Map([
@@ -14,6 +16,29 @@ const refusals: ReadonlyMap<number, string> = new Map([
 ]);
 /** The message, or the batch that it is in. */
 const tooLarge: ReadonlySet<number> = new Set([10, 18]);
+
+const denials: ReadonlyMap<unknown, Denied> = new Map<unknown, Denied>([
+  // A mechanism that the broker does not have, credentials where it wants none, and credentials that it refuses.
+  [33, "credentials"],
+  [34, "credentials"],
+  [58, "credentials"],
+  // Of a topic, a group, the cluster.
+  [29, "right"],
+  [30, "right"],
+  [31, "right"],
+]);
+
+/** What the broker says no to, if that is what this one error says. */
+export function deniedBy(error: unknown): Denied | undefined {
+  return denials.get(propertyOf(error, "apiCode"));
+}
+
+const correlation = [0x70, 0x68, 0x6b, 0x66];
+/** The question for its versions, without a name: the answer to it begins with the number of the question, in any version of the protocol. */
+export const plain: Plain = {
+  says: Uint8Array.of(0, 0, 0, 10, 0, 18, 0, 0, ...correlation, 0xff, 0xff),
+  isAnswer: (got) => (got.length < 8 ? undefined : correlation.every((byte, i) => got[4 + i] === byte)),
+};
 
 export type Verdict = "too large" | Sent;
 

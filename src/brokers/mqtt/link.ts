@@ -6,8 +6,10 @@ import type { IClientOptions, IConnackPacket, MqttClient } from "mqtt";
 import { loadPeer } from "../../core/peer.js";
 import { withoutSecrets } from "../../core/secrets.js";
 import { clause } from "../../core/words.js";
+import { opening } from "../to-mend.js";
 import type { Settings } from "./options.js";
 import { reasonInWords } from "./reasons.js";
+import { wayOf } from "./way.js";
 
 export interface LinkOptions {
   readonly clientId: string;
@@ -51,6 +53,7 @@ export class Link {
     return this.#error;
   }
 
+  /** Errors: `ConfigurationError` for a missing client and for what is to be mended; everything else means that the broker is away. */
   static async open(settings: Settings, options: LinkOptions): Promise<Link> {
     const { connect } = await loadPeer("mqtt", "a broker of the kind mqtt", () => import("mqtt"));
     const { where } = settings;
@@ -58,7 +61,7 @@ export class Link {
     if (signal.aborted) throw new Error(`Opening a connection to ${where} was given up.`);
     const client = connect(clientOptions(settings, options));
     options.prepare?.(client);
-    return new Promise((resolve, reject) => {
+    const opened = new Promise<Link>((resolve, reject) => {
       const fail = (error: Error) => {
         done();
         client.end(true);
@@ -78,6 +81,12 @@ export class Link {
         resolve(new Link(client, connack, settings));
       });
     });
+    try {
+      return await opening(wayOf(settings), opened, signal);
+    } catch (error) {
+      client.end(true);
+      throw error;
+    }
   }
 
   /** Gives it up: for the other side it is as if the network had failed. */

@@ -1,4 +1,5 @@
 /** What the reason codes of MQTT 5 mean for a message. */
+import { ConfigurationError } from "../../core/errors.js";
 import type { Sent } from "../broker.js";
 
 /** MQTT 5, 2.4: those in the answer to a PUBLISH or SUBSCRIBE, or in a goodbye of the broker. */
@@ -29,6 +30,13 @@ const words: Readonly<Record<number, string>> = {
   162: "wildcard subscriptions not supported",
 };
 
+export const notAuthorized = 0x87;
+
+function mayNotPublish(): ConfigurationError {
+  const message = "The broker does not let this client publish to its topic: not authorized. Give its user the right.";
+  return new ConfigurationError("PH_BROKER_DENIED", message);
+}
+
 export function reasonInWords(code: number | undefined): string {
   return code === undefined ? "no reason given" : (words[code] ?? `reason 0x${code.toString(16)}`);
 }
@@ -46,8 +54,8 @@ export function sentOf(code: number, { oneTopic }: { readonly oneTopic: boolean 
       return { kind: "refused", reason };
     case 0x90:
       return oneTopic ? { kind: "unavailable", error } : { kind: "refused", reason };
-    case 0x87:
-      return oneTopic ? { kind: "unavailable", error } : { kind: "failed", error };
+    case notAuthorized:
+      return oneTopic ? { kind: "unavailable", error: mayNotPublish() } : { kind: "failed", error };
     // It is full: so it is for the next message.
     case 0x97:
       return { kind: "unavailable", error };

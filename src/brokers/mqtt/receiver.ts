@@ -12,7 +12,7 @@ import type { Incoming, OpenOptions, Receiver } from "../broker.js";
 import { Link } from "./link.js";
 import type { Settings } from "./options.js";
 import { incomingOf } from "./packet.js";
-import { reasonInWords } from "./reasons.js";
+import { notAuthorized, reasonInWords } from "./reasons.js";
 
 export async function openMqttReceiver(
   settings: Settings,
@@ -72,6 +72,8 @@ async function subscribe(link: Link, topic: string, { where, timeoutMs, secrets 
   }
   // The filter, or a kind of subscription that this broker does not have.
   if ([0x8f, 0x9e, 0xa2].includes(code)) throw new ConfigurationError("PH_BROKER_DESTINATION", refused, { where });
+  if (code === notAuthorized)
+    throw new ConfigurationError("PH_BROKER_DENIED", `${refused} Give its user the right.`, { where });
   throw new Error(refused);
 }
 

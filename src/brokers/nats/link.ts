@@ -7,8 +7,10 @@ import { withoutSecrets } from "../../core/secrets.js";
 import { quote } from "../../core/show.js";
 import { hostAndPort } from "../address.js";
 import { servernameOf } from "../tls.js";
+import { opening } from "../to-mend.js";
 import { atMost, untilAborted } from "../until-aborted.js";
 import type { Settings } from "./options.js";
+import { said, wayOf } from "./way.js";
 
 const farewellMs = 2_000;
 const transport = () => loadPeer("@nats-io/transport-node", "NATS", () => import("@nats-io/transport-node"));
@@ -37,13 +39,13 @@ export interface LinkOptions {
   readonly onRefused: (error: unknown) => void;
 }
 
-/** Errors: `ConfigurationError` for a missing client; whatever else means that the broker is away. */
+/** Errors: `ConfigurationError` for a missing client and for what is to be mended; whatever else means that the broker is away. */
 export async function openLink(settings: Settings, options: LinkOptions): Promise<Link> {
   const [client, { jetstreamManager }] = [await transport(), await stream()];
   const connecting = client.connect(connectionOptions(settings, options.name));
   let connection: NatsConnection;
   try {
-    connection = await untilAborted(connecting, options.signal);
+    connection = await opening(wayOf(settings), untilAborted(connecting, options.signal), options.signal);
   } catch (error) {
     connecting.then(
       (late) => late.close(),
@@ -51,11 +53,11 @@ export async function openLink(settings: Settings, options: LinkOptions): Promis
     );
     throw withoutSecrets(error, settings.secrets);
   }
-  const { domain, timeoutMs: timeout, secrets } = settings;
+  const { domain, timeoutMs: timeout } = settings;
   const api = { checkAPI: false, timeout, ...(domain !== undefined && { domain }) };
   const clean: LinkOptions = {
     ...options,
-    onLost: (error) => options.onLost(withoutSecrets(error, secrets)),
+    onLost: (error) => options.onLost(said(error, settings)),
   };
   return new OpenLink(client, connection, await jetstreamManager(connection, api), clean);
 }

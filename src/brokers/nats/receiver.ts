@@ -6,7 +6,6 @@
  */
 import { setImmediate as immediate } from "node:timers/promises";
 import type { Msg, NatsConnection, Subscription } from "@nats-io/transport-node";
-import { withoutSecrets } from "../../core/secrets.js";
 import { Arrival } from "../arrival.js";
 import type { Incoming, OpenOptions, Receiver } from "../broker.js";
 import { untilAborted } from "../until-aborted.js";
@@ -16,6 +15,7 @@ import { NatsIncoming } from "./message.js";
 import { refuse, type Settings } from "./options.js";
 import { type InStream, Places } from "./place.js";
 import { type Left, Takeover } from "./takeover.js";
+import { said } from "./way.js";
 
 const ack = Buffer.from("+ACK");
 const pullMs = 30_000;
@@ -95,7 +95,7 @@ class NatsReceiver implements Receiver {
       });
     } catch (error) {
       await link.close();
-      throw withoutSecrets(error, this.#settings.secrets);
+      throw said(error, this.#settings);
     }
   }
 
@@ -243,7 +243,7 @@ class NatsReceiver implements Receiver {
   }
 
   #fail(error: unknown): void {
-    this.#trouble ??= withoutSecrets(error, this.#settings.secrets);
+    this.#trouble ??= said(error, this.#settings);
     this.#arrival.tell();
   }
 }

@@ -10,6 +10,7 @@ import { type Draft, type DraftOptions, draft, type Ready } from "./message.js";
 import { refuse, type Settings, type Subject } from "./options.js";
 import { Line, type Outcome } from "./publish.js";
 import { matches, subjectProblem } from "./subjects.js";
+import { said } from "./way.js";
 
 export async function openNatsSender(settings: Settings, options: OpenOptions): Promise<Sender> {
   const { subject } = settings;
@@ -106,7 +107,7 @@ class NatsSender implements Sender {
       };
     } catch (error) {
       await link.close();
-      throw withoutSecrets(error, this.#settings.secrets);
+      throw said(error, this.#settings);
     }
   }
 
@@ -122,7 +123,7 @@ class NatsSender implements Sender {
   #sent(outcome: Outcome | undefined): Sent {
     const unavailable = (error: unknown): Sent => ({
       kind: "unavailable",
-      error: withoutSecrets(error, this.#settings.secrets),
+      error: said(error, this.#settings),
     });
     switch (outcome?.kind) {
       case "stored":
@@ -143,11 +144,11 @@ class NatsSender implements Sender {
 
   /** A full stream is no message's fault; neither is a subject that another stream has taken over. Both are mended where the server is run. */
   #refused({ status, code, text }: Extract<Outcome, { readonly kind: "refused" }>): Sent {
-    const said = this.#settings.secrets.hide(`JetStream did not take it: ${text} (${code})`);
+    const words = this.#settings.secrets.hide(`JetStream did not take it: ${text} (${code})`);
     const isOther = code === otherStream && typeof this.#subject === "string";
     return status >= 500 || isOther
-      ? { kind: "unavailable", error: new Error(said) }
-      : { kind: "refused", reason: said };
+      ? { kind: "unavailable", error: new Error(words) }
+      : { kind: "refused", reason: words };
   }
 }
 

@@ -11,8 +11,10 @@ import { withoutSecrets } from "../../core/secrets.js";
 import { hostAndPort } from "../address.js";
 import type { OpenOptions } from "../broker.js";
 import { servernameOf } from "../tls.js";
+import { opening } from "../to-mend.js";
 import { atMost, untilAborted } from "../until-aborted.js";
 import type { Settings } from "./options.js";
+import { wayOf } from "./way.js";
 
 /** Headers of Posthorn and of a trace together fit into one frame of this size; RabbitMQ's own default is larger. */
 export const frameBytes = 32_768;
@@ -30,7 +32,7 @@ export interface Link {
   close(): Promise<void>;
 }
 
-/** Errors: `ConfigurationError` for a missing client or virtual host; whatever else means that the broker is away. */
+/** Errors: `ConfigurationError` for a missing client or virtual host, and for what is to be mended; whatever else means that the broker is away. */
 export async function openLink(
   settings: Settings,
   { name, signal, onTrouble }: Pick<OpenOptions, "name" | "signal" | "onTrouble">,
@@ -42,7 +44,7 @@ export async function openLink(
     onTrouble(withoutSecrets(error, settings.secrets)),
   );
   try {
-    await untilAborted(link.ready(prepare), limit);
+    await opening(wayOf(settings), untilAborted(link.ready(prepare), limit), limit);
     return link;
   } catch (error) {
     link.drop(error);

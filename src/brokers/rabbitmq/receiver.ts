@@ -7,7 +7,6 @@
 import { setImmediate as immediate } from "node:timers/promises";
 import type { Channel } from "rabbitmq-client";
 import { ConfigurationError } from "../../core/errors.js";
-import { withoutSecrets } from "../../core/secrets.js";
 import { hostAndPort } from "../address.js";
 import { Arrival } from "../arrival.js";
 import type { Incoming, OpenOptions, Receiver } from "../broker.js";
@@ -16,6 +15,7 @@ import { checkQueue } from "./destination.js";
 import { type Link, openLink } from "./link.js";
 import { incoming } from "./message.js";
 import type { Settings } from "./options.js";
+import { said } from "./way.js";
 
 const mostPrefetch = 65_535;
 
@@ -82,7 +82,7 @@ class RabbitMqReceiver implements Receiver {
       this.#open = this.#open.filter(({ open }) => open);
       return Promise.resolve();
     } catch (error) {
-      return Promise.reject(withoutSecrets(error, this.#settings.secrets));
+      return Promise.reject(said(error, this.#settings));
     }
   }
 
@@ -95,7 +95,7 @@ class RabbitMqReceiver implements Receiver {
     try {
       await this.#consume(channel, max);
     } catch (error) {
-      throw withoutSecrets(error, this.#settings.secrets);
+      throw said(error, this.#settings);
     }
   }
 
@@ -131,7 +131,7 @@ class RabbitMqReceiver implements Receiver {
   }
 
   #fail(error: unknown): void {
-    this.#trouble ??= withoutSecrets(error, this.#settings.secrets);
+    this.#trouble ??= said(error, this.#settings);
     this.#arrival.tell();
   }
 }

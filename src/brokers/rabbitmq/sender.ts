@@ -16,6 +16,7 @@ import { codeOf, openLink } from "./link.js";
 import { type Draft, draft, type Ready } from "./message.js";
 import { type Route, routeOf, type Settings } from "./options.js";
 import { type Line, type Outcome, prepareLine, publish } from "./publish.js";
+import { said } from "./way.js";
 
 export async function openRabbitMqSender(settings: Settings, options: OpenOptions): Promise<Sender> {
   const sender = new RabbitMqSender(settings, options);
@@ -55,7 +56,7 @@ class RabbitMqSender implements Sender {
       const left = await this.#all(line, drafts.filter(isReady), answers, signal);
       if (left.length > 0) await this.#searchFor(left, answers, signal);
     } catch (reason) {
-      error = withoutSecrets(reason, this.#settings.secrets);
+      error = said(reason, this.#settings);
     } finally {
       this.#calls -= 1;
     }
@@ -148,7 +149,7 @@ class RabbitMqSender implements Sender {
         return { kind: "unavailable", error: rejected() };
       default: {
         const error = line.blocked === undefined ? outcome.error : blocked(line.blocked);
-        return { kind: "unavailable", error: withoutSecrets(error, this.#settings.secrets) };
+        return { kind: "unavailable", error: said(error, this.#settings) };
       }
     }
   }
@@ -161,7 +162,7 @@ class RabbitMqSender implements Sender {
     if (code === "NOT_FOUND" && typeof exchange === "string") return { kind: "unavailable", error };
     if (code === "ACCESS_REFUSED") {
       const fixed = typeof exchange === "string" && typeof routingKey === "string";
-      return { kind: fixed ? "unavailable" : "failed", error };
+      return fixed ? { kind: "unavailable", error: said(fault, this.#settings) } : { kind: "failed", error };
     }
     return { kind: "refused", reason: error instanceof Error ? error.message : String(error) };
   }

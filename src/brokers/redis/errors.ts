@@ -1,5 +1,8 @@
 /** What Redis says when it does not do something. The first word of an error is its code, by the protocol; nothing is decided on the rest. */
 import { withoutSecrets } from "../../core/secrets.js";
+import { hostAndPort } from "../address.js";
+import type { Plain } from "../probe.js";
+import { type Denied, toMend, type Way } from "../to-mend.js";
 import type { Settings } from "./options.js";
 
 /** The code of an error that came from Redis itself; undefined for a lost connection and everything else. */
@@ -7,8 +10,32 @@ export function codeOf(error: unknown): string | undefined {
   return error instanceof Error && error.name === "ReplyError" ? /^[A-Z]+/.exec(error.message)?.[0] : undefined;
 }
 
-/** The client's errors hold the command with its arguments: payloads, and the password of the greeting. What is passed on holds the text alone. */
-export function said(what: string, { where, secrets }: Settings, error: unknown): Error {
+const denied: ReadonlyMap<string | undefined, Denied> = new Map([
+  ["WRONGPASS", "credentials"],
+  ["NOAUTH", "credentials"],
+  ["NOPERM", "right"],
+]);
+/** Also whoever is not let in is answered, in one line that begins with + or -. */
+const plain: Plain = { says: Buffer.from("PING\r\n"), isAnswer: (got) => got[0] === 0x2b || got[0] === 0x2d };
+
+export function wayOf({ address, secrets }: Settings): Way {
+  return {
+    broker: "Redis",
+    where: hostAndPort(address),
+    servers: [address],
+    scheme: address.scheme,
+    schemes: ["redis", "rediss"],
+    secrets,
+    plain,
+    denied: (error) => denied.get(codeOf(error)),
+  };
+}
+
+/** The client's errors hold the command with its arguments: payloads, and the password of the greeting. What is passed on holds the text alone, or what is to be mended. */
+export function said(what: string, settings: Settings, error: unknown): Error {
+  const mended = toMend(wayOf(settings), error);
+  if (mended !== undefined) return mended;
+  const { where, secrets } = settings;
   const text = error instanceof Error ? error.message || error.name : String(error);
   const code = error instanceof Error && "code" in error ? error.code : undefined;
   const clean = withoutSecrets(new Error(`${what} (${where}): ${text}`), secrets);

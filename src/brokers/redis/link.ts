@@ -7,8 +7,9 @@ import type { Redis } from "ioredis";
 import { ConfigurationError } from "../../core/errors.js";
 import { loadPeer } from "../../core/peer.js";
 import { servernameOf } from "../tls.js";
+import { opening } from "../to-mend.js";
 import { untilAborted } from "../until-aborted.js";
-import { codeOf, said } from "./errors.js";
+import { codeOf, said, wayOf } from "./errors.js";
 import type { Settings } from "./options.js";
 
 export class Link {
@@ -35,7 +36,7 @@ export class Link {
     });
   }
 
-  /** Errors: `ConfigurationError` with the code `PH_PEER_MISSING`; everything else means that Redis is away. */
+  /** Errors: `ConfigurationError` for a missing client and for what is to be mended; everything else means that Redis is away. */
   static async open(
     settings: Settings,
     name: string,
@@ -69,12 +70,16 @@ export class Link {
     try {
       // The client's own limit ends with the connection; a server that accepts and says nothing has to be left as well.
       const limit = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
-      await untilAborted(redis.connect(), limit);
+      // The client rejects with the end of the connection, and has told before why it ended.
+      const connected = redis.connect().catch((error: unknown) => Promise.reject(link.#first ?? error));
+      await opening(wayOf(settings), untilAborted(connected, limit), limit);
       isOpen = true;
       return link;
     } catch (error) {
       link.close();
-      throw said("Redis cannot be reached", settings, link.#first ?? link.#lost ?? error);
+      throw error instanceof ConfigurationError
+        ? error
+        : said("Redis cannot be reached", settings, link.#first ?? link.#lost ?? error);
     }
   }
 

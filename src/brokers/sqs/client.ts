@@ -3,7 +3,8 @@ import { Agent } from "node:https";
 import type { SQSClient } from "@aws-sdk/client-sqs";
 import { ConfigurationError } from "../../core/errors.js";
 import { loadPeer } from "../../core/peer.js";
-import { codeOf, isMissing, said } from "./errors.js";
+import { opening } from "../to-mend.js";
+import { codeOf, isMissing, said, wayOf } from "./errors.js";
 import type { Settings } from "./options.js";
 
 export type Library = typeof import("@aws-sdk/client-sqs");
@@ -25,7 +26,7 @@ export interface Queue {
 /**
  * Loads the client and looks for the queue.
  *
- * Errors: `ConfigurationError` where there is no client, no region or no such queue; everything else means that SQS is away.
+ * Errors: `ConfigurationError` where there is no client, no region or no such queue, and for what is to be mended; everything else means that SQS is away.
  */
 export async function openQueue(settings: Settings, signal: AbortSignal): Promise<Queue> {
   const { queue, owner, timeoutMs } = settings;
@@ -40,7 +41,8 @@ export async function openQueue(settings: Settings, signal: AbortSignal): Promis
     await needRegion(client);
     const { GetQueueUrlCommand } = library;
     const which = { QueueName: queue, ...(owner !== undefined && { QueueOwnerAWSAccountId: owner }) };
-    const { QueueUrl: url } = await client.send(new GetQueueUrlCommand(which), limit(signal));
+    const asking = client.send(new GetQueueUrlCommand(which), limit(signal));
+    const { QueueUrl: url } = await opening(wayOf(settings), asking, signal);
     if (url === undefined) throw new Error("it does not tell the address of the queue");
     return { library, client, url, maxBytes: await maxBytesOf({ library, client, url, limit }, signal), limit };
   } catch (error) {

@@ -2,6 +2,7 @@
 
 import { withoutSecrets } from "../../core/secrets.js";
 import type { Sent } from "../broker.js";
+import { type Denied, toMend, type Way } from "../to-mend.js";
 import type { Settings } from "./options.js";
 
 const throttledMs = 1_000;
@@ -24,6 +25,46 @@ const refusals: ReadonlySet<string> = new Set([
 ]);
 const tooLong: ReadonlySet<string> = new Set(["BatchRequestTooLong", "MessageTooLong"]);
 const missing: ReadonlySet<string> = new Set(["QueueDoesNotExist", "NonExistentQueue", "QueueDeletedRecently"]);
+
+const credentials: ReadonlySet<string> = new Set([
+  "InvalidClientTokenId",
+  "InvalidAccessKeyId",
+  "UnrecognizedClientException",
+  "SignatureDoesNotMatch",
+  "IncompleteSignature",
+  "InvalidSecurity",
+  "MissingAuthenticationToken",
+  "MissingAuthenticationTokenException",
+  "ExpiredToken",
+  "ExpiredTokenException",
+  "AuthFailure",
+  // Of the SDK itself: it has found none.
+  "CredentialsProviderError",
+]);
+const rights: ReadonlySet<string> = new Set(["AccessDenied", "AccessDeniedException", "OptInRequired"]);
+
+function deniedBy(error: unknown): Denied | undefined {
+  const code = codeOf(error) ?? "";
+  if (credentials.has(code)) return "credentials";
+  return rights.has(code) ? "right" : undefined;
+}
+
+export function wayOf({ endpoint, where, secrets }: Settings): Way {
+  const { protocol, hostname, port } = new URL(endpoint ?? "https://aws");
+  const scheme = protocol.slice(0, -1);
+  const host = hostname.replace(/^\[(.*)\]$/, "$1");
+  return {
+    broker: "SQS",
+    where,
+    // AWS itself speaks TLS, and what it is asked for by is not an address of ours.
+    servers: endpoint === undefined ? [] : [{ host, port: Number(port || (scheme === "https" ? 443 : 80)) }],
+    scheme,
+    schemes: ["http", "https"],
+    secrets,
+    // A server without TLS answers to it in HTTP, which Node takes for no TLS.
+    denied: deniedBy,
+  };
+}
 
 /** "AWS.SimpleQueueService.NonExistentQueue" is "NonExistentQueue". */
 export function codeIn(code: string): string {
@@ -65,8 +106,11 @@ export function notTaken(
   return { kind: "failed", error };
 }
 
-/** The SDK's errors hold the request and its answer; what is passed on holds the text alone. */
-export function said(what: string, { where, secrets }: Settings, error: unknown): Error {
+/** The SDK's errors hold the request and its answer; what is passed on holds the text alone, or what is to be mended. */
+export function said(what: string, settings: Settings, error: unknown): Error {
+  const mended = toMend(wayOf(settings), error);
+  if (mended !== undefined) return mended;
+  const { where, secrets } = settings;
   const code = codeOf(error);
   const text = error instanceof Error ? error.message || error.name : String(error);
   const named = code === undefined || code === "Error" || text.startsWith(code) ? text : `${code}: ${text}`;

@@ -1,5 +1,6 @@
 /** Why there was no answer, in words that can be stored: codes and nothing of what went over the line. */
 import { ConfigurationError } from "../../core/errors.js";
+import { tlsTroubleOf } from "../../core/tls-codes.js";
 
 const words: Readonly<Record<string, string>> = {
   ECONNREFUSED: "The connection was refused.",
@@ -31,7 +32,9 @@ function codeOf(error: unknown): string | undefined {
 
 function kindOf(code: string): string {
   if (code.startsWith("HPE_")) return "The answer is not HTTP";
-  if (/CERT|SIGNED|ISSUER|CRL|ALTNAME|HOSTNAME/.test(code)) return "The certificate of the host is not accepted";
-  if (/SSL|TLS|EPROTO/.test(code)) return "No encrypted connection could be made";
-  return "The connection failed";
+  const trouble = tlsTroubleOf(code);
+  if (trouble === undefined) return "The connection failed";
+  return trouble === "agreement"
+    ? "No encrypted connection could be made"
+    : "The certificate of the host is not accepted";
 }

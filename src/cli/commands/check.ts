@@ -3,6 +3,7 @@
  * a configuration that loads has passed those; this adds what only the whole shows, and what the database says otherwise.
  */
 import { describe } from "../../contracts/contract.js";
+import { readableVersions } from "../../contracts/upcast.js";
 import { ConfigurationError, PosthornError } from "../../core/errors.js";
 import { isObject } from "../../databases/shapes.js";
 import type { Exported } from "../../instance/exported.js";
@@ -177,11 +178,29 @@ function compare(service: string, declared: readonly Declared[], found: InDataba
       "nobody has published this event yet, and no contract names its owner: the first who publishes it will own it",
     ),
   );
+  const cared = caredFor(declared, found.contracts);
   // Queues and subscriptions without a worker have a rule of their own.
   const orphaned = found.orphans
-    .filter(({ what }) => what !== "queue" && what !== "subscription")
+    .filter(({ what, name }) => what !== "queue" && what !== "subscription" && !cared.has(`${what} ${name}`))
     .map(({ name, detail }) => warning("orphans", name, detail));
   return [...own, ...unattended, ...ownerless, ...orphaned];
+}
+
+/** What is no orphan once this configuration is started, named as the database names orphans: it may never have been started. */
+function caredFor(declared: readonly Declared[], known: readonly RegisteredContract[]): ReadonlySet<string> {
+  const topics = declared.filter(({ kind }) => kind === "event").map(({ channel }) => `topic ${channel}`);
+  const handled = declared.flatMap(({ handlers }) =>
+    [...handlers.keys()].flatMap((contract) => [
+      `${contract.kind} ${contract.name}`,
+      ...readableVersions(contract).map((version) => `version ${contract.name} version ${version}`),
+    ]),
+  );
+  // A relay carries whatever is on its channel.
+  const carriers = declared.filter(({ carrier }) => carrier !== undefined);
+  const carried = known
+    .filter((one) => carriers.some(({ kind, channel }) => kind === one.kind && channel === one.channel))
+    .map(({ kind, name }) => `${kind} ${name}`);
+  return new Set([...topics, ...handled, ...carried]);
 }
 
 function subscriptionFindings(service: string, one: Declared, known: readonly RegisteredSubscription[]): Finding[] {

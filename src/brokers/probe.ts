@@ -1,0 +1,69 @@
+/** Asks a server whether it speaks TLS, or speaks without it. Nothing that is secret is sent, and nothing is done there. Never rejects. */
+import { connect, type Socket } from "node:net";
+import { connect as connectTls } from "node:tls";
+import { tlsTroubleOf } from "../core/tls-codes.js";
+import { servernameOf } from "./tls.js";
+
+export interface Server {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** The first words of a protocol without TLS. */
+export interface Plain {
+  /** Empty where the server begins. */
+  readonly says: Uint8Array;
+  /** Whether what has come so far is the answer of a server that speaks no TLS; undefined: more is needed. */
+  readonly isAnswer: (got: Buffer) => boolean | undefined;
+}
+
+const probeMs = 2_000;
+/** An answer is told by its beginning; NATS begins with what may be a long line. */
+const mostBytes = 65_536;
+
+export function speaksTls({ host, port }: Server, signal: AbortSignal): Promise<boolean> {
+  const servername = servernameOf(host);
+  const socket = connectTls({ host, port, ...(servername !== undefined && { servername }) });
+  return answerOf(socket, signal, (end) => {
+    socket.once("secureConnect", () => end(true));
+    // Only a server that speaks TLS has a certificate to find fault with.
+    socket.on("error", ({ code = "" }: NodeJS.ErrnoException) => {
+      const trouble = tlsTroubleOf(code);
+      end(trouble !== undefined && trouble !== "agreement");
+    });
+  });
+}
+
+export function speaksPlain({ host, port }: Server, { says, isAnswer }: Plain, signal: AbortSignal): Promise<boolean> {
+  const socket = connect({ host, port });
+  return answerOf(socket, signal, (end) => {
+    socket.once("connect", () => socket.write(says));
+    socket.on("error", () => end(false));
+    let got = Buffer.alloc(0);
+    socket.on("data", (chunk) => {
+      got = Buffer.concat([got, chunk]);
+      const answer = isAnswer(got) ?? (got.length < mostBytes ? undefined : false);
+      if (answer !== undefined) end(answer);
+    });
+  });
+}
+
+function answerOf(
+  socket: Socket,
+  signal: AbortSignal,
+  listen: (end: (answer: boolean) => void) => void,
+): Promise<boolean> {
+  return new Promise((resolve) => {
+    const late = setTimeout(() => end(false), probeMs);
+    const abort = () => end(false);
+    const end = (answer: boolean) => {
+      clearTimeout(late);
+      signal.removeEventListener("abort", abort);
+      socket.destroy();
+      resolve(answer);
+    };
+    signal.addEventListener("abort", abort, { once: true });
+    socket.once("close", () => end(false));
+    listen(end);
+  });
+}
