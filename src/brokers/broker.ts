@@ -52,8 +52,9 @@ export interface Broker {
   /**
    * Opens the way out. Loads its client, connects, and looks whether the destination is there.
    *
-   * Errors: `ConfigurationError` for what another attempt does not mend: no client installed, no such destination, options that do not go together.
-   * Whatever else is thrown means that the broker is away, and the call is made again later.
+   * Errors: `ConfigurationError` for what waiting does not mend: no client installed, no such destination, credentials that are refused, TLS that does not fit.
+   * It fails the start; later it is told with what is to be done, and the call is made again like after any other. Whatever else is thrown means that the
+   * broker is away.
    */
   openSender(options: OpenOptions): Promise<Sender>;
   /** Opens the way in. Errors: as `openSender`. */
@@ -112,7 +113,7 @@ export type Sent =
   /** This message, this time: its own retries are for it. */
   | { readonly kind: "failed"; readonly error: unknown; readonly retryAfterMs?: number }
   /**
-   * The broker is away or silent, which is not this message's fault. It may have it. `alone`: this is about this message and no other, as the answer to a
+   * The broker is away or silent, which is not this message's fault. It may have it. A `ConfigurationError` says that somebody has to mend something. `alone`: this is about this message and no other, as the answer to a
    * request of its own; when others are acknowledged meanwhile, again and again, it is its fault all the same. `unsent`: certainly nothing of it has
    * left this process, so that it may be sent later also where nothing may be sent twice.
    */

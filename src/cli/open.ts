@@ -2,7 +2,7 @@
 import { stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import type { Database } from "../core/database.js";
-import { ConfigurationError } from "../core/errors.js";
+import { ConfigurationError, PosthornError } from "../core/errors.js";
 import { type DatabaseInput, type DatabaseOptions, openDatabase } from "../databases/open.js";
 import { ensureSchema } from "../store/migrate.js";
 import { checkSchema, databaseIn, defaultSchema } from "../store/schema.js";
@@ -17,6 +17,28 @@ export async function withDatabase<T>(line: Line, work: (database: Database) => 
     await ensureSchema(database, "check");
     return work(database);
   });
+}
+
+/**
+ * As `withDatabase`, for what only reads: a connection that is lost meanwhile leaves nothing in doubt, so it is asked once more. Where the process that held
+ * the embedded folder has ended, that is done without it.
+ */
+export async function reading<T>(line: Line, work: (database: Database) => Promise<T>): Promise<T> {
+  try {
+    return await withDatabase(line, work);
+  } catch (error) {
+    if (!isGone(error)) throw error;
+    return await withDatabase(line, work);
+  }
+}
+
+/** A server that is away is not asked again; a folder that nobody holds any more is opened. */
+function isGone(error: unknown): boolean {
+  if (!(error instanceof PosthornError)) return false;
+  return (
+    error.code === "PH_DATABASE_LOST" ||
+    (error.code === "PH_DATABASE_AWAY" && String(error.facts.database).startsWith(prefix))
+  );
 }
 
 /** Nothing is made but by `migrate`: a mistyped folder must not become an empty database. */

@@ -256,7 +256,7 @@ describe("the way in", () => {
     [0, "PH_BROKER_DESTINATION", "QoS 0 only"],
     [0x8f, "PH_BROKER_DESTINATION", "topic filter invalid"],
     [0xa2, "PH_BROKER_DESTINATION", "wildcard subscriptions not supported"],
-    [0x87, undefined, "not authorized"],
+    [0x87, "PH_BROKER_DENIED", "not authorized"],
     [0x80, undefined, "unspecified error"],
   ])("the reason %i in a SUBACK", async (granted, code, words) => {
     const server = await serve({ subscribe: ({ id }, server) => server.say(suback(id, granted)) });

@@ -2,12 +2,12 @@
 import { durationInWords } from "../../core/words.js";
 import { type Alert, crossedAlerts, recentAlerts } from "../../store/operate.js";
 import { type Io, oneLine, paint, table } from "../io.js";
-import { withDatabase } from "../open.js";
+import { reading } from "../open.js";
 import { flag, type Line, number } from "../parse.js";
 import { clock, grouped } from "../words.js";
 
 export async function alerts(line: Line, io: Io): Promise<number> {
-  const { open, resolved } = await withDatabase(line, async (database) => ({
+  const { open, resolved } = await reading(line, async (database) => ({
     open: await crossedAlerts(database),
     resolved: await recentAlerts(database, number(line, "limit")),
   }));

@@ -3,15 +3,13 @@ import { ConfigurationError } from "../../core/errors.js";
 import { quote } from "../../core/show.js";
 import { type Operation, operations, proceed, stopOperation } from "../../store/operations.js";
 import { type Io, oneLine, table } from "../io.js";
-import { withDatabase } from "../open.js";
+import { reading, withDatabase } from "../open.js";
 import { driven, rateOf } from "../ordering.js";
 import { flag, type Line, number } from "../parse.js";
 import { clock, grouped, plural } from "../words.js";
 
 export async function audit(line: Line, io: Io): Promise<number> {
-  const list = await withDatabase(line, (database) =>
-    operations(database, number(line, "limit"), flag(line, "unfinished")),
-  );
+  const list = await reading(line, (database) => operations(database, number(line, "limit"), flag(line, "unfinished")));
   if (flag(line, "json")) io.out(`${JSON.stringify({ operations: list })}\n`);
   else io.out(list.length === 0 ? "Nothing is recorded.\n" : auditTable(list, io));
   return list.some(({ state }) => state === "interrupted") ? 1 : 0;

@@ -2,7 +2,7 @@
 import { type ErrorGroup, errorGroups } from "../../store/operate.js";
 import { type Io, oneLine, paint, table } from "../io.js";
 import { namesOf, refuseUnknown } from "../names.js";
-import { withDatabase } from "../open.js";
+import { reading } from "../open.js";
 import { flag, type Line, number } from "../parse.js";
 import { clock, errorInWords, grouped } from "../words.js";
 
@@ -11,7 +11,7 @@ const read = 10_000;
 
 export async function errors(line: Line, io: Io): Promise<number> {
   const names = namesOf(line);
-  const groups = await withDatabase(line, async (database) => {
+  const groups = await reading(line, async (database) => {
     await refuseUnknown(database, names);
     return errorGroups(database, names, number(line, "limit"), read);
   });

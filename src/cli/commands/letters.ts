@@ -18,7 +18,7 @@ import { unknownMessage } from "../../store/segments.js";
 import { why } from "../../store/why.js";
 import { type Io, oneLine, paint, table } from "../io.js";
 import { namesOf, refuseUnknown } from "../names.js";
-import { withDatabase } from "../open.js";
+import { reading, withDatabase } from "../open.js";
 import { operator } from "../operator.js";
 import { confirmed, driven, rateOf } from "../ordering.js";
 import { flag, type Line, number, text } from "../parse.js";
@@ -51,7 +51,7 @@ const mostReceivers = 500;
 export async function listLetters(list: List, line: Line, io: Io): Promise<number> {
   const filter = filterOf(list, line);
   const most = number(line, "limit");
-  const { items, total, ofIntakes } = await withDatabase(line, async (database) => {
+  const { items, total, ofIntakes } = await reading(line, async (database) => {
     await refuseUnknown(database, filter);
     const found = isOfIntake(line) ? [] : await letters(database, filter, most);
     const count = isOfIntake(line) ? 0 : (await countLetters(database, filter)).count;
@@ -130,7 +130,7 @@ function causeOf({ reason, error, issues }: Letter): string {
 export async function showLetter(list: List, line: Line, io: Io): Promise<number> {
   if (list === "invalid" && isOfIntake(line)) return showUnfit(line, io);
   const id = checkId(line.argument);
-  const items = await withDatabase(line, async (database) => {
+  const items = await reading(line, async (database) => {
     const found = await letters(database, { list, message: id }, 1_000, true);
     if (found.length === 0) throw await notListed(database, list, id);
     return found;

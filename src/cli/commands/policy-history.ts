@@ -3,12 +3,12 @@ import { ConfigurationError } from "../../core/errors.js";
 import { differences, shown } from "../../policies/differences.js";
 import { type PolicyChange, policyChanges } from "../../store/history.js";
 import { type Io, table } from "../io.js";
-import { withDatabase } from "../open.js";
+import { reading } from "../open.js";
 import { flag, type Line, number } from "../parse.js";
 import { clock } from "../words.js";
 
 export async function policyHistory(name: string, line: Line, io: Io): Promise<number> {
-  const history = await withDatabase(line, (database) => policyChanges(database, name, number(line, "limit")));
+  const history = await reading(line, (database) => policyChanges(database, name, number(line, "limit")));
   if (history === null) {
     const message = `The database knows no queue or subscription called "${name}".`;
     throw new ConfigurationError("PH_ARGUMENT_INVALID", message, { name });

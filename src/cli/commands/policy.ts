@@ -7,7 +7,7 @@ import { type CheckedPolicy, readStoredPolicy, storedPolicy } from "../../polici
 import { registered } from "../../store/operate.js";
 import { loadConfig } from "../config.js";
 import type { Io } from "../io.js";
-import { withDatabase } from "../open.js";
+import { reading } from "../open.js";
 import { flag, type Line, text } from "../parse.js";
 import { policyHistory } from "./policy-history.js";
 
@@ -54,7 +54,7 @@ async function inCode(name: string, line: Line): Promise<Found> {
 }
 
 async function inDatabase(name: string, line: Line): Promise<Found> {
-  const { subscriptions } = await withDatabase(line, registered);
+  const { subscriptions } = await reading(line, registered);
   const found = subscriptions.find((one) => one.name === name);
   if (found === undefined)
     throw unknown(

@@ -5,12 +5,12 @@ import { quote } from "../../core/show.js";
 import { suggestion } from "../../core/suggest.js";
 import { type ListedSchedule, listSchedules, removeSchedule } from "../../store/schedules.js";
 import { type Cell, type Io, oneLine, table } from "../io.js";
-import { withDatabase } from "../open.js";
+import { reading, withDatabase } from "../open.js";
 import { flag, type Line } from "../parse.js";
 import { clock } from "../words.js";
 
 export async function listAll(line: Line, io: Io): Promise<number> {
-  const schedules = await withDatabase(line, (database) => listSchedules(database, limits.scheduleLateMs));
+  const schedules = await reading(line, (database) => listSchedules(database, limits.scheduleLateMs));
   if (flag(line, "json")) io.out(`${JSON.stringify({ schedules })}\n`);
   else io.out(schedules.length === 0 ? "No schedule is declared.\n" : scheduleTable(schedules, io));
   return schedules.some(({ overdue }) => overdue) ? 1 : 0;

@@ -11,7 +11,7 @@ import { type ScalingLine, scaling } from "../../store/scaling.js";
 import { type ListedSchedule, listSchedules } from "../../store/schedules.js";
 import { type BacklogLine, backlog, type LimitsNow } from "../../store/status.js";
 import { type Cell, type Io, oneLine, paint, table } from "../io.js";
-import { withDatabase } from "../open.js";
+import { reading } from "../open.js";
 import { flag, type Line, number } from "../parse.js";
 import { clock, grouped, newestAnswerAt, plural } from "../words.js";
 import { alertTable } from "./alerts.js";
@@ -44,7 +44,7 @@ export async function look(executor: Executor): Promise<Look> {
 
 export async function status(line: Line, io: Io): Promise<number> {
   if (flag(line, "watch")) return watch(line, io);
-  const seen = await withDatabase(line, look);
+  const seen = await reading(line, look);
   io.out(flag(line, "json") ? `${JSON.stringify(seen)}\n` : statusText(seen, io));
   return seen.alerts.length > 0 ? 1 : 0;
 }
@@ -55,7 +55,7 @@ async function watch(line: Line, io: Io): Promise<number> {
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => stop.abort());
   let code = 0;
   while (!stop.signal.aborted) {
-    const seen = await withDatabase(line, look);
+    const seen = await reading(line, look);
     code = seen.alerts.length > 0 ? 1 : 0;
     if (flag(line, "json")) io.out(`${JSON.stringify(seen)}\n`);
     else io.out(`${io.terminal ? "\u001b[H\u001b[2J" : ""}${statusText(seen, io)}${io.terminal ? "" : "\n"}`);

@@ -2,14 +2,14 @@
 import { beginRemove, type ListedSubscription, listSubscriptions, remaining } from "../../store/operations.js";
 import { type Io, oneLine, table } from "../io.js";
 import { refuseUnknown } from "../names.js";
-import { withDatabase } from "../open.js";
+import { reading, withDatabase } from "../open.js";
 import { operator } from "../operator.js";
 import { confirmed, driven } from "../ordering.js";
 import { flag, type Line, text } from "../parse.js";
 import { clock, grouped } from "../words.js";
 
 export async function listReaders(line: Line, io: Io): Promise<number> {
-  const list = await withDatabase(line, listSubscriptions);
+  const list = await reading(line, listSubscriptions);
   if (flag(line, "json")) io.out(`${JSON.stringify({ subscriptions: list })}\n`);
   else io.out(list.length === 0 ? "No queue or subscription is known yet.\n" : readerTable(list, io));
   return 0;

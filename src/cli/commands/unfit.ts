@@ -14,7 +14,7 @@ import {
 } from "../../store/intakes.js";
 import { registered } from "../../store/operate.js";
 import { type Io, oneLine, paint, table } from "../io.js";
-import { withDatabase } from "../open.js";
+import { reading, withDatabase } from "../open.js";
 import { operator } from "../operator.js";
 import { confirmed } from "../ordering.js";
 import { flag, type Line, text } from "../parse.js";
@@ -91,7 +91,7 @@ function stateOf({ redriveAt, takenIn }: UnfitEntry): string {
 }
 
 export async function showUnfit(line: Line, io: Io): Promise<number> {
-  const entry = await withDatabase(line, async (database) => {
+  const entry = await reading(line, async (database) => {
     const [found] = await unfitEntries(database, one(line), 1, true);
     if (found === undefined) throw notListed(line);
     return found;

@@ -11,14 +11,14 @@ import {
 } from "../../store/waiting.js";
 import { type Io, oneLine, table } from "../io.js";
 import { refuseUnknown } from "../names.js";
-import { withDatabase } from "../open.js";
+import { reading } from "../open.js";
 import { flag, type Line, number, texts } from "../parse.js";
 import { clock, errorInWords, grouped } from "../words.js";
 
 export async function waiting(line: Line, io: Io): Promise<number> {
   const name = line.argument ?? "";
   const [states, limit] = [statesOf(line), number(line, "limit")];
-  const found = await withDatabase(line, async (database) => {
+  const found = await reading(line, async (database) => {
     await refuseUnknown(database, { subscription: name });
     return waitingMessages(database, name, limit, states);
   });

@@ -5,7 +5,7 @@ import { unknownMessage } from "../../store/segments.js";
 import { isPublicId } from "../../store/status.js";
 import { type MessageFacts, why as read } from "../../store/why.js";
 import { type Io, paint } from "../io.js";
-import { withDatabase } from "../open.js";
+import { reading } from "../open.js";
 import { flag, type Line } from "../parse.js";
 import { sentenceOf, withoutReceivers } from "../sentences.js";
 
@@ -20,7 +20,7 @@ export function checkId(given: string | undefined): string {
 
 export async function why(line: Line, io: Io): Promise<number> {
   const id = checkId(line.argument);
-  const facts = await withDatabase(line, async (database) => {
+  const facts = await reading(line, async (database) => {
     const found = await read(database, id);
     if (found === null) throw await unknownMessage(database, id);
     return found;
