@@ -79,6 +79,7 @@ const rate: Option = {
   max: 100_000,
 };
 const reader = { name: "name", doc: "The name of a queue or subscription", required: true } as const;
+const orIntake = { ...reader, doc: "The name of a queue, subscription or intake" } as const;
 const operation = { name: "number", doc: "The number of an operation, as `audit` shows it", required: true } as const;
 
 const everyMs = { type: "number", value: "ms", min: 100, max: 3_600_000 } as const;
@@ -187,14 +188,14 @@ export const commands: Readonly<Record<string, Command>> = {
     wrong: "An alert is open",
   },
   pause: {
-    summary: "Stop the fleet from taking messages of a queue or subscription, within about a second",
+    summary: "Stop the fleet from taking messages of a queue, subscription or intake, within about a second",
     more: "What runs goes on to its end. What is said is kept, and schedules go on sending. Alerts still look at how long the oldest waits.",
-    argument: reader,
+    argument: orIntake,
     options: { ...looks, reason: why },
   },
   resume: {
     summary: "End a pause: workers take messages again within a second",
-    argument: reader,
+    argument: orIntake,
     options: looks,
   },
   drain: {
@@ -259,6 +260,16 @@ export const commands: Readonly<Record<string, Command>> = {
     summary: "Remove a subscription with all that it has not handled",
     more: "What is unread, waiting, parked, dead or invalid for it is counted before and said. Refused while a worker works on it. A process that declares it makes it anew at its next start; that one begins where it says, by default with what is said from then on.",
     argument: { name: "subscription", doc: "The name of a subscription", required: true },
+    options: { ...looks, reason: why, yes },
+  },
+  "intakes list": {
+    summary: "List all intakes: who runs them, whether they are connected, and what they took in",
+    options: looks,
+  },
+  "intakes remove": {
+    summary: "Remove an intake that is gone from the code, with what fitted nothing",
+    more: "How much that is is counted before and said. Refused while a process runs it. What it took in stays. Its events may be published here from then on. A process that declares it makes it anew; what that one is given again is recognised for as long as the inbox keeps it.",
+    argument: { name: "intake", doc: "The name of an intake", required: true },
     options: { ...looks, reason: why, yes },
   },
   audit: {

@@ -94,7 +94,8 @@ async function findingsOf(line: Line): Promise<readonly Finding[]> {
       await ensureSchema(opened, "check");
       return { ...(await registered(opened)), lines: await backlog(opened), orphans: await orphans(opened) };
     });
-    return [...inCode, ...compare(service, declared, found), ...intakeFindings(service, intakes, found)];
+    const ofIntakes = [...intakeFindings(service, intakes, found), ...unrunFindings(intakes, found)];
+    return [...inCode, ...compare(service, declared, found), ...ofIntakes];
   } catch (error) {
     if (!(error instanceof PosthornError)) throw error;
     return [
@@ -170,7 +171,11 @@ function compare(service: string, declared: readonly Declared[], found: InDataba
       const waits = one.backlog > 0 ? `, and ${plural(one.backlog, "message waits", "messages wait")}` : "";
       return warning("unattended", one.name, `no worker works on it now${waits}${here}`);
     });
-  const events = found.contracts.filter(({ kind, owner }) => kind === "event" && owner === null);
+  // Who brings an event in from outside publishes it; the orphans name an intake that nobody runs.
+  const broughtIn = new Set(found.intakes.flatMap(({ contracts }) => contracts));
+  const events = found.contracts.filter(
+    ({ name, kind, owner }) => kind === "event" && owner === null && !broughtIn.has(name),
+  );
   const ownerless = [...new Set(events.map(({ name }) => name))].map((name) =>
     warning(
       "owners",
@@ -179,12 +184,15 @@ function compare(service: string, declared: readonly Declared[], found: InDataba
     ),
   );
   const cared = caredFor(declared, found.contracts);
-  // Queues and subscriptions without a worker have a rule of their own.
+  // What nobody works on or runs has a rule of its own.
   const orphaned = found.orphans
-    .filter(({ what, name }) => what !== "queue" && what !== "subscription" && !cared.has(`${what} ${name}`))
+    .filter(({ what, name }) => !attended.has(what) && !cared.has(`${what} ${name}`))
     .map(({ name, detail }) => warning("orphans", name, detail));
   return [...own, ...unattended, ...ownerless, ...orphaned];
 }
+
+/** Whether somebody attends to them is told by the rule "unattended". */
+const attended: ReadonlySet<string> = new Set(["queue", "subscription", "intake"]);
 
 /** What is no orphan once this configuration is started, named as the database names orphans: it may never have been started. */
 function caredFor(declared: readonly Declared[], known: readonly RegisteredContract[]): ReadonlySet<string> {
@@ -254,6 +262,17 @@ function intakeFindings(service: string, declared: readonly IntakeDeclaration[],
     const differences = intakeDifferences(before, one);
     return differences.length === 0 ? [] : [differing(one.name, differences, "It counts from the next start on")];
   });
+}
+
+/** Of one that this configuration does not declare it says what it brings in, and how it is removed. */
+function unrunFindings(declared: readonly IntakeDeclaration[], { orphans: unrun }: InDatabase): Finding[] {
+  return unrun
+    .filter(({ what }) => what === "intake")
+    .map(({ name, detail }) =>
+      declared.some((one) => one.name === name)
+        ? warning("unattended", name, "no process runs it now; this configuration runs it once it is started")
+        : warning("orphans", name, detail),
+    );
 }
 
 /** What of a policy may change only while nothing is unsettled. Whether order is kept, not what a dead message does to its key. */
