@@ -59,6 +59,12 @@ export interface Broker {
   /** Opens the way in. Errors: as `openSender`. */
   openReceiver(options: OpenOptions): Promise<Receiver>;
   /**
+   * What on the other side this intake would read by, of which there is one: its consumer, group, session or queue, with the place where that is. Two
+   * intakes that read by the same would each get a part of the messages, so the second is refused at its declaration. A part of a sentence, without a
+   * user, a password or a token in it. Without it, or undefined: nothing is compared.
+   */
+  readsBy?(party: Party): string | undefined;
+  /**
    * Of what is pushed to: has `listener` told of each message that it turns away by itself, before anything of it could be received, for as long as the
    * process lives. Its sender is answered by the broker, and may be anybody; this is for who runs the receiving side. May be called by many.
    */
@@ -73,9 +79,15 @@ export interface Refusal {
   readonly meant: boolean;
 }
 
-export interface OpenOptions {
+/** Who opens a broker. */
+export interface Party {
+  /** The service that the relay or intake is of. */
+  readonly service: string;
   /** The name of the relay or intake: the client shows it to the broker where it can. */
   readonly name: string;
+}
+
+export interface OpenOptions extends Party {
   /** Gives up opening. */
   readonly signal: AbortSignal;
   /** How events travel on the way out; `features.mode` where it is not said. The way in understands both. */

@@ -3,7 +3,7 @@
 import { cleaned } from "../core/clean.js";
 import { ConfigurationError } from "../core/errors.js";
 import { show } from "../core/show.js";
-import type { Broker } from "./broker.js";
+import type { Broker, Party } from "./broker.js";
 
 /**
  * The broker as everybody else sees it: read once, and without what looks like a credential in its names. One that is brought along may say where it is with
@@ -41,6 +41,12 @@ function withCleanNames(broker: Broker): Broker {
     ...(timeoutMs !== undefined && { timeoutMs }),
     openSender: (options) => broker.openSender(options),
     openReceiver: (options) => broker.openReceiver(options),
+    ...(typeof broker.readsBy === "function" && { readsBy: (party) => readsBy(broker, party) }),
     ...(typeof broker.onRefused === "function" && { onRefused: (listener) => broker.onRefused?.(listener) }),
   } satisfies Broker);
+}
+
+function readsBy(broker: Broker, party: Party): string | undefined {
+  const said = broker.readsBy?.(party);
+  return said === undefined ? undefined : cleaned(said);
 }

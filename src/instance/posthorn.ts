@@ -91,7 +91,7 @@ class Instance {
     const onServer = typeof input === "string" ? !input.startsWith("embedded:") : "totalCount" in input;
     this.#migrate = checked.migrate ?? (onServer ? "check" : "auto");
     this.#logger = checked.logger ?? consoleLogger;
-    this.#intakes = new DeclaredIntakes(this.#logger);
+    this.#intakes = new DeclaredIntakes(this.service, this.#logger);
     this.#workerTimeoutMs = checked.workerTimeoutMs;
     this.#causationLimit = checked.causationLimit;
     this.#retention = { ...(checked.retention ?? defaultRetention), explicit: checked.retention !== undefined };
@@ -337,7 +337,6 @@ class Instance {
       schedules,
       intakes: await registerIntakes({
         declared: intakes,
-        service,
         executor: database,
         side,
         catalog,

@@ -17,7 +17,6 @@ export interface DeclaredIntake {
 
 export interface IntakesOptions {
   readonly declared: readonly DeclaredIntake[];
-  readonly service: string;
   readonly executor: Executor;
   readonly side: Executor;
   readonly catalog: Pick<Catalog, "versions">;
@@ -35,10 +34,10 @@ export class Intakes {
 
   /** Once for each start. Errors: `ContractConflictError`. */
   async declare(): Promise<void> {
-    const { declared, side, service } = this.#options;
+    const { declared, side } = this.#options;
     const registered: Registered[] = [];
     for (const { declaration, refusals } of declared) {
-      const { name, broker, contracts, keepMs, alerts } = declaration;
+      const { name, service, broker, contracts, keepMs, alerts } = declaration;
       const known = await this.#know(declaration);
       const entry = {
         name,

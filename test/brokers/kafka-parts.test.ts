@@ -111,7 +111,7 @@ test.each([
 test("a receiver needs a group, and where it is tells all servers and no password", async () => {
   const broker = kafka({ url: [`kafka://u:${secret}@one:1`, `kafka://u:${secret}@two`], topic: "orders" });
   expect(broker.where).toBe("one:1,two:9092/orders");
-  const open = { name: "orders", signal: AbortSignal.abort(), onTrouble: () => {} };
+  const open = { name: "orders", service: "shop", signal: AbortSignal.abort(), onTrouble: () => {} };
   const error: unknown = await broker.openReceiver(open).then(
     () => undefined,
     (reason: unknown) => reason,

@@ -38,5 +38,6 @@ export function kafka(options: KafkaOptions): Broker {
     ...patienceOf(options),
     openSender: (open) => openKafkaSender(settings, open),
     openReceiver: (open) => openKafkaReceiver(settings, open),
+    readsBy: () => (settings.group === undefined ? undefined : `the group "${settings.group}" of ${settings.where}`),
   };
 }

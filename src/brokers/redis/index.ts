@@ -2,7 +2,7 @@
 import type { Broker, BrokerFeatures } from "../broker.js";
 import { patienceOf } from "../patience.js";
 import { redisStyle } from "./entry.js";
-import { type RedisOptions, readSettings } from "./options.js";
+import { type RedisOptions, readSettings, type Settings } from "./options.js";
 import { openRedisReceiver } from "./receiver.js";
 import { openRedisSender } from "./sender.js";
 
@@ -39,5 +39,10 @@ export function redis(options: RedisOptions): Broker {
     ...patienceOf(options),
     openSender: (open) => openRedisSender(settings, open),
     openReceiver: (open) => openRedisReceiver(settings, open),
+    readsBy: () => readsBy(settings),
   };
+}
+
+function readsBy({ group, where, database }: Settings): string | undefined {
+  return group === undefined ? undefined : `the group "${group}" of ${where}, database ${database}`;
 }

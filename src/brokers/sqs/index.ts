@@ -43,5 +43,7 @@ export function sqs(options: SqsOptions): Broker {
     ...patienceOf(options),
     openSender: (open) => openSqsSender(settings, open),
     openReceiver: (open) => openSqsReceiver(settings, open),
+    readsBy: () =>
+      `the queue ${settings.where}${settings.owner === undefined ? "" : ` of the account ${settings.owner}`}`,
   };
 }
