@@ -5,6 +5,7 @@
  * once is decided by the intake. A broker keeps the order of one call, waits for the other side's own acknowledgement, and says the truth about it.
  */
 import type { CloudEvent, EnvelopeMode, HeaderStyle } from "./envelope.js";
+import type { OneWay } from "./one-way.js";
 
 /** What a broker can do, as data: the conformance suite is switched by it, and the table in the docs is made from it. */
 export interface BrokerFeatures {
@@ -49,6 +50,8 @@ export interface Broker {
    * because that time would never be reached.
    */
   readonly timeoutMs?: number;
+  /** Options that it was given and only one of its ways reads, the same object for as long as it lives. Without it nothing is refused of them. */
+  readonly oneWay?: OneWay;
   /**
    * Opens the way out. Loads its client, connects, and looks whether the destination is there.
    *

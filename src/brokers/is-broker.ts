@@ -31,7 +31,7 @@ export function isBroker(value: unknown): value is Broker {
 
 /** An object of its own: the broker may have private fields, and is called as itself. */
 function withCleanNames(broker: Broker): Broker {
-  const { kind, where, features, style, atOnce, timeoutMs } = broker;
+  const { kind, where, features, style, atOnce, timeoutMs, oneWay } = broker;
   return Object.freeze({
     kind: cleaned(kind),
     where: cleaned(where),
@@ -39,6 +39,7 @@ function withCleanNames(broker: Broker): Broker {
     style,
     ...(atOnce !== undefined && { atOnce }),
     ...(timeoutMs !== undefined && { timeoutMs }),
+    ...(oneWay !== undefined && { oneWay }),
     openSender: (options) => broker.openSender(options),
     openReceiver: (options) => broker.openReceiver(options),
     ...(typeof broker.readsBy === "function" && { readsBy: (party) => readsBy(broker, party) }),

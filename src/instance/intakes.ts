@@ -5,6 +5,7 @@ import { suggestion } from "../core/suggest.js";
 import { type DeclaredIntake, Intakes, type IntakesOptions } from "../intakes/intakes.js";
 import { checkIntake, type Intake, refuseShared } from "../intakes/options.js";
 import { Refusals } from "../intakes/refusals.js";
+import type { BrokerUse } from "./one-way.js";
 
 export class DeclaredIntakes {
   readonly #declared = new Map<string, DeclaredIntake>();
@@ -29,6 +30,10 @@ export class DeclaredIntakes {
     broker.onRefused?.((refusal) => refusals.note(refusal));
     this.#declared.set(declaration.name, { declaration, refusals });
     return Object.freeze({ name: declaration.name });
+  }
+
+  get uses(): readonly BrokerUse[] {
+    return [...this.#declared].map(([name, { declaration }]) => ({ way: "intake", name, broker: declaration.broker }));
   }
 
   /** All, or those named; an unknown name lists the known ones. */

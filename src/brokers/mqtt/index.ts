@@ -4,6 +4,7 @@ import { randomBytes } from "node:crypto";
 import { ConfigurationError } from "../../core/errors.js";
 import { hostAndPort } from "../address.js";
 import type { Broker, OpenOptions } from "../broker.js";
+import { oneWayOf } from "../one-way.js";
 import { readerName } from "../party.js";
 import { patienceOf } from "../patience.js";
 import { mqttFeatures } from "./features.js";
@@ -35,6 +36,7 @@ export function mqtt(options: MqttOptions): Broker {
     features: version === 5 ? mqttFeatures : { ...mqttFeatures, mode: "structured" },
     style: mqttStyle,
     ...patienceOf(options),
+    oneWay: oneWayOf("mqtt", options, { relay: ["maxPacketBytes"], intake: ["sessionMs"] }),
     openSender: async (open) => {
       refuseForSender(settings, open);
       return openMqttSender(settings, clientId ?? `posthorn-${open.name}-${randomBytes(6).toString("hex")}`, open);

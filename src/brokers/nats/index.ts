@@ -1,5 +1,6 @@
 /** The entry `posthorn/nats`: a stream of NATS JetStream as the end of a relay or the beginning of an intake. Its clients are the packages of @nats-io. */
 import type { Broker, BrokerFeatures, Party } from "../broker.js";
+import { oneWayOf } from "../one-way.js";
 import { readerName } from "../party.js";
 import { patienceOf } from "../patience.js";
 import { natsStyle } from "./message.js";
@@ -40,6 +41,7 @@ export function nats(options: NatsOptions): Broker {
     features: natsFeatures,
     style: natsStyle,
     ...patienceOf(options),
+    oneWay: oneWayOf("nats", options, { relay: [], intake: ["consumer", "ackWaitMs"] }),
     openSender: (open) => openNatsSender(settings, open),
     openReceiver: (open) => openNatsReceiver(settings, open),
     readsBy: (party) => readsBy(settings, party),
