@@ -20,7 +20,7 @@ const connections = 200;
 const [calls, size] = [8, 50];
 const signal = new AbortController().signal;
 const to = webhook({ url, secrets: [secret], allowPrivate: ["127.0.0.1"], connections });
-const sender = await to.openSender({ name: "bench", signal, onTrouble: () => undefined });
+const sender = await to.openSender({ name: "bench", service: "shop", signal, onTrouble: () => undefined });
 
 serve<PosterCalls>({
   post: async ({ from, upTo }) => {

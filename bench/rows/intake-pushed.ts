@@ -73,7 +73,7 @@ async function takeInOnce(
 async function takeAloneOnce(from: WebhookIntake, post: () => Promise<number>): Promise<number> {
   const stopping = new AbortController();
   const { signal } = stopping;
-  const receiver = await from.openReceiver({ name: "bench", signal, onTrouble: () => undefined });
+  const receiver = await from.openReceiver({ name: "bench", service: "shop", signal, onTrouble: () => undefined });
   const answering = (async () => {
     while (!signal.aborted) await receiver.acknowledge(await receiver.receive({ max: batch, waitMs: 1_000, signal }));
   })();

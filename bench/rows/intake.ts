@@ -25,7 +25,7 @@ type Receiver = Awaited<ReturnType<Broker["openReceiver"]>>;
 type Incoming = Awaited<ReturnType<Receiver["receive"]>>;
 
 const signal = new AbortController().signal;
-const opening = { name: "bench", signal, onTrouble: () => undefined } as const;
+const opening = { name: "bench", service: "shop", signal, onTrouble: () => undefined } as const;
 
 /** Messages that lie in memory: how fast an intake itself can be. */
 class MemorySource implements Broker {

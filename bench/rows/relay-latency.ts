@@ -21,7 +21,7 @@ async function ownAcknowledgement(row: BrokerRow, service: Service) {
   // Each call listens to it, and several are on their way.
   setMaxListeners(0, signal);
   const broker = await row.make(service.url, "own");
-  const sender = await broker.openSender({ name: "own", signal, onTrouble: () => undefined });
+  const sender = await broker.openSender({ name: "own", service: "shop", signal, onTrouble: () => undefined });
   const event = { id: "", source: "urn:posthorn:bench", type: "ThingRelayed", extensions: {}, headers: {} };
   const send = async (n: number): Promise<number> => {
     const begun = performance.now();

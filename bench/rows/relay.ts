@@ -59,7 +59,7 @@ async function limitOnce(broker: Broker, count: number, { size }: Shape): Promis
   const signal = new AbortController().signal;
   // Each call listens to it, and many are on their way.
   setMaxListeners(0, signal);
-  const sender = await broker.openSender({ name: "limit", signal, onTrouble: () => undefined });
+  const sender = await broker.openSender({ name: "limit", service: "shop", signal, onTrouble: () => undefined });
   const messages = Array.from({ length: count }, (_, n) => outgoing(n));
   const begun = performance.now();
   let next = 0;

@@ -5,6 +5,7 @@
  * once is decided by the intake. A broker keeps the order of one call, waits for the other side's own acknowledgement, and says the truth about it.
  */
 import type { CloudEvent, EnvelopeMode, HeaderStyle } from "./envelope.js";
+import type { OneWay } from "./one-way.js";
 
 /** What a broker can do, as data: the conformance suite is switched by it, and the table in the docs is made from it. */
 export interface BrokerFeatures {
@@ -49,6 +50,8 @@ export interface Broker {
    * because that time would never be reached.
    */
   readonly timeoutMs?: number;
+  /** Options that it was given and only one of its ways reads, the same object for as long as it lives. Without it nothing is refused of them. */
+  readonly oneWay?: OneWay;
   /**
    * Opens the way out. Loads its client, connects, and looks whether the destination is there.
    *
@@ -59,6 +62,12 @@ export interface Broker {
   openSender(options: OpenOptions): Promise<Sender>;
   /** Opens the way in. Errors: as `openSender`. */
   openReceiver(options: OpenOptions): Promise<Receiver>;
+  /**
+   * What on the other side this intake would read by, of which there is one: its consumer, group, session or queue, with the place where that is. Two
+   * intakes that read by the same would each get a part of the messages, so the second is refused at its declaration. A part of a sentence, without a
+   * user, a password or a token in it. Without it, or undefined: nothing is compared.
+   */
+  readsBy?(party: Party): string | undefined;
   /**
    * Of what is pushed to: has `listener` told of each message that it turns away by itself, before anything of it could be received, for as long as the
    * process lives. Its sender is answered by the broker, and may be anybody; this is for who runs the receiving side. May be called by many.
@@ -74,9 +83,15 @@ export interface Refusal {
   readonly meant: boolean;
 }
 
-export interface OpenOptions {
+/** Who opens a broker. */
+export interface Party {
+  /** The service that the relay or intake is of. */
+  readonly service: string;
   /** The name of the relay or intake: the client shows it to the broker where it can. */
   readonly name: string;
+}
+
+export interface OpenOptions extends Party {
   /** Gives up opening. */
   readonly signal: AbortSignal;
   /** How events travel on the way out; `features.mode` where it is not said. The way in understands both. */

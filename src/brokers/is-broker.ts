@@ -3,7 +3,7 @@
 import { cleaned } from "../core/clean.js";
 import { ConfigurationError } from "../core/errors.js";
 import { show } from "../core/show.js";
-import type { Broker } from "./broker.js";
+import type { Broker, Party } from "./broker.js";
 
 /**
  * The broker as everybody else sees it: read once, and without what looks like a credential in its names. One that is brought along may say where it is with
@@ -31,7 +31,7 @@ export function isBroker(value: unknown): value is Broker {
 
 /** An object of its own: the broker may have private fields, and is called as itself. */
 function withCleanNames(broker: Broker): Broker {
-  const { kind, where, features, style, atOnce, timeoutMs } = broker;
+  const { kind, where, features, style, atOnce, timeoutMs, oneWay } = broker;
   return Object.freeze({
     kind: cleaned(kind),
     where: cleaned(where),
@@ -39,8 +39,15 @@ function withCleanNames(broker: Broker): Broker {
     style,
     ...(atOnce !== undefined && { atOnce }),
     ...(timeoutMs !== undefined && { timeoutMs }),
+    ...(oneWay !== undefined && { oneWay }),
     openSender: (options) => broker.openSender(options),
     openReceiver: (options) => broker.openReceiver(options),
+    ...(typeof broker.readsBy === "function" && { readsBy: (party) => readsBy(broker, party) }),
     ...(typeof broker.onRefused === "function" && { onRefused: (listener) => broker.onRefused?.(listener) }),
   } satisfies Broker);
+}
+
+function readsBy(broker: Broker, party: Party): string | undefined {
+  const said = broker.readsBy?.(party);
+  return said === undefined ? undefined : cleaned(said);
 }

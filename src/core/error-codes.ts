@@ -17,7 +17,8 @@ export const errorCodes = {
   PH_DECLARED_TWICE: {
     class: "ConfigurationError",
     retryable: false,
-    meaning: "The same queue, subscription, handler, answer or instance was declared or started twice.",
+    meaning:
+      "The same queue, subscription, handler, answer or instance was declared or started twice, or two intakes would read by one reader of a broker.",
   },
   PH_DECLARED_LATE: {
     class: "ConfigurationError",
@@ -93,7 +94,8 @@ export const errorCodes = {
   PH_BROKER_DESTINATION: {
     class: "ConfigurationError",
     retryable: false,
-    meaning: "The broker does not have the topic, queue, stream or subject that was named.",
+    meaning:
+      "The broker does not have the topic, queue, stream or subject that was named, or the consumer there is another intake's.",
   },
   PH_BROKER_DENIED: {
     class: "ConfigurationError",

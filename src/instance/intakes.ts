@@ -4,28 +4,38 @@ import type { Logger } from "../core/logger.js";
 import { suggestion } from "../core/suggest.js";
 import { type DeclaredIntake, Intakes, type IntakesOptions } from "../intakes/intakes.js";
 import { Noted } from "../intakes/noted.js";
-import { checkIntake, type Intake } from "../intakes/options.js";
+import { checkIntake, type Intake, refuseShared } from "../intakes/options.js";
 import { Refusals } from "../intakes/refusals.js";
+import type { BrokerUse } from "./one-way.js";
 
 export class DeclaredIntakes {
   readonly #declared = new Map<string, DeclaredIntake>();
-
+  readonly #service: string;
   readonly #logger: Logger;
 
-  constructor(logger: Logger) {
+  constructor(service: string, logger: Logger) {
+    this.#service = service;
     this.#logger = logger;
   }
 
-  /** `refuse`: throws for a name that is taken, or too late. From here on it is told what its broker refuses, whether it is started or not. */
+  /** `refuse`: throws for a name that is taken, or too late. Errors: also for what another intake reads already. From here on it is told what its broker refuses, whether it is started or not. */
   declare(name: unknown, options: unknown, refuse: (name: string, twice: boolean) => void): Intake {
-    const declaration = checkIntake(name, options);
+    const declaration = checkIntake(name, options, this.#service);
     refuse(declaration.name, this.#declared.has(declaration.name));
+    refuseShared(
+      declaration,
+      [...this.#declared.values()].map((one) => one.declaration),
+    );
     const { broker } = declaration;
     const telling = { name: declaration.name, where: broker.where, logger: this.#logger };
     const refusals = new Refusals(telling);
     broker.onRefused?.((refusal) => refusals.note(refusal));
     this.#declared.set(declaration.name, { declaration, refusals, noted: new Noted(telling) });
     return Object.freeze({ name: declaration.name });
+  }
+
+  get uses(): readonly BrokerUse[] {
+    return [...this.#declared].map(([name, { declaration }]) => ({ way: "intake", name, broker: declaration.broker }));
   }
 
   /** All, or those named; an unknown name lists the known ones. */

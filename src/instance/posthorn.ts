@@ -38,13 +38,14 @@ import { Worker } from "../worker/worker.js";
 import { type Exported, exported } from "./exported.js";
 import { DeclaredIntakes, registerIntakes } from "./intakes.js";
 import { claimService } from "./once.js";
+import { refuseUnread } from "./one-way.js";
 import { close, type Opened, type Opening, open, openInside } from "./opened.js";
 import { Operating } from "./operate.js";
 import { defaultRetention, instanceFields, startFields, stopFields, topicFields } from "./options.js";
 import type { Post, Topic } from "./post.js";
 import type { PosthornOptions } from "./posthorn-options.js";
 import { Declaration } from "./queue.js";
-import { openRelays, RelayDeclaration } from "./relay.js";
+import { openRelays, RelayDeclaration, relayUses } from "./relay.js";
 import { scalingReport } from "./scaling.js";
 import { stopOnSignals } from "./signals.js";
 
@@ -91,7 +92,7 @@ class Instance {
     const onServer = typeof input === "string" ? !input.startsWith("embedded:") : "totalCount" in input;
     this.#migrate = checked.migrate ?? (onServer ? "check" : "auto");
     this.#logger = checked.logger ?? consoleLogger;
-    this.#intakes = new DeclaredIntakes(this.#logger);
+    this.#intakes = new DeclaredIntakes(this.service, this.#logger);
     this.#workerTimeoutMs = checked.workerTimeoutMs;
     this.#causationLimit = checked.causationLimit;
     this.#retention = { ...(checked.retention ?? defaultRetention), explicit: checked.retention !== undefined };
@@ -294,6 +295,7 @@ class Instance {
         "start() was called before, and this instance works already. Call it once, with everything that it is to work on.",
       );
     }
+    refuseUnread([...relayUses(this.#declarations.values()), ...this.#intakes.uses]);
     const starting = this.#start(chosen);
     this.#starting = starting;
     // From here on: a signal that comes meanwhile stops what has begun.
@@ -337,7 +339,6 @@ class Instance {
       schedules,
       intakes: await registerIntakes({
         declared: intakes,
-        service,
         executor: database,
         side,
         catalog,

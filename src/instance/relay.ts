@@ -8,6 +8,7 @@ import { Relay as RunningRelay } from "../relays/relay.js";
 import type { Carrier } from "../worker/carrier.js";
 import type { Declared } from "../worker/registration.js";
 import type { Handled } from "../worker/run.js";
+import type { BrokerUse } from "./one-way.js";
 
 /** A subscription, or the receiver of a queue, that hands every message to a broker. It has no handlers. */
 export interface Relay {
@@ -44,6 +45,10 @@ export class RelayDeclaration implements Declared, Relay {
     this.#logger = logger;
   }
 
+  get use(): BrokerUse {
+    return { way: "relay", name: this.name, broker: this.#settings.to };
+  }
+
   get from(): RelayFrom {
     return this.kind === "event" ? { topic: this.channel } : { queue: this.channel };
   }
@@ -71,6 +76,10 @@ export class RelayDeclaration implements Declared, Relay {
   async close(): Promise<void> {
     await this.#relay?.close();
   }
+}
+
+export function relayUses(declared: Iterable<Declared>): readonly BrokerUse[] {
+  return [...declared].filter((one) => one instanceof RelayDeclaration).map((relay) => relay.use);
 }
 
 /** Opens the relays among these, all or none, and returns how to close them. */

@@ -19,7 +19,6 @@ export interface DeclaredIntake {
 
 export interface IntakesOptions {
   readonly declared: readonly DeclaredIntake[];
-  readonly service: string;
   readonly executor: Executor;
   readonly side: Executor;
   readonly catalog: Pick<Catalog, "versions">;
@@ -45,7 +44,7 @@ export class Intakes {
     this.#registered = registered;
   }
 
-  #declare({ name, broker, contracts, keepMs, alerts }: IntakeDeclaration): Promise<number> {
+  #declare({ name, service, broker, contracts, keepMs, alerts }: IntakeDeclaration): Promise<number> {
     const entry = {
       name,
       broker: broker.kind,
@@ -55,7 +54,7 @@ export class Intakes {
       bounds: { refused: alerts.refused, invalid: alerts.invalid },
       contracts: contracts.map((one) => ({ name: one.name, owner: one.owner ?? null })),
     };
-    return declareIntake(this.#options.side, entry, this.#options.service);
+    return declareIntake(this.#options.side, entry, service);
   }
 
   /** Those that were removed since, and no others: of two processes that declare one the newest start wins. */

@@ -187,6 +187,7 @@ type Read = NonNullable<IntakeOptions["read"]>;
 /** Checked. */
 export interface IntakeDeclaration {
   readonly name: string;
+  readonly service: string;
   readonly broker: Broker;
   readonly contracts: readonly AnyContract[];
   readonly typePrefix: string;
@@ -218,12 +219,13 @@ const elsewhere: Readonly<Record<string, string>> = {
 };
 
 /** Errors: `ConfigurationError`, `WrongKindError`. */
-export function checkIntake(given: unknown, options: unknown): IntakeDeclaration {
+export function checkIntake(given: unknown, options: unknown, service: string): IntakeDeclaration {
   const name = checkName(given, "intake");
   const path = `intake(${quote(name)})`;
   const checked = checkOptions(options, intakeFields, path, { elsewhere });
   return {
     name,
+    service,
     broker: checked.from,
     contracts: checked.into,
     typePrefix: checked.typePrefix,
@@ -233,6 +235,18 @@ export function checkIntake(given: unknown, options: unknown): IntakeDeclaration
     batchSize: checked.batchSize,
     alerts: checked.alerts ?? alertsDefault,
   };
+}
+
+/** Errors: `ConfigurationError` where two would share what the other side gives to one reader. */
+export function refuseShared(second: IntakeDeclaration, others: Iterable<IntakeDeclaration>): void {
+  const { name, broker } = second;
+  const by = broker.readsBy?.(second);
+  if (by === undefined) return;
+  for (const first of others) {
+    if (first.broker.kind !== broker.kind || first.broker.readsBy?.(first) !== by) continue;
+    const message = `intake(${quote(name)}) would read by ${by}, as intake(${quote(first.name)}) does: each message would come to one of the two only. Give this one a reader of its own, or take everything in by one intake, \`into\` the contracts of both.`;
+    throw new ConfigurationError("PH_DECLARED_TWICE", message, { name, other: first.name, readsBy: by });
+  }
 }
 
 function checkSource(value: unknown, path: string): Broker {

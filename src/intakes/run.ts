@@ -78,10 +78,11 @@ export class Run {
 
   async #open(): Promise<void> {
     const { declaration, logger } = this.#options;
-    const { name, broker } = declaration;
+    const { name, service, broker } = declaration;
     try {
       this.#receiver = await broker.openReceiver({
         name,
+        service,
         signal: this.#stopping.signal,
         onTrouble: (error) => this.#away(error),
       });

@@ -12,6 +12,7 @@ import { sharedAbort } from "../core/shared-abort.js";
 
 export interface ConnectionOptions {
   readonly name: string;
+  readonly service: string;
   readonly to: Broker;
   readonly mode: EnvelopeMode;
   /** How long opening may take. */
@@ -54,12 +55,13 @@ export class Connection {
   }
 
   async #open(): Promise<Sender> {
-    const { name, to, mode, timeoutMs } = this.#options;
+    const { name, service, to, mode, timeoutMs } = this.#options;
     const late = new AbortController();
     const abort = (): void => late.abort(stopped());
     this.closed.addEventListener("abort", abort);
     const timer = setTimeout(() => late.abort(new Error(`it could not be opened within ${timeoutMs} ms`)), timeoutMs);
-    const options = { name, mode, signal: late.signal, onTrouble: (error: unknown) => this.#trouble(error) };
+    const onTrouble = (error: unknown): void => this.#trouble(error);
+    const options = { name, service, mode, signal: late.signal, onTrouble };
     // Also where it throws at once.
     const opening = Promise.resolve().then(() => to.openSender(options));
     try {

@@ -60,13 +60,13 @@ export interface RelayOptions<I extends RelayIdempotency = RelayIdempotency> ext
    * Default: half of `visibilityTimeoutMs`, at most 10000, or as long as the broker's `timeoutMs` needs. Range 1 to 3600000.
    */
   readonly sendTimeoutMs?: number;
-  /** The `source` of the CloudEvents. Default `urn:posthorn:<service>`. */
+  /** The `source` of the CloudEvents, a URI-reference. Default `urn:posthorn:<service>`. */
   readonly source?: string;
   /** What stands before the name of the contract in their `type`: "com.example.shop." Default: nothing. */
   readonly typePrefix?: string;
   /** How they travel: attributes as headers, or everything as one JSON body. Default: what the broker's users expect. */
   readonly mode?: EnvelopeMode;
-  /** That messages may be lost on the way to a broker that does not acknowledge. Default false: such a broker is refused. */
+  /** That messages may be lost on the way to a broker that does not acknowledge. Default false: such a broker is refused. For another it is refused itself. */
   readonly lossy?: boolean;
   /** Of a queue: what a producer meets when too much waits. */
   readonly backlogLimit?: QueuePolicy["backlogLimit"];
@@ -101,6 +101,12 @@ const defaultSendMs = 10_000;
 export const relayBreaker = Object.freeze({ failures: 20, windowMs: 10_000, openMs: 1_000 });
 
 const { results: _ofHandlers, backlogLimit, ...carried } = policyFields;
+
+const longestSource = 500;
+const sourceWords = `a URI-reference of 1 to ${longestSource} letters, as urn:example:shop, https://shop.example or /shop`;
+/** RFC 3986: what may stand in one, a scheme before the first colon of the first part, and one fragment. */
+const uriReference =
+  /^(?:[a-z][a-z0-9+.-]*:|(?![^/?#]*:))(?:[\w.~:/?[\]@!$&'()*+,;=-]|%[0-9a-f]{2})*(?:#(?:[\w.~:/?@!$&'()*+,;=-]|%[0-9a-f]{2})*)?$/i;
 
 const ofAnIntake = "belongs to an intake, which takes in what a broker gives: post.intake(…).";
 /** A relay is the way out; what is said of the way in leads there. */
@@ -154,7 +160,12 @@ export const relayFields = {
     min: 1,
     max: longestSendMs,
   },
-  source: { type: "string", doc: "The source of the CloudEvents. Without it urn:posthorn:<service>", maxLength: 500 },
+  source: {
+    type: "custom",
+    doc: "The source of the CloudEvents. Without it urn:posthorn:<service>",
+    words: sourceWords,
+    check: checkSource,
+  },
   typePrefix: {
     type: "string",
     doc: "What stands before the name of the contract in their type; without it nothing",
@@ -167,7 +178,7 @@ export const relayFields = {
   },
   lossy: {
     type: "boolean",
-    doc: "That messages may be lost on the way to a broker that does not acknowledge; without it such a broker is refused",
+    doc: "That messages may be lost on the way to a broker that does not acknowledge; without it such a broker is refused, and for one that acknowledges there is nothing to allow",
     default: false,
   },
 } as const satisfies Fields;
@@ -231,6 +242,15 @@ function checkFrom(value: unknown, path: string): Channel {
   throw refusal(`${path} must be { topic: "…" } or { queue: "…" }; got ${got}.${lead}`, path);
 }
 
+function checkSource(value: unknown, path: string): string {
+  const fits = typeof value === "string" && value !== "" && value.length <= longestSource && uriReference.test(value);
+  if (fits) return value;
+  throw refusal(
+    `${path} must be ${sourceWords}; got ${show(value)}. Receivers of CloudEvents may refuse others.`,
+    path,
+  );
+}
+
 function checkIdempotency(value: unknown, path: string): RelayIdempotency {
   if (value === "handler" || value === "at-most-once") return value;
   if (value === "transaction") {
@@ -245,6 +265,10 @@ function refuseUnfit(where: string, { kind, features }: Broker, lossy: boolean, 
   if (!features.acknowledges && !lossy) {
     const message = `${where}.to is a ${kind} broker that does not acknowledge what it gets: messages can be lost on the way, and nobody would notice. Choose a way that acknowledges, or say lossy: true.`;
     throw refusal(message, `${where}.to`);
+  }
+  if (features.acknowledges && lossy) {
+    const message = `${where}.lossy is for a broker that does not acknowledge, and this ${kind} broker does: nothing is lost on the way. Leave it out.`;
+    throw refusal(message, `${where}.lossy`);
   }
   if (ordered && features.order === "none") {
     const message = `${where}.ordering is per key, and its ${kind} broker keeps no order: what was sent in order would arrive in any. Say ordering: "none", or choose another broker.`;

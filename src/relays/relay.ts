@@ -37,7 +37,7 @@ export class Relay {
     const { name, service, settings, logger } = run;
     const { to, mode, source, typePrefix, sendTimeoutMs: timeoutMs, once } = settings;
     this.#naming = { source: source ?? `urn:posthorn:${encodeURIComponent(service)}`, typePrefix };
-    this.#connection = new Connection({ name, to, mode, timeoutMs, logger });
+    this.#connection = new Connection({ name, service, to, mode, timeoutMs, logger });
     const sender = () => this.#connection.sender();
     this.#sending = new Sending({ sender, closed: this.#connection.closed, timeoutMs, once });
   }

@@ -32,7 +32,12 @@ test.each([
 
 test("a function that names the subject of each event says nothing to an intake, so NATS refuses it there", async () => {
   const broker = nats({ url: "nats://127.0.0.1:1", stream: "s", subject: () => "t" });
-  const opening = broker.openReceiver({ name: "in", signal: new AbortController().signal, onTrouble: () => undefined });
+  const opening = broker.openReceiver({
+    name: "in",
+    service: "shop",
+    signal: new AbortController().signal,
+    onTrouble: () => undefined,
+  });
   await expect(opening).rejects.toMatchObject({
     code: "PH_OPTION_INVALID",
     message: expect.stringContaining("nats.subject is a function"),

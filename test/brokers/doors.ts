@@ -30,7 +30,7 @@ export interface Doors {
 
 /** `text` begins with another scheme. */
 const begin = (text: string, scheme: string) => text.replace(/^\w+:/, `${scheme}:`);
-const opening = { name: "door", signal: never(), onTrouble: () => undefined };
+const opening = { name: "door", service: "shop", signal: never(), onTrouble: () => undefined };
 
 function wrong(url: string): string {
   const other = new URL(url);

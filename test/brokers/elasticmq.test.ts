@@ -153,7 +153,7 @@ async function place(suffix: "" | ".fifo") {
   const queue = `beside-${randomBytes(8).toString("hex")}${suffix}`;
   const queueUrl = await makeQueue(url, queue);
   const broker = sqs({ url, queue, visibilityMs: 5_000, pollMs: 1_000 });
-  const options = { name: "beside", signal: never(), onTrouble: () => {} };
+  const options = { name: "beside", service: "shop", signal: never(), onTrouble: () => {} };
   const closing = async <T extends { close(): Promise<void> }>(opening: Promise<T>) => {
     const one = await opening;
     opened.push(one);

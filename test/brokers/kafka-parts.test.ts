@@ -111,11 +111,19 @@ test.each([
 test("a receiver needs a group, and where it is tells all servers and no password", async () => {
   const broker = kafka({ url: [`kafka://u:${secret}@one:1`, `kafka://u:${secret}@two`], topic: "orders" });
   expect(broker.where).toBe("one:1,two:9092/orders");
-  const open = { name: "orders", signal: AbortSignal.abort(), onTrouble: () => {} };
+  const open = { name: "orders", service: "shop", signal: AbortSignal.abort(), onTrouble: () => {} };
   const error: unknown = await broker.openReceiver(open).then(
     () => undefined,
     (reason: unknown) => reason,
   );
   expect(error).toMatchObject({ code: "PH_OPTION_MISSING" });
   expect(inspect(error)).not.toContain(secret);
+});
+
+// It was told as an outage: the broker was asked again and again for what it never has.
+test("a topic that Kafka never allows is refused where it is written", () => {
+  for (const topic of ["", ".", "..", "a b", "orders/eu", "straße", "x".repeat(250)]) {
+    expect(() => kafka({ url: "kafka://127.0.0.1", topic })).toThrow("kafka.topic must be 1 to 249 letters");
+  }
+  for (const topic of ["orders", "a.b_c-D9", "...", "x".repeat(249)]) kafka({ url: "kafka://127.0.0.1", topic });
 });

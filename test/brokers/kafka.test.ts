@@ -295,7 +295,12 @@ async function place({ partitions = 3, configs = {}, fromBeginning = false, prox
   const trouble: unknown[] = [];
   const address = proxied ? network.through(url) : url;
   const broker = kafka({ url: address, topic, group: `${topic}-group`, fromBeginning, sessionTimeoutMs: 3_000 });
-  const options = { name: "beside", signal: never(), onTrouble: (error: unknown) => void trouble.push(error) };
+  const options = {
+    name: "beside",
+    service: "shop",
+    signal: never(),
+    onTrouble: (error: unknown) => void trouble.push(error),
+  };
   return {
     url,
     topic,

@@ -52,7 +52,7 @@ brokerDoors({
 });
 
 const options5 = (url: string, over: Partial<MqttOptions> = {}) => ({ url, topic: "conformance/own", ...over });
-const open = (name: string) => ({ name, signal: never(), onTrouble: () => undefined });
+const open = (name: string) => ({ name, service: "shop", signal: never(), onTrouble: () => undefined });
 
 /** As a relay does it: what is unavailable is sent again, with what comes after it. */
 async function untilAnswered(sender: Sender, all: readonly Outgoing[]): Promise<ReadonlyMap<string, string>> {

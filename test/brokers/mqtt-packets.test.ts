@@ -43,7 +43,12 @@ async function serve(answers: Answers): Promise<ScriptedMqtt> {
 }
 
 const troubles: unknown[] = [];
-const open = (name = "test") => ({ name, signal: never(), onTrouble: (error: unknown) => void troubles.push(error) });
+const open = (name = "test") => ({
+  name,
+  service: "shop",
+  signal: never(),
+  onTrouble: (error: unknown) => void troubles.push(error),
+});
 
 async function senderOf(server: ScriptedMqtt, options: Partial<MqttOptions> = {}) {
   const sender = await mqtt({ url: server.url, topic: "t", ...options }).openSender(open());
@@ -204,7 +209,7 @@ describe("the way in", () => {
     expect(flags & 0b10).toBe(0);
     expect(connect?.bytes.includes(Buffer.from([0x11, 0, 0, 0, 90]))).toBe(true);
     expect(connect?.bytes.includes(Buffer.from(receiveMaximum(300)))).toBe(true);
-    expect(connect?.bytes.includes("posthorn-test")).toBe(true);
+    expect(connect?.bytes.includes("posthorn-test@shop")).toBe(true);
   });
 
   test("what waits in a session and comes before the answer to the subscription does not keep it from being heard", async () => {

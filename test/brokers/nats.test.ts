@@ -223,7 +223,7 @@ describe("NATS alone", () => {
     const one = await receiver(name);
     await (await sender(name)).send(messages(1), never());
     await one.acknowledge(await received(one, 1));
-    await manager.consumers.delete(name, "posthorn-receiver");
+    await manager.consumers.delete(name, "posthorn-receiver@shop");
     await expect(one.receive({ max: 10, waitMs: 60_000, signal: never() })).rejects.toThrow();
   });
 
@@ -241,6 +241,52 @@ describe("NATS alone", () => {
       expect(error).toBeInstanceOf(ConfigurationError);
     }
     await receiver(name, { consumer: "paid", subject: `${name}.paid` });
+  });
+
+  // They had one consumer, named after the intake alone, and each got a part.
+  test("two services whose intakes have one name get all messages of a stream, each of them", async () => {
+    const name = await stream();
+    await (await sender(name)).send(messages(20), never());
+    const broker = nats({ url: service.url, stream: name });
+    for (const of of ["shop", "shipping"]) {
+      const one = await broker.openReceiver(opening("orders", of));
+      open.push(one);
+      expect(namesOf(await take(one, 20))).toEqual(idsOf(messages(20)));
+    }
+  });
+
+  // It was taken over: what the other one had in its hands was handed back, and both were given a part of the rest.
+  test("a consumer that another service or intake has made is refused with both names, and keeps what it has handed out", async () => {
+    const name = await stream();
+    await (await sender(name)).send(messages(10), never());
+    const broker = nats({ url: service.url, stream: name, consumer: "shared" });
+    const own = await broker.openReceiver(opening("orders"));
+    open.push(own);
+    const batch = await received(own, 10);
+    for (const foreign of [opening("orders", "shipping"), opening("returns")]) {
+      const error = await broker.openReceiver(foreign).catch((thrown: unknown) => thrown);
+      expect(error).toBeInstanceOf(ConfigurationError);
+      expect(error).toMatchObject({ code: "PH_BROKER_DESTINATION" });
+      expect(String(error)).toContain('made by the intake "orders" of the service "shop"');
+      expect(String(error)).toContain(`the intake "${foreign.name}" of the service "${foreign.service}" would take`);
+    }
+    const { num_ack_pending, num_redelivered } = await manager.consumers.info(name, "shared");
+    expect([num_ack_pending, num_redelivered]).toEqual([10, 0]);
+    await own.acknowledge(batch);
+    await own.close();
+    // The way out that the error names.
+    const { config } = await manager.consumers.info(name, "shared");
+    const description = 'posthorn {"service":"shipping","intake":"orders"}';
+    await manager.consumers.update(name, "shared", { ...config, description });
+    open.push(await broker.openReceiver(opening("orders", "shipping")));
+  });
+
+  test("a consumer that was made by hand is read by any service, and stays nobody's", async () => {
+    const name = await stream();
+    await manager.consumers.add(name, { durable_name: "hand", ack_policy: "explicit", description: "for the shop" });
+    const broker = nats({ url: service.url, stream: name, consumer: "hand" });
+    for (const of of ["shop", "shipping"]) await (await broker.openReceiver(opening("orders", of))).close();
+    expect((await manager.consumers.info(name, "hand")).config.description).toBe("for the shop");
   });
 
   test("an intake of some subjects gets these, and its name may have what NATS does not allow in one", async () => {
@@ -345,11 +391,11 @@ async function makeStream({ url, destination }: Pick<Place, "url" | "destination
 }
 
 function consumerOf(manager: JetStreamManager, stream: string) {
-  return manager.consumers.info(stream, "posthorn-receiver");
+  return manager.consumers.info(stream, "posthorn-receiver@shop");
 }
 
-function opening(name: string): OpenOptions {
-  return { name, signal: never(), onTrouble: () => undefined };
+function opening(name: string, service = "shop"): OpenOptions {
+  return { name, service, signal: never(), onTrouble: () => undefined };
 }
 
 function acknowledged(count: number): readonly string[] {

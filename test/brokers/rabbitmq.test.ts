@@ -57,7 +57,7 @@ describe("RabbitMQ alone", () => {
     return name;
   }
   function opening(name: string) {
-    return { name, signal: never(), onTrouble: () => undefined };
+    return { name, service: "shop", signal: never(), onTrouble: () => undefined };
   }
   async function sender(options: Omit<RabbitMqOptions, "url">): Promise<Sender> {
     const opened = await rabbitmq({ url: rabbit.url, ...options }).openSender(opening("sender"));

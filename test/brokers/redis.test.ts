@@ -169,7 +169,12 @@ async function place(over: Partial<RedisOptions>, other?: OwnService) {
   const stream = `beside-${randomBytes(8).toString("hex")}`;
   const trouble: unknown[] = [];
   const broker = redis({ url: service.url, stream, group: `${stream}-group`, ...over });
-  const options = { name: "beside", signal: never(), onTrouble: (error: unknown) => void trouble.push(error) };
+  const options = {
+    name: "beside",
+    service: "shop",
+    signal: never(),
+    onTrouble: (error: unknown) => void trouble.push(error),
+  };
   const client = new Redis(service.url, { protocol: 2 });
   opened.push(() => client.disconnect());
   const closing = async <T extends { close(): Promise<void> }>(opening: Promise<T>) => {

@@ -118,7 +118,12 @@ export class Scene {
   }
 
   #options(signal: AbortSignal) {
-    return { name: this.place.destination, signal, onTrouble: (error: unknown) => void this.#record.push(error) };
+    return {
+      name: this.place.destination,
+      service: "shop",
+      signal,
+      onTrouble: (error: unknown) => void this.#record.push(error),
+    };
   }
 
   /** What arrived, as it is decoded. */

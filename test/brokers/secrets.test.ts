@@ -57,6 +57,7 @@ async function use(broker: Broker): Promise<readonly unknown[]> {
   const out: unknown[] = [broker.where];
   const options = {
     name: "trial",
+    service: "shop",
     signal: AbortSignal.timeout(5_000),
     onTrouble: (error: unknown) => void out.push(error),
   };

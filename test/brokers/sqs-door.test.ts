@@ -28,7 +28,7 @@ function answering(code: string, status = 403) {
 
 async function refusalAt(url: string): Promise<unknown> {
   const broker = sqs({ url: url.replace("//", "//id:hunter2-hunter2@"), queue: "orders", timeoutMs: 5_000 });
-  const options = { name: "door", signal: new AbortController().signal, onTrouble: () => undefined };
+  const options = { name: "door", service: "shop", signal: new AbortController().signal, onTrouble: () => undefined };
   const error = await broker.openSender(options).then(
     () => "it opened",
     (reason: unknown) => reason,

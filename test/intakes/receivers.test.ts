@@ -164,7 +164,7 @@ test("one is asked for nothing more when the stop comes between the statement an
     late += 1;
     throw new Error("it is asked after the stop");
   });
-  const declaration = checkIntake(name, { from, into: [OrderPlaced], otherTypes: "skip" });
+  const declaration = checkIntake(name, { from, into: [OrderPlaced], otherTypes: "skip" }, "stopped");
   const { query } = asExecutor(await session());
   const run = new Run({
     declaration,

@@ -23,6 +23,7 @@ test("many calls of a relay at once make no warning of a leak, and leave no list
   broker.delay = () => held;
   const connection = new Connection({
     name: "out",
+    service: "shop",
     to: broker,
     mode: "binary",
     timeoutMs: 60_000,

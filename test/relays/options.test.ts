@@ -39,6 +39,8 @@ test("what cannot be kept is refused with the reason", () => {
   expect(refusal({ ...good, batchSize: 1_001 })).toContain("from 1 to 1000");
   const lossy = checkRelay({ ...good, lossy: true, to: acknowledgeless }, "out");
   expect(lossy.settings.to.features).toBe(acknowledgeless.features);
+  // It was accepted, and allowed nothing.
+  expect(refusal({ ...good, lossy: true })).toContain("lossy is for a broker that does not acknowledge, and this");
   const loose = { ...unordered, ordering: "none", to: new MemoryBroker({ order: "none" }) };
   expect(checkRelay(loose, "out").policy.ordering).toBe("none");
   expect(ordering).toEqual({ per: "key", whenDead: "park" });
@@ -52,6 +54,22 @@ test("a source of messages is a topic or a queue, and a broker is one that was m
     expect(message).toMatch(/to must be a broker|lacks the option to/);
     expect(message).not.toContain("hunter2");
   }
+});
+
+// What is none went out as it was, and receivers that look at it refused every event.
+test("the source of a relay is a URI-reference, and a text that is none is refused", () => {
+  const fitting = [
+    "urn:example:shop",
+    "https://shop.example/a?b=c#d",
+    "/shop",
+    "shop",
+    "a%20b",
+    "https://[::1]/",
+    "./a:b",
+  ];
+  for (const source of fitting) expect(checkRelay({ ...good, source }, "out").settings.source).toBe(source);
+  for (const source of ["", "our shop", "a%2", "1a:b", ":a", "a#b#c", "straße", 'a"b', "a<b>", "x".repeat(501), 7])
+    expect(refusal({ ...good, source })).toContain("source must be a URI-reference of 1 to 500 letters");
 });
 
 test("a mistyped option is called an option, with the one that is meant; one of an intake leads to the intake", () => {

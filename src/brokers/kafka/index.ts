@@ -5,6 +5,7 @@
  * In: a consumer group; a position is committed when what lies before it has been acknowledged, and never earlier.
  */
 import type { Broker, BrokerFeatures } from "../broker.js";
+import { oneWayOf } from "../one-way.js";
 import { patienceOf } from "../patience.js";
 import { type KafkaOptions, readSettings } from "./options.js";
 import { openKafkaReceiver } from "./receiver.js";
@@ -36,7 +37,12 @@ export function kafka(options: KafkaOptions): Broker {
     features: kafkaFeatures,
     style: { prefix: "ce_", percent: false },
     ...patienceOf(options),
+    oneWay: oneWayOf("kafka", options, {
+      relay: ["batchBytes"],
+      intake: ["group", "fromBeginning", "sessionTimeoutMs"],
+    }),
     openSender: (open) => openKafkaSender(settings, open),
     openReceiver: (open) => openKafkaReceiver(settings, open),
+    readsBy: () => (settings.group === undefined ? undefined : `the group "${settings.group}" of ${settings.where}`),
   };
 }

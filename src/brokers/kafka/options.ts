@@ -2,6 +2,7 @@
 import { ConfigurationError } from "../../core/errors.js";
 import { checkOptions, type Fields, type OptionsOf } from "../../core/options.js";
 import type { Secrets } from "../../core/secrets.js";
+import { show } from "../../core/show.js";
 import { type Address, hostAndPort, readAddress, secretsOf } from "../address.js";
 import { type TlsOptions, tlsFields } from "../tls.js";
 
@@ -10,6 +11,9 @@ export type KafkaToken = string | (() => string | Promise<string>);
 
 const mechanisms = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] as const;
 type Mechanism = (typeof mechanisms)[number];
+
+/** What Kafka allows in the name of a topic. */
+const topicWords = "1 to 249 letters from A to Z, digits, dots, hyphens and underscores, and neither . nor ..";
 
 export const kafkaFields = {
   url: {
@@ -20,10 +24,11 @@ export const kafkaFields = {
     check: checkUrls,
   },
   topic: {
-    type: "string",
+    type: "custom",
     doc: "What a relay sends to and an intake reads: a topic that exists",
-    maxLength: 249,
+    words: topicWords,
     required: true,
+    check: checkTopic,
   },
   group: {
     type: "string",
@@ -176,6 +181,11 @@ function checkUrls(value: unknown, path: string): readonly [Address, ...Address[
     throw new ConfigurationError("PH_BROKER_ADDRESS", message, { path });
   }
   return [first, ...others];
+}
+
+function checkTopic(value: unknown, path: string): string {
+  if (typeof value === "string" && /^(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}$/.test(value)) return value;
+  return refuse(path, `must be ${topicWords}; got ${show(value)}.`);
 }
 
 function checkToken(value: unknown, path: string): KafkaToken {

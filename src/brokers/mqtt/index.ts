@@ -1,7 +1,11 @@
 /** The entry `posthorn/mqtt`: an MQTT broker as the end of a relay or the beginning of an intake. Its client is the package mqtt. */
+
 import { randomBytes } from "node:crypto";
 import { ConfigurationError } from "../../core/errors.js";
+import { hostAndPort } from "../address.js";
 import type { Broker, OpenOptions } from "../broker.js";
+import { oneWayOf } from "../one-way.js";
+import { readerName } from "../party.js";
 import { patienceOf } from "../patience.js";
 import { mqttFeatures } from "./features.js";
 import { type MqttOptions, readSettings, type Settings } from "./options.js";
@@ -25,28 +29,26 @@ export type { MqttOptions, MqttTls, Topic } from "./options.js";
  */
 export function mqtt(options: MqttOptions): Broker {
   const settings = readSettings(options);
-  const { where, topic, version } = settings;
+  const { where, topic, version, clientId, address } = settings;
   return {
     kind: "mqtt",
     where,
     features: version === 5 ? mqttFeatures : { ...mqttFeatures, mode: "structured" },
     style: mqttStyle,
     ...patienceOf(options),
+    oneWay: oneWayOf("mqtt", options, { relay: ["maxPacketBytes"], intake: ["sessionMs"] }),
     openSender: async (open) => {
       refuseForSender(settings, open);
-      return openMqttSender(settings, clientIdOf(settings, `${open.name}-${randomBytes(6).toString("hex")}`), open);
+      return openMqttSender(settings, clientId ?? `posthorn-${open.name}-${randomBytes(6).toString("hex")}`, open);
     },
     openReceiver: async (open) => {
       if (typeof topic !== "string") {
         return refuse("mqtt.topic is a function; an intake subscribes to one topic, which may have wildcards.");
       }
-      return openMqttReceiver(settings, topic, clientIdOf(settings, open.name), open);
+      return openMqttReceiver(settings, topic, clientId ?? readerName(open), open);
     },
+    readsBy: (party) => `the session of the client "${clientId ?? readerName(party)}" at ${hostAndPort(address)}`,
   };
-}
-
-function clientIdOf({ clientId }: Settings, name: string): string {
-  return clientId ?? `posthorn-${name}`;
 }
 
 function refuseForSender({ topic, version }: Settings, { mode }: OpenOptions): void {

@@ -37,7 +37,7 @@ export const mqttFields = {
   },
   clientId: {
     type: "string",
-    doc: "The name by which the broker knows the connection, and an intake its session; of two connections with one name the broker closes the older, so it is not for a relay that runs in several processes. Without it: made of the name of the relay or intake",
+    doc: "The name by which the broker knows the connection, and an intake its session; of two connections with one name the broker closes the older, so it is not for a relay that runs in several processes. Without it: `posthorn-<intake>@<service>`, and a name of its own for each connection of a relay",
     maxLength: 256,
   },
   sessionMs: {

@@ -2,13 +2,17 @@
  * The durable consumer of an intake: found or made, and taken over.
  *
  * The stream remembers what it has sent and has no acknowledgement for, and sends it again when its time is up; what came later goes on meanwhile. That would
- * break the order when a reader dies. So whoever opens the consumer hands back first all that somebody else has left, and waits for that.
+ * break the order when a reader dies. So whoever opens the consumer hands back first all that somebody else has left, and waits for that. Of two who read at
+ * once each would get a part, and take the other's. So a consumer says who made it, and nothing of it is touched by another intake.
  */
 import type { ConsumerInfo } from "@nats-io/jetstream";
 import { ConfigurationError } from "../../core/errors.js";
 import { quote } from "../../core/show.js";
 import { hostAndPort } from "../address.js";
-import { isConsumerMissing, type Link, streamOf } from "./link.js";
+import type { Party } from "../broker.js";
+import { readerName } from "../party.js";
+import { isConsumerMissing, isConsumerThere, type Link, streamOf } from "./link.js";
+import { describe, makerIn } from "./maker.js";
 import type { Settings } from "./options.js";
 import { matches } from "./subjects.js";
 import type { Left } from "./takeover.js";
@@ -20,11 +24,11 @@ const mostUnacknowledged = 10_000;
 const mostHandedBack = 100_000;
 
 /** Errors: `ConfigurationError` where the stream is not there, or the consumer is of another kind. */
-export async function openConsumer(link: Link, settings: Settings, intake: string): Promise<OpenConsumer> {
+export async function openConsumer(link: Link, settings: Settings, party: Party): Promise<OpenConsumer> {
   const { subjects = [] } = await streamOf(link, settings);
   checkFilter(settings, subjects);
-  const name = settings.consumer ?? nameFor(intake);
-  const info = await foundOrMade(link, settings, name);
+  const info = await foundOrMade(link, settings, party);
+  checkMaker(info, settings, party);
   checkKind(info, settings);
   await takeOver(link, info);
   return { info, left: { until: info.delivered.stream_seq, count: info.num_ack_pending } };
@@ -36,11 +40,6 @@ export interface OpenConsumer {
   readonly left: Left;
 }
 
-/** The name of an intake may have what a consumer's may not: such letters become their code. */
-function nameFor(intake: string): string {
-  return `posthorn-${intake.replace(/[^A-Za-z0-9_-]/gu, (letter) => `=${letter.codePointAt(0)?.toString(16)}=`)}`;
-}
-
 function checkFilter({ subject, stream, address }: Settings, subjects: readonly string[]): void {
   // One with wildcards may stand for a part of what the stream takes; the server says whether it does.
   if (typeof subject !== "string" || /[*>]/.test(subject)) return;
@@ -50,21 +49,39 @@ function checkFilter({ subject, stream, address }: Settings, subjects: readonly 
   throw new ConfigurationError("PH_BROKER_DESTINATION", message, { stream, subject, where });
 }
 
-async function foundOrMade({ manager }: Link, settings: Settings, name: string): Promise<ConsumerInfo> {
+async function foundOrMade({ manager }: Link, settings: Settings, party: Party): Promise<ConsumerInfo> {
+  const name = settings.consumer ?? readerName(party);
   try {
     return await manager.consumers.info(settings.stream, name);
   } catch (error) {
     if (!isConsumerMissing(error)) throw error;
   }
   const { subject, ackWaitMs } = settings;
-  return await manager.consumers.add(settings.stream, {
+  const wanted = {
     durable_name: name,
-    ack_policy: "explicit",
-    deliver_policy: "all",
+    description: describe(party),
+    ack_policy: "explicit" as const,
+    deliver_policy: "all" as const,
     ack_wait: ackWaitMs * 1_000_000,
     max_ack_pending: mostUnacknowledged,
     ...(typeof subject === "string" && { filter_subject: subject }),
-  });
+  };
+  try {
+    return await manager.consumers.add(settings.stream, wanted);
+  } catch (error) {
+    if (!isConsumerThere(error)) throw error;
+    return await manager.consumers.info(settings.stream, name);
+  }
+}
+
+/** One that was made by hand may be read by whoever is told its name. */
+function checkMaker({ name, config }: ConsumerInfo, { stream, address }: Settings, party: Party): void {
+  const maker = makerIn(config.description);
+  if (maker === undefined || (maker.service === party.service && maker.name === party.name)) return;
+  const where = hostAndPort(address);
+  const named = ({ name: intake, service }: Party) => `the intake ${quote(intake)} of the service ${quote(service)}`;
+  const message = `The consumer ${quote(name)} of the stream ${stream} of NATS at ${where} was made by ${named(maker)}, and ${named(party)} would take a part of its messages. Name another consumer, or none, and one is made. If the other one has ended and this one goes on in its place, give the consumer the description ${describe(party)}`;
+  throw new ConfigurationError("PH_BROKER_DESTINATION", message, { stream, consumer: name, where, maker, party });
 }
 
 function checkKind({ name, config }: ConsumerInfo, { stream, subject }: Settings): void {

@@ -1,8 +1,10 @@
 /** The entry `posthorn/nats`: a stream of NATS JetStream as the end of a relay or the beginning of an intake. Its clients are the packages of @nats-io. */
-import type { Broker, BrokerFeatures } from "../broker.js";
+import type { Broker, BrokerFeatures, Party } from "../broker.js";
+import { oneWayOf } from "../one-way.js";
+import { readerName } from "../party.js";
 import { patienceOf } from "../patience.js";
 import { natsStyle } from "./message.js";
-import { type NatsOptions, readSettings } from "./options.js";
+import { type NatsOptions, readSettings, type Settings } from "./options.js";
 import { openNatsReceiver } from "./receiver.js";
 import { openNatsSender } from "./sender.js";
 
@@ -39,7 +41,13 @@ export function nats(options: NatsOptions): Broker {
     features: natsFeatures,
     style: natsStyle,
     ...patienceOf(options),
+    oneWay: oneWayOf("nats", options, { relay: [], intake: ["consumer", "ackWaitMs"] }),
     openSender: (open) => openNatsSender(settings, open),
     openReceiver: (open) => openNatsReceiver(settings, open),
+    readsBy: (party) => readsBy(settings, party),
   };
+}
+
+function readsBy({ consumer, where, domain }: Settings, party: Party): string {
+  return `the consumer "${consumer ?? readerName(party)}" of ${where}${domain === undefined ? "" : `, domain ${domain}`}`;
 }

@@ -132,10 +132,15 @@ export function codeOf(error: unknown): unknown {
   return typeof error === "object" && error !== null && "code" in error ? error.code : undefined;
 }
 
-const codes = { consumerNotFound: 10014, notForAccount: 10039, streamNotFound: 10059 } as const;
+const codes = { consumerNotFound: 10014, consumerExists: 10148, notForAccount: 10039, streamNotFound: 10059 } as const;
 
 export function isConsumerMissing(error: unknown): boolean {
   return codeOf(error) === codes.consumerNotFound;
+}
+
+/** Somebody has made it meanwhile, otherwise. Servers before 2.10 change it instead. */
+export function isConsumerThere(error: unknown): boolean {
+  return codeOf(error) === codes.consumerExists;
 }
 
 /** The configuration of the stream. Errors: `ConfigurationError` where there is none. */

@@ -45,7 +45,7 @@ export const natsFields = {
     check: checkSubject,
   },
   consumer: named(
-    "The durable consumer by which the stream knows how far an intake is. It is made if it does not exist. Without it: made of the name of the intake",
+    "The durable consumer by which the stream knows how far an intake is. It is made if it does not exist, and no other intake may read by one that was made for this. Without it: `posthorn-<intake>@<service>`",
   ),
   ackWaitMs: {
     type: "duration",

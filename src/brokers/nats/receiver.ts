@@ -77,13 +77,13 @@ class NatsReceiver implements Receiver {
     this.#heartbeatMs = Math.min(Math.max(settings.timeoutMs / 2, 500), pullMs / 2);
   }
 
-  async open({ name, signal }: OpenOptions): Promise<void> {
+  async open({ name, service, signal }: OpenOptions): Promise<void> {
     const limit = AbortSignal.any([signal, AbortSignal.timeout(this.#settings.timeoutMs)]);
     const fail = (error: unknown) => this.#fail(error);
     const link = await openLink(this.#settings, { name, signal: limit, onLost: fail, onRefused: fail });
     this.#link = link;
     try {
-      const { info, left } = await untilAborted(openConsumer(link, this.#settings, name), limit);
+      const { info, left } = await untilAborted(openConsumer(link, this.#settings, { name, service }), limit);
       const { domain } = this.#settings;
       const api = domain === undefined ? "$JS.API" : `$JS.${domain}.API`;
       this.#pullSubject = `${api}.CONSUMER.MSG.NEXT.${info.stream_name}.${info.name}`;

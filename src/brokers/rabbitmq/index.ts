@@ -1,8 +1,10 @@
 /** The entry `posthorn/rabbitmq`: RabbitMQ, by AMQP 0-9-1, as the end of a relay or the beginning of an intake. Its client is the package rabbitmq-client. */
+import { hostAndPort } from "../address.js";
 import type { Broker, BrokerFeatures } from "../broker.js";
+import { oneWayOf } from "../one-way.js";
 import { patienceOf } from "../patience.js";
 import { style } from "./message.js";
-import { type RabbitMqOptions, readSettings } from "./options.js";
+import { type RabbitMqOptions, readSettings, type Settings } from "./options.js";
 import { openRabbitMqReceiver } from "./receiver.js";
 import { openRabbitMqSender } from "./sender.js";
 
@@ -39,7 +41,17 @@ export function rabbitmq(options: RabbitMqOptions): Broker {
     features: rabbitmqFeatures,
     style,
     ...patienceOf(options),
+    oneWay: oneWayOf("rabbitmq", options, {
+      relay: ["exchange", "routingKey", "maxMessageBytes"],
+      // A relay sends to the queue where no exchange is named.
+      intake: options.exchange === undefined ? [] : ["queue"],
+    }),
     openSender: (open) => openRabbitMqSender(settings, open),
     openReceiver: (open) => openRabbitMqReceiver(settings, open),
+    readsBy: () => readsBy(settings),
   };
+}
+
+function readsBy({ queue, vhost, address }: Settings): string | undefined {
+  return queue === undefined ? undefined : `the queue "${queue}" of ${hostAndPort(address)}, virtual host ${vhost}`;
 }

@@ -1,8 +1,9 @@
 /** The entry `posthorn/redis`: a stream of Redis as the end of a relay or the beginning of an intake. Its client is the package ioredis. */
 import type { Broker, BrokerFeatures } from "../broker.js";
+import { oneWayOf } from "../one-way.js";
 import { patienceOf } from "../patience.js";
 import { redisStyle } from "./entry.js";
-import { type RedisOptions, readSettings } from "./options.js";
+import { type RedisOptions, readSettings, type Settings } from "./options.js";
 import { openRedisReceiver } from "./receiver.js";
 import { openRedisSender } from "./sender.js";
 
@@ -37,7 +38,16 @@ export function redis(options: RedisOptions): Broker {
     features: redisFeatures,
     style: redisStyle,
     ...patienceOf(options),
+    oneWay: oneWayOf("redis", options, {
+      relay: ["maxLength", "replicas"],
+      intake: ["group", "fromBeginning", "idleMs"],
+    }),
     openSender: (open) => openRedisSender(settings, open),
     openReceiver: (open) => openRedisReceiver(settings, open),
+    readsBy: () => readsBy(settings),
   };
+}
+
+function readsBy({ group, where, database }: Settings): string | undefined {
+  return group === undefined ? undefined : `the group "${group}" of ${where}, database ${database}`;
 }

@@ -1,5 +1,6 @@
 /** The entry `posthorn/sqs`: a queue of Amazon SQS as the end of a relay or the beginning of an intake. Its client is the package @aws-sdk/client-sqs. */
 import type { Broker, BrokerFeatures } from "../broker.js";
+import { oneWayOf } from "../one-way.js";
 import { patienceOf } from "../patience.js";
 import { sqsStyle } from "./message.js";
 import { readSettings, type SqsOptions } from "./options.js";
@@ -41,7 +42,10 @@ export function sqs(options: SqsOptions): Broker {
     features: settings.isFifo ? sqsFifoFeatures : sqsFeatures,
     style: sqsStyle,
     ...patienceOf(options),
+    oneWay: oneWayOf("sqs", options, { relay: [], intake: ["visibilityMs", "pollMs"] }),
     openSender: (open) => openSqsSender(settings, open),
     openReceiver: (open) => openSqsReceiver(settings, open),
+    readsBy: () =>
+      `the queue ${settings.where}${settings.owner === undefined ? "" : ` of the account ${settings.owner}`}`,
   };
 }

@@ -131,15 +131,19 @@ export function webhookIntake(options: WebhookIntakeOptions): WebhookIntake {
     "webhookIntake()",
   );
   const waiting = new Waiting({ maxPending, maxPendingBytes });
+  made += 1;
+  const where = rest.path === undefined ? "its fetch handler" : `its fetch handler at ${rest.path}`;
+  const itself = `webhookIntake() number ${made} of this process, ${where}`;
   const door = new Door({ ...rest, keys: keysFor(verify, secrets), maxReadingBytes: maxPendingBytes }, waiting);
   return {
     kind: "webhooks",
-    where: rest.path === undefined ? "its fetch handler" : `its fetch handler at ${rest.path}`,
+    where,
     features: webhookIntakeFeatures,
     style: webhookStyle,
     fetch: (request) => door.enter(request),
     onRefused: (listener) => door.onRefused(listener),
     openReceiver: async () => waiting.receiver(),
+    readsBy: () => itself,
     openSender: async () => {
       throw new ConfigurationError(
         "PH_OPTION_INVALID",
@@ -148,6 +152,9 @@ export function webhookIntake(options: WebhookIntakeOptions): WebhookIntake {
     },
   };
 }
+
+/** So that two with one path, or none, are told apart. */
+let made = 0;
 
 /** Undefined: nothing is verified. */
 function keysFor(verify: "standard" | "none", secrets: readonly Key[] | undefined): readonly Key[] | undefined {

@@ -312,7 +312,9 @@ test("an intake only receives, tells what it can, and refuses options that it do
     where: "its fetch handler at /hooks",
     features: { sends: false, receives: true },
   });
-  await expect(intake.openSender({ name: "x", signal: never, onTrouble: () => undefined })).rejects.toMatchObject({
+  await expect(
+    intake.openSender({ name: "x", service: "shop", signal: never, onTrouble: () => undefined }),
+  ).rejects.toMatchObject({
     code: "PH_OPTION_INVALID",
   });
   const bad: object[] = [

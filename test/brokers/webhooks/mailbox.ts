@@ -71,7 +71,12 @@ function boxOf(destination: string): Promise<Box> {
 
 async function openBox(): Promise<Box> {
   const intake = webhookIntake({ secrets: [secret], unsignedAttributes: "accept" });
-  const receiver = await intake.openReceiver({ name: "box", signal: never, onTrouble: () => undefined });
+  const receiver = await intake.openReceiver({
+    name: "box",
+    service: "shop",
+    signal: never,
+    onTrouble: () => undefined,
+  });
   const kept: Incoming[] = [];
   const ending = new AbortController();
   const loop = (async () => {

@@ -95,6 +95,7 @@ export function message(
 export const never = new AbortController().signal;
 const opening = {
   name: "partner",
+  service: "shop",
   signal: never,
   onTrouble: (error: unknown) => {
     throw error;

@@ -77,6 +77,7 @@ describe("what is sent", () => {
     const bare = webhook({ url, sign: "none", allowPrivate: ["127.0.0.1"] });
     const sender = await bare.openSender({
       name: "x",
+      service: "shop",
       signal: new AbortController().signal,
       onTrouble: () => undefined,
     });

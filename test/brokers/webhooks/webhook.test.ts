@@ -469,7 +469,9 @@ test("a webhook only sends, tells what it can, and refuses options that it does 
     where: "https://partner.example",
     mode: "binary",
   });
-  await expect(openReceiver({ name: "x", signal: never, onTrouble: () => undefined })).rejects.toMatchObject({
+  await expect(
+    openReceiver({ name: "x", service: "shop", signal: never, onTrouble: () => undefined }),
+  ).rejects.toMatchObject({
     code: "PH_OPTION_INVALID",
   });
   const bad: object[] = [
