@@ -64,7 +64,8 @@ twoServices({
   service: elasticmqOnce,
   way: (url, queue) => ({
     kind: "sqs",
-    options: { url, queue: `${queue}.fifo`, visibilityMs: 5_000, pollMs: 1_000, timeoutMs: 10_000 },
+    options: { url, queue: `${queue}.fifo`, timeoutMs: 10_000 },
+    reading: { visibilityMs: 5_000, pollMs: 1_000 },
   }),
   prepare: async (url, queue) => void (await makeQueue(url, `${queue}.fifo`)),
 });

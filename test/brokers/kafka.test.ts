@@ -88,15 +88,8 @@ twoServices({
   name: "Kafka",
   service: kafkaOnce,
   way: (url, topic) => {
-    const options = {
-      url,
-      topic,
-      group: `${topic}-group`,
-      fromBeginning: true,
-      sessionTimeoutMs: 3_000,
-      timeoutMs: 10_000,
-    };
-    return { kind: "kafka", options };
+    const reading = { group: `${topic}-group`, fromBeginning: true, sessionTimeoutMs: 3_000 };
+    return { kind: "kafka", options: { url, topic, timeoutMs: 10_000 }, reading };
   },
   prepare: (url, topic) => makeTopic(url, topic),
   deaths: 1,

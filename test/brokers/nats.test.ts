@@ -373,8 +373,8 @@ twoServices({
   name: "NATS JetStream",
   service: () => startService("nats"),
   way: (url, stream) => {
-    const options = { url, stream, subject: `${stream}.all`, ackWaitMs: 3_000, timeoutMs: 10_000 };
-    return { kind: "nats", options };
+    const options = { url, stream, subject: `${stream}.all`, timeoutMs: 10_000 };
+    return { kind: "nats", options, reading: { ackWaitMs: 3_000 } };
   },
   prepare: async (url, destination) => makeStream({ url, destination }),
 });

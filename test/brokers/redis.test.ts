@@ -28,7 +28,11 @@ brokerConformance({
 twoServices({
   name: "Redis Streams",
   service: () => startService("redis"),
-  way: (url, stream) => ({ kind: "redis", options: { url, stream, group: `${stream}-group`, timeoutMs: 10_000 } }),
+  way: (url, stream) => ({
+    kind: "redis",
+    options: { url, stream, timeoutMs: 10_000 },
+    reading: { group: `${stream}-group` },
+  }),
   everyStep: true,
 });
 
