@@ -61,25 +61,31 @@ create or replace view posthorn.audit as
     posthorn.operation_state(o.state, o.touched_at) as state, o.found, o.done
   from posthorn.operation o;
 
--- Who runs an intake reports each second; what was said longer ago is not true any more. One that is pushed to is run by many: `holders` lists them.
+-- Who runs an intake reports each second; what was said longer ago is not true any more, nor what somebody said who is dead. One that is pushed to is run by
+-- many: `holders` lists them.
 create or replace view posthorn.intakes as
-  select i.name, i.service, i.broker, i.place, w.id as worker, w.host, w.pid, (w.id is not null or h.living > 0) and i.away_since is null as connected, i.away_since,
-    i.trouble, i.received + h.received as received, i.written + h.written as written,
+  with runs as materialized (
+    select * from posthorn.intake_runners() r where r.seen_at > clock_timestamp() - interval '10 s'
+  )
+  select i.name, i.service, i.broker, i.place, one.worker, one.host, one.pid, coalesce(now.connected, false) as connected,
+    case when now.connected then null else coalesce(i.away_since, i.seen_at) end as away_since,
+    case when now.holders is not null then i.trouble end as trouble, i.received + h.received as received, i.written + h.written as written,
     greatest(0, i.received - i.written - i.invalid - i.skipped + h.received - h.written - h.invalid - h.skipped) as duplicates, i.invalid + h.invalid as invalid,
     i.skipped + h.skipped as skipped, greatest(i.last_message_at, h.last_message_at) as last_message_at,
     (select count(*) from posthorn.intake_invalid v where v.intake = i.id) as listed, i.paused_at, i.paused_by, i.paused_reason,
     array(select c.contract from posthorn.intake_contract c where c.intake = i.id order by c.contract) as contracts, i.pushed,
-    case when w.id is not null then json_build_array(json_build_object('worker', w.id::text, 'host', w.host, 'pid', w.pid,
-      'connected', i.away_since is null, 'trouble', i.trouble)) else h.holders end as holders,
-    i.refused + h.refused as refused, h.refused_at, h.refusal
-  from posthorn.intake i left join posthorn.worker w on w.id = i.worker and i.seen_at > clock_timestamp() - interval '10 s'
+    coalesce(now.holders, '[]') as holders, i.refused + h.refused as refused, h.refused_at, h.refusal,
+    case when now.holders is null then i.seen_at end as stopped_at
+  from posthorn.intake i
+  left join runs one on one.intake = i.id and one.alone
+  cross join lateral (
+    select bool_or(r.connected) as connected, json_agg(json_build_object('worker', r.worker::text, 'host', r.host, 'pid', r.pid, 'connected', r.connected,
+      'trouble', r.trouble) order by r.worker) as holders from runs r where r.intake = i.id) now
   cross join lateral (
     select coalesce(sum(o.received), 0)::bigint as received, coalesce(sum(o.written), 0)::bigint as written, coalesce(sum(o.invalid), 0)::bigint as invalid,
-      coalesce(sum(o.skipped), 0)::bigint as skipped, max(o.last_message_at) as last_message_at, count(m.id) as living,
-      coalesce(json_agg(json_build_object('worker', m.id::text, 'host', m.host, 'pid', m.pid, 'connected', o.connected, 'trouble', o.trouble) order by m.id)
-        filter (where m.id is not null), '[]') as holders, coalesce(sum(o.refused), 0)::bigint as refused,
+      coalesce(sum(o.skipped), 0)::bigint as skipped, max(o.last_message_at) as last_message_at, coalesce(sum(o.refused), 0)::bigint as refused,
       -- Of those that are told of now, the last.
-      max(o.refused_at) filter (where m.id is not null) as refused_at,
-      (array_agg(o.refusal order by o.refused_at desc) filter (where m.id is not null and o.refused_at is not null))[1] as refusal
-    from posthorn.intake_holder o left join posthorn.worker m on m.id = o.worker and o.seen_at > clock_timestamp() - interval '10 s'
+      max(o.refused_at) filter (where r.worker is not null) as refused_at,
+      (array_agg(o.refusal order by o.refused_at desc) filter (where r.worker is not null and o.refused_at is not null))[1] as refusal
+    from posthorn.intake_holder o left join runs r on r.intake = o.intake and r.worker = o.worker and not r.alone
     where o.intake = i.id) h;

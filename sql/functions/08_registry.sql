@@ -100,7 +100,8 @@ declare
 begin
   if v_intake is not null and p_owner is null then
     raise exception 'the event "%" comes in from outside by the intake "%", and service "%" wants to publish it', p_name, v_intake, p_service
-      using errcode = 'PH020', hint = 'A fact has one source. Leave it out of the intake, or make an event of your own.';
+      using errcode = 'PH020',
+        hint = format('A fact has one source. Leave it out of the intake, or make an event of your own. An intake that is gone from the code is removed by posthorn intakes remove %s.', v_intake);
   end if;
 end $$;
 
@@ -155,7 +156,7 @@ begin
   end if;
   if exists (select from posthorn.intake i where i.name = p_name) then
     raise exception 'an intake is called "%" already, and service "%" declares it as a queue or subscription', p_name, p_service using errcode = 'PH020',
-      hint = 'Queues, subscriptions and intakes share one set of names. Rename one of them.';
+      hint = format('Queues, subscriptions and intakes share one set of names. Rename one of them; an intake that is gone from the code is removed by posthorn intakes remove %s.', p_name);
   end if;
   if v_row.channel <> v_channel then
     raise exception '"%" already reads the % "%"%, and service "%" declares it on the % "%"', p_name,

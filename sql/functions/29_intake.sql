@@ -17,12 +17,16 @@ declare
   v_own record;
 begin
   perform posthorn.require_home();
-  insert into posthorn.intake (name, service, broker, place, keep_ms, away_ms) values (p_name, p_service, p_broker, p_place, p_keep_ms, p_away_ms)
-    on conflict (name) do nothing;
-  select * into v_row from posthorn.intake where name = p_name for update;
+  loop
+    insert into posthorn.intake (name, service, broker, place, keep_ms, away_ms) values (p_name, p_service, p_broker, p_place, p_keep_ms, p_away_ms)
+      on conflict (name) do nothing;
+    select * into v_row from posthorn.intake where name = p_name for update;
+    -- Else it was removed in between.
+    exit when found;
+  end loop;
   if v_row.service <> p_service then
     raise exception 'the intake "%" is one of service "%", and service "%" declares it', p_name, v_row.service, p_service
-      using errcode = 'PH020', hint = 'Give one of the two another name.';
+      using errcode = 'PH020', hint = format('Give one of the two another name. One that is gone from the code is removed by posthorn intakes remove %s.', p_name);
   end if;
   if exists (select from posthorn.subscription s where s.name = p_name) then
     raise exception 'the intake "%" cannot be made: a queue or subscription has this name', p_name using errcode = 'PH020',
@@ -43,6 +47,25 @@ begin
   return v_row.id;
 end $$;
 
+-- intake_runners(): who runs which intake, and lives. `alone`: nobody runs it beside this one; else messages are pushed to it. `seen_at`: when it said last how it stands.
+create or replace function posthorn.intake_runners() returns table (
+  intake int, worker bigint, service text, host text, pid int, alone boolean, seen_at timestamptz, connected boolean, trouble text
+)
+language sql volatile as $$
+  with living as materialized (
+    select w.* from posthorn.worker w where w.id not in (select d.worker from posthorn.dead_workers() d)
+  )
+  select i.id, w.id, w.service, w.host, w.pid, true, i.seen_at, i.away_since is null, i.trouble from posthorn.intake i join living w on w.id = i.worker
+  union all
+  select h.intake, w.id, w.service, w.host, w.pid, false, h.seen_at, h.connected, h.trouble from posthorn.intake_holder h join living w on w.id = h.worker
+$$;
+
+-- away_anew(intake): since when it is away, for whoever begins to run it: what nobody could do while nobody ran it does not count.
+create or replace function posthorn.away_anew(p_intake posthorn.intake) returns timestamptz
+language sql volatile as $$
+  select coalesce(least(clock_timestamp(), p_intake.away_since + (clock_timestamp() - p_intake.seen_at)), clock_timestamp())
+$$;
+
 -- is_free(intake): whether nobody who lives runs it.
 create or replace function posthorn.is_free(p_intake posthorn.intake) returns boolean
 language plpgsql as $$
@@ -53,7 +76,7 @@ end $$;
 
 -- hold_intakes(worker, reports): what a worker says and asks each second about the intakes of its process: [{ id, wants, connected, trouble, pushed, refused }], `refused` of
 -- what is pushed to: { total, now, agoMs, why }. Takes those that it wants and nobody runs, or that are pushed to; lets go those that it does not want. Returns [{ id, held, paused, redrive }]: whether it runs each, and
--- whether there is something for it to read again. A worker that counts as dead holds nothing.
+-- whether there is something for it to read again; { gone: true } of one that was removed. A worker that counts as dead holds nothing.
 create or replace function posthorn.hold_intakes(p_worker bigint, p_reports json) returns json
 language plpgsql as $$
 declare
@@ -67,9 +90,20 @@ begin
   v_lives := exists (select from posthorn.worker w where w.id = p_worker);
   for v_report in select * from json_to_recordset(p_reports) as r(id int, wants boolean, connected boolean, trouble text, pushed boolean, refused json) order by r.id loop
     select * into v_row from posthorn.intake i where i.id = v_report.id;
-    if v_report.pushed then
+    if found and v_report.pushed then
       v_held := v_lives and v_report.wants;
-      perform posthorn.hold_pushed(v_report.id, p_worker, v_held, coalesce(v_report.connected, false), v_report.trouble, v_report.refused);
+      begin
+        perform posthorn.hold_pushed(v_report.id, p_worker, v_held, coalesce(v_report.connected, false), v_report.trouble, v_report.refused);
+      exception when foreign_key_violation then
+        -- Removed in this moment.
+        v_row := null;
+      end;
+    end if;
+    if v_row.id is null then
+      v_answers := v_answers || json_build_object('id', v_report.id, 'held', false, 'paused', false, 'redrive', false, 'gone', true);
+      continue;
+    end if;
+    if v_report.pushed then
       -- What is to be read again is read by the one that has held it for the longest.
       v_answers := v_answers || json_build_object('id', v_report.id, 'held', v_held, 'paused', v_row.paused_at is not null,
         'redrive', p_worker = (select min(h.worker) from posthorn.intake_holder h where h.intake = v_report.id)
@@ -81,7 +115,7 @@ begin
       select * into v_row from posthorn.intake i where i.id = v_report.id for no key update skip locked;
       if found and v_row.worker is distinct from p_worker and posthorn.is_free(v_row) then
         update posthorn.intake i set worker = p_worker, pushed = false, held_at = clock_timestamp(), seen_at = clock_timestamp(),
-          away_since = coalesce(i.away_since, clock_timestamp()), trouble = null where i.id = v_report.id returning * into v_row;
+          away_since = posthorn.away_anew(i), trouble = null where i.id = v_report.id returning * into v_row;
       end if;
     elsif v_row.worker = p_worker then
       update posthorn.intake i set seen_at = clock_timestamp(), worker = case when v_lives and v_report.wants then i.worker end,
@@ -98,6 +132,8 @@ end $$;
 -- it. The intake is connected as long as one of them is.
 create or replace function posthorn.hold_pushed(p_intake int, p_worker bigint, p_holds boolean, p_connected boolean, p_trouble text, p_refused json) returns void
 language plpgsql as $$
+declare
+  v_first boolean;
 begin
   with gone as (
     delete from posthorn.intake_holder h where h.intake = p_intake and case when h.worker = p_worker then not p_holds
@@ -109,6 +145,7 @@ begin
       max(g.last_message_at) as last_at from gone g having count(*) > 0)
     update posthorn.intake i set received = i.received + c.received, written = i.written + c.written, invalid = i.invalid + c.invalid,
       skipped = i.skipped + c.skipped, refused = i.refused + c.refused, last_message_at = greatest(i.last_message_at, c.last_at) from counted c where i.id = p_intake;
+  v_first := p_holds and not exists (select from posthorn.intake_holder h where h.intake = p_intake);
   if p_holds then
     -- What is refused costs no statement of its own: this one comes each second.
     insert into posthorn.intake_holder (intake, worker, connected, trouble, refused, refused_now, refused_at, refusal)
@@ -119,9 +156,9 @@ begin
   end if;
   -- One row for all of them: written when something is new, or it is time to say that somebody is there.
   update posthorn.intake i set pushed = true, seen_at = clock_timestamp(), trouble = a.trouble,
-      away_since = case when not a.connected then coalesce(i.away_since, clock_timestamp()) end
+      away_since = case when a.connected then null when v_first then posthorn.away_anew(i) else coalesce(i.away_since, clock_timestamp()) end
     from (select coalesce(bool_or(h.connected), false) as connected, max(h.trouble) as trouble from posthorn.intake_holder h where h.intake = p_intake) a
-    where i.id = p_intake and (not i.pushed or i.seen_at < clock_timestamp() - interval '0.5 s' or a.connected <> (i.away_since is null)
+    where i.id = p_intake and (not i.pushed or v_first or i.seen_at < clock_timestamp() - interval '0.5 s' or a.connected <> (i.away_since is null)
       or i.trouble is distinct from a.trouble);
 end $$;
 

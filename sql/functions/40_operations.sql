@@ -68,7 +68,7 @@ begin
       when 'discard' then posthorn.letters_piece(v_row, v_limit)
       when 'replay' then posthorn.replay_piece(v_row, v_limit)
       when 'erase' then posthorn.erase_piece(v_row, v_limit)
-      when 'remove' then posthorn.remove_piece(v_row, v_limit) end;
+      when 'remove' then case when v_row.place ->> 'intake' is null then posthorn.remove_piece(v_row, v_limit) else posthorn.remove_intake_piece(v_row, v_limit) end end;
   exception when lock_not_available or deadlock_detected then
     -- Live traffic comes first: nothing of this piece was done.
     select 0::bigint as done, true as more, true as busy, v_row.place as place into v_did;
@@ -157,7 +157,10 @@ declare
   v_row posthorn.subscription;
 begin
   select * into v_row from posthorn.subscription s where s.name = p_name;
-  if v_row.id is null then
+  if v_row.id is null and exists (select from posthorn.intake i where i.name = p_name) then
+    raise exception '"%" is an intake, and no queue or subscription', p_name using errcode = 'PH060',
+      hint = 'It is paused by posthorn.pause and removed by posthorn.remove_intake; how it stands says the view posthorn.intakes.';
+  elsif v_row.id is null then
     raise exception 'no queue or subscription is called "%"', left(p_name, 80) using errcode = 'PH060',
       hint = format('Known are: %s.', coalesce((select string_agg(s.name, ', ' order by s.name) from (select name from posthorn.subscription order by name limit 50) s), 'none'));
   end if;

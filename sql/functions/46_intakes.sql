@@ -126,17 +126,18 @@ begin
 end $$;
 
 -- intake_rules(): the rules of each intake with their values now: for how long it has not been connected, what it refuses, and how many messages fit nothing.
--- What its holder reported counts for a few seconds.
+-- What its holder reported counts for a few seconds. While nobody runs it that is time away as well, for as long as nobody does; see away_anew().
 create or replace function posthorn.intake_rules() returns table (intake int, intake_name text, name text, value bigint, threshold bigint, detail text)
 language sql volatile as $$
-  select i.id, i.name, r.name, r.value, r.threshold, r.detail from posthorn.intake i
+  with runs as materialized (select distinct r.intake from posthorn.intake_runners() r)
+  select i.id, i.name, r.name, r.value, r.threshold, r.detail from posthorn.intake i left join runs on runs.intake = i.id
     cross join lateral (select coalesce(sum(h.refused_now), 0)::bigint as messages, (array_agg(h.refusal order by h.refused_at desc nulls last))[1] as why
       from posthorn.intake_holder h where h.intake = i.id and h.seen_at > clock_timestamp() - interval '10 s') refused
     cross join lateral (values
-      ('intakeAwayMs', case when i.paused_at is not null then 0
-          when i.away_since is not null then extract(epoch from clock_timestamp() - i.away_since) * 1000
-          else greatest(0, extract(epoch from clock_timestamp() - i.seen_at) * 1000 - 5000) end::bigint,
-        i.away_ms::bigint, coalesce(i.trouble, case when i.seen_at < clock_timestamp() - interval '5 s' then 'no process runs it' end)),
+      ('intakeAwayMs', case when i.paused_at is not null then 0 else greatest(0, extract(epoch from clock_timestamp()
+          - coalesce(i.away_since, i.seen_at + case when runs.intake is null then interval '0' else interval '5 s' end)) * 1000) end::bigint,
+        i.away_ms::bigint, case when runs.intake is null or i.seen_at < clock_timestamp() - interval '5 s'
+          then format('no process runs it; if it is gone for good: posthorn intakes remove %s', i.name) else i.trouble end),
       ('intakeRefused', refused.messages, i.refused_bound, refused.why),
       ('intakeInvalid', (select count(*) from (select from posthorn.intake_invalid v where v.intake = i.id limit 100000) v), i.invalid_bound, null)
     ) r(name, value, threshold, detail) where r.threshold is not null
@@ -166,7 +167,9 @@ declare
   v_row posthorn.intake;
 begin
   select * into v_row from posthorn.intake i where i.name = p_name for update;
-  update posthorn.intake i set paused_at = null, paused_by = null, paused_reason = null where i.id = v_row.id and i.paused_at is not null;
+  -- Whoever runs it has its chance first: the pause is no time away.
+  update posthorn.intake i set paused_at = null, paused_by = null, paused_reason = null, away_since = clock_timestamp()
+    where i.id = v_row.id and i.paused_at is not null;
   if found then
     perform posthorn.note_operation('resume', json_build_object('name', p_name), coalesce(p_by, current_user::text), null, 1);
   end if;

@@ -261,6 +261,16 @@ export const commands: Readonly<Record<string, Command>> = {
     argument: { name: "subscription", doc: "The name of a subscription", required: true },
     options: { ...looks, reason: why, yes },
   },
+  "intakes list": {
+    summary: "List all intakes: who runs them, whether they are connected, and what they took in",
+    options: looks,
+  },
+  "intakes remove": {
+    summary: "Remove an intake that is gone from the code, with what fitted nothing",
+    more: "How much that is is counted before and said. Refused while a process runs it. What it took in stays. Its events may be published here from then on. A process that declares it makes it anew; what that one is given again is recognised for as long as the inbox keeps it.",
+    argument: { name: "intake", doc: "The name of an intake", required: true },
+    options: { ...looks, reason: why, yes },
+  },
   audit: {
     summary: "List what operators did, and what is under way",
     options: {

@@ -70,6 +70,11 @@ export const errorCodes = {
     retryable: true,
     meaning: "A worker works on the subscription that is to be removed, or holds messages of it.",
   },
+  PH_INTAKE_IN_USE: {
+    class: "ConfigurationError",
+    retryable: true,
+    meaning: "A process runs the intake that is to be removed.",
+  },
   PH_PAUSED: {
     class: "ConfigurationError",
     retryable: false,

@@ -13,6 +13,7 @@ import {
   beginLetters,
   beginPurge,
   beginRemove,
+  beginRemoveIntake,
   beginReplay,
   isDrained,
   type ListedSubscription,
@@ -117,6 +118,11 @@ export interface Operate {
   subscriptions(): Promise<readonly ListedSubscription[]>;
   /** Removes a subscription with all that it has not handled. Errors: PH_SUBSCRIPTION_IN_USE. */
   removeSubscription(name: string, options: By & Confirmed & Driving): Promise<Operation>;
+  /**
+   * Removes an intake that is gone from the code, with its list of what fitted nothing. What it took in stays, and is recognised where an intake of this name
+   * takes it in again. Errors: PH_INTAKE_IN_USE.
+   */
+  removeIntake(name: string, options: By & Confirmed & Driving): Promise<Operation>;
   /** The record, the newest first. */
   audit(options?: { readonly limit?: number; readonly unfinished?: boolean }): Promise<readonly Operation[]>;
   /** Goes on with an operation, whoever began it. Errors: PH_OPERATION_UNKNOWN. */
@@ -129,6 +135,15 @@ type Open = () => Promise<Asking>;
 
 const lookMs = 250;
 
+/** What a call is about: `reader` a queue or subscription. */
+type Named = "reader" | "intake" | "either";
+
+const inWords: Readonly<Record<Named, string>> = {
+  reader: "queue or subscription",
+  intake: "intake",
+  either: "queue, subscription or intake",
+};
+
 export class Operating implements Operate {
   readonly #open: Open;
 
@@ -138,12 +153,12 @@ export class Operating implements Operate {
 
   async pause(name: string, options: By): Promise<PauseChange> {
     const { by, reason } = checkOptions(options, pauseFields, "pause()");
-    return pause(await this.#of(name, "pause()", true), name, { by, reason });
+    return pause(await this.#of(name, "pause()", "either"), name, { by, reason });
   }
 
   async resume(name: string, options: { readonly by: string }): Promise<PauseChange> {
     const { by } = checkOptions(options, resumeFields, "resume()");
-    return resume(await this.#of(name, "resume()", true), name, { by });
+    return resume(await this.#of(name, "resume()", "either"), name, { by });
   }
 
   async unsettled(name: string): Promise<Unsettled> {
@@ -225,6 +240,12 @@ export class Operating implements Operate {
     return drive(executor, await beginRemove(executor, name, { by, reason }, confirm), pace);
   }
 
+  async removeIntake(name: string, options: By & Confirmed & Driving): Promise<Operation> {
+    const { by, reason, confirm, ...pace } = checkOptions(options, removeFields, "removeIntake()");
+    const executor = await this.#of(name, "removeIntake()", "intake");
+    return drive(executor, await beginRemoveIntake(executor, name, { by, reason }, confirm), pace);
+  }
+
   async audit(options: Parameters<Operate["audit"]>[0] = {}): Promise<readonly Operation[]> {
     const { limit, unfinished } = checkOptions(options, auditFields, "audit()");
     return operations(await this.#any("audit()"), limit, unfinished);
@@ -247,14 +268,17 @@ export class Operating implements Operate {
     return asking;
   }
 
-  /** An unknown name is refused with the nearest that is known. */
-  async #of(name: string, call: string, orIntake = false): Promise<Asking> {
+  /** An unknown name is refused with the nearest that is known, and one of something else with what that is. */
+  async #of(name: string, call: string, what: Named = "reader"): Promise<Asking> {
     const executor = await this.#any(call);
     const { subscriptions, intakes } = await registered(executor);
-    const known = [...subscriptions, ...(orIntake ? intakes : [])].map((one) => one.name);
-    if (known.includes(name)) return executor;
-    const what = orIntake ? "queue, subscription or intake" : "queue or subscription";
-    const message = `No ${what} is called ${show(name)}.${suggestion(String(name).slice(0, limits.nameLength), known)}`;
+    const known = [...(what === "intake" ? [] : subscriptions), ...(what === "reader" ? [] : intakes)];
+    const names = known.map((one) => one.name);
+    if (names.includes(name)) return executor;
+    const isOther = [...subscriptions, ...intakes].some((one) => one.name === name);
+    const message = isOther
+      ? `${show(name)} is ${other(what, call)}`
+      : `No ${inWords[what]} is called ${show(name)}.${suggestion(String(name).slice(0, limits.nameLength), names)}`;
     throw new ConfigurationError("PH_NAME_UNKNOWN", message, { name: String(name).slice(0, limits.nameLength) });
   }
 }
@@ -263,6 +287,12 @@ async function changeAllUnfit(executor: Asking, verb: "redrive" | "discard", by:
   const { upto } = await countUnfit(executor, {});
   if (upto === null) return 0;
   return verb === "redrive" ? redriveUnfit(executor, { upto }, by) : discardUnfit(executor, { upto }, by, reason);
+}
+
+function other(what: Named, call: string): string {
+  return what === "intake"
+    ? `a queue or subscription, and ${call} is for intakes. removeSubscription() removes a subscription.`
+    : `an intake, and ${call} is for queues and subscriptions. post.intakes() says how it stands, and removeIntake() removes it.`;
 }
 
 const allStates = ["queued", "scheduled", "retrying", "parked"] as const;

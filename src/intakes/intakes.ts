@@ -37,24 +37,38 @@ export class Intakes {
 
   /** Once for each start. Errors: `ContractConflictError`. */
   async declare(): Promise<void> {
-    const { declared, side, service } = this.#options;
     const registered: Registered[] = [];
-    for (const { declaration, refusals, noted } of declared) {
-      const { name, broker, contracts, keepMs, alerts } = declaration;
-      const known = await this.#know(declaration);
-      const entry = {
-        name,
-        broker: broker.kind,
-        place: broker.where,
-        keepMs,
-        awayMs: alerts.awayMs,
-        bounds: { refused: alerts.refused, invalid: alerts.invalid },
-        contracts: contracts.map((one) => ({ name: one.name, owner: one.owner ?? null })),
-      };
-      const id = await declareIntake(side, entry, service);
-      registered.push({ id, declaration, reader: new Reader(declaration, known), refusals, noted });
+    for (const { declaration, refusals, noted } of this.#options.declared) {
+      const reader = new Reader(declaration, await this.#know(declaration));
+      registered.push({ id: await this.#declare(declaration), declaration, reader, refusals, noted });
     }
     this.#registered = registered;
+  }
+
+  #declare({ name, broker, contracts, keepMs, alerts }: IntakeDeclaration): Promise<number> {
+    const entry = {
+      name,
+      broker: broker.kind,
+      place: broker.where,
+      keepMs,
+      awayMs: alerts.awayMs,
+      bounds: { refused: alerts.refused, invalid: alerts.invalid },
+      contracts: contracts.map((one) => ({ name: one.name, owner: one.owner ?? null })),
+    };
+    return declareIntake(this.#options.side, entry, this.#options.service);
+  }
+
+  /** Those that were removed since, and no others: of two processes that declare one the newest start wins. */
+  async #declareAnew(gone: readonly Registered[]): Promise<readonly Registered[]> {
+    for (const one of gone) {
+      const anew = { ...one, id: await this.#declare(one.declaration) };
+      this.#registered = this.#registered.map((known) => (known.id === one.id ? anew : known));
+      const { name } = one.declaration;
+      this.#options.logger.warn(`the intake "${name}" was removed, and is made anew: this process declares it`, {
+        intake: name,
+      });
+    }
+    return this.#registered;
   }
 
   async #know({ contracts }: IntakeDeclaration): Promise<ReadonlyMap<string, ReadonlyMap<number, Known>>> {
@@ -79,6 +93,7 @@ export class Intakes {
       logger,
       registered: this.#registered,
       onWritten: (channels) => waker.wake(channels),
+      declareAnew: (gone) => this.#declareAnew(gone),
     });
     await keeper.begin(again);
     return keeper;

@@ -33,6 +33,8 @@ export interface KeeperOptions {
   readonly side: Executor;
   readonly logger: Logger;
   readonly onWritten: (channels: ReadonlySet<number>) => void;
+  /** Declares what was removed meanwhile. Returns all that are registered then. */
+  readonly declareAnew: (gone: readonly Registered[]) => Promise<readonly Registered[]>;
 }
 
 /** How often it asks: so soon another takes over what a dead worker held. */
@@ -42,17 +44,19 @@ const openMs = 5_000;
 
 export class Keeper {
   readonly #options: KeeperOptions;
+  #registered: readonly Registered[];
   readonly #runs = new Map<number, Run>();
   /** Runs that are ending: the next one of an intake begins after that, since a broker may take both for the same client. */
   readonly #ending = new Map<number, Promise<void>>();
   /** How much was refused before this worker began. */
-  readonly #refusedBefore: ReadonlyMap<number, number>;
+  readonly #refusedBefore: ReadonlyMap<Refusals, number>;
   readonly #loop: Loop;
   #stopped = false;
 
   constructor(options: KeeperOptions) {
     this.#options = options;
-    this.#refusedBefore = new Map(options.registered.map(({ id, refusals }) => [id, refusals.total]));
+    this.#registered = options.registered;
+    this.#refusedBefore = new Map(options.registered.map(({ refusals }) => [refusals, refusals.total]));
     this.#loop = new Loop({
       pass: () => this.#pass(),
       onError: (error) => this.#warn(error),
@@ -63,12 +67,13 @@ export class Keeper {
   /**
    * Takes what nobody runs, and opens it. A broker that is away is told, and no error.
    *
-   * Errors: `ConfigurationError` of a broker, which names the intake, for what no later attempt mends; not where it is `again`, for then other work would end with it. Whatever
-   * the database says.
+   * Errors: `ConfigurationError` of a broker, which names the intake, for what no later attempt mends; not where it is `again`, for then other work would
+   * end with it. `ContractConflictError` of an intake that was removed and cannot be made anew. Whatever the database says.
    */
   async begin(again: boolean): Promise<void> {
     const opening: Promise<void>[] = [];
-    for (const answer of await this.#hold(true)) {
+    const first = await this.#hold(true);
+    for (const answer of (await this.#declareAnew(first)) ? await this.#hold(true) : first) {
       const run = this.#apply(answer);
       if (run !== undefined && !again) opening.push(run.open().catch((error) => this.#refuse(error, answer.id)));
     }
@@ -89,7 +94,7 @@ export class Keeper {
   }
 
   #refuse(error: unknown, id: number): never {
-    const one = this.#options.registered.find((registered) => registered.id === id);
+    const one = this.#registered.find((registered) => registered.id === id);
     if (!(error instanceof ConfigurationError) || one === undefined) throw error;
     throw named(error, "intake", one.declaration.name);
   }
@@ -104,7 +109,7 @@ export class Keeper {
     this.#stopped = true;
     await Promise.all([...[...this.#runs.values()].map((run) => run.stop()), ...this.#ending.values()]);
     await this.#loop.stop();
-    for (const { refusals, noted } of this.#options.registered) {
+    for (const { refusals, noted } of this.#registered) {
       refusals.tellRest();
       noted.tellRest();
     }
@@ -120,18 +125,27 @@ export class Keeper {
   }
 
   async #pass(): Promise<number> {
-    for (const answer of await this.#hold(true)) {
+    const answers = await this.#hold(true);
+    for (const answer of answers) {
       if (this.#stopped) break;
       this.#apply(answer)?.start();
       if (answer.held && answer.redrive) await this.#redrive(answer.id);
     }
+    // The next pass asks for them.
+    if (!this.#stopped) await this.#declareAnew(answers);
     return everyMs;
+  }
+
+  async #declareAnew(answers: readonly IntakeAnswer[]): Promise<boolean> {
+    const gone = this.#registered.filter(({ id }) => answers.some((answer) => answer.id === id && answer.gone));
+    if (gone.length > 0) this.#registered = await this.#options.declareAnew(gone);
+    return gone.length > 0;
   }
 
   /** Beside the broker: also while that is away, or the intake is paused. */
   async #redrive(id: number): Promise<void> {
-    const { registered, worker, executor, logger, onWritten } = this.#options;
-    const one = registered.find((other) => other.id === id);
+    const { worker, executor, logger, onWritten } = this.#options;
+    const one = this.#registered.find((other) => other.id === id);
     if (one === undefined) return;
     const { reader, declaration } = one;
     try {
@@ -149,11 +163,11 @@ export class Keeper {
   }
 
   #hold(wants: boolean): Promise<readonly IntakeAnswer[]> {
-    const { side, worker, registered } = this.#options;
-    const reports = registered.map(({ id, declaration, refusals }) => {
+    const { side, worker } = this.#options;
+    const reports = this.#registered.map(({ id, declaration, refusals }) => {
       const run = this.#runs.get(id);
       const pushed = declaration.broker.features.pushed === true;
-      const refused = pushed ? { refused: refusals.report(this.#refusedBefore.get(id) ?? 0) } : {};
+      const refused = pushed ? { refused: refusals.report(this.#refusedBefore.get(refusals) ?? 0) } : {};
       return { id, wants, connected: run?.connected ?? false, trouble: run?.trouble ?? null, pushed, ...refused };
     });
     return holdIntakes(side, worker, reports);
@@ -170,7 +184,7 @@ export class Keeper {
         .finally(() => this.#ending.delete(id));
       this.#ending.set(id, ending);
     }
-    const one = this.#options.registered.find((registered) => registered.id === id);
+    const one = this.#registered.find((registered) => registered.id === id);
     if (!runs || run !== undefined || one === undefined || this.#ending.has(id)) return undefined;
     const { worker, executor, logger, onWritten } = this.#options;
     const { declaration, reader, noted } = one;

@@ -30,7 +30,7 @@ export async function policyChanges(
 
 /** Something that exists, and that no living worker cares for. */
 export interface Orphan {
-  readonly what: "queue" | "subscription" | "topic" | "command" | "event" | "version";
+  readonly what: "queue" | "subscription" | "intake" | "topic" | "command" | "event" | "version";
   readonly name: string;
   readonly detail: string;
 }

@@ -63,6 +63,8 @@ export interface IntakeAnswer {
   readonly paused: boolean;
   /** Something is to be read again. */
   readonly redrive: boolean;
+  /** It was removed since it was declared. */
+  readonly gone?: boolean;
 }
 
 export function holdIntakes(

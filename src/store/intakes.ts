@@ -32,8 +32,10 @@ export interface IntakeLine {
   readonly connected: boolean;
   /** Since when it is not connected; null while it is. */
   readonly awaySince: string | null;
-  /** Why it is not, or what it waits for. */
+  /** Why it is not, or what it waits for, as whoever runs it says. */
   readonly trouble: string | null;
+  /** Since when nobody runs it; null while somebody does. */
+  readonly stoppedAt: string | null;
   readonly received: number;
   readonly written: number;
   readonly duplicates: number;
@@ -56,7 +58,7 @@ export async function intakeLines(executor: Executor): Promise<readonly IntakeLi
     executor.query<{ lines: string }>(
       `select coalesce(json_agg(json_build_object('name', name, 'service', service, 'broker', broker, 'place', place,
   'pushed', pushed, 'holders', holders, 'connected', connected,
-  'awaySince', away_since, 'trouble', trouble, 'received', received, 'written', written, 'duplicates', duplicates, 'invalid', invalid,
+  'awaySince', away_since, 'trouble', trouble, 'stoppedAt', stopped_at, 'received', received, 'written', written, 'duplicates', duplicates, 'invalid', invalid,
   'listed', listed, 'skipped', skipped, 'lastMessageAt', last_message_at,
   'refused', refused, 'refusedAt', refused_at, 'refusal', refusal,
   'paused', case when paused_at is not null then json_strip_nulls(json_build_object('at', paused_at, 'by', paused_by, 'reason', paused_reason)) end,

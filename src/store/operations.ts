@@ -10,7 +10,7 @@ export interface Operation {
   /** Its number. */
   readonly operation: string;
   readonly verb: Verb;
-  /** The queue or subscription that it is about; absent for all. */
+  /** The queue, subscription or intake that it is about; absent for all. */
   readonly target?: string;
   readonly arguments: Readonly<Record<string, unknown>>;
   readonly by: string;
@@ -82,6 +82,12 @@ export interface Remaining {
   readonly waiting: number;
   readonly parked: number;
   readonly deadLetters: number;
+  readonly invalid: number;
+}
+
+/** What would go with an intake. */
+export interface RemainingOfIntake {
+  readonly name: string;
   readonly invalid: number;
 }
 
@@ -227,6 +233,19 @@ export function beginRemove(
     reason ?? null,
     confirm,
   ]);
+}
+
+export function remainingOfIntake(executor: Executor, name: string): Promise<RemainingOfIntake> {
+  return jsonOf(executor, "remaining_of_intake($1::text)", [name]);
+}
+
+export function beginRemoveIntake(
+  executor: Executor,
+  name: string,
+  { by, reason }: Ordered,
+  confirm: string | null,
+): Promise<Operation> {
+  return jsonOf(executor, "remove_intake($1::text, $2::text, $3::text, $4::text)", [name, by, reason ?? null, confirm]);
 }
 
 /** The next piece of an operation. `busy`: somebody else is at it, or it waits for what runs; it pays to ask again a little later. */

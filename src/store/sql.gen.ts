@@ -2294,7 +2294,8 @@ declare
 begin
   if v_intake is not null and p_owner is null then
     raise exception 'the event "%" comes in from outside by the intake "%", and service "%" wants to publish it', p_name, v_intake, p_service
-      using errcode = 'PH020', hint = 'A fact has one source. Leave it out of the intake, or make an event of your own.';
+      using errcode = 'PH020',
+        hint = format('A fact has one source. Leave it out of the intake, or make an event of your own. An intake that is gone from the code is removed by posthorn intakes remove %s.', v_intake);
   end if;
 end $$;
 
@@ -2349,7 +2350,7 @@ begin
   end if;
   if exists (select from posthorn.intake i where i.name = p_name) then
     raise exception 'an intake is called "%" already, and service "%" declares it as a queue or subscription', p_name, p_service using errcode = 'PH020',
-      hint = 'Queues, subscriptions and intakes share one set of names. Rename one of them.';
+      hint = format('Queues, subscriptions and intakes share one set of names. Rename one of them; an intake that is gone from the code is removed by posthorn intakes remove %s.', p_name);
   end if;
   if v_row.channel <> v_channel then
     raise exception '"%" already reads the % "%"%, and service "%" declares it on the % "%"', p_name,
@@ -6609,12 +6610,16 @@ declare
   v_own record;
 begin
   perform posthorn.require_home();
-  insert into posthorn.intake (name, service, broker, place, keep_ms, away_ms) values (p_name, p_service, p_broker, p_place, p_keep_ms, p_away_ms)
-    on conflict (name) do nothing;
-  select * into v_row from posthorn.intake where name = p_name for update;
+  loop
+    insert into posthorn.intake (name, service, broker, place, keep_ms, away_ms) values (p_name, p_service, p_broker, p_place, p_keep_ms, p_away_ms)
+      on conflict (name) do nothing;
+    select * into v_row from posthorn.intake where name = p_name for update;
+    -- Else it was removed in between.
+    exit when found;
+  end loop;
   if v_row.service <> p_service then
     raise exception 'the intake "%" is one of service "%", and service "%" declares it', p_name, v_row.service, p_service
-      using errcode = 'PH020', hint = 'Give one of the two another name.';
+      using errcode = 'PH020', hint = format('Give one of the two another name. One that is gone from the code is removed by posthorn intakes remove %s.', p_name);
   end if;
   if exists (select from posthorn.subscription s where s.name = p_name) then
     raise exception 'the intake "%" cannot be made: a queue or subscription has this name', p_name using errcode = 'PH020',
@@ -6635,6 +6640,25 @@ begin
   return v_row.id;
 end $$;
 
+-- intake_runners(): who runs which intake, and lives. \`alone\`: nobody runs it beside this one; else messages are pushed to it. \`seen_at\`: when it said last how it stands.
+create or replace function posthorn.intake_runners() returns table (
+  intake int, worker bigint, service text, host text, pid int, alone boolean, seen_at timestamptz, connected boolean, trouble text
+)
+language sql volatile as $$
+  with living as materialized (
+    select w.* from posthorn.worker w where w.id not in (select d.worker from posthorn.dead_workers() d)
+  )
+  select i.id, w.id, w.service, w.host, w.pid, true, i.seen_at, i.away_since is null, i.trouble from posthorn.intake i join living w on w.id = i.worker
+  union all
+  select h.intake, w.id, w.service, w.host, w.pid, false, h.seen_at, h.connected, h.trouble from posthorn.intake_holder h join living w on w.id = h.worker
+$$;
+
+-- away_anew(intake): since when it is away, for whoever begins to run it: what nobody could do while nobody ran it does not count.
+create or replace function posthorn.away_anew(p_intake posthorn.intake) returns timestamptz
+language sql volatile as $$
+  select coalesce(least(clock_timestamp(), p_intake.away_since + (clock_timestamp() - p_intake.seen_at)), clock_timestamp())
+$$;
+
 -- is_free(intake): whether nobody who lives runs it.
 create or replace function posthorn.is_free(p_intake posthorn.intake) returns boolean
 language plpgsql as $$
@@ -6645,7 +6669,7 @@ end $$;
 
 -- hold_intakes(worker, reports): what a worker says and asks each second about the intakes of its process: [{ id, wants, connected, trouble, pushed, refused }], \`refused\` of
 -- what is pushed to: { total, now, agoMs, why }. Takes those that it wants and nobody runs, or that are pushed to; lets go those that it does not want. Returns [{ id, held, paused, redrive }]: whether it runs each, and
--- whether there is something for it to read again. A worker that counts as dead holds nothing.
+-- whether there is something for it to read again; { gone: true } of one that was removed. A worker that counts as dead holds nothing.
 create or replace function posthorn.hold_intakes(p_worker bigint, p_reports json) returns json
 language plpgsql as $$
 declare
@@ -6659,9 +6683,20 @@ begin
   v_lives := exists (select from posthorn.worker w where w.id = p_worker);
   for v_report in select * from json_to_recordset(p_reports) as r(id int, wants boolean, connected boolean, trouble text, pushed boolean, refused json) order by r.id loop
     select * into v_row from posthorn.intake i where i.id = v_report.id;
-    if v_report.pushed then
+    if found and v_report.pushed then
       v_held := v_lives and v_report.wants;
-      perform posthorn.hold_pushed(v_report.id, p_worker, v_held, coalesce(v_report.connected, false), v_report.trouble, v_report.refused);
+      begin
+        perform posthorn.hold_pushed(v_report.id, p_worker, v_held, coalesce(v_report.connected, false), v_report.trouble, v_report.refused);
+      exception when foreign_key_violation then
+        -- Removed in this moment.
+        v_row := null;
+      end;
+    end if;
+    if v_row.id is null then
+      v_answers := v_answers || json_build_object('id', v_report.id, 'held', false, 'paused', false, 'redrive', false, 'gone', true);
+      continue;
+    end if;
+    if v_report.pushed then
       -- What is to be read again is read by the one that has held it for the longest.
       v_answers := v_answers || json_build_object('id', v_report.id, 'held', v_held, 'paused', v_row.paused_at is not null,
         'redrive', p_worker = (select min(h.worker) from posthorn.intake_holder h where h.intake = v_report.id)
@@ -6673,7 +6708,7 @@ begin
       select * into v_row from posthorn.intake i where i.id = v_report.id for no key update skip locked;
       if found and v_row.worker is distinct from p_worker and posthorn.is_free(v_row) then
         update posthorn.intake i set worker = p_worker, pushed = false, held_at = clock_timestamp(), seen_at = clock_timestamp(),
-          away_since = coalesce(i.away_since, clock_timestamp()), trouble = null where i.id = v_report.id returning * into v_row;
+          away_since = posthorn.away_anew(i), trouble = null where i.id = v_report.id returning * into v_row;
       end if;
     elsif v_row.worker = p_worker then
       update posthorn.intake i set seen_at = clock_timestamp(), worker = case when v_lives and v_report.wants then i.worker end,
@@ -6690,6 +6725,8 @@ end $$;
 -- it. The intake is connected as long as one of them is.
 create or replace function posthorn.hold_pushed(p_intake int, p_worker bigint, p_holds boolean, p_connected boolean, p_trouble text, p_refused json) returns void
 language plpgsql as $$
+declare
+  v_first boolean;
 begin
   with gone as (
     delete from posthorn.intake_holder h where h.intake = p_intake and case when h.worker = p_worker then not p_holds
@@ -6701,6 +6738,7 @@ begin
       max(g.last_message_at) as last_at from gone g having count(*) > 0)
     update posthorn.intake i set received = i.received + c.received, written = i.written + c.written, invalid = i.invalid + c.invalid,
       skipped = i.skipped + c.skipped, refused = i.refused + c.refused, last_message_at = greatest(i.last_message_at, c.last_at) from counted c where i.id = p_intake;
+  v_first := p_holds and not exists (select from posthorn.intake_holder h where h.intake = p_intake);
   if p_holds then
     -- What is refused costs no statement of its own: this one comes each second.
     insert into posthorn.intake_holder (intake, worker, connected, trouble, refused, refused_now, refused_at, refusal)
@@ -6711,9 +6749,9 @@ begin
   end if;
   -- One row for all of them: written when something is new, or it is time to say that somebody is there.
   update posthorn.intake i set pushed = true, seen_at = clock_timestamp(), trouble = a.trouble,
-      away_since = case when not a.connected then coalesce(i.away_since, clock_timestamp()) end
+      away_since = case when a.connected then null when v_first then posthorn.away_anew(i) else coalesce(i.away_since, clock_timestamp()) end
     from (select coalesce(bool_or(h.connected), false) as connected, max(h.trouble) as trouble from posthorn.intake_holder h where h.intake = p_intake) a
-    where i.id = p_intake and (not i.pushed or i.seen_at < clock_timestamp() - interval '0.5 s' or a.connected <> (i.away_since is null)
+    where i.id = p_intake and (not i.pushed or v_first or i.seen_at < clock_timestamp() - interval '0.5 s' or a.connected <> (i.away_since is null)
       or i.trouble is distinct from a.trouble);
 end $$;
 
@@ -7685,6 +7723,10 @@ language sql volatile as $$
   select 'subscription', s.name, format('no worker works on the subscription "%s" to "%s"', s.name, h.name) from posthorn.subscription s
     join posthorn.channel h on h.id = s.channel where h.kind = 'event' and not exists (select from living l where l.subscription = s.id)
   union all
+  select 'intake', i.name, format('no process runs the intake "%s"%s; if it is gone for good: posthorn intakes remove %s', i.name,
+      (select ', which brings in ' || string_agg(c.contract, ', ' order by c.contract collate "C") from posthorn.intake_contract c where c.intake = i.id), i.name)
+    from posthorn.intake i where not exists (select from posthorn.intake_runners() r where r.intake = i.id)
+  union all
   select 'topic', h.name, format('nobody reads the topic "%s"', h.name) from posthorn.channel h
     where h.kind = 'event' and not exists (select from posthorn.subscription s where s.channel = h.id)
   union all
@@ -7968,7 +8010,7 @@ begin
       when 'discard' then posthorn.letters_piece(v_row, v_limit)
       when 'replay' then posthorn.replay_piece(v_row, v_limit)
       when 'erase' then posthorn.erase_piece(v_row, v_limit)
-      when 'remove' then posthorn.remove_piece(v_row, v_limit) end;
+      when 'remove' then case when v_row.place ->> 'intake' is null then posthorn.remove_piece(v_row, v_limit) else posthorn.remove_intake_piece(v_row, v_limit) end end;
   exception when lock_not_available or deadlock_detected then
     -- Live traffic comes first: nothing of this piece was done.
     select 0::bigint as done, true as more, true as busy, v_row.place as place into v_did;
@@ -8057,7 +8099,10 @@ declare
   v_row posthorn.subscription;
 begin
   select * into v_row from posthorn.subscription s where s.name = p_name;
-  if v_row.id is null then
+  if v_row.id is null and exists (select from posthorn.intake i where i.name = p_name) then
+    raise exception '"%" is an intake, and no queue or subscription', p_name using errcode = 'PH060',
+      hint = 'It is paused by posthorn.pause and removed by posthorn.remove_intake; how it stands says the view posthorn.intakes.';
+  elsif v_row.id is null then
     raise exception 'no queue or subscription is called "%"', left(p_name, 80) using errcode = 'PH060',
       hint = format('Known are: %s.', coalesce((select string_agg(s.name, ', ' order by s.name) from (select name from posthorn.subscription order by name limit 50) s), 'none'));
   end if;
@@ -9168,17 +9213,18 @@ begin
 end $$;
 
 -- intake_rules(): the rules of each intake with their values now: for how long it has not been connected, what it refuses, and how many messages fit nothing.
--- What its holder reported counts for a few seconds.
+-- What its holder reported counts for a few seconds. While nobody runs it that is time away as well, for as long as nobody does; see away_anew().
 create or replace function posthorn.intake_rules() returns table (intake int, intake_name text, name text, value bigint, threshold bigint, detail text)
 language sql volatile as $$
-  select i.id, i.name, r.name, r.value, r.threshold, r.detail from posthorn.intake i
+  with runs as materialized (select distinct r.intake from posthorn.intake_runners() r)
+  select i.id, i.name, r.name, r.value, r.threshold, r.detail from posthorn.intake i left join runs on runs.intake = i.id
     cross join lateral (select coalesce(sum(h.refused_now), 0)::bigint as messages, (array_agg(h.refusal order by h.refused_at desc nulls last))[1] as why
       from posthorn.intake_holder h where h.intake = i.id and h.seen_at > clock_timestamp() - interval '10 s') refused
     cross join lateral (values
-      ('intakeAwayMs', case when i.paused_at is not null then 0
-          when i.away_since is not null then extract(epoch from clock_timestamp() - i.away_since) * 1000
-          else greatest(0, extract(epoch from clock_timestamp() - i.seen_at) * 1000 - 5000) end::bigint,
-        i.away_ms::bigint, coalesce(i.trouble, case when i.seen_at < clock_timestamp() - interval '5 s' then 'no process runs it' end)),
+      ('intakeAwayMs', case when i.paused_at is not null then 0 else greatest(0, extract(epoch from clock_timestamp()
+          - coalesce(i.away_since, i.seen_at + case when runs.intake is null then interval '0' else interval '5 s' end)) * 1000) end::bigint,
+        i.away_ms::bigint, case when runs.intake is null or i.seen_at < clock_timestamp() - interval '5 s'
+          then format('no process runs it; if it is gone for good: posthorn intakes remove %s', i.name) else i.trouble end),
       ('intakeRefused', refused.messages, i.refused_bound, refused.why),
       ('intakeInvalid', (select count(*) from (select from posthorn.intake_invalid v where v.intake = i.id limit 100000) v), i.invalid_bound, null)
     ) r(name, value, threshold, detail) where r.threshold is not null
@@ -9208,7 +9254,9 @@ declare
   v_row posthorn.intake;
 begin
   select * into v_row from posthorn.intake i where i.name = p_name for update;
-  update posthorn.intake i set paused_at = null, paused_by = null, paused_reason = null where i.id = v_row.id and i.paused_at is not null;
+  -- Whoever runs it has its chance first: the pause is no time away.
+  update posthorn.intake i set paused_at = null, paused_by = null, paused_reason = null, away_since = clock_timestamp()
+    where i.id = v_row.id and i.paused_at is not null;
   if found then
     perform posthorn.note_operation('resume', json_build_object('name', p_name), coalesce(p_by, current_user::text), null, 1);
   end if;
@@ -9221,6 +9269,80 @@ create or replace function posthorn.is_intake(p_name text) returns boolean
 language sql stable as $$
   select exists (select from posthorn.intake i where i.name = p_name) and not exists (select from posthorn.subscription s where s.name = p_name)
 $$;
+` },
+  { name: "functions/47_remove_intake.sql", text: `-- Removing an intake that is gone from the code. What it took in stays, and so do the marks of it in the inbox, for their time: they are made of its name,
+-- so one that is declared again under this name takes nothing in a second time.
+
+-- intake_named(name): the intake of this name. Raises PH060.
+create or replace function posthorn.intake_named(p_name text) returns posthorn.intake
+language plpgsql as $$
+declare
+  v_row posthorn.intake;
+begin
+  select * into v_row from posthorn.intake i where i.name = p_name;
+  if v_row.id is null and exists (select from posthorn.subscription s where s.name = p_name) then
+    raise exception '"%" is a queue or subscription, and no intake', p_name using errcode = 'PH060', hint = 'A subscription is removed by posthorn.remove_subscription.';
+  elsif v_row.id is null then
+    raise exception 'no intake is called "%"', left(p_name, 80) using errcode = 'PH060',
+      hint = format('Known are: %s.', coalesce((select string_agg(i.name, ', ' order by i.name) from (select name from posthorn.intake order by name limit 50) i), 'none'));
+  end if;
+  return v_row;
+end $$;
+
+-- remaining_of_intake(name): what would go with an intake, as JSON { name, invalid }. Raises PH060.
+create or replace function posthorn.remaining_of_intake(p_name text) returns json
+language sql volatile as $$
+  select json_build_object('name', n.name, 'invalid', (select count(*) from posthorn.intake_invalid v where v.intake = n.id)) from posthorn.intake_named(p_name) n
+$$;
+
+-- remove_intake(name, by, reason, confirm): begins to remove an intake with what fitted nothing; \`confirm\` repeats the name. Refused while a process that lives runs it.
+-- A process that declares it makes it anew. Its events may be published here from then on. Returns the operation. Raises PH060, PH061, PH015, PH068.
+create or replace function posthorn.remove_intake(name text, by text default null, reason text default null, confirm text default null) returns json
+language plpgsql as $$
+declare
+  v_row posthorn.intake := posthorn.intake_named($1);
+  v_rest json := posthorn.remaining_of_intake($1);
+begin
+  perform posthorn.refuse_run(v_row);
+  perform posthorn.confirmed(confirm, v_row.name, format('the removal of "%s"', v_row.name));
+  return posthorn.begin_operation('remove', v_row.name, (v_rest::jsonb || '{"list":"intake"}')::json, coalesce($2, current_user::text), $3,
+    (v_rest ->> 'invalid')::bigint, json_build_object('intake', v_row.id));
+end $$;
+
+-- refuse_run: raises PH068 while somebody runs an intake.
+create or replace function posthorn.refuse_run(p_row posthorn.intake) returns void
+language plpgsql as $$
+declare
+  v_workers text := (select string_agg(format('%s (%s, pid %s on %s)', r.worker, r.service, r.pid, r.host), ', ' order by r.worker)
+    from posthorn.intake_runners() r where r.intake = p_row.id);
+begin
+  if v_workers is not null then
+    raise exception '"%" is run by worker %', p_row.name, v_workers using errcode = 'PH068', hint = 'Stop these, or deploy them without it.';
+  end if;
+end $$;
+
+-- remove_intake_piece: as remove_piece. The row is locked: who declares it waits, and makes a new one; who begins to run it has it or finds it gone.
+create or replace function posthorn.remove_intake_piece(p_row posthorn.operation, p_limit int, out done bigint, out more boolean, out busy boolean, out place json)
+language plpgsql as $$
+declare
+  v_row posthorn.intake;
+begin
+  place := p_row.place;
+  busy := false;
+  more := false;
+  done := 0;
+  select * into v_row from posthorn.intake i where i.id = (p_row.place ->> 'intake')::int for update;
+  if v_row.id is null then
+    return;
+  end if;
+  perform posthorn.refuse_run(v_row);
+  delete from posthorn.intake_invalid v where v.ctid = any (array(select k.ctid from posthorn.intake_invalid k where k.intake = v_row.id limit p_limit));
+  get diagnostics done = row_count;
+  more := done > 0;
+  if not more then
+    delete from posthorn.intake i where i.id = v_row.id;
+  end if;
+end $$;
 ` },
   { name: "functions/90_roles.sql", text: `-- Three roles for those who do not own the schema: producer, worker, observer, each named after the schema with \`_\` before its own name. They have no
 -- rights on tables of the log: they call functions, which run with the rights of their owner. Whoever migrates the schema owns it, and alone may do
@@ -9238,7 +9360,7 @@ language sql immutable as $$
       'standing', 'count_skipped', 'declare_retention', 'rotate', 'declare_intake', 'hold_intakes', 'take_in', 'take_again', 'read_again', 'unfit_again', 'sweep_inbox']),
     ('observer', array['message_status', 'message_statuses', 'why', 'waiting_messages', 'letters', 'letters_count', 'crossed_alerts', 'recent_alerts', 'fleet', 'error_groups',
       'registered', 'list_schedules', 'circuit_of', 'detail_now', 'gauges', 'limits_now', 'scaling',
-      'is_forgotten', 'policy_changes', 'orphaned', 'unsettled', 'is_drained', 'subscriptions', 'operations', 'operation_state', 'segment_now', 'rebase_plan', 'unfit_list', 'unfit_count'])
+      'is_forgotten', 'policy_changes', 'orphaned', 'unsettled', 'is_drained', 'subscriptions', 'operations', 'operation_state', 'segment_now', 'rebase_plan', 'unfit_list', 'unfit_count', 'intake_runners'])
 $$;
 
 -- role_tables(): what each role may read beside the views, which are the observer's.
@@ -9399,27 +9521,33 @@ create or replace view posthorn.audit as
     posthorn.operation_state(o.state, o.touched_at) as state, o.found, o.done
   from posthorn.operation o;
 
--- Who runs an intake reports each second; what was said longer ago is not true any more. One that is pushed to is run by many: \`holders\` lists them.
+-- Who runs an intake reports each second; what was said longer ago is not true any more, nor what somebody said who is dead. One that is pushed to is run by
+-- many: \`holders\` lists them.
 create or replace view posthorn.intakes as
-  select i.name, i.service, i.broker, i.place, w.id as worker, w.host, w.pid, (w.id is not null or h.living > 0) and i.away_since is null as connected, i.away_since,
-    i.trouble, i.received + h.received as received, i.written + h.written as written,
+  with runs as materialized (
+    select * from posthorn.intake_runners() r where r.seen_at > clock_timestamp() - interval '10 s'
+  )
+  select i.name, i.service, i.broker, i.place, one.worker, one.host, one.pid, coalesce(now.connected, false) as connected,
+    case when now.connected then null else coalesce(i.away_since, i.seen_at) end as away_since,
+    case when now.holders is not null then i.trouble end as trouble, i.received + h.received as received, i.written + h.written as written,
     greatest(0, i.received - i.written - i.invalid - i.skipped + h.received - h.written - h.invalid - h.skipped) as duplicates, i.invalid + h.invalid as invalid,
     i.skipped + h.skipped as skipped, greatest(i.last_message_at, h.last_message_at) as last_message_at,
     (select count(*) from posthorn.intake_invalid v where v.intake = i.id) as listed, i.paused_at, i.paused_by, i.paused_reason,
     array(select c.contract from posthorn.intake_contract c where c.intake = i.id order by c.contract) as contracts, i.pushed,
-    case when w.id is not null then json_build_array(json_build_object('worker', w.id::text, 'host', w.host, 'pid', w.pid,
-      'connected', i.away_since is null, 'trouble', i.trouble)) else h.holders end as holders,
-    i.refused + h.refused as refused, h.refused_at, h.refusal
-  from posthorn.intake i left join posthorn.worker w on w.id = i.worker and i.seen_at > clock_timestamp() - interval '10 s'
+    coalesce(now.holders, '[]') as holders, i.refused + h.refused as refused, h.refused_at, h.refusal,
+    case when now.holders is null then i.seen_at end as stopped_at
+  from posthorn.intake i
+  left join runs one on one.intake = i.id and one.alone
+  cross join lateral (
+    select bool_or(r.connected) as connected, json_agg(json_build_object('worker', r.worker::text, 'host', r.host, 'pid', r.pid, 'connected', r.connected,
+      'trouble', r.trouble) order by r.worker) as holders from runs r where r.intake = i.id) now
   cross join lateral (
     select coalesce(sum(o.received), 0)::bigint as received, coalesce(sum(o.written), 0)::bigint as written, coalesce(sum(o.invalid), 0)::bigint as invalid,
-      coalesce(sum(o.skipped), 0)::bigint as skipped, max(o.last_message_at) as last_message_at, count(m.id) as living,
-      coalesce(json_agg(json_build_object('worker', m.id::text, 'host', m.host, 'pid', m.pid, 'connected', o.connected, 'trouble', o.trouble) order by m.id)
-        filter (where m.id is not null), '[]') as holders, coalesce(sum(o.refused), 0)::bigint as refused,
+      coalesce(sum(o.skipped), 0)::bigint as skipped, max(o.last_message_at) as last_message_at, coalesce(sum(o.refused), 0)::bigint as refused,
       -- Of those that are told of now, the last.
-      max(o.refused_at) filter (where m.id is not null) as refused_at,
-      (array_agg(o.refusal order by o.refused_at desc) filter (where m.id is not null and o.refused_at is not null))[1] as refusal
-    from posthorn.intake_holder o left join posthorn.worker m on m.id = o.worker and o.seen_at > clock_timestamp() - interval '10 s'
+      max(o.refused_at) filter (where r.worker is not null) as refused_at,
+      (array_agg(o.refusal order by o.refused_at desc) filter (where r.worker is not null and o.refused_at is not null))[1] as refusal
+    from posthorn.intake_holder o left join runs r on r.intake = o.intake and r.worker = o.worker and not r.alone
     where o.intake = i.id) h;
 ` },
   { name: "grants.sql", text: `-- Nothing is granted to public: not the schema, and no function in it.

@@ -33,6 +33,7 @@ export const sqlStates = {
   PH065: "PH_SCHEDULE_SENDS",
   PH066: "PH_SUBSCRIPTION_IN_USE",
   PH067: "PH_SUBSCRIPTION_REMOVED",
+  PH068: "PH_INTAKE_IN_USE",
   PH099: "PH_INTERNAL",
 } as const satisfies Record<string, ErrorCode>;
 

@@ -170,7 +170,11 @@ function compare(service: string, declared: readonly Declared[], found: InDataba
       const waits = one.backlog > 0 ? `, and ${plural(one.backlog, "message waits", "messages wait")}` : "";
       return warning("unattended", one.name, `no worker works on it now${waits}${here}`);
     });
-  const events = found.contracts.filter(({ kind, owner }) => kind === "event" && owner === null);
+  // Who brings an event in from outside publishes it; the orphans name an intake that nobody runs.
+  const broughtIn = new Set(found.intakes.flatMap(({ contracts }) => contracts));
+  const events = found.contracts.filter(
+    ({ name, kind, owner }) => kind === "event" && owner === null && !broughtIn.has(name),
+  );
   const ownerless = [...new Set(events.map(({ name }) => name))].map((name) =>
     warning(
       "owners",

@@ -1,8 +1,44 @@
-/** How intakes stand, as a table of `posthorn status`. */
+/** `posthorn intakes`: how they stand, which `posthorn status` shows as well, and removing one that is gone from the code. */
 import { durationInWords } from "../../core/words.js";
-import type { IntakeLine } from "../../store/intakes.js";
+import { type IntakeLine, intakeLines } from "../../store/intakes.js";
+import { beginRemoveIntake, remainingOfIntake } from "../../store/operations.js";
 import { type Cell, type Io, oneLine, table } from "../io.js";
+import { refuseUnknownIntake } from "../names.js";
+import { reading, withDatabase } from "../open.js";
+import { operator } from "../operator.js";
+import { confirmed, driven } from "../ordering.js";
+import { flag, type Line, text } from "../parse.js";
 import { clock, grouped, plural } from "../words.js";
+
+export async function listIntakes(line: Line, io: Io): Promise<number> {
+  const intakes = await reading(line, intakeLines);
+  if (flag(line, "json")) io.out(`${JSON.stringify({ intakes })}\n`);
+  else io.out(intakes.length === 0 ? "No intake is known yet.\n" : intakeTable(intakes, io));
+  return 0;
+}
+
+export async function removeIntake(line: Line, io: Io): Promise<number> {
+  const name = line.argument ?? "";
+  const ended = await withDatabase(line, async (database) => {
+    await refuseUnknownIntake(database, name, (reader) => `Remove it: posthorn subscriptions remove ${reader}.`);
+    const { invalid } = await remainingOfIntake(database, name);
+    if (!(await confirmed(line, io, `remove the intake '${name}' with ${messagesInvalid(invalid)}`, invalid)))
+      return undefined;
+    const begun = await beginRemoveIntake(database, name, { by: operator(), reason: text(line, "reason") }, name);
+    return driven(database, begun, line, io, { done: "removed" });
+  });
+  if (flag(line, "json"))
+    io.out(
+      `${JSON.stringify({ removed: ended === undefined ? null : name, messages: ended?.done, operation: ended?.operation })}\n`,
+    );
+  else if (ended === undefined) io.out("Nothing was removed.\n");
+  else io.out(`removed: ${name}, with ${messagesInvalid(ended.done)}; what it took in stays\n`);
+  return 0;
+}
+
+function messagesInvalid(count: number): string {
+  return plural(count, "invalid message", "invalid messages");
+}
 
 const columns = [
   { title: "Intake" },
@@ -21,7 +57,7 @@ export function intakeTable(lines: readonly IntakeLine[], io: Io): string {
     line.name,
     oneLine(`${line.broker} ${line.place}`, 60),
     connection(line, now),
-    runsOn(line),
+    runsOn(line, now),
     grouped(line.written),
     grouped(line.duplicates),
     { text: grouped(line.listed), colour: line.listed > 0 ? "red" : undefined },
@@ -38,9 +74,12 @@ function refusedBy({ name, refused, refusedAt, refusal }: IntakeLine, now: Date)
   return [`${name} has refused ${plural(refused, "message")}, the last at ${last}: ${oneLine(refusal ?? "", 240)}\n`];
 }
 
-function runsOn({ holders }: IntakeLine): Cell | string {
+function runsOn({ holders, stoppedAt }: IntakeLine, now: Date): Cell | string {
   const [first] = holders;
-  if (first === undefined) return { text: "nobody", colour: "yellow" };
+  if (first === undefined) {
+    const since = stoppedAt === null ? "" : ` since ${clock(stoppedAt, now.toISOString())}`;
+    return { text: `nobody${since}`, colour: "yellow" };
+  }
   return holders.length > 1 ? `${holders.length} processes` : oneLine(`${first.host} ${first.pid}`, 40);
 }
 

@@ -43,6 +43,10 @@ function sinceWhen(at: string | undefined, by: string | undefined): string {
   return `since ${at === undefined ? "an unknown time" : clock(at, new Date().toISOString())} by ${oneLine(by ?? "somebody", 80)}`;
 }
 
+/** Of an intake. */
+const drainsInstead =
+  "Nothing waits in it: what it took in waits in what reads it. Drain the queues and subscriptions that do: posthorn drain <name>.";
+
 const lookMs = 250;
 /** Where nobody watches, lines are for a log. */
 const logEveryMs = 5_000;
@@ -52,7 +56,7 @@ export async function drain(line: Line, io: Io): Promise<number> {
   const name = line.argument ?? "";
   const until = performance.now() + number(line, "within-ms");
   const { drained, left } = await withDatabase(line, async (database) => {
-    await refuseUnknown(database, { subscription: name });
+    await refuseUnknown(database, { subscription: name }, () => drainsInstead);
     const first = await unsettled(database, name);
     if (first.paused !== null) {
       throw new ConfigurationError(

@@ -2,13 +2,22 @@
 import { ConfigurationError } from "../../core/errors.js";
 import { differences, shown } from "../../policies/differences.js";
 import { type PolicyChange, policyChanges } from "../../store/history.js";
+import { registered } from "../../store/operate.js";
 import { type Io, table } from "../io.js";
+import { refuseIntake } from "../names.js";
 import { reading } from "../open.js";
 import { flag, type Line, number } from "../parse.js";
 import { clock } from "../words.js";
 
+export function withoutPolicy(): string {
+  return "It has options and no policy: posthorn intakes list says how it stands, and posthorn check how the configuration differs from the database.";
+}
+
 export async function policyHistory(name: string, line: Line, io: Io): Promise<number> {
-  const history = await reading(line, (database) => policyChanges(database, name, number(line, "limit")));
+  const history = await reading(line, async (database) => {
+    refuseIntake(name, await registered(database), withoutPolicy);
+    return policyChanges(database, name, number(line, "limit"));
+  });
   if (history === null) {
     const message = `The database knows no queue or subscription called "${name}".`;
     throw new ConfigurationError("PH_ARGUMENT_INVALID", message, { name });

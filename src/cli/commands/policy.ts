@@ -7,9 +7,10 @@ import { type CheckedPolicy, readStoredPolicy, storedPolicy } from "../../polici
 import { registered } from "../../store/operate.js";
 import { loadConfig } from "../config.js";
 import type { Io } from "../io.js";
+import { refuseIntake } from "../names.js";
 import { reading } from "../open.js";
 import { flag, type Line, text } from "../parse.js";
-import { policyHistory } from "./policy-history.js";
+import { policyHistory, withoutPolicy } from "./policy-history.js";
 
 interface Found {
   readonly name: string;
@@ -41,7 +42,8 @@ export async function policy(line: Line, io: Io): Promise<number> {
 
 async function inCode(name: string, line: Line): Promise<Found> {
   const { post } = await loadConfig(text(line, "config"));
-  const { declared } = post["~posthorn"];
+  const { declared, intakes = [] } = post["~posthorn"];
+  refuseIntake(name, { subscriptions: declared, intakes }, withoutPolicy);
   const found = declared.find((one) => one.name === name);
   if (found === undefined)
     throw unknown(
@@ -54,7 +56,9 @@ async function inCode(name: string, line: Line): Promise<Found> {
 }
 
 async function inDatabase(name: string, line: Line): Promise<Found> {
-  const { subscriptions } = await reading(line, registered);
+  const known = await reading(line, registered);
+  const { subscriptions } = known;
+  refuseIntake(name, known, withoutPolicy);
   const found = subscriptions.find((one) => one.name === name);
   if (found === undefined)
     throw unknown(

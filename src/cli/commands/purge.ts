@@ -25,7 +25,12 @@ export async function purge(line: Line, io: Io): Promise<number> {
   const name = line.argument ?? "";
   const states = statesOf(line);
   const ended = await withDatabase(line, async (database) => {
-    await refuseUnknown(database, { subscription: name });
+    await refuseUnknown(
+      database,
+      { subscription: name },
+      (intake) =>
+        `Stop it: posthorn pause ${intake}; empty its list of what fitted nothing: posthorn invalid discard --intake ${intake} --all --reason <text>.`,
+    );
     const count = await purgeable(database, name, states);
     const which = states.length === purgedStates.length ? "" : ` (${states.join(", ")})`;
     if (count === 0 || !(await confirmed(line, io, `purge ${plural(count, "message")} of '${name}'${which}`, count)))
@@ -60,7 +65,12 @@ export async function replay(line: Line, io: Io): Promise<number> {
   };
   const ordered = { by: operator(), reason: text(line, "reason") };
   const ended = await withDatabase(line, async (database) => {
-    await refuseUnknown(database, { subscription: name, ...(contract === undefined ? {} : { contract }) });
+    await refuseUnknown(
+      database,
+      { subscription: name, ...(contract === undefined ? {} : { contract }) },
+      (intake) =>
+        `Replay what reads its events: posthorn replay <subscription>; have what fitted nothing read again: posthorn invalid redrive --intake ${intake} --all.`,
+    );
     const { count } = await replayable(database, name, range);
     const now = new Date().toISOString();
     const until = range.to === undefined ? "now" : clock(range.to, now);

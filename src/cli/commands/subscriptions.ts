@@ -46,7 +46,7 @@ function readerTable(list: readonly ListedSubscription[], io: Io): string {
 export async function removeReader(line: Line, io: Io): Promise<number> {
   const name = line.argument ?? "";
   const ended = await withDatabase(line, async (database) => {
-    await refuseUnknown(database, { subscription: name });
+    await refuseUnknown(database, { subscription: name }, (intake) => `Remove it: posthorn intakes remove ${intake}.`);
     const { unread, waiting, parked, deadLetters, invalid } = await remaining(database, name);
     const parts = [
       `${grouped(unread)} unread`,

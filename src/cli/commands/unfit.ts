@@ -2,8 +2,6 @@
 
 import type { Executor } from "../../core/database.js";
 import { ConfigurationError, UnknownMessageError } from "../../core/errors.js";
-import { quote } from "../../core/show.js";
-import { suggestion } from "../../core/suggest.js";
 import {
   countUnfit,
   discardUnfit,
@@ -12,8 +10,8 @@ import {
   type UnfitFilter,
   unfitEntries,
 } from "../../store/intakes.js";
-import { registered } from "../../store/operate.js";
 import { type Io, oneLine, paint, table } from "../io.js";
+import { refuseUnknownIntake } from "../names.js";
 import { reading, withDatabase } from "../open.js";
 import { operator } from "../operator.js";
 import { confirmed } from "../ordering.js";
@@ -36,11 +34,8 @@ export async function filterOfIntake(executor: Executor, line: Line): Promise<Un
   if (isOfIntake(line)) refuseNames(line);
   const name = text(line, "intake");
   if (name === undefined) return {};
-  const known = (await registered(executor)).intakes.map((one) => one.name);
-  if (known.includes(name)) return { intake: name };
-  throw new ConfigurationError("PH_ARGUMENT_INVALID", `No intake is called ${quote(name)}.${suggestion(name, known)}`, {
-    name,
-  });
+  await refuseUnknownIntake(executor, name, (reader) => `Name it with --queue or --subscription: ${reader}.`);
+  return { intake: name };
 }
 
 /** An option that is passed over would have more redriven or discarded than was asked for, or faster. */
