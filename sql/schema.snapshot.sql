@@ -1127,6 +1127,7 @@ function append_of(p_slot smallint, p_nonces bigint[], p_channels integer[], p_c
 function append_one_of(p_slot smallint, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json) returns bigint plpgsql volatile body ff3b6cd797e05a03d8f2292b24a3c412
 function append_said(p_slot smallint, p_said json) returns json plpgsql volatile set enable_seqscan=off, enable_bitmapscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off, plan_cache_mode=force_generic_plan body bf519e778418e8e7a4b2a85f82f28dd9
 function append_said_of(p_slot smallint, p_entry json, p_id bigint, p_lane integer, p_expires_at timestamp with time zone) returns bigint plpgsql volatile body f31d5518fa342bd97b979babb25d4825
+function away_anew(p_intake posthorn.intake) returns timestamp with time zone sql volatile body 16f570d9ee702ba9c1a5e883353dcc1f
 function backlog_known(p_channel integer) returns posthorn.backlog_known plpgsql volatile body 328f71be6b694ef7e3ffd7b93adea14b
 function backlog_limits() returns json sql stable body c9a067feb9f64929fe4a2e57d89961a8
 function backlog_now(p_limit posthorn.backlog_limit, p_more bigint) returns bigint plpgsql volatile body 7c42666eada6d4bd47246d1c9b3e555e
@@ -1151,7 +1152,7 @@ function check_backlog(p_channel integer, p_messages bigint DEFAULT 1) returns v
 function check_contract(p_name text, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_by text, p_new_kind posthorn.kind, p_new_channel text, p_new_keyed boolean, p_new_owner text, p_new_by text) returns void plpgsql volatile body 5fb3f1c89921a286386337222d33b1e9
 function check_kept(p_ms double precision) returns void plpgsql volatile body 13db66edb1a5fab084cf8d15314723a1
 function check_parted(p_end json, p_outcome posthorn.outcome) returns void plpgsql volatile body cbb3a32a1a53b567a3a6a392fcd4ffdc
-function check_source(p_name text, p_owner text, p_service text) returns void plpgsql volatile body f0e7894146642be967708328229a5edf
+function check_source(p_name text, p_owner text, p_service text) returns void plpgsql volatile body 152e040f2d4f9a8012569e9d2960e3d0
 function check_window(p_subscription integer, p_window_ms bigint) returns void plpgsql volatile body ed8dfd806670fc04116366d15c57bb01
 function circuit_after(p_row posthorn.circuit, p_event json, p_breaker json, p_now timestamp with time zone) returns posthorn.circuit plpgsql volatile body 7eb301d37420565425ad6fc980bc04fa
 function circuit_begin(p_subscription integer, p_worker bigint, p_probe bigint) returns void plpgsql volatile body b59d7666ae0cfde7c7d2eef7b1fb636b
@@ -1184,7 +1185,7 @@ function count_skipped(p_subscription integer, p_counts json) returns void sql v
 function count_within_of(p_slot smallint, p_channel integer, p_lane integer, p_from timestamp with time zone, p_to timestamp with time zone, p_contract text, p_upto bigint) returns bigint plpgsql volatile body b4e3d64f85c27d30c530de7c566a3ab2
 function crossed_alerts() returns json sql volatile body 87bf9846b7d8f2e7997c9f7e8e62fa74
 function dead_workers() returns TABLE(worker bigint, why text) sql volatile body 0167eca641aa5f830d5a654f946ace27
-function declare_intake(p_name text, p_service text, p_broker text, p_place text, p_keep_ms double precision, p_away_ms double precision, p_contracts json, p_bounds json DEFAULT NULL::json) returns integer plpgsql volatile body 7ad506319a412a0ce8c130e05fd8c103
+function declare_intake(p_name text, p_service text, p_broker text, p_place text, p_keep_ms double precision, p_away_ms double precision, p_contracts json, p_bounds json DEFAULT NULL::json) returns integer plpgsql volatile body 23fb8c51aca95d419ddfda4a67d18206
 function declare_retention(p_keep_ms double precision, p_max_bytes bigint, p_by text, p_explicit boolean) returns void plpgsql volatile body bc47954b88162db673bdb59216606109
 function declare_schedule(p_name text, p_cron text, p_zone text, p_contract integer, p_missed text, p_jitter_ms integer, p_payload json, p_key text, p_headers json, p_function text, p_service text, p_next timestamp with time zone, p_due timestamp with time zone) returns json plpgsql volatile body 26aee90f3799ee41d0c1c3c7df417bea
 function dedupe_of(p_dedupe json, p_key text, p_timed boolean, OUT key text, OUT mode text, OUT window_ms bigint, OUT wait_ms bigint) returns record plpgsql volatile body afc0afdf2cd6439075a078f73008aa4d
@@ -1254,10 +1255,10 @@ function heartbeat(p_worker bigint, p_oldest bigint) returns boolean plpgsql vol
 function held_of(p_slot smallint, p_subscription integer, p_worker bigint, p_from bigint, p_ends boolean, p_limit integer) returns TABLE(message bigint, slot smallint, lane integer, at timestamp with time zone) plpgsql stable body 5e3c9ee1864ed5e9944c39582bcc55ed
 function hide_key(p_row posthorn.operation) returns posthorn.operation plpgsql volatile body ae609886bf07b495aa25b2f4c9bbf8d3
 function hold_dedupe(p_name text, p_key text, p_subscription integer, p_message bigint, p_nonce bigint, p_window_ms bigint) returns posthorn.dedupe plpgsql volatile body 7752af3dd21ae9a42c3c4f7d5a77e331
-function hold_intakes(p_worker bigint, p_reports json) returns json plpgsql volatile body 594d307264ef818297bcff81133858cc
+function hold_intakes(p_worker bigint, p_reports json) returns json plpgsql volatile body 080d622fccc75fd855999af3f1a20a72
 function hold_keys(p_said json, p_options json) returns void plpgsql volatile body fd51c6bbbff4153fa293378271102d41
 function hold_policies(p_service text, p_attends json) returns void plpgsql volatile body a965e0333f6603eaa775b8302d3ea0ca
-function hold_pushed(p_intake integer, p_worker bigint, p_holds boolean, p_connected boolean, p_trouble text, p_refused json) returns void plpgsql volatile body 3c00c8f63512fe7cd5296d73fef5ff1f
+function hold_pushed(p_intake integer, p_worker bigint, p_holds boolean, p_connected boolean, p_trouble text, p_refused json) returns void plpgsql volatile body 510b9b6af415851fb0497150ca377be3
 function hold_still() returns void plpgsql volatile body 36cb30879ccdcbac1c9af999886f5a07
 function hold_worker(p_worker bigint) returns void plpgsql volatile body 94b17904c392ef261e73a15c93e3859c
 function holds_of(p_slot smallint, p_claim bigint, p_token bigint, p_message bigint) returns boolean plpgsql volatile body 86ee36e8177cdb5397a5a246f287fe2a
@@ -1265,7 +1266,9 @@ function horizon(OUT xid xid8, OUT pid integer, OUT since timestamp with time zo
 function id_of(p_public text) returns bigint sql immutable body 770fd5118467b6fc1be6d872c45b5eac
 function ids(p_list json) returns bigint[] plpgsql immutable strict body 33542db36d1a0307de1efbc1293e5461
 function in_order(p_slots smallint[], p_subscription integer, p_channel integer, p_lane integer, p_batch posthorn.batch, p_keys text[], p_marked boolean) returns posthorn.turn plpgsql volatile body 9b5fed6499a75ceb5b9d11a3ad21bbd9
-function intake_rules() returns TABLE(intake integer, intake_name text, name text, value bigint, threshold bigint, detail text) sql volatile body c6f507e5bb70848549773fffe1664df6
+function intake_named(p_name text) returns posthorn.intake plpgsql volatile body 414e6090c658802c50c7d668f3a2793c
+function intake_rules() returns TABLE(intake integer, intake_name text, name text, value bigint, threshold bigint, detail text) sql volatile body 9af51a36400e09f9ee4eb357b1a93008
+function intake_runners() returns TABLE(intake integer, worker bigint, service text, host text, pid integer, alone boolean, seen_at timestamp with time zone, connected boolean, trouble text) sql volatile body 3b4fd7299f4326be0dce790b3076280f
 function is_behind(p_subscription integer, p_key text, p_place bigint) returns boolean plpgsql volatile body 6753317ab5fc0eadd91c33788006d039
 function is_claim(p_claimed text) returns boolean plpgsql immutable body 26118ffd31b40cf5f4b79fdeeb9f504c
 function is_drained(name text) returns boolean plpgsql volatile body 2a948b6422dfec71e24344a25bc6ad7d
@@ -1369,7 +1372,7 @@ function option_keys(p_options json, p_known text[], p_what text) returns void p
 function option_number(p_options json, p_field text, p_least bigint, p_most bigint) returns bigint plpgsql immutable body 3c690736c0f16823b98fa4a07bbe86c6
 function options_of(p_options json, p_key text, OUT due_at timestamp with time zone, OUT expires_at timestamp with time zone, OUT priority smallint, OUT key text, OUT mode text, OUT window_ms bigint, OUT wait_ms bigint) returns record plpgsql volatile body 7013c05bc216aa0c7a47ccb045432b58
 function order_ends(p_subscription integer) returns void plpgsql volatile body 575c8f1e753c0ed1c948e18eb9256c7a
-function orphaned() returns TABLE(what text, name text, detail text) sql volatile body bda5143703547d7c8102e1e886835de4
+function orphaned() returns TABLE(what text, name text, detail text) sql volatile body e708f5727f7732316f3b846237226935
 function own_intake(p_intake integer, p_worker bigint) returns timestamp with time zone plpgsql volatile body 1e06579c9b7896149b7ce71c2206dd5c
 function own_transaction(p_durable boolean) returns posthorn.ring plpgsql volatile body a4731655c3f912c1238ae62637d8d1c5
 function page(p_slots smallint[], p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer) returns posthorn.batch plpgsql volatile body cd078dd8b1a079a87e640dfd4148d3f4
@@ -1386,7 +1389,7 @@ function policy_changes(p_name text, p_limit integer) returns json sql stable bo
 function policy_leaves(p_policy jsonb) returns TABLE(path text, value jsonb) sql immutable body 8f505c0ad9f040ae43590d6338ce5f6a
 function position_of(p_subscription integer, p_lane integer) returns posthorn."position" plpgsql stable body a051c73d3ac550fde4f011b7e2058d52
 function priority_of(p_lane integer) returns smallint sql immutable body aebe0a156dcfbcf52a675a2121bc42c6
-function proceed(operation bigint, "limit" integer DEFAULT 500) returns json plpgsql volatile body 16f3d7e0473b59740a4f8958dba0a7c0
+function proceed(operation bigint, "limit" integer DEFAULT 500) returns json plpgsql volatile body 5734a5d642a98e2fc87f84821b37733d
 function promote(p_subscription integer, p_keys json) returns integer plpgsql volatile body 3fecd0329359ef5c412ae7ed8f140a1a
 function promote_key(p_subscription integer, p_key text) returns integer plpgsql volatile body 3cc9005b7f477bb995c038988edda39d
 function prune(p_every_ms integer, p_limit integer) returns integer plpgsql volatile body cde87d4c543d2a4927b4486ad560919a
@@ -1406,7 +1409,7 @@ function raise_sequences() returns void plpgsql volatile body cbd436f0abc139d639
 function random_bigint() returns bigint sql volatile body dd887409346f69fbc8358359170ee317
 function read_again(p_intake integer, p_worker bigint, p_ids bigint[], p_marks uuid[], p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json, p_unfit json) returns json plpgsql volatile body ddf6339290be970556b11c6fd756348a
 function read_upto(p_ring posthorn.ring, p_subscription integer, p_lane integer, p_channel integer, p_from bigint, p_still bigint) returns bigint plpgsql volatile body d8717e470faa698aff5facdb18adc7b4
-function reader(p_name text) returns posthorn.subscription plpgsql volatile body 59593cffcc2470119aa0784720e869a4
+function reader(p_name text) returns posthorn.subscription plpgsql volatile body 1d0ab17feeb11072f9912befab067714
 function rebase() returns json plpgsql volatile body 1af3179388db50832e748eb6c2169cdd
 function rebase_lanes(p_base bigint) returns bigint plpgsql volatile body 3eba0a9d942a07da4c735bae24e0107a
 function rebase_plan() returns json plpgsql volatile body 6af1584286358e1ca34e145b17aee2fd
@@ -1416,16 +1419,20 @@ function recent_rate(p_subscription integer, p_lane integer, p_slot smallint) re
 function record_step(p_worker bigint, p_subscription integer, p_message bigint, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_name text, p_result json) returns json plpgsql volatile body e5a8fb0c20fdd845f6366e1bd720f54f
 function redrive(p_filter json, p_by text, p_limit integer) returns json plpgsql volatile body 6ff3f25f52c8a4d325244d4f3b273716
 function redrive_row(p_row posthorn.deferred, p_by text) returns void plpgsql volatile body 3214df7941aadecc860379ecc37d6dff
+function refuse_run(p_row posthorn.intake) returns void plpgsql volatile body 16bc9175d1fb4562fe395691f74b1a3a
 function refuse_second_service(p_row posthorn.subscription, p_service text) returns void plpgsql volatile body 8c15c13f8d43955c4129f6dfd603ae96
 function refuse_undrained(p_row posthorn.subscription, p_new jsonb, p_again boolean) returns void plpgsql volatile body 5c201e490b758f3734e0144be850d29e
 function refuse_worked(p_row posthorn.subscription) returns void plpgsql volatile body f63b5338dc3acee68093e2d296ca63cf
 function register_channel(p_kind posthorn.kind, p_name text) returns integer plpgsql volatile body 0319587c3f81922c5657b5b5f21e149c
 function register_contract(p_name text, p_version integer, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_service text, p_publishes boolean) returns json plpgsql volatile body 7b7c605c3c78e507f17aba96eec9eef7
-function register_subscription(p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text, p_by json DEFAULT NULL::json, p_start_from text DEFAULT 'now'::text) returns json plpgsql volatile body 58144fb362db40862cd2569030022184
+function register_subscription(p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text, p_by json DEFAULT NULL::json, p_start_from text DEFAULT 'now'::text) returns json plpgsql volatile body 048f29e74004251efb3eda53b4e1c7ce
 function register_topic(p_name text, p_keep_ms double precision, p_lanes integer, p_service text) returns void plpgsql volatile body 22e61d92745fa3d0f7e02518057fb7bd
 function register_worker(p_service text, p_host text, p_pid integer, p_timeout_ms integer, p_session_key bigint, p_backends json, p_attends json, p_library text DEFAULT NULL::text) returns bigint plpgsql volatile body 746f2e4510f0ecaf9f07e68e0d986622
 function registered() returns json sql stable body c0eb5ad52dd92156e4f2ef7d50578912
 function remaining(name text) returns json plpgsql volatile body 6a0f28a819a614887835ecf30efd57f7
+function remaining_of_intake(p_name text) returns json sql volatile body 7cd115bad5bed96667bac97ea13ed5e4
+function remove_intake(name text, by text DEFAULT NULL::text, reason text DEFAULT NULL::text, confirm text DEFAULT NULL::text) returns json plpgsql volatile body 63c1f0f2723aa50a6785ccf6e66b2d5f
+function remove_intake_piece(p_row posthorn.operation, p_limit integer, OUT done bigint, OUT more boolean, OUT busy boolean, OUT place json) returns record plpgsql volatile body 56adc1a38d4229ae0b264ebe43634471
 function remove_piece(p_row posthorn.operation, p_limit integer, OUT done bigint, OUT more boolean, OUT busy boolean, OUT place json) returns record plpgsql volatile body 2039419b96f3dcdb23d901c50e788977
 function remove_schedule(p_name text) returns boolean plpgsql volatile body 688637a3039ef91b2c39a1ee2ce4775e
 function remove_subscription(name text, by text DEFAULT NULL::text, reason text DEFAULT NULL::text, confirm text DEFAULT NULL::text) returns json plpgsql volatile body d263630c443f6971ce8dd3fa74b5f9f2
@@ -1440,9 +1447,9 @@ function rescue_claim(p_worker posthorn.worker, p_claim posthorn.claim_1) return
 function rescue_deferred(p_worker posthorn.worker) returns integer plpgsql volatile body 262890839660fbdb57cf36548a205527
 function rescue_worker(p_worker posthorn.worker, p_limit integer, OUT claims integer, OUT messages integer, OUT done boolean) returns record plpgsql volatile body 34b0942bda0770e461824a4ab0ad1563
 function resume(name text, by text DEFAULT NULL::text) returns json plpgsql volatile body c210fdec8b46c6e47cf2e082be99b6c1
-function resume_intake(p_name text, p_by text) returns json plpgsql volatile body 82dc1718951a6eb04571d994c7ab5631
+function resume_intake(p_name text, p_by text) returns json plpgsql volatile body 312d412e2bed98c8283c16627f5eaf21
 function ring_text() returns text sql volatile body 8aa107793e2ee7a24f4df9497bd568f5
-function role_functions() returns TABLE(role text, functions text[]) sql immutable body ea5270ec34405a30471de9a699667ce9
+function role_functions() returns TABLE(role text, functions text[]) sql immutable body dcb9e1584502f2939b0de67697eb00e7
 function role_tables() returns TABLE(role text, tables text[]) sql immutable body eec07d803fa51390d1b0a0657856a23e
 function room_at(p_tat timestamp with time zone, p_at timestamp with time zone, p_gap_ms double precision, p_burst integer) returns integer plpgsql immutable body a385f8d45e26295243066dfa45e083c8
 function rotate() returns json plpgsql volatile body 9414c67421a74c52a12abaf225063d95
@@ -1636,16 +1643,35 @@ view dead_letters as
      JOIN posthorn.subscription s ON s.id = d.subscription
      JOIN posthorn.contract c ON c.id = d.contract;
 view intakes as
+ WITH runs AS MATERIALIZED (
+         SELECT r.intake,
+            r.worker,
+            r.service,
+            r.host,
+            r.pid,
+            r.alone,
+            r.seen_at,
+            r.connected,
+            r.trouble
+           FROM posthorn.intake_runners() r(intake, worker, service, host, pid, alone, seen_at, connected, trouble)
+          WHERE r.seen_at > (clock_timestamp() - '00:00:10'::interval)
+        )
  SELECT i.name,
     i.service,
     i.broker,
     i.place,
-    w.id AS worker,
-    w.host,
-    w.pid,
-    (w.id IS NOT NULL OR h.living > 0) AND i.away_since IS NULL AS connected,
-    i.away_since,
-    i.trouble,
+    one.worker,
+    one.host,
+    one.pid,
+    COALESCE(now.connected, false) AS connected,
+        CASE
+            WHEN now.connected THEN NULL::timestamp with time zone
+            ELSE COALESCE(i.away_since, i.seen_at)
+        END AS away_since,
+        CASE
+            WHEN now.holders IS NOT NULL THEN i.trouble
+            ELSE NULL::text
+        END AS trouble,
     i.received + h.received AS received,
     i.written + h.written AS written,
     GREATEST(0::bigint, i.received - i.written - i.invalid - i.skipped + h.received - h.written - h.invalid - h.skipped) AS duplicates,
@@ -1663,27 +1689,30 @@ view intakes as
           WHERE c.intake = i.id
           ORDER BY c.contract) AS contracts,
     i.pushed,
-        CASE
-            WHEN w.id IS NOT NULL THEN json_build_array(json_build_object('worker', w.id::text, 'host', w.host, 'pid', w.pid, 'connected', i.away_since IS NULL, 'trouble', i.trouble))
-            ELSE h.holders
-        END AS holders,
+    COALESCE(now.holders, '[]'::json) AS holders,
     i.refused + h.refused AS refused,
     h.refused_at,
-    h.refusal
+    h.refusal,
+        CASE
+            WHEN now.holders IS NULL THEN i.seen_at
+            ELSE NULL::timestamp with time zone
+        END AS stopped_at
    FROM posthorn.intake i
-     LEFT JOIN posthorn.worker w ON w.id = i.worker AND i.seen_at > (clock_timestamp() - '00:00:10'::interval)
+     LEFT JOIN runs one ON one.intake = i.id AND one.alone
+     CROSS JOIN LATERAL ( SELECT bool_or(r.connected) AS connected,
+            json_agg(json_build_object('worker', r.worker::text, 'host', r.host, 'pid', r.pid, 'connected', r.connected, 'trouble', r.trouble) ORDER BY r.worker) AS holders
+           FROM runs r
+          WHERE r.intake = i.id) now
      CROSS JOIN LATERAL ( SELECT COALESCE(sum(o.received), 0::numeric)::bigint AS received,
             COALESCE(sum(o.written), 0::numeric)::bigint AS written,
             COALESCE(sum(o.invalid), 0::numeric)::bigint AS invalid,
             COALESCE(sum(o.skipped), 0::numeric)::bigint AS skipped,
             max(o.last_message_at) AS last_message_at,
-            count(m.id) AS living,
-            COALESCE(json_agg(json_build_object('worker', m.id::text, 'host', m.host, 'pid', m.pid, 'connected', o.connected, 'trouble', o.trouble) ORDER BY m.id) FILTER (WHERE m.id IS NOT NULL), '[]'::json) AS holders,
             COALESCE(sum(o.refused), 0::numeric)::bigint AS refused,
-            max(o.refused_at) FILTER (WHERE m.id IS NOT NULL) AS refused_at,
-            (array_agg(o.refusal ORDER BY o.refused_at DESC) FILTER (WHERE m.id IS NOT NULL AND o.refused_at IS NOT NULL))[1] AS refusal
+            max(o.refused_at) FILTER (WHERE r.worker IS NOT NULL) AS refused_at,
+            (array_agg(o.refusal ORDER BY o.refused_at DESC) FILTER (WHERE r.worker IS NOT NULL AND o.refused_at IS NOT NULL))[1] AS refusal
            FROM posthorn.intake_holder o
-             LEFT JOIN posthorn.worker m ON m.id = o.worker AND o.seen_at > (clock_timestamp() - '00:00:10'::interval)
+             LEFT JOIN runs r ON r.intake = o.intake AND r.worker = o.worker AND NOT r.alone
           WHERE o.intake = i.id) h;
 view invalid_messages as
  SELECT posthorn.public_id(i.message, i.nonce) AS message,
@@ -1894,6 +1923,7 @@ function append_of(p_slot smallint, p_nonces bigint[], p_channels integer[], p_c
 function append_one_of(p_slot smallint, p_nonce bigint, p_channel integer, p_contract integer, p_key text, p_payload json, p_headers json): nobody
 function append_said(p_slot smallint, p_said json): nobody
 function append_said_of(p_slot smallint, p_entry json, p_id bigint, p_lane integer, p_expires_at timestamp with time zone): nobody
+function away_anew(p_intake posthorn.intake): nobody
 function backlog_known(p_channel integer): nobody
 function backlog_limits(): nobody
 function backlog_now(p_limit posthorn.backlog_limit, p_more bigint): nobody
@@ -2032,7 +2062,9 @@ function horizon(OUT xid xid8, OUT pid integer, OUT since timestamp with time zo
 function id_of(p_public text): nobody
 function ids(p_list json): nobody
 function in_order(p_slots smallint[], p_subscription integer, p_channel integer, p_lane integer, p_batch posthorn.batch, p_keys text[], p_marked boolean): nobody
+function intake_named(p_name text): nobody
 function intake_rules(): nobody
+function intake_runners(): nobody
 function is_behind(p_subscription integer, p_key text, p_place bigint): nobody
 function is_claim(p_claimed text): nobody
 function is_drained(name text): nobody
@@ -2183,6 +2215,7 @@ function recent_rate(p_subscription integer, p_lane integer, p_slot smallint): n
 function record_step(p_worker bigint, p_subscription integer, p_message bigint, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_name text, p_result json): nobody
 function redrive(p_filter json, p_by text, p_limit integer): nobody
 function redrive_row(p_row posthorn.deferred, p_by text): nobody
+function refuse_run(p_row posthorn.intake): nobody
 function refuse_second_service(p_row posthorn.subscription, p_service text): nobody
 function refuse_undrained(p_row posthorn.subscription, p_new jsonb, p_again boolean): nobody
 function refuse_worked(p_row posthorn.subscription): nobody
@@ -2193,6 +2226,9 @@ function register_topic(p_name text, p_keep_ms double precision, p_lanes integer
 function register_worker(p_service text, p_host text, p_pid integer, p_timeout_ms integer, p_session_key bigint, p_backends json, p_attends json, p_library text): nobody
 function registered(): nobody
 function remaining(name text): nobody
+function remaining_of_intake(p_name text): nobody
+function remove_intake(name text, by text, reason text, confirm text): nobody
+function remove_intake_piece(p_row posthorn.operation, p_limit integer, OUT done bigint, OUT more boolean, OUT busy boolean, OUT place json): nobody
 function remove_piece(p_row posthorn.operation, p_limit integer, OUT done bigint, OUT more boolean, OUT busy boolean, OUT place json): nobody
 function remove_schedule(p_name text): nobody
 function remove_subscription(name text, by text, reason text, confirm text): nobody

@@ -219,12 +219,16 @@ test("a queue whose waits a function of its code tells differs in nothing from i
   await worker.exited;
 });
 
-test("check says in what an intake differs from what is registered of it, and who has its name", async () => {
+test("check says in what an intake differs from what is registered of it, who has its name, and which of them nobody runs", async () => {
   const client = new Client({ connectionString: database.url });
   await client.connect();
   const declared = "select posthorn.declare_intake($1, $2, 'own', 'there', 604800000, 60000, $3)";
   await client.query(declared, ["orders-in", "takes", '[{"name":"OrderPaid","owner":"far"}]']);
   await client.query(declared, ["theirs", "another", "[]"]);
+  await client.query(declared, ["left", "takes", '[{"name":"OrderHeard","owner":null}]']);
+  await client.query(
+    "select posthorn.register_contract('OrderHeard', 1, 'event', 'heard', false, null, 'takes', false)",
+  );
   await client.end();
   const body = `
 const broker = { kind: "own", where: "here", features: { receives: true }, style: {}, openSender() {}, openReceiver() {} };
@@ -236,6 +240,7 @@ post.queue("taking", policies.email).handle(command("DoTaking", { queue: "taking
   const { findings } = JSON.parse((await posthornCommand(["check", "--json"], { cwd })).out);
   const about = (name: string) => findings.filter((one: { about: string }) => one.about === name);
   const place = (where: string) => [{ broker: "own", where }, `taken in from own ${where}`] as const;
+  const unrun = { rule: "unattended", message: expect.stringContaining("runs it once it is started") };
   const kept = "what comes again is recognised for";
   expect(about("orders-in")).toMatchObject([
     {
@@ -246,8 +251,23 @@ post.queue("taking", policies.email).handle(command("DoTaking", { queue: "taking
         { decision: "inbox.keepMs", ...between(604_800_000, 3_600_000, `${kept} 7 d`, `${kept} 1 h`) },
       ],
     },
+    unrun,
   ]);
-  expect(about("theirs")).toMatchObject([{ level: "error", message: expect.stringContaining('service "another"') }]);
+  expect(about("theirs")).toMatchObject([
+    { level: "error", message: expect.stringContaining('service "another"') },
+    unrun,
+  ]);
+  expect(about("left")).toEqual([
+    {
+      level: "warning",
+      rule: "orphans",
+      about: "left",
+      message:
+        'no process runs the intake "left", which brings in OrderHeard; if it is gone for good: posthorn intakes remove left',
+    },
+  ]);
+  // Before, it was said that nobody has published it yet.
+  expect(about("OrderHeard")).toEqual([]);
 });
 
 // It said that nobody reads the topic, of a relay that was there to read it, until the relay had been started once.

@@ -94,7 +94,8 @@ async function findingsOf(line: Line): Promise<readonly Finding[]> {
       await ensureSchema(opened, "check");
       return { ...(await registered(opened)), lines: await backlog(opened), orphans: await orphans(opened) };
     });
-    return [...inCode, ...compare(service, declared, found), ...intakeFindings(service, intakes, found)];
+    const ofIntakes = [...intakeFindings(service, intakes, found), ...unrunFindings(intakes, found)];
+    return [...inCode, ...compare(service, declared, found), ...ofIntakes];
   } catch (error) {
     if (!(error instanceof PosthornError)) throw error;
     return [
@@ -183,9 +184,10 @@ function compare(service: string, declared: readonly Declared[], found: InDataba
     ),
   );
   const cared = caredFor(declared, found.contracts);
-  // Queues and subscriptions without a worker have a rule of their own.
+  // What nobody works on or runs has a rule of its own.
+  const ruled = new Set<Orphan["what"]>(["queue", "subscription", "intake"]);
   const orphaned = found.orphans
-    .filter(({ what, name }) => what !== "queue" && what !== "subscription" && !cared.has(`${what} ${name}`))
+    .filter(({ what, name }) => !ruled.has(what) && !cared.has(`${what} ${name}`))
     .map(({ name, detail }) => warning("orphans", name, detail));
   return [...own, ...unattended, ...ownerless, ...orphaned];
 }
@@ -258,6 +260,17 @@ function intakeFindings(service: string, declared: readonly IntakeDeclaration[],
     const differences = intakeDifferences(before, one);
     return differences.length === 0 ? [] : [differing(one.name, differences, "It counts from the next start on")];
   });
+}
+
+/** Of one that this configuration does not declare it says what it brings in, and how it is removed. */
+function unrunFindings(declared: readonly IntakeDeclaration[], { orphans: unrun }: InDatabase): Finding[] {
+  return unrun
+    .filter(({ what }) => what === "intake")
+    .map(({ name, detail }) =>
+      declared.some((one) => one.name === name)
+        ? warning("unattended", name, "no process runs it now; this configuration runs it once it is started")
+        : warning("orphans", name, detail),
+    );
 }
 
 /** What of a policy may change only while nothing is unsettled. Whether order is kept, not what a dead message does to its key. */
