@@ -79,6 +79,7 @@ const rate: Option = {
   max: 100_000,
 };
 const reader = { name: "name", doc: "The name of a queue or subscription", required: true } as const;
+const orIntake = { ...reader, doc: "The name of a queue, subscription or intake" } as const;
 const operation = { name: "number", doc: "The number of an operation, as `audit` shows it", required: true } as const;
 
 const everyMs = { type: "number", value: "ms", min: 100, max: 3_600_000 } as const;
@@ -187,14 +188,14 @@ export const commands: Readonly<Record<string, Command>> = {
     wrong: "An alert is open",
   },
   pause: {
-    summary: "Stop the fleet from taking messages of a queue or subscription, within about a second",
+    summary: "Stop the fleet from taking messages of a queue, subscription or intake, within about a second",
     more: "What runs goes on to its end. What is said is kept, and schedules go on sending. Alerts still look at how long the oldest waits.",
-    argument: reader,
+    argument: orIntake,
     options: { ...looks, reason: why },
   },
   resume: {
     summary: "End a pause: workers take messages again within a second",
-    argument: reader,
+    argument: orIntake,
     options: looks,
   },
   drain: {

@@ -1,9 +1,10 @@
 /** The code of the guide about operating verbs does what the guide says. */
-import { command, policies, posthorn, type } from "posthorn";
+import { command, event, policies, posthorn, type } from "posthorn";
+import { webhookIntake } from "posthorn/webhooks";
 import { expect, test } from "vitest";
 import { silentLogger } from "../../src/core/logger.js";
 import { createDatabase } from "../support/server.js";
-import { forget, goOn, mendAndRedrive, throwAway } from "./examples/verbs.js";
+import { endIntake, forget, goOn, mendAndRedrive, throwAway } from "./examples/verbs.js";
 import { pagesIn } from "./pages.js";
 
 const SendEmail = command("SendEmail", {
@@ -40,6 +41,13 @@ test("the programs of the guide about operating verbs do what the guide says", a
   await goOn(post);
   expect(await post.operate.audit({ unfinished: true })).toEqual([]);
   expect(sent).toEqual([]);
+  const before = posthorn({ service: "orders", database: database.url, logger: silentLogger });
+  const into = [event("OrderPlaced", { topic: "orders", schema: type<object>() })];
+  before.intake("orders-in", { from: webhookIntake({ verify: "none" }), into });
+  await before.start();
+  await before.stop();
+  await endIntake(post);
+  expect(await post.intakes()).toEqual([]);
   await post.stop();
   await database.drop();
 });

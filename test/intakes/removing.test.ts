@@ -171,13 +171,15 @@ test("a start that meets a removal which is not committed yet waits for it, and 
   const client = await session();
   await client.query("begin");
   await client.query("select posthorn.remove_intake($1, confirm => $1)", [name]);
-  await client.query("select posthorn.proceed((select max(id) from posthorn.operation), 100)");
+  // As the removal locks it before it goes.
+  await client.query("select from posthorn.intake where name = $1 for update", [name]);
   const [{ pid } = { pid: 0 }] = (await client.query("select pg_backend_pid() as pid")).rows as { pid: number }[];
   const started = running(name);
   await eventually(async () => {
     const waiting = await rows("select from pg_stat_activity where $1::int = any (pg_blocking_pids(pid))", [pid]);
     return waiting.length > 0;
   });
+  await client.query("select posthorn.proceed((select max(id) from posthorn.operation), 100)");
   await client.query("commit");
   const { broker } = await started;
   broker.put(order("meets-1"));

@@ -31,3 +31,7 @@ export async function forget(post: Post<Sql>, customer: string): Promise<number>
 export async function goOn(post: Post<Sql>): Promise<void> {
   for (const { operation } of await post.operate.audit({ unfinished: true })) await post.operate.continue(operation);
 }
+
+export async function endIntake(post: Post<Sql>): Promise<void> {
+  await post.operate.removeIntake("orders-in", { by: "ann", reason: "comes by webhook now", confirm: "orders-in" });
+}
