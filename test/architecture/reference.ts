@@ -94,7 +94,11 @@ export const optionTables: readonly OptionTable[] = [
   { source: "lettersFields", title: "`post.operate.redrive({ … })` and `discard({ … })`", fields: lettersFields },
   { source: "replayFields", title: "`post.operate.replay(name, { … })`", fields: replayFields },
   { source: "eraseFields", title: "`post.operate.erase(key, { … })`", fields: eraseFields },
-  { source: "removeFields", title: "`post.operate.removeSubscription(name, { … })` and `removeIntake(name, { … })`", fields: removeFields },
+  {
+    source: "removeFields",
+    title: "`post.operate.removeSubscription(name, { … })` and `removeIntake(name, { … })`",
+    fields: removeFields,
+  },
   { source: "waitingFields", title: "`post.operate.waiting(name, { … })`", fields: waitingFields },
   { source: "auditFields", title: "`post.operate.audit({ … })`", fields: auditFields },
   { source: "paceFields", title: "`post.operate.continue(operation, { … })`", fields: paceFields },
