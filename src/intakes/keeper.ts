@@ -67,8 +67,8 @@ export class Keeper {
   /**
    * Takes what nobody runs, and opens it. A broker that is away is told, and no error.
    *
-   * Errors: `ConfigurationError` of a broker, which names the intake, for what no later attempt mends; not where it is `again`, for then other work would end with it.
-   * `ContractConflictError` of an intake that was removed and cannot be made anew. Whatever the database says.
+   * Errors: `ConfigurationError` of a broker, which names the intake, for what no later attempt mends; not where it is `again`, for then other work would
+   * end with it. `ContractConflictError` of an intake that was removed and cannot be made anew. Whatever the database says.
    */
   async begin(again: boolean): Promise<void> {
     const opening: Promise<void>[] = [];
@@ -94,7 +94,7 @@ export class Keeper {
   }
 
   #refuse(error: unknown, id: number): never {
-    const one = this.#options.registered.find((registered) => registered.id === id);
+    const one = this.#registered.find((registered) => registered.id === id);
     if (!(error instanceof ConfigurationError) || one === undefined) throw error;
     throw named(error, "intake", one.declaration.name);
   }

@@ -185,14 +185,12 @@ function compare(service: string, declared: readonly Declared[], found: InDataba
   );
   const cared = caredFor(declared, found.contracts);
   // What nobody works on or runs has a rule of its own.
+  const ruled = new Set<Orphan["what"]>(["queue", "subscription", "intake"]);
   const orphaned = found.orphans
-    .filter(({ what, name }) => !attended.has(what) && !cared.has(`${what} ${name}`))
+    .filter(({ what, name }) => !ruled.has(what) && !cared.has(`${what} ${name}`))
     .map(({ name, detail }) => warning("orphans", name, detail));
   return [...own, ...unattended, ...ownerless, ...orphaned];
 }
-
-/** Whether somebody attends to them is told by the rule "unattended". */
-const attended: ReadonlySet<string> = new Set(["queue", "subscription", "intake"]);
 
 /** What is no orphan once this configuration is started, named as the database names orphans: it may never have been started. */
 function caredFor(declared: readonly Declared[], known: readonly RegisteredContract[]): ReadonlySet<string> {
