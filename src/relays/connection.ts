@@ -14,6 +14,8 @@ export interface ConnectionOptions {
   readonly name: string;
   readonly to: Broker;
   readonly mode: EnvelopeMode;
+  /** Whether the order of keys is to be kept. */
+  readonly ordered: boolean;
   /** How long opening may take. */
   readonly timeoutMs: number;
   readonly logger: Logger;
@@ -54,12 +56,13 @@ export class Connection {
   }
 
   async #open(): Promise<Sender> {
-    const { name, to, mode, timeoutMs } = this.#options;
+    const { name, to, mode, ordered, timeoutMs } = this.#options;
     const late = new AbortController();
     const abort = (): void => late.abort(stopped());
     this.closed.addEventListener("abort", abort);
     const timer = setTimeout(() => late.abort(new Error(`it could not be opened within ${timeoutMs} ms`)), timeoutMs);
-    const options = { name, mode, signal: late.signal, onTrouble: (error: unknown) => this.#trouble(error) };
+    const onTrouble = (error: unknown): void => this.#trouble(error);
+    const options = { name, mode, ordered, signal: late.signal, onTrouble };
     // Also where it throws at once.
     const opening = Promise.resolve().then(() => to.openSender(options));
     try {

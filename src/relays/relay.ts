@@ -35,9 +35,9 @@ export class Relay {
   constructor(run: RelayRun) {
     this.#run = run;
     const { name, service, settings, logger } = run;
-    const { to, mode, source, typePrefix, sendTimeoutMs: timeoutMs, once } = settings;
+    const { to, mode, ordered, source, typePrefix, sendTimeoutMs: timeoutMs, once } = settings;
     this.#naming = { source: source ?? `urn:posthorn:${encodeURIComponent(service)}`, typePrefix };
-    this.#connection = new Connection({ name, to, mode, timeoutMs, logger });
+    this.#connection = new Connection({ name, to, mode, ordered, timeoutMs, logger });
     const sender = () => this.#connection.sender();
     this.#sending = new Sending({ sender, closed: this.#connection.closed, timeoutMs, once });
   }

@@ -24,7 +24,7 @@ test("many calls of a relay at once make no warning of a leak, and leave no list
   const connection = new Connection({
     name: "out",
     to: broker,
-    mode: "binary",
+    mode: "binary", ordered: true,
     timeoutMs: 60_000,
     logger: silentLogger,
   });
