@@ -108,7 +108,9 @@ export class Relay {
     if (sent.kind === "unavailable") {
       const { alone, unsent } = sent;
       if (alone === true) return this.#unlucky(error, message, unsent);
-      return openingFor({ openMs: afterMs, unsent }, this.#closed(error));
+      // The message itself is put off as ever: the circuit holds it, and may be tried sooner than the broker has asked for.
+      const { openMs: delayMs } = this.#run.settings;
+      return openingFor({ openMs: afterMs, delayMs, unsent }, this.#closed(error));
     }
     const text = `not sent to ${this.#said(error)}`;
     return afterMs === undefined ? failed(text, error) : new RetryLater(afterMs, text);

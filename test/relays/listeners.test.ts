@@ -24,7 +24,8 @@ test("many calls of a relay at once make no warning of a leak, and leave no list
   const connection = new Connection({
     name: "out",
     to: broker,
-    mode: "binary", ordered: true,
+    mode: "binary",
+    ordered: true,
     timeoutMs: 60_000,
     logger: silentLogger,
   });
