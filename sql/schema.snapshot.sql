@@ -1156,6 +1156,7 @@ function check_source(p_name text, p_owner text, p_service text) returns void pl
 function check_window(p_subscription integer, p_window_ms bigint) returns void plpgsql volatile body ed8dfd806670fc04116366d15c57bb01
 function circuit_after(p_row posthorn.circuit, p_event json, p_breaker json, p_now timestamp with time zone) returns posthorn.circuit plpgsql volatile body 7eb301d37420565425ad6fc980bc04fa
 function circuit_begin(p_subscription integer, p_worker bigint, p_probe bigint) returns void plpgsql volatile body b59d7666ae0cfde7c7d2eef7b1fb636b
+function circuit_due(p_subscription integer) returns void sql volatile body 9fead24aebe62641b49a74937cc08993
 function circuit_gate(p_subscription integer, OUT wait_ms bigint, OUT probe bigint) returns record plpgsql volatile body 6f66b60e7ed240d27c8ecccb0957a73a
 function circuit_hear(p_subscription integer, p_events json) returns json plpgsql volatile body c2c6d6bc6d380daa73e1712683b16646
 function circuit_of(p_subscription integer) returns json sql stable body e1214b811eb80df4934bfbf5ff38c386
@@ -1425,7 +1426,7 @@ function refuse_undrained(p_row posthorn.subscription, p_new jsonb, p_again bool
 function refuse_worked(p_row posthorn.subscription) returns void plpgsql volatile body f63b5338dc3acee68093e2d296ca63cf
 function register_channel(p_kind posthorn.kind, p_name text) returns integer plpgsql volatile body 0319587c3f81922c5657b5b5f21e149c
 function register_contract(p_name text, p_version integer, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_service text, p_publishes boolean) returns json plpgsql volatile body 7b7c605c3c78e507f17aba96eec9eef7
-function register_subscription(p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text, p_by json DEFAULT NULL::json, p_start_from text DEFAULT 'now'::text) returns json plpgsql volatile body 048f29e74004251efb3eda53b4e1c7ce
+function register_subscription(p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text, p_by json DEFAULT NULL::json, p_start_from text DEFAULT 'now'::text) returns json plpgsql volatile body 20761fa69b77c4fe1643e16b70c6532a
 function register_topic(p_name text, p_keep_ms double precision, p_lanes integer, p_service text) returns void plpgsql volatile body 22e61d92745fa3d0f7e02518057fb7bd
 function register_worker(p_service text, p_host text, p_pid integer, p_timeout_ms integer, p_session_key bigint, p_backends json, p_attends json, p_library text DEFAULT NULL::text) returns bigint plpgsql volatile body 746f2e4510f0ecaf9f07e68e0d986622
 function registered() returns json sql stable body c0eb5ad52dd92156e4f2ef7d50578912
@@ -1446,7 +1447,7 @@ function rescue(p_limit integer) returns json plpgsql volatile body eabf38ae24b0
 function rescue_claim(p_worker posthorn.worker, p_claim posthorn.claim_1) returns integer plpgsql volatile body f9d59dcb247e38fa198b540e1c4d50c8
 function rescue_deferred(p_worker posthorn.worker) returns integer plpgsql volatile body 262890839660fbdb57cf36548a205527
 function rescue_worker(p_worker posthorn.worker, p_limit integer, OUT claims integer, OUT messages integer, OUT done boolean) returns record plpgsql volatile body 34b0942bda0770e461824a4ab0ad1563
-function resume(name text, by text DEFAULT NULL::text) returns json plpgsql volatile body c210fdec8b46c6e47cf2e082be99b6c1
+function resume(name text, by text DEFAULT NULL::text) returns json plpgsql volatile body 696c0b29c07c8b65801c5336a23d94cb
 function resume_intake(p_name text, p_by text) returns json plpgsql volatile body 312d412e2bed98c8283c16627f5eaf21
 function ring_text() returns text sql volatile body 8aa107793e2ee7a24f4df9497bd568f5
 function role_functions() returns TABLE(role text, functions text[]) sql immutable body dcb9e1584502f2939b0de67697eb00e7
@@ -1952,6 +1953,7 @@ function check_source(p_name text, p_owner text, p_service text): nobody
 function check_window(p_subscription integer, p_window_ms bigint): nobody
 function circuit_after(p_row posthorn.circuit, p_event json, p_breaker json, p_now timestamp with time zone): nobody
 function circuit_begin(p_subscription integer, p_worker bigint, p_probe bigint): nobody
+function circuit_due(p_subscription integer): nobody
 function circuit_gate(p_subscription integer, OUT wait_ms bigint, OUT probe bigint): nobody
 function circuit_hear(p_subscription integer, p_events json): nobody
 function circuit_of(p_subscription integer): nobody

@@ -177,6 +177,10 @@ begin
   if v_row.ordering is not null and p_policy #>> '{ordering,whenDead}' is null then
     perform posthorn.order_ends(v_row.id);
   end if;
+  -- What opened it said that of another broker.
+  if v_row.policy ->> 'relay' is distinct from p_policy ->> 'relay' then
+    perform posthorn.circuit_due(v_row.id);
+  end if;
   perform posthorn.set_limits(v_row.id, p_policy), posthorn.set_backlog_limit(v_row.id, p_policy);
   return json_build_object('subscription', v_row.id, 'channel', v_channel);
 end $$;

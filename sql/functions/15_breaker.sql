@@ -191,6 +191,12 @@ begin
   return v_row;
 end $$;
 
+-- circuit_due(subscription): a circuit that is open may be tried at once, however long it was opened for.
+create or replace function posthorn.circuit_due(p_subscription int) returns void
+language sql as $$
+  update posthorn.circuit c set probe_at = clock_timestamp() where c.subscription = p_subscription and c.state = 'open' and c.probe_at > clock_timestamp()
+$$;
+
 -- circuit_of(subscription): what people see of a circuit, as JSON { state, openedAt, failures, reason, reasonAt, probeAt, probes }; null where no breaker is declared.
 create or replace function posthorn.circuit_of(p_subscription int) returns json
 language sql stable as $$

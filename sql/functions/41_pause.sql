@@ -24,7 +24,7 @@ begin
   return (coalesce(posthorn.pause_of(v_row)::jsonb, '{}') || jsonb_build_object('name', v_row.name, 'changed', false))::json;
 end $$;
 
--- resume(name, by): ends a pause; workers look again within a second. Returns { name, changed }, with the pause that it ended. Raises PH060.
+-- resume(name, by): ends a pause, and has a circuit that is open tried at once; workers look again within a second. Returns { name, changed }, with the pause that it ended. Raises PH060.
 create or replace function posthorn.resume(name text, by text default null) returns json
 language plpgsql as $$
 declare
@@ -37,6 +37,7 @@ begin
   end if;
   v_row := posthorn.reader($1);
   select posthorn.pause_of(s) into v_was from posthorn.subscription s where s.id = v_row.id for update;
+  perform posthorn.circuit_due(v_row.id);
   update posthorn.subscription s set paused_at = null, paused_by = null, paused_reason = null where s.id = v_row.id and s.paused_at is not null;
   if found then
     perform posthorn.note_operation('resume', json_build_object('name', v_row.name), coalesce($2, current_user::text), null, 1);

@@ -96,6 +96,8 @@ export interface OpenOptions extends Party {
   readonly signal: AbortSignal;
   /** How events travel on the way out; `features.mode` where it is not said. The way in understands both. */
   readonly mode?: EnvelopeMode;
+  /** False where nobody wants the order of keys: what would hold up messages of one key for its sake need not. Where it is not said it is wanted. */
+  readonly ordered?: boolean;
   /** For what a client tells out of turn, a connection lost while nothing is on its way. Never given a payload or a credential. */
   readonly onTrouble: (error: unknown) => void;
 }

@@ -1,5 +1,6 @@
 /** A message as a CloudEvent. The same whenever it is sent again, so that the other side can drop it by `source` and `id`. */
 import type { Outgoing } from "../brokers/broker.js";
+import { setHeader } from "../brokers/header-names.js";
 import { causeExtensions, causeOf, headersWithoutCause } from "../producer/cause.js";
 import type { Carried } from "../worker/carrier.js";
 
@@ -73,7 +74,7 @@ function split(given: Texts): { readonly traces: Texts; readonly headers: Texts 
   for (const [name, value] of Object.entries(given)) {
     const lower = name.toLowerCase();
     if (traceHeaders.has(lower)) traces[lower] = value;
-    else headers[name] = value;
+    else setHeader(headers, name, value);
   }
   return { traces, headers };
 }

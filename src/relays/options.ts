@@ -80,6 +80,8 @@ export interface RelaySettings {
   readonly source: string | undefined;
   readonly typePrefix: string;
   readonly mode: EnvelopeMode;
+  /** Whether the order of keys is kept. */
+  readonly ordered: boolean;
   /** A message whose fate is unknown must not be sent again. */
   readonly once: boolean;
   /** For how long the circuit opens where the broker does not say. */
@@ -209,6 +211,7 @@ export function checkRelay(value: unknown, name: string): CheckedRelay {
       sendTimeoutMs: checkTimeout(sendTimeoutMs, policy.visibilityTimeoutMs, to, where),
       source,
       typePrefix: typePrefix ?? "",
+      ordered: policy.ordering !== "none",
       mode: mode === "binary" || mode === "structured" ? mode : to.features.mode,
       once: policy.idempotency === "at-most-once",
       openMs: policy.circuitBreaker?.openMs ?? relayBreaker.openMs,

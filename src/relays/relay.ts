@@ -35,9 +35,9 @@ export class Relay {
   constructor(run: RelayRun) {
     this.#run = run;
     const { name, service, settings, logger } = run;
-    const { to, mode, source, typePrefix, sendTimeoutMs: timeoutMs, once } = settings;
+    const { to, mode, ordered, source, typePrefix, sendTimeoutMs: timeoutMs, once } = settings;
     this.#naming = { source: source ?? `urn:posthorn:${encodeURIComponent(service)}`, typePrefix };
-    this.#connection = new Connection({ name, service, to, mode, timeoutMs, logger });
+    this.#connection = new Connection({ name, service, to, mode, ordered, timeoutMs, logger });
     const sender = () => this.#connection.sender();
     this.#sending = new Sending({ sender, closed: this.#connection.closed, timeoutMs, once });
   }
@@ -108,7 +108,9 @@ export class Relay {
     if (sent.kind === "unavailable") {
       const { alone, unsent } = sent;
       if (alone === true) return this.#unlucky(error, message, unsent);
-      return openingFor({ openMs: afterMs, unsent }, this.#closed(error));
+      // The message itself is put off as ever: the circuit holds it, and may be tried sooner than the broker has asked for.
+      const { openMs: delayMs } = this.#run.settings;
+      return openingFor({ openMs: afterMs, delayMs, unsent }, this.#closed(error));
     }
     const text = `not sent to ${this.#said(error)}`;
     return afterMs === undefined ? failed(text, error) : new RetryLater(afterMs, text);

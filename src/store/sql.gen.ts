@@ -2371,6 +2371,10 @@ begin
   if v_row.ordering is not null and p_policy #>> '{ordering,whenDead}' is null then
     perform posthorn.order_ends(v_row.id);
   end if;
+  -- What opened it said that of another broker.
+  if v_row.policy ->> 'relay' is distinct from p_policy ->> 'relay' then
+    perform posthorn.circuit_due(v_row.id);
+  end if;
   perform posthorn.set_limits(v_row.id, p_policy), posthorn.set_backlog_limit(v_row.id, p_policy);
   return json_build_object('subscription', v_row.id, 'channel', v_channel);
 end $$;
@@ -3736,6 +3740,12 @@ begin
   v_row.probe_since := null;
   return v_row;
 end $$;
+
+-- circuit_due(subscription): a circuit that is open may be tried at once, however long it was opened for.
+create or replace function posthorn.circuit_due(p_subscription int) returns void
+language sql as $$
+  update posthorn.circuit c set probe_at = clock_timestamp() where c.subscription = p_subscription and c.state = 'open' and c.probe_at > clock_timestamp()
+$$;
 
 -- circuit_of(subscription): what people see of a circuit, as JSON { state, openedAt, failures, reason, reasonAt, probeAt, probes }; null where no breaker is declared.
 create or replace function posthorn.circuit_of(p_subscription int) returns json
@@ -8208,7 +8218,7 @@ begin
   return (coalesce(posthorn.pause_of(v_row)::jsonb, '{}') || jsonb_build_object('name', v_row.name, 'changed', false))::json;
 end $$;
 
--- resume(name, by): ends a pause; workers look again within a second. Returns { name, changed }, with the pause that it ended. Raises PH060.
+-- resume(name, by): ends a pause, and has a circuit that is open tried at once; workers look again within a second. Returns { name, changed }, with the pause that it ended. Raises PH060.
 create or replace function posthorn.resume(name text, by text default null) returns json
 language plpgsql as $$
 declare
@@ -8221,6 +8231,7 @@ begin
   end if;
   v_row := posthorn.reader($1);
   select posthorn.pause_of(s) into v_was from posthorn.subscription s where s.id = v_row.id for update;
+  perform posthorn.circuit_due(v_row.id);
   update posthorn.subscription s set paused_at = null, paused_by = null, paused_reason = null where s.id = v_row.id and s.paused_at is not null;
   if found then
     perform posthorn.note_operation('resume', json_build_object('name', v_row.name), coalesce($2, current_user::text), null, 1);

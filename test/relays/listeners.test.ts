@@ -26,6 +26,7 @@ test("many calls of a relay at once make no warning of a leak, and leave no list
     service: "shop",
     to: broker,
     mode: "binary",
+    ordered: true,
     timeoutMs: 60_000,
     logger: silentLogger,
   });

@@ -96,6 +96,24 @@ describe.each(twoHomes)("a relay on $name", (kind) => {
     expect(rows).toEqual([]);
   });
 
+  // It was lost beside a traceparent.
+  test("a header called __proto__ goes out with its message, also beside the headers of a trace", async () => {
+    const { topic, out, Placed } = stage();
+    const broker = new MemoryBroker();
+    const post = make();
+    post.relay(out, { ...policies.relay, from: { topic }, to: broker, startFrom: "oldest" });
+    const headers = JSON.parse(
+      '{"__proto__":"theirs","tenant":"acme","traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}',
+    );
+    await post.publish(Placed, { id: "a", n: 1 }, { headers });
+    await post.start();
+    await eventually(() => broker.received.length === 1);
+    expect(Object.entries(broker.received[0]?.event.headers ?? {})).toEqual([
+      ["__proto__", "theirs"],
+      ["tenant", "acme"],
+    ]);
+  });
+
   const publishOne = (post: Post<Sql>, name: string, payload: string, key: string) =>
     post.transaction(({ tx }) => tx.query("select posthorn.publish($1, $2::json, key => $3)", [name, payload, key]));
 

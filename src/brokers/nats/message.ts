@@ -2,6 +2,7 @@
 import type { Msg, MsgHdrs } from "@nats-io/transport-node";
 import type { Incoming, Outgoing } from "../broker.js";
 import { type EnvelopeMode, encode, type HeaderStyle } from "../envelope.js";
+import { percentEncode } from "../percent.js";
 import { headersIn } from "./header-block.js";
 import type { Client } from "./link.js";
 import type { Subject } from "./options.js";
@@ -57,14 +58,23 @@ export function draft(client: Client, { event }: Outgoing, options: DraftOptions
     letters += name.length + value.length + 4;
   }
   all.set(options.mode === "binary" ? "ce-datacontenttype" : "Content-Type", [contentType]);
-  all.set("Nats-Msg-Id", [event.id]);
+  const known = knownAs(event, subject);
+  all.set("Nats-Msg-Id", [known]);
   all.set("Nats-Expected-Stream", [options.stream]);
-  letters += contentType.length + event.id.length + options.stream.length + 100;
+  letters += contentType.length + known.length + options.stream.length + 100;
   const bytes = Buffer.from(body);
   // Counted exactly only where it may matter.
   const problem =
     bytes.length + letters * 3 <= options.mostBytes ? undefined : problemOfSize(lines, bytes, options.mostBytes);
   return problem === undefined ? { refused: undefined, subject, headers: lines, body: bytes } : { refused: problem };
+}
+
+/**
+ * What the stream knows a message by. An id is unique within its source, and the window of a stream goes over all of its subjects: by the id alone it would
+ * drop what a second relay sends to another subject, and acknowledge it.
+ */
+function knownAs({ id, source }: Outgoing["event"], subject: string): string {
+  return `${id} ${subject} ${percentEncode(source)}`;
 }
 
 function problemOfSize(headers: { encode(): Uint8Array }, body: Uint8Array, mostBytes: number): string | undefined {

@@ -26,6 +26,7 @@ export function meaningOf(posted: Posted, where: string, clean: (text: string) =
       kind: "unavailable",
       error: withPlace(posted.error, where, clean),
       ...(posted.connected && { alone: true }),
+      ...(!posted.begun && { unsent: true }),
     };
   }
   const { status } = posted;

@@ -177,10 +177,36 @@ const dropped = new Set([
 ]);
 const droppedPrefixes = ["webhook-", "sec-", "cf-", "x-forwarded-", "x-envoy-", "x-amzn-", "x-vercel-", "fly-"];
 
+/** What senders, gateways and platforms prove themselves with. It would be stored, shown, and sent on by whoever relays the message. */
+const credentials = new Set([
+  "api-key",
+  "apikey",
+  "ocp-apim-subscription-key",
+  "x-access-token",
+  "x-amz-security-token",
+  "x-api-key",
+  "x-api-token",
+  "x-apikey",
+  "x-auth-key",
+  "x-auth-token",
+  "x-client-secret",
+  "x-functions-key",
+  "x-gitlab-token",
+  "x-goog-iap-jwt-assertion",
+  "x-hub-signature",
+  "x-hub-signature-256",
+  "x-ms-token-aad-access-token",
+  "x-ms-token-aad-id-token",
+  "x-secret",
+  "x-signature",
+  "x-webhook-secret",
+]);
+
 function carried(headers: Headers): Incoming["headers"] {
   const kept: [string, string][] = [];
   for (const [name, value] of headers) {
-    if (dropped.has(name) || droppedPrefixes.some((prefix) => name.startsWith(prefix))) continue;
+    if (dropped.has(name) || credentials.has(name) || droppedPrefixes.some((prefix) => name.startsWith(prefix)))
+      continue;
     kept.push([name, fromTheWire(value)]);
   }
   return Object.fromEntries(kept);

@@ -40,8 +40,11 @@ export type Posted =
       /** The beginning of the body; empty for success, whose body nobody reads. */
       readonly text: string;
     }
-  /** No whole answer: the webhook may have arrived. `connected`: there was a way to the receiver, and it had the time for an answer. */
-  | { readonly kind: "lost"; readonly error: Error; readonly connected: boolean };
+  /**
+   * No whole answer. `connected`: there was a way to the receiver, and it had the time for an answer. `begun`: something of the webhook may have arrived,
+   * however short that time was.
+   */
+  | { readonly kind: "lost"; readonly error: Error; readonly connected: boolean; readonly begun: boolean };
 
 /** Servers close idle connections, many after five seconds. This side does it before them, so that a webhook seldom meets one that is being closed. */
 const idleMs = 4_000;
@@ -114,7 +117,7 @@ export class Poster {
         request = this.#open(agent, headers);
       } catch (error) {
         // A header that Node does not write.
-        resolve({ kind: "lost", error: lostInWords(error), connected: false });
+        resolve({ kind: "lost", error: lostInWords(error), connected: false, begun: false });
         return;
       }
       new Exchange(request, this.#options, signal, resolve).start(body);
@@ -153,8 +156,10 @@ function notConnected(ms: number): string {
   return `There was no connection within ${durationInWords(ms)}.`;
 }
 
+/** The first one was written to a connection that may have carried it. */
 function notStale(posted: Posted | "stale"): Posted {
-  return posted === "stale" ? { kind: "lost", error: lostInWords(undefined), connected: true } : posted;
+  if (posted === "stale") return { kind: "lost", error: lostInWords(undefined), connected: true, begun: true };
+  return posted.kind === "lost" ? { ...posted, begun: true } : posted;
 }
 
 /** One request and its answer. */
@@ -166,11 +171,12 @@ class Exchange {
   readonly #timers: NodeJS.Timeout[] = [];
   /** It counts as one that had the time for an answer where it was on its way for long. */
   readonly #onAbort = (): void => {
-    this.#connected &&= performance.now() - this.#begun > Math.min(longMs, this.#options.timeoutMs / 2);
+    this.#connected &&= performance.now() - this.#since > Math.min(longMs, this.#options.timeoutMs / 2);
     this.#lose(new Error("It was given up."));
   };
-  readonly #begun = performance.now();
+  readonly #since = performance.now();
   #connected = false;
+  #begun = false;
   /** There is a status: what happens to the connection from now on changes nothing. */
   #responded = false;
   #ended = false;
@@ -196,7 +202,7 @@ class Exchange {
     this.#signal.addEventListener("abort", this.#onAbort, { once: true });
     request.once("socket", (socket) => {
       if (!socket.connecting) {
-        this.#connected = true;
+        this.#onConnected();
         return;
       }
       const { connectTimeoutMs } = this.#options;
@@ -205,7 +211,7 @@ class Exchange {
       });
       const event = this.#options.endpoint.url.protocol === "https:" ? "secureConnect" : "connect";
       socket.once(event, () => {
-        this.#connected = true;
+        this.#onConnected();
         clearTimeout(timer);
       });
     });
@@ -221,6 +227,11 @@ class Exchange {
     else request.end(body);
   }
 
+  #onConnected(): void {
+    this.#connected = true;
+    this.#begun = true;
+  }
+
   /** What came while this process was held up is read before: timers come before sockets. */
   #after(ms: number, then: () => void): NodeJS.Timeout {
     const timer = setTimeout(() => setImmediate(then), ms);
@@ -231,7 +242,9 @@ class Exchange {
   #lose(error: unknown): void {
     if (this.#ended) return;
     const stale = this.#request.reusedSocket && isReset(error);
-    this.#end(stale ? "stale" : { kind: "lost", error: lostInWords(error), connected: this.#connected });
+    this.#end(
+      stale ? "stale" : { kind: "lost", error: lostInWords(error), connected: this.#connected, begun: this.#begun },
+    );
     this.#request.destroy();
   }
 

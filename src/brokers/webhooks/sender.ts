@@ -1,9 +1,8 @@
 /**
- * The way out: one post for each message, a bounded number at once, of one key one after the other.
+ * The way out: one post for each message, a bounded number at once, of one key one after the other where its order is wanted.
  *
  * What is known about the receiver outlives a sender, since a relay opens a new one after trouble: that it is gone, and until when it wants nothing.
  */
-import { limits } from "../../core/limits.js";
 import { sharedAbort } from "../../core/shared-abort.js";
 import type { Outgoing, Sender, Sent } from "../broker.js";
 import { type EnvelopeMode, encode, type HeaderStyle } from "../envelope.js";
@@ -19,6 +18,8 @@ export interface SenderOptions extends PostOptions {
   readonly keys: readonly Key[];
   readonly mode: EnvelopeMode;
   readonly style: HeaderStyle;
+  /** Of one key one after the other. */
+  readonly ordered: boolean;
   /** Set with each webhook. */
   readonly headers: Readonly<Record<string, string>>;
   readonly whenGone: "wait" | "refuse";
@@ -45,13 +46,17 @@ interface Call {
 /** A receiver that answers none of so many is away. One that falls over a single message is not: the others are posted. */
 const mostAlone = 3;
 
-/** What is not tried any more because of it gets the same outcome without `alone`: that is about the one that was tried. */
+/** What is not tried any more because of it gets the same outcome without `alone`, which is about the one that was tried, and was not sent. */
 function foundAway(call: Call, { alone, ...sent }: Extract<Sent, { kind: "unavailable" }>): void {
   if (alone) call.alone += 1;
-  if (!alone || call.alone >= mostAlone) call.away ??= sent;
+  if (!alone || call.alone >= mostAlone) call.away ??= { ...sent, unsent: true };
 }
 
-const givenUp: Sent = { kind: "unavailable", error: new Error("It was not posted: the call was given up.") };
+const givenUp: Sent = {
+  kind: "unavailable",
+  error: new Error("It was not posted: the call was given up."),
+  unsent: true,
+};
 
 export class WebhookSender implements Sender {
   readonly #options: SenderOptions;
@@ -104,7 +109,7 @@ export class WebhookSender implements Sender {
    */
   #inOrder(message: Outgoing, call: Call): Promise<Sent> {
     const { key } = message;
-    if (key === null) return this.#inTurn(message, call);
+    if (key === null || !this.#options.ordered) return this.#inTurn(message, call);
     const before = this.#keys.get(key);
     const sent = before === undefined ? this.#inTurn(message, call) : before.then(() => this.#inTurn(message, call));
     this.#keys.set(key, sent);
@@ -129,11 +134,11 @@ export class WebhookSender implements Sender {
   /** What is not even posted. */
   #notNow({ signal, away }: Call): Sent | undefined {
     if (signal.aborted) return givenUp;
-    if (this.#standing.gone) return this.#gone();
+    if (this.#standing.gone) return this.#gone({ unsent: true });
     const retryAfterMs = this.#standing.silentUntil - Date.now();
     if (retryAfterMs <= 0) return away;
     const error = new Error(`${this.#options.endpoint.where} asked for a pause; nothing is posted until it is over.`);
-    return { kind: "unavailable", error, retryAfterMs };
+    return { kind: "unavailable", error, retryAfterMs, unsent: true };
   }
 
   async #post({ event }: Outgoing, { signal }: Call): Promise<Sent> {
@@ -164,7 +169,7 @@ export class WebhookSender implements Sender {
   #concluded(meaning: Meaning): Sent {
     if (meaning.kind === "gone") {
       this.#standing.gone = true;
-      return this.#gone();
+      return this.#gone({ unsent: false });
     }
     if (meaning.kind === "unavailable" && meaning.retryAfterMs !== undefined) {
       this.#standing.silentUntil = Math.max(this.#standing.silentUntil, Date.now() + meaning.retryAfterMs);
@@ -172,13 +177,14 @@ export class WebhookSender implements Sender {
     return meaning;
   }
 
-  #gone(): Sent {
+  #gone({ unsent }: { readonly unsent: boolean }): Sent {
     const { endpoint, whenGone } = this.#options;
     const said = `${endpoint.where} answered 410 Gone: it wants no more webhooks, and this process posts nothing to it any more.`;
     if (whenGone === "refuse") return { kind: "refused", reason: said };
     const error = new Error(
       `${said} The messages wait. Change the url, or remove the relay and its subscription; a restart asks the receiver once more.`,
     );
-    return { kind: "unavailable", error, retryAfterMs: limits.retryAfterMostMs };
+    // No time is said: the circuit is the whole fleet's, and outlives the process that the receiver told it.
+    return { kind: "unavailable", error, unsent };
   }
 }

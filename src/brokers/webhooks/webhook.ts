@@ -175,7 +175,7 @@ export function webhook(options: WebhookOptions): Broker {
     ...patienceOf(options),
     openSender: async (opening) => {
       const sender = new WebhookSender(
-        { ...common, ...sending, mode: opening.mode ?? mode, whenGone, clean },
+        { ...common, ...sending, mode: opening.mode ?? mode, ordered: opening.ordered ?? true, whenGone, clean },
         standing,
       );
       try {

@@ -277,7 +277,13 @@ describe("a name", () => {
   async function openedBefore(url: string, lookup: LookupFunction): Promise<Sender> {
     const endpoint = endpointOf(url, { allowPrivate: [], allowHttp: true });
     const times = { connectTimeoutMs: 5_000, timeoutMs: 20_000 };
-    const way = { keys: [], mode: "structured", style: { prefix: "ce-", percent: true }, headers: {} } as const;
+    const way = {
+      keys: [],
+      mode: "structured",
+      style: { prefix: "ce-", percent: true },
+      headers: {},
+      ordered: true,
+    } as const;
     const options = { endpoint, lookup: guarded(lookup, endpoint), connections: 1, keepAlive: true, ...times, ...way };
     const sender = new WebhookSender({ ...options, whenGone: "wait", clean: String }, { gone: false, silentUntil: 0 });
     onTestFinished(() => sender.close());
