@@ -10,6 +10,7 @@ import { makeCertificate } from "../support/certificate.js";
 import { type OwnService, startService } from "../support/services.js";
 import { brokerConformance } from "./conformance.js";
 import { brokerDoors } from "./doors.js";
+import { lateAnswers } from "./late-answers.js";
 import { idsOf, kinds, messages, never, take } from "./scene.js";
 import { twoServices } from "./two-services.js";
 import { unreadable } from "./unreadable.js";
@@ -98,6 +99,26 @@ describe("Redis Streams beside the suite", () => {
     await client.del(stream);
     await out.send(messages(2), never());
     expect((await arriving).map((one) => one.headers.ce_id)).toEqual(idsOf(messages(2)));
+  });
+
+  // It was handed out twice: the look back knew nothing of it any more when the answer came.
+  test("a message that is acknowledged while a look back at what was given before is answered is not handed out again", async () => {
+    const { service } = await place({});
+    // The question for what was given before ends with the number from where on; that for new messages with ">".
+    const late = await lateAnswers(service.url, (said) => said.includes("XREADGROUP") && said.endsWith("$1\r\n0\r\n"));
+    opened.push(() => late.close());
+    const { sender, receiver } = await place({ url: late.url, fromBeginning: true });
+    await (await sender()).send(messages(3), never());
+    const reader = await receiver();
+    const given = await reader.receive({ max: 3, waitMs: 60_000, signal: never() });
+    expect(given).toHaveLength(3);
+    late.watch();
+    const after = take(reader, 1);
+    await late.held;
+    await reader.acknowledge(given);
+    late.release();
+    await (await sender()).send(messages(1, { from: 3 }), never());
+    expect((await after).map((one) => one.headers.ce_id)).toEqual(["message-3"]);
   });
 
   test("what another consumer was given and never acknowledged is taken over, in its order", async () => {

@@ -57,6 +57,11 @@ class RedisReceiver implements Receiver {
   #claimFrom = "0-0";
   #atOnce = mostAtOnce;
   #reading: Promise<void> | undefined;
+  /**
+   * What was acknowledged while it was asked what had been given before; undefined while that is not asked. Redis may have put such a message into its answer
+   * and taken the acknowledgement only then: it must be known until the answer is here, or it would be handed out a second time.
+   */
+  #acknowledgedMeanwhile: string[] | undefined;
   #failure: { readonly error: unknown } | undefined;
   #closed = false;
   readonly #arrival = new Arrival();
@@ -103,7 +108,8 @@ class RedisReceiver implements Receiver {
       } catch (error) {
         throw said("Redis did not take the acknowledgement", this.#settings, error);
       }
-      for (const id of some) this.#known.delete(id);
+      if (this.#acknowledgedMeanwhile === undefined) this.#forget(some);
+      else this.#acknowledgedMeanwhile.push(...some);
     }
   }
 
@@ -148,8 +154,9 @@ class RedisReceiver implements Receiver {
         this.#lookAgainAt = Number.POSITIVE_INFINITY;
         this.#before = "0";
       }
-      if (this.#before !== undefined) await this.#readBefore(link, this.#before);
-      else if (this.#claimAt < now) await this.#claim(link);
+      const before = this.#before;
+      if (before !== undefined) await this.#lookBack(() => this.#readBefore(link, before));
+      else if (this.#claimAt < now) await this.#lookBack(() => this.#claim(link));
       else await this.#readNew(link);
     } catch (error) {
       const code = codeOf(error);
@@ -161,6 +168,20 @@ class RedisReceiver implements Receiver {
         new Error(`Redis (${this.#settings.where}) had lost the stream or its group; it was made again.`),
       );
     }
+  }
+
+  async #lookBack(ask: () => Promise<void>): Promise<void> {
+    this.#acknowledgedMeanwhile = [];
+    try {
+      await ask();
+    } finally {
+      this.#forget(this.#acknowledgedMeanwhile);
+      this.#acknowledgedMeanwhile = undefined;
+    }
+  }
+
+  #forget(ids: readonly string[]): void {
+    for (const id of ids) this.#known.delete(id);
   }
 
   async #readBefore(link: Link, from: string): Promise<void> {
