@@ -57,7 +57,7 @@ export interface RelayOptions<I extends RelayIdempotency = RelayIdempotency> ext
    *
    * No less than the `timeoutMs` that the broker was told.
    *
-   * Default: half of `visibilityTimeoutMs`, at most 10000, or as long as the broker's `timeoutMs` needs. Range 1 to 3600000.
+   * Default: half of `visibilityTimeoutMs`, at most 10000, for webhooks 20000, or as long as the broker's `timeoutMs` needs. Range 1 to 3600000.
    */
   readonly sendTimeoutMs?: number;
   /** The `source` of the CloudEvents, a URI-reference. Default `urn:posthorn:<service>`. */
@@ -97,6 +97,7 @@ export interface CheckedRelay {
 }
 
 const longestSendMs = 3_600_000;
+/** For one message that is on its way at once. */
 const defaultSendMs = 10_000;
 
 /** Tried every second, so that delivery goes on a second after the broker is back. Failures of single messages open it only in numbers. */
@@ -158,7 +159,7 @@ export const relayFields = {
   },
   sendTimeoutMs: {
     type: "duration",
-    doc: "How long the broker may take to acknowledge; then it counts as away. Too short and a slow one is never done, too long and a silent one is noticed late. No less than the timeoutMs of its broker, where that was told one. Without it half of visibilityTimeoutMs, at most 10000, or as long as that timeoutMs needs",
+    doc: "How long the broker may take to acknowledge; then it counts as away. Too short and a slow one is never done, too long and a silent one is noticed late. No less than the timeoutMs of its broker, where that was told one. Without it half of visibilityTimeoutMs, at most 10000, for webhooks 20000, or as long as that timeoutMs needs",
     min: 1,
     max: longestSendMs,
   },
@@ -287,8 +288,8 @@ function checkTimeout(given: number | undefined, visibilityTimeoutMs: number, to
   }
   const { timeoutMs = 0, atOnce } = to;
   // Where only so many are on their way at once, a message may wait for another one before it is sent.
-  const needs = timeoutMs * (atOnce === undefined ? 1 : 2);
-  const sendTimeoutMs = given ?? Math.min(most, Math.max(defaultSendMs, needs));
+  const turns = atOnce === undefined ? 1 : 2;
+  const sendTimeoutMs = given ?? Math.min(most, Math.max(defaultSendMs, timeoutMs) * turns);
   if (timeoutMs <= sendTimeoutMs) return sendTimeoutMs;
   const gives = given === undefined ? `half of visibilityTimeoutMs, ${visibilityTimeoutMs}` : "its sendTimeoutMs";
   const message = `${where}.to waits ${timeoutMs} ms for an answer, its timeoutMs, and the relay gives up after ${sendTimeoutMs} ms, ${gives}: that time would never be reached. Lower timeoutMs to ${sendTimeoutMs}, or raise sendTimeoutMs to ${timeoutMs} and visibilityTimeoutMs to ${timeoutMs * 2} or more.`;

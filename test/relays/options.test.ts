@@ -110,11 +110,14 @@ test("an acknowledgement is waited for at most half the time of a run, and ten s
 test("a time that a broker was told to wait is one that the relay waits as well, or it is refused with both numbers and what to do", () => {
   const waiting = (timeoutMs: number, atOnce?: number) =>
     Object.assign(new MemoryBroker(), { timeoutMs, ...(atOnce !== undefined && { atOnce }) });
+  const untold = (atOnce: number) => Object.assign(new MemoryBroker(), { atOnce });
   const of = (to: MemoryBroker, options: object = {}) =>
     checkRelay({ ...good, visibilityTimeoutMs: 60_000, ...options, to }, "out").settings.sendTimeoutMs;
   expect([of(waiting(9_000)), of(waiting(20_000)), of(waiting(12_000, 10)), of(waiting(20_000, 10))]).toEqual([
     10_000, 20_000, 24_000, 30_000,
   ]);
+  // It had 10 s as well, and a message that had waited 7 s for its turn was given up after 3, and posted twice.
+  expect([of(untold(10)), of(untold(10), { visibilityTimeoutMs: 30_000 })]).toEqual([20_000, 15_000]);
   expect(of(waiting(20_000), { sendTimeoutMs: 20_000 })).toBe(20_000);
   expect(refusal({ ...good, visibilityTimeoutMs: 60_000, sendTimeoutMs: 19_999, to: waiting(20_000) })).toMatch(
     /relay\("out"\)\.to waits 20000 ms .* gives up after 19999 ms, its sendTimeoutMs: .* Lower timeoutMs to 19999, or raise sendTimeoutMs to 20000 and visibilityTimeoutMs to 40000 /,
@@ -135,9 +138,12 @@ test.each([
   ["redis", (timeoutMs?: number) => redis({ url: "redis://a", stream: "s", ...told(timeoutMs) })],
   ["sqs", (timeoutMs?: number) => sqs({ url: "https://a", queue: "q", region: "eu-west-1", ...told(timeoutMs) })],
   ["webhooks", (timeoutMs?: number) => webhook({ url: "https://a.example", sign: "none", ...told(timeoutMs) })],
-] as const)("%s tells the time that it was told, and none that nobody has said", (_kind, make) => {
+] as const)("%s tells the time that it was told, and none that nobody has said", (kind, make) => {
   const options = { ...good, ordering: "none" };
-  expect(checkRelay({ ...options, to: make() }, "out").settings.sendTimeoutMs).toBe(10_000);
+  expect(make().timeoutMs).toBeUndefined();
+  expect(checkRelay({ ...options, to: make() }, "out").settings.sendTimeoutMs).toBe(
+    kind === "webhooks" ? 15_000 : 10_000,
+  );
   expect(refusal({ ...options, to: make(60_000) })).toContain("waits 60000 ms for an answer");
 });
 
