@@ -37,7 +37,7 @@ begin
     where c.kind = 'event' and c.owner is not null and (c.owner = p_service or d.owner is distinct from c.owner) limit 1;
   if v_own.name is not null then
     raise exception 'the event "%" is published here by service "%", which owns it, and the intake "%" would bring it in from outside', v_own.name, v_own.owner, p_name
-      using errcode = 'PH020', hint = 'A fact has one source. Leave it out of the intake; or name its owner in the contract, where that is a service elsewhere.';
+      using errcode = 'PH020', hint = 'A fact has one source. Leave it out of the intake; or, where its source is a service elsewhere, name that one as `owner` in the contract: then this service gives it away.';
   end if;
   update posthorn.intake set broker = p_broker, place = p_place, keep_ms = p_keep_ms, away_ms = p_away_ms, declared_at = clock_timestamp(),
     refused_bound = coalesce((p_bounds ->> 'refused')::bigint, refused_bound), invalid_bound = coalesce((p_bounds ->> 'invalid')::bigint, invalid_bound)

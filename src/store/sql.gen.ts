@@ -2251,7 +2251,7 @@ begin
 end $$;
 
 -- register_contract(…): the ids of a contract and its channel as JSON { contract, channel, lanes }; raises PH020 on a conflict.
--- The first service that publishes an event owns it, unless its contract names the owner.
+-- The first service that publishes an event owns it, unless its contract names the owner. Only who owns it can give it away, by naming another.
 create or replace function posthorn.register_contract(
   p_name text, p_version int, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_service text, p_publishes boolean
 ) returns json
@@ -2265,6 +2265,10 @@ begin
   select c.*, h.name as channel_name, h.kind as channel_kind, h.lanes into v_known from posthorn.contract c join posthorn.channel h on h.id = c.channel
     where c.name = p_name order by (c.version = p_version) desc, c.version desc limit 1;
   if v_known.id is not null then
+    if v_known.owner = p_service and v_known.kind = p_kind and p_owner <> p_service then
+      update posthorn.contract set owner = p_owner where name = p_name and owner = p_service;
+      v_known.owner := p_owner;
+    end if;
     perform posthorn.check_contract(v_known.name, v_known.kind, v_known.channel_name, v_known.keyed, v_known.owner, v_known.registered_by,
       p_kind, p_channel, p_keyed, v_owner, p_service);
     if v_known.owner is null and v_owner is not null then
@@ -2321,7 +2325,7 @@ begin
   end if;
   if p_owner <> p_new_owner then
     raise exception 'the event "%" is owned by service "%", and service "%" wants to publish it', p_name, p_owner, p_new_owner
-      using errcode = 'PH020', hint = 'A fact has one source. Let the owner publish it, or make an event of your own.';
+      using errcode = 'PH020', hint = 'A fact has one source. Let the owner publish it, or make an event of your own. The owner gives it away by naming another as \`owner\` in its own contract.';
   end if;
 end $$;
 
@@ -6640,7 +6644,7 @@ begin
     where c.kind = 'event' and c.owner is not null and (c.owner = p_service or d.owner is distinct from c.owner) limit 1;
   if v_own.name is not null then
     raise exception 'the event "%" is published here by service "%", which owns it, and the intake "%" would bring it in from outside', v_own.name, v_own.owner, p_name
-      using errcode = 'PH020', hint = 'A fact has one source. Leave it out of the intake; or name its owner in the contract, where that is a service elsewhere.';
+      using errcode = 'PH020', hint = 'A fact has one source. Leave it out of the intake; or, where its source is a service elsewhere, name that one as \`owner\` in the contract: then this service gives it away.';
   end if;
   update posthorn.intake set broker = p_broker, place = p_place, keep_ms = p_keep_ms, away_ms = p_away_ms, declared_at = clock_timestamp(),
     refused_bound = coalesce((p_bounds ->> 'refused')::bigint, refused_bound), invalid_bound = coalesce((p_bounds ->> 'invalid')::bigint, invalid_bound)

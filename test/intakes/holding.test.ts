@@ -117,6 +117,30 @@ test("a paused intake takes nothing in and keeps its place, and goes on when it 
   await eventually(() => broker.left === 0);
 });
 
+// Naming the owner, as the error advised, was refused as well: there was no way back.
+test("who owns an event by having published it gives it away by naming its source as the owner, and can bring it in then", async () => {
+  const happened = (owner?: string) =>
+    event("StrayHappened", { topic: "stray", schema: type<{ n: number }>(), ...(owner !== undefined && { owner }) });
+  const post = instance("stray");
+  await post.publish(happened(), { n: 1 });
+  await expect(instance("thief").publish(happened("thief"), { n: 2 })).rejects.toThrow(/owned by service "stray"/);
+  await post.stop();
+  const refused = instance("stray");
+  refused.intake(fresh("stray"), { from: new MemoryBroker(), into: [happened()] });
+  await expect(refused.start()).rejects.toThrow(/name that one as `owner` in the contract/);
+  await refused.stop();
+
+  const given = instance("stray");
+  const broker = new MemoryBroker();
+  given.intake(fresh("stray"), { from: broker, into: [happened("elsewhere")] });
+  await given.start();
+  broker.put(cloudEvent("StrayHappened", { n: 3 }));
+  await eventually(() => broker.left === 0);
+  expect(await stored("StrayHappened")).toHaveLength(2);
+  await given.stop();
+  await expect(instance("stray").publish(happened(), { n: 4 })).rejects.toThrow(/owned by service "elsewhere"/);
+});
+
 test("an event has one source: it is published here or it comes in, and whoever comes second is told who was first", async () => {
   const Local = event("LocalHappened", { topic: "local", schema: type<{ n: number }>() });
   const Foreign = event("ForeignHappened", { topic: "foreign", schema: type<{ n: number }>() });

@@ -160,7 +160,7 @@ function handlerFindings({ name, kind, handlers, carrier, policy }: Declared): F
 function compare(service: string, declared: readonly Declared[], found: InDatabase): Finding[] {
   const own = declared.flatMap((one) => [
     ...subscriptionFindings(service, one, found.subscriptions),
-    ...[...one.handlers.keys()].flatMap((contract) => contractFindings(describe(contract), found.contracts)),
+    ...[...one.handlers.keys()].flatMap((contract) => contractFindings(service, describe(contract), found.contracts)),
   ]);
   const unattended = found.lines
     .filter((one) => one.unattended)
@@ -247,7 +247,8 @@ function intakeFindings(service: string, declared: readonly IntakeDeclaration[],
       return [wrong("kinds", one.name, "is a queue or subscription in the database. Rename one of them")];
     }
     const before = found.intakes.find(({ name }) => name === one.name);
-    if (before === undefined) return [];
+    const sources = sourceFindings(service, one, found.contracts);
+    if (before === undefined) return sources;
     if (before.service !== service) {
       return [
         wrong(
@@ -258,7 +259,23 @@ function intakeFindings(service: string, declared: readonly IntakeDeclaration[],
       ];
     }
     const differences = intakeDifferences(before, one);
-    return differences.length === 0 ? [] : [differing(one.name, differences, "It counts from the next start on")];
+    if (differences.length > 0) sources.push(differing(one.name, differences, "It counts from the next start on"));
+    return sources;
+  });
+}
+
+/** An event that is published here has its source here, unless the contract names another one: a start with the intake would be refused. */
+function sourceFindings(
+  service: string,
+  { name, contracts }: IntakeDeclaration,
+  known: readonly RegisteredContract[],
+): Finding[] {
+  return contracts.flatMap((contract) => {
+    const found = contractFindings(service, describe(contract), known);
+    const { owner } = known.find((one) => one.name === contract.name) ?? {};
+    if (owner !== service || (contract.owner ?? service) !== service) return found;
+    const message = `${contract.name} is published here, and this service owns it: what brings it in from outside is refused. Leave it out, or name the service it comes from as its owner`;
+    return [...found, wrong("owners", name, message)];
   });
 }
 
@@ -283,7 +300,11 @@ function fixedParts(was: unknown, became: unknown): readonly string[] {
   return Object.entries(differs).flatMap(([name, is]) => (is ? [name] : []));
 }
 
-function contractFindings(own: ReturnType<typeof describe>, known: readonly RegisteredContract[]): Finding[] {
+function contractFindings(
+  service: string,
+  own: ReturnType<typeof describe>,
+  known: readonly RegisteredContract[],
+): Finding[] {
   const before = known.find(({ name }) => name === own.name);
   if (before === undefined) return [];
   const by = `service "${before.by}" registered it`;
@@ -303,7 +324,8 @@ function contractFindings(own: ReturnType<typeof describe>, known: readonly Regi
       ),
     ];
   }
-  if (own.owner !== null && before.owner !== null && own.owner !== before.owner) {
+  // Who owns it gives it away by naming another.
+  if (own.owner !== null && before.owner !== null && own.owner !== before.owner && before.owner !== service) {
     return [wrong("owners", own.name, `names "${own.owner}" as its owner; it belongs to "${before.owner}"`)];
   }
   return [];
