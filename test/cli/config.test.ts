@@ -229,14 +229,14 @@ test("check says in what an intake differs from what is registered of it, who ha
   await client.query(
     "select posthorn.register_contract('OrderHeard', 1, 'event', 'heard', false, null, 'takes', false)",
   );
-  await client.query("select posthorn.register_contract('OrderKept', 1, 'event', 'mine', false, null, 'takes', true)");
+  await client.query("select posthorn.register_contract('OrderKept', 1, 'event', 'kept', false, null, 'takes', true)");
   await client.end();
   const body = `
 const broker = { kind: "own", where: "here", features: { receives: true }, style: {}, openSender() {}, openReceiver() {} };
 const into = [event("OrderPaid", { topic: "paid", owner: "far", schema })];
 post.intake("orders-in", { from: broker, into, inbox: { keepMs: 3_600_000 } });
 post.intake("theirs", { from: broker, into });
-post.intake("mine", { from: broker, into: [event("OrderKept", { topic: "mine", schema })] });
+post.intake("mine", { from: broker, into: [event("OrderKept", { topic: "kept", schema })] });
 post.queue("taking", policies.email).handle(command("DoTaking", { queue: "taking", schema }), () => undefined);`;
   const cwd = await project({ "posthorn.config.mjs": shop(database.url, body, "takes") });
   const { findings } = JSON.parse((await posthornCommand(["check", "--json"], { cwd })).out);
