@@ -1191,7 +1191,7 @@ function declare_retention(p_keep_ms double precision, p_max_bytes bigint, p_by 
 function declare_schedule(p_name text, p_cron text, p_zone text, p_contract integer, p_missed text, p_jitter_ms integer, p_payload json, p_key text, p_headers json, p_function text, p_service text, p_next timestamp with time zone, p_due timestamp with time zone) returns json plpgsql volatile body 26aee90f3799ee41d0c1c3c7df417bea
 function dedupe_of(p_dedupe json, p_key text, p_timed boolean, OUT key text, OUT mode text, OUT window_ms bigint, OUT wait_ms bigint) returns record plpgsql volatile body afc0afdf2cd6439075a078f73008aa4d
 function delivery_of(p_subscription integer, p_lane integer, p_message bigint, p_slot smallint) returns posthorn.deferred plpgsql volatile body cfde0063d1e5abb8f8c2a847dea681b5
-function detail_now(p_alert posthorn.alert) returns text sql stable body 0985b1f05512d090d32b30274b33575b
+function detail_now(p_alert posthorn.alert) returns text sql stable body 97290d13a58572e005a7c6aed23fa888
 function digest_of(p_key text) returns text sql immutable body 1d2eb0f9f26b622a11a7f02b6e98fc73
 function discard(p_filter json, p_by text, p_reason text, p_limit integer) returns json plpgsql volatile body cf81135ab484b29e2c7980b261ef5503
 function discard_claim(p_row posthorn.operation, p_reader posthorn.subscription, p_claim posthorn.claim_1, p_slot smallint) returns bigint plpgsql volatile body 326418ad92f8b13ba5aedc6d3b043928
@@ -1408,7 +1408,7 @@ function raise_away() returns void plpgsql volatile body 5ddbc536c8f81eef4d27267
 function raise_lost(p_what json) returns void plpgsql volatile body 6a8b885b7b2c1c4438671dc611452c13
 function raise_sequences() returns void plpgsql volatile body cbd436f0abc139d639d554f4abcec55e
 function random_bigint() returns bigint sql volatile body dd887409346f69fbc8358359170ee317
-function read_again(p_intake integer, p_worker bigint, p_ids bigint[], p_marks uuid[], p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json, p_unfit json) returns json plpgsql volatile body ddf6339290be970556b11c6fd756348a
+function read_again(p_intake integer, p_worker bigint, p_ids bigint[], p_marks uuid[], p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json, p_unfit json) returns json plpgsql volatile body 6ca39a2907b0be6692cdd853e84713f3
 function read_upto(p_ring posthorn.ring, p_subscription integer, p_lane integer, p_channel integer, p_from bigint, p_still bigint) returns bigint plpgsql volatile body d8717e470faa698aff5facdb18adc7b4
 function reader(p_name text) returns posthorn.subscription plpgsql volatile body 1d0ab17feeb11072f9912befab067714
 function rebase() returns json plpgsql volatile body 1af3179388db50832e748eb6c2169cdd
@@ -1516,7 +1516,7 @@ function unfit_list(p_filter json, p_limit integer) returns json plpgsql stable 
 function unfit_mark(p_identity uuid, p_content_type text, p_headers json, p_body bytea, p_bytes bigint) returns uuid sql immutable body 0be2f988876df7b40813d27217429762
 function unfit_of_key(p_key text, p_contract text, p_channel text) returns SETOF posthorn.intake_invalid sql stable body 32127c1519909812bc33f58223112373
 function unfit_redrive(p_filter json, p_by text) returns integer plpgsql volatile body dce82dd5761d3d15fbbdd874e25b7c41
-function unfit_where(p_filter json) returns text sql immutable body 06df5fa17292968fd071502faadf2b9f
+function unfit_where(p_filter json) returns text sql immutable body fdba784840181cdb94fd06d9f2b7d6b4
 function unhandled(p_limit integer) returns TABLE(subscription integer, contract integer, messages bigint, oldest timestamp with time zone) sql volatile body 05e91f942a8de25f20971ac8e8125699
 function unsettled(name text) returns json plpgsql volatile body e02518449bb04959f143e83f01b5a373
 function unsettled_of(p_slot smallint, p_claim bigint) returns TABLE(message bigint, lane integer, slot smallint, subscription integer) plpgsql volatile body d41be358398d531256f348a2772b2e87

@@ -148,11 +148,13 @@ language sql volatile as $$
   select null, null, 'segmentsInUse', cardinality(r.slots), 8, case when cardinality(r.slots) >= 8 then posthorn.space_in_words() end from posthorn.ring r
 $$;
 
--- detail_now(alert): its detail; of an open alert about a circuit that is open, what was said last, which nobody writes down for it.
+-- detail_now(alert): its detail; of an open alert about a circuit that is open, or about what an intake refuses, what was said last, which nobody writes down for it.
 create or replace function posthorn.detail_now(p_alert posthorn.alert) returns text
 language sql stable as $$
-  select coalesce(case when p_alert.name = 'circuitOpen' and p_alert.resolved_at is null then (
-    select posthorn.opened_by(c) from posthorn.circuit c where c.subscription = p_alert.subscription) end, p_alert.detail)
+  select coalesce(case when p_alert.resolved_at is not null then null
+    when p_alert.name = 'circuitOpen' then (select posthorn.opened_by(c) from posthorn.circuit c where c.subscription = p_alert.subscription)
+    when p_alert.name = 'intakeRefused' then (select h.refusal from posthorn.intake_holder h
+      where h.intake = p_alert.intake and h.refused_now > 0 and h.seen_at > clock_timestamp() - interval '10 s' order by h.refused_at desc nulls last limit 1) end, p_alert.detail)
 $$;
 
 -- opened_by(circuit): what opened it, for people: failed runs, what was said last, or both. Null while it is closed.

@@ -100,6 +100,10 @@ export interface OpenOptions extends Party {
   readonly ordered?: boolean;
   /** For what a client tells out of turn, a connection lost while nothing is on its way. Never given a payload or a credential. */
   readonly onTrouble: (error: unknown) => void;
+  /** For what a receiver goes on after by itself, and which somebody should hear of: messages that were lost, or are all read again. Without it: `onTrouble`. */
+  readonly onNotice?: (error: unknown) => void;
+  /** It was open before in this process, with the same broker: what is missing now was lost, and did not have to be made yet. */
+  readonly again?: boolean;
 }
 
 /** The way out. */

@@ -147,7 +147,7 @@ export class Keeper {
     const { worker, executor, logger, onWritten } = this.#options;
     const one = this.#registered.find((other) => other.id === id);
     if (one === undefined) return;
-    const { reader, declaration } = one;
+    const { reader, declaration, noted } = one;
     try {
       await redrivePass({
         name: declaration.name,
@@ -155,6 +155,7 @@ export class Keeper {
         holding: { intake: id, worker },
         executor,
         logger,
+        noted,
         onWritten,
       });
     } catch (error) {

@@ -1,6 +1,6 @@
-/** Tells the log what an intake has put into its list of invalid messages: counts and kinds, and nothing of what a message says. */
+/** Tells the log what an intake has put into its list of invalid messages, and what it has read again for nothing: counts and kinds, and nothing of what a message says. */
 import type { Logger } from "../core/logger.js";
-import { count } from "../core/words.js";
+import { count, durationInWords } from "../core/words.js";
 import { type Counted, inWords, Telling } from "./telling.js";
 
 export interface NotedOptions {
@@ -16,6 +16,9 @@ const tellMs = 60_000;
 export class Noted {
   readonly #options: NotedOptions;
   readonly #telling = new Telling((counted) => this.#tell(counted));
+  readonly #again = new Telling((counted) => this.#tellAgain(counted));
+  /** The last entry that was read again. */
+  #entry = "";
 
   constructor(options: NotedOptions) {
     this.#options = options;
@@ -26,9 +29,16 @@ export class Noted {
     this.#telling.note(kind, tellMs);
   }
 
+  /** An entry of the list that an operator has redriven, and which fits nothing still. */
+  noteAgain(entry: string, kind: string): void {
+    this.#entry = entry;
+    this.#again.note(kind, tellMs);
+  }
+
   /** At the end of the work, whatever the time. */
   tellRest(): void {
     this.#telling.tellRest();
+    this.#again.tellRest();
   }
 
   #tell(counted: Counted): void {
@@ -38,6 +48,18 @@ export class Noted {
     logger.warn(
       `the intake "${name}" has listed ${what} from ${where}${inWords(counted)}. To see them: posthorn invalid list --intake ${name}`,
       { intake: name, where, invalid, kinds: Object.fromEntries(counts) },
+    );
+  }
+
+  #tellAgain(counted: Counted): void {
+    const { name, logger } = this.#options;
+    const { total: invalid, counts, sinceMs } = counted;
+    const since = sinceMs === undefined ? "" : ` in ${durationInWords(sinceMs)}`;
+    const what = invalid === 1 ? this.#entry : `${count(invalid)} entries`;
+    const fits = invalid === 1 ? "it still does not fit" : "they still do not fit";
+    logger.warn(
+      `the intake "${name}" has read ${what} again${since}, and ${fits}${inWords({ ...counted, sinceMs: undefined })}. Why: posthorn invalid list --intake ${name}`,
+      { intake: name, invalid, kinds: Object.fromEntries(counts) },
     );
   }
 }

@@ -3,6 +3,7 @@ import type { Incoming } from "../brokers/broker.js";
 import type { Executor } from "../core/database.js";
 import type { Logger } from "../core/logger.js";
 import { type Fitting, type Holding, readAgain, type UnfitAgain, unfitAgain } from "../store/intake.js";
+import type { Noted } from "./noted.js";
 import type { Reader } from "./reading.js";
 
 /** Entries of one pass: each may be large. */
@@ -15,26 +16,36 @@ export interface Redriving {
   readonly holding: Holding;
   readonly executor: Executor;
   readonly logger: Logger;
+  readonly noted: Noted;
   readonly onWritten: (channels: ReadonlySet<number>) => void;
 }
 
 /** One pass; what is left is found by the next. Errors: as `readAgain`; then nothing has changed. */
-export async function redrivePass({ name, reader, holding, executor, logger, onWritten }: Redriving): Promise<void> {
+export async function redrivePass(redriving: Redriving): Promise<void> {
+  const { reader, holding, executor, noted, onWritten } = redriving;
   const fitting: Fitting[] = [];
-  const unfit: { id: string; reason: string | null }[] = [];
+  const unfit: { id: string; reason: string | null; misfit: string }[] = [];
   for (const entry of await unfitAgain(executor, holding.intake, entriesPerPass)) {
     const { id } = entry;
     if (!entry.whole) {
-      unfit.push({ id, reason: "it was not kept whole, so it cannot be read again" });
+      const reason = "it was not kept whole, so it cannot be read again";
+      unfit.push({ id, reason, misfit: "not kept whole" });
       continue;
     }
     const reading = await reader.read(incomingOf(entry));
     if (reading.kind === "message") fitting.push({ id, message: reading.message });
-    else unfit.push({ id, reason: reading.kind === "invalid" ? reading.unfit.reason : null });
+    else if (reading.kind === "invalid") unfit.push({ id, reason: reading.unfit.reason, misfit: reading.misfit });
+    else unfit.push({ id, reason: null, misfit: "" });
   }
   const { written, absorbed } = await readAgain(executor, holding, fitting, unfit);
   if (written > 0) onWritten(new Set(fitting.map(({ message }) => message.channel)));
-  if (absorbed.length === 0) return;
+  for (const { id, reason, misfit } of unfit) {
+    if (reason !== null && !absorbed.includes(id)) noted.noteAgain(`in-${id}`, misfit);
+  }
+  if (absorbed.length > 0) tellAbsorbed(redriving, absorbed);
+}
+
+function tellAbsorbed({ name, logger }: Redriving, absorbed: readonly string[]): void {
   // It is gone from the list, and an operator who expects it in the log is to find why it is not there.
   const entries = absorbed.map((id) => `in-${id}`);
   const [those, end, they] = entries.length === 1 ? ["its", "ends", "it"] : ["their", "end", "they"];

@@ -14,6 +14,7 @@ import { durationInWords } from "../core/words.js";
 import { delayMs, retry } from "../policies/retry.js";
 import type { Holding } from "../store/intake.js";
 import type { Noted } from "./noted.js";
+import { Notices } from "./notices.js";
 import type { IntakeDeclaration } from "./options.js";
 import type { Reader } from "./reading.js";
 import { type Batch, Gathering, readBatch, Writing } from "./writing.js";
@@ -43,6 +44,8 @@ const again = retry.exponential({ firstMs: 1_000, maxMs: 30_000, attempts: Numbe
 export class Run {
   readonly #options: RunOptions;
   readonly #writing: Writing;
+  readonly #notices: Notices;
+  #wasOpen = false;
   /** Ends waiting for the broker; what is being written is written. */
   readonly #stopping = new AbortController();
   /** Ends everything. */
@@ -55,6 +58,8 @@ export class Run {
 
   constructor(options: RunOptions) {
     this.#options = options;
+    const { declaration, logger } = options;
+    this.#notices = new Notices({ name: declaration.name, where: declaration.broker.where, logger });
     this.#writing = new Writing({ ...options, signal: this.#stopping.signal });
   }
 
@@ -85,7 +90,10 @@ export class Run {
         service,
         signal: this.#stopping.signal,
         onTrouble: (error) => this.#away(error),
+        onNotice: (error) => this.#notices.note(error),
+        again: this.#wasOpen,
       });
+      this.#wasOpen = true;
       this.#trouble = null;
       if (this.#told !== undefined)
         logger.info(`the intake "${name}" is connected to ${broker.where} again`, { intake: name });
@@ -106,6 +114,7 @@ export class Run {
     await this.#ended;
     await this.#opening?.catch(() => undefined);
     await this.#close();
+    this.#notices.tellRest();
   }
 
   /** Drops everything: another one may run it already. */

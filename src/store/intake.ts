@@ -172,7 +172,7 @@ export interface Fitting {
   readonly message: Marked;
 }
 
-/** What became of entries that fit now. */
+/** What became of entries that were read again. */
 export interface ReadAgain {
   readonly written: number;
   /** Those of which a message of the same identity had been taken in: they ended as duplicates. */
@@ -180,7 +180,8 @@ export interface ReadAgain {
 }
 
 /**
- * Writes entries that fit now and whose identity is new, and removes all that fit; keeps the reasons of the others. One without a reason is passed over.
+ * Writes entries that fit now and whose identity is new, and removes all that fit, and those of which a message was taken in; keeps the reasons of the others.
+ * One without a reason is passed over.
  *
  * Transaction and errors: as `takeIn`; an entry is written by whoever removes it.
  */

@@ -76,6 +76,8 @@ export interface UnfitFilter {
   readonly upto?: string;
   /** Only those of which a message of the same identity was taken in. */
   readonly takenIn?: true;
+  /** Only those of intakes that nobody runs. */
+  readonly unrun?: true;
 }
 
 /** An entry of the list of invalid messages of an intake. */

@@ -2945,11 +2945,13 @@ language sql volatile as $$
   select null, null, 'segmentsInUse', cardinality(r.slots), 8, case when cardinality(r.slots) >= 8 then posthorn.space_in_words() end from posthorn.ring r
 $$;
 
--- detail_now(alert): its detail; of an open alert about a circuit that is open, what was said last, which nobody writes down for it.
+-- detail_now(alert): its detail; of an open alert about a circuit that is open, or about what an intake refuses, what was said last, which nobody writes down for it.
 create or replace function posthorn.detail_now(p_alert posthorn.alert) returns text
 language sql stable as $$
-  select coalesce(case when p_alert.name = 'circuitOpen' and p_alert.resolved_at is null then (
-    select posthorn.opened_by(c) from posthorn.circuit c where c.subscription = p_alert.subscription) end, p_alert.detail)
+  select coalesce(case when p_alert.resolved_at is not null then null
+    when p_alert.name = 'circuitOpen' then (select posthorn.opened_by(c) from posthorn.circuit c where c.subscription = p_alert.subscription)
+    when p_alert.name = 'intakeRefused' then (select h.refusal from posthorn.intake_holder h
+      where h.intake = p_alert.intake and h.refused_now > 0 and h.seen_at > clock_timestamp() - interval '10 s' order by h.refused_at desc nulls last limit 1) end, p_alert.detail)
 $$;
 
 -- opened_by(circuit): what opened it, for people: failed runs, what was said last, or both. Null while it is closed.
@@ -9102,14 +9104,16 @@ end $$;
 ` },
   { name: "functions/46_intakes.sql", text: `-- Intakes as operators see them: what fits nothing, how they stand, and pausing them.
 
--- unfit_where(filter): the condition that a filter means, as SQL over intake_invalid "v" with the filter as $1: JSON { id, intake, upto, takenIn }.
+-- unfit_where(filter): the condition that a filter means, as SQL over intake_invalid "v" with the filter as $1:
+-- JSON { id, intake, upto, takenIn, unrun }. \`takenIn\`: of which a message of the same identity was taken in; \`unrun\`: of intakes that nobody runs.
 create or replace function posthorn.unfit_where(p_filter json) returns text
 language sql immutable as $$
   select concat_ws(' and ', 'true',
     case when p_filter ->> 'id' is not null then 'v.id = ($1 ->> ''id'')::bigint' end,
     case when p_filter ->> 'intake' is not null then 'v.intake = (select i.id from posthorn.intake i where i.name = $1 ->> ''intake'')' end,
     case when p_filter ->> 'upto' is not null then 'v.id <= ($1 ->> ''upto'')::bigint' end,
-    case when (p_filter ->> 'takenIn')::boolean then 'exists (select from posthorn.inbox b where b.mark = v.identity)' end)
+    case when (p_filter ->> 'takenIn')::boolean then 'exists (select from posthorn.inbox b where b.mark = v.identity)' end,
+    case when (p_filter ->> 'unrun')::boolean then 'v.intake not in (select r.intake from posthorn.intake_runners() r)' end)
 $$;
 
 -- unfit_list(filter, limit): the newest entries, as JSON [{ id, intake, reason, source, event, type, contentType, key, brokerId, position, foundAt, times,
@@ -9191,7 +9195,8 @@ $$;
 -- read_again(intake, worker, ids, marks, lists, unfit): ends entries that fit now: writes those whose identity is new, each once, since whoever removes the entry writes it;
 -- of the others a message was taken in meanwhile, and they are absorbed as any duplicate. Both is decided by the inbox, so that a message that arrives in this
 -- moment waits for it. An entry of before that still is what its mark says stands in the inbox itself: it is written. \`unfit\`: [{ id, reason }] of those that
--- still fit nothing; without a reason one is passed over. Returns JSON { written, absorbed }, the second the ids. Raises as take_in.
+-- still fit nothing: they stay with the reason, but for those of which a message was taken in, which are absorbed as well; without a reason one is passed over.
+-- Returns JSON { written, absorbed }, the second the ids. Raises as take_in.
 create or replace function posthorn.read_again(
   p_intake int, p_worker bigint, p_ids bigint[], p_marks uuid[], p_nonces bigint[], p_channels int[], p_contracts int[], p_keys json, p_payloads json,
   p_headers json, p_unfit json
@@ -9215,9 +9220,13 @@ begin
     select coalesce(array_agg(g.n::int order by g.n) filter (where g.n in (select p.n from placed p)), '{}'),
         coalesce(array_agg(g.id::text order by g.n) filter (where g.n not in (select p.n from placed p)), '{}') into v_places, v_absorbed from gone g;
   perform posthorn.write_places(v_places, p_nonces, p_channels, p_contracts, p_keys, p_payloads, p_headers);
+  with ended as (
+    delete from posthorn.intake_invalid v using json_to_recordset(p_unfit) as u(id bigint, reason text) where v.id = u.id and v.intake = p_intake
+        and (u.reason is null or exists (select from posthorn.inbox b where b.mark = v.identity))
+      returning v.id, u.reason)
+    select v_absorbed || coalesce(array_agg(e.id::text order by e.id) filter (where e.reason is not null), '{}') into v_absorbed from ended e;
   update posthorn.intake_invalid v set redrive_at = null, reason = u.reason from json_to_recordset(p_unfit) as u(id bigint, reason text)
-    where v.id = u.id and v.intake = p_intake and u.reason is not null;
-  delete from posthorn.intake_invalid v using json_to_recordset(p_unfit) as u(id bigint, reason text) where v.id = u.id and v.intake = p_intake and u.reason is null;
+    where v.id = u.id and v.intake = p_intake;
   update posthorn.intake i set written = i.written + cardinality(v_places), received = i.received + cardinality(v_places)
     where i.id = p_intake and i.worker = p_worker;
   if not found then

@@ -84,7 +84,11 @@ export class Incarnation {
     try {
       await refuseUnfitSchema(connections.session);
       const { worker, readers } = await registerAll(options, connections, again);
-      const intakes = await options.intakes.begin(worker, again);
+      const intakes = await options.intakes.begin(worker, again).catch(async (error) => {
+        // It has begun nothing: left there it would count as one that has died.
+        await forgetWorker(connections.session, worker).catch(() => undefined);
+        throw error;
+      });
       incarnation = new Incarnation(options, connections, worker, readers, intakes);
       return incarnation;
     } catch (error) {

@@ -238,6 +238,25 @@ describe("NATS alone", () => {
     await expect(one.receive({ max: 10, waitMs: 60_000, signal: never() })).rejects.toThrow();
   });
 
+  test("a consumer that was removed since this process read from it is made again, and that is told; the whole stream came again without a word", async () => {
+    const name = await stream();
+    const notices: string[] = [];
+    const open = async (again: boolean) => {
+      const onNotice = (error: unknown) => void notices.push(String(error));
+      const broker = nats({ url: (await service).url, stream: name });
+      const one = await broker.openReceiver({ ...opening("receiver"), again, onNotice });
+      await one.close();
+    };
+    await open(false);
+    await open(true);
+    expect(notices).toEqual([]);
+    await manager.consumers.delete(name, "posthorn-receiver@shop");
+    await open(true);
+    expect(notices).toEqual([
+      expect.stringContaining(`had lost the consumer posthorn-receiver@shop of the stream ${name}; it was made again`),
+    ]);
+  });
+
   test("a consumer of another kind is refused, and one of another subject", async () => {
     const name = await stream();
     await manager.consumers.add(name, { durable_name: "pushed", deliver_subject: "somewhere", ack_policy: "explicit" });

@@ -101,6 +101,23 @@ describe("Redis Streams beside the suite", () => {
     expect((await arriving).map((one) => one.headers.ce_id)).toEqual(idsOf(messages(2)));
   });
 
+  test("a stream that was lost while its receiver was gone is made again with all that is in it, and that is told; it began with what came after, without a word", async () => {
+    const { client, stream, broker, options, sender, receiver, trouble } = await place({});
+    await (await receiver()).close();
+    await client.del(stream);
+    await (await sender()).send(messages(2), never());
+    const notices: string[] = [];
+    const again = { ...options, again: true, onNotice: (error: unknown) => void notices.push(String(error)) };
+    const next = await broker.openReceiver(again);
+    opened.push(() => next.close());
+    expect((await take(next, 2)).map((one) => one.headers.ce_id)).toEqual(idsOf(messages(2)));
+    await client.del(stream);
+    await (await sender()).send(messages(1), never());
+    await take(next, 1);
+    const lost = expect.stringContaining("had lost the stream or its group; it was made again, and all that is in");
+    expect([notices, trouble]).toEqual([[lost, lost], []]);
+  });
+
   // It was handed out twice: the look back knew nothing of it any more when the answer came.
   test("a message that is acknowledged while a look back at what was given before is answered is not handed out again", async () => {
     const { service } = await place({});
@@ -209,5 +226,5 @@ async function place(over: Partial<RedisOptions>, other?: OwnService) {
   };
   const sender = () => closing(broker.openSender(options));
   const receiver = () => closing(broker.openReceiver(options));
-  return { service, stream, trouble, options, client, sender, receiver };
+  return { service, stream, trouble, broker, options, client, sender, receiver };
 }

@@ -1,7 +1,7 @@
 /** Who runs an intake, and what keeps two from writing at once. */
 import { event, policies, type } from "posthorn";
 import { expect, test } from "vitest";
-import { ContractConflictError } from "../../src/core/errors.js";
+import { ConfigurationError, ContractConflictError } from "../../src/core/errors.js";
 import { holdIntakes, pack, takeIn } from "../../src/store/intake.js";
 import { eventually } from "../support/eventually.js";
 import { carried, cloudEvent, MemoryBroker } from "./memory-broker.js";
@@ -211,4 +211,45 @@ test("an intake that is not connected for a while raises an alert, which ends wh
   ]);
   expect(JSON.stringify(told)).not.toContain("hunter2");
   expect(JSON.stringify(await rows("select * from posthorn.intake"))).not.toContain("hunter2");
+});
+
+test("what a receiver goes on after is told each time, at most once a minute, and is no trouble; it stood for ever beside a connection, and hid the next loss of that", async () => {
+  const broker = new MemoryBroker();
+  const name = fresh("noticed");
+  const { logger, told } = listening();
+  const post = instance("shipping", logger);
+  post.intake(name, { from: broker, into: [OrderPlaced] });
+  await post.start();
+  await eventually(async () => (await intakeRow(name)).away_since === null);
+  const warnings = () => told.filter(({ level, facts }) => level === "warn" && facts.intake === name);
+  for (const n of [1, 2, 3]) broker.opened[0]?.onNotice?.(new Error(`the stream was lost ${n}`));
+  expect(warnings().map(({ message }) => message)).toEqual([
+    `the intake "${name}" goes on with memory/orders: the stream was lost 1`,
+  ]);
+  broker.lose();
+  await eventually(() => broker.opened.length === 2);
+  await eventually(async () => (await post.intakes()).some((one) => one.name === name && one.connected));
+  expect(broker.opened.map(({ again }) => again)).toEqual([false, true]);
+  expect(await intakeRow(name)).toMatchObject({ trouble: null });
+  await post.stop();
+  expect(warnings().map(({ message }) => message)).toEqual([
+    expect.any(String),
+    expect.stringContaining("is not connected to memory/orders: the connection was reset"),
+    expect.stringMatching(/goes on with memory\/orders: the stream was lost 3 \(the last of 2 in /),
+  ]);
+});
+
+test("a start that an intake refuses leaves no worker; it was a dead one to everybody, whose messages the next start gave to others", async () => {
+  const broker = new MemoryBroker();
+  const name = fresh("refusing");
+  broker.refuses = new ConfigurationError("PH_BROKER_DENIED", "The password is wrong.");
+  const workers = () => rows("select 1 from posthorn.worker where service = $1", [name]);
+  const post = instance(name);
+  post.intake(name, { from: broker, into: [OrderPlaced] });
+  await expect(post.start()).rejects.toThrow("The password is wrong.");
+  // At once: a program that is refused ends.
+  expect(await workers()).toEqual([]);
+  broker.refuses = undefined;
+  await post.start();
+  expect(await workers()).toHaveLength(1);
 });

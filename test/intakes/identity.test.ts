@@ -141,6 +141,33 @@ test("a redriven entry whose id was taken in meanwhile ends as a duplicate, and 
   expect(await unfit(name)).toEqual([]);
 });
 
+test("a redriven entry that fits nothing still ends where its id was taken in, as the order says; it stayed for ever. One that was not taken in stays, and the log says so", async () => {
+  const { name, order, told, post } = await running();
+  await order("n-1", "much");
+  await order("n-2", "much");
+  await order("n-1", 1);
+  const [first, second] = await unfit(name);
+  expect((await cli("invalid", "redrive", "--intake", name, "--all", "--yes")).out).toBe(
+    "redriven: 2 invalid messages; whoever runs the intake reads them again within a second\n" +
+      "Of 1 of them a message of the same id has been taken in since: it ends as a duplicate and is not written again.\n",
+  );
+  await eventually(async () => (await unfit(name)).length === 1);
+  expect(await unfit(name)).toMatchObject([{ id: second?.id, redrive_at: null }]);
+  expect(await centsOf("n-1")).toEqual([1]);
+  await eventually(() => told.some(({ message }) => message.includes("still")));
+  expect(told.filter(({ message }) => message.includes(" in-")).map(({ message }) => message)).toEqual([
+    `the intake "${name}" has read in-${second?.id} again, and it still does not fit: not fitting OrderPlaced. Why: posthorn invalid list --intake ${name}`,
+    `the intake "${name}" has not written in-${first?.id}, which an operator has redriven: a message of its id was taken in already, so it ends as a duplicate`,
+  ]);
+  // Whoever is told that somebody reads it within a second looks for it then.
+  await post.stop();
+  expect((await cli("invalid", "redrive", `in-${second?.id}`)).out).toBe(
+    "redriven: 1 invalid message; no process runs the intake: they are read again once one does\n",
+  );
+  await cli("invalid", "discard", `in-${second?.id}`, "--yes", "--reason", "tests");
+  expect(await unfit(name)).toEqual([]);
+});
+
 /** An entry of an order, its intake's holder, and a message of the same identity as whoever holds it would write it. */
 async function entryOf(orderId: string) {
   const { name, order, post } = await running();

@@ -112,6 +112,20 @@ test("webhooks that are signed with another secret are told to the log, counted 
   for (const kept of [secret, wrong, secret.slice(6), wrong.slice(6), "r-1", "f-7"]) expect(all).not.toContain(kept);
 });
 
+test("an open alert says why the newest message was refused; it went on with the reason of the first", async () => {
+  const name = fresh("newest");
+  const at = await place(name);
+  const wrong = newWebhookSecret();
+  for (const id of ["n-1", "n-2", "n-3"]) expect((await at.hooks.fetch(posted(id, wrong))).status).toBe(401);
+  await eventually(async () => (await line(at, name))?.refused === 3);
+  expect(await alerts(name)).toMatchObject([{ detail: expect.stringMatching(none) }]);
+  const old = posted("n-4");
+  old.headers.set("webhook-timestamp", "1000000000");
+  expect((await at.hooks.fetch(old)).status).toBe(401);
+  await eventually(async () => (await line(at, name))?.refused === 4);
+  expect(await alerts(name)).toMatchObject([{ detail: expect.stringContaining("sent longer ago than toleranceMs") }]);
+});
+
 test("what an open port gets from anybody raises no alert, and is in the figures", async () => {
   const name = fresh("open");
   const at = await place(name, { alerts: { refused: 1 } });

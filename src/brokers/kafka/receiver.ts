@@ -62,6 +62,7 @@ export async function openKafkaReceiver(settings: Settings, options: OpenOptions
 class KafkaReceiver implements Receiver {
   readonly #settings: Settings;
   readonly #onTrouble: (error: unknown) => void;
+  readonly #onNotice: (error: unknown) => void;
   /** Joins the group, tells that it lives, commits. */
   readonly #member: KafkaConsumer;
   /** Fetches. */
@@ -80,10 +81,15 @@ class KafkaReceiver implements Receiver {
   #closed = false;
   readonly #arrival = new Arrival();
 
-  constructor(settings: Settings & { readonly group: string }, { name, onTrouble }: OpenOptions, library: Library) {
+  constructor(
+    settings: Settings & { readonly group: string },
+    { name, onTrouble, onNotice = onTrouble }: OpenOptions,
+    library: Library,
+  ) {
     const { group, sessionTimeoutMs, timeoutMs } = settings;
     this.#settings = settings;
     this.#onTrouble = onTrouble;
+    this.#onNotice = onNotice;
     this.#membership = {
       sessionTimeout: sessionTimeoutMs,
       rebalanceTimeout: sessionTimeoutMs,
@@ -325,7 +331,7 @@ class KafkaReceiver implements Receiver {
       if (this.#held.get(held.partition) !== held || (held.position >= from && held.position <= to)) continue;
       this.#held.set(held.partition, new Held(held.partition, from));
       const what = `partition ${held.partition} no longer has offset ${held.position}; it is read on from ${from}`;
-      this.#onTrouble(new Error(`Kafka (${this.#settings.where}): ${what}`));
+      this.#onNotice(new Error(`Kafka (${this.#settings.where}): ${what}`));
     }
   }
 
@@ -337,7 +343,7 @@ class KafkaReceiver implements Receiver {
     const first = await this.#offsets([...this.#held.keys()], earliest);
     this.#held = new Map([...first].map(([partition, offset]) => [partition, new Held(partition, offset)]));
     const what = "its topic was deleted and made anew; it is read from its beginning";
-    this.#onTrouble(new Error(`Kafka (${this.#settings.where}): ${what}`));
+    this.#onNotice(new Error(`Kafka (${this.#settings.where}): ${what}`));
   }
 
   #check(): void {

@@ -27,15 +27,17 @@ const mostHandedBack = 100_000;
 export async function openConsumer(link: Link, settings: Settings, party: Party): Promise<OpenConsumer> {
   const { subjects = [] } = await streamOf(link, settings);
   checkFilter(settings, subjects);
-  const info = await foundOrMade(link, settings, party);
+  const { info, made } = await foundOrMade(link, settings, party);
   checkMaker(info, settings, party);
   checkKind(info, settings);
   await takeOver(link, info);
-  return { info, left: { until: info.delivered.stream_seq, count: info.num_ack_pending } };
+  return { info, made, left: { until: info.delivered.stream_seq, count: info.num_ack_pending } };
 }
 
 export interface OpenConsumer {
   readonly info: ConsumerInfo;
+  /** It was not there: the stream is read from its beginning. */
+  readonly made: boolean;
   /** What others were sent and have not acknowledged. */
   readonly left: Left;
 }
@@ -49,10 +51,10 @@ function checkFilter({ subject, stream, address }: Settings, subjects: readonly 
   throw new ConfigurationError("PH_BROKER_DESTINATION", message, { stream, subject, where });
 }
 
-async function foundOrMade({ manager }: Link, settings: Settings, party: Party): Promise<ConsumerInfo> {
+async function foundOrMade({ manager }: Link, settings: Settings, party: Party): Promise<Omit<OpenConsumer, "left">> {
   const name = settings.consumer ?? readerName(party);
   try {
-    return await manager.consumers.info(settings.stream, name);
+    return { info: await manager.consumers.info(settings.stream, name), made: false };
   } catch (error) {
     if (!isConsumerMissing(error)) throw error;
   }
@@ -67,10 +69,10 @@ async function foundOrMade({ manager }: Link, settings: Settings, party: Party):
     ...(typeof subject === "string" && { filter_subject: subject }),
   };
   try {
-    return await manager.consumers.add(settings.stream, wanted);
+    return { info: await manager.consumers.add(settings.stream, wanted), made: true };
   } catch (error) {
     if (!isConsumerThere(error)) throw error;
-    return await manager.consumers.info(settings.stream, name);
+    return { info: await manager.consumers.info(settings.stream, name), made: false };
   }
 }
 

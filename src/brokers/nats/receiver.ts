@@ -5,6 +5,7 @@
  * waits is sent again by the stream; while the first copy is here, such a copy is dropped.
  */
 import { setImmediate as immediate } from "node:timers/promises";
+import type { ConsumerInfo } from "@nats-io/jetstream";
 import type { Msg, NatsConnection, Subscription } from "@nats-io/transport-node";
 import { Arrival } from "../arrival.js";
 import type { Incoming, OpenOptions, Receiver } from "../broker.js";
@@ -29,6 +30,9 @@ export async function openNatsReceiver(settings: Settings, options: OpenOptions)
   await receiver.open(options);
   return receiver;
 }
+
+const madeAgain = ({ name, stream_name: stream }: ConsumerInfo): string =>
+  `had lost the consumer ${name} of the stream ${stream}; it was made again, and all that is in the stream comes in.`;
 
 /** A message that is here. What waits to be handed out is kept as it came: most of what is read out of it is needed for a moment only. */
 class Held {
@@ -77,17 +81,18 @@ class NatsReceiver implements Receiver {
     this.#heartbeatMs = Math.min(Math.max(settings.timeoutMs / 2, 500), pullMs / 2);
   }
 
-  async open({ name, service, signal }: OpenOptions): Promise<void> {
+  async open({ name, service, signal, again, onTrouble, onNotice = onTrouble }: OpenOptions): Promise<void> {
     const limit = AbortSignal.any([signal, AbortSignal.timeout(this.#settings.timeoutMs)]);
     const fail = (error: unknown) => this.#fail(error);
     const link = await openLink(this.#settings, { name, signal: limit, onLost: fail, onRefused: fail });
     this.#link = link;
     try {
-      const { info, left } = await untilAborted(openConsumer(link, this.#settings, { name, service }), limit);
+      const { info, made, left } = await untilAborted(openConsumer(link, this.#settings, { name, service }), limit);
       const { domain } = this.#settings;
       const api = domain === undefined ? "$JS.API" : `$JS.${domain}.API`;
       this.#pullSubject = `${api}.CONSUMER.MSG.NEXT.${info.stream_name}.${info.name}`;
       this.#mostAtOnce = info.config.max_batch || Number.POSITIVE_INFINITY;
+      if (made && again === true) onNotice(new Error(`NATS (${this.#settings.where}) ${madeAgain(info)}`));
       if (left.count > 0) this.#takeover = this.#takeoverOf(link, left);
       this.#inbox = link.client.createInbox();
       this.#subscription = link.connection.subscribe(`${this.#inbox}.*`, {

@@ -43,6 +43,7 @@ class RedisReceiver implements Receiver {
   readonly #settings: Settings;
   readonly #group: string;
   readonly #onTrouble: (error: unknown) => void;
+  readonly #onNotice: (error: unknown) => void;
   #reader: Link | undefined;
   #acknowledger: Link | undefined;
   #readerId = 0;
@@ -66,17 +67,19 @@ class RedisReceiver implements Receiver {
   #closed = false;
   readonly #arrival = new Arrival();
 
-  constructor(settings: Settings, group: string, { onTrouble }: OpenOptions) {
+  constructor(settings: Settings, group: string, { onTrouble, onNotice = onTrouble }: OpenOptions) {
     this.#settings = settings;
     this.#group = group;
     this.#onTrouble = onTrouble;
+    this.#onNotice = onNotice;
   }
 
-  async open({ name, signal }: OpenOptions): Promise<void> {
+  async open({ name, signal, again = false }: OpenOptions): Promise<void> {
     const lost = (error: unknown) => this.#fail(error);
     this.#acknowledger = await Link.open(this.#settings, name, signal, lost);
     await checkStream(this.#acknowledger, this.#settings);
-    await this.#makeGroup(this.#settings.fromBeginning ? "0" : "$");
+    if (again) await this.#makeGroupAgain();
+    else await this.#makeGroup(this.#settings.fromBeginning ? "0" : "$");
     this.#reader = await Link.open(this.#settings, name, signal, lost);
     this.#readerId = await this.#reader.run((redis) => redis.client("ID"));
     this.#lookAgainAt = performance.now() + 2 * blockMs;
@@ -125,12 +128,23 @@ class RedisReceiver implements Receiver {
     this.#acknowledger?.close();
   }
 
-  async #makeGroup(from: string): Promise<void> {
+  /** The stream was removed, and its group with it: all that is in a new one is new. */
+  async #makeGroupAgain(): Promise<void> {
+    if (!(await this.#makeGroup("0"))) return;
+    const { where } = this.#settings;
+    const what = "had lost the stream or its group; it was made again, and all that is in the stream comes in";
+    this.#onNotice(new Error(`Redis (${where}) ${what}.`));
+  }
+
+  /** Whether it was not there. */
+  async #makeGroup(from: string): Promise<boolean> {
     const { stream } = this.#settings;
     try {
       await this.#acknowledger?.run((redis) => redis.xgroup("CREATE", stream, this.#group, from, "MKSTREAM"));
+      return true;
     } catch (error) {
       if (codeOf(error) !== "BUSYGROUP") throw said("Redis does not make the group", this.#settings, error);
+      return false;
     }
   }
 
@@ -162,11 +176,7 @@ class RedisReceiver implements Receiver {
       const code = codeOf(error);
       if (code !== "NOGROUP" && code !== "UNBLOCKED") throw error;
       if (this.#closed) return;
-      // The stream was removed, and its group with it: all that is in a new one is new.
-      await this.#makeGroup("0");
-      this.#onTrouble(
-        new Error(`Redis (${this.#settings.where}) had lost the stream or its group; it was made again.`),
-      );
+      await this.#makeGroupAgain();
     }
   }
 
@@ -228,7 +238,7 @@ class RedisReceiver implements Receiver {
     if (gone.length === 0) return;
     await this.#acknowledger?.run((redis) => redis.xack(stream, this.#group, ...gone));
     const what = `${gone.length} messages, ${gone[0]} the first, were removed from the stream before they were acknowledged`;
-    this.#onTrouble(new Error(`Redis (${where}): ${what}.`));
+    this.#onNotice(new Error(`Redis (${where}): ${what}.`));
   }
 
   #check(): void {

@@ -18,8 +18,8 @@ const waitingMessages = 1_000;
 const farewellMs = 3_000;
 
 /** Errors: as `openReceiver` of a broker. */
-export async function openSqsReceiver(settings: Settings, { signal, onTrouble }: OpenOptions): Promise<Receiver> {
-  return new SqsReceiver(settings, await openQueue(settings, signal), onTrouble);
+export async function openSqsReceiver(settings: Settings, options: OpenOptions): Promise<Receiver> {
+  return new SqsReceiver(settings, await openQueue(settings, options.signal), options);
 }
 
 /** A message that SQS hides for this receiver. */
@@ -37,6 +37,7 @@ class SqsReceiver implements Receiver {
   readonly #settings: Settings;
   readonly #sqs: Queue;
   readonly #onTrouble: (error: unknown) => void;
+  readonly #onNotice: (error: unknown) => void;
   readonly #stop = new AbortController();
   #closed = false;
   readonly #polls = new Set<Promise<void>>();
@@ -49,10 +50,11 @@ class SqsReceiver implements Receiver {
   #failure: { readonly error: unknown } | undefined;
   readonly #arrival = new Arrival();
 
-  constructor(settings: Settings, queue: Queue, onTrouble: (error: unknown) => void) {
+  constructor(settings: Settings, queue: Queue, { onTrouble, onNotice = onTrouble }: OpenOptions) {
     this.#settings = settings;
     this.#sqs = queue;
     this.#onTrouble = onTrouble;
+    this.#onNotice = onNotice;
     this.#prolonging = setInterval(() => void this.#prolong(), settings.visibilityMs / 4);
     this.#prolonging.unref();
   }
@@ -84,7 +86,7 @@ class SqsReceiver implements Receiver {
         // Its time was over: it comes again, and is known then.
         if (first !== undefined) {
           const text = `${failed.length} of ${batch.length} were not removed: ${first.Code}: ${first.Message}`;
-          this.#onTrouble(said("SQS did not take the acknowledgement", this.#settings, new Error(text)));
+          this.#onNotice(said("SQS did not take the acknowledgement", this.#settings, new Error(text)));
         }
       } catch (error) {
         throw said("SQS did not take the acknowledgement", this.#settings, error);
@@ -181,7 +183,7 @@ class SqsReceiver implements Receiver {
       await this.#hide(late, Math.ceil(visibilityMs / 1_000));
       for (const one of late) one.hiddenUntil = until;
     } catch (error) {
-      this.#onTrouble(said("SQS did not prolong the time of messages", this.#settings, error));
+      this.#onNotice(said("SQS did not prolong the time of messages", this.#settings, error));
     }
   }
 

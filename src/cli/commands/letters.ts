@@ -263,7 +263,7 @@ async function changeAll(list: List, line: Line, io: Io, act: Change): Promise<n
   return 0;
 }
 
-const none = { count: 0, takenIn: 0 };
+const none = { count: 0, takenIn: 0, unrun: 0 };
 const nothing = { done: 0, operation: undefined, ofIntakes: none };
 
 /** A fingerprint that is mistyped is not to look like a group that was dealt with. */

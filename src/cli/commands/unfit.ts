@@ -152,6 +152,8 @@ interface Changed {
   readonly count: number;
   /** Of what is redriven: those of which a message of the same identity was taken in, and which end as its duplicates. */
   readonly takenIn: number;
+  /** Of what is redriven: those of intakes that nobody runs. */
+  readonly unrun: number;
 }
 
 export const redrivingUnfit: UnfitChange = {
@@ -169,21 +171,31 @@ export async function changeUnfit(
   { verb, act }: UnfitChange,
 ): Promise<Changed> {
   // Counted before: afterwards they may be gone.
-  const takenIn = verb === "redrive" ? (await countUnfit(executor, { ...filter, takenIn: true })).count : 0;
-  return { count: await act(executor, filter), takenIn };
+  const among = async (which: UnfitFilter): Promise<number> =>
+    verb === "redrive" ? (await countUnfit(executor, { ...filter, ...which })).count : 0;
+  const [takenIn, unrun] = [await among({ takenIn: true }), await among({ unrun: true })];
+  return { count: await act(executor, filter), takenIn, unrun };
 }
 
 export function changedAsJson({ verb }: UnfitChange, { count, takenIn }: Changed): object {
   return verb === "redrive" ? { redriven: count, takenIn } : { discarded: count };
 }
 
-export function changedInWords({ verb }: UnfitChange, { count, takenIn }: Changed, what = ""): string {
+export function changedInWords({ verb }: UnfitChange, changed: Changed, what = ""): string {
+  const { count, takenIn } = changed;
   if (verb === "discard") return `discarded: ${plural(count, "invalid message", "invalid messages")}${what}\n`;
-  const then = count > 0 ? "; whoever runs the intake reads them again within a second" : "";
-  const line = `redriven: ${plural(count, "invalid message", "invalid messages")}${what}${then}\n`;
+  const line = `redriven: ${plural(count, "invalid message", "invalid messages")}${what}${then(changed)}\n`;
   if (takenIn === 0) return line;
   const end = takenIn === 1 ? "it ends as a duplicate and is" : "they end as duplicates and are";
   return `${line}Of ${grouped(takenIn)} of them a message of the same id has been taken in since: ${end} not written again.\n`;
+}
+
+/** Also a paused intake reads again; one that no process runs does not. */
+function then({ count, unrun }: Changed): string {
+  if (count === 0) return "";
+  if (unrun >= count) return "; no process runs the intake: they are read again once one does";
+  const those = unrun === 0 ? "" : `, but for ${grouped(unrun)} of intakes that no process runs: these once one does`;
+  return `; whoever runs the intake reads them again within a second${those}`;
 }
 
 /** For a line that is about intakes alone. */
@@ -205,7 +217,7 @@ export async function changeUnfitOf(line: Line, io: Io, change: UnfitChange): Pr
     const filter = await filterOfIntake(database, line);
     const { count, upto } = await countUnfit(database, filter);
     const what = `${verb} ${plural(count, "invalid message", "invalid messages")}`;
-    if (upto === null || !(await confirmed(line, io, what, count))) return { count: 0, takenIn: 0 };
+    if (upto === null || !(await confirmed(line, io, what, count))) return { count: 0, takenIn: 0, unrun: 0 };
     return changeUnfit(database, { ...filter, upto }, change);
   });
   io.out(flag(line, "json") ? `${JSON.stringify(changedAsJson(change, done))}\n` : changedInWords(change, done));
