@@ -279,6 +279,9 @@ describe("NATS alone", () => {
       expect(error).toBeInstanceOf(ConfigurationError);
       expect(error).toMatchObject({ code: "PH_BROKER_DESTINATION" });
       expect(String(error)).toContain('made by the intake "orders" of the service "shop"');
+      expect(String(error)).toContain(
+        "or none: one that is not there yet is made, and begins at the start of the stream",
+      );
       expect(String(error)).toContain(`the intake "${foreign.name}" of the service "${foreign.service}" would take`);
     }
     const { num_ack_pending, num_redelivered } = await manager.consumers.info(name, "shared");
