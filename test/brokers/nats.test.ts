@@ -303,6 +303,15 @@ describe("NATS alone", () => {
     expect((await manager.consumers.info(name, "hand")).config.description).toBe("for the shop");
   });
 
+  test("a consumer that was made by hand to begin at the end leaves out what was in the stream before", async () => {
+    const name = await stream();
+    await (await sender(name)).send(messages(3), never());
+    await manager.consumers.add(name, { durable_name: "hand", ack_policy: "explicit", deliver_policy: "new" });
+    await (await sender(name)).send(messages(2, { from: 4 }), never());
+    const one = await receiver(name, { consumer: "hand" });
+    expect(namesOf(await take(one, 2))).toEqual(idsOf(messages(2, { from: 4 })));
+  });
+
   test("an intake of some subjects gets these, and its name may have what NATS does not allow in one", async () => {
     const name = await stream();
     const subject = ({ id }: { id: string }) => `${name}.${Number(id.split("-")[1]) % 2 === 0 ? "even" : "odd"}`;
