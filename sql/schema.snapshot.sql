@@ -1429,7 +1429,8 @@ function register_contract(p_name text, p_version integer, p_kind posthorn.kind,
 function register_subscription(p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text, p_by json DEFAULT NULL::json, p_start_from text DEFAULT 'now'::text) returns json plpgsql volatile body 20761fa69b77c4fe1643e16b70c6532a
 function register_topic(p_name text, p_keep_ms double precision, p_lanes integer, p_service text) returns void plpgsql volatile body 22e61d92745fa3d0f7e02518057fb7bd
 function register_worker(p_service text, p_host text, p_pid integer, p_timeout_ms integer, p_session_key bigint, p_backends json, p_attends json, p_library text DEFAULT NULL::text) returns bigint plpgsql volatile body 746f2e4510f0ecaf9f07e68e0d986622
-function registered() returns json sql stable body c0eb5ad52dd92156e4f2ef7d50578912
+function registered() returns json sql stable body 875ead1279dd24c7ef353ad321c989a9
+function registered_intakes() returns json sql stable body 119f2e8b9fabe9a65e692ef73ff03c84
 function remaining(name text) returns json plpgsql volatile body 6a0f28a819a614887835ecf30efd57f7
 function remaining_of_intake(p_name text) returns json sql volatile body 7cd115bad5bed96667bac97ea13ed5e4
 function remove_intake(name text, by text DEFAULT NULL::text, reason text DEFAULT NULL::text, confirm text DEFAULT NULL::text) returns json plpgsql volatile body 63c1f0f2723aa50a6785ccf6e66b2d5f
@@ -1450,7 +1451,7 @@ function rescue_worker(p_worker posthorn.worker, p_limit integer, OUT claims int
 function resume(name text, by text DEFAULT NULL::text) returns json plpgsql volatile body 696c0b29c07c8b65801c5336a23d94cb
 function resume_intake(p_name text, p_by text) returns json plpgsql volatile body 312d412e2bed98c8283c16627f5eaf21
 function ring_text() returns text sql volatile body 8aa107793e2ee7a24f4df9497bd568f5
-function role_functions() returns TABLE(role text, functions text[]) sql immutable body dcb9e1584502f2939b0de67697eb00e7
+function role_functions() returns TABLE(role text, functions text[]) sql immutable body a67871f6cfb87b4efb8f01ce6e057241
 function role_tables() returns TABLE(role text, tables text[]) sql immutable body eec07d803fa51390d1b0a0657856a23e
 function room_at(p_tat timestamp with time zone, p_at timestamp with time zone, p_gap_ms double precision, p_burst integer) returns integer plpgsql immutable body a385f8d45e26295243066dfa45e083c8
 function rotate() returns json plpgsql volatile body 9414c67421a74c52a12abaf225063d95
@@ -2227,6 +2228,7 @@ function register_subscription(p_name text, p_kind posthorn.kind, p_channel text
 function register_topic(p_name text, p_keep_ms double precision, p_lanes integer, p_service text): nobody
 function register_worker(p_service text, p_host text, p_pid integer, p_timeout_ms integer, p_session_key bigint, p_backends json, p_attends json, p_library text): nobody
 function registered(): nobody
+function registered_intakes(): nobody
 function remaining(name text): nobody
 function remaining_of_intake(p_name text): nobody
 function remove_intake(name text, by text, reason text, confirm text): nobody

@@ -267,6 +267,14 @@ language sql stable as $$
       'firstSeen', first_seen, 'lastSeen', last_seen, 'example', example) order by last_seen desc), '[]') from groups
 $$;
 
+-- registered_intakes(): those of registered(), in the order of their names.
+create or replace function posthorn.registered_intakes() returns json
+language sql stable as $$
+  select coalesce(json_agg(json_build_object('name', i.name, 'service', i.service, 'broker', i.broker, 'place', i.place, 'keepMs', i.keep_ms,
+      'alerts', json_build_object('awayMs', i.away_ms, 'refused', i.refused_bound, 'invalid', i.invalid_bound), 'contracts', array(select c.contract from posthorn.intake_contract c where c.intake = i.id order by c.contract collate "C"))
+    order by i.name), '[]') from posthorn.intake i
+$$;
+
 -- registered(): what the registry knows, for comparison with code: { subscriptions: [{ name, kind, channel, service, policy }],
 -- contracts: [{ name, version, kind, channel, keyed, owner, by }], intakes: [{ name, service, broker, place, keepMs, alerts, contracts }] }.
 create or replace function posthorn.registered() returns json
@@ -278,7 +286,5 @@ language sql stable as $$
       select coalesce(json_agg(json_build_object('name', t.name, 'version', t.version, 'kind', t.kind, 'channel', c.name, 'keyed', t.keyed,
           'owner', t.owner, 'by', t.registered_by) order by t.name, t.version), '[]')
         from posthorn.contract t join posthorn.channel c on c.id = t.channel),
-    'intakes', (select coalesce(json_agg(json_build_object('name', i.name, 'service', i.service, 'broker', i.broker, 'place', i.place, 'keepMs', i.keep_ms,
-        'alerts', json_build_object('awayMs', i.away_ms, 'refused', i.refused_bound, 'invalid', i.invalid_bound), 'contracts', array(select c.contract from posthorn.intake_contract c where c.intake = i.id order by c.contract collate "C"))
-      order by i.name), '[]') from posthorn.intake i))
+    'intakes', posthorn.registered_intakes())
 $$;

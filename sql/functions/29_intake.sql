@@ -26,7 +26,7 @@ begin
   end loop;
   if v_row.service <> p_service then
     raise exception 'the intake "%" is one of service "%", and service "%" declares it', p_name, v_row.service, p_service
-      using errcode = 'PH020', hint = format('Give one of the two another name. One that is gone from the code is removed by posthorn intakes remove %s.', p_name);
+      using errcode = 'PH020', hint = format('Give one of the two another name. Where the service was renamed, or the other intake is gone from the code, stop its processes and remove it: posthorn intakes remove %s. What it took in is recognised here as well.', p_name);
   end if;
   if exists (select from posthorn.subscription s where s.name = p_name) then
     raise exception 'the intake "%" cannot be made: a queue or subscription has this name', p_name using errcode = 'PH020',

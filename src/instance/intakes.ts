@@ -34,6 +34,10 @@ export class DeclaredIntakes {
     return Object.freeze({ name: declaration.name });
   }
 
+  get names(): ReadonlySet<string> {
+    return new Set(this.#declared.keys());
+  }
+
   get uses(): readonly BrokerUse[] {
     return [...this.#declared].map(([name, { declaration }]) => ({ way: "intake", name, broker: declaration.broker }));
   }

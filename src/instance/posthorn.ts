@@ -339,6 +339,7 @@ class Instance {
       schedules,
       intakes: await registerIntakes({
         declared: intakes,
+        names: this.#intakes.names,
         executor: database,
         side,
         catalog,

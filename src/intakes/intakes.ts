@@ -4,9 +4,11 @@ import type { Logger } from "../core/logger.js";
 import type { Catalog } from "../producer/catalog.js";
 import type { Waker } from "../producer/waker.js";
 import { declareIntake } from "../store/intake.js";
+import { registeredIntakes } from "../store/operate.js";
 import { Keeper, type Registered } from "./keeper.js";
 import type { Noted } from "./noted.js";
 import type { IntakeDeclaration } from "./options.js";
+import { predecessorInWords, predecessors } from "./predecessors.js";
 import { type Known, Reader } from "./reading.js";
 import type { Refusals } from "./refusals.js";
 
@@ -19,6 +21,8 @@ export interface DeclaredIntake {
 
 export interface IntakesOptions {
   readonly declared: readonly DeclaredIntake[];
+  /** Of all that the instance declares, also of those that are not started here. */
+  readonly names: ReadonlySet<string>;
   readonly executor: Executor;
   readonly side: Executor;
   readonly catalog: Pick<Catalog, "versions">;
@@ -37,11 +41,25 @@ export class Intakes {
   /** Once for each start. Errors: `ContractConflictError`. */
   async declare(): Promise<void> {
     const registered: Registered[] = [];
+    await this.#warnOfRepeats();
     for (const { declaration, refusals, noted } of this.#options.declared) {
       const reader = new Reader(declaration, await this.#know(declaration));
       registered.push({ id: await this.#declare(declaration), declaration, reader, refusals, noted });
     }
     this.#registered = registered;
+  }
+
+  /** Before they are declared, since then they are new no more. */
+  async #warnOfRepeats(): Promise<void> {
+    const { declared, names, side, logger } = this.#options;
+    if (declared.length === 0) return;
+    const known = await registeredIntakes(side);
+    for (const { declaration } of declared) {
+      for (const old of predecessors(declaration, names, known)) {
+        const { name } = declaration;
+        logger.warn(`the intake "${name}" ${predecessorInWords(old)}`, { intake: name, before: old.name });
+      }
+    }
   }
 
   #declare({ name, service, broker, contracts, keepMs, alerts }: IntakeDeclaration): Promise<number> {

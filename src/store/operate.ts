@@ -204,3 +204,8 @@ export interface RegisteredIntake {
 export function registered(executor: Executor): Promise<Registered> {
   return jsonOf(executor, "registered()", []);
 }
+
+/** The intakes alone, which a worker may ask for. */
+export function registeredIntakes(executor: Executor): Promise<readonly RegisteredIntake[]> {
+  return jsonOf(executor, "registered_intakes()", []);
+}

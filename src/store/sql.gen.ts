@@ -3538,6 +3538,14 @@ language sql stable as $$
       'firstSeen', first_seen, 'lastSeen', last_seen, 'example', example) order by last_seen desc), '[]') from groups
 $$;
 
+-- registered_intakes(): those of registered(), in the order of their names.
+create or replace function posthorn.registered_intakes() returns json
+language sql stable as $$
+  select coalesce(json_agg(json_build_object('name', i.name, 'service', i.service, 'broker', i.broker, 'place', i.place, 'keepMs', i.keep_ms,
+      'alerts', json_build_object('awayMs', i.away_ms, 'refused', i.refused_bound, 'invalid', i.invalid_bound), 'contracts', array(select c.contract from posthorn.intake_contract c where c.intake = i.id order by c.contract collate "C"))
+    order by i.name), '[]') from posthorn.intake i
+$$;
+
 -- registered(): what the registry knows, for comparison with code: { subscriptions: [{ name, kind, channel, service, policy }],
 -- contracts: [{ name, version, kind, channel, keyed, owner, by }], intakes: [{ name, service, broker, place, keepMs, alerts, contracts }] }.
 create or replace function posthorn.registered() returns json
@@ -3549,9 +3557,7 @@ language sql stable as $$
       select coalesce(json_agg(json_build_object('name', t.name, 'version', t.version, 'kind', t.kind, 'channel', c.name, 'keyed', t.keyed,
           'owner', t.owner, 'by', t.registered_by) order by t.name, t.version), '[]')
         from posthorn.contract t join posthorn.channel c on c.id = t.channel),
-    'intakes', (select coalesce(json_agg(json_build_object('name', i.name, 'service', i.service, 'broker', i.broker, 'place', i.place, 'keepMs', i.keep_ms,
-        'alerts', json_build_object('awayMs', i.away_ms, 'refused', i.refused_bound, 'invalid', i.invalid_bound), 'contracts', array(select c.contract from posthorn.intake_contract c where c.intake = i.id order by c.contract collate "C"))
-      order by i.name), '[]') from posthorn.intake i))
+    'intakes', posthorn.registered_intakes())
 $$;
 ` },
   { name: "functions/15_breaker.sql", text: `-- The circuit breaker of a queue or subscription: one row in the fleet. Closed: runs go on and failures are counted. Open: nobody takes
@@ -6635,7 +6641,7 @@ begin
   end loop;
   if v_row.service <> p_service then
     raise exception 'the intake "%" is one of service "%", and service "%" declares it', p_name, v_row.service, p_service
-      using errcode = 'PH020', hint = format('Give one of the two another name. One that is gone from the code is removed by posthorn intakes remove %s.', p_name);
+      using errcode = 'PH020', hint = format('Give one of the two another name. Where the service was renamed, or the other intake is gone from the code, stop its processes and remove it: posthorn intakes remove %s. What it took in is recognised here as well.', p_name);
   end if;
   if exists (select from posthorn.subscription s where s.name = p_name) then
     raise exception 'the intake "%" cannot be made: a queue or subscription has this name', p_name using errcode = 'PH020',
@@ -9381,7 +9387,7 @@ language sql immutable as $$
     ('worker', array['work', 'settle', 'take_due', 'spill', 'promote', 'peek', 'end_in_transaction', 'end_many', 'end_with_result', 'register_subscription',
       'register_worker', 'heartbeat', 'forget_worker', 'rescue', 'watch', 'prune', 'sweep_keys', 'sweep_steps', 'tidy_dedupe', 'record_step', 'steps_of',
       'write_progress', 'circuit_hear', 'cancel_requests', 'declare_schedule', 'schedule_now', 'due_schedules', 'fire_schedules', 'note_schedule_failure',
-      'standing', 'count_skipped', 'declare_retention', 'rotate', 'declare_intake', 'hold_intakes', 'take_in', 'take_again', 'read_again', 'unfit_again', 'sweep_inbox']),
+      'standing', 'count_skipped', 'declare_retention', 'rotate', 'registered_intakes', 'declare_intake', 'hold_intakes', 'take_in', 'take_again', 'read_again', 'unfit_again', 'sweep_inbox']),
     ('observer', array['message_status', 'message_statuses', 'why', 'waiting_messages', 'letters', 'letters_count', 'crossed_alerts', 'recent_alerts', 'fleet', 'error_groups',
       'registered', 'list_schedules', 'circuit_of', 'detail_now', 'gauges', 'limits_now', 'scaling',
       'is_forgotten', 'policy_changes', 'orphaned', 'unsettled', 'is_drained', 'subscriptions', 'operations', 'operation_state', 'segment_now', 'rebase_plan', 'unfit_list', 'unfit_count', 'intake_runners'])

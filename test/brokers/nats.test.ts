@@ -298,6 +298,9 @@ describe("NATS alone", () => {
       expect(error).toBeInstanceOf(ConfigurationError);
       expect(error).toMatchObject({ code: "PH_BROKER_DESTINATION" });
       expect(String(error)).toContain('made by the intake "orders" of the service "shop"');
+      expect(String(error)).toContain(
+        "or none: one that is not there yet is made, and begins at the start of the stream",
+      );
       expect(String(error)).toContain(`the intake "${foreign.name}" of the service "${foreign.service}" would take`);
     }
     const { num_ack_pending, num_redelivered } = await manager.consumers.info(name, "shared");
@@ -317,6 +320,15 @@ describe("NATS alone", () => {
     const broker = nats({ url: service.url, stream: name, consumer: "hand" });
     for (const of of ["shop", "shipping"]) await (await broker.openReceiver(opening("orders", of))).close();
     expect((await manager.consumers.info(name, "hand")).config.description).toBe("for the shop");
+  });
+
+  test("a consumer that was made by hand to begin at the end leaves out what was in the stream before", async () => {
+    const name = await stream();
+    await (await sender(name)).send(messages(3), never());
+    await manager.consumers.add(name, { durable_name: "hand", ack_policy: "explicit", deliver_policy: "new" });
+    await (await sender(name)).send(messages(2, { from: 4 }), never());
+    const one = await receiver(name, { consumer: "hand" });
+    expect(namesOf(await take(one, 2))).toEqual(idsOf(messages(2, { from: 4 })));
   });
 
   test("an intake of some subjects gets these, and its name may have what NATS does not allow in one", async () => {

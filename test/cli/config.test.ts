@@ -219,7 +219,7 @@ test("a queue whose waits a function of its code tells differs in nothing from i
   await worker.exited;
 });
 
-test("check says in what an intake differs from what is registered of it, who has its name, and which of them nobody runs", async () => {
+test("check says in what an intake differs from what is registered of it, who has its name, which of them nobody runs, and that a new one repeats what one did that is gone", async () => {
   const client = new Client({ connectionString: database.url });
   await client.connect();
   const declared = "select posthorn.declare_intake($1, $2, 'own', 'there', 604800000, 60000, $3)";
@@ -237,6 +237,7 @@ const into = [event("OrderPaid", { topic: "paid", owner: "far", schema })];
 post.intake("orders-in", { from: broker, into, inbox: { keepMs: 3_600_000 } });
 post.intake("theirs", { from: broker, into });
 post.intake("mine", { from: broker, into: [event("OrderKept", { topic: "kept", schema })] });
+post.intake("renamed", { from: broker, into: [event("OrderHeard", { topic: "heard", schema })] });
 post.queue("taking", policies.email).handle(command("DoTaking", { queue: "taking", schema }), () => undefined);`;
   const cwd = await project({ "posthorn.config.mjs": shop(database.url, body, "takes") });
   const { findings } = JSON.parse((await posthornCommand(["check", "--json"], { cwd })).out);
@@ -259,8 +260,16 @@ post.queue("taking", policies.email).handle(command("DoTaking", { queue: "taking
     { level: "error", rule: "owners", message: expect.stringContaining("OrderKept is published here") },
   ]);
   expect(about("theirs")).toMatchObject([
-    { level: "error", message: expect.stringContaining('service "another"') },
+    { level: "error", message: expect.stringMatching(/service "another".+ renamed.+posthorn intakes remove theirs$/) },
     unrun,
+  ]);
+  expect(about("renamed")).toEqual([
+    {
+      level: "warning",
+      rule: "intakes",
+      about: "renamed",
+      message: expect.stringMatching(/^is new, and brings in OrderHeard as the intake "left" did, .+ keep its name/),
+    },
   ]);
   expect(about("left")).toEqual([
     {

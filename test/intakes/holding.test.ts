@@ -194,7 +194,7 @@ test("an intake that is not connected for a while raises an alert, which ends wh
   };
   broker.refuses = new Error("connect ECONNREFUSED amqp://shop:hunter2@127.0.0.1:5672");
   const { logger, told } = listening();
-  const post = instance("shipping", logger);
+  const post = instance("away", logger);
   post.intake(name, { from: broker, into: [OrderPlaced], alerts: { awayMs: 1_000 } });
   await post.start();
   await eventually(() => alerts("is null"));

@@ -22,6 +22,7 @@ export const handBack = "-NAK";
 const mostUnacknowledged = 10_000;
 /** More than so many are not handed back one by one: they come when their time is up. */
 const mostHandedBack = 100_000;
+const anew = "one that is not there yet is made, and begins at the start of the stream";
 
 /** Errors: `ConfigurationError` where the stream is not there, or the consumer is of another kind. */
 export async function openConsumer(link: Link, settings: Settings, party: Party): Promise<OpenConsumer> {
@@ -82,13 +83,13 @@ function checkMaker({ name, config }: ConsumerInfo, { stream, address }: Setting
   if (maker === undefined || (maker.service === party.service && maker.name === party.name)) return;
   const where = hostAndPort(address);
   const named = ({ name: intake, service }: Party) => `the intake ${quote(intake)} of the service ${quote(service)}`;
-  const message = `The consumer ${quote(name)} of the stream ${stream} of NATS at ${where} was made by ${named(maker)}, and ${named(party)} would take a part of its messages. Name another consumer, or none, and one is made. If the other one has ended and this one goes on in its place, give the consumer the description ${describe(party)}`;
+  const message = `The consumer ${quote(name)} of the stream ${stream} of NATS at ${where} was made by ${named(maker)}, and ${named(party)} would take a part of its messages. Name another consumer, or none: ${anew}. If the other one has ended and this one goes on in its place, give the consumer the description ${describe(party)}`;
   throw new ConfigurationError("PH_BROKER_DESTINATION", message, { stream, consumer: name, where, maker, party });
 }
 
 function checkKind({ name, config }: ConsumerInfo, { stream, subject }: Settings): void {
   const refuse = (what: string): never => {
-    const message = `The consumer ${quote(name)} of the stream ${stream} ${what}. Name another one, or none, and one is made.`;
+    const message = `The consumer ${quote(name)} of the stream ${stream} ${what}. Name another one, or none: ${anew}.`;
     throw new ConfigurationError("PH_BROKER_DESTINATION", message, { stream, consumer: name });
   };
   if (config.deliver_subject !== undefined) refuse("is a push consumer, and an intake pulls");

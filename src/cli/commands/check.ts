@@ -9,6 +9,7 @@ import { isObject } from "../../databases/shapes.js";
 import type { Exported } from "../../instance/exported.js";
 import { intakeDifferences } from "../../intakes/differences.js";
 import type { IntakeDeclaration } from "../../intakes/options.js";
+import { predecessorInWords, predecessors } from "../../intakes/predecessors.js";
 import { type PolicyDifference, policyDifferences } from "../../policies/differences.js";
 import { storedPolicy } from "../../policies/policy.js";
 import { type Orphan, orphans } from "../../store/history.js";
@@ -25,7 +26,16 @@ import { plural } from "../words.js";
 
 export interface Finding {
   readonly level: "error" | "warning";
-  readonly rule: "config" | "database" | "kinds" | "policies" | "handlers" | "owners" | "unattended" | "orphans";
+  readonly rule:
+    | "config"
+    | "database"
+    | "kinds"
+    | "policies"
+    | "handlers"
+    | "owners"
+    | "unattended"
+    | "orphans"
+    | "intakes";
   /** The queue, subscription or contract that it is about. */
   readonly about: string;
   readonly message: string;
@@ -242,19 +252,23 @@ function policyFindings({ name, policy }: Declared, before: unknown): Finding[] 
 
 /** Intakes have no policy; what is registered of them is compared, and who has their names. */
 function intakeFindings(service: string, declared: readonly IntakeDeclaration[], found: InDatabase): Finding[] {
+  const names = new Set(declared.map(({ name }) => name));
   return declared.flatMap((one) => {
     if (found.subscriptions.some(({ name }) => name === one.name)) {
       return [wrong("kinds", one.name, "is a queue or subscription in the database. Rename one of them")];
     }
     const before = found.intakes.find(({ name }) => name === one.name);
     const sources = sourceFindings(service, one, found.contracts);
-    if (before === undefined) return sources;
+    if (before === undefined) {
+      const renamed = predecessors(one, names, found.intakes);
+      return [...sources, ...renamed.map((old) => warning("intakes", one.name, predecessorInWords(old)))];
+    }
     if (before.service !== service) {
       return [
         wrong(
           "handlers",
           one.name,
-          `is an intake of service "${before.service}", and this is "${service}". Rename one of them`,
+          `is an intake of service "${before.service}", and this is "${service}". Rename one of them. Where the service was renamed, stop its old processes and run posthorn intakes remove ${one.name}`,
         ),
       ];
     }
