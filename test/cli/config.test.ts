@@ -310,10 +310,9 @@ test("check names a relay whose topic no contract is known on, with the topic th
     await client.query(
       "select posthorn.register_contract('ThingMade', 1, 'event', 'things', false, 'far', 'far', false)",
     );
-    await client.query(
-      "select posthorn.register_subscription('gone', 'event', 'things', 'handler', $1, 'shop')",
-      [JSON.stringify(policies.relay)],
-    );
+    await client.query("select posthorn.register_subscription('gone', 'event', 'things', 'handler', $1, 'shop')", [
+      JSON.stringify(policies.relay),
+    ]);
     await client.end();
     const relay = `
 const features = { acknowledges: true, sends: true, receives: true, order: "key", mode: "binary" };
