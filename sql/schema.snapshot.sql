@@ -1352,7 +1352,7 @@ function newest_ending(p_subscription integer, p_id bigint, OUT outcome text, OU
 function newest_tick_of(p_slot smallint) returns posthorn.tick plpgsql volatile body 7a6d5a0157baffcf8c74a3759baced29
 function next_slot(p_ring posthorn.ring) returns smallint plpgsql immutable body f4940c587cdf984db71618ed035c5edc
 function nonce_of(p_public text) returns bigint sql immutable body 461a80fda8f946d15bc85b9d0a75e76b
-function normalised(p_text text) returns text sql immutable body 076672088e27ab04bb04bb7bc19456c0
+function normalised(p_text text) returns text sql immutable body a4d5a5c506b176bc8ef42f6393fdb75e
 function note_operation(p_verb text, p_arguments json, p_by text, p_reason text, p_done bigint) returns void plpgsql volatile body fff8c635fd665cf80d522e61afbc2dba
 function note_schedule_failure(p_name text, p_revision bigint, p_error text) returns void plpgsql volatile body ced7724ff0c655e016f794984722fdac
 function note_unfit(p_intake integer, p_messages json, p_now timestamp with time zone, p_keep_until timestamp with time zone) returns integer[] plpgsql volatile body 2cfd6adfe530565598fc1aace3d35d18

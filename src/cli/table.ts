@@ -268,7 +268,7 @@ export const commands: Readonly<Record<string, Command>> = {
   },
   "intakes remove": {
     summary: "Remove an intake that is gone from the code, with what fitted nothing",
-    more: "How much that is is counted before and said. Refused while a process runs it. What it took in stays. Its events may be published here from then on. A process that declares it makes it anew; what that one is given again is recognised for as long as the inbox keeps it.",
+    more: "How much that is is counted before and said. Refused while a process runs it. What it took in stays; what stays at the broker, a queue that goes on filling for instance, is said. Its events may be published here from then on. A process that declares it makes it anew; what that one is given again is recognised for as long as the inbox keeps it.",
     argument: { name: "intake", doc: "The name of an intake", required: true },
     options: { ...looks, reason: why, yes },
   },

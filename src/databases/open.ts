@@ -116,7 +116,7 @@ async function openUrl(url: string, settings: Settings): Promise<Database> {
     // Everything behind it would be ignored, and a part of the password could be taken for the host.
     throw new ConfigurationError(
       "PH_OPTION_INVALID",
-      "database has a # in its URL. Percent-encode the password: # is %23, @ is %40, / is %2F.",
+      "database has a # in its URL. Percent-encode the password, with %23 for #, %40 for @ and %2F for /.",
       { option: "database" },
     );
   }

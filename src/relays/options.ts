@@ -12,6 +12,7 @@ import { limits } from "../core/limits.js";
 import { checkName } from "../core/names.js";
 import { checkOptions, type Fields } from "../core/options.js";
 import { quote, show } from "../core/show.js";
+import { suggestion } from "../core/suggest.js";
 import { noBacklogLimitField } from "../policies/flow.js";
 import {
   type CheckedPolicy,
@@ -242,8 +243,17 @@ function checkFrom(value: unknown, path: string): Channel {
   const got = isWayIn ? "a broker" : show(value);
   const lead = isWayIn
     ? " A relay reads a topic or a queue of this database and sends `to` a broker; what takes messages from a broker is an intake: post.intake(…)."
-    : "";
+    : misspelt(given.map(([name]) => name));
   throw refusal(`${path} must be { topic: "…" } or { queue: "…" }; got ${got}.${lead}`, path);
+}
+
+const channels = ["topic", "queue"] as const;
+
+/** The first key that is none of the two, with what was meant. */
+function misspelt(names: readonly string[]): string {
+  const other = names.find((name) => !channels.some((known) => known === name));
+  if (other === undefined) return names.length > 1 ? " Name one of them." : "";
+  return ` It has an unknown option ${quote(other)}.${suggestion(other, channels)}`;
 }
 
 function checkSource(value: unknown, path: string): string {

@@ -3479,13 +3479,14 @@ language sql volatile as $$
     from posthorn.workers w left join posthorn.dead_workers() d on d.worker = w.id
 $$;
 
--- normalised: the text of an error without what differs from message to message: ids, numbers, quoted values.
+-- normalised: the text of an error without what differs from message to message: ids, numbers, quoted values. "answered 404" keeps its status,
+-- which is another cause than "answered 500".
 create or replace function posthorn.normalised(p_text text) returns text
 language sql immutable as $$
   select regexp_replace(regexp_replace(regexp_replace(left(p_text, 500),
     '[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}', '#', 'g'),
     '"[^"]*"|''[^'']*''', '"…"', 'g'),
-    '[0-9]+([.:][0-9]+)*|\\m[0-9a-f]*[0-9][0-9a-f]{7,}\\M', '#', 'g')
+    '(?<![0-9])(?:(?<!\\manswered )|(?![1-5][0-9]{2}\\M))[0-9]+([.:][0-9]+)*|\\m[0-9a-f]*[0-9][0-9a-f]{7,}\\M', '#', 'g')
 $$;
 
 -- fingerprint(…): names what errors have in common; thrown_at(entry): the first line of the stack without line numbers.

@@ -175,6 +175,18 @@ describe("Redis Streams beside the suite", () => {
       await expect(open()).rejects.toMatchObject({ code: "PH_BROKER_DESTINATION" });
   });
 
+  // SELECT was refused, and Redis was told as away for ever.
+  test("a database that the server does not have is named, and not told as an outage", async () => {
+    const { stream, options, service } = await place({});
+    const broker = redis({ url: `redis://127.0.0.1:${service.port}`, stream, group: "g", database: 99 });
+    for (const open of [() => broker.openSender(options), () => broker.openReceiver(options)])
+      await expect(open()).rejects.toMatchObject({
+        name: "ConfigurationError",
+        code: "PH_BROKER_DESTINATION",
+        message: expect.stringMatching(/^Redis at 127\.0\.0\.1:\d+ has no database 99\./),
+      });
+  });
+
   test("a password that is wrong is told once, in the words of Redis and without it", async () => {
     const service = await startService("redis", { password: "right" });
     const { stream, options } = await place({}, service);

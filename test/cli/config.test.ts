@@ -1,6 +1,7 @@
 /** What needs the instance itself: start, check, migrate. */
 import { Client } from "pg";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { policies } from "../../src/index.js";
 import { eventually } from "../support/eventually.js";
 import { spawnFixture } from "../support/processes.js";
 import { createDatabase, type TestDatabase } from "../support/server.js";
@@ -293,6 +294,9 @@ test("check counts what the configuration declares: a topic that it reads and ha
     await client.connect();
     for (const topic of ["relayed", "subscribed", "unread"])
       await client.query("select posthorn.register_channel('event', $1)", [topic]);
+    await client.query(
+      "select posthorn.register_contract('OrderHeard', 1, 'event', 'relayed', false, 'far', 'far', false)",
+    );
     await client.end();
     const body = `
 const features = { acknowledges: true, sends: true, receives: false, order: "key", mode: "binary" };
@@ -305,6 +309,54 @@ post.subscription("audit", { topic: "subscribed", ...policies.email }).on(event(
     expect(JSON.parse(out).findings).toEqual([
       { level: "warning", rule: "orphans", about: "unread", message: 'nobody reads the topic "unread"' },
     ]);
+  } finally {
+    await own.drop();
+  }
+});
+
+// Nothing was wrong, by what it said, and nothing ever went out.
+test("check names a relay whose topic no contract is known on, with the topic that was meant, and how one that is gone from the code is removed", async () => {
+  const own = await createDatabase();
+  try {
+    await posthornCommand(["migrate", "--database", own.url]);
+    const client = new Client({ connectionString: own.url });
+    await client.connect();
+    await client.query(
+      "select posthorn.register_contract('ThingMade', 1, 'event', 'things', false, 'far', 'far', false)",
+    );
+    await client.query("select posthorn.register_subscription('gone', 'event', 'things', 'handler', $1, 'shop')", [
+      JSON.stringify(policies.relay),
+    ]);
+    await client.end();
+    const relay = `
+const features = { acknowledges: true, sends: true, receives: true, order: "key", mode: "binary" };
+const to = { kind: "own", where: "here", features, style: {}, openSender() {}, openReceiver() {} };
+post.relay("out", { ...policies.relay, from: { topic: "thigns" }, to });`;
+    const found = async (body: string) => {
+      const cwd = await project({ "posthorn.config.mjs": shop(own.url, body) });
+      const { out, err } = await posthornCommand(["check", "--json"], { cwd });
+      expect(err).toBe("");
+      return JSON.parse(out).findings;
+    };
+    const removed = {
+      level: "warning",
+      rule: "unattended",
+      about: "gone",
+      message: "no worker works on it now; if it is gone for good: posthorn subscriptions remove gone",
+    };
+    expect(await found(relay)).toEqual([
+      removed,
+      {
+        level: "warning",
+        rule: "orphans",
+        about: "out",
+        message:
+          'no contract is known on the topic "thigns": nothing was ever said there. Did you mean "things"? Known are: things.',
+      },
+    ]);
+    const intake = `${relay}
+post.intake("in", { from: to, into: [event("ThignMade", { topic: "thigns", owner: "far", schema })] });`;
+    expect(await found(intake)).toEqual([removed]);
   } finally {
     await own.drop();
   }

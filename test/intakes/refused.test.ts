@@ -138,7 +138,9 @@ test("what an open port gets from anybody raises no alert, and is in the figures
     expect((await at.hooks.fetch(request)).status).toBe(401);
   }
   await eventually(async () => (await line(at, name))?.refused === 50);
-  expect(await line(at, name)).toMatchObject({ refusal: expect.stringMatching(/without the headers of a signature/) });
+  expect(await line(at, name)).toMatchObject({
+    refusal: expect.stringMatching(/without webhook-id, webhook-timestamp and webhook-signature,/),
+  });
   expect(await alerts(name)).toEqual([]);
   expect(warned(at)).toHaveLength(1);
 });

@@ -93,6 +93,25 @@ test("an intake that was removed and is declared again takes in what is new, and
   expect(await keys("again")).toEqual(["again-1", "again-2"]);
 });
 
+// Nothing was said of it, and the queue went on filling.
+test("what stays at the broker of a removed intake is said, with what to do about it, where the broker keeps something", async () => {
+  const remove = async (broker: string, ...more: readonly string[]) => {
+    const name = fresh(`at-${broker}`);
+    await rows("select posthorn.declare_intake($1, 'takes', $2, 'there/orders', 604800000, 60000, '[]')", [
+      name,
+      broker,
+    ]);
+    return (await cli("intakes", "remove", name, "--yes", ...more)).out;
+  };
+  expect(await remove("rabbitmq")).toMatch(
+    /; what it took in stays\nAt rabbitmq there\/orders the queue stays and goes on filling: remove it, or its bindings\.\n$/,
+  );
+  expect(JSON.parse(await remove("kafka", "--json"))).toMatchObject({
+    atBroker: "At kafka there/orders the consumer group stays until its offsets expire: remove it.",
+  });
+  expect(await remove("webhook")).toMatch(/; what it took in stays\n$/);
+});
+
 test("an event that an intake brought in may be published here once that is removed, and until then the refusal says how", async () => {
   const Moved = event("GoodsMoved", { topic: "goods", schema: type<{ n: number }>() });
   const name = fresh("source");

@@ -46,6 +46,15 @@ test("what cannot be kept is refused with the reason", () => {
   expect(ordering).toEqual({ per: "key", whenDead: "park" });
 });
 
+test("a key of from that is misspelt is named, with what is meant", () => {
+  // "got an object" was all.
+  expect(refusal({ ...good, from: { topics: "orders" } })).toContain(
+    '; got an object. It has an unknown option "topics". Did you mean "topic"? Known are: topic, queue.',
+  );
+  expect(refusal({ ...good, from: { topic: "orders", start: "oldest" } })).toContain('an unknown option "start"');
+  expect(refusal({ ...good, from: { topic: "a", queue: "b" } })).toMatch(/got an object\. Name one of them\.$/);
+});
+
 test("a source of messages is a topic or a queue, and a broker is one that was made; neither repeats a text, which may hold a password", () => {
   for (const from of [undefined, null, "orders", {}, { topic: "a", queue: "b" }, { exchange: "a" }])
     expect(refusal({ ...good, from })).toMatch(/from/);

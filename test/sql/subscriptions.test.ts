@@ -204,3 +204,17 @@ test("an operation that was stopped stays where it is, and psql does all of one 
     await session.rows("select state, done::int, ordered_by from posthorn.audit where operation = $1", [next]),
   ).toEqual([{ state: "done", done: 20, ordered_by: "ann" }]);
 });
+
+test("errors of two statuses are two groups, and ids, places and numbers are none", async () => {
+  const normalised = async (text: string) =>
+    (await engine.admin.rows("select posthorn.normalised($1) as text", [text]))[0]?.text;
+  // Both were "http://# answered #": one group, whatever had gone wrong.
+  expect(await normalised("http://127.0.0.1:8080 answered 404: no order 12 is here")).toBe(
+    "http://# answered 404: no order # is here",
+  );
+  expect(await normalised("https://shop.example:8443 answered 500.")).toBe("https://shop.example:# answered 500.");
+  expect(await normalised("answered 4711, answered 999 and unanswered 404 of 404")).toBe(
+    "answered #, answered # and unanswered # of #",
+  );
+  expect(await normalised("order 7f9c0d1e2a3b4c5d of 1.2.3 at 10:31")).toBe("order # of # at #");
+});

@@ -1,4 +1,5 @@
 /** What Redis says when it does not do something. The first word of an error is its code, by the protocol; nothing is decided on the rest. */
+import { ConfigurationError } from "../../core/errors.js";
 import { withoutSecrets } from "../../core/secrets.js";
 import { hostAndPort } from "../address.js";
 import type { Plain } from "../probe.js";
@@ -31,9 +32,23 @@ export function wayOf({ address, secrets }: Settings): Way {
   };
 }
 
+/** The name of the command that was refused, as the client keeps it beside the error. */
+function commandOf(error: unknown): unknown {
+  const command = error instanceof Error && "command" in error ? error.command : undefined;
+  return typeof command === "object" && command !== null && "name" in command ? command.name : undefined;
+}
+
+/** The server has no database of that number: SELECT is refused by ERR, whatever the text beside it is. */
+function noDatabase(error: unknown, { database, address }: Settings): ConfigurationError | undefined {
+  if (codeOf(error) !== "ERR" || commandOf(error) !== "select") return undefined;
+  const where = hostAndPort(address);
+  const message = `Redis at ${where} has no database ${database}. Name one of those that it has in \`database\`: 16, counted from 0, unless \`databases\` in its configuration says otherwise, and 0 alone in a cluster.`;
+  return new ConfigurationError("PH_BROKER_DESTINATION", message, { database, where });
+}
+
 /** The client's errors hold the command with its arguments: payloads, and the password of the greeting. What is passed on holds the text alone, or what is to be mended. */
 export function said(what: string, settings: Settings, error: unknown): Error {
-  const mended = toMend(wayOf(settings), error);
+  const mended = noDatabase(error, settings) ?? toMend(wayOf(settings), error);
   if (mended !== undefined) return mended;
   const { where, secrets } = settings;
   const text = error instanceof Error ? error.message || error.name : String(error);

@@ -8,7 +8,7 @@ import type { Refusal } from "../broker.js";
 export const refusalTexts = {
   path: "answered 404, posted to another path than that of the intake",
   method: "answered 405, not posted but asked for in another way",
-  unsigned: "answered 401, without the headers of a signature: webhook-id, webhook-timestamp and webhook-signature",
+  unsigned: "answered 401, without webhook-id, webhook-timestamp and webhook-signature, the headers of a signature",
   id: "answered 401, its webhook-id is too long or has a dot, a space or a letter that is not ASCII in it",
   time: "answered 401, its webhook-timestamp is no number of seconds",
   old: "answered 401, sent longer ago than toleranceMs: the clock of one side is off, or somebody sends a recorded one again",

@@ -5,6 +5,7 @@
 import { describe } from "../../contracts/contract.js";
 import { readableVersions } from "../../contracts/upcast.js";
 import { ConfigurationError, PosthornError } from "../../core/errors.js";
+import { suggestion } from "../../core/suggest.js";
 import { isObject } from "../../databases/shapes.js";
 import type { Exported } from "../../instance/exported.js";
 import { intakeDifferences } from "../../intakes/differences.js";
@@ -105,7 +106,7 @@ async function findingsOf(line: Line): Promise<readonly Finding[]> {
       return { ...(await registered(opened)), lines: await backlog(opened), orphans: await orphans(opened) };
     });
     const ofIntakes = [...intakeFindings(service, intakes, found), ...unrunFindings(intakes, found)];
-    return [...inCode, ...compare(service, declared, found), ...ofIntakes];
+    return [...inCode, ...compare(service, declared, found), ...unsaid(declared, intakes, found), ...ofIntakes];
   } catch (error) {
     if (!(error instanceof PosthornError)) throw error;
     return [
@@ -175,9 +176,8 @@ function compare(service: string, declared: readonly Declared[], found: InDataba
   const unattended = found.lines
     .filter((one) => one.unattended)
     .map((one) => {
-      const here = declared.some(({ name }) => name === one.name)
-        ? "; this configuration works on it once it is started"
-        : "";
+      const isDeclared = declared.some(({ name }) => name === one.name);
+      const here = isDeclared ? "; this configuration works on it once it is started" : removal(one);
       const waits = one.backlog > 0 ? `, and ${plural(one.backlog, "message waits", "messages wait")}` : "";
       return warning("unattended", one.name, `no worker works on it now${waits}${here}`);
     });
@@ -200,6 +200,33 @@ function compare(service: string, declared: readonly Declared[], found: InDataba
     .filter(({ what, name }) => !ruled.has(what) && !cared.has(`${what} ${name}`))
     .map(({ name, detail }) => warning("orphans", name, detail));
   return [...own, ...unattended, ...ownerless, ...orphaned];
+}
+
+/** A queue stays: whoever sends to it may know no reader. */
+function removal({ kind, name }: BacklogLine): string {
+  return kind === "event" ? `; if it is gone for good: posthorn subscriptions remove ${name}` : "";
+}
+
+/** Where a relay reads and nothing was ever said, by all that is known here and there: most often its topic is misspelt. */
+function unsaid(
+  declared: readonly Declared[],
+  intakes: readonly IntakeDeclaration[],
+  { contracts }: InDatabase,
+): Finding[] {
+  const inCode = [
+    ...declared.flatMap(({ handlers }) => [...handlers.keys()]),
+    ...intakes.flatMap((intake) => intake.contracts),
+  ].map(describe);
+  const known = [...contracts, ...inCode];
+  return declared
+    .filter(({ carrier }) => carrier !== undefined)
+    .flatMap(({ name, kind, channel }) => {
+      const channels = new Set(known.filter((one) => one.kind === kind).map((one) => one.channel));
+      if (channels.has(channel)) return [];
+      const what = kind === "event" ? "topic" : "queue";
+      const message = `no contract is known on the ${what} "${channel}": nothing was ever said there.`;
+      return [warning("orphans", name, `${message}${suggestion(channel, [...channels].sort())}`)];
+    });
 }
 
 /** What is no orphan once this configuration is started, named as the database names orphans: it may never have been started. */

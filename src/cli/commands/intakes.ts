@@ -2,6 +2,7 @@
 import { durationInWords } from "../../core/words.js";
 import { type IntakeLine, intakeLines } from "../../store/intakes.js";
 import { beginRemoveIntake, remainingOfIntake } from "../../store/operations.js";
+import { staysAtBroker } from "../at-broker.js";
 import { type Cell, type Io, oneLine, table } from "../io.js";
 import { refuseUnknownIntake } from "../names.js";
 import { reading, withDatabase } from "../open.js";
@@ -19,9 +20,12 @@ export async function listIntakes(line: Line, io: Io): Promise<number> {
 
 export async function removeIntake(line: Line, io: Io): Promise<number> {
   const name = line.argument ?? "";
+  let atBroker: string | undefined;
   const ended = await withDatabase(line, async (database) => {
     await refuseUnknownIntake(database, name, (reader) => `Remove it: posthorn subscriptions remove ${reader}.`);
     const { invalid } = await remainingOfIntake(database, name);
+    const known = (await intakeLines(database)).find((one) => one.name === name);
+    if (known !== undefined) atBroker = staysAtBroker(known.broker, known.place);
     if (!(await confirmed(line, io, `remove the intake '${name}' with ${messagesInvalid(invalid)}`, invalid)))
       return undefined;
     const begun = await beginRemoveIntake(database, name, { by: operator(), reason: text(line, "reason") }, name);
@@ -29,10 +33,13 @@ export async function removeIntake(line: Line, io: Io): Promise<number> {
   });
   if (flag(line, "json"))
     io.out(
-      `${JSON.stringify({ removed: ended === undefined ? null : name, messages: ended?.done, operation: ended?.operation })}\n`,
+      `${JSON.stringify(ended === undefined ? { removed: null } : { removed: name, messages: ended.done, operation: ended.operation, atBroker })}\n`,
     );
   else if (ended === undefined) io.out("Nothing was removed.\n");
-  else io.out(`removed: ${name}, with ${messagesInvalid(ended.done)}; what it took in stays\n`);
+  else
+    io.out(
+      `removed: ${name}, with ${messagesInvalid(ended.done)}; what it took in stays\n${atBroker === undefined ? "" : `${atBroker}\n`}`,
+    );
   return 0;
 }
 

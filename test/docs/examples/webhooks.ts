@@ -28,6 +28,15 @@ export function orders(post: Post<Sql>, to: Broker) {
   });
 }
 
+export function patient(post: Post<Sql>, to: Broker) {
+  post.relay("orders-to-patient-partner", {
+    ...policies.relay,
+    retry: policies.webhook.retry, // or retry.exponential({ attempts: 20, firstMs: seconds(5), maxMs: hours(6) })
+    from: { topic: "orders" },
+    to,
+  });
+}
+
 export function warehouse(port: number, secret: string) {
   return webhook({
     url: `http://127.0.0.1:${port}/events`,
