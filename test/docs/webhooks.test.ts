@@ -1,15 +1,16 @@
 /** The code of the guide about webhooks does what the guide says. Its blocks are compared with it in excerpts.test.ts. */
 import { once } from "node:events";
 import type { Server } from "node:http";
-import { event, posthorn, type } from "posthorn";
+import { event, hours, minutes, policies, posthorn, seconds, type } from "posthorn";
 import { listener } from "posthorn/http";
 import { webhook } from "posthorn/webhooks";
 import { Webhook as Oracle } from "standardwebhooks";
 import { expect, onTestFinished, test } from "vitest";
 import { limits } from "../../src/core/limits.js";
+import { nominalDelayMs, type ScheduledRetry } from "../../src/policies/retry.js";
 import { message, never, receiverOf, senderOf, sendOne, serve } from "../brokers/webhooks/places.js";
 import { createDatabase } from "../support/server.js";
-import { byHand, inbound, keys, orders, partner, warehouse } from "./examples/webhooks.js";
+import { byHand, inbound, keys, orders, partner, patient, warehouse } from "./examples/webhooks.js";
 import { readPage } from "./pages.js";
 
 const page = readPage("docs/guides/webhooks.md");
@@ -66,6 +67,19 @@ test("the relay of the guide posts what is published", async () => {
   const [taken] = await receiver.receive({ max: 1, waitMs: 60_000, signal: never });
   expect(JSON.parse(Buffer.from(taken?.body ?? []).toString())).toMatchObject({ data: { orderId: "A1" } });
   if (taken !== undefined) await receiver.acknowledge([taken]);
+});
+
+test("what a receiver refuses is tried for as long as the guide says, and the policy for partners is taken", () => {
+  const to = webhook({ url: "https://partner.example/hooks", secrets: [keys().shared] });
+  patient(posthorn({ service: "shop", database: "postgres://127.0.0.1:1/none" }), to);
+  const longestMs = (retry: ScheduledRetry) =>
+    Array.from({ length: retry.attempts - 1 }, (_, i) => nominalDelayMs(retry, i + 1)).reduce((sum, ms) => sum + ms, 0);
+  // The waits are spread over their upper half.
+  expect([policies.relay.retry.attempts, longestMs(policies.relay.retry)]).toEqual([10, minutes(8) + seconds(31)]);
+  expect([policies.webhook.retry.attempts, longestMs(policies.webhook.retry) / hours(1)]).toEqual([
+    16,
+    expect.closeTo(23.4, 1),
+  ]);
 });
 
 test("the address of a partner is checked as the guide says", () => {
