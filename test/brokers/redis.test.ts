@@ -63,7 +63,7 @@ describe("Redis Streams beside the suite", () => {
   });
 
   test("with replicas a message counts when they have it; a replica itself takes none", async () => {
-    const { service, client, sender } = await place({ replicas: 1, timeoutMs: 2_000 });
+    const { service, client, sender } = await place({ replicas: 1, timeoutMs: 10_000 });
     await client.config("SET", "repl-diskless-sync-delay", "0");
     const replica = await startService("redis", { settings: { replicaof: `127.0.0.1 ${service.port}` } });
     const { client: copy, sender: toReplica } = await place({}, replica);
