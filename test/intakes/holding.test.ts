@@ -217,7 +217,7 @@ test("what a receiver goes on after is told each time, at most once a minute, an
   const broker = new MemoryBroker();
   const name = fresh("noticed");
   const { logger, told } = listening();
-  const post = instance("shipping", logger);
+  const post = instance(name, logger);
   post.intake(name, { from: broker, into: [OrderPlaced] });
   await post.start();
   await eventually(async () => (await intakeRow(name)).away_since === null);
