@@ -63,23 +63,23 @@ async function goesOn(scene: Scene, id: string): Promise<{ readonly state: strin
 test("a purge that was killed halfway is shown as interrupted, and goes on to the same end", async () => {
   const scene = await openScene();
   await scene.subscribe();
-  for (let from = 1; from <= 20_000; from += 1_000) {
+  for (let from = 1; from <= 10_000; from += 1_000) {
     await scene.post.sendMany(
       WriteRow,
       upTo(1_000, from).map((n) => ({ n })),
     );
   }
   const { id, done } = await killHalfway(scene, ["purge", "rows", "--reason", "a flood"]);
-  expect(done).toBeLessThan(20_000);
+  expect(done).toBeLessThan(10_000);
   await scene.rows("update posthorn.operation set touched_at = touched_at - interval '1 minute'");
   const shown = await posthornCommand(["audit", "--unfinished", "--database", scene.url]);
   expect(shown.code).toBe(1);
   expect(shown.out).toMatch(new RegExp(`^ *${id} +purge +rows .+ interrupted `, "m"));
-  expect(await goesOn(scene, id)).toMatchObject({ state: "done", done: 20_000 });
-  expect(await scene.count("select count(*) from posthorn.discarded where reason = 'a flood'")).toBe(20_000);
+  expect(await goesOn(scene, id)).toMatchObject({ state: "done", done: 10_000 });
+  expect(await scene.count("select count(*) from posthorn.discarded where reason = 'a flood'")).toBe(10_000);
   expect(await scene.count("select posthorn.is_drained('rows')::int")).toBe(1);
   // To go on with what has ended changes nothing.
-  expect(await goesOn(scene, id)).toMatchObject({ state: "done", done: 20_000 });
+  expect(await goesOn(scene, id)).toMatchObject({ state: "done", done: 10_000 });
 }, 180_000);
 
 test("a paced redrive that was killed halfway redrives every dead letter once, in the order in which they died", async () => {
@@ -146,14 +146,14 @@ test("erasing that was killed halfway goes on, and nothing of the key can be rea
   const secret = "Xanthippe of Alopece";
   await scene.rows(
     `select posthorn.send('WriteRow', json_build_object('n', g, 'name', $1::text), key => case when g % 10 = 0 then 'other' else 'customer' end)
-     from generate_series(1, 12000) g`,
+     from generate_series(1, 6000) g`,
     [secret],
   );
   const { id, done } = await killHalfway(scene, ["erase", "--key", "customer"]);
-  expect(done).toBeLessThan(10_800);
-  expect(await goesOn(scene, id)).toMatchObject({ state: "done", done: 10_800 });
+  expect(done).toBeLessThan(5_400);
+  expect(await goesOn(scene, id)).toMatchObject({ state: "done", done: 5_400 });
   expect(await scene.count("select count(*) from posthorn.message_1 where payload::text like '%Xanthippe%'")).toBe(
-    1_200,
+    600,
   );
   expect(
     await scene.count(
@@ -162,6 +162,6 @@ test("erasing that was killed halfway goes on, and nothing of the key can be rea
   ).toBe(0);
   const worker = await scene.worker({ readers: ["rows"] });
   await scene.quiet();
-  expect(await scene.count("select count(*) from effect")).toBe(1_200);
+  expect(await scene.count("select count(*) from effect")).toBe(600);
   worker.kill();
 }, 240_000);
