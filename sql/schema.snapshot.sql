@@ -1426,7 +1426,7 @@ function refuse_undrained(p_row posthorn.subscription, p_new jsonb, p_again bool
 function refuse_worked(p_row posthorn.subscription) returns void plpgsql volatile body f63b5338dc3acee68093e2d296ca63cf
 function register_channel(p_kind posthorn.kind, p_name text) returns integer plpgsql volatile body 0319587c3f81922c5657b5b5f21e149c
 function register_contract(p_name text, p_version integer, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_service text, p_publishes boolean) returns json plpgsql volatile body 39d74d539effd0f0baf653552eae0681
-function register_subscription(p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text, p_by json DEFAULT NULL::json, p_start_from text DEFAULT 'now'::text) returns json plpgsql volatile body 20761fa69b77c4fe1643e16b70c6532a
+function register_subscription(p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text, p_by json DEFAULT NULL::json, p_start_from text DEFAULT 'now'::text) returns json plpgsql volatile body 94b2bcd04fc6ea6ab492b5949f4a0aac
 function register_topic(p_name text, p_keep_ms double precision, p_lanes integer, p_service text) returns void plpgsql volatile body 22e61d92745fa3d0f7e02518057fb7bd
 function register_worker(p_service text, p_host text, p_pid integer, p_timeout_ms integer, p_session_key bigint, p_backends json, p_attends json, p_library text DEFAULT NULL::text) returns bigint plpgsql volatile body 746f2e4510f0ecaf9f07e68e0d986622
 function registered() returns json sql stable body 875ead1279dd24c7ef353ad321c989a9

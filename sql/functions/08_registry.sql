@@ -167,7 +167,8 @@ begin
       (select case kind when 'event' then 'topic' else 'queue' end from posthorn.channel where id = v_row.channel),
       (select name from posthorn.channel where id = v_row.channel), coalesce(' for service "' || v_row.service || '"', ''), p_service,
       case p_kind when 'event' then 'topic' else 'queue' end, p_channel using errcode = 'PH020',
-      hint = 'Queues and subscriptions share one set of names. Rename one of them.';
+      hint = 'Queues and subscriptions share one set of names. Rename one of them.'
+        || case p_kind when 'event' then format(' Where this one is to read another topic than it did, remove what it was first: posthorn subscriptions remove %s.', p_name) else '' end;
   end if;
   if v_new then
     perform posthorn.new_lanes(v_row.id, (select lanes from posthorn.channel where id = v_channel), p_start_from = 'oldest');

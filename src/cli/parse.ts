@@ -55,17 +55,29 @@ export function parseLine(args: readonly string[]): Line {
 
 function helpOf(words: readonly string[], given: readonly Given[]): Line {
   const options = new Map<string, true>(given.some(({ name }) => name === "json") ? [["json", true]] : []);
-  return { name: "help", argument: words.join(" ") || undefined, options };
+  return { name: "help", argument: topicOf(words), options };
+}
+
+/** Of "pause email" it is "pause": whoever asks in the middle of a line has the argument there already. */
+function topicOf(words: readonly string[]): string | undefined {
+  const isTopic = (topic: string) =>
+    Object.keys(commands).some((name) => name === topic || name.startsWith(`${topic} `));
+  const topics = words.map((_, i) => words.slice(0, i + 1).join(" "));
+  return topics.findLast(isTopic) ?? topics.at(-1);
 }
 
 function commandOf(words: readonly string[]): { readonly name: string; readonly rest: readonly string[] } {
   const [first = "", second = ""] = words;
   if (Object.hasOwn(commands, `${first} ${second}`)) return { name: `${first} ${second}`, rest: words.slice(2) };
   if (Object.hasOwn(commands, first)) {
-    if (first === "help") return { name: first, rest: words.length > 1 ? [words.slice(1).join(" ")] : [] };
+    if (first === "help") {
+      const topic = topicOf(words.slice(1));
+      return { name: first, rest: topic === undefined ? [] : [topic] };
+    }
     return { name: first, rest: words.slice(1) };
   }
   const below = Object.keys(commands).filter((name) => name.startsWith(`${first} `));
+  if (second === "" && below.includes(`${first} list`)) return { name: `${first} list`, rest: [] };
   if (below.length > 0) {
     const verbs = below.map((name) => name.slice(first.length + 1));
     refuse(`posthorn ${first} needs one of ${verbs.join(", ")}${second === "" ? "" : `, got ${quote(second)}`}.`);

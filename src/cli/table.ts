@@ -361,13 +361,14 @@ export const commands: Readonly<Record<string, Command>> = {
     wrong: "Something stands in the way",
   },
   start: {
-    summary: "Work on the queues and subscriptions of the configuration until it is told to stop",
-    more: "SIGINT and SIGTERM let running handlers finish; a second one ends it at once. Under npm or npx, which hand SIGTERM on to nobody, it stops in the same way when they are gone.",
+    summary: "Work on the queues, subscriptions, relays and intakes of the configuration until it is told to stop",
+    more: "All that is declared, or what is named; where a queue is named, no intake runs that is not named as well. SIGINT and SIGTERM let running handlers finish; a second one ends it at once. Under npm or npx, which hand SIGTERM on to nobody, it stops in the same way when they are gone.",
     options: {
       ...everywhere,
       config,
       queue: { ...queue, many: true },
-      subscription: { ...subscription, many: true },
+      subscription: { ...subscription, doc: "Only this subscription or relay", many: true },
+      intake: { ...intake, doc: "Only this intake", many: true },
       "grace-ms": { ...graceMs, default: 20_000 },
       port: {
         ...port,

@@ -1,3 +1,6 @@
+import { inspect } from "node:util";
+import { PosthornError } from "./errors.js";
+
 /**
  * Where the library tells what nobody asked for. The console fits as it is; for pino, whose facts come first:
  * `{ info: (text, facts) => pino.info(facts, text), … }`. Never a payload, never a password.
@@ -8,11 +11,24 @@ export interface Logger {
   error(message: string, facts?: object): void;
 }
 
+/**
+ * An error that may be repeated comes from the surroundings, its message says all, and it comes again and again while a database is away: one line. Others
+ * keep their stack.
+ */
+function brief(facts: object | undefined): string {
+  if (facts === undefined) return "";
+  const shown = Object.entries(facts).map(([name, value]) => [
+    name,
+    value instanceof PosthornError && value.retryable ? `${value.message} (${value.code})` : value,
+  ]);
+  return inspect(Object.fromEntries(shown), { breakLength: Number.POSITIVE_INFINITY });
+}
+
 /** Warnings and errors to the console; information to nobody. */
 export const consoleLogger: Logger = {
   info: () => undefined,
-  warn: (message, facts) => console.warn(`posthorn: ${message}`, facts ?? ""),
-  error: (message, facts) => console.error(`posthorn: ${message}`, facts ?? ""),
+  warn: (message, facts) => console.warn(`posthorn: ${message}`, brief(facts)),
+  error: (message, facts) => console.error(`posthorn: ${message}`, brief(facts)),
 };
 
 export const silentLogger: Logger = { info: () => undefined, warn: () => undefined, error: () => undefined };

@@ -23,6 +23,11 @@ export type ExportedPost = Pick<Post<unknown>, "start" | "stop" | "migrate" | "r
   readonly [exported]: Exported;
 };
 
+/** What it works on when it is told of nothing in particular: queues, subscriptions and relays, and then intakes. */
+export function declaredNames({ [exported]: { declared, intakes = [] } }: ExportedPost): readonly string[] {
+  return [...declared, ...intakes].map(({ name }) => name);
+}
+
 export function isExportedPost(value: unknown): value is ExportedPost {
   if (typeof value !== "object" || value === null || !(exported in value)) return false;
   const read = value[exported];

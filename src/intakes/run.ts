@@ -39,7 +39,7 @@ const besideMs = 100;
 /** A receiver that gives nothing and has not waited is asked again after this: between it and the next call nothing else might run. */
 const restMs = 10;
 /** After the connection was lost, or could not be made. Spread, so that a fleet does not come back to a broker in step. */
-const again = retry.exponential({ firstMs: 1_000, maxMs: 30_000, attempts: Number.POSITIVE_INFINITY });
+const again = retry.exponential({ firstMs: 1_000, maxMs: 10_000, attempts: Number.POSITIVE_INFINITY });
 
 export class Run {
   readonly #options: RunOptions;

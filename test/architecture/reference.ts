@@ -35,7 +35,9 @@ import {
 import { instanceFields, startFields, stopFields, topicFields } from "../../src/instance/options.js";
 import { intakeFields } from "../../src/intakes/options.js";
 import { batchFields } from "../../src/policies/batch.js";
+import { describePolicyAsData } from "../../src/policies/describe.js";
 import { policyFields, subscriptionFields } from "../../src/policies/policy.js";
+import { policies } from "../../src/policies/presets.js";
 import { retryFields } from "../../src/policies/retry-fields.js";
 import { askFields } from "../../src/producer/ask.js";
 import { sayFields } from "../../src/producer/prepare.js";
@@ -138,6 +140,31 @@ export function errorsPage(): string {
   ]);
 }
 
+function presetRows(): readonly (readonly string[])[] {
+  const text = readFileSync(`${root}src/policies/presets.ts`, "utf8");
+  const meanings = new Map(
+    [...text.matchAll(/\/\*\*\n((?: {3}\* .+\n)+) {3}\*\/\n {2}(\w+): preset/g)].map(([, words = "", name = ""]) => [
+      name,
+      words
+        .replace(/^ {3}\* /gm, "")
+        .trim()
+        .replaceAll("\n", " "),
+    ]),
+  );
+  return Object.entries(policies).map(([name, policy]) => {
+    const { attempts, givesUpAfterMs } = describePolicyAsData(policy);
+    const { idempotency, ordering, visibilityTimeoutMs } = policy;
+    return [
+      `\`policies.${name}\``,
+      meanings.get(name) ?? "",
+      `\`"${idempotency}"\``,
+      ordering === "none" ? "none" : `per key, \`${ordering.whenDead}\` when dead`,
+      attempts === 1 ? "1" : `${attempts}, within ${durationInWords(givesUpAfterMs ?? 0)}`,
+      durationInWords(visibilityTimeoutMs),
+    ];
+  });
+}
+
 export function optionsPage(): string {
   const parts = optionTables.map(({ title, fields }) => {
     const rows = rowsOf(fields, "");
@@ -147,6 +174,7 @@ export function optionsPage(): string {
     "Durations are in milliseconds and end in `Ms`; `seconds(1)`, `minutes(5)`, `hours(2)` and `days(30)` make them. Unknown\n" +
       "options are refused, and so are options that are planned and not built.",
     ...parts,
+    `## \`policies\`\n\nComplete policies to choose from; \`{ ...policies.email, visibilityTimeoutMs: minutes(2) }\` changes one decision. \`describePolicy(policies.email)\` reads one back in words.\n\n${table(["Preset", "For", "Idempotency", "Order", "Attempts", "Visibility timeout"], presetRows())}`,
   ]);
 }
 

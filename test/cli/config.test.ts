@@ -1,6 +1,6 @@
 /** What needs the instance itself: start, check, migrate. */
 import { Client } from "pg";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import { policies } from "../../src/index.js";
 import { eventually } from "../support/eventually.js";
 import { spawnFixture } from "../support/processes.js";
@@ -95,6 +95,30 @@ test("start works on what the configuration declares until SIGTERM, and lets it 
   const unknown = await posthornCommand(["start", "--queue", "emai"], { cwd });
   expect(unknown.code).toBe(2);
   expect(unknown.err).toMatch(/start\(\) names the queue "emai", which is not declared\. Did you mean "email"\?/);
+});
+
+test("start runs the intakes that are named, and without names all, and says so", async () => {
+  const own = await createDatabase();
+  onTestFinished(() => own.drop());
+  const body = `${full}
+const receiver = { receive: () => new Promise((resolve) => setTimeout(resolve, 100, [])), acknowledge: async () => {}, close: async () => {} };
+const from = { kind: "own", where: "here", features: { receives: true }, style: {}, openSender() {}, openReceiver: async () => receiver };
+post.intake("paid-in", { from, into: [event("OrderPaid", { topic: "paid", owner: "far", schema })] });`;
+  const cwd = await project({ "posthorn.config.mjs": shop(own.url, body) });
+  for (const [args, says] of [
+    [["--intake", "paid-in"], "paid-in"],
+    [["--intake", "paid-in", "--queue", "email"], "email, paid-in"],
+    [[], "email, audit, paid-in"],
+  ] as const) {
+    const worker = await spawnFixture("src/cli/main.ts", { args: ["start", ...args], cwd });
+    await worker.line(new RegExp(`^shop works on ${says} \\(pid \\d+\\)$`));
+    const runs = async () => (await posthornCommand(["intakes", "list", "--json"], { cwd })).out;
+    await eventually(async () =>
+      expect(JSON.parse(await runs())).toMatchObject({ intakes: [{ name: "paid-in", connected: true }] }),
+    );
+    worker.kill("SIGTERM");
+    expect(await worker.exited).toEqual({ code: 0, signal: null });
+  }
 });
 
 test("a worker of start that is killed leaves its queue unattended, which status shows", async () => {

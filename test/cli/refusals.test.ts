@@ -31,7 +31,6 @@ describe("a line that the table does not hold", () => {
       ["statsu"],
       /no command "statsu"\. Did you mean "status"\? Known are: status, waiting, why/,
     ],
-    ["a group without its verb", ["dead-letters"], /needs one of list, show, redrive, discard\./],
     ["a group with an unknown verb", ["invalid", "lst"], /needs one of list, show, redrive, discard, got "lst"/],
     ["an unknown option, with the nearest", ["status", "--jon"], /no option "--jon"\. Did you mean --json\?/],
     ["an option of another command", ["status", "--reason", "x"], /posthorn status has no option "--reason"/],
@@ -211,7 +210,12 @@ describe("help and version", () => {
     const one = await words("dead-letters", "redrive", "--help");
     expect(one.out).toMatch(/^posthorn dead-letters redrive \[id\] \[options\]\n/);
     expect(one.out).toMatch(/^ {2}--yes +Do not ask/m);
-    expect(await words("help", "dead-letters", "redrive")).toEqual(one);
+    for (const args of [
+      ["help", "dead-letters", "redrive"],
+      ["help", "dead-letters", "redrive", "some"],
+      ["dead-letters", "redrive", "some", "--help"],
+    ])
+      expect(await words(...args)).toEqual(one);
     expect((await words("--version")).out).toMatch(/^\d+\.\d+\.\d+\n$/);
     expect(JSON.parse((await words("help", "why", "--json")).out)).toMatchObject({
       commands: { why: { argument: { name: "id" } } },

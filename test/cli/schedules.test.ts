@@ -78,5 +78,6 @@ test("a schedule that is unknown is not removed, and the known ones are named", 
     'No schedule is called "montly-digest". Did you mean "monthly-digest"? Known are: monthly-digest.',
   );
   expect((await cli("schedules", "remove")).err).toContain("needs <schedule>: The name of a schedule.");
-  expect((await cli("schedules")).err).toContain("needs one of list, remove.");
+  expect((await cli("schedules")).out).toBe((await cli("schedules", "list")).out);
+  expect((await cli("schedules", "lst")).err).toContain('needs one of list, remove, got "lst".');
 });

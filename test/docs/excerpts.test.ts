@@ -49,8 +49,8 @@ function brokenLinks(pages: readonly Page[], read: Read = fromDisk): readonly st
   );
 }
 
-test("every excerpt in the documentation is in the file that it names, word for word", () => {
-  expect(driftedExcerpts(pagesIn("docs"))).toEqual([]);
+test("every excerpt in the documentation and the README is in the file that it names, word for word", () => {
+  expect(driftedExcerpts([...pagesIn("docs"), readPage("README.md")])).toEqual([]);
 });
 
 test("every block of TypeScript in the concepts names the file that it is from, and the start page the file that it makes", () => {

@@ -152,9 +152,7 @@ test("erasing that was killed halfway goes on, and nothing of the key can be rea
   const { id, done } = await killHalfway(scene, ["erase", "--key", "customer"]);
   expect(done).toBeLessThan(5_400);
   expect(await goesOn(scene, id)).toMatchObject({ state: "done", done: 5_400 });
-  expect(await scene.count("select count(*) from posthorn.message_1 where payload::text like '%Xanthippe%'")).toBe(
-    600,
-  );
+  expect(await scene.count("select count(*) from posthorn.message_1 where payload::text like '%Xanthippe%'")).toBe(600);
   expect(
     await scene.count(
       "select count(*) from posthorn.message_1 where payload::text like '%Xanthippe%' and key = 'customer'",

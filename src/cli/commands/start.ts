@@ -2,7 +2,7 @@
 import { ConfigurationError } from "../../core/errors.js";
 import { probes } from "../../http/probes.js";
 import { type Served, serve } from "../../http/serve.js";
-import type { ExportedPost } from "../../instance/exported.js";
+import { declaredNames, type ExportedPost } from "../../instance/exported.js";
 import { loadConfig } from "../config.js";
 import type { Io } from "../io.js";
 import { watchNpm } from "../orphan.js";
@@ -10,17 +10,17 @@ import { flag, type Line, number, text, texts } from "../parse.js";
 
 export async function start(line: Line, io: Io): Promise<number> {
   const { file, post } = await loadConfig(text(line, "config"));
-  const [queues, subscriptions] = [texts(line, "queue"), texts(line, "subscription")];
-  const some = queues.length + subscriptions.length > 0;
+  const [queues, subscriptions, intakes] = [texts(line, "queue"), texts(line, "subscription"), texts(line, "intake")];
+  const chosen = [...queues, ...subscriptions, ...intakes];
   // Before the start: a signal that comes meanwhile stops what has begun.
   const told = new Promise<string>((resolve) => {
     for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, resolve);
     watchNpm(() => resolve("The npm that started this is gone"));
   });
   const served = await listen(post, line);
-  await post.start(some ? { queues, subscriptions } : {});
-  const { service, declared } = post["~posthorn"];
-  const works = some ? [...queues, ...subscriptions] : declared.map(({ name }) => name);
+  await post.start(chosen.length > 0 ? { queues, subscriptions, intakes } : {});
+  const { service } = post["~posthorn"];
+  const works = chosen.length > 0 ? chosen : declaredNames(post);
   const port = served === undefined ? {} : { port: served.port };
   if (flag(line, "json"))
     io.out(`${JSON.stringify({ event: "started", service, pid: process.pid, file, worksOn: works, ...port })}\n`);

@@ -9,7 +9,7 @@ import { Worker } from "node:worker_threads";
 import { ConfigurationError, PosthornError } from "../../core/errors.js";
 import type { DatabaseInput } from "../../databases/open.js";
 import { openDatabase } from "../../databases/open.js";
-import type { ExportedPost } from "../../instance/exported.js";
+import { declaredNames, type ExportedPost } from "../../instance/exported.js";
 import { errorGroups } from "../../store/operate.js";
 import { databaseIn, defaultSchema } from "../../store/schema.js";
 import { look } from "../commands/status.js";
@@ -59,13 +59,13 @@ async function run(): Promise<void> {
   const config = await loadConfig(setup.file);
   if (ended.signal.aborted) return;
   post = config.post;
-  const { service, database, schema = defaultSchema, declared } = post["~posthorn"];
+  const { service, database, schema = defaultSchema } = post["~posthorn"];
   say({ said: "loaded", service, ...placeOf(database) });
   refuseOther(database);
   if (setup.migrate || isHere(database)) await post.migrate();
   if (ended.signal.aborted) return;
   await post.start();
-  say({ said: "started", worksOn: declared.map(({ name }) => name) });
+  say({ said: "started", worksOn: declaredNames(post) });
   looking = lookOnAndOn(database, schema);
   await looking;
 }

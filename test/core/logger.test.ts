@@ -1,0 +1,32 @@
+import { afterEach, expect, test, vi } from "vitest";
+import { DatabaseUnavailableError } from "../../src/core/errors.js";
+import { consoleLogger } from "../../src/core/logger.js";
+
+afterEach(() => vi.restoreAllMocks());
+
+function said(method: "warn" | "error", facts?: object): string {
+  const spy = vi.spyOn(console, method).mockImplementation(() => undefined);
+  consoleLogger[method]("it failed", facts);
+  return spy.mock.lastCall?.join(" ") ?? "";
+}
+
+// A database that was away for a minute left fifty lines for each attempt: two stacks, and every field of the driver's error.
+test("an error of the surroundings is one line on the console, with its code", () => {
+  const cause = Object.assign(new Error("the database system is starting up"), { schema: undefined });
+  const reason = new DatabaseUnavailableError("PH_DATABASE_AWAY", "The database cannot be reached.", {}, cause);
+  for (const method of ["warn", "error"] as const)
+    expect(said(method, { reason, inMs: 800 })).toBe(
+      "posthorn: it failed { reason: 'The database cannot be reached. (PH_DATABASE_AWAY)', inMs: 800 }",
+    );
+});
+
+test("an error of a handler keeps its stack, and what it was caused by", () => {
+  const shown = said("error", { error: new TypeError("no such field", { cause: new Error("deeper") }) });
+  expect(shown).toContain("TypeError: no such field");
+  expect(shown).toContain("logger.test.ts:");
+  expect(shown).toContain("[cause]: Error: deeper");
+});
+
+test("without facts nothing stands behind the message", () => {
+  expect(said("warn").trimEnd()).toBe("posthorn: it failed");
+});
