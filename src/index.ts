@@ -65,7 +65,15 @@ export type { CancelAnswer } from "./store/cancel.js";
 export type { CircuitFacts } from "./store/circuit.js";
 export type { IntakeLine } from "./store/intakes.js";
 export type { Alert } from "./store/operate.js";
-export type { ListedSubscription, Operation, Pause, PauseChange, Unsettled, WaitingState } from "./store/operations.js";
+export type {
+  ListedSubscription,
+  Operation,
+  Pause,
+  PauseChange,
+  RenamedIntake,
+  Unsettled,
+  WaitingState,
+} from "./store/operations.js";
 export type { ScalingLine } from "./store/scaling.js";
 export type { BacklogLine, HistoryEntry, ReceiverStatus } from "./store/status.js";
 export type { UnendedState, WaitingMessage, WaitingMessages } from "./store/waiting.js";

@@ -7,9 +7,11 @@
 -- of its own in intake_holder, and they write beside each other. Of two that write one message at the same time the inbox lets one.
 
 -- declare_intake(…): makes an intake or brings it up to date; the newest start wins. Contracts as [{ name, owner }], the owner that the contract itself names. Bounds
--- of alerts as { refused, invalid }; an older library says none, and leaves those that are known. Returns its id. Raises PH020 where somebody else has the name, and for an event that is published here: a fact has one source.
+-- of alerts as { refused, invalid }; an older library says none, and leaves those that are known. `knows`: it marks by inbox_names(). Returns its id. Raises PH020 where
+-- somebody else has the name, for an event that is published here (a fact has one source), and for a library that would not recognise what a renamed one took in.
 create or replace function posthorn.declare_intake(
-  p_name text, p_service text, p_broker text, p_place text, p_keep_ms float8, p_away_ms float8, p_contracts json, p_bounds json default null
+  p_name text, p_service text, p_broker text, p_place text, p_keep_ms float8, p_away_ms float8, p_contracts json, p_bounds json default null,
+  p_knows boolean default false
 ) returns int
 language plpgsql as $$
 declare
@@ -31,6 +33,11 @@ begin
   if exists (select from posthorn.subscription s where s.name = p_name) then
     raise exception 'the intake "%" cannot be made: a queue or subscription has this name', p_name using errcode = 'PH020',
       hint = 'Queues, subscriptions and intakes share one set of names. Rename one of them.';
+  end if;
+  perform posthorn.own_inbox(p_name, v_row.id);
+  if not p_knows and posthorn.inbox_names(p_name) <> array[p_name] then
+    raise exception 'the intake "%" was renamed, and the library of this process would not recognise what it took in', p_name using errcode = 'PH020',
+      hint = 'Start this process with a newer version of posthorn.';
   end if;
   -- Who owns an event without being named in its contract has published it here.
   select c.name, c.owner into v_own from posthorn.contract c join json_to_recordset(p_contracts) as d(name text, owner text) on d.name = c.name
@@ -202,12 +209,26 @@ begin
   return array(select min(m.n)::int from unnest(p_marks) with ordinality m(mark, n) where m.mark = any (v_fresh) group by m.mark order by 1);
 end $$;
 
+-- former_places(intake, places, count, former, keep until): those of places (null: all) of `count` messages that were not taken in under a former name either. `former`: the
+-- marks of each message under all former names, one message after the other. They are put into the inbox as well, so that whatever asks by one of them finds it.
+create or replace function posthorn.former_places(p_intake int, p_places int[], p_count int, p_former uuid[], p_keep_until timestamptz) returns int[]
+language sql as $$
+  with former as materialized (
+    select (f.n - 1) / (cardinality(p_former) / p_count) + 1 as place, f.mark from unnest(p_former) with ordinality f(mark, n)
+  ), fresh as (
+    insert into posthorn.inbox (mark, intake, keep_until) select f.mark, p_intake, p_keep_until from former f where p_places is null or f.place = any (p_places)
+      order by f.mark on conflict do nothing returning mark)
+    select coalesce(array_agg(p.place order by p.place), '{}') from generate_series(1, p_count) p(place)
+      where (p_places is null or p.place = any (p_places))
+        and p.place not in (select f.place from former f where f.mark not in (select r.mark from fresh r))
+$$;
+
 -- take_in(intake, worker, marks, lists, invalid, skipped): writes those of a batch of messages whose marks are new, in their order, as write_many does; in a
 -- transaction of its own. `skipped` is a number for the statistics. Returns JSON { written, invalid, noted }, the last the places of those of `invalid` that are
--- new. Raises PH005 (not the holder), PH003, PH040 (a queue is full); then nothing is written.
+-- new. `former`: as in former_places. Raises PH005 (not the holder), PH003, PH040 (a queue is full); then nothing is written.
 create or replace function posthorn.take_in(
   p_intake int, p_worker bigint, p_marks uuid[], p_nonces bigint[], p_channels int[], p_contracts int[], p_keys json, p_payloads json, p_headers json,
-  p_invalid json, p_skipped int
+  p_invalid json, p_skipped int, p_former uuid[] default null
 ) returns json
 language plpgsql as $$
 declare
@@ -222,6 +243,9 @@ begin
   v_keep_until := posthorn.own_intake(p_intake, p_worker);
   if v_written > 0 then
     v_places := posthorn.mark_places(p_intake, p_marks, v_keep_until);
+    if p_former is not null then
+      v_places := posthorn.former_places(p_intake, v_places, v_written, p_former, v_keep_until);
+    end if;
     v_written := coalesce(cardinality(v_places), v_written);
     perform posthorn.write_places(v_places, p_nonces, p_channels, p_contracts, p_keys, p_payloads, p_headers);
   end if;
@@ -277,9 +301,9 @@ language sql immutable as $$
 $$;
 
 -- note_unfit(intake, messages, now, keep until): keeps what fits nothing: [{ mark, once, reason, source, event, type, contentType, headers, key, brokerId, position, body,
--- bytes, whole }], `body` in base64; `once` where it has an identity of its own, which is its mark then. That identity is left to a message that fits: only the content is
--- remembered, so that what comes again is absorbed, also when its entry is gone. What was taken in under its identity is absorbed as well. Returns the places of
--- those that are new.
+-- bytes, whole, former }], `body` in base64; `once` where it has an identity of its own, which is its mark then. That identity is left to a message that fits: only the content is
+-- remembered, so that what comes again is absorbed, also when its entry is gone. What was taken in under its identity is absorbed as well. `former`: its marks under
+-- former names of the intake. Returns the places of those that are new.
 create or replace function posthorn.note_unfit(p_intake int, p_messages json, p_now timestamptz, p_keep_until timestamptz) returns int[]
 language plpgsql as $$
 declare
@@ -287,12 +311,17 @@ declare
 begin
   with said as materialized (
     select u.*, decode(u.body64, 'base64') as body from rows from (json_to_recordset(p_messages) as (mark uuid, once boolean, reason text, source text, event text,
-      type text, "contentType" text, headers json, key text, "brokerId" text, position text, body text, bytes bigint, whole boolean)) with ordinality
-      u(own, once, reason, source, event, type, "contentType", headers, key, "brokerId", position, body64, bytes, whole, n)
+      type text, "contentType" text, headers json, key text, "brokerId" text, position text, body text, bytes bigint, whole boolean, former json)) with ordinality
+      u(own, once, reason, source, event, type, "contentType", headers, key, "brokerId", position, body64, bytes, whole, former, n)
   ), unfit as materialized (
     select distinct on (m.mark) m.mark, s.* from said s
-        cross join lateral (select case when s.once then posthorn.unfit_mark(s.own, s."contentType", s.headers, s.body, s.bytes) else s.own end as mark) m
-      where not s.once or not exists (select from posthorn.inbox b where b.mark = s.own) order by m.mark, s.n
+        cross join lateral (select case when s.once then posthorn.unfit_mark(s.own, s."contentType", s.headers, s.body, s.bytes)
+          else coalesce((select v.mark from posthorn.intake_invalid v where v.intake = p_intake
+            and v.mark = any (array(select f::uuid from json_array_elements_text(s.former) f)) limit 1), s.own) end as mark) m
+      where not s.once or not exists (select from posthorn.inbox b where b.mark = s.own)
+          and not exists (select from json_array_elements_text(s.former) f join posthorn.inbox b
+            on b.mark = any (array[f::uuid, posthorn.unfit_mark(f::uuid, s."contentType", s.headers, s.body, s.bytes)]))
+        order by m.mark, s.n
   ), fresh as (
     insert into posthorn.inbox (mark, intake, keep_until) select u.mark, p_intake, p_keep_until from unfit u where u.once on conflict do nothing returning mark
   ), noted as (

@@ -90,12 +90,12 @@ $$;
 
 -- read_again(intake, worker, ids, marks, lists, unfit): ends entries that fit now: writes those whose identity is new, each once, since whoever removes the entry writes it;
 -- of the others a message was taken in meanwhile, and they are absorbed as any duplicate. Both is decided by the inbox, so that a message that arrives in this
--- moment waits for it. An entry of before that still is what its mark says stands in the inbox itself: it is written. `unfit`: [{ id, reason }] of those that
+-- moment waits for it. An entry of before that still is what its mark says stands in the inbox itself: it is written. `unfit`: [{ id, reason, marks }] of those that
 -- still fit nothing: they stay with the reason, but for those of which a message was taken in, which are absorbed as well; without a reason one is passed over.
--- Returns JSON { written, absorbed }, the second the ids. Raises as take_in.
+-- `former`: as in former_places; `marks` in `unfit`: all that it would be taken in under. Returns JSON { written, absorbed }, the second the ids. Raises as take_in.
 create or replace function posthorn.read_again(
   p_intake int, p_worker bigint, p_ids bigint[], p_marks uuid[], p_nonces bigint[], p_channels int[], p_contracts int[], p_keys json, p_payloads json,
-  p_headers json, p_unfit json
+  p_headers json, p_unfit json, p_former uuid[] default null
 ) returns json
 language plpgsql as $$
 declare
@@ -105,20 +105,29 @@ declare
 begin
   perform posthorn.own_transaction(true);
   v_keep_until := posthorn.own_intake(p_intake, p_worker);
-  with gone as (
+  with former as materialized (
+    select (f.n - 1) / (cardinality(p_former) / cardinality(p_marks)) + 1 as n, f.mark from unnest(p_former) with ordinality f(mark, n)
+  ), gone as (
     delete from posthorn.intake_invalid v using unnest(p_ids, p_marks) with ordinality r(id, mark, n) where v.id = r.id and v.intake = p_intake
-      returning r.n, r.id, r.mark, v.identity is null and v.mark = r.mark as known
+      returning r.n, r.id, r.mark, v.identity is null and (v.mark = r.mark or v.mark in (select f.mark from former f where f.n = r.n)) as known
   ), marked as (
     insert into posthorn.inbox (mark, intake, keep_until) select g.mark, p_intake, v_keep_until from gone g where not g.known order by g.mark
       on conflict do nothing returning mark
+  ), fresh as (
+    select min(g.n) as n from gone g join marked m on m.mark = g.mark where not g.known group by g.mark
+  ), formerly as (
+    insert into posthorn.inbox (mark, intake, keep_until) select f.mark, p_intake, v_keep_until from former f join fresh r on r.n = f.n order by f.mark
+      on conflict do nothing returning mark
   ), placed as (
-    select g.n from gone g where g.known union all select min(g.n) from gone g join marked m on m.mark = g.mark where not g.known group by g.mark)
+    select g.n from gone g where g.known
+    union all select r.n from fresh r where r.n not in (select f.n from former f where f.mark not in (select o.mark from formerly o)))
     select coalesce(array_agg(g.n::int order by g.n) filter (where g.n in (select p.n from placed p)), '{}'),
         coalesce(array_agg(g.id::text order by g.n) filter (where g.n not in (select p.n from placed p)), '{}') into v_places, v_absorbed from gone g;
   perform posthorn.write_places(v_places, p_nonces, p_channels, p_contracts, p_keys, p_payloads, p_headers);
   with ended as (
-    delete from posthorn.intake_invalid v using json_to_recordset(p_unfit) as u(id bigint, reason text) where v.id = u.id and v.intake = p_intake
-        and (u.reason is null or exists (select from posthorn.inbox b where b.mark = v.identity))
+    delete from posthorn.intake_invalid v using json_to_recordset(p_unfit) as u(id bigint, reason text, marks json) where v.id = u.id and v.intake = p_intake
+        and (u.reason is null or exists (select from posthorn.inbox b where b.mark = v.identity)
+          or v.identity is not null and exists (select from json_array_elements_text(u.marks) m join posthorn.inbox b on b.mark = m::uuid))
       returning v.id, u.reason)
     select v_absorbed || coalesce(array_agg(e.id::text order by e.id) filter (where e.reason is not null), '{}') into v_absorbed from ended e;
   update posthorn.intake_invalid v set redrive_at = null, reason = u.reason from json_to_recordset(p_unfit) as u(id bigint, reason text)

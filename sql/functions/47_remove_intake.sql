@@ -37,15 +37,15 @@ begin
     (v_rest ->> 'invalid')::bigint, json_build_object('intake', v_row.id));
 end $$;
 
--- refuse_run: raises PH068 while somebody runs an intake.
-create or replace function posthorn.refuse_run(p_row posthorn.intake) returns void
+-- refuse_run(row, hint): raises PH068 while somebody runs an intake.
+create or replace function posthorn.refuse_run(p_row posthorn.intake, p_hint text default 'Stop these, or deploy them without it.') returns void
 language plpgsql as $$
 declare
   v_workers text := (select string_agg(format('%s (%s, pid %s on %s)', r.worker, r.service, r.pid, r.host), ', ' order by r.worker)
     from posthorn.intake_runners() r where r.intake = p_row.id);
 begin
   if v_workers is not null then
-    raise exception '"%" is run by worker %', p_row.name, v_workers using errcode = 'PH068', hint = 'Stop these, or deploy them without it.';
+    raise exception '"%" is run by worker %', p_row.name, v_workers using errcode = 'PH068', hint = p_hint;
   end if;
 end $$;
 

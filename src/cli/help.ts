@@ -1,10 +1,18 @@
 /** Help from the table of commands. */
 import type { Io } from "./io.js";
 import { paint, table } from "./io.js";
-import { type Command, commands, exits, type Option } from "./table.js";
+import { type Argument, type Command, commands, exits, type Option } from "./table.js";
 
-export function usageOf(name: string, { argument, options }: Command): string {
-  const wanted = argument === undefined ? "" : argument.required ? ` <${argument.name}>` : ` [${argument.name}]`;
+/** In their order. */
+export function argumentsOf({ argument, second }: Command): readonly Argument[] {
+  return [argument, second].filter((one) => one !== undefined);
+}
+
+export function usageOf(name: string, command: Command): string {
+  const { options } = command;
+  const wanted = argumentsOf(command)
+    .map(({ name: word, required }) => (required ? ` <${word}>` : ` [${word}]`))
+    .join("");
   return `posthorn ${name}${wanted}${Object.keys(options).length > 0 ? " [options]" : ""}`;
 }
 
@@ -35,9 +43,9 @@ export function helpOfAll(io: Io): string {
 }
 
 export function helpOf(io: Io, name: string, command: Command): string {
-  const { argument, options, summary, more, wrong } = command;
+  const { options, summary, more, wrong } = command;
   const rows = [
-    ...(argument === undefined ? [] : [[`  <${argument.name}>`, argument.doc]]),
+    ...argumentsOf(command).map(({ name: word, doc }) => [`  <${word}>`, doc]),
     ...Object.entries(options).map(([one, option]) => [`  ${optionUsage(one, option)}`, optionWords(option)]),
   ];
   return [

@@ -8,6 +8,7 @@ import { type Command, commands, everywhere, type Option } from "./table.js";
 export interface Line {
   readonly name: string;
   readonly argument: string | undefined;
+  readonly second?: string | undefined;
   /** Checked; options that were not given are absent, or have their default. */
   readonly options: ReadonlyMap<string, string | number | true | readonly string[]>;
 }
@@ -50,7 +51,8 @@ export function parseLine(args: readonly string[]): Line {
   if (command.planned) {
     throw new NotBuiltError("PH_NOT_BUILT", `posthorn ${name} is planned and not built yet.`, { command: name });
   }
-  return { name, argument: argumentOf(name, command, rest), options: optionsOf(name, command, given) };
+  const [argument, second] = givenArguments(name, command, rest);
+  return { name, argument, second, options: optionsOf(name, command, given) };
 }
 
 function helpOf(words: readonly string[], given: readonly Given[]): Line {
@@ -88,16 +90,15 @@ function commandOf(words: readonly string[]): { readonly name: string; readonly 
   return refuse(`There is no command ${quote(first)}.${hint} Known are: ${known.join(", ")}.`);
 }
 
-function argumentOf(name: string, { argument }: Command, rest: readonly string[]): string | undefined {
-  const most = argument === undefined ? 0 : 1;
-  if (rest.length > most) {
-    const takes = argument === undefined ? "no argument" : `one ${argument.name}`;
+function givenArguments(name: string, { argument, second }: Command, rest: readonly string[]): readonly string[] {
+  const known = [argument, second].filter((one) => one !== undefined);
+  if (rest.length > known.length) {
+    const takes = known.length === 0 ? "no argument" : known.map((one) => `one ${one.name}`).join(" and ");
     refuse(`posthorn ${name} takes ${takes}, got ${rest.map(quote).join(" ")}.`);
   }
-  if (argument?.required && rest[0] === undefined) {
-    refuse(`posthorn ${name} needs <${argument.name}>: ${argument.doc}.`);
-  }
-  return rest[0];
+  const missing = known[rest.length];
+  if (missing?.required) refuse(`posthorn ${name} needs <${missing.name}>: ${missing.doc}.`);
+  return rest;
 }
 
 function optionsOf(name: string, command: Command, given: readonly Given[]): Line["options"] {

@@ -28,6 +28,8 @@ export interface Command {
   /** Sentences for whoever asks for help with this command. */
   readonly more?: string;
   readonly argument?: Argument;
+  /** Behind the first, and as needed as that. */
+  readonly second?: Argument;
   readonly options: Readonly<Record<string, Option>>;
   /** When it ends with 1; without it, only for failures. */
   readonly wrong?: string;
@@ -265,6 +267,13 @@ export const commands: Readonly<Record<string, Command>> = {
   "intakes list": {
     summary: "List all intakes: who runs them, whether they are connected, and what they took in",
     options: looks,
+  },
+  "intakes rename": {
+    summary: "Carry an intake over to another name: what it took in is recognised under that one",
+    more: "Its list of what fitted nothing, its figures and a pause go with it, at once and however large the inbox is; its open alerts end. Where an intake of the new name is known already, since it was started before, the two become one with the newer declaration, which nothing undoes: what either took in is recognised, and what fitted nothing is listed once. Refused while a process runs one of the two. At the broker nothing changes; what another name means there is said.",
+    argument: { name: "intake", doc: "The name of an intake", required: true },
+    second: { name: "to", doc: "The name that it is to have", required: true },
+    options: { ...looks, reason: why },
   },
   "intakes remove": {
     summary: "Remove an intake that is gone from the code, with what fitted nothing",

@@ -74,7 +74,7 @@ export const errorCodes = {
   PH_INTAKE_IN_USE: {
     class: "ConfigurationError",
     retryable: true,
-    meaning: "A process runs the intake that is to be removed.",
+    meaning: "A process runs the intake that is to be removed or renamed.",
   },
   PH_PAUSED: {
     class: "ConfigurationError",

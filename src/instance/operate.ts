@@ -1,6 +1,7 @@
 /** `post.operate`: what an operator does, for programs. The command line and SQL do the same by the same functions. */
 import { ConfigurationError } from "../core/errors.js";
 import { limits } from "../core/limits.js";
+import { checkName } from "../core/names.js";
 import { checkOptions } from "../core/options.js";
 import { show } from "../core/show.js";
 import { suggestion } from "../core/suggest.js";
@@ -23,6 +24,8 @@ import {
   type PauseChange,
   pause,
   proceed,
+  type RenamedIntake,
+  renameIntake,
   resume,
   stopOperation,
   type Unsettled,
@@ -123,6 +126,13 @@ export interface Operate {
    * takes it in again. Errors: PH_INTAKE_IN_USE.
    */
   removeIntake(name: string, options: By & Confirmed & Driving): Promise<Operation>;
+  /**
+   * Carries an intake over to another name, at once: what it took in is recognised under that one, and its list goes with it. Where an intake of that name is known
+   * already the two become one, with the newer declaration.
+   *
+   * Errors: PH_INTAKE_IN_USE while a process runs one of the two; PH_NAME_INVALID, PH_CONTRACT_CONFLICT for a name that cannot be given.
+   */
+  renameIntake(from: string, to: string, options: By): Promise<RenamedIntake>;
   /** The record, the newest first. */
   audit(options?: { readonly limit?: number; readonly unfinished?: boolean }): Promise<readonly Operation[]>;
   /** Goes on with an operation, whoever began it. Errors: PH_OPERATION_UNKNOWN. */
@@ -244,6 +254,12 @@ export class Operating implements Operate {
     const { by, reason, confirm, ...pace } = checkOptions(options, removeFields, "removeIntake()");
     const executor = await this.#of(name, "removeIntake()", "intake");
     return drive(executor, await beginRemoveIntake(executor, name, { by, reason }, confirm), pace);
+  }
+
+  async renameIntake(from: string, to: string, options: By): Promise<RenamedIntake> {
+    const { by, reason } = checkOptions(options, pauseFields, "renameIntake()");
+    const executor = await this.#of(from, "renameIntake()", "intake");
+    return renameIntake(executor, from, checkName(to, "intake"), { by, reason });
   }
 
   async audit(options: Parameters<Operate["audit"]>[0] = {}): Promise<readonly Operation[]> {

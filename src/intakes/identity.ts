@@ -9,48 +9,59 @@ export interface Identity {
   readonly kind: IdentityKind;
   /** In hexadecimal. */
   readonly mark: string;
+  /** Of an intake that was joined with others: what it was recognised by there. The same number for each message of an intake. */
+  readonly former?: readonly string[] | undefined;
 }
 
 /** The first half of a SHA-256. Source and id may hold any letter; the length of the first says where the second begins. */
-export function identity(kind: IdentityKind, intake: string, source: string, id: string): Identity {
-  return { kind, mark: markOf(prefixOf(kind, intake, source), id) };
-}
-
-function prefixOf(kind: IdentityKind, intake: string, source: string): string {
-  return `${intake} ${kind} ${source.length} ${source} `;
-}
-
 function markOf(prefix: string, id: string): string {
   return hash("sha256", prefix + id, "hex").slice(0, 32);
 }
 
-/** `identity` of the CloudEvents of one intake. Most have the source of the one before, so what is the same for all of a source is put together once. */
-export class EventIdentities {
-  readonly #intake: string;
+/** Of the messages of one intake. */
+export class Identities {
+  readonly #names: readonly string[];
   #source: string | undefined;
-  #prefix = "";
+  #prefixes: readonly string[] = [];
 
-  constructor(intake: string) {
-    this.#intake = intake;
+  /** `names`: what marks are made of, that of what is taken in now first. An intake is born with its own name. */
+  constructor(names: readonly string[]) {
+    this.#names = names;
   }
 
-  of(source: string, id: string): Identity {
+  /** Of a CloudEvent. Most have the source of the one before, so what is the same for all of a source is put together once. */
+  ofEvent(source: string, id: string): Identity {
     if (source !== this.#source) {
       this.#source = source;
-      this.#prefix = prefixOf("event", this.#intake, source);
+      this.#prefixes = this.#prefixesOf("event", source);
     }
-    return { kind: "event", mark: markOf(this.#prefix, id) };
+    return identityOf("event", this.#prefixes, id);
+  }
+
+  /** By the id that its sender gave it. Of two brokers the same id is not the same message. */
+  ofSender(where: string, id: string): Identity {
+    return identityOf("sender", this.#prefixesOf("sender", where), id);
+  }
+
+  /** By what the broker says of a message: the id that its sender gave it, or its place. */
+  at(where: string, { id, position }: Incoming): Identity | undefined {
+    if (id !== undefined && id !== "") return this.ofSender(where, id);
+    if (position === undefined || position === "") return undefined;
+    return identityOf("position", this.#prefixesOf("position", where), position);
+  }
+
+  /** For what has no identity: to notice that the same bytes come again while somebody is to look at them. */
+  ofContent({ headers, body }: Incoming): Identity {
+    const bytes = hash("sha256", body, "hex");
+    return identityOf("content", this.#prefixesOf("content", JSON.stringify(headers)), bytes);
+  }
+
+  #prefixesOf(kind: IdentityKind, source: string): readonly string[] {
+    return this.#names.map((name) => `${name} ${kind} ${source.length} ${source} `);
   }
 }
 
-/** By what the broker says of a message: the id that its sender gave it, or its place. Of two brokers the same id is not the same message. */
-export function identityAt(intake: string, where: string, { id, position }: Incoming): Identity | undefined {
-  if (id !== undefined && id !== "") return identity("sender", intake, where, id);
-  return position === undefined || position === "" ? undefined : identity("position", intake, where, position);
-}
-
-/** For what has no identity: to notice that the same bytes come again while somebody is to look at them. */
-export function identityOfContent(intake: string, { headers, body }: Incoming): Identity {
-  const bytes = hash("sha256", body, "hex");
-  return identity("content", intake, JSON.stringify(headers), bytes);
+function identityOf(kind: IdentityKind, [prefix = "", ...others]: readonly string[], id: string): Identity {
+  const mark = markOf(prefix, id);
+  return others.length === 0 ? { kind, mark } : { kind, mark, former: others.map((other) => markOf(other, id)) };
 }

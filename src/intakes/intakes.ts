@@ -3,7 +3,7 @@ import type { Executor } from "../core/database.js";
 import type { Logger } from "../core/logger.js";
 import type { Catalog } from "../producer/catalog.js";
 import type { Waker } from "../producer/waker.js";
-import { declareIntake } from "../store/intake.js";
+import { type BegunIntake, beginIntake } from "../store/intake.js";
 import { registeredIntakes } from "../store/operate.js";
 import { Keeper, type Registered } from "./keeper.js";
 import type { Noted } from "./noted.js";
@@ -43,8 +43,9 @@ export class Intakes {
     const registered: Registered[] = [];
     await this.#warnOfRepeats();
     for (const { declaration, refusals, noted } of this.#options.declared) {
-      const reader = new Reader(declaration, await this.#know(declaration));
-      registered.push({ id: await this.#declare(declaration), declaration, reader, refusals, noted });
+      const known = await this.#know(declaration);
+      const { id, names } = await this.#declare(declaration);
+      registered.push({ id, declaration, reader: new Reader(declaration, known, names), refusals, noted });
     }
     this.#registered = registered;
   }
@@ -57,12 +58,12 @@ export class Intakes {
     for (const { declaration } of declared) {
       for (const old of predecessors(declaration, names, known)) {
         const { name } = declaration;
-        logger.warn(`the intake "${name}" ${predecessorInWords(old)}`, { intake: name, before: old.name });
+        logger.warn(`the intake "${name}" ${predecessorInWords(old, name)}`, { intake: name, before: old.name });
       }
     }
   }
 
-  #declare({ name, service, broker, contracts, keepMs, alerts }: IntakeDeclaration): Promise<number> {
+  #declare({ name, service, broker, contracts, keepMs, alerts }: IntakeDeclaration): Promise<BegunIntake> {
     const entry = {
       name,
       broker: broker.kind,
@@ -72,18 +73,20 @@ export class Intakes {
       bounds: { refused: alerts.refused, invalid: alerts.invalid },
       contracts: contracts.map((one) => ({ name: one.name, owner: one.owner ?? null })),
     };
-    return declareIntake(this.#options.side, entry, service);
+    return beginIntake(this.#options.side, entry, service);
   }
 
-  /** Those that were removed since, and no others: of two processes that declare one the newest start wins. */
+  /** Those that were removed or renamed since, and no others: of two processes that declare one the newest start wins. */
   async #declareAnew(gone: readonly Registered[]): Promise<readonly Registered[]> {
     for (const one of gone) {
-      const anew = { ...one, id: await this.#declare(one.declaration) };
+      const { id, names } = await this.#declare(one.declaration);
+      const anew = { ...one, id, reader: one.reader.under(names) };
       this.#registered = this.#registered.map((known) => (known.id === one.id ? anew : known));
       const { name } = one.declaration;
-      this.#options.logger.warn(`the intake "${name}" was removed, and is made anew: this process declares it`, {
-        intake: name,
-      });
+      this.#options.logger.warn(
+        `the intake "${name}" was removed or renamed, and is declared anew: this process is to run it`,
+        { intake: name },
+      );
     }
     return this.#registered;
   }

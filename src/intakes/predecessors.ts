@@ -26,12 +26,12 @@ export function predecessors(
     .filter((one) => one.contracts.length > 0);
 }
 
-/** What stands behind the name of the new one. */
-export function predecessorInWords({ name, contracts }: Predecessor): string {
+/** What stands behind the name of the new one, which is `to`. */
+export function predecessorInWords({ name, contracts }: Predecessor, to: string): string {
   const old = quote(name);
   return (
     `is new, and brings in ${contracts.join(", ")} as the intake ${old} did, which is not declared here: what ${old} took in is not recognised under another name, ` +
-    `and is handled once more when the broker gives it again. If ${old} was renamed or moved to another broker, keep its name. ` +
+    `and is handled once more when the broker gives it again. If ${old} was renamed or moved to another broker, stop what runs either and run posthorn intakes rename ${name} ${to}: from then on it is recognised. ` +
     `If both are sources of their own, nothing is to be done. If ${old} is gone for good: posthorn intakes remove ${name}`
   );
 }

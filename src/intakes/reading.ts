@@ -15,7 +15,7 @@ import { quote } from "../core/show.js";
 import type { Marked, Unfit } from "../store/intake.js";
 import type { ContractIds } from "../store/registry.js";
 import { readForeign } from "./foreign.js";
-import { EventIdentities, type Identity, identity, identityAt, identityOfContent } from "./identity.js";
+import { Identities, type Identity } from "./identity.js";
 import { Misfit } from "./misfit.js";
 import type { IntakeDeclaration } from "./options.js";
 import { headersOf } from "./outside.js";
@@ -45,12 +45,18 @@ const noEvent = "not a CloudEvent";
 export class Reader {
   readonly #declaration: IntakeDeclaration;
   readonly #known: KnownContracts;
-  readonly #identities: EventIdentities;
+  readonly #identities: Identities;
 
-  constructor(declaration: IntakeDeclaration, known: KnownContracts) {
+  /** `names`: as of `Identities`. */
+  constructor(declaration: IntakeDeclaration, known: KnownContracts, names: readonly string[] = [declaration.name]) {
     this.#declaration = declaration;
-    this.#identities = new EventIdentities(declaration.name);
+    this.#identities = new Identities(names);
     this.#known = known;
+  }
+
+  /** The same under other names, for an intake that was renamed. */
+  under(names: readonly string[]): Reader {
+    return new Reader(this.#declaration, this.#known, names);
   }
 
   /** A promise only where the schema is asynchronous. Never throws or rejects. */
@@ -64,7 +70,7 @@ export class Reader {
       if (decoded === undefined) return this.#foreign(incoming);
       if (!decoded.ok) throw new Misfit(`it is no CloudEvent: ${decoded.problem}`, noEvent);
       event = decoded.event;
-      own = this.#identities.of(event.source, event.id);
+      own = this.#identities.ofEvent(event.source, event.id);
       const reading = this.#readEvent(event, own);
       if (!(reading instanceof Promise)) return reading;
       const found = foundIn(event, own);
@@ -78,8 +84,8 @@ export class Reader {
   async refused(incoming: Incoming, reason: string): Promise<Reading | undefined> {
     const reading = await this.read(incoming);
     if (reading.kind !== "message") return undefined;
-    const { mark, key } = reading.message;
-    const found = { identity: { kind: "event" as const, mark }, key: key ?? undefined };
+    const { mark, former, key } = reading.message;
+    const found = { identity: { kind: "event" as const, mark, former }, key: key ?? undefined };
     return { kind: "invalid", unfit: unfitOf(incoming, cleaned(reason), found), misfit: "refused by the database" };
   }
 
@@ -94,7 +100,7 @@ export class Reader {
     }
   }
 
-  #readEvent(event: CloudEvent, { mark }: Identity): Reading | Promise<Reading> {
+  #readEvent(event: CloudEvent, own: Identity): Reading | Promise<Reading> {
     const { typePrefix } = this.#declaration;
     const { type, data, extensions } = event;
     const versions = type.startsWith(typePrefix) ? this.#known.get(type.slice(typePrefix.length)) : undefined;
@@ -106,12 +112,12 @@ export class Reader {
     const headers = headersOf(event);
     const received = receive(contract, value, version);
     return received instanceof Promise
-      ? received.then((late) => fitting(known, late, mark, json, headers))
-      : fitting(known, received, mark, json, headers);
+      ? received.then((late) => fitting(known, late, own, json, headers))
+      : fitting(known, received, own, json, headers);
   }
 
   #readForeign(incoming: Incoming, found: Writable<Found>): Reading | Promise<Reading> {
-    const { read, broker, name } = this.#declaration;
+    const { read, broker } = this.#declaration;
     if (read === undefined) {
       throw new Misfit("it is no CloudEvent, and the intake has no function `read` for others", noEvent);
     }
@@ -120,8 +126,8 @@ export class Reader {
     found.type = said.name;
     const own =
       said.id === undefined
-        ? identityAt(name, broker.where, incoming)
-        : identity("sender", name, broker.where, said.id);
+        ? this.#identities.at(broker.where, incoming)
+        : this.#identities.ofSender(broker.where, said.id);
     if (own === undefined) {
       throw new Misfit(
         "it has no id, and nothing stable can be derived: it would be written again whenever it comes again",
@@ -135,7 +141,7 @@ export class Reader {
     const headers = headersOf({ extensions: {}, headers: said.headers ?? {} });
     const finish = ({ json, key }: Awaited<ReturnType<typeof prepare>>): Reading => ({
       kind: "message",
-      message: { ...ids, mark: own.mark, key, json, headers },
+      message: { ...ids, mark: own.mark, former: own.former, key, json, headers },
     });
     const prepared = prepare(contract, said.payload);
     return prepared instanceof Promise ? prepared.then(finish) : finish(prepared);
@@ -147,8 +153,8 @@ export class Reader {
   }
 
   #invalid(incoming: Incoming, found: Partial<Found>, error: unknown): Reading {
-    const { name, broker } = this.#declaration;
-    const own = found.identity ?? identityAt(name, broker.where, incoming) ?? identityOfContent(name, incoming);
+    const { broker } = this.#declaration;
+    const own = found.identity ?? this.#identities.at(broker.where, incoming) ?? this.#identities.ofContent(incoming);
     const { reason, kind } = misfitIn(error);
     return { kind: "invalid", unfit: unfitOf(incoming, reason, { ...found, identity: own }), misfit: kind };
   }
@@ -166,7 +172,7 @@ function foundIn(event: CloudEvent | undefined, own: Identity | undefined): Part
 function fitting(
   { contract, ids }: Known,
   received: Received,
-  mark: string,
+  { mark, former }: Identity,
   json: string,
   headers: string | null,
 ): Reading {
@@ -176,7 +182,7 @@ function fitting(
   }
   const key = contract.keyed ? keyOf(contract, received.payload) : null;
   const { contract: id, channel, lanes } = ids;
-  return { kind: "message", message: { mark, contract: id, channel, lanes, key, json, headers } };
+  return { kind: "message", message: { mark, former, contract: id, channel, lanes, key, json, headers } };
 }
 
 /** The version that a message says, or the newest. */

@@ -2,7 +2,7 @@
 import type { Incoming } from "../brokers/broker.js";
 import type { Executor } from "../core/database.js";
 import type { Logger } from "../core/logger.js";
-import { type Fitting, type Holding, readAgain, type UnfitAgain, unfitAgain } from "../store/intake.js";
+import { type Fitting, type Holding, readAgain, type Unfit, type UnfitAgain, unfitAgain } from "../store/intake.js";
 import type { Noted } from "./noted.js";
 import type { Reader } from "./reading.js";
 
@@ -24,7 +24,7 @@ export interface Redriving {
 export async function redrivePass(redriving: Redriving): Promise<void> {
   const { reader, holding, executor, noted, onWritten } = redriving;
   const fitting: Fitting[] = [];
-  const unfit: { id: string; reason: string | null; misfit: string }[] = [];
+  const unfit: { id: string; reason: string | null; misfit: string; marks?: readonly string[] }[] = [];
   for (const entry of await unfitAgain(executor, holding.intake, entriesPerPass)) {
     const { id } = entry;
     if (!entry.whole) {
@@ -34,7 +34,8 @@ export async function redrivePass(redriving: Redriving): Promise<void> {
     }
     const reading = await reader.read(incomingOf(entry));
     if (reading.kind === "message") fitting.push({ id, message: reading.message });
-    else if (reading.kind === "invalid") unfit.push({ id, reason: reading.unfit.reason, misfit: reading.misfit });
+    else if (reading.kind === "invalid")
+      unfit.push({ id, reason: reading.unfit.reason, misfit: reading.misfit, marks: marksOf(reading.unfit) });
     else unfit.push({ id, reason: null, misfit: "" });
   }
   const { written, absorbed } = await readAgain(executor, holding, fitting, unfit);
@@ -53,6 +54,11 @@ function tellAbsorbed({ name, logger }: Redriving, absorbed: readonly string[]):
     `the intake "${name}" has not written ${entries.join(", ")}, which an operator has redriven: a message of ${those} id was taken in already, so ${they} ${end} as a duplicate`,
     { intake: name, absorbed: entries },
   );
+}
+
+/** That it would be taken in under. */
+function marksOf({ once, mark, former = [] }: Unfit): readonly string[] {
+  return once ? [mark, ...former] : [];
 }
 
 function incomingOf({ headers, contentType, body, key, brokerId, position }: UnfitAgain): Incoming {

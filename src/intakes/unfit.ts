@@ -24,6 +24,7 @@ export function unfitOf(incoming: Incoming, reason: string, { identity, source, 
   const kept = whole ? body : body.subarray(0, limits.intakeKeptBytes);
   return {
     mark: identity.mark,
+    former: identity.former,
     once: identity.kind !== "content",
     reason: text(reason) ?? "",
     source: text(source),

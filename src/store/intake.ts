@@ -21,16 +21,21 @@ export interface IntakeEntry {
   readonly contracts: readonly { readonly name: string; readonly owner: string | null }[];
 }
 
+/** What a process learns of an intake that it declares. */
+export interface BegunIntake {
+  readonly id: number;
+  /** What the marks of its messages are made of, those of what is taken in now first. */
+  readonly names: readonly string[];
+}
+
 /** Makes an intake or brings it up to date. Errors: `ContractConflictError`. */
-export async function declareIntake(executor: Executor, entry: IntakeEntry, service: string): Promise<number> {
+export function beginIntake(executor: Executor, entry: IntakeEntry, service: string): Promise<BegunIntake> {
   const { name, broker, place, keepMs, awayMs, bounds, contracts } = entry;
-  const { rows } = await mapped(
-    executor.query<{ id: number }>(
-      "select posthorn.declare_intake($1::text, $2::text, $3::text, $4::text, $5::float8, $6::float8, $7::json, $8::json) as id",
-      [name, service, broker, place, keepMs, awayMs, JSON.stringify(contracts), JSON.stringify(bounds)],
-    ),
+  return jsonOf(
+    executor,
+    "begin_intake($1::text, $2::text, $3::text, $4::text, $5::float8, $6::float8, $7::json, $8::json)",
+    [name, service, broker, place, keepMs, awayMs, JSON.stringify(contracts), JSON.stringify(bounds)],
   );
-  return Number(rows[0]?.id);
 }
 
 /** What was turned away before it could become a message. */
@@ -63,7 +68,7 @@ export interface IntakeAnswer {
   readonly paused: boolean;
   /** Something is to be read again. */
   readonly redrive: boolean;
-  /** It was removed since it was declared. */
+  /** It was removed or renamed since it was declared. */
   readonly gone?: boolean;
 }
 
@@ -76,15 +81,18 @@ export function holdIntakes(
 }
 
 /** A message that is to be written once. */
-export interface Marked extends Outgoing {
-  /** 16 bytes in hexadecimal: what it is recognised by. */
+export interface Marked extends Outgoing, Marks {}
+
+/** What a message is recognised by: 16 bytes each, in hexadecimal. */
+export interface Marks {
   readonly mark: string;
+  /** Under former names of the intake: as many for each message of a call. */
+  readonly former?: readonly string[] | undefined;
 }
 
 /** A message that fits nothing. */
-export interface Unfit {
-  readonly mark: string;
-  /** Whether the mark is that of its own identity, and not of its content. One with an identity leaves it to a message that fits. */
+export interface Unfit extends Marks {
+  /** Whether its mark is that of its own identity, and not of its content. One with an identity leaves it to a message that fits. */
   readonly once: boolean;
   readonly reason: string;
   readonly source: string | null;
@@ -123,16 +131,27 @@ export interface Packed {
 
 /** `skipped` is for the statistics. Made of the same messages twice it is not the same: each has numbers of its own. */
 export function pack(messages: readonly Marked[], invalid: readonly Unfit[], skipped: number): Packed {
-  const marks = messages.map(({ mark }) => mark);
   return {
     params: [
-      `{${marks.join(",")}}`,
+      listOf(messages.map(({ mark }) => mark)),
       `{${nonces(messages.length).join(",")}}`,
       ...listsOf(messages),
       invalid.length === 0 ? null : JSON.stringify(invalid),
       skipped,
+      formerOf(messages),
     ],
   };
+}
+
+/** A list of what needs no quotes, as PostgreSQL reads it. */
+function listOf(items: readonly string[]): string {
+  return `{${items.join(",")}}`;
+}
+
+/** Null for an intake without former names. */
+function formerOf(messages: readonly Marked[]): string | null {
+  const former = messages.flatMap(({ former = [] }) => former);
+  return former.length === 0 ? null : listOf(former);
 }
 
 /**
@@ -144,7 +163,7 @@ export function pack(messages: readonly Marked[], invalid: readonly Unfit[], ski
 export function takeIn(executor: Executor, { intake, worker }: Holding, { params }: Packed): Promise<TakenIn> {
   return jsonOf(
     executor,
-    "take_in($1::int, $2::bigint, $3::text::uuid[], $4::text::bigint[], $5::text::int[], $6::text::int[], $7::json, $8::json, $9::json, $10::json, $11::int)",
+    "take_in($1::int, $2::bigint, $3::text::uuid[], $4::text::bigint[], $5::text::int[], $6::text::int[], $7::json, $8::json, $9::json, $10::json, $11::int, $12::text::uuid[])",
     [intake, worker, ...params],
   );
 }
@@ -189,20 +208,21 @@ export function readAgain(
   executor: Executor,
   { intake, worker }: Holding,
   fitting: readonly Fitting[],
-  unfit: readonly { readonly id: string; readonly reason: string | null }[],
+  unfit: readonly { readonly id: string; readonly reason: string | null; readonly marks?: readonly string[] }[],
 ): Promise<ReadAgain> {
   const messages = fitting.map(({ message }) => message);
   return jsonOf(
     executor,
-    "read_again($1::int, $2::bigint, $3::text::bigint[], $4::text::uuid[], $5::text::bigint[], $6::text::int[], $7::text::int[], $8::json, $9::json, $10::json, $11::json)",
+    "read_again($1::int, $2::bigint, $3::text::bigint[], $4::text::uuid[], $5::text::bigint[], $6::text::int[], $7::text::int[], $8::json, $9::json, $10::json, $11::json, $12::text::uuid[])",
     [
       intake,
       worker,
       `{${fitting.map(({ id }) => id).join(",")}}`,
-      `{${messages.map(({ mark }) => mark).join(",")}}`,
+      listOf(messages.map(({ mark }) => mark)),
       `{${nonces(messages.length).join(",")}}`,
       ...listsOf(messages),
       JSON.stringify(unfit),
+      formerOf(messages),
     ],
   );
 }

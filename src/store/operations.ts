@@ -3,7 +3,7 @@ import type { Executor } from "../core/database.js";
 import type { LetterFilter } from "./operate.js";
 import { mapped } from "./sqlstate.js";
 
-export type Verb = "pause" | "resume" | "purge" | "redrive" | "discard" | "replay" | "erase" | "remove";
+export type Verb = "pause" | "resume" | "purge" | "redrive" | "discard" | "replay" | "erase" | "remove" | "rename";
 
 /** Something that was ordered, and how far it is. Times are ISO 8601. */
 export interface Operation {
@@ -246,6 +246,29 @@ export function beginRemoveIntake(
   confirm: string | null,
 ): Promise<Operation> {
   return jsonOf(executor, "remove_intake($1::text, $2::text, $3::text, $4::text)", [name, by, reason ?? null, confirm]);
+}
+
+/** What became of an intake that was given another name. */
+export interface RenamedIntake {
+  readonly from: string;
+  readonly to: string;
+  /** One of that name was known already: the two have become one. */
+  readonly joined: boolean;
+  /** What fitted nothing, now in the list of `to`. */
+  readonly invalid: number;
+  /** Of the one that was renamed: its service, the kind of its broker, and where that is, without a credential. */
+  readonly service: string;
+  readonly broker: string;
+  readonly place: string;
+}
+
+export function renameIntake(
+  executor: Executor,
+  from: string,
+  to: string,
+  { by, reason }: Ordered,
+): Promise<RenamedIntake> {
+  return jsonOf(executor, "rename_intake($1::text, $2::text, $3::text, $4::text)", [from, to, by, reason ?? null]);
 }
 
 /** The next piece of an operation. `busy`: somebody else is at it, or it waits for what runs; it pays to ask again a little later. */

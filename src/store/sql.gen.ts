@@ -976,6 +976,23 @@ alter table posthorn.intake_holder
 -- What it would be taken in under; its own \`mark\` is another one. Null where it has no identity, and in entries of before, whose mark is their identity.
 alter table posthorn.intake_invalid add column identity uuid;
 ` },
+  { name: "migrations/0027_renamed.sql", text: `-- Under which names the inbox knows what an intake took in, where that is not the name of the intake alone: it was renamed.
+-- Locks: operation, access exclusive: what operators did is looked at once, for a moment. Nothing of the log.
+
+create table posthorn.inbox_name (
+  -- What marks are made of. An intake without a row has its own name. A name is one intake's for good: under the same one of two the inbox would take what
+  -- is one's for the other's.
+  name text primary key,
+  -- By name, since marks outlive an intake that is removed.
+  intake text not null,
+  -- Null: what is taken in now is marked by it. Else it was that of another intake, and what came under it is recognised until then.
+  until timestamptz
+);
+create unique index inbox_name_now on posthorn.inbox_name (intake) where until is null;
+
+alter table posthorn.operation drop constraint operation_verb_check,
+  add constraint operation_verb_check check (verb in ('pause', 'resume', 'purge', 'redrive', 'discard', 'replay', 'erase', 'remove', 'rename'));
+` },
   { name: "functions/01_slots.sql", text: `-- slot_branches(body): the body for each slot of the ring, as branches of a CASE.
 create or replace function posthorn.slot_branches(p_body text) returns text
 language sql immutable as $$
@@ -6624,9 +6641,11 @@ end $$;
 -- of its own in intake_holder, and they write beside each other. Of two that write one message at the same time the inbox lets one.
 
 -- declare_intake(…): makes an intake or brings it up to date; the newest start wins. Contracts as [{ name, owner }], the owner that the contract itself names. Bounds
--- of alerts as { refused, invalid }; an older library says none, and leaves those that are known. Returns its id. Raises PH020 where somebody else has the name, and for an event that is published here: a fact has one source.
+-- of alerts as { refused, invalid }; an older library says none, and leaves those that are known. \`knows\`: it marks by inbox_names(). Returns its id. Raises PH020 where
+-- somebody else has the name, for an event that is published here (a fact has one source), and for a library that would not recognise what a renamed one took in.
 create or replace function posthorn.declare_intake(
-  p_name text, p_service text, p_broker text, p_place text, p_keep_ms float8, p_away_ms float8, p_contracts json, p_bounds json default null
+  p_name text, p_service text, p_broker text, p_place text, p_keep_ms float8, p_away_ms float8, p_contracts json, p_bounds json default null,
+  p_knows boolean default false
 ) returns int
 language plpgsql as $$
 declare
@@ -6648,6 +6667,11 @@ begin
   if exists (select from posthorn.subscription s where s.name = p_name) then
     raise exception 'the intake "%" cannot be made: a queue or subscription has this name', p_name using errcode = 'PH020',
       hint = 'Queues, subscriptions and intakes share one set of names. Rename one of them.';
+  end if;
+  perform posthorn.own_inbox(p_name, v_row.id);
+  if not p_knows and posthorn.inbox_names(p_name) <> array[p_name] then
+    raise exception 'the intake "%" was renamed, and the library of this process would not recognise what it took in', p_name using errcode = 'PH020',
+      hint = 'Start this process with a newer version of posthorn.';
   end if;
   -- Who owns an event without being named in its contract has published it here.
   select c.name, c.owner into v_own from posthorn.contract c join json_to_recordset(p_contracts) as d(name text, owner text) on d.name = c.name
@@ -6819,12 +6843,26 @@ begin
   return array(select min(m.n)::int from unnest(p_marks) with ordinality m(mark, n) where m.mark = any (v_fresh) group by m.mark order by 1);
 end $$;
 
+-- former_places(intake, places, count, former, keep until): those of places (null: all) of \`count\` messages that were not taken in under a former name either. \`former\`: the
+-- marks of each message under all former names, one message after the other. They are put into the inbox as well, so that whatever asks by one of them finds it.
+create or replace function posthorn.former_places(p_intake int, p_places int[], p_count int, p_former uuid[], p_keep_until timestamptz) returns int[]
+language sql as $$
+  with former as materialized (
+    select (f.n - 1) / (cardinality(p_former) / p_count) + 1 as place, f.mark from unnest(p_former) with ordinality f(mark, n)
+  ), fresh as (
+    insert into posthorn.inbox (mark, intake, keep_until) select f.mark, p_intake, p_keep_until from former f where p_places is null or f.place = any (p_places)
+      order by f.mark on conflict do nothing returning mark)
+    select coalesce(array_agg(p.place order by p.place), '{}') from generate_series(1, p_count) p(place)
+      where (p_places is null or p.place = any (p_places))
+        and p.place not in (select f.place from former f where f.mark not in (select r.mark from fresh r))
+$$;
+
 -- take_in(intake, worker, marks, lists, invalid, skipped): writes those of a batch of messages whose marks are new, in their order, as write_many does; in a
 -- transaction of its own. \`skipped\` is a number for the statistics. Returns JSON { written, invalid, noted }, the last the places of those of \`invalid\` that are
--- new. Raises PH005 (not the holder), PH003, PH040 (a queue is full); then nothing is written.
+-- new. \`former\`: as in former_places. Raises PH005 (not the holder), PH003, PH040 (a queue is full); then nothing is written.
 create or replace function posthorn.take_in(
   p_intake int, p_worker bigint, p_marks uuid[], p_nonces bigint[], p_channels int[], p_contracts int[], p_keys json, p_payloads json, p_headers json,
-  p_invalid json, p_skipped int
+  p_invalid json, p_skipped int, p_former uuid[] default null
 ) returns json
 language plpgsql as $$
 declare
@@ -6839,6 +6877,9 @@ begin
   v_keep_until := posthorn.own_intake(p_intake, p_worker);
   if v_written > 0 then
     v_places := posthorn.mark_places(p_intake, p_marks, v_keep_until);
+    if p_former is not null then
+      v_places := posthorn.former_places(p_intake, v_places, v_written, p_former, v_keep_until);
+    end if;
     v_written := coalesce(cardinality(v_places), v_written);
     perform posthorn.write_places(v_places, p_nonces, p_channels, p_contracts, p_keys, p_payloads, p_headers);
   end if;
@@ -6894,9 +6935,9 @@ language sql immutable as $$
 $$;
 
 -- note_unfit(intake, messages, now, keep until): keeps what fits nothing: [{ mark, once, reason, source, event, type, contentType, headers, key, brokerId, position, body,
--- bytes, whole }], \`body\` in base64; \`once\` where it has an identity of its own, which is its mark then. That identity is left to a message that fits: only the content is
--- remembered, so that what comes again is absorbed, also when its entry is gone. What was taken in under its identity is absorbed as well. Returns the places of
--- those that are new.
+-- bytes, whole, former }], \`body\` in base64; \`once\` where it has an identity of its own, which is its mark then. That identity is left to a message that fits: only the content is
+-- remembered, so that what comes again is absorbed, also when its entry is gone. What was taken in under its identity is absorbed as well. \`former\`: its marks under
+-- former names of the intake. Returns the places of those that are new.
 create or replace function posthorn.note_unfit(p_intake int, p_messages json, p_now timestamptz, p_keep_until timestamptz) returns int[]
 language plpgsql as $$
 declare
@@ -6904,12 +6945,17 @@ declare
 begin
   with said as materialized (
     select u.*, decode(u.body64, 'base64') as body from rows from (json_to_recordset(p_messages) as (mark uuid, once boolean, reason text, source text, event text,
-      type text, "contentType" text, headers json, key text, "brokerId" text, position text, body text, bytes bigint, whole boolean)) with ordinality
-      u(own, once, reason, source, event, type, "contentType", headers, key, "brokerId", position, body64, bytes, whole, n)
+      type text, "contentType" text, headers json, key text, "brokerId" text, position text, body text, bytes bigint, whole boolean, former json)) with ordinality
+      u(own, once, reason, source, event, type, "contentType", headers, key, "brokerId", position, body64, bytes, whole, former, n)
   ), unfit as materialized (
     select distinct on (m.mark) m.mark, s.* from said s
-        cross join lateral (select case when s.once then posthorn.unfit_mark(s.own, s."contentType", s.headers, s.body, s.bytes) else s.own end as mark) m
-      where not s.once or not exists (select from posthorn.inbox b where b.mark = s.own) order by m.mark, s.n
+        cross join lateral (select case when s.once then posthorn.unfit_mark(s.own, s."contentType", s.headers, s.body, s.bytes)
+          else coalesce((select v.mark from posthorn.intake_invalid v where v.intake = p_intake
+            and v.mark = any (array(select f::uuid from json_array_elements_text(s.former) f)) limit 1), s.own) end as mark) m
+      where not s.once or not exists (select from posthorn.inbox b where b.mark = s.own)
+          and not exists (select from json_array_elements_text(s.former) f join posthorn.inbox b
+            on b.mark = any (array[f::uuid, posthorn.unfit_mark(f::uuid, s."contentType", s.headers, s.body, s.bytes)]))
+        order by m.mark, s.n
   ), fresh as (
     insert into posthorn.inbox (mark, intake, keep_until) select u.mark, p_intake, p_keep_until from unfit u where u.once on conflict do nothing returning mark
   ), noted as (
@@ -9202,12 +9248,12 @@ $$;
 
 -- read_again(intake, worker, ids, marks, lists, unfit): ends entries that fit now: writes those whose identity is new, each once, since whoever removes the entry writes it;
 -- of the others a message was taken in meanwhile, and they are absorbed as any duplicate. Both is decided by the inbox, so that a message that arrives in this
--- moment waits for it. An entry of before that still is what its mark says stands in the inbox itself: it is written. \`unfit\`: [{ id, reason }] of those that
+-- moment waits for it. An entry of before that still is what its mark says stands in the inbox itself: it is written. \`unfit\`: [{ id, reason, marks }] of those that
 -- still fit nothing: they stay with the reason, but for those of which a message was taken in, which are absorbed as well; without a reason one is passed over.
--- Returns JSON { written, absorbed }, the second the ids. Raises as take_in.
+-- \`former\`: as in former_places; \`marks\` in \`unfit\`: all that it would be taken in under. Returns JSON { written, absorbed }, the second the ids. Raises as take_in.
 create or replace function posthorn.read_again(
   p_intake int, p_worker bigint, p_ids bigint[], p_marks uuid[], p_nonces bigint[], p_channels int[], p_contracts int[], p_keys json, p_payloads json,
-  p_headers json, p_unfit json
+  p_headers json, p_unfit json, p_former uuid[] default null
 ) returns json
 language plpgsql as $$
 declare
@@ -9217,20 +9263,29 @@ declare
 begin
   perform posthorn.own_transaction(true);
   v_keep_until := posthorn.own_intake(p_intake, p_worker);
-  with gone as (
+  with former as materialized (
+    select (f.n - 1) / (cardinality(p_former) / cardinality(p_marks)) + 1 as n, f.mark from unnest(p_former) with ordinality f(mark, n)
+  ), gone as (
     delete from posthorn.intake_invalid v using unnest(p_ids, p_marks) with ordinality r(id, mark, n) where v.id = r.id and v.intake = p_intake
-      returning r.n, r.id, r.mark, v.identity is null and v.mark = r.mark as known
+      returning r.n, r.id, r.mark, v.identity is null and (v.mark = r.mark or v.mark in (select f.mark from former f where f.n = r.n)) as known
   ), marked as (
     insert into posthorn.inbox (mark, intake, keep_until) select g.mark, p_intake, v_keep_until from gone g where not g.known order by g.mark
       on conflict do nothing returning mark
+  ), fresh as (
+    select min(g.n) as n from gone g join marked m on m.mark = g.mark where not g.known group by g.mark
+  ), formerly as (
+    insert into posthorn.inbox (mark, intake, keep_until) select f.mark, p_intake, v_keep_until from former f join fresh r on r.n = f.n order by f.mark
+      on conflict do nothing returning mark
   ), placed as (
-    select g.n from gone g where g.known union all select min(g.n) from gone g join marked m on m.mark = g.mark where not g.known group by g.mark)
+    select g.n from gone g where g.known
+    union all select r.n from fresh r where r.n not in (select f.n from former f where f.mark not in (select o.mark from formerly o)))
     select coalesce(array_agg(g.n::int order by g.n) filter (where g.n in (select p.n from placed p)), '{}'),
         coalesce(array_agg(g.id::text order by g.n) filter (where g.n not in (select p.n from placed p)), '{}') into v_places, v_absorbed from gone g;
   perform posthorn.write_places(v_places, p_nonces, p_channels, p_contracts, p_keys, p_payloads, p_headers);
   with ended as (
-    delete from posthorn.intake_invalid v using json_to_recordset(p_unfit) as u(id bigint, reason text) where v.id = u.id and v.intake = p_intake
-        and (u.reason is null or exists (select from posthorn.inbox b where b.mark = v.identity))
+    delete from posthorn.intake_invalid v using json_to_recordset(p_unfit) as u(id bigint, reason text, marks json) where v.id = u.id and v.intake = p_intake
+        and (u.reason is null or exists (select from posthorn.inbox b where b.mark = v.identity)
+          or v.identity is not null and exists (select from json_array_elements_text(u.marks) m join posthorn.inbox b on b.mark = m::uuid))
       returning v.id, u.reason)
     select v_absorbed || coalesce(array_agg(e.id::text order by e.id) filter (where e.reason is not null), '{}') into v_absorbed from ended e;
   update posthorn.intake_invalid v set redrive_at = null, reason = u.reason from json_to_recordset(p_unfit) as u(id bigint, reason text)
@@ -9341,15 +9396,15 @@ begin
     (v_rest ->> 'invalid')::bigint, json_build_object('intake', v_row.id));
 end $$;
 
--- refuse_run: raises PH068 while somebody runs an intake.
-create or replace function posthorn.refuse_run(p_row posthorn.intake) returns void
+-- refuse_run(row, hint): raises PH068 while somebody runs an intake.
+create or replace function posthorn.refuse_run(p_row posthorn.intake, p_hint text default 'Stop these, or deploy them without it.') returns void
 language plpgsql as $$
 declare
   v_workers text := (select string_agg(format('%s (%s, pid %s on %s)', r.worker, r.service, r.pid, r.host), ', ' order by r.worker)
     from posthorn.intake_runners() r where r.intake = p_row.id);
 begin
   if v_workers is not null then
-    raise exception '"%" is run by worker %', p_row.name, v_workers using errcode = 'PH068', hint = 'Stop these, or deploy them without it.';
+    raise exception '"%" is run by worker %', p_row.name, v_workers using errcode = 'PH068', hint = p_hint;
   end if;
 end $$;
 
@@ -9376,6 +9431,134 @@ begin
   end if;
 end $$;
 ` },
+  { name: "functions/48_rename_intake.sql", text: `-- Carrying the inbox of an intake over to another name. Marks are hashes that hold a name, so none is touched: inbox_name says under which names an intake
+-- looks, and however large the inbox is, a renaming is a few rows.
+
+-- inbox_names(intake): the names that marks of this intake are made of, the one of what is taken in now first.
+create or replace function posthorn.inbox_names(p_intake text) returns text[]
+language plpgsql volatile as $$
+begin
+  return (select coalesce((select n.name from posthorn.inbox_name n where n.intake = p_intake and n.until is null), p_intake))
+    || array(select n.name from posthorn.inbox_name n where n.intake = p_intake and n.until > clock_timestamp() order by n.name);
+end $$;
+
+-- own_inbox(intake, id): gives an intake a name of its own for its marks where what was called so before has been renamed, and has taken its marks with it.
+create or replace function posthorn.own_inbox(p_intake text, p_id int) returns void
+language sql as $$
+  insert into posthorn.inbox_name (name, intake) select format('%s~%s', p_intake, p_id), p_intake
+    where exists (select from posthorn.inbox_name n where n.name = p_intake and n.intake <> p_intake)
+      and not exists (select from posthorn.inbox_name n where n.intake = p_intake and n.until is null)
+$$;
+
+-- begin_intake(…): declare_intake for a library that marks what comes in by the names that it is told. Returns JSON { id, names }. Whoever renames it from then on
+-- gives it another id. Raises as declare_intake.
+create or replace function posthorn.begin_intake(
+  p_name text, p_service text, p_broker text, p_place text, p_keep_ms float8, p_away_ms float8, p_contracts json, p_bounds json
+) returns json
+language plpgsql as $$
+declare
+  v_id int := posthorn.declare_intake(p_name, p_service, p_broker, p_place, p_keep_ms, p_away_ms, p_contracts, p_bounds, true);
+begin
+  return json_build_object('id', v_id, 'names', posthorn.inbox_names(p_name));
+end $$;
+
+-- rename_intake(name, to, by, reason): carries an intake with all that it knows over to another name, at once. Where one of that name is known already the two
+-- become one: what either took in is recognised, and the newer declaration stays. Refused while a process that lives runs one of them. Returns JSON { from, to,
+-- joined, invalid, service, broker, place }, the last three those of \`name\`. Raises PH060, PH015, PH020, PH068.
+create or replace function posthorn.rename_intake(name text, "to" text, by text default null, reason text default null) returns json
+language plpgsql as $$
+declare
+  v_from posthorn.intake;
+  v_to posthorn.intake;
+  v_id int;
+begin
+  perform posthorn.require_home(), posthorn.intake_named($1);
+  if $2 is null or $2 !~ '^[a-z][a-z0-9._-]*$' or length($2) > 100 then
+    raise exception 'the name of an intake must be 1 to 100 lower-case letters, digits, dots, hyphens and underscores, a letter first; got %', coalesce(left($2, 120), 'none')
+      using errcode = 'PH015';
+  elsif $2 = $1 then
+    raise exception 'the intake "%" is called so already', $1 using errcode = 'PH015';
+  elsif exists (select from posthorn.subscription s where s.name = $2) then
+    raise exception 'the intake "%" cannot be called "%": a queue or subscription has this name', $1, $2 using errcode = 'PH020',
+      hint = 'Queues, subscriptions and intakes share one set of names. Give it another one.';
+  end if;
+  loop
+    -- Whoever declares one of the two waits; whoever is about to run one has it, or finds it gone.
+    perform from posthorn.intake i where i.name in ($1, $2) order by i.id for update;
+    v_from := posthorn.intake_named($1);
+    select * into v_to from posthorn.intake i where i.name = $2;
+    perform posthorn.refuse_run(v_from, 'Stop these, and start them again with the new name.');
+    if v_to.id is not null then
+      perform posthorn.refuse_run(v_to, format('Stop these, rename "%s", and start them again: from then on it recognises what "%1$s" took in as well.', $1));
+    end if;
+    v_id := posthorn.joined_intake(v_from, v_to, $2);
+    -- Else one of this name was declared in between.
+    exit when v_id is not null;
+  end loop;
+  perform posthorn.join_lists(v_from.id, v_to.id, v_id), posthorn.join_inboxes(v_from, v_to, $2);
+  delete from posthorn.intake i where i.id in (v_from.id, v_to.id);
+  perform posthorn.note_operation('rename', json_build_object('name', $1, 'to', $2, 'joined', v_to.id is not null), coalesce($3, current_user::text), $4, 1);
+  return json_build_object('from', $1, 'to', $2, 'joined', v_to.id is not null,
+    'invalid', (select count(*) from posthorn.intake_invalid v where v.intake = v_id), 'service', v_from.service, 'broker', v_from.broker, 'place', v_from.place);
+end $$;
+
+-- joined_intake(from, to, name): makes the intake that takes the place of one or of both, with an id of its own: who has declared either is told that it is
+-- gone, declares it anew, and learns the names of its marks. Null where another has made one of this name meanwhile.
+create or replace function posthorn.joined_intake(p_from posthorn.intake, p_to posthorn.intake, p_name text) returns int
+language plpgsql as $$
+declare
+  v_newer constant posthorn.intake := case when p_to.declared_at >= p_from.declared_at then p_to else p_from end;
+  v_paused constant posthorn.intake := case when p_to.paused_at is not null then p_to else p_from end;
+  v_id int;
+begin
+  -- No valid name: it is free for the new row, and gone at the end of this transaction.
+  update posthorn.intake i set name = i.name || ' ' where i.id = p_to.id;
+  insert into posthorn.intake (name, service, broker, place, keep_ms, away_ms, declared_at, seen_at, away_since, trouble, pushed, refused_bound, invalid_bound,
+      paused_at, paused_by, paused_reason, received, written, invalid, skipped, refused, last_message_at)
+    select p_name, v_newer.service, v_newer.broker, v_newer.place, v_newer.keep_ms, v_newer.away_ms, v_newer.declared_at, v_newer.seen_at, v_newer.away_since,
+      v_newer.trouble, v_newer.pushed, v_newer.refused_bound, v_newer.invalid_bound, v_paused.paused_at, v_paused.paused_by, v_paused.paused_reason,
+      sum(x.received), sum(x.written), sum(x.invalid), sum(x.skipped), sum(x.refused), max(x.last_message_at)
+    from (select i.received, i.written, i.invalid, i.skipped, i.refused, i.last_message_at from posthorn.intake i where i.id in (p_from.id, p_to.id)
+      -- Of workers that have died.
+      union all select h.received, h.written, h.invalid, h.skipped, h.refused, h.last_message_at from posthorn.intake_holder h where h.intake in (p_from.id, p_to.id)) x
+    on conflict (name) do nothing returning id into v_id;
+  insert into posthorn.intake_contract (intake, contract) select v_id, c.contract from posthorn.intake_contract c where c.intake = v_newer.id and v_id is not null;
+  return v_id;
+end $$;
+
+-- join_lists(from, to, id): what fitted nothing, each once, and the alerts: those that are open end, and are raised anew where there still is a reason.
+create or replace function posthorn.join_lists(p_from int, p_to int, p_id int) returns void
+language plpgsql as $$
+begin
+  with entry as materialized (
+    select v.id, v.intake, v.found_at, v.last_at, v.times, v.redrive_at, v.redrive_by, posthorn.unfit_mark(null,
+        jsonb_build_array(v.source, v.event, v.type, v.content_type, v.key, v.broker_id, v.position)::text, v.headers, v.body, v.bytes) as content
+      from posthorn.intake_invalid v where p_to is not null and v.intake in (p_from, p_to)
+  ), twice as (
+    select distinct on (n.id) n.id as kept, o.* from entry o join entry n on n.content = o.content and o.intake = p_from and n.intake = p_to order by n.id, o.id
+  ), ended as (
+    delete from posthorn.intake_invalid v using twice t where v.id = t.id
+  )
+  update posthorn.intake_invalid v set found_at = least(v.found_at, t.found_at), last_at = greatest(v.last_at, t.last_at), times = v.times + t.times,
+      redrive_at = coalesce(v.redrive_at, t.redrive_at), redrive_by = coalesce(v.redrive_by, t.redrive_by) from twice t where v.id = t.kept;
+  update posthorn.intake_invalid v set intake = p_id where v.intake in (p_from, p_to);
+  update posthorn.alert a set intake = p_id, resolved_at = coalesce(a.resolved_at, clock_timestamp()) where a.intake in (p_from, p_to);
+end $$;
+
+-- join_inboxes(from, to, name): what is taken in from now on is marked as before, by the name of \`to\` where there was one; what was taken in under the other is
+-- recognised for as long as the longer of the two keeps it.
+create or replace function posthorn.join_inboxes(p_from posthorn.intake, p_to posthorn.intake, p_name text) returns void
+language plpgsql as $$
+declare
+  v_now constant text := (posthorn.inbox_names(case when p_to.id is null then p_from.name else p_name end))[1];
+begin
+  insert into posthorn.inbox_name (name, intake) select (posthorn.inbox_names(i.name))[1], i.name
+    from unnest(array[p_from.name, case when p_to.id is not null then p_name end]) i(name) where i.name is not null on conflict do nothing;
+  update posthorn.inbox_name n set until = clock_timestamp() + greatest(p_from.keep_ms, p_to.keep_ms) * interval '1 ms'
+    where n.intake in (p_from.name, p_name) and n.until is null and n.name <> v_now;
+  update posthorn.inbox_name n set intake = p_name where n.intake = p_from.name;
+end $$;
+` },
   { name: "functions/90_roles.sql", text: `-- Three roles for those who do not own the schema: producer, worker, observer, each named after the schema with \`_\` before its own name. They have no
 -- rights on tables of the log: they call functions, which run with the rights of their owner. Whoever migrates the schema owns it, and alone may do
 -- what stands in no list here: pause, purge, redrive, discard, replay, erase, remove, rebase.
@@ -9389,7 +9572,7 @@ language sql immutable as $$
     ('worker', array['work', 'settle', 'take_due', 'spill', 'promote', 'peek', 'end_in_transaction', 'end_many', 'end_with_result', 'register_subscription',
       'register_worker', 'heartbeat', 'forget_worker', 'rescue', 'watch', 'prune', 'sweep_keys', 'sweep_steps', 'tidy_dedupe', 'record_step', 'steps_of',
       'write_progress', 'circuit_hear', 'cancel_requests', 'declare_schedule', 'schedule_now', 'due_schedules', 'fire_schedules', 'note_schedule_failure',
-      'standing', 'count_skipped', 'declare_retention', 'rotate', 'registered_intakes', 'declare_intake', 'hold_intakes', 'take_in', 'take_again', 'read_again', 'unfit_again', 'sweep_inbox']),
+      'standing', 'count_skipped', 'declare_retention', 'rotate', 'registered_intakes', 'declare_intake', 'begin_intake', 'hold_intakes', 'take_in', 'take_again', 'read_again', 'unfit_again', 'sweep_inbox']),
     ('observer', array['message_status', 'message_statuses', 'why', 'waiting_messages', 'letters', 'letters_count', 'crossed_alerts', 'recent_alerts', 'fleet', 'error_groups',
       'registered', 'list_schedules', 'circuit_of', 'detail_now', 'gauges', 'limits_now', 'scaling',
       'is_forgotten', 'policy_changes', 'orphaned', 'unsettled', 'is_drained', 'subscriptions', 'operations', 'operation_state', 'segment_now', 'rebase_plan', 'unfit_list', 'unfit_count', 'intake_runners'])

@@ -10,7 +10,7 @@ import { tlsFields } from "../../src/brokers/tls.js";
 import { webhookIntakeFields } from "../../src/brokers/webhooks/intake.js";
 import { verifyFields } from "../../src/brokers/webhooks/verify.js";
 import { webhookFields } from "../../src/brokers/webhooks/webhook.js";
-import { optionUsage, optionWords, usageOf } from "../../src/cli/help.js";
+import { argumentsOf, optionUsage, optionWords, usageOf } from "../../src/cli/help.js";
 import { commands, exits } from "../../src/cli/table.js";
 import { contractFields } from "../../src/contracts/define.js";
 import { type ErrorCode, errorCodes } from "../../src/core/errors.js";
@@ -89,7 +89,11 @@ export const optionTables: readonly OptionTable[] = [
   { source: "resultFields", title: "`receipt.result({ … })`", fields: resultFields },
   { source: "startFields", title: "`post.start({ … })`", fields: startFields },
   { source: "stopFields", title: "`post.stop({ … })`", fields: stopFields },
-  { source: "pauseFields", title: "`post.operate.pause(name, { … })`", fields: pauseFields },
+  {
+    source: "pauseFields",
+    title: "`post.operate.pause(name, { … })` and `renameIntake(from, to, { … })`",
+    fields: pauseFields,
+  },
   { source: "resumeFields", title: "`post.operate.resume(name, { … })`", fields: resumeFields },
   { source: "drainFields", title: "`post.operate.drain(name, { … })`", fields: drainFields },
   { source: "purgeFields", title: "`post.operate.purge(name, { … })`", fields: purgeFields },
@@ -205,10 +209,10 @@ export function limitsPage(): string {
 
 export function cliPage(): string {
   const parts = Object.entries(commands).map(([name, command]) => {
-    const { argument, options, planned, summary, more, wrong } = command;
+    const { options, planned, summary, more, wrong } = command;
     if (planned) return `## \`posthorn ${name}\`\n\n${summary}. Planned, not built yet: refused by name.`;
     const rows = [
-      ...(argument === undefined ? [] : [[`\`<${argument.name}>\``, argument.doc]]),
+      ...argumentsOf(command).map(({ name: word, doc }) => [`\`<${word}>\``, doc]),
       ...Object.entries(options).map(([one, option]) => [`\`${optionUsage(one, option)}\``, optionWords(option)]),
     ];
     const ends = `Ends with 1: ${wrong === undefined ? "it failed" : `${wrong.charAt(0).toLowerCase()}${wrong.slice(1)}, or it failed`}.`;

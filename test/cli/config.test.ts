@@ -293,7 +293,9 @@ post.queue("taking", policies.email).handle(command("DoTaking", { queue: "taking
       level: "warning",
       rule: "intakes",
       about: "renamed",
-      message: expect.stringMatching(/^is new, and brings in OrderHeard as the intake "left" did, .+ keep its name/),
+      message: expect.stringMatching(
+        /^is new, and brings in OrderHeard as the intake "left" did, .+ posthorn intakes rename left renamed: /,
+      ),
     },
   ]);
   expect(about("left")).toEqual([

@@ -180,7 +180,9 @@ test("a start between whose two steps the intake is removed makes it anew, and t
   broker.put(order("between-1"));
   await eventually(() => broker.left === 0);
   expect((await intakeRow(name)).id).not.toBe(was);
-  expect(told.map(({ message }) => message)).toContainEqual(expect.stringContaining("was removed, and is made anew"));
+  expect(told.map(({ message }) => message)).toContainEqual(
+    expect.stringContaining("was removed or renamed, and is declared anew"),
+  );
 });
 
 // Before, declaring it found no row, and the start failed on the missing number of the intake.

@@ -46,7 +46,7 @@ test("a new intake that brings in what one did that is not declared any more is 
   const warned = await run({ [anew]: brokerWith("one", anew) }, { service: "warned" });
   expect(warned).toEqual([
     `the intake "${anew}" is new, and brings in OrderPlaced as the intake "${old}" did, which is not declared here: what "${old}" took in is not recognised under another name, ` +
-      `and is handled once more when the broker gives it again. If "${old}" was renamed or moved to another broker, keep its name. ` +
+      `and is handled once more when the broker gives it again. If "${old}" was renamed or moved to another broker, stop what runs either and run posthorn intakes rename ${old} ${anew}: from then on it is recognised. ` +
       `If both are sources of their own, nothing is to be done. If "${old}" is gone for good: posthorn intakes remove ${old}`,
   ]);
   expect(await times(anew)).toBe(2);

@@ -340,7 +340,7 @@ test("every function that the library calls belongs to a role, or is the owner's
     ...["redrive", "discard", "remove_schedule", "grant_roles", "rebase"],
     ...["pause", "resume", "purge", "purgeable", "begin_letters", "replay", "replayable", "erase", "erasable"],
     ...["remaining", "remove_subscription", "proceed", "stop_operation", "unfit_redrive", "unfit_discard"],
-    ...["remaining_of_intake", "remove_intake"],
+    ...["remaining_of_intake", "remove_intake", "rename_intake"],
   ];
   const folder = new URL("../../src/store/", import.meta.url);
   const called = new Set<string>();

@@ -288,7 +288,7 @@ function intakeFindings(service: string, declared: readonly IntakeDeclaration[],
     const sources = sourceFindings(service, one, found.contracts);
     if (before === undefined) {
       const renamed = predecessors(one, names, found.intakes);
-      return [...sources, ...renamed.map((old) => warning("intakes", one.name, predecessorInWords(old)))];
+      return [...sources, ...renamed.map((old) => warning("intakes", one.name, predecessorInWords(old, one.name)))];
     }
     if (before.service !== service) {
       return [

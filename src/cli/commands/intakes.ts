@@ -1,8 +1,9 @@
-/** `posthorn intakes`: how they stand, which `posthorn status` shows as well, and removing one that is gone from the code. */
+/** `posthorn intakes`: how they stand, which `posthorn status` shows as well, renaming one, and removing one that is gone from the code. */
+import { checkName } from "../../core/names.js";
 import { durationInWords } from "../../core/words.js";
 import { type IntakeLine, intakeLines } from "../../store/intakes.js";
-import { beginRemoveIntake, remainingOfIntake } from "../../store/operations.js";
-import { staysAtBroker } from "../at-broker.js";
+import { beginRemoveIntake, remainingOfIntake, renameIntake } from "../../store/operations.js";
+import { renamedAtBroker, staysAtBroker } from "../at-broker.js";
 import { type Cell, type Io, oneLine, table } from "../io.js";
 import { refuseUnknownIntake } from "../names.js";
 import { reading, withDatabase } from "../open.js";
@@ -40,6 +41,23 @@ export async function removeIntake(line: Line, io: Io): Promise<number> {
     io.out(
       `removed: ${name}, with ${messagesInvalid(ended.done)}; what it took in stays\n${atBroker === undefined ? "" : `${atBroker}\n`}`,
     );
+  return 0;
+}
+
+export async function moveName(line: Line, io: Io): Promise<number> {
+  const [name, to] = [line.argument ?? "", checkName(line.second, "intake")];
+  const renamed = await withDatabase(line, async (database) => {
+    await refuseUnknownIntake(database, name, () => "Only an intake is given another name.");
+    return renameIntake(database, name, to, { by: operator(), reason: text(line, "reason") });
+  });
+  const { joined, invalid, broker, place, service } = renamed;
+  const atBroker = renamedAtBroker(broker, place, { name, service });
+  if (flag(line, "json")) io.out(`${JSON.stringify({ renamed: name, to, joined, invalid, atBroker })}\n`);
+  else {
+    const how = joined ? `is one with ${to} now, and what either took in` : `is ${to} now, and what it took in`;
+    io.out(`renamed: ${name} ${how} is recognised there; ${messagesInvalid(invalid)} in its list\n`);
+    if (atBroker !== undefined) io.out(`${atBroker}\n`);
+  }
   return 0;
 }
 
