@@ -61,7 +61,8 @@ export class Identities {
   }
 }
 
-function identityOf(kind: IdentityKind, [prefix = "", ...others]: readonly string[], id: string): Identity {
-  const mark = markOf(prefix, id);
-  return others.length === 0 ? { kind, mark } : { kind, mark, former: others.map((other) => markOf(other, id)) };
+function identityOf(kind: IdentityKind, prefixes: readonly string[], id: string): Identity {
+  const mark = markOf(prefixes[0] ?? "", id);
+  if (prefixes.length === 1) return { kind, mark };
+  return { kind, mark, former: prefixes.slice(1).map((prefix) => markOf(prefix, id)) };
 }

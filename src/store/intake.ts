@@ -150,8 +150,8 @@ function listOf(items: readonly string[]): string {
 
 /** Null for an intake without former names. */
 function formerOf(messages: readonly Marked[]): string | null {
-  const former = messages.flatMap(({ former = [] }) => former);
-  return former.length === 0 ? null : listOf(former);
+  if (messages[0]?.former === undefined) return null;
+  return listOf(messages.flatMap(({ former = [] }) => former));
 }
 
 /**

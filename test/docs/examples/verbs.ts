@@ -32,6 +32,10 @@ export async function goOn(post: Post<Sql>): Promise<void> {
   for (const { operation } of await post.operate.audit({ unfinished: true })) await post.operate.continue(operation);
 }
 
+export async function renameIntake(post: Post<Sql>): Promise<void> {
+  await post.operate.renameIntake("orders-in", "orders-eu", { by: "ann", reason: "there are two shops now" });
+}
+
 export async function endIntake(post: Post<Sql>): Promise<void> {
   await post.operate.removeIntake("orders-in", { by: "ann", reason: "comes by webhook now", confirm: "orders-in" });
 }
