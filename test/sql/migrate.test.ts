@@ -205,6 +205,7 @@ test("a migration that meets an open transaction waits for moments, lets others 
     await admin.rows("alter table posthorn.intake drop column pushed cascade, drop column refused cascade");
     await admin.rows("alter table posthorn.intake drop column refused_bound, drop column invalid_bound");
     await admin.rows("drop table posthorn.intake_holder cascade");
+    await admin.rows("drop table posthorn.inbox_name");
     await admin.rows("alter table posthorn.intake_invalid drop column identity");
     await admin.rows("alter table posthorn.result drop column key, drop column contract");
     await admin.rows("alter table posthorn.retention drop column forgotten_until");
