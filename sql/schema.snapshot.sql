@@ -1277,7 +1277,7 @@ function ids(p_list json) returns bigint[] plpgsql immutable strict body 33542db
 function in_order(p_slots smallint[], p_subscription integer, p_channel integer, p_lane integer, p_batch posthorn.batch, p_keys text[], p_marked boolean) returns posthorn.turn plpgsql volatile body 9b5fed6499a75ceb5b9d11a3ad21bbd9
 function inbox_names(p_intake text) returns text[] plpgsql volatile body 4f2596b8fc27a18ad1a11156885e87fc
 function intake_named(p_name text) returns posthorn.intake plpgsql volatile body 414e6090c658802c50c7d668f3a2793c
-function intake_rules() returns TABLE(intake integer, intake_name text, name text, value bigint, threshold bigint, detail text) sql volatile body 9af51a36400e09f9ee4eb357b1a93008
+function intake_rules() returns TABLE(intake integer, intake_name text, name text, value bigint, threshold bigint, detail text) sql volatile body c9905a6d46007d73d970d9b0be005c95
 function intake_runners() returns TABLE(intake integer, worker bigint, service text, host text, pid integer, alone boolean, seen_at timestamp with time zone, connected boolean, trouble text) sql volatile body 3b4fd7299f4326be0dce790b3076280f
 function is_behind(p_subscription integer, p_key text, p_place bigint) returns boolean plpgsql volatile body 6753317ab5fc0eadd91c33788006d039
 function is_claim(p_claimed text) returns boolean plpgsql immutable body 26118ffd31b40cf5f4b79fdeeb9f504c
@@ -1385,7 +1385,7 @@ function option_keys(p_options json, p_known text[], p_what text) returns void p
 function option_number(p_options json, p_field text, p_least bigint, p_most bigint) returns bigint plpgsql immutable body 3c690736c0f16823b98fa4a07bbe86c6
 function options_of(p_options json, p_key text, OUT due_at timestamp with time zone, OUT expires_at timestamp with time zone, OUT priority smallint, OUT key text, OUT mode text, OUT window_ms bigint, OUT wait_ms bigint) returns record plpgsql volatile body 7013c05bc216aa0c7a47ccb045432b58
 function order_ends(p_subscription integer) returns void plpgsql volatile body 575c8f1e753c0ed1c948e18eb9256c7a
-function orphaned() returns TABLE(what text, name text, detail text) sql volatile body e708f5727f7732316f3b846237226935
+function orphaned() returns TABLE(what text, name text, detail text) sql volatile body 8393bddb4073843e15c128a4a8441d25
 function own_inbox(p_intake text, p_id integer) returns void sql volatile body defb32d52478ade8888c89eebd706ee6
 function own_intake(p_intake integer, p_worker bigint) returns timestamp with time zone plpgsql volatile body 1e06579c9b7896149b7ce71c2206dd5c
 function own_transaction(p_durable boolean) returns posthorn.ring plpgsql volatile body a4731655c3f912c1238ae62637d8d1c5
@@ -1451,7 +1451,7 @@ function remove_intake_piece(p_row posthorn.operation, p_limit integer, OUT done
 function remove_piece(p_row posthorn.operation, p_limit integer, OUT done bigint, OUT more boolean, OUT busy boolean, OUT place json) returns record plpgsql volatile body 2039419b96f3dcdb23d901c50e788977
 function remove_schedule(p_name text) returns boolean plpgsql volatile body 688637a3039ef91b2c39a1ee2ce4775e
 function remove_subscription(name text, by text DEFAULT NULL::text, reason text DEFAULT NULL::text, confirm text DEFAULT NULL::text) returns json plpgsql volatile body d263630c443f6971ce8dd3fa74b5f9f2
-function rename_intake(name text, "to" text, by text DEFAULT NULL::text, reason text DEFAULT NULL::text) returns json plpgsql volatile body 05a6e53a9aec95484a10633209b06d1f
+function rename_intake(name text, "to" text, by text DEFAULT NULL::text, reason text DEFAULT NULL::text) returns json plpgsql volatile body 3a4714b3e4c1e7f267da4446a4939953
 function replay(name text, "from" timestamp with time zone, "to" timestamp with time zone DEFAULT NULL::timestamp with time zone, by text DEFAULT NULL::text, reason text DEFAULT NULL::text, confirm text DEFAULT NULL::text, contract text DEFAULT NULL::text) returns json plpgsql volatile body fc09f0a7e0c6b6849d01bde178cd905f
 function replay_one(p_row posthorn.operation, p_reader posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8, p_slot smallint, p_due timestamp with time zone) returns text plpgsql volatile body 9f713c806ec1945ed59e6e3296d99c09
 function replay_piece(p_row posthorn.operation, p_limit integer, OUT done bigint, OUT more boolean, OUT busy boolean, OUT place json) returns record plpgsql volatile body 9bfa9cdb8195265c5a93ee2612e6d2b0

@@ -272,8 +272,8 @@ language sql volatile as $$
   select 'subscription', s.name, format('no worker works on the subscription "%s" to "%s"', s.name, h.name) from posthorn.subscription s
     join posthorn.channel h on h.id = s.channel where h.kind = 'event' and not exists (select from living l where l.subscription = s.id)
   union all
-  select 'intake', i.name, format('no process runs the intake "%s"%s; if it is gone for good: posthorn intakes remove %s', i.name,
-      (select ', which brings in ' || string_agg(c.contract, ', ' order by c.contract collate "C") from posthorn.intake_contract c where c.intake = i.id), i.name)
+  select 'intake', i.name, format('no process runs the intake "%1$s"%2$s; if it was renamed: posthorn intakes rename %1$s <new name>; if it is gone for good: posthorn intakes remove %1$s', i.name,
+      (select ', which brings in ' || string_agg(c.contract, ', ' order by c.contract collate "C") from posthorn.intake_contract c where c.intake = i.id))
     from posthorn.intake i where not exists (select from posthorn.intake_runners() r where r.intake = i.id)
   union all
   select 'topic', h.name, format('nobody reads the topic "%s"', h.name) from posthorn.channel h

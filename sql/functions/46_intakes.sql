@@ -153,7 +153,7 @@ language sql volatile as $$
       ('intakeAwayMs', case when i.paused_at is not null then 0 else greatest(0, extract(epoch from clock_timestamp()
           - coalesce(i.away_since, i.seen_at + case when runs.intake is null then interval '0' else interval '5 s' end)) * 1000) end::bigint,
         i.away_ms::bigint, case when runs.intake is null or i.seen_at < clock_timestamp() - interval '5 s'
-          then format('no process runs it; if it is gone for good: posthorn intakes remove %s', i.name) else i.trouble end),
+          then format('no process runs it; if it was renamed: posthorn intakes rename %1$s <new name>; if it is gone for good: posthorn intakes remove %1$s', i.name) else i.trouble end),
       ('intakeRefused', refused.messages, i.refused_bound, refused.why),
       ('intakeInvalid', (select count(*) from (select from posthorn.intake_invalid v where v.intake = i.id limit 100000) v), i.invalid_bound, null)
     ) r(name, value, threshold, detail) where r.threshold is not null

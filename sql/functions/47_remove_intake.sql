@@ -1,5 +1,5 @@
 -- Removing an intake that is gone from the code. What it took in stays, and so do the marks of it in the inbox, for their time: they are made of its name,
--- so one that is declared again under this name takes nothing in a second time.
+-- or of one that it had before, so one that is declared again under this name takes nothing in a second time.
 
 -- intake_named(name): the intake of this name. Raises PH060.
 create or replace function posthorn.intake_named(p_name text) returns posthorn.intake

@@ -40,8 +40,8 @@ declare
   v_id int;
 begin
   perform posthorn.require_home(), posthorn.intake_named($1);
-  if $2 is null or $2 !~ '^[a-z][a-z0-9._-]*$' or length($2) > 100 then
-    raise exception 'the name of an intake must be 1 to 100 lower-case letters, digits, dots, hyphens and underscores, a letter first; got %', coalesce(left($2, 120), 'none')
+  if $2 is null or $2 !~ '^[a-z][a-z0-9._-]*$' or length($2) > 80 then
+    raise exception 'the name of an intake must be 1 to 80 lower-case letters, digits, dots, hyphens and underscores, a letter first; got %', coalesce(left($2, 120), 'none')
       using errcode = 'PH015';
   elsif $2 = $1 then
     raise exception 'the intake "%" is called so already', $1 using errcode = 'PH015';

@@ -7793,8 +7793,8 @@ language sql volatile as $$
   select 'subscription', s.name, format('no worker works on the subscription "%s" to "%s"', s.name, h.name) from posthorn.subscription s
     join posthorn.channel h on h.id = s.channel where h.kind = 'event' and not exists (select from living l where l.subscription = s.id)
   union all
-  select 'intake', i.name, format('no process runs the intake "%s"%s; if it is gone for good: posthorn intakes remove %s', i.name,
-      (select ', which brings in ' || string_agg(c.contract, ', ' order by c.contract collate "C") from posthorn.intake_contract c where c.intake = i.id), i.name)
+  select 'intake', i.name, format('no process runs the intake "%1$s"%2$s; if it was renamed: posthorn intakes rename %1$s <new name>; if it is gone for good: posthorn intakes remove %1$s', i.name,
+      (select ', which brings in ' || string_agg(c.contract, ', ' order by c.contract collate "C") from posthorn.intake_contract c where c.intake = i.id))
     from posthorn.intake i where not exists (select from posthorn.intake_runners() r where r.intake = i.id)
   union all
   select 'topic', h.name, format('nobody reads the topic "%s"', h.name) from posthorn.channel h
@@ -9311,7 +9311,7 @@ language sql volatile as $$
       ('intakeAwayMs', case when i.paused_at is not null then 0 else greatest(0, extract(epoch from clock_timestamp()
           - coalesce(i.away_since, i.seen_at + case when runs.intake is null then interval '0' else interval '5 s' end)) * 1000) end::bigint,
         i.away_ms::bigint, case when runs.intake is null or i.seen_at < clock_timestamp() - interval '5 s'
-          then format('no process runs it; if it is gone for good: posthorn intakes remove %s', i.name) else i.trouble end),
+          then format('no process runs it; if it was renamed: posthorn intakes rename %1$s <new name>; if it is gone for good: posthorn intakes remove %1$s', i.name) else i.trouble end),
       ('intakeRefused', refused.messages, i.refused_bound, refused.why),
       ('intakeInvalid', (select count(*) from (select from posthorn.intake_invalid v where v.intake = i.id limit 100000) v), i.invalid_bound, null)
     ) r(name, value, threshold, detail) where r.threshold is not null
@@ -9358,7 +9358,7 @@ language sql stable as $$
 $$;
 ` },
   { name: "functions/47_remove_intake.sql", text: `-- Removing an intake that is gone from the code. What it took in stays, and so do the marks of it in the inbox, for their time: they are made of its name,
--- so one that is declared again under this name takes nothing in a second time.
+-- or of one that it had before, so one that is declared again under this name takes nothing in a second time.
 
 -- intake_named(name): the intake of this name. Raises PH060.
 create or replace function posthorn.intake_named(p_name text) returns posthorn.intake
@@ -9473,8 +9473,8 @@ declare
   v_id int;
 begin
   perform posthorn.require_home(), posthorn.intake_named($1);
-  if $2 is null or $2 !~ '^[a-z][a-z0-9._-]*$' or length($2) > 100 then
-    raise exception 'the name of an intake must be 1 to 100 lower-case letters, digits, dots, hyphens and underscores, a letter first; got %', coalesce(left($2, 120), 'none')
+  if $2 is null or $2 !~ '^[a-z][a-z0-9._-]*$' or length($2) > 80 then
+    raise exception 'the name of an intake must be 1 to 80 lower-case letters, digits, dots, hyphens and underscores, a letter first; got %', coalesce(left($2, 120), 'none')
       using errcode = 'PH015';
   elsif $2 = $1 then
     raise exception 'the intake "%" is called so already', $1 using errcode = 'PH015';

@@ -304,7 +304,7 @@ post.queue("taking", policies.email).handle(command("DoTaking", { queue: "taking
       rule: "orphans",
       about: "left",
       message:
-        'no process runs the intake "left", which brings in OrderHeard; if it is gone for good: posthorn intakes remove left',
+        'no process runs the intake "left", which brings in OrderHeard; if it was renamed: posthorn intakes rename left <new name>; if it is gone for good: posthorn intakes remove left',
     },
   ]);
   // Before, it was said that nobody has published it yet.
