@@ -9482,6 +9482,8 @@ begin
     raise exception 'the intake "%" cannot be called "%": a queue or subscription has this name', $1, $2 using errcode = 'PH020',
       hint = 'Queues, subscriptions and intakes share one set of names. Give it another one.';
   end if;
+  -- Alerts are neither raised nor resolved meanwhile: either would wait for the rows that are locked here, with alerts locked that change here.
+  perform pg_advisory_xact_lock(posthorn.lock_key('watch'));
   loop
     -- Whoever declares one of the two waits; whoever is about to run one has it, or finds it gone.
     perform from posthorn.intake i where i.name in ($1, $2) order by i.id for update;
