@@ -229,7 +229,9 @@ describe("the url of a webhook", () => {
     ]) {
       expect(String(refused(url))).not.toMatch(hidden);
     }
-    expect(refused("https://ada:hunter2@partner.example:8443/T0KEN?t=abc123")).toBe("https://partner.example:8443");
+    expect(refused("https://ada:hunter2@partner.example:8443/T0KEN?t=abc123")).toMatch(
+      /^https:\/\/partner\.example:8443\/…#[0-9a-f]{6}$/,
+    );
     expect(String(refused(`https://x/${"T0KEN".repeat(1000)}`))).not.toMatch(hidden);
     const headers = refused("https://partner.example/", { headers: "Bearer T0KEN" });
     expect(headers).toMatchObject({ code: "PH_OPTION_INVALID", message: expect.stringContaining("got a string") });
