@@ -46,10 +46,12 @@ export function meaningOf(posted: Posted, where: string, clean: (text: string) =
   if (status >= 200 && status < 300) return { kind: "acknowledged" };
   if (status === 410) return { kind: "gone" };
   const text = `${where} answered ${status}${hint(status)}${excerpt(posted, clean)}`;
-  const retryAfterMs = retryAfterOf({ headers: { get: (name) => first(posted.headers[name]) } });
-  const error = new Error(text);
+  const saidMs = retryAfterOf({ headers: { get: (name) => first(posted.headers[name]) } });
   // RFC 9110, 15.5.14: who says when to come again means that it will not be too large then.
-  if (retryAfterMs === undefined && tooLarge.has(status)) return { kind: "refused", reason: text };
+  if (saidMs === undefined && tooLarge.has(status)) return { kind: "refused", reason: text };
+  const error = new Error(text);
+  // "At once" asks for no pause, and so says nothing of other messages.
+  const retryAfterMs = saidMs === 0 ? undefined : saidMs;
   if (retryAfterMs !== undefined) return { kind: away.has(status) ? "unavailable" : "failed", error, retryAfterMs };
   if (!away.has(status)) return { kind: "failed", error };
   return { kind: "unavailable", error, ...(status !== throttled && { alone: true }) };

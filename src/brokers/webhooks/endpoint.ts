@@ -96,7 +96,8 @@ function insideHost(host: string): string | undefined {
 export function guarded(lookup: LookupFunction, { trusted, where }: Endpoint): LookupFunction {
   return (hostname, options, callback) => {
     lookup(hostname, { ...options, all: true }, (error, answer, family) => {
-      if (error !== null) return callback(error, "");
+      // Of one that is no `lookup` of Node: what it throws here would end the process.
+      if (error) return callback(error, "");
       const addresses = listOf(answer, family);
       const problem = trusted ? undefined : problemOf(addresses, where);
       if (problem !== undefined) return callback(problem, "");
@@ -106,7 +107,8 @@ export function guarded(lookup: LookupFunction, { trusted, where }: Endpoint): L
 }
 
 function listOf(answer: string | readonly LookupAddress[], family: number | undefined): readonly LookupAddress[] {
-  return typeof answer === "string" ? [{ address: answer, family: family ?? isIP(answer) }] : answer;
+  if (typeof answer === "string") return [{ address: answer, family: family ?? isIP(answer) }];
+  return Array.isArray(answer) ? answer.filter((one) => typeof one?.address === "string") : [];
 }
 
 function problemOf(addresses: readonly LookupAddress[], where: string): Error | undefined {

@@ -329,4 +329,15 @@ describe("a name", () => {
       expect([sent.kind, said(sent)]).toEqual(["unavailable", expect.stringContaining("does not exist")]);
     }
   });
+
+  // It was thrown where nobody catches it, and ended the process.
+  test.each([[undefined], [null], [{}], [[null]], [[{ address: null, family: 4 }]]])(
+    "that a lookup of one's own answers %j for is a receiver that is away",
+    async (answer) => {
+      const odd: LookupFunction = (_host, _options, callback) => {
+        setImmediate(() => Reflect.apply(callback, undefined, [undefined, answer]));
+      };
+      expect(said(await sendOne(await openedBefore("http://partner.example:1/", odd)))).toContain("does not exist");
+    },
+  );
 });

@@ -77,6 +77,19 @@ describe("an answer", () => {
     }
   });
 
+  // It counted as a pause that is asked of all, so that a message that its receiver falls over was never to blame for it.
+  test("with a Retry-After of nothing, or of a time that is over, asks for no pause", async () => {
+    let after = "0";
+    const { url, asked } = await receiving(() => ({ status: 503, headers: { "retry-after": after } }));
+    const sender = await open(url);
+    for (after of ["0", "Sun, 06 Nov 1994 08:49:37 GMT"]) {
+      const sent = await sendOne(sender);
+      expect(sent).toMatchObject({ kind: "unavailable", alone: true });
+      expect(sent).not.toHaveProperty("retryAfterMs");
+    }
+    expect(asked).toHaveLength(2);
+  });
+
   test("with Retry-After and a failure of this message carries it", async () => {
     const { url, asked } = await receiving(() => ({ status: 409, headers: { "retry-after": "2" } }));
     const sender = await open(url);
