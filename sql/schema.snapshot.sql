@@ -1165,7 +1165,7 @@ function circuit_after(p_row posthorn.circuit, p_event json, p_breaker json, p_n
 function circuit_begin(p_subscription integer, p_worker bigint, p_probe bigint) returns void plpgsql volatile body b59d7666ae0cfde7c7d2eef7b1fb636b
 function circuit_due(p_subscription integer) returns void sql volatile body 9fead24aebe62641b49a74937cc08993
 function circuit_gate(p_subscription integer, OUT wait_ms bigint, OUT probe bigint) returns record plpgsql volatile body 6f66b60e7ed240d27c8ecccb0957a73a
-function circuit_hear(p_subscription integer, p_events json) returns json plpgsql volatile body c2c6d6bc6d380daa73e1712683b16646
+function circuit_hear(p_subscription integer, p_events json) returns json plpgsql volatile body 3a296355e9c907118ffb09489e55d83e
 function circuit_of(p_subscription integer) returns json sql stable body e1214b811eb80df4934bfbf5ff38c386
 function circuit_opened(p_row posthorn.circuit, p_open_ms bigint, p_now timestamp with time zone) returns posthorn.circuit plpgsql volatile body 3191439004df3f62ba80901751bf8423
 function claim(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body df1b1f26181326b20070e3d931533d50

@@ -5,8 +5,12 @@ import { mapped } from "./sqlstate.js";
 /** What a run means for the circuit. */
 export type CircuitEvent =
   | { readonly failed: number; readonly said?: string }
-  /** A handler opens it; null for as long as the policy says. */
-  | { readonly open: number | null; readonly reason: string }
+  /** A handler opens it; null for as long as the policy says. `relay`: of which broker it is said. */
+  | {
+      readonly open: number | null;
+      readonly reason: string;
+      readonly relay?: { readonly broker: string; readonly where: string };
+    }
   | { readonly succeeded: true }
   /** Neither: the next message is tried. */
   | { readonly passed: true; readonly said?: string };

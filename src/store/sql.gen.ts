@@ -3677,7 +3677,7 @@ end $$;
 
 -- circuit_hear(subscription, events): what a worker tells of runs that ended, in a transaction of its own. Events, in their order:
 --   { failed: n }            runs failed
---   { open: ms | null, reason } a handler says so; null: for as long as the policy says
+--   { open: ms | null, reason, relay } a handler says so; null: for as long as the policy says, and so where a relay says it of another broker than the declared
 --   { succeeded: true } | { passed: true }   only together with \`probe\`, the token of the message that was tried, which \`failed\` may have as well; then \`said\`
 --                            is why it did not succeed, and stands as the reason of the circuit from then on
 -- Returns { changed: 'opened' | 'closed' | null, openMs, windowMs, failures, probes, reason }: whether the last of them that changed it opened or closed it.
@@ -3685,13 +3685,14 @@ create or replace function posthorn.circuit_hear(p_subscription int, p_events js
 language plpgsql as $$
 declare
   v_breaker json;
+  v_relay jsonb;
   v_row posthorn.circuit;
   v_was text;
   v_event json;
   v_now timestamptz;
 begin
   perform posthorn.own_transaction(false);
-  select s.policy -> 'circuitBreaker' into v_breaker from posthorn.subscription s where s.id = p_subscription and s.has_breaker;
+  select s.policy -> 'circuitBreaker', s.policy -> 'relay' into v_breaker, v_relay from posthorn.subscription s where s.id = p_subscription and s.has_breaker;
   if v_breaker is null then
     return '{"changed":null}';
   end if;
@@ -3700,6 +3701,10 @@ begin
   v_was := v_row.state;
   v_now := clock_timestamp();
   for v_event in select * from json_array_elements(p_events) loop
+    -- A process of before a deployment: for how long its broker wants nothing is not for that of now.
+    if v_event -> 'relay' is not null and (v_event -> 'relay')::jsonb is distinct from v_relay then
+      v_event := (v_event::jsonb - 'open')::json;
+    end if;
     v_row := posthorn.circuit_after(v_row, v_event, v_breaker, v_now);
   end loop;
   update posthorn.circuit c set state = v_row.state, failed_at = v_row.failed_at, opened_at = v_row.opened_at, failures = v_row.failures,

@@ -30,7 +30,10 @@ export function decide(delivery: Delivery, policy: CheckedPolicy, verdict: Verdi
     return { outcome: "rejected", next: dead(`rejected: ${clean(verdict.reason, limits.issueLength)}`) };
   }
   const note = noteOf(thrown);
-  const opens = verdict.kind === "open" ? { circuit: { open: verdict.openMs, reason: note } } : {};
+  const opens =
+    verdict.kind === "open"
+      ? { circuit: { open: verdict.openMs, reason: note, ...(policy.relay && { relay: policy.relay }) } }
+      : {};
   const ran = verdict.kind !== "open" || verdict.unsent !== true;
   if (policy.idempotency === "at-most-once" && ran) return { outcome: "failed", next: dead(ruledOut), ...opens };
   const delayMs =

@@ -88,7 +88,7 @@ test("what a receiver refuses is tried for as long as the guide says, and the po
 test("the address of a partner is checked as the guide says", () => {
   const { shared } = keys();
   expect(partner({ url: "https://partner.example/hooks/7f3a", secrets: [shared] }).where).toBe(
-    "https://partner.example",
+    "https://partner.example/…#28ef09",
   );
   for (const url of ["http://partner.example/", "https://10.0.0.1/", "https://localhost/"]) {
     expect(() => partner({ url, secrets: [shared] })).toThrow(expect.objectContaining({ code: "PH_BROKER_ADDRESS" }));

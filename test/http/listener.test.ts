@@ -54,7 +54,9 @@ test("an error of the handler is told to the console where nobody else is, and a
   const failure = new Error("the handler is wrong");
   const port = await serve(() => Promise.reject(failure));
   for (let i = 0; i < 3; i += 1) expect((await fetch(`http://127.0.0.1:${port}/`)).status).toBe(500);
-  expect(warned.mock.calls).toEqual([[expect.stringContaining("a request was answered 500"), { error: failure }]]);
+  expect(warned.mock.calls).toEqual([
+    [expect.stringContaining("a request was answered 500"), expect.stringContaining(failure.message)],
+  ]);
 
   vi.useFakeTimers({ toFake: ["performance"] });
   onTestFinished(() => {

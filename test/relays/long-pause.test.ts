@@ -40,7 +40,7 @@ function stage() {
     expect(probeAt).toBeGreaterThan(Date.now() + day - 60_000);
     return post;
   };
-  return { out, start, asked };
+  return { Placed, out, start, asked, circuit };
 }
 const sent = (broker: MemoryBroker) => broker.received.map(({ event: { data } }) => JSON.parse(data).n);
 
@@ -52,6 +52,33 @@ test("a relay that goes to another broker does not wait for what the one before 
   await start(other);
   await eventually(() => other.received.length === 2);
   expect(sent(other)).toEqual([1, 2]);
+});
+
+// In a deployment it opened the circuit for the day again, though the processes of after it send to another broker.
+test("what a process says that still goes to the broker of before opens the circuit for as long as the policy says", async () => {
+  const { Placed, out, start, circuit } = stage();
+  const broker = new MemoryBroker();
+  let answer: () => void = () => undefined;
+  const answered = new Promise<void>((resolve) => {
+    answer = resolve;
+  });
+  broker.delay = () => answered;
+  broker.judge = () => ({ kind: "unavailable", error: new Error("maintenance"), retryAfterMs: day });
+  const before = await start(broker);
+  await before.publish(Placed, { n: 1 });
+  await eventually(() => broker.calls.length === 1);
+  // A process that was deployed meanwhile has declared it anew.
+  await before.transaction(({ tx }) =>
+    tx.query(
+      `update posthorn.subscription set policy = jsonb_set(policy::jsonb, '{relay,where}', '"memory/other"')::json where name = $1`,
+      [out],
+    ),
+  );
+  answer();
+  await eventually(async () => (await circuit(before))?.state === "open");
+  const { probeAt = "", reason } = (await circuit(before)) ?? {};
+  expect(Date.parse(probeAt)).toBeLessThan(Date.now() + 60_000);
+  expect(reason).toContain("maintenance");
 });
 
 test("a start of the same relay leaves its broker in peace, and resume has it tried at once", async () => {

@@ -1,4 +1,5 @@
 /** Where webhooks are posted to: reads the URL, and refuses what may not be posted to before anything is opened. */
+import { createHash } from "node:crypto";
 import type { LookupAddress, LookupOptions } from "node:dns";
 import { isIP, type LookupFunction } from "node:net";
 import { ConfigurationError } from "../../core/errors.js";
@@ -8,7 +9,10 @@ import { insideAddress } from "./addresses.js";
 /** A URL that may be posted to. */
 export interface Endpoint {
   readonly url: URL;
-  /** Scheme, host and port: what people are shown. Path, query and user may hold a token. */
+  /**
+   * Scheme, host, port and a mark of what is behind them: what people are shown, and what tells one receiver from another at the same host. Path, query and
+   * user may hold a token.
+   */
   readonly where: string;
   /** Allowed by name: what it resolves to is not looked at. */
   readonly trusted: boolean;
@@ -33,19 +37,30 @@ export function endpointOf(text: string, { allowPrivate, allowHttp }: Allowed): 
     refuse("The url of a webhook has a user or a password that is not percent-encoded. It is not shown.");
   }
   const host = hostOf(url);
-  const where = `${url.protocol}//${url.host}`;
+  const origin = `${url.protocol}//${url.host}`;
   const trusted = allowPrivate.includes(host);
   // First, since what is allowed by it may have http: as well: who said `allowHttp` here would be refused once more.
   const inside = trusted ? undefined : insideHost(host);
   if (inside !== undefined) {
-    refuse(`${where} is ${inside}. To post there all the same, say allowPrivate: [${JSON.stringify(host)}].`);
+    refuse(`${origin} is ${inside}. To post there all the same, say allowPrivate: [${JSON.stringify(host)}].`);
   }
   if (url.protocol === "http:" && !trusted && !allowHttp) {
     refuse(
-      `${where} is posted to in the clear, so that anybody between can read it. Use https, or say allowHttp: true.`,
+      `${origin} is posted to in the clear, so that anybody between can read it. Use https, or say allowHttp: true.`,
     );
   }
-  return { url, where, trusted };
+  return { url, where: `${origin}${markOf(url)}`, trusted };
+}
+
+/** Too few letters to find a token by, or to leave less of it to guess. A password tells no receivers apart, and may be short: it is not in it. */
+const markLength = 6;
+
+/** Nothing for a host alone, whose root is posted to. */
+function markOf({ username, pathname, search }: URL): string {
+  const behind = `${pathname}${search}`;
+  if (username === "" && behind === "/") return "";
+  const mark = createHash("sha256").update(`${username}@${behind}`).digest("hex").slice(0, markLength);
+  return `/…#${mark}`;
 }
 
 function isDecodable(text: string): boolean {
@@ -81,7 +96,8 @@ function insideHost(host: string): string | undefined {
 export function guarded(lookup: LookupFunction, { trusted, where }: Endpoint): LookupFunction {
   return (hostname, options, callback) => {
     lookup(hostname, { ...options, all: true }, (error, answer, family) => {
-      if (error !== null) return callback(error, "");
+      // Of one that is no `lookup` of Node: what it throws here would end the process.
+      if (error) return callback(error, "");
       const addresses = listOf(answer, family);
       const problem = trusted ? undefined : problemOf(addresses, where);
       if (problem !== undefined) return callback(problem, "");
@@ -91,7 +107,8 @@ export function guarded(lookup: LookupFunction, { trusted, where }: Endpoint): L
 }
 
 function listOf(answer: string | readonly LookupAddress[], family: number | undefined): readonly LookupAddress[] {
-  return typeof answer === "string" ? [{ address: answer, family: family ?? isIP(answer) }] : answer;
+  if (typeof answer === "string") return [{ address: answer, family: family ?? isIP(answer) }];
+  return Array.isArray(answer) ? answer.filter((one) => typeof one?.address === "string") : [];
 }
 
 function problemOf(addresses: readonly LookupAddress[], where: string): Error | undefined {

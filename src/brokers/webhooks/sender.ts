@@ -1,7 +1,7 @@
 /**
  * The way out: one post for each message, a bounded number at once, of one key one after the other where its order is wanted.
  *
- * What is known about the receiver outlives a sender, since a relay opens a new one after trouble: that it is gone, and until when it wants nothing.
+ * What is known about the receiver outlives a sender, since a relay opens a new one after trouble: that it is gone, and that it has just asked for a pause.
  */
 import { sharedAbort } from "../../core/shared-abort.js";
 import type { Outgoing, Sender, Sent } from "../broker.js";
@@ -30,9 +30,15 @@ export interface SenderOptions extends PostOptions {
 export interface Standing {
   /** It answered 410: nothing is posted any more. */
   gone: boolean;
-  /** It asked for silence until then, in milliseconds since 1970. */
+  /** It asked for silence, which this process keeps until then, in milliseconds of `performance.now()`: no clock that is set moves it. */
   silentUntil: number;
 }
+
+/**
+ * The circuit of the fleet keeps the pause that a receiver asks for, by the clock of the database; whoever resumes it, or changes the url, ends it there. In
+ * this process it only holds back what was taken before the circuit was open.
+ */
+const longestSilenceMs = 60_000;
 
 /** One call of `send`. */
 interface Call {
@@ -93,7 +99,7 @@ export class WebhookSender implements Sender {
 
   /** Looks whether somebody is there. Errors: why not. */
   async look(signal: AbortSignal): Promise<void> {
-    if (this.#standing.gone || this.#standing.silentUntil > Date.now()) return;
+    if (this.#standing.gone || this.#isSilent) return;
     await this.#poster.connect(signal);
   }
 
@@ -135,10 +141,14 @@ export class WebhookSender implements Sender {
   #notNow({ signal, away }: Call): Sent | undefined {
     if (signal.aborted) return givenUp;
     if (this.#standing.gone) return this.#gone({ unsent: true });
-    const retryAfterMs = this.#standing.silentUntil - Date.now();
-    if (retryAfterMs <= 0) return away;
-    const error = new Error(`${this.#options.endpoint.where} asked for a pause; nothing is posted until it is over.`);
-    return { kind: "unavailable", error, retryAfterMs, unsent: true };
+    if (!this.#isSilent) return away;
+    const error = new Error(`${this.#options.endpoint.where} asked for a pause a moment ago; it was not posted.`);
+    // No time is said: whoever ended the pause for the fleet shall not have it begin anew.
+    return { kind: "unavailable", error, unsent: true };
+  }
+
+  get #isSilent(): boolean {
+    return this.#standing.silentUntil > performance.now();
   }
 
   async #post({ event }: Outgoing, { signal }: Call): Promise<Sent> {
@@ -172,7 +182,8 @@ export class WebhookSender implements Sender {
       return this.#gone({ unsent: false });
     }
     if (meaning.kind === "unavailable" && meaning.retryAfterMs !== undefined) {
-      this.#standing.silentUntil = Math.max(this.#standing.silentUntil, Date.now() + meaning.retryAfterMs);
+      const silenceMs = Math.min(meaning.retryAfterMs, longestSilenceMs);
+      this.#standing.silentUntil = Math.max(this.#standing.silentUntil, performance.now() + silenceMs);
     }
     return meaning;
   }

@@ -24,7 +24,7 @@ export const webhookFields = {
     maxLength: limits.webhookUrlLength,
     required: true,
     secret: true,
-    doc: "Where webhooks are posted to. Only its scheme, host and port are ever shown",
+    doc: "Where webhooks are posted to. Only its scheme, host and port are ever shown, and six letters that tell one path and query from another",
   },
   sign: {
     type: "choice",
@@ -163,7 +163,7 @@ export function webhook(options: WebhookOptions): Broker {
   const keys = keysFor(sign, secrets);
   const endpoint = endpointOf(url, { allowPrivate, allowHttp });
   const { lookup = systemLookup as LookupFunction, headers = {}, whenGone, ...sending } = rest;
-  const standing: Standing = { gone: false, silentUntil: 0 };
+  const standing: Standing = { gone: false, silentUntil: Number.NEGATIVE_INFINITY };
   const common = { endpoint, keys, headers, style: webhookStyle, lookup: guarded(lookup, endpoint) };
   const clean = cleaner(endpoint.url, headers, keys);
   return {

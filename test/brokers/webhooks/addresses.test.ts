@@ -229,7 +229,9 @@ describe("the url of a webhook", () => {
     ]) {
       expect(String(refused(url))).not.toMatch(hidden);
     }
-    expect(refused("https://ada:hunter2@partner.example:8443/T0KEN?t=abc123")).toBe("https://partner.example:8443");
+    expect(refused("https://ada:hunter2@partner.example:8443/T0KEN?t=abc123")).toMatch(
+      /^https:\/\/partner\.example:8443\/…#[0-9a-f]{6}$/,
+    );
     expect(String(refused(`https://x/${"T0KEN".repeat(1000)}`))).not.toMatch(hidden);
     const headers = refused("https://partner.example/", { headers: "Bearer T0KEN" });
     expect(headers).toMatchObject({ code: "PH_OPTION_INVALID", message: expect.stringContaining("got a string") });
@@ -327,4 +329,15 @@ describe("a name", () => {
       expect([sent.kind, said(sent)]).toEqual(["unavailable", expect.stringContaining("does not exist")]);
     }
   });
+
+  // It was thrown where nobody catches it, and ended the process.
+  test.each([[undefined], [null], [{}], [[null]], [[{ address: null, family: 4 }]]])(
+    "that a lookup of one's own answers %j for is a receiver that is away",
+    async (answer) => {
+      const odd: LookupFunction = (_host, _options, callback) => {
+        setImmediate(() => Reflect.apply(callback, undefined, [undefined, answer]));
+      };
+      expect(said(await sendOne(await openedBefore("http://partner.example:1/", odd)))).toContain("does not exist");
+    },
+  );
 });
