@@ -5,6 +5,7 @@
 import { randomBytes } from "node:crypto";
 import { Redis } from "ioredis";
 import { afterEach, describe, expect, test } from "vitest";
+import { decode } from "../../src/brokers/envelope.js";
 import { type RedisOptions, redis, redisFeatures } from "../../src/brokers/redis/index.js";
 import { makeCertificate } from "../support/certificate.js";
 import { type OwnService, startService } from "../support/services.js";
@@ -166,6 +167,31 @@ describe("Redis Streams beside the suite", () => {
     expect(fields).toMatchObject({ headers: { order: "17", total: "5" }, contentType: "application/json" });
     expect(JSON.parse(Buffer.from(fields?.body ?? []).toString())).toEqual({ Order: "17", total: "5" });
     expect(binary).toMatchObject({ headers: {}, contentType: "application/octet-stream", body: bytes });
+  });
+
+  // Both ids were "caf\ufffd", and an intake took the second for a repetition of the first.
+  test("ids whose bytes are no text are no ids", async () => {
+    const { client, stream, broker, receiver } = await place({ fromBeginning: true });
+    for (const byte of [0xe8, 0xe9]) {
+      const id = Buffer.from([0x63, 0x61, 0x66, byte]);
+      await client.xadd(
+        stream,
+        "*",
+        "ce_specversion",
+        "1.0",
+        "ce_id",
+        id,
+        "ce_source",
+        "/x",
+        "ce_type",
+        "T",
+        "data",
+        "1",
+      );
+    }
+    const read = (await take(await receiver(), 2)).map((one) => decode(one, broker.style));
+    const problem = { ok: false, problem: "its id is not text in UTF-8" };
+    expect(read).toEqual([problem, problem]);
   });
 
   test("a key that is no stream is no destination", async () => {
