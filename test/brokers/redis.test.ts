@@ -93,6 +93,60 @@ describe("Redis Streams beside the suite", () => {
     expect(await client.xpending(stream, `${stream}-group`)).toEqual([0, null, null, null]);
   });
 
+  // Redis goes on with the first that there is, and nothing was told.
+  test("what was removed before it was given to the group is told once, with how many, also when a receiver reads meanwhile or may not ask", async () => {
+    const { client, stream, service, broker, options, sender, receiver, trouble } = await place({});
+    const first = await receiver();
+    const out = await sender();
+    const notices: string[] = [];
+    const opening = async (one = broker) => {
+      const next = await one.openReceiver({
+        ...options,
+        onNotice: (error: unknown) => void notices.push(String(error)),
+      });
+      opened.push(() => next.close());
+      return next;
+    };
+    await out.send(messages(3), never());
+    await first.acknowledge(await first.receive({ max: 3, waitMs: 60_000, signal: never() }));
+    await first.close();
+    await out.send(messages(10, { from: 3 }), never());
+    await client.xtrim(stream, "MAXLEN", 4);
+    const second = await opening();
+    const arrived = await take(second, 4);
+    expect(arrived.map((one) => one.headers.ce_id)).toEqual(idsOf(messages(4, { from: 9 })));
+    const told = (count: number) =>
+      expect.stringContaining(`${count} messages were removed from the stream before the group was given them`);
+    expect(notices).toEqual([told(6)]);
+    // In one go, so that it is read by nobody in between.
+    await client
+      .multi()
+      .xadd(stream, "*", "data", "1")
+      .xadd(stream, "*", "data", "2")
+      .xtrim(stream, "MAXLEN", 1)
+      .exec();
+    await take(second, 1);
+    const reading = async () => {
+      expect(await second.receive({ max: 1, waitMs: 100, signal: never() })).toEqual([]);
+      return notices;
+    };
+    await expect.poll(reading, { timeout: 20_000 }).toEqual([told(6), told(1)]);
+    await second.close();
+    // What was read is nobody's loss, and what was told is not told again.
+    await client.xtrim(stream, "MAXLEN", 0);
+    await out.send(messages(1, { from: 20 }), never());
+    const third = await opening();
+    await take(third, 1);
+    await third.close();
+    expect(notices).toHaveLength(2);
+    await client.call("ACL", "SETUSER", "reader", "on", ">pw", "~*", "+@all", "-xinfo");
+    const url = `redis://reader:pw@127.0.0.1:${service.port}`;
+    const fourth = await opening(redis({ url, stream, group: `${stream}-group` }));
+    await out.send(messages(1, { from: 21 }), never());
+    expect((await take(fourth, 1))[0]?.headers.ce_id).toBe("message-21");
+    expect(trouble).toEqual([]);
+  });
+
   test("a stream that is removed while a receiver waits is made again, and all that is in the new one comes", async () => {
     const { client, stream, sender, receiver } = await place({});
     const waiting = await receiver();
