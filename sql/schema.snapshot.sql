@@ -1264,7 +1264,7 @@ function heartbeat(p_worker bigint, p_oldest bigint) returns boolean plpgsql vol
 function held_of(p_slot smallint, p_subscription integer, p_worker bigint, p_from bigint, p_ends boolean, p_limit integer) returns TABLE(message bigint, slot smallint, lane integer, at timestamp with time zone) plpgsql stable body 5e3c9ee1864ed5e9944c39582bcc55ed
 function hide_key(p_row posthorn.operation) returns posthorn.operation plpgsql volatile body ae609886bf07b495aa25b2f4c9bbf8d3
 function hold_dedupe(p_name text, p_key text, p_subscription integer, p_message bigint, p_nonce bigint, p_window_ms bigint) returns posthorn.dedupe plpgsql volatile body 7752af3dd21ae9a42c3c4f7d5a77e331
-function hold_intakes(p_worker bigint, p_reports json) returns json plpgsql volatile body 080d622fccc75fd855999af3f1a20a72
+function hold_intakes(p_worker bigint, p_reports json) returns json plpgsql volatile body 1955d97427d8fa0e2ce6d1d3f9768d60
 function hold_keys(p_said json, p_options json) returns void plpgsql volatile body fd51c6bbbff4153fa293378271102d41
 function hold_policies(p_service text, p_attends json) returns void plpgsql volatile body a965e0333f6603eaa775b8302d3ea0ca
 function hold_pushed(p_intake integer, p_worker bigint, p_holds boolean, p_connected boolean, p_trouble text, p_refused json) returns void plpgsql volatile body 510b9b6af415851fb0497150ca377be3

@@ -348,6 +348,8 @@ function build({ values, extensions }: Attributes, data: string, plain: Plain | 
     const [what, are] = missing.length === 1 ? ["attribute", "is"] : ["attributes", "are"];
     return { ok: false, problem: `its ${what} ${missing.join(" and ")} ${are} missing` };
   }
+  const unreadable = isNoText(id) ? "id" : isNoText(source) ? "source" : undefined;
+  if (unreadable !== undefined) return { ok: false, problem: `its ${unreadable} is not text in UTF-8` };
   // One of them may be called __proto__.
   const headers = plain === undefined ? {} : Object.fromEntries(plain);
   const event: { -readonly [N in keyof CloudEvent]: CloudEvent[N] } = { id, source, type, extensions, data, headers };
@@ -356,6 +358,11 @@ function build({ values, extensions }: Attributes, data: string, plain: Plain | 
   if (dataschema) event.dataschema = dataschema;
   if (datacontenttype) event.datacontenttype = datacontenttype;
   return { ok: true, event };
+}
+
+/** Whether bytes that are no text were read as this character, or half of one is there: two ids that differ may have become one by it. */
+export function isNoText(text: string): boolean {
+  return text.includes("\ufffd") || !text.isWellFormed();
 }
 
 function parseObject(text: string): Readonly<Record<string, unknown>> | undefined {

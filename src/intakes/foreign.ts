@@ -1,5 +1,6 @@
 /** Messages that are no CloudEvents, through the user's own function. */
 import type { Incoming } from "../brokers/broker.js";
+import { isNoText } from "../brokers/envelope.js";
 import { show } from "../core/show.js";
 import { Misfit } from "./misfit.js";
 import type { ForeignMessage, ForeignReading, IntakeDeclaration } from "./options.js";
@@ -34,6 +35,9 @@ export function readForeign(read: NonNullable<IntakeDeclaration["read"]>, incomi
   const id = "id" in said ? said.id : undefined;
   if (id !== undefined && (typeof id !== "string" || id === "")) {
     throw new Misfit(`the function \`read\` returned ${show(id)} as the id; it must be a text that is not empty`, kind);
+  }
+  if (id !== undefined && isNoText(id)) {
+    throw new Misfit(`the function \`read\` returned ${show(id)} as the id, which is not text in UTF-8`, kind);
   }
   return {
     name,

@@ -1,6 +1,7 @@
 /** What a message that comes in is recognised by: 16 bytes that are the same whenever it comes again. */
 import { hash } from "node:crypto";
 import type { Incoming } from "../brokers/broker.js";
+import { isNoText } from "../brokers/envelope.js";
 
 /** They are told apart: an id of a CloudEvent is never taken for one that a broker gave. "content" is no identity: two messages may say the same. */
 export type IdentityKind = "event" | "sender" | "position" | "content";
@@ -43,9 +44,9 @@ export class Identities {
     return identityOf("sender", this.#prefixesOf("sender", where), id);
   }
 
-  /** By what the broker says of a message: the id that its sender gave it, or its place. */
+  /** By what the broker says of a message: the id that its sender gave it and that is text, or its place. */
   at(where: string, { id, position }: Incoming): Identity | undefined {
-    if (id !== undefined && id !== "") return this.ofSender(where, id);
+    if (id !== undefined && id !== "" && !isNoText(id)) return this.ofSender(where, id);
     if (position === undefined || position === "") return undefined;
     return identityOf("position", this.#prefixesOf("position", where), position);
   }

@@ -167,9 +167,11 @@ export class Keeper {
     const { side, worker } = this.#options;
     const reports = this.#registered.map(({ id, declaration, refusals }) => {
       const run = this.#runs.get(id);
-      const pushed = declaration.broker.features.pushed === true;
+      const { kind: broker, where: place, features } = declaration.broker;
+      const pushed = features.pushed === true;
       const refused = pushed ? { refused: refusals.report(this.#refusedBefore.get(refusals) ?? 0) } : {};
-      return { id, wants, connected: run?.connected ?? false, trouble: run?.trouble ?? null, pushed, ...refused };
+      const [connected, trouble] = [run?.connected ?? false, run?.trouble ?? null];
+      return { id, wants, broker, place, connected, trouble, pushed, ...refused };
     });
     return holdIntakes(side, worker, reports);
   }

@@ -53,6 +53,9 @@ export interface IntakeReport {
   readonly id: number;
   /** It is to be run here. */
   readonly wants: boolean;
+  /** What it would be read from here: of two processes that say different brokers, the one that runs it is right. */
+  readonly broker?: string;
+  readonly place?: string;
   readonly connected: boolean;
   /** Why it is not, or does not go on. */
   readonly trouble: string | null;

@@ -6720,8 +6720,8 @@ begin
     or p_intake.worker in (select d.worker from posthorn.dead_workers() d);
 end $$;
 
--- hold_intakes(worker, reports): what a worker says and asks each second about the intakes of its process: [{ id, wants, connected, trouble, pushed, refused }], \`refused\` of
--- what is pushed to: { total, now, agoMs, why }. Takes those that it wants and nobody runs, or that are pushed to; lets go those that it does not want. Returns [{ id, held, paused, redrive }]: whether it runs each, and
+-- hold_intakes(worker, reports): what a worker says and asks each second about the intakes of its process: [{ id, wants, connected, trouble, pushed, refused, broker, place }], \`refused\` of
+-- what is pushed to: { total, now, agoMs, why }; what is shown of the broker is where the one that runs it reads from, and an older library does not say it. Takes those that it wants and nobody runs, or that are pushed to; lets go those that it does not want. Returns [{ id, held, paused, redrive }]: whether it runs each, and
 -- whether there is something for it to read again; { gone: true } of one that was removed. A worker that counts as dead holds nothing.
 create or replace function posthorn.hold_intakes(p_worker bigint, p_reports json) returns json
 language plpgsql as $$
@@ -6734,7 +6734,8 @@ declare
 begin
   perform posthorn.own_transaction(false);
   v_lives := exists (select from posthorn.worker w where w.id = p_worker);
-  for v_report in select * from json_to_recordset(p_reports) as r(id int, wants boolean, connected boolean, trouble text, pushed boolean, refused json) order by r.id loop
+  for v_report in select * from json_to_recordset(p_reports) as r(id int, wants boolean, connected boolean, trouble text, pushed boolean, refused json, broker text,
+      place text) order by r.id loop
     select * into v_row from posthorn.intake i where i.id = v_report.id;
     if found and v_report.pushed then
       v_held := v_lives and v_report.wants;
@@ -6761,11 +6762,13 @@ begin
       select * into v_row from posthorn.intake i where i.id = v_report.id for no key update skip locked;
       if found and v_row.worker is distinct from p_worker and posthorn.is_free(v_row) then
         update posthorn.intake i set worker = p_worker, pushed = false, held_at = clock_timestamp(), seen_at = clock_timestamp(),
-          away_since = posthorn.away_anew(i), trouble = null where i.id = v_report.id returning * into v_row;
+          away_since = posthorn.away_anew(i), trouble = null, broker = coalesce(v_report.broker, i.broker), place = coalesce(v_report.place, i.place)
+          where i.id = v_report.id returning * into v_row;
       end if;
     elsif v_row.worker = p_worker then
       update posthorn.intake i set seen_at = clock_timestamp(), worker = case when v_lives and v_report.wants then i.worker end,
-          away_since = case when not coalesce(v_report.connected, false) then coalesce(i.away_since, clock_timestamp()) end, trouble = v_report.trouble
+          away_since = case when not coalesce(v_report.connected, false) then coalesce(i.away_since, clock_timestamp()) end, trouble = v_report.trouble,
+          broker = coalesce(v_report.broker, i.broker), place = coalesce(v_report.place, i.place)
         where i.id = v_report.id and i.worker = p_worker returning * into v_row;
     end if;
     v_answers := v_answers || json_build_object('id', v_report.id, 'held', coalesce(v_row.worker = p_worker, false), 'paused', v_row.paused_at is not null,

@@ -203,6 +203,37 @@ describe("NATS alone", () => {
     );
   });
 
+  // The stream went on with the first that was left, and nothing was told.
+  test("what a stream has removed before its consumer was given it is told, with how many", async () => {
+    const name = await stream({ max_msgs: 4 });
+    const out = await sender(name);
+    const notices: string[] = [];
+    const opened = () =>
+      nats({ url: service.url, stream: name }).openReceiver({
+        ...opening("receiver"),
+        onNotice: (error) => void notices.push(String(error)),
+      });
+    // A new consumer has missed nothing.
+    await out.send(messages(5), never());
+    const first = await opened();
+    await take(first, 4);
+    await first.close();
+    // Else the server may give the next ones to the reader that has just gone.
+    await eventually(async () => (await consumerOf(manager, name)).num_waiting === 0);
+    await out.send(messages(10, { from: 5 }), never());
+    const second = await opened();
+    expect(namesOf(await take(second, 4))).toEqual(idsOf(messages(4, { from: 11 })));
+    const told = (count: number, from: number) =>
+      expect.stringContaining(`: ${count} messages, from ${from} on, were removed from the stream before the consumer`);
+    await eventually(() => notices.length > 0);
+    // What was read before it was removed is nobody's loss.
+    await manager.streams.purge(name);
+    await out.send(messages(2, { from: 15 }), never());
+    await take(second, 2);
+    await second.close();
+    expect(notices).toEqual([told(6, 6)]);
+  });
+
   test("a batch that takes longer than the stream waits is received once", async () => {
     const name = await stream();
     await manager.consumers.add(name, { durable_name: "slow", ack_policy: "explicit", ack_wait: 200_000_000 });

@@ -5,6 +5,7 @@
 import { randomBytes } from "node:crypto";
 import { Redis } from "ioredis";
 import { afterEach, describe, expect, test } from "vitest";
+import { decode } from "../../src/brokers/envelope.js";
 import { type RedisOptions, redis, redisFeatures } from "../../src/brokers/redis/index.js";
 import { makeCertificate } from "../support/certificate.js";
 import { type OwnService, startService } from "../support/services.js";
@@ -92,6 +93,60 @@ describe("Redis Streams beside the suite", () => {
     expect(await client.xpending(stream, `${stream}-group`)).toEqual([0, null, null, null]);
   });
 
+  // Redis goes on with the first that there is, and nothing was told.
+  test("what was removed before it was given to the group is told once, with how many, also when a receiver reads meanwhile or may not ask", async () => {
+    const { client, stream, service, broker, options, sender, receiver, trouble } = await place({});
+    const first = await receiver();
+    const out = await sender();
+    const notices: string[] = [];
+    const opening = async (one = broker) => {
+      const next = await one.openReceiver({
+        ...options,
+        onNotice: (error: unknown) => void notices.push(String(error)),
+      });
+      opened.push(() => next.close());
+      return next;
+    };
+    await out.send(messages(3), never());
+    await first.acknowledge(await first.receive({ max: 3, waitMs: 60_000, signal: never() }));
+    await first.close();
+    await out.send(messages(10, { from: 3 }), never());
+    await client.xtrim(stream, "MAXLEN", 4);
+    const second = await opening();
+    const arrived = await take(second, 4);
+    expect(arrived.map((one) => one.headers.ce_id)).toEqual(idsOf(messages(4, { from: 9 })));
+    const told = (count: number) =>
+      expect.stringContaining(`${count} messages were removed from the stream before the group was given them`);
+    expect(notices).toEqual([told(6)]);
+    // In one go, so that it is read by nobody in between.
+    await client
+      .multi()
+      .xadd(stream, "*", "data", "1")
+      .xadd(stream, "*", "data", "2")
+      .xtrim(stream, "MAXLEN", 1)
+      .exec();
+    await take(second, 1);
+    const reading = async () => {
+      expect(await second.receive({ max: 1, waitMs: 100, signal: never() })).toEqual([]);
+      return notices;
+    };
+    await expect.poll(reading, { timeout: 20_000 }).toEqual([told(6), told(1)]);
+    await second.close();
+    // What was read is nobody's loss, and what was told is not told again.
+    await client.xtrim(stream, "MAXLEN", 0);
+    await out.send(messages(1, { from: 20 }), never());
+    const third = await opening();
+    await take(third, 1);
+    await third.close();
+    expect(notices).toHaveLength(2);
+    await client.call("ACL", "SETUSER", "reader", "on", ">pw", "~*", "+@all", "-xinfo");
+    const url = `redis://reader:pw@127.0.0.1:${service.port}`;
+    const fourth = await opening(redis({ url, stream, group: `${stream}-group` }));
+    await out.send(messages(1, { from: 21 }), never());
+    expect((await take(fourth, 1))[0]?.headers.ce_id).toBe("message-21");
+    expect(trouble).toEqual([]);
+  });
+
   test("a stream that is removed while a receiver waits is made again, and all that is in the new one comes", async () => {
     const { client, stream, sender, receiver } = await place({});
     const waiting = await receiver();
@@ -166,6 +221,31 @@ describe("Redis Streams beside the suite", () => {
     expect(fields).toMatchObject({ headers: { order: "17", total: "5" }, contentType: "application/json" });
     expect(JSON.parse(Buffer.from(fields?.body ?? []).toString())).toEqual({ Order: "17", total: "5" });
     expect(binary).toMatchObject({ headers: {}, contentType: "application/octet-stream", body: bytes });
+  });
+
+  // Both ids were "caf\ufffd", and an intake took the second for a repetition of the first.
+  test("ids whose bytes are no text are no ids", async () => {
+    const { client, stream, broker, receiver } = await place({ fromBeginning: true });
+    for (const byte of [0xe8, 0xe9]) {
+      const id = Buffer.from([0x63, 0x61, 0x66, byte]);
+      await client.xadd(
+        stream,
+        "*",
+        "ce_specversion",
+        "1.0",
+        "ce_id",
+        id,
+        "ce_source",
+        "/x",
+        "ce_type",
+        "T",
+        "data",
+        "1",
+      );
+    }
+    const read = (await take(await receiver(), 2)).map((one) => decode(one, broker.style));
+    const problem = { ok: false, problem: "its id is not text in UTF-8" };
+    expect(read).toEqual([problem, problem]);
   });
 
   test("a key that is no stream is no destination", async () => {

@@ -168,6 +168,56 @@ test("a redriven entry that fits nothing still ends where its id was taken in, a
   expect(await unfit(name)).toEqual([]);
 });
 
+// Both were read as one id: the second was absorbed as a duplicate of the first, acknowledged, and was nowhere.
+test("ids and sources that differ in bytes that are no text are in the list, each of them, and none takes the other for itself", async () => {
+  const broker = new MemoryBroker();
+  const name = fresh("bytes");
+  const post = instance("shop");
+  post.intake(name, {
+    from: broker,
+    into: [OrderPlaced],
+    read: (message) => {
+      const order = message.json() as { orderId: string };
+      return { name: "OrderPlaced", payload: order, ...(order.orderId === "y-7" && { id: "\udc00" }) };
+    },
+  });
+  const structured = (orderId: string, more: object) => ({
+    headers: {},
+    contentType: "application/cloudevents+json",
+    body: Buffer.from(
+      JSON.stringify({ specversion: "1.0", type: "OrderPlaced", data: { orderId, cents: 1 }, source: "/b", ...more }),
+    ),
+  });
+  const foreign = (orderId: string, id: string) => ({
+    headers: {},
+    contentType: "application/json",
+    body: Buffer.from(JSON.stringify({ orderId, cents: 1 })),
+    id,
+  });
+  broker.put(
+    // What a receiver makes of the bytes e8 and e9.
+    cloudEvent("OrderPlaced", { orderId: "y-1", cents: 1 }, { id: "caf\ufffd" }),
+    cloudEvent("OrderPlaced", { orderId: "y-2", cents: 1 }, { id: "caf\ufffd" }),
+    structured("y-3", { id: "\ud800" }),
+    structured("y-4", { id: "\ud801" }),
+    structured("y-5", { id: "x", source: "\ud800" }),
+    foreign("y-6", "caf\ufffd"),
+    foreign("y-7", "caf\ufffd"),
+    foreign("y-8", "caf\ufffd"),
+  );
+  await post.start();
+  await eventually(() => broker.left === 0);
+  const entries = await unfit(name);
+  const orders = entries.map(({ body }) => /y-\d/.exec(body.toString())?.[0]);
+  expect(orders).toEqual(["y-1", "y-2", "y-3", "y-4", "y-5", "y-6", "y-7", "y-8"]);
+  expect([0, 4, 5, 6].map((i) => entries[i]?.reason)).toEqual([
+    "it is no CloudEvent: its id is not text in UTF-8",
+    "it is no CloudEvent: its source is not text in UTF-8",
+    "it has no id, and nothing stable can be derived: it would be written again whenever it comes again",
+    expect.stringMatching(/as the id, which is not text in UTF-8$/),
+  ]);
+});
+
 /** An entry of an order, its intake's holder, and a message of the same identity as whoever holds it would write it. */
 async function entryOf(orderId: string) {
   const { name, order, post } = await running();

@@ -2,8 +2,8 @@
 import { expect, test } from "vitest";
 import { holdIntakes } from "../../src/store/intake.js";
 import { eventually } from "../support/eventually.js";
-import { MemoryBroker } from "./memory-broker.js";
-import { asExecutor, fresh, instance, intakeRow, OrderPlaced, onServer, rows, session } from "./stage.js";
+import { cloudEvent, MemoryBroker } from "./memory-broker.js";
+import { asExecutor, fresh, instance, intakeRow, OrderPlaced, onServer, rows, session, url } from "./stage.js";
 
 onServer();
 
@@ -160,6 +160,25 @@ test("processes that follow one another quickly while a broker is away do not pu
 });
 
 // Before, the time of a pause counted as time away the moment it ended.
+// The last that was started was shown as the one that is read from, and nothing of it was.
+test("of two processes that say different brokers, as in the middle of a deployment, the one that runs the intake is shown, and the other when it takes over", async () => {
+  const name = fresh("moved");
+  const [before, after] = [new MemoryBroker("memory/before"), new MemoryBroker("memory/after")];
+  const [old, young] = [instance("shop"), instance("shop", undefined, `${url()}?application_name=${name}`)];
+  old.intake(name, { from: before, into: [OrderPlaced] });
+  young.intake(name, { from: after, into: [OrderPlaced] });
+  await old.start();
+  await young.start();
+  const shown = async () =>
+    (await rows<{ place: string }>("select place from posthorn.intakes where name = $1", [name]))[0]?.place;
+  await eventually(async () => (await shown()) === "memory/before");
+  before.put(cloudEvent("OrderPlaced", { orderId: name, cents: 1 }));
+  await eventually(() => before.left === 0);
+  await old.stop();
+  await eventually(() => after.opened.length === 1);
+  await eventually(async () => (await shown()) === "memory/after");
+});
+
 test("the time of a pause is no time away", async () => {
   const name = fresh("paused");
   await stopped(name);

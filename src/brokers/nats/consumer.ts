@@ -11,6 +11,7 @@ import { quote } from "../../core/show.js";
 import { hostAndPort } from "../address.js";
 import type { Party } from "../broker.js";
 import { readerName } from "../party.js";
+import { Gap } from "./gap.js";
 import { isConsumerMissing, isConsumerThere, type Link, streamOf } from "./link.js";
 import { describe, makerIn } from "./maker.js";
 import type { Settings } from "./options.js";
@@ -26,13 +27,18 @@ const anew = "one that is not there yet is made, and begins at the start of the 
 
 /** Errors: `ConfigurationError` where the stream is not there, or the consumer is of another kind. */
 export async function openConsumer(link: Link, settings: Settings, party: Party): Promise<OpenConsumer> {
-  const { subjects = [] } = await streamOf(link, settings);
-  checkFilter(settings, subjects);
+  const { config } = await streamOf(link, settings);
+  checkFilter(settings, config.subjects ?? []);
   const { info, made } = await foundOrMade(link, settings, party);
   checkMaker(info, settings, party);
   checkKind(info, settings);
   await takeOver(link, info);
-  return { info, made, left: { until: info.delivered.stream_seq, count: info.num_ack_pending } };
+  return {
+    info,
+    made,
+    gap: Gap.of(info, config),
+    left: { until: info.delivered.stream_seq, count: info.num_ack_pending },
+  };
 }
 
 export interface OpenConsumer {
@@ -41,6 +47,8 @@ export interface OpenConsumer {
   readonly made: boolean;
   /** What others were sent and have not acknowledged. */
   readonly left: Left;
+  /** Undefined where nothing can be said of what is missing. */
+  readonly gap: Gap | undefined;
 }
 
 function checkFilter({ subject, stream, address }: Settings, subjects: readonly string[]): void {
@@ -52,7 +60,11 @@ function checkFilter({ subject, stream, address }: Settings, subjects: readonly 
   throw new ConfigurationError("PH_BROKER_DESTINATION", message, { stream, subject, where });
 }
 
-async function foundOrMade({ manager }: Link, settings: Settings, party: Party): Promise<Omit<OpenConsumer, "left">> {
+async function foundOrMade(
+  { manager }: Link,
+  settings: Settings,
+  party: Party,
+): Promise<Pick<OpenConsumer, "info" | "made">> {
   const name = settings.consumer ?? readerName(party);
   try {
     return { info: await manager.consumers.info(settings.stream, name), made: false };

@@ -146,7 +146,7 @@ export function isConsumerThere(error: unknown): boolean {
 /** The configuration of the stream. Errors: `ConfigurationError` where there is none. */
 export async function streamOf({ manager }: Link, settings: Settings) {
   try {
-    return (await manager.streams.info(settings.stream)).config;
+    return await manager.streams.info(settings.stream);
   } catch (error) {
     const code = codeOf(error);
     if (code !== codes.streamNotFound && code !== codes.notForAccount) throw error;

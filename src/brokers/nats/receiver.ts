@@ -11,7 +11,8 @@ import { Arrival } from "../arrival.js";
 import type { Incoming, OpenOptions, Receiver } from "../broker.js";
 import { untilAborted } from "../until-aborted.js";
 import { handBack, openConsumer } from "./consumer.js";
-import { type Link, openLink } from "./link.js";
+import type { Gap } from "./gap.js";
+import { type Link, openLink, streamOf } from "./link.js";
 import { NatsIncoming } from "./message.js";
 import { refuse, type Settings } from "./options.js";
 import { type InStream, Places } from "./place.js";
@@ -71,6 +72,8 @@ class NatsReceiver implements Receiver {
   readonly #ahead: Held[] = [];
   readonly #places = new Places();
   #takeover: Takeover<Held> | undefined;
+  #gap: Gap | undefined;
+  #onNotice: (error: unknown) => void = () => undefined;
   /** Here and not acknowledged, by sequence, ahead or handed out. */
   readonly #held = new Map<number, Held>();
   #trouble: unknown;
@@ -87,7 +90,12 @@ class NatsReceiver implements Receiver {
     const link = await openLink(this.#settings, { name, signal: limit, onLost: fail, onRefused: fail });
     this.#link = link;
     try {
-      const { info, made, left } = await untilAborted(openConsumer(link, this.#settings, { name, service }), limit);
+      const { info, made, left, gap } = await untilAborted(
+        openConsumer(link, this.#settings, { name, service }),
+        limit,
+      );
+      this.#gap = gap;
+      this.#onNotice = onNotice;
       const { domain } = this.#settings;
       const api = domain === undefined ? "$JS.API" : `$JS.${domain}.API`;
       this.#pullSubject = `${api}.CONSUMER.MSG.NEXT.${info.stream_name}.${info.name}`;
@@ -198,6 +206,9 @@ class NatsReceiver implements Receiver {
 
   #came(message: Msg, reply: string, { sequence, deliveries }: InStream): void {
     this.#asked = Math.max(0, this.#asked - 1);
+    const last = this.#gap?.before(sequence);
+    // What was sent before lies in no order.
+    if (last !== undefined && deliveries === 1) void this.#lookForGap(last, sequence);
     if (this.#held.has(sequence)) return;
     const held = new Held(sequence, reply, message);
     this.#held.set(sequence, held);
@@ -207,6 +218,19 @@ class NatsReceiver implements Receiver {
     }
     this.#ahead.push(held);
     this.#arrival.tell();
+  }
+
+  /** What has not come may be on its way to a reader that is gone: only what the stream has no more is missing. */
+  async #lookForGap(last: number, next: number): Promise<void> {
+    try {
+      const { state } = await streamOf(this.#open(), this.#settings);
+      const missing = Math.min(next, state.first_seq) - last - 1;
+      if (missing <= 0) return;
+      const what = `${missing} messages, from ${last + 1} on, were removed from the stream before the consumer was given them`;
+      this.#onNotice(new Error(`NATS (${this.#settings.where}): ${what}; what is there comes next.`));
+    } catch (error) {
+      this.#fail(error);
+    }
   }
 
   #takeoverOf({ connection }: Link, left: Left): Takeover<Held> {

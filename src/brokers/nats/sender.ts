@@ -90,7 +90,7 @@ class NatsSender implements Sender {
       },
     });
     try {
-      const config = await untilAborted(streamOf(link, this.#settings), limit);
+      const { config } = await untilAborted(streamOf(link, this.#settings), limit);
       const subjects = config.subjects ?? [];
       this.#checkSubject(subjects);
       line = new Line(link);

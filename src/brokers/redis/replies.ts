@@ -1,4 +1,4 @@
-/** Reads the answers of XREADGROUP and XAUTOCLAIM, as bytes: what is no text stays what it is. */
+/** Reads the answers of XREADGROUP, XAUTOCLAIM and XINFO, as bytes: what is no text stays what it is. */
 
 /** An entry; without fields it was removed from the stream meanwhile. */
 export interface Answer {
@@ -38,6 +38,14 @@ function listOf(value: unknown): readonly unknown[] {
   return Array.isArray(value) ? value : [];
 }
 
-function textOf(value: unknown): string | undefined {
+/** Names and values in turn. */
+export function fieldsIn(answer: unknown): ReadonlyMap<string, unknown> {
+  const list = listOf(answer);
+  const fields = new Map<string, unknown>();
+  for (let i = 0; i + 1 < list.length; i += 2) fields.set(textOf(list[i]) ?? "", list[i + 1]);
+  return fields;
+}
+
+export function textOf(value: unknown): string | undefined {
   return Buffer.isBuffer(value) ? value.toString() : typeof value === "string" ? value : undefined;
 }
