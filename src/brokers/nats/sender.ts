@@ -154,7 +154,9 @@ class NatsSender implements Sender {
           ? this.#unavailable(outcome.error)
           : { kind: "failed", error: withoutSecrets(outcome.error, this.#settings.secrets) };
       case "unheard":
-        return this.#unavailable(new Error(`the stream ${this.#settings.stream} takes nothing now: no server leads it`));
+        return this.#unavailable(
+          new Error(`the stream ${this.#settings.stream} takes nothing now: no server leads it`),
+        );
       default:
         return this.#unavailable(outcome?.error ?? new Error("NATS gave no answer"));
     }
