@@ -6,6 +6,7 @@
  */
 import { setImmediate as turn, setTimeout as wait } from "node:timers/promises";
 import type { Incoming, Receiver } from "../brokers/broker.js";
+import { neverReached } from "../brokers/never-reached.js";
 import { reasonOf } from "../core/clean.js";
 import type { Executor } from "../core/database.js";
 import { ClaimLostError, ConfigurationError } from "../core/errors.js";
@@ -247,7 +248,10 @@ export class Run {
     // Nothing is said of what waits there: the broker may be away, and its queue may have been deleted.
     const meanwhile =
       kind === "away" ? "What is not stored was not acknowledged" : "Nothing comes in before this is mended";
-    logger.warn(`the intake "${name}" is not connected to ${broker.where}: ${this.#trouble}. ${meanwhile}; ${tries}`, {
+    const advice = this.#wasOpen ? undefined : neverReached(error);
+    const look = advice === undefined ? "" : ` ${advice}.`;
+    const what = `is not connected to ${broker.where}: ${this.#trouble}`;
+    logger.warn(`the intake "${name}" ${what}.${look} ${meanwhile}; ${tries}`, {
       intake: name,
       broker: broker.kind,
       where: broker.where,
