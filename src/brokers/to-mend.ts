@@ -88,7 +88,8 @@ export async function elsewhere(
   signal: AbortSignal,
 ): Promise<ConfigurationError | undefined> {
   if (!(await anyOf(servers, (server) => speaksElse(server, hello, signal, tls)))) return undefined;
-  const message = `What answers at ${where} does not speak the protocol of ${broker}. Look at the host and the port, and at what its address begins with.`;
+  const wanted = broker.replace(/^The /, "an ");
+  const message = `What answers at ${where} is something else than ${wanted}: it speaks another protocol. Look at the host and the port, and at what the address begins with.`;
   return new ConfigurationError("PH_BROKER_ADDRESS", message, { broker, where });
 }
 

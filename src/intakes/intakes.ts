@@ -3,7 +3,7 @@ import type { Executor } from "../core/database.js";
 import type { Logger } from "../core/logger.js";
 import type { Catalog } from "../producer/catalog.js";
 import type { Waker } from "../producer/waker.js";
-import { declareIntake } from "../store/intake.js";
+import { type RegisteredAs, registerIntake, withdrawIntake } from "../store/intake.js";
 import { registeredIntakes } from "../store/operate.js";
 import { Keeper, type Registered } from "./keeper.js";
 import type { Noted } from "./noted.js";
@@ -33,20 +33,33 @@ export interface IntakesOptions {
 export class Intakes {
   readonly #options: IntakesOptions;
   #registered: readonly Registered[] = [];
+  readonly #made: RegisteredAs[] = [];
 
   constructor(options: IntakesOptions) {
     this.#options = options;
   }
 
-  /** Once for each start. Errors: `ContractConflictError`. */
+  /** Once for each start. Errors: `ContractConflictError`; `withdraw` is for what was declared before it. */
   async declare(): Promise<void> {
     const registered: Registered[] = [];
     await this.#warnOfRepeats();
     for (const { declaration, refusals, noted } of this.#options.declared) {
       const reader = new Reader(declaration, await this.#know(declaration));
-      registered.push({ id: await this.#declare(declaration), declaration, reader, refusals, noted });
+      const as = await this.#declare(declaration);
+      this.#made.push(as);
+      registered.push({ id: as.id, declaration, reader, refusals, noted });
     }
     this.#registered = registered;
+  }
+
+  /** The start is refused: what it has made is not there. Never rejects. */
+  async withdraw(): Promise<void> {
+    const { side, logger } = this.#options;
+    for (const one of this.#made.splice(0)) {
+      await withdrawIntake(side, one).catch((error: unknown) =>
+        logger.warn("an intake of a start that was refused stays registered", { error }),
+      );
+    }
   }
 
   /** Before they are declared, since then they are new no more. */
@@ -62,7 +75,7 @@ export class Intakes {
     }
   }
 
-  #declare({ name, service, broker, contracts, keepMs, alerts }: IntakeDeclaration): Promise<number> {
+  #declare({ name, service, broker, contracts, keepMs, alerts }: IntakeDeclaration): Promise<RegisteredAs> {
     const entry = {
       name,
       broker: broker.kind,
@@ -72,13 +85,14 @@ export class Intakes {
       bounds: { refused: alerts.refused, invalid: alerts.invalid },
       contracts: contracts.map((one) => ({ name: one.name, owner: one.owner ?? null })),
     };
-    return declareIntake(this.#options.side, entry, service);
+    return registerIntake(this.#options.side, entry, service);
   }
 
   /** Those that were removed since, and no others: of two processes that declare one the newest start wins. */
   async #declareAnew(gone: readonly Registered[]): Promise<readonly Registered[]> {
     for (const one of gone) {
-      const anew = { ...one, id: await this.#declare(one.declaration) };
+      const { id } = await this.#declare(one.declaration);
+      const anew = { ...one, id };
       this.#registered = this.#registered.map((known) => (known.id === one.id ? anew : known));
       const { name } = one.declaration;
       this.#options.logger.warn(`the intake "${name}" was removed, and is made anew: this process declares it`, {

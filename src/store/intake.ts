@@ -21,16 +21,26 @@ export interface IntakeEntry {
   readonly contracts: readonly { readonly name: string; readonly owner: string | null }[];
 }
 
+export interface RegisteredAs {
+  readonly id: number;
+  /** When it was made, as the database has it, where it was not there before: what it is taken back by. */
+  readonly made: string | null;
+}
+
 /** Makes an intake or brings it up to date. Errors: `ContractConflictError`. */
-export async function declareIntake(executor: Executor, entry: IntakeEntry, service: string): Promise<number> {
+export function registerIntake(executor: Executor, entry: IntakeEntry, service: string): Promise<RegisteredAs> {
   const { name, broker, place, keepMs, awayMs, bounds, contracts } = entry;
-  const { rows } = await mapped(
-    executor.query<{ id: number }>(
-      "select posthorn.declare_intake($1::text, $2::text, $3::text, $4::text, $5::float8, $6::float8, $7::json, $8::json) as id",
-      [name, service, broker, place, keepMs, awayMs, JSON.stringify(contracts), JSON.stringify(bounds)],
-    ),
+  return jsonOf(
+    executor,
+    "register_intake($1::text, $2::text, $3::text, $4::text, $5::float8, $6::float8, $7::json, $8::json)",
+    [name, service, broker, place, keepMs, awayMs, JSON.stringify(contracts), JSON.stringify(bounds)],
   );
-  return Number(rows[0]?.id);
+}
+
+/** Takes back what was made for a start that is refused; not where another process has registered it since. */
+export async function withdrawIntake(executor: Executor, { id, made }: RegisteredAs): Promise<void> {
+  if (made === null) return;
+  await mapped(executor.query("select posthorn.withdraw_intake($1::int, $2::text::numeric)", [id, made]));
 }
 
 /** What was turned away before it could become a message. */
