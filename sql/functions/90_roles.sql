@@ -14,7 +14,7 @@ language sql immutable as $$
       'standing', 'count_skipped', 'declare_retention', 'rotate', 'registered_intakes', 'declare_intake', 'register_intake', 'withdraw_intake', 'hold_intakes', 'take_in', 'take_again', 'read_again', 'unfit_again', 'sweep_inbox']),
     ('observer', array['message_status', 'message_statuses', 'why', 'waiting_messages', 'letters', 'letters_count', 'crossed_alerts', 'recent_alerts', 'fleet', 'error_groups',
       'registered', 'list_schedules', 'circuit_of', 'detail_now', 'gauges', 'limits_now', 'scaling',
-      'is_forgotten', 'policy_changes', 'orphaned', 'unsettled', 'is_drained', 'subscriptions', 'operations', 'operation_state', 'segment_now', 'rebase_plan', 'unfit_list', 'unfit_count', 'intake_runners'])
+      'is_forgotten', 'policy_changes', 'orphaned', 'unsettled', 'is_drained', 'subscriptions', 'operations', 'operation_state', 'segment_now', 'rebase_plan', 'unfit_list', 'unfit_count', 'find_outside', 'intake_runners'])
 $$;
 
 -- role_tables(): what each role may read beside the views, which are the observer's.

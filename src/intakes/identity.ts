@@ -49,6 +49,16 @@ export function identityAt(intake: string, where: string, { id, position }: Inco
   return position === undefined || position === "" ? undefined : identity("position", intake, where, position);
 }
 
+/** What a CloudEvent that was taken in is found by. */
+export function markOfEvent(intake: string, source: string, id: string): string {
+  return identity("event", intake, source, id).mark;
+}
+
+/** The same of what is known by the id that its sender gave it in the broker's own way. */
+export function markOfSender(intake: string, where: string, id: string): string {
+  return identity("sender", intake, where, id).mark;
+}
+
 /** For what has no identity: to notice that the same bytes come again while somebody is to look at them. */
 export function identityOfContent(intake: string, { headers, body }: Incoming): Identity {
   const bytes = hash("sha256", body, "hex");

@@ -3662,15 +3662,18 @@ end $$;
 --   { open: ms | null, reason } a handler says so; null: for as long as the policy says
 --   { succeeded: true } | { passed: true }   only together with \`probe\`, the token of the message that was tried, which \`failed\` may have as well; then \`said\`
 --                            is why it did not succeed, and stands as the reason of the circuit from then on
--- Returns { changed: 'opened' | 'closed' | null, openMs, windowMs, failures, probes, reason }: whether the last of them that changed it opened or closed it.
+-- Returns { changed: 'opened' | 'closed' | null, openMs, windowMs, failures, probes, reason, wasOpenMs, waiting }: whether the last of them that changed it opened or closed it;
+-- the last two of one that was closed: how long it was open, and how many messages wait, counted up to 10,000.
 create or replace function posthorn.circuit_hear(p_subscription int, p_events json) returns json
 language plpgsql as $$
 declare
   v_breaker json;
   v_row posthorn.circuit;
   v_was text;
+  v_opened_at timestamptz;
   v_event json;
   v_now timestamptz;
+  v_closed boolean;
 begin
   perform posthorn.own_transaction(false);
   select s.policy -> 'circuitBreaker' into v_breaker from posthorn.subscription s where s.id = p_subscription and s.has_breaker;
@@ -3680,6 +3683,7 @@ begin
   insert into posthorn.circuit (subscription) values (p_subscription) on conflict do nothing;
   select * into v_row from posthorn.circuit c where c.subscription = p_subscription for update;
   v_was := v_row.state;
+  v_opened_at := v_row.opened_at;
   v_now := clock_timestamp();
   for v_event in select * from json_array_elements(p_events) loop
     v_row := posthorn.circuit_after(v_row, v_event, v_breaker, v_now);
@@ -3688,11 +3692,21 @@ begin
       reason = v_row.reason, open_ms = v_row.open_ms, probe_at = v_row.probe_at, probe = v_row.probe, probe_worker = v_row.probe_worker,
       probe_since = v_row.probe_since, probes = v_row.probes
     where c.subscription = p_subscription and c is distinct from v_row;
+  v_closed := v_row.state = 'closed' and v_was <> 'closed';
   return json_build_object('changed', case
-      when v_row.state = 'closed' and v_was <> 'closed' then 'closed'
+      when v_closed then 'closed'
       when v_row.state = 'open' and (v_was = 'closed' or v_row.probe_at > v_now and v_was = 'half-open') then 'opened' end,
-    'openMs', v_row.open_ms, 'windowMs', v_breaker -> 'windowMs', 'failures', v_row.failures, 'probes', v_row.probes, 'reason', v_row.reason);
+    'openMs', v_row.open_ms, 'windowMs', v_breaker -> 'windowMs', 'failures', v_row.failures, 'probes', v_row.probes, 'reason', v_row.reason,
+    'wasOpenMs', case when v_closed then greatest(0, floor(extract(epoch from v_now - v_opened_at) * 1000))::bigint end,
+    'waiting', case when v_closed then posthorn.waiting_again(p_subscription, 10000) end);
 end $$;
+
+-- waiting_again(subscription, limit): messages that wait for it: in the log, or put off. Counted up to the limit.
+create or replace function posthorn.waiting_again(p_subscription int, p_limit int) returns bigint
+language sql stable as $$
+  select least(p_limit, (select w.messages from posthorn.waiting_in_log(p_subscription, p_limit) w)
+    + (select count(*) from (select from posthorn.deferred d where d.subscription = p_subscription and d.delivery > 1 and d.token is null limit p_limit) d))
+$$;
 
 -- circuit_after: the circuit after one event. Failures from the future are none: the clock has jumped back since. While it is not closed \`failed_at\` holds when the
 -- reason was said: that of the newest answer, for what opened it may be over long ago.
@@ -9161,6 +9175,18 @@ begin
   return v_json;
 end $$;
 
+-- find_outside(id, source, marks): what intakes know of a message by what its sender calls it, as JSON { takenIn: [{ intake, at, keptUntil }], invalid: [{ intake, id, foundAt }] }.
+-- Marks as [{ intake, mark }]: found by the primary key of the inbox. The list of invalid messages is read as a whole, as by whoever lists it: it is what somebody has to look at.
+create or replace function posthorn.find_outside(p_id text, p_source text, p_marks json) returns json
+language sql stable as $$
+  select json_build_object(
+    'takenIn', (select coalesce(json_agg(json_build_object('intake', i.name, 'at', b.keep_until - i.keep_ms * interval '1 ms', 'keptUntil', b.keep_until) order by i.name), '[]')
+      from json_to_recordset(p_marks) m(intake text, mark uuid) join posthorn.inbox b on b.mark = m.mark join posthorn.intake i on i.name = m.intake),
+    'invalid', (select coalesce(json_agg(json_build_object('intake', i.name, 'id', v.id::text, 'foundAt', v.found_at) order by v.id desc), '[]')
+      from (select * from posthorn.intake_invalid v where v.event = p_id and (p_source is null or v.source = p_source) or v.broker_id = p_id order by v.id desc limit 20) v
+        join posthorn.intake i on i.id = v.intake))
+$$;
+
 -- unfit_count(filter): how many entries a filter finds, and the highest id among them, as JSON { count, upto }.
 create or replace function posthorn.unfit_count(p_filter json) returns json
 language plpgsql stable as $$
@@ -9409,7 +9435,7 @@ language sql immutable as $$
       'standing', 'count_skipped', 'declare_retention', 'rotate', 'registered_intakes', 'declare_intake', 'register_intake', 'withdraw_intake', 'hold_intakes', 'take_in', 'take_again', 'read_again', 'unfit_again', 'sweep_inbox']),
     ('observer', array['message_status', 'message_statuses', 'why', 'waiting_messages', 'letters', 'letters_count', 'crossed_alerts', 'recent_alerts', 'fleet', 'error_groups',
       'registered', 'list_schedules', 'circuit_of', 'detail_now', 'gauges', 'limits_now', 'scaling',
-      'is_forgotten', 'policy_changes', 'orphaned', 'unsettled', 'is_drained', 'subscriptions', 'operations', 'operation_state', 'segment_now', 'rebase_plan', 'unfit_list', 'unfit_count', 'intake_runners'])
+      'is_forgotten', 'policy_changes', 'orphaned', 'unsettled', 'is_drained', 'subscriptions', 'operations', 'operation_state', 'segment_now', 'rebase_plan', 'unfit_list', 'unfit_count', 'find_outside', 'intake_runners'])
 $$;
 
 -- role_tables(): what each role may read beside the views, which are the observer's.
