@@ -1158,7 +1158,7 @@ function circuit_after(p_row posthorn.circuit, p_event json, p_breaker json, p_n
 function circuit_begin(p_subscription integer, p_worker bigint, p_probe bigint) returns void plpgsql volatile body b59d7666ae0cfde7c7d2eef7b1fb636b
 function circuit_due(p_subscription integer) returns void sql volatile body 9fead24aebe62641b49a74937cc08993
 function circuit_gate(p_subscription integer, OUT wait_ms bigint, OUT probe bigint) returns record plpgsql volatile body 6f66b60e7ed240d27c8ecccb0957a73a
-function circuit_hear(p_subscription integer, p_events json) returns json plpgsql volatile body c2c6d6bc6d380daa73e1712683b16646
+function circuit_hear(p_subscription integer, p_events json) returns json plpgsql volatile body 81566d310113ade16d9fcd1fc027a1c1
 function circuit_of(p_subscription integer) returns json sql stable body e1214b811eb80df4934bfbf5ff38c386
 function circuit_opened(p_row posthorn.circuit, p_open_ms bigint, p_now timestamp with time zone) returns posthorn.circuit plpgsql volatile body 3191439004df3f62ba80901751bf8423
 function claim(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body df1b1f26181326b20070e3d931533d50
@@ -1186,7 +1186,7 @@ function count_skipped(p_subscription integer, p_counts json) returns void sql v
 function count_within_of(p_slot smallint, p_channel integer, p_lane integer, p_from timestamp with time zone, p_to timestamp with time zone, p_contract text, p_upto bigint) returns bigint plpgsql volatile body b4e3d64f85c27d30c530de7c566a3ab2
 function crossed_alerts() returns json sql volatile body 87bf9846b7d8f2e7997c9f7e8e62fa74
 function dead_workers() returns TABLE(worker bigint, why text) sql volatile body 0167eca641aa5f830d5a654f946ace27
-function declare_intake(p_name text, p_service text, p_broker text, p_place text, p_keep_ms double precision, p_away_ms double precision, p_contracts json, p_bounds json DEFAULT NULL::json) returns integer plpgsql volatile body 7f8c076e26392ef2f422a51236ee5bd7
+function declare_intake(p_name text, p_service text, p_broker text, p_place text, p_keep_ms double precision, p_away_ms double precision, p_contracts json, p_bounds json DEFAULT NULL::json) returns integer sql volatile body 0a5f8420efcaf1002481c1cb25a23b03
 function declare_retention(p_keep_ms double precision, p_max_bytes bigint, p_by text, p_explicit boolean) returns void plpgsql volatile body bc47954b88162db673bdb59216606109
 function declare_schedule(p_name text, p_cron text, p_zone text, p_contract integer, p_missed text, p_jitter_ms integer, p_payload json, p_key text, p_headers json, p_function text, p_service text, p_next timestamp with time zone, p_due timestamp with time zone) returns json plpgsql volatile body 26aee90f3799ee41d0c1c3c7df417bea
 function dedupe_of(p_dedupe json, p_key text, p_timed boolean, OUT key text, OUT mode text, OUT window_ms bigint, OUT wait_ms bigint) returns record plpgsql volatile body afc0afdf2cd6439075a078f73008aa4d
@@ -1223,6 +1223,7 @@ function error_groups(p_filter json, p_limit integer, p_read integer) returns js
 function every_of(p_subscription integer, p_contracts integer[]) returns integer[] plpgsql stable body 095ef214a45d1bf064e66aebc3ca1400
 function expect_move(p_move uuid, p_other text, p_system bigint, p_database oid) returns boolean plpgsql volatile body e733f2246403ce23c3c3ae7713e8efa1
 function fate_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8, OUT state text, OUT at timestamp with time zone, OUT delivery integer, OUT outcome text, OUT worker bigint, OUT lane_at posthorn."position") returns record plpgsql stable body a96cb29ad5ae27e05738466e221dfb93
+function find_outside(p_id text, p_source text, p_marks json) returns json sql stable body 8f20b392022c6bfce179e0350d854354
 function fingerprint(p_subscription text, p_contract text, p_name text, p_code text, p_message text, p_at text) returns text sql immutable body 88a0d708876392e39a4bb6072332952a
 function fire_schedule(p_name text, p_revision bigint, p_next timestamp with time zone, p_upcoming timestamp with time zone, p_due timestamp with time zone, p_messages json) returns json plpgsql volatile body 07696299b0ab160dd63ba2e8b48f9a95
 function fire_schedules(p_list json) returns json plpgsql volatile body 17215d2963d7717e5298e2069b075edd
@@ -1426,6 +1427,7 @@ function refuse_undrained(p_row posthorn.subscription, p_new jsonb, p_again bool
 function refuse_worked(p_row posthorn.subscription) returns void plpgsql volatile body f63b5338dc3acee68093e2d296ca63cf
 function register_channel(p_kind posthorn.kind, p_name text) returns integer plpgsql volatile body 0319587c3f81922c5657b5b5f21e149c
 function register_contract(p_name text, p_version integer, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_service text, p_publishes boolean) returns json plpgsql volatile body 39d74d539effd0f0baf653552eae0681
+function register_intake(p_name text, p_service text, p_broker text, p_place text, p_keep_ms double precision, p_away_ms double precision, p_contracts json, p_bounds json) returns json plpgsql volatile body 31ce3bc8cd2bc57b26a4620c769a7191
 function register_subscription(p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text, p_by json DEFAULT NULL::json, p_start_from text DEFAULT 'now'::text) returns json plpgsql volatile body 20761fa69b77c4fe1643e16b70c6532a
 function register_topic(p_name text, p_keep_ms double precision, p_lanes integer, p_service text) returns void plpgsql volatile body 22e61d92745fa3d0f7e02518057fb7bd
 function register_worker(p_service text, p_host text, p_pid integer, p_timeout_ms integer, p_session_key bigint, p_backends json, p_attends json, p_library text DEFAULT NULL::text) returns bigint plpgsql volatile body 746f2e4510f0ecaf9f07e68e0d986622
@@ -1451,7 +1453,7 @@ function rescue_worker(p_worker posthorn.worker, p_limit integer, OUT claims int
 function resume(name text, by text DEFAULT NULL::text) returns json plpgsql volatile body 696c0b29c07c8b65801c5336a23d94cb
 function resume_intake(p_name text, p_by text) returns json plpgsql volatile body 312d412e2bed98c8283c16627f5eaf21
 function ring_text() returns text sql volatile body 8aa107793e2ee7a24f4df9497bd568f5
-function role_functions() returns TABLE(role text, functions text[]) sql immutable body a67871f6cfb87b4efb8f01ce6e057241
+function role_functions() returns TABLE(role text, functions text[]) sql immutable body 470d12ca9e8cf90d213dec4c88d7874a
 function role_tables() returns TABLE(role text, tables text[]) sql immutable body eec07d803fa51390d1b0a0657856a23e
 function room_at(p_tat timestamp with time zone, p_at timestamp with time zone, p_gap_ms double precision, p_burst integer) returns integer plpgsql immutable body a385f8d45e26295243066dfa45e083c8
 function rotate() returns json plpgsql volatile body 9414c67421a74c52a12abaf225063d95
@@ -1524,6 +1526,7 @@ function unsettled_of(p_slot smallint, p_claim bigint) returns TABLE(message big
 function urgency(p_priority integer, p_since timestamp with time zone) returns double precision sql volatile body 0f95d6f3629ab7f645dad84bc9984e85
 function use_permits(p_allow posthorn.allowance, p_used integer, p_wanted integer) returns integer plpgsql volatile body d9abfc21c29c04d54cfd363f1e60ef54
 function wait_after(p_allow posthorn.allowance, p_taken integer, p_wanted integer) returns integer plpgsql volatile body 8271d2dbf31ac38d599e0543d9ac5b7e
+function waiting_again(p_subscription integer, p_limit integer) returns bigint sql stable body f83611a618bbab46885b856e7be777a3
 function waiting_for(p_limit posthorn.backlog_limit, p_most integer) returns bigint plpgsql volatile set enable_seqscan=off, enable_bitmapscan=off, enable_sort=off body dfe569259485d841c70a5ab004e77048
 function waiting_in_log(p_subscription integer, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone) returns record plpgsql stable body 35c7c24d4cf7c71d7a0715bb1071ed89
 function waiting_messages(p_name text, p_limit integer, p_states text[] DEFAULT NULL::text[]) returns json plpgsql stable set enable_seqscan=off, enable_bitmapscan=off, enable_sort=off, jit=off, plan_cache_mode=force_generic_plan body 2ac66babeead2122680320f3247beb9e
@@ -1549,6 +1552,7 @@ function why_waiting(p_subscription posthorn.subscription, p_id bigint, p_nonce 
 function why_worker(p_worker bigint) returns json sql stable body 9ddabcf5afb83430c7aeea7a6ef57a7b
 function with_entry(p_history json, p_entry json) returns json sql immutable body 43c9fd4d0778cde38d025d744f8569df
 function with_outcome(p_subscription integer, p_message bigint, p_nonce bigint, p_contract integer, p_status json) returns json plpgsql stable body 3dec29a586d540bec1302fad4aa7e3da
+function withdraw_intake(p_id integer, p_made numeric) returns boolean plpgsql volatile body 786f2db9a6c2597c63b89a8ad7019ed4
 function without_marked(p_subscription integer, p_batch posthorn.batch) returns posthorn.batch plpgsql volatile body 040541ff6cc012a875e1ee1613c82971
 function without_requested(p_subscription integer, p_ids bigint[]) returns bigint[] plpgsql volatile body cbcba3b325cf73c6ac44e4d5b6a85ee0
 function work(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_parts json) returns text plpgsql volatile body 4d550c03412c65a177d74fe5089c8767
@@ -2021,6 +2025,7 @@ function error_groups(p_filter json, p_limit integer, p_read integer): nobody
 function every_of(p_subscription integer, p_contracts integer[]): nobody
 function expect_move(p_move uuid, p_other text, p_system bigint, p_database oid): nobody
 function fate_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8, OUT state text, OUT at timestamp with time zone, OUT delivery integer, OUT outcome text, OUT worker bigint, OUT lane_at posthorn."position"): nobody
+function find_outside(p_id text, p_source text, p_marks json): nobody
 function fingerprint(p_subscription text, p_contract text, p_name text, p_code text, p_message text, p_at text): nobody
 function fire_schedule(p_name text, p_revision bigint, p_next timestamp with time zone, p_upcoming timestamp with time zone, p_due timestamp with time zone, p_messages json): nobody
 function fire_schedules(p_list json): nobody
@@ -2224,6 +2229,7 @@ function refuse_undrained(p_row posthorn.subscription, p_new jsonb, p_again bool
 function refuse_worked(p_row posthorn.subscription): nobody
 function register_channel(p_kind posthorn.kind, p_name text): nobody
 function register_contract(p_name text, p_version integer, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_service text, p_publishes boolean): nobody
+function register_intake(p_name text, p_service text, p_broker text, p_place text, p_keep_ms double precision, p_away_ms double precision, p_contracts json, p_bounds json): nobody
 function register_subscription(p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text, p_by json, p_start_from text): nobody
 function register_topic(p_name text, p_keep_ms double precision, p_lanes integer, p_service text): nobody
 function register_worker(p_service text, p_host text, p_pid integer, p_timeout_ms integer, p_session_key bigint, p_backends json, p_attends json, p_library text): nobody
@@ -2322,6 +2328,7 @@ function unsettled_of(p_slot smallint, p_claim bigint): nobody
 function urgency(p_priority integer, p_since timestamp with time zone): nobody
 function use_permits(p_allow posthorn.allowance, p_used integer, p_wanted integer): nobody
 function wait_after(p_allow posthorn.allowance, p_taken integer, p_wanted integer): nobody
+function waiting_again(p_subscription integer, p_limit integer): nobody
 function waiting_for(p_limit posthorn.backlog_limit, p_most integer): nobody
 function waiting_in_log(p_subscription integer, p_limit integer, OUT messages bigint, OUT oldest timestamp with time zone): nobody
 function waiting_messages(p_name text, p_limit integer, p_states text[]): nobody
@@ -2347,6 +2354,7 @@ function why_waiting(p_subscription posthorn.subscription, p_id bigint, p_nonce 
 function why_worker(p_worker bigint): nobody
 function with_entry(p_history json, p_entry json): nobody
 function with_outcome(p_subscription integer, p_message bigint, p_nonce bigint, p_contract integer, p_status json): nobody
+function withdraw_intake(p_id integer, p_made numeric): nobody
 function without_marked(p_subscription integer, p_batch posthorn.batch): nobody
 function without_requested(p_subscription integer, p_ids bigint[]): nobody
 function work(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer, p_parts json): nobody

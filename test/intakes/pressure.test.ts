@@ -198,7 +198,7 @@ describe("a broker that cannot be opened", () => {
       message: `intake "${name}": The queue "orders" does not exist.`,
       facts: { intake: name },
     });
-    expect(await intakeRow(name)).toMatchObject({ worker: null });
+    expect(await rows("select 1 from posthorn.intake where name = $1", [name])).toEqual([]);
     broker.refuses = undefined;
     broker.put(cloudEvent("OrderPlaced", { orderId: "found", cents: 1 }));
     await post.start();
