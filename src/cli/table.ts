@@ -178,8 +178,7 @@ export const commands: Readonly<Record<string, Command>> = {
   ...letters("dead-letters", dead),
   ...letters("invalid", invalid, { intake }),
   errors: {
-    summary:
-      "Group the errors of waiting and dead messages by what they have in common",
+    summary: "Group the errors of waiting and dead messages by what they have in common",
     more: "By queue, contract, name, code, the message without numbers, ids and quoted values, and the first line of the stack. Every failed attempt counts. Circuits that are open are named as well, with how many messages wait behind them: these need not have an error of their own.",
     options: { ...looks, ...ofQueue, contract, limit },
   },
