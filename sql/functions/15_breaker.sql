@@ -99,7 +99,8 @@ end $$;
 --   { open: ms | null, reason, relay } a handler says so; null: for as long as the policy says, and so where a relay says it of another broker than the declared
 --   { succeeded: true } | { passed: true }   only together with `probe`, the token of the message that was tried, which `failed` may have as well; then `said`
 --                            is why it did not succeed, and stands as the reason of the circuit from then on
--- Returns { changed: 'opened' | 'closed' | null, openMs, windowMs, failures, probes, reason }: whether the last of them that changed it opened or closed it.
+-- Returns { changed: 'opened' | 'closed' | null, openMs, windowMs, failures, probes, reason, wasOpenMs, waiting }: whether the last of them that changed it opened or closed it;
+-- the last two of one that was closed: how long it was open, and how many messages wait, counted up to 10,000.
 create or replace function posthorn.circuit_hear(p_subscription int, p_events json) returns json
 language plpgsql as $$
 declare
@@ -107,8 +108,10 @@ declare
   v_relay jsonb;
   v_row posthorn.circuit;
   v_was text;
+  v_opened_at timestamptz;
   v_event json;
   v_now timestamptz;
+  v_closed boolean;
 begin
   perform posthorn.own_transaction(false);
   select s.policy -> 'circuitBreaker', s.policy -> 'relay' into v_breaker, v_relay from posthorn.subscription s where s.id = p_subscription and s.has_breaker;
@@ -118,6 +121,7 @@ begin
   insert into posthorn.circuit (subscription) values (p_subscription) on conflict do nothing;
   select * into v_row from posthorn.circuit c where c.subscription = p_subscription for update;
   v_was := v_row.state;
+  v_opened_at := v_row.opened_at;
   v_now := clock_timestamp();
   for v_event in select * from json_array_elements(p_events) loop
     -- A process of before a deployment: for how long its broker wants nothing is not for that of now.
@@ -130,11 +134,21 @@ begin
       reason = v_row.reason, open_ms = v_row.open_ms, probe_at = v_row.probe_at, probe = v_row.probe, probe_worker = v_row.probe_worker,
       probe_since = v_row.probe_since, probes = v_row.probes
     where c.subscription = p_subscription and c is distinct from v_row;
+  v_closed := v_row.state = 'closed' and v_was <> 'closed';
   return json_build_object('changed', case
-      when v_row.state = 'closed' and v_was <> 'closed' then 'closed'
+      when v_closed then 'closed'
       when v_row.state = 'open' and (v_was = 'closed' or v_row.probe_at > v_now and v_was = 'half-open') then 'opened' end,
-    'openMs', v_row.open_ms, 'windowMs', v_breaker -> 'windowMs', 'failures', v_row.failures, 'probes', v_row.probes, 'reason', v_row.reason);
+    'openMs', v_row.open_ms, 'windowMs', v_breaker -> 'windowMs', 'failures', v_row.failures, 'probes', v_row.probes, 'reason', v_row.reason,
+    'wasOpenMs', case when v_closed then greatest(0, floor(extract(epoch from v_now - v_opened_at) * 1000))::bigint end,
+    'waiting', case when v_closed then posthorn.waiting_again(p_subscription, 10000) end);
 end $$;
+
+-- waiting_again(subscription, limit): messages that wait for it: in the log, or put off. Counted up to the limit.
+create or replace function posthorn.waiting_again(p_subscription int, p_limit int) returns bigint
+language sql stable as $$
+  select least(p_limit, (select w.messages from posthorn.waiting_in_log(p_subscription, p_limit) w)
+    + (select count(*) from (select from posthorn.deferred d where d.subscription = p_subscription and d.delivery > 1 and d.token is null limit p_limit) d))
+$$;
 
 -- circuit_after: the circuit after one event. Failures from the future are none: the clock has jumped back since. While it is not closed `failed_at` holds when the
 -- reason was said: that of the newest answer, for what opened it may be over long ago.

@@ -6,22 +6,24 @@
 -- A broker that is pushed to has no order to keep across processes, and each process has messages that no other can take in: every worker holds it, by a row
 -- of its own in intake_holder, and they write beside each other. Of two that write one message at the same time the inbox lets one.
 
--- declare_intake(…): makes an intake or brings it up to date; the newest start wins. Contracts as [{ name, owner }], the owner that the contract itself names. Bounds
--- of alerts as { refused, invalid }; an older library says none, and leaves those that are known. `knows`: it marks by inbox_names(). Returns its id. Raises PH020 where
--- somebody else has the name, for an event that is published here (a fact has one source), and for a library that would not recognise what a renamed one took in.
-create or replace function posthorn.declare_intake(
-  p_name text, p_service text, p_broker text, p_place text, p_keep_ms float8, p_away_ms float8, p_contracts json, p_bounds json default null,
-  p_knows boolean default false
-) returns int
+-- register_intake(…): makes an intake or brings it up to date; the newest start wins. Contracts as [{ name, owner }], the owner that the contract itself names. Bounds
+-- of alerts as { refused, invalid }; an older library says none, and leaves those that are known. `knows`: it marks by inbox_names(). Returns JSON { id, made }: `made`,
+-- for withdraw_intake, where it was not there before. Raises PH020 where somebody else has the name, for an event that is published here (a fact has one source), and
+-- for a library that would not recognise what a renamed one took in.
+create or replace function posthorn.register_intake(
+  p_name text, p_service text, p_broker text, p_place text, p_keep_ms float8, p_away_ms float8, p_contracts json, p_bounds json, p_knows boolean
+) returns json
 language plpgsql as $$
 declare
   v_row posthorn.intake;
+  v_new boolean;
   v_own record;
 begin
   perform posthorn.require_home();
   loop
     insert into posthorn.intake (name, service, broker, place, keep_ms, away_ms) values (p_name, p_service, p_broker, p_place, p_keep_ms, p_away_ms)
       on conflict (name) do nothing;
+    v_new := found;
     select * into v_row from posthorn.intake where name = p_name for update;
     -- Else it was removed in between.
     exit when found;
@@ -48,10 +50,26 @@ begin
   end if;
   update posthorn.intake set broker = p_broker, place = p_place, keep_ms = p_keep_ms, away_ms = p_away_ms, declared_at = clock_timestamp(),
     refused_bound = coalesce((p_bounds ->> 'refused')::bigint, refused_bound), invalid_bound = coalesce((p_bounds ->> 'invalid')::bigint, invalid_bound)
-    where id = v_row.id;
+    where id = v_row.id returning * into v_row;
   delete from posthorn.intake_contract c where c.intake = v_row.id and c.contract not in (select d ->> 'name' from json_array_elements(p_contracts) d);
   insert into posthorn.intake_contract (intake, contract) select v_row.id, d ->> 'name' from json_array_elements(p_contracts) d on conflict do nothing;
-  return v_row.id;
+  return json_build_object('id', v_row.id, 'made', case when v_new then extract(epoch from v_row.declared_at)::text end);
+end $$;
+
+-- declare_intake(…): as register_intake, for libraries that call it so. Returns the id.
+create or replace function posthorn.declare_intake(
+  p_name text, p_service text, p_broker text, p_place text, p_keep_ms float8, p_away_ms float8, p_contracts json, p_bounds json default null
+) returns int
+language sql volatile as $$
+  select (posthorn.register_intake(p_name, p_service, p_broker, p_place, p_keep_ms, p_away_ms, p_contracts, p_bounds, false) ->> 'id')::int
+$$;
+
+-- withdraw_intake(id, made): takes back what begin_intake has made for a start that was refused; returns whether it did. Who declares it meanwhile moves declared_at, and has it then.
+create or replace function posthorn.withdraw_intake(p_id int, p_made numeric) returns boolean
+language plpgsql as $$
+begin
+  delete from posthorn.intake i where i.id = p_id and extract(epoch from i.declared_at) = p_made and i.received = 0 and i.paused_at is null;
+  return found;
 end $$;
 
 -- intake_runners(): who runs which intake, and lives. `alone`: nobody runs it beside this one; else messages are pushed to it. `seen_at`: when it said last how it stands.

@@ -32,6 +32,19 @@ begin
   return v_json;
 end $$;
 
+-- find_outside(id, source, marks): what intakes know of a message by what its sender calls it, as JSON { takenIn: [{ intake, at, keptUntil }], invalid: [{ intake, id, foundAt }] }.
+-- Marks as [{ intake, mark }]: found by the primary key of the inbox. The list of invalid messages is read as a whole, as by whoever lists it: it is what somebody has to look at.
+create or replace function posthorn.find_outside(p_id text, p_source text, p_marks json) returns json
+language sql stable as $$
+  select json_build_object(
+    'takenIn', (select coalesce(json_agg(json_build_object('intake', f.name, 'at', f.keep_until - f.keep_ms * interval '1 ms', 'keptUntil', f.keep_until) order by f.name), '[]')
+      from (select i.name, i.keep_ms, max(b.keep_until) as keep_until from json_to_recordset(p_marks) m(intake text, mark uuid)
+        join posthorn.inbox b on b.mark = m.mark join posthorn.intake i on i.name = m.intake group by i.id) f),
+    'invalid', (select coalesce(json_agg(json_build_object('intake', i.name, 'id', v.id::text, 'foundAt', v.found_at) order by v.id desc), '[]')
+      from (select * from posthorn.intake_invalid v where v.event = p_id and (p_source is null or v.source = p_source) or v.broker_id = p_id order by v.id desc limit 20) v
+        join posthorn.intake i on i.id = v.intake))
+$$;
+
 -- unfit_count(filter): how many entries a filter finds, and the highest id among them, as JSON { count, upto }.
 create or replace function posthorn.unfit_count(p_filter json) returns json
 language plpgsql stable as $$

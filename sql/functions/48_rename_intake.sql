@@ -17,16 +17,22 @@ language sql as $$
       and not exists (select from posthorn.inbox_name n where n.intake = p_intake and n.until is null)
 $$;
 
--- begin_intake(…): declare_intake for a library that marks what comes in by the names that it is told. Returns JSON { id, names }. Whoever renames it from then on
--- gives it another id. Raises as declare_intake.
+-- inboxes(): the names under which each intake recognises what comes in, as JSON [{ intake, place, names }].
+create or replace function posthorn.inboxes() returns json
+language sql volatile as $$
+  select coalesce(json_agg(json_build_object('intake', i.name, 'place', i.place, 'names', posthorn.inbox_names(i.name)) order by i.name), '[]') from posthorn.intake i
+$$;
+
+-- begin_intake(…): register_intake for a library that marks what comes in by the names that it is told. Returns JSON { id, made, names }. Whoever renames it from
+-- then on gives it another id. Raises as register_intake.
 create or replace function posthorn.begin_intake(
   p_name text, p_service text, p_broker text, p_place text, p_keep_ms float8, p_away_ms float8, p_contracts json, p_bounds json
 ) returns json
 language plpgsql as $$
 declare
-  v_id int := posthorn.declare_intake(p_name, p_service, p_broker, p_place, p_keep_ms, p_away_ms, p_contracts, p_bounds, true);
+  v_as json := posthorn.register_intake(p_name, p_service, p_broker, p_place, p_keep_ms, p_away_ms, p_contracts, p_bounds, true);
 begin
-  return json_build_object('id', v_id, 'names', posthorn.inbox_names(p_name));
+  return json_build_object('id', v_as -> 'id', 'made', v_as -> 'made', 'names', posthorn.inbox_names(p_name));
 end $$;
 
 -- rename_intake(name, to, by, reason): carries an intake with all that it knows over to another name, at once. Where one of that name is known already the two

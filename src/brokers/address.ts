@@ -1,6 +1,7 @@
 /** The address of a broker: read once, its credentials kept apart, and never repeated in an error or a log. */
 import { ConfigurationError } from "../core/errors.js";
 import { type Given, Secrets } from "../core/secrets.js";
+import { quote } from "../core/show.js";
 import type { TlsOptions } from "./tls.js";
 import { beginsWithScheme, isPort, outOfRange, severalHosts, whyUnreadable } from "./unreadable.js";
 
@@ -27,7 +28,8 @@ export function readAddress(given: string, path: string, schemes: Schemes): Addr
   const url = new URL(given);
   const scheme = url.protocol.slice(0, -1);
   const known = Object.hasOwn(schemes, scheme) ? schemes[scheme] : undefined;
-  if (known === undefined) return refuse(`has a scheme other than ${Object.keys(schemes).join(", ")}`);
+  if (known === undefined)
+    return refuse(`has the scheme ${quote(scheme)}; known are ${Object.keys(schemes).join(", ")}`);
   if (url.hostname === "") return refuse("names no host");
   if (url.hostname.includes(",")) return refuse(severalHosts);
   if (url.port !== "" && !isPort(Number(url.port))) return refuse(outOfRange);

@@ -1,15 +1,17 @@
 /**
  * Tells what somebody has to mend from a broker that is away: credentials that are refused, a right that is missing, a certificate that is not accepted, TLS
  * where the other side speaks none, and the other way round. The first are known by codes of the broker and of Node. Where one side speaks TLS and the other
- * does not, many a broker only closes the connection, or waits for more; so it is asked once more the other way, with nothing of what is secret.
+ * does not, many a broker only closes the connection, or waits for more; so it is asked once more the other way, with nothing of what is secret. So it is where
+ * the address is that of something else, which answers in a protocol of its own.
  *
  * A broker that is away stays away: what is not certain is no error.
  */
+import type { ConnectionOptions } from "node:tls";
 import { ConfigurationError } from "../core/errors.js";
 import { type Secrets, withoutSecrets } from "../core/secrets.js";
 import { type TlsTrouble, tlsTroubleOf } from "../core/tls-codes.js";
 import { clause } from "../core/words.js";
-import { type Plain, speaksPlain, speaksTls } from "./probe.js";
+import { type Hello, type Plain, speaksElse, speaksPlain, speaksTls } from "./probe.js";
 
 /** One way to a broker. */
 export interface Way {
@@ -26,6 +28,10 @@ export interface Way {
   readonly denied: (error: unknown) => Denied | undefined;
   /** How a server without TLS is recognised; left out where its answer to TLS tells. */
   readonly plain?: Plain;
+  /** How a server that is no such broker is recognised. */
+  readonly hello: Hello;
+  /** With what it is asked that through TLS; left out where it is asked without. */
+  readonly tls?: ConnectionOptions;
 }
 
 export type Denied = "credentials" | "right";
@@ -36,12 +42,12 @@ const silentMs = 2_000;
 /**
  * What `work`, the opening of a connection, comes to. `signal` ends it.
  *
- * Errors: `ConfigurationError` with the code `PH_BROKER_DENIED` or `PH_BROKER_TLS` for what is to be mended; otherwise what `work` rejects with.
+ * Errors: `ConfigurationError` with the code `PH_BROKER_DENIED`, `PH_BROKER_TLS` or `PH_BROKER_ADDRESS` for what is to be mended; otherwise what `work` rejects with.
  */
 export async function opening<T>(way: Way, work: Promise<T>, signal: AbortSignal): Promise<T> {
   let probe: Promise<ConfigurationError | undefined> | undefined;
   const probed = () => {
-    probe ??= otherWay(way, signal);
+    probe ??= signal.aborted ? Promise.resolve(undefined) : otherThanSaid(way, signal);
     return probe;
   };
   let timer: NodeJS.Timeout | undefined;
@@ -70,11 +76,27 @@ export function toMend(way: Way, error: unknown): ConfigurationError | undefined
   });
 }
 
+/** What is wrong with the address, as far as it can be asked for. Never rejects. */
+async function otherThanSaid(way: Way, signal: AbortSignal): Promise<ConfigurationError | undefined> {
+  const [door, protocol] = await Promise.all([otherWay(way, signal), elsewhere(way, signal)]);
+  return door ?? protocol;
+}
+
+/** Whether the other side is something else. Of several servers of a cluster one tells. Never rejects. */
+export async function elsewhere(
+  { broker, where, servers, hello, tls }: Way,
+  signal: AbortSignal,
+): Promise<ConfigurationError | undefined> {
+  if (!(await anyOf(servers, (server) => speaksElse(server, hello, signal, tls)))) return undefined;
+  const wanted = broker.replace(/^The /, "an ");
+  const message = `What answers at ${where} is something else than ${wanted}: it speaks another protocol. Look at the host and the port, and at what the address begins with.`;
+  return new ConfigurationError("PH_BROKER_ADDRESS", message, { broker, where });
+}
+
 /** Whether the other side speaks what the address does not say. Never rejects. */
 async function otherWay(way: Way, signal: AbortSignal): Promise<ConfigurationError | undefined> {
   const { broker, where, scheme, schemes, servers, plain } = way;
   const [without, encrypted] = schemes;
-  if (signal.aborted) return undefined;
   if (scheme === without) {
     if (!(await anyOf(servers, (server) => speaksTls(server, signal)))) return undefined;
     const text = `${broker} at ${where} speaks TLS, and its address begins with ${without}://. Write ${encrypted}://.`;
@@ -122,7 +144,7 @@ function refusal({ broker, where, secrets }: Way, denied: Denied, error: unknown
 const deepest = 8;
 
 /** The first that is found in an error, its causes and the errors in it. */
-function findIn<T>(error: unknown, look: (one: unknown) => T | undefined, depth = 0): T | undefined {
+export function findIn<T>(error: unknown, look: (one: unknown) => T | undefined, depth = 0): T | undefined {
   if (typeof error !== "object" || error === null || depth > deepest) return undefined;
   const found = look(error);
   if (found !== undefined) return found;
@@ -134,7 +156,7 @@ function findIn<T>(error: unknown, look: (one: unknown) => T | undefined, depth 
   return undefined;
 }
 
-function stringCodeOf(error: unknown): string | undefined {
+export function stringCodeOf(error: unknown): string | undefined {
   const code = typeof error === "object" && error !== null && "code" in error ? error.code : undefined;
   return typeof code === "string" ? code : undefined;
 }

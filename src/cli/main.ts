@@ -7,6 +7,7 @@ import { audit, continueOne, stopOne } from "./commands/audit.js";
 import { cancel } from "./commands/cancel.js";
 import { check } from "./commands/check.js";
 import { errors } from "./commands/errors.js";
+import { findInIntakes } from "./commands/find.js";
 import { listIntakes, moveName, removeIntake } from "./commands/intakes.js";
 import { discardLetters, listLetters, redriveLetters, showLetter } from "./commands/letters.js";
 import { migrate } from "./commands/migrate.js";
@@ -53,6 +54,7 @@ const runs: Readonly<Record<string, Run>> = {
   "subscriptions remove": removeReader,
   "intakes list": listIntakes,
   "intakes rename": moveName,
+  "intakes find": findInIntakes,
   "intakes remove": removeIntake,
   audit,
   "audit continue": continueOne,

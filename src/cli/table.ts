@@ -181,7 +181,7 @@ export const commands: Readonly<Record<string, Command>> = {
   ...letters("invalid", invalid, { intake }),
   errors: {
     summary: "Group the errors of waiting and dead messages by what they have in common",
-    more: "By queue, contract, name, code, the message without numbers, ids and quoted values, and the first line of the stack. Every failed attempt counts.",
+    more: "By queue, contract, name, code, the message without numbers, ids and quoted values, and the first line of the stack. Every failed attempt counts. Circuits that are open are named as well, with how many messages wait behind them: these need not have an error of their own.",
     options: { ...looks, ...ofQueue, contract, limit },
   },
   alerts: {
@@ -267,6 +267,20 @@ export const commands: Readonly<Record<string, Command>> = {
   "intakes list": {
     summary: "List all intakes: who runs them, whether they are connected, and what they took in",
     options: looks,
+  },
+  "intakes find": {
+    summary: "Say whether what a sender calls so was taken in, by which intake and when, or fitted nothing",
+    more: "By the id of a CloudEvent and its source, or by the id that its sender gave it in the broker's own way. It is known for as long as the inbox of its intake keeps it; under which id it was stored here is not kept with it.",
+    argument: { name: "id", doc: "The id that its sender gave it", required: true },
+    options: {
+      ...looks,
+      source: {
+        type: "text",
+        value: "source",
+        doc: "The source of the CloudEvent; of a relay of Posthorn urn:posthorn:<service>, unless it names another",
+      },
+    },
+    wrong: "No intake knows it",
   },
   "intakes rename": {
     summary: "Carry an intake over to another name: what it took in is recognised under that one",

@@ -89,7 +89,7 @@ export const errorCodes = {
   PH_BROKER_ADDRESS: {
     class: "ConfigurationError",
     retryable: false,
-    meaning: "The address of a broker cannot be read, or may not be used.",
+    meaning: "The address of a broker cannot be read, may not be used, or is that of something else.",
   },
   PH_BROKER_DESTINATION: {
     class: "ConfigurationError",

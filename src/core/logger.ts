@@ -24,9 +24,14 @@ function brief(facts: object | undefined): string {
   return inspect(Object.fromEntries(shown), { breakLength: Number.POSITIVE_INFINITY });
 }
 
-/** Warnings and errors to the console; information to nobody. */
+/** The fact of information that ends what a warning or an error has begun: who saw the one wants to see the other. */
+export const recovered = { recovered: true } as const;
+
+/** Warnings and errors to the console, and that what they told of is over; other information to nobody. All of it to stderr, since stdout is the program's own. */
 export const consoleLogger: Logger = {
-  info: () => undefined,
+  info: (message, facts) => {
+    if (facts !== undefined && "recovered" in facts) console.warn(`posthorn: ${message}`, brief(facts));
+  },
   warn: (message, facts) => console.warn(`posthorn: ${message}`, brief(facts)),
   error: (message, facts) => console.error(`posthorn: ${message}`, brief(facts)),
 };

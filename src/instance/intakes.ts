@@ -60,6 +60,11 @@ export class DeclaredIntakes {
 /** Errors: `ContractConflictError`. */
 export async function registerIntakes(options: IntakesOptions): Promise<Intakes> {
   const intakes = new Intakes(options);
-  await intakes.declare();
+  try {
+    await intakes.declare();
+  } catch (error) {
+    await intakes.withdraw();
+    throw error;
+  }
   return intakes;
 }

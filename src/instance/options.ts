@@ -92,7 +92,7 @@ export const instanceFields = {
   },
   logger: {
     type: "custom",
-    doc: "Where to tell what nobody asked for: failed attempts, invalid messages, dead workers, alerts, lost connections. Without it: warnings and errors to the console",
+    doc: "Where to tell what nobody asked for: failed attempts, invalid messages, dead workers, alerts, lost connections. Without it: warnings and errors to the console, and that what they told of is over (information with the fact `recovered`)",
     words: "an object with info, warn and error, each called with a text and an object of facts",
     check: checkLogger,
   },

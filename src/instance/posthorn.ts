@@ -322,6 +322,10 @@ class Instance {
       logger: this.#logger,
     });
     await schedules.declare();
+    const { names } = this.#intakes;
+    const logger = this.#logger;
+    const known = { declared: intakes, names, executor: database, side, catalog, waker, logger };
+    const registered = await registerIntakes(known);
     const worker = new Worker({
       database,
       service,
@@ -337,21 +341,16 @@ class Instance {
       causationLimit: this.#causationLimit,
       retention: this.#retention,
       schedules,
-      intakes: await registerIntakes({
-        declared: intakes,
-        names: this.#intakes.names,
-        executor: database,
-        side,
-        catalog,
-        waker,
-        logger: this.#logger,
-      }),
+      intakes: registered,
     });
-    this.#closeRelays = await openRelays(declared);
-    await worker.start().catch(async (error) => {
+    try {
+      this.#closeRelays = await openRelays(declared);
+      await worker.start();
+    } catch (error) {
       await this.#closeRelays();
+      await registered.withdraw();
       throw error;
-    });
+    }
     this.#worker = worker;
   }
 

@@ -3,7 +3,7 @@ import type { Executor } from "../core/database.js";
 import type { Logger } from "../core/logger.js";
 import type { Catalog } from "../producer/catalog.js";
 import type { Waker } from "../producer/waker.js";
-import { type BegunIntake, beginIntake } from "../store/intake.js";
+import { type BegunIntake, beginIntake, withdrawIntake } from "../store/intake.js";
 import { registeredIntakes } from "../store/operate.js";
 import { Keeper, type Registered } from "./keeper.js";
 import type { Noted } from "./noted.js";
@@ -33,21 +33,33 @@ export interface IntakesOptions {
 export class Intakes {
   readonly #options: IntakesOptions;
   #registered: readonly Registered[] = [];
+  readonly #made: BegunIntake[] = [];
 
   constructor(options: IntakesOptions) {
     this.#options = options;
   }
 
-  /** Once for each start. Errors: `ContractConflictError`. */
+  /** Once for each start. Errors: `ContractConflictError`; `withdraw` is for what was declared before it. */
   async declare(): Promise<void> {
     const registered: Registered[] = [];
     await this.#warnOfRepeats();
     for (const { declaration, refusals, noted } of this.#options.declared) {
       const known = await this.#know(declaration);
-      const { id, names } = await this.#declare(declaration);
-      registered.push({ id, declaration, reader: new Reader(declaration, known, names), refusals, noted });
+      const as = await this.#declare(declaration);
+      this.#made.push(as);
+      registered.push({ id: as.id, declaration, reader: new Reader(declaration, known, as.names), refusals, noted });
     }
     this.#registered = registered;
+  }
+
+  /** The start is refused: what it has made is not there. Never rejects. */
+  async withdraw(): Promise<void> {
+    const { side, logger } = this.#options;
+    for (const one of this.#made.splice(0)) {
+      await withdrawIntake(side, one).catch((error: unknown) =>
+        logger.warn("an intake of a start that was refused stays registered", { error }),
+      );
+    }
   }
 
   /** Before they are declared, since then they are new no more. */

@@ -6,10 +6,11 @@
  */
 import { setImmediate as turn, setTimeout as wait } from "node:timers/promises";
 import type { Incoming, Receiver } from "../brokers/broker.js";
+import { neverReached } from "../brokers/never-reached.js";
 import { reasonOf } from "../core/clean.js";
 import type { Executor } from "../core/database.js";
 import { ClaimLostError, ConfigurationError } from "../core/errors.js";
-import type { Logger } from "../core/logger.js";
+import { type Logger, recovered } from "../core/logger.js";
 import { durationInWords } from "../core/words.js";
 import { delayMs, retry } from "../policies/retry.js";
 import type { Holding } from "../store/intake.js";
@@ -54,6 +55,8 @@ export class Run {
   #opening: Promise<void> | undefined;
   #trouble: string | null = null;
   #told: "away" | "to mend" | undefined;
+  /** When that was told first. */
+  #awayAt = 0;
   #ended: Promise<void> = Promise.resolve();
 
   constructor(options: RunOptions) {
@@ -82,8 +85,7 @@ export class Run {
   }
 
   async #open(): Promise<void> {
-    const { declaration, logger } = this.#options;
-    const { name, service, broker } = declaration;
+    const { name, service, broker } = this.#options.declaration;
     try {
       this.#receiver = await broker.openReceiver({
         name,
@@ -95,9 +97,7 @@ export class Run {
       });
       this.#wasOpen = true;
       this.#trouble = null;
-      if (this.#told !== undefined)
-        logger.info(`the intake "${name}" is connected to ${broker.where} again`, { intake: name });
-      this.#told = undefined;
+      this.#back();
     } catch (error) {
       if (error instanceof ConfigurationError) throw error;
       this.#away(error);
@@ -234,6 +234,17 @@ export class Run {
     return incoming;
   }
 
+  /** What was told of is over. */
+  #back(): void {
+    if (this.#told === undefined) return;
+    this.#told = undefined;
+    const { declaration, logger } = this.#options;
+    const { name, broker } = declaration;
+    const awayMs = Math.round(performance.now() - this.#awayAt);
+    const text = `the intake "${name}" is connected to ${broker.where} again, after ${durationInWords(awayMs)}`;
+    logger.info(text, { intake: name, awayMs, ...recovered });
+  }
+
   /** Told once, and not for each try; once more where it turns out that waiting alone does not help. */
   #away(error: unknown): void {
     if (this.#stopping.signal.aborted) return;
@@ -242,12 +253,16 @@ export class Run {
     this.#trouble = reasonOf(error);
     const kind = error instanceof ConfigurationError ? "to mend" : "away";
     if (this.#told === kind) return;
+    if (this.#told === undefined) this.#awayAt = performance.now();
     this.#told = kind;
     const tries = `it tries again, after ${durationInWords(again.maxMs)} at the latest`;
     // Nothing is said of what waits there: the broker may be away, and its queue may have been deleted.
     const meanwhile =
       kind === "away" ? "What is not stored was not acknowledged" : "Nothing comes in before this is mended";
-    logger.warn(`the intake "${name}" is not connected to ${broker.where}: ${this.#trouble}. ${meanwhile}; ${tries}`, {
+    const advice = this.#wasOpen ? undefined : neverReached(error);
+    const look = advice === undefined ? "" : ` ${advice}.`;
+    const what = `is not connected to ${broker.where}: ${this.#trouble}`;
+    logger.warn(`the intake "${name}" ${what}.${look} ${meanwhile}; ${tries}`, {
       intake: name,
       broker: broker.kind,
       where: broker.where,

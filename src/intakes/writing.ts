@@ -7,7 +7,8 @@ import type { Incoming } from "../brokers/broker.js";
 import { reasonOf } from "../core/clean.js";
 import type { Executor } from "../core/database.js";
 import { BacklogFullError, DatabaseUnavailableError } from "../core/errors.js";
-import type { Logger } from "../core/logger.js";
+import { type Logger, recovered } from "../core/logger.js";
+import { durationInWords } from "../core/words.js";
 import { type Holding, type Marked, type Packed, pack, takeIn, type Unfit } from "../store/intake.js";
 import type { Noted } from "./noted.js";
 import type { IntakeDeclaration } from "./options.js";
@@ -51,6 +52,8 @@ const fullMs = 1_000;
 export class Writing {
   readonly #options: WritingOptions;
   #trouble: string | null = null;
+  /** Since when it waits. */
+  #waitsAt = 0;
 
   constructor(options: WritingOptions) {
     this.#options = options;
@@ -78,7 +81,7 @@ export class Writing {
         const { written, noted: places } = await takeIn(executor, holding, piece.packed);
         if (written > 0) onWritten(piece.channels);
         for (const place of places ?? []) noted.note(piece.misfits[place - 1] ?? "");
-        this.#trouble = null;
+        this.#goesOn();
         return;
       } catch (error) {
         if (isAboutData(error) && piece.refused !== true) return this.#divide(piece, error);
@@ -106,11 +109,21 @@ export class Writing {
     await this.#persist({ ...pieceOf(incoming, [reading]), refused: true });
   }
 
+  #goesOn(): void {
+    if (this.#trouble === null) return;
+    this.#trouble = null;
+    const { declaration, logger } = this.#options;
+    const waitedMs = Math.round(performance.now() - this.#waitsAt);
+    const text = `the intake "${declaration.name}" goes on, after ${durationInWords(waitedMs)}`;
+    logger.info(text, { intake: declaration.name, waitedMs, ...recovered });
+  }
+
   /** Told once for each time that it begins to wait. */
   #note(error: unknown): void {
     const { declaration, logger } = this.#options;
     const reason = reasonOf(error);
     if (this.#trouble === null) {
+      this.#waitsAt = performance.now();
       logger.warn(`the intake "${declaration.name}" waits, and acknowledges nothing meanwhile: ${reason}`, {
         intake: declaration.name,
         reason,

@@ -1,6 +1,6 @@
 /** Raises and resolves alerts by the policies, once in the fleet, and logs each change in the process that noticed it. */
 import type { Executor } from "../core/database.js";
-import type { Logger } from "../core/logger.js";
+import { type Logger, recovered } from "../core/logger.js";
 import { watch } from "../store/fleet.js";
 
 /** How often the fleet looks. */
@@ -13,6 +13,6 @@ export async function watchPass(executor: Executor, logger: Logger): Promise<voi
     const whose = subscription === null ? "the log" : `"${subscription}"`;
     const what = detail === null ? "" : `: ${detail}`;
     if (change === "raised") logger.error(`alert: ${alert} of ${whose} is ${value}, limit ${threshold}${what}`, facts);
-    else logger.info(`resolved: ${alert} of ${whose}`, facts);
+    else logger.info(`resolved: ${alert} of ${whose}`, { ...facts, ...recovered });
   }
 }

@@ -5,6 +5,7 @@
  * Killed before the broker's acknowledgement is settled: the message is sent again under the same id. Nothing is settled before it.
  */
 import type { Outgoing, Sent } from "../brokers/broker.js";
+import { neverReached } from "../brokers/never-reached.js";
 import { cleaned, reasonOf } from "../core/clean.js";
 import { composed } from "../core/composed.js";
 import { ConfigurationError, named } from "../core/errors.js";
@@ -49,7 +50,9 @@ export class Relay {
       await this.#connection.sender();
     } catch (error) {
       if (error instanceof ConfigurationError) throw named(error, "relay", name);
-      const message = `the broker of the relay "${name}" is away at the start, ${this.#said(error)}. Messages wait, and go out when it is back.`;
+      const advice = neverReached(error);
+      const look = advice === undefined ? "" : ` ${advice}.`;
+      const message = `the broker of the relay "${name}" is away at the start, ${this.#said(error)}.${look} Messages wait, and go out when it is back.`;
       logger.warn(message, { relay: name });
     }
   }

@@ -28,7 +28,12 @@ export interface CircuitChange {
   /** Probes that failed since it opened. */
   readonly probes?: number | null;
   readonly reason?: string | null;
+  /** Of one that was closed: how long it was open, and how many messages wait for it, counted up to `mostCounted`. */
+  readonly wasOpenMs?: number | null;
+  readonly waiting?: number | null;
 }
+
+export const mostCounted = 10_000;
 
 /** Tells what became of runs, in their order. */
 export async function tellCircuit(

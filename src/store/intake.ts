@@ -24,6 +24,8 @@ export interface IntakeEntry {
 /** What a process learns of an intake that it declares. */
 export interface BegunIntake {
   readonly id: number;
+  /** When it was made, as the database has it, where it was not there before: what it is taken back by. */
+  readonly made: string | null;
   /** What the marks of its messages are made of, those of what is taken in now first. */
   readonly names: readonly string[];
 }
@@ -36,6 +38,12 @@ export function beginIntake(executor: Executor, entry: IntakeEntry, service: str
     "begin_intake($1::text, $2::text, $3::text, $4::text, $5::float8, $6::float8, $7::json, $8::json)",
     [name, service, broker, place, keepMs, awayMs, JSON.stringify(contracts), JSON.stringify(bounds)],
   );
+}
+
+/** Takes back what was made for a start that is refused; not where another process has registered it since. */
+export async function withdrawIntake(executor: Executor, { id, made }: BegunIntake): Promise<void> {
+  if (made === null) return;
+  await mapped(executor.query("select posthorn.withdraw_intake($1::int, $2::text::numeric)", [id, made]));
 }
 
 /** What was turned away before it could become a message. */

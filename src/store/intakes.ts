@@ -69,6 +69,36 @@ from posthorn.intakes`,
   return JSON.parse(rows[0]?.lines ?? "[]");
 }
 
+/** What an intake recognises what comes in by. */
+export interface Inbox {
+  readonly intake: string;
+  readonly place: string;
+  /** What its marks are made of. */
+  readonly names: readonly string[];
+}
+
+export function inboxes(executor: Executor): Promise<readonly Inbox[]> {
+  return jsonOf(executor, "inboxes()", []);
+}
+
+/** What intakes know of a message by what its sender calls it. Times are ISO 8601. */
+export interface FoundOutside {
+  /** `at`: about, as long as the intake kept its marks then for as long as it does now. */
+  readonly takenIn: readonly { readonly intake: string; readonly at: string; readonly keptUntil: string }[];
+  /** The newest 20 of the list of invalid messages; `id` as `UnfitEntry` has it. */
+  readonly invalid: readonly { readonly intake: string; readonly id: string; readonly foundAt: string }[];
+}
+
+/** `marks`: what it would be recognised by, of each intake. */
+export function findOutside(
+  executor: Executor,
+  id: string,
+  source: string | undefined,
+  marks: readonly { readonly intake: string; readonly mark: string }[],
+): Promise<FoundOutside> {
+  return jsonOf(executor, "find_outside($1::text, $2::text, $3::json)", [id, source ?? null, JSON.stringify(marks)]);
+}
+
 export interface UnfitFilter {
   readonly id?: string;
   readonly intake?: string;

@@ -3680,7 +3680,8 @@ end $$;
 --   { open: ms | null, reason, relay } a handler says so; null: for as long as the policy says, and so where a relay says it of another broker than the declared
 --   { succeeded: true } | { passed: true }   only together with \`probe\`, the token of the message that was tried, which \`failed\` may have as well; then \`said\`
 --                            is why it did not succeed, and stands as the reason of the circuit from then on
--- Returns { changed: 'opened' | 'closed' | null, openMs, windowMs, failures, probes, reason }: whether the last of them that changed it opened or closed it.
+-- Returns { changed: 'opened' | 'closed' | null, openMs, windowMs, failures, probes, reason, wasOpenMs, waiting }: whether the last of them that changed it opened or closed it;
+-- the last two of one that was closed: how long it was open, and how many messages wait, counted up to 10,000.
 create or replace function posthorn.circuit_hear(p_subscription int, p_events json) returns json
 language plpgsql as $$
 declare
@@ -3688,8 +3689,10 @@ declare
   v_relay jsonb;
   v_row posthorn.circuit;
   v_was text;
+  v_opened_at timestamptz;
   v_event json;
   v_now timestamptz;
+  v_closed boolean;
 begin
   perform posthorn.own_transaction(false);
   select s.policy -> 'circuitBreaker', s.policy -> 'relay' into v_breaker, v_relay from posthorn.subscription s where s.id = p_subscription and s.has_breaker;
@@ -3699,6 +3702,7 @@ begin
   insert into posthorn.circuit (subscription) values (p_subscription) on conflict do nothing;
   select * into v_row from posthorn.circuit c where c.subscription = p_subscription for update;
   v_was := v_row.state;
+  v_opened_at := v_row.opened_at;
   v_now := clock_timestamp();
   for v_event in select * from json_array_elements(p_events) loop
     -- A process of before a deployment: for how long its broker wants nothing is not for that of now.
@@ -3711,11 +3715,21 @@ begin
       reason = v_row.reason, open_ms = v_row.open_ms, probe_at = v_row.probe_at, probe = v_row.probe, probe_worker = v_row.probe_worker,
       probe_since = v_row.probe_since, probes = v_row.probes
     where c.subscription = p_subscription and c is distinct from v_row;
+  v_closed := v_row.state = 'closed' and v_was <> 'closed';
   return json_build_object('changed', case
-      when v_row.state = 'closed' and v_was <> 'closed' then 'closed'
+      when v_closed then 'closed'
       when v_row.state = 'open' and (v_was = 'closed' or v_row.probe_at > v_now and v_was = 'half-open') then 'opened' end,
-    'openMs', v_row.open_ms, 'windowMs', v_breaker -> 'windowMs', 'failures', v_row.failures, 'probes', v_row.probes, 'reason', v_row.reason);
+    'openMs', v_row.open_ms, 'windowMs', v_breaker -> 'windowMs', 'failures', v_row.failures, 'probes', v_row.probes, 'reason', v_row.reason,
+    'wasOpenMs', case when v_closed then greatest(0, floor(extract(epoch from v_now - v_opened_at) * 1000))::bigint end,
+    'waiting', case when v_closed then posthorn.waiting_again(p_subscription, 10000) end);
 end $$;
+
+-- waiting_again(subscription, limit): messages that wait for it: in the log, or put off. Counted up to the limit.
+create or replace function posthorn.waiting_again(p_subscription int, p_limit int) returns bigint
+language sql stable as $$
+  select least(p_limit, (select w.messages from posthorn.waiting_in_log(p_subscription, p_limit) w)
+    + (select count(*) from (select from posthorn.deferred d where d.subscription = p_subscription and d.delivery > 1 and d.token is null limit p_limit) d))
+$$;
 
 -- circuit_after: the circuit after one event. Failures from the future are none: the clock has jumped back since. While it is not closed \`failed_at\` holds when the
 -- reason was said: that of the newest answer, for what opened it may be over long ago.
@@ -6645,22 +6659,24 @@ end $$;
 -- A broker that is pushed to has no order to keep across processes, and each process has messages that no other can take in: every worker holds it, by a row
 -- of its own in intake_holder, and they write beside each other. Of two that write one message at the same time the inbox lets one.
 
--- declare_intake(…): makes an intake or brings it up to date; the newest start wins. Contracts as [{ name, owner }], the owner that the contract itself names. Bounds
--- of alerts as { refused, invalid }; an older library says none, and leaves those that are known. \`knows\`: it marks by inbox_names(). Returns its id. Raises PH020 where
--- somebody else has the name, for an event that is published here (a fact has one source), and for a library that would not recognise what a renamed one took in.
-create or replace function posthorn.declare_intake(
-  p_name text, p_service text, p_broker text, p_place text, p_keep_ms float8, p_away_ms float8, p_contracts json, p_bounds json default null,
-  p_knows boolean default false
-) returns int
+-- register_intake(…): makes an intake or brings it up to date; the newest start wins. Contracts as [{ name, owner }], the owner that the contract itself names. Bounds
+-- of alerts as { refused, invalid }; an older library says none, and leaves those that are known. \`knows\`: it marks by inbox_names(). Returns JSON { id, made }: \`made\`,
+-- for withdraw_intake, where it was not there before. Raises PH020 where somebody else has the name, for an event that is published here (a fact has one source), and
+-- for a library that would not recognise what a renamed one took in.
+create or replace function posthorn.register_intake(
+  p_name text, p_service text, p_broker text, p_place text, p_keep_ms float8, p_away_ms float8, p_contracts json, p_bounds json, p_knows boolean
+) returns json
 language plpgsql as $$
 declare
   v_row posthorn.intake;
+  v_new boolean;
   v_own record;
 begin
   perform posthorn.require_home();
   loop
     insert into posthorn.intake (name, service, broker, place, keep_ms, away_ms) values (p_name, p_service, p_broker, p_place, p_keep_ms, p_away_ms)
       on conflict (name) do nothing;
+    v_new := found;
     select * into v_row from posthorn.intake where name = p_name for update;
     -- Else it was removed in between.
     exit when found;
@@ -6687,10 +6703,26 @@ begin
   end if;
   update posthorn.intake set broker = p_broker, place = p_place, keep_ms = p_keep_ms, away_ms = p_away_ms, declared_at = clock_timestamp(),
     refused_bound = coalesce((p_bounds ->> 'refused')::bigint, refused_bound), invalid_bound = coalesce((p_bounds ->> 'invalid')::bigint, invalid_bound)
-    where id = v_row.id;
+    where id = v_row.id returning * into v_row;
   delete from posthorn.intake_contract c where c.intake = v_row.id and c.contract not in (select d ->> 'name' from json_array_elements(p_contracts) d);
   insert into posthorn.intake_contract (intake, contract) select v_row.id, d ->> 'name' from json_array_elements(p_contracts) d on conflict do nothing;
-  return v_row.id;
+  return json_build_object('id', v_row.id, 'made', case when v_new then extract(epoch from v_row.declared_at)::text end);
+end $$;
+
+-- declare_intake(…): as register_intake, for libraries that call it so. Returns the id.
+create or replace function posthorn.declare_intake(
+  p_name text, p_service text, p_broker text, p_place text, p_keep_ms float8, p_away_ms float8, p_contracts json, p_bounds json default null
+) returns int
+language sql volatile as $$
+  select (posthorn.register_intake(p_name, p_service, p_broker, p_place, p_keep_ms, p_away_ms, p_contracts, p_bounds, false) ->> 'id')::int
+$$;
+
+-- withdraw_intake(id, made): takes back what begin_intake has made for a start that was refused; returns whether it did. Who declares it meanwhile moves declared_at, and has it then.
+create or replace function posthorn.withdraw_intake(p_id int, p_made numeric) returns boolean
+language plpgsql as $$
+begin
+  delete from posthorn.intake i where i.id = p_id and extract(epoch from i.declared_at) = p_made and i.received = 0 and i.paused_at is null;
+  return found;
 end $$;
 
 -- intake_runners(): who runs which intake, and lives. \`alone\`: nobody runs it beside this one; else messages are pushed to it. \`seen_at\`: when it said last how it stands.
@@ -9198,6 +9230,19 @@ begin
   return v_json;
 end $$;
 
+-- find_outside(id, source, marks): what intakes know of a message by what its sender calls it, as JSON { takenIn: [{ intake, at, keptUntil }], invalid: [{ intake, id, foundAt }] }.
+-- Marks as [{ intake, mark }]: found by the primary key of the inbox. The list of invalid messages is read as a whole, as by whoever lists it: it is what somebody has to look at.
+create or replace function posthorn.find_outside(p_id text, p_source text, p_marks json) returns json
+language sql stable as $$
+  select json_build_object(
+    'takenIn', (select coalesce(json_agg(json_build_object('intake', f.name, 'at', f.keep_until - f.keep_ms * interval '1 ms', 'keptUntil', f.keep_until) order by f.name), '[]')
+      from (select i.name, i.keep_ms, max(b.keep_until) as keep_until from json_to_recordset(p_marks) m(intake text, mark uuid)
+        join posthorn.inbox b on b.mark = m.mark join posthorn.intake i on i.name = m.intake group by i.id) f),
+    'invalid', (select coalesce(json_agg(json_build_object('intake', i.name, 'id', v.id::text, 'foundAt', v.found_at) order by v.id desc), '[]')
+      from (select * from posthorn.intake_invalid v where v.event = p_id and (p_source is null or v.source = p_source) or v.broker_id = p_id order by v.id desc limit 20) v
+        join posthorn.intake i on i.id = v.intake))
+$$;
+
 -- unfit_count(filter): how many entries a filter finds, and the highest id among them, as JSON { count, upto }.
 create or replace function posthorn.unfit_count(p_filter json) returns json
 language plpgsql stable as $$
@@ -9458,16 +9503,22 @@ language sql as $$
       and not exists (select from posthorn.inbox_name n where n.intake = p_intake and n.until is null)
 $$;
 
--- begin_intake(…): declare_intake for a library that marks what comes in by the names that it is told. Returns JSON { id, names }. Whoever renames it from then on
--- gives it another id. Raises as declare_intake.
+-- inboxes(): the names under which each intake recognises what comes in, as JSON [{ intake, place, names }].
+create or replace function posthorn.inboxes() returns json
+language sql volatile as $$
+  select coalesce(json_agg(json_build_object('intake', i.name, 'place', i.place, 'names', posthorn.inbox_names(i.name)) order by i.name), '[]') from posthorn.intake i
+$$;
+
+-- begin_intake(…): register_intake for a library that marks what comes in by the names that it is told. Returns JSON { id, made, names }. Whoever renames it from
+-- then on gives it another id. Raises as register_intake.
 create or replace function posthorn.begin_intake(
   p_name text, p_service text, p_broker text, p_place text, p_keep_ms float8, p_away_ms float8, p_contracts json, p_bounds json
 ) returns json
 language plpgsql as $$
 declare
-  v_id int := posthorn.declare_intake(p_name, p_service, p_broker, p_place, p_keep_ms, p_away_ms, p_contracts, p_bounds, true);
+  v_as json := posthorn.register_intake(p_name, p_service, p_broker, p_place, p_keep_ms, p_away_ms, p_contracts, p_bounds, true);
 begin
-  return json_build_object('id', v_id, 'names', posthorn.inbox_names(p_name));
+  return json_build_object('id', v_as -> 'id', 'made', v_as -> 'made', 'names', posthorn.inbox_names(p_name));
 end $$;
 
 -- rename_intake(name, to, by, reason): carries an intake with all that it knows over to another name, at once. Where one of that name is known already the two
@@ -9582,10 +9633,10 @@ language sql immutable as $$
     ('worker', array['work', 'settle', 'take_due', 'spill', 'promote', 'peek', 'end_in_transaction', 'end_many', 'end_with_result', 'register_subscription',
       'register_worker', 'heartbeat', 'forget_worker', 'rescue', 'watch', 'prune', 'sweep_keys', 'sweep_steps', 'tidy_dedupe', 'record_step', 'steps_of',
       'write_progress', 'circuit_hear', 'cancel_requests', 'declare_schedule', 'schedule_now', 'due_schedules', 'fire_schedules', 'note_schedule_failure',
-      'standing', 'count_skipped', 'declare_retention', 'rotate', 'registered_intakes', 'declare_intake', 'begin_intake', 'hold_intakes', 'take_in', 'take_again', 'read_again', 'unfit_again', 'sweep_inbox']),
+      'standing', 'count_skipped', 'declare_retention', 'rotate', 'registered_intakes', 'declare_intake', 'begin_intake', 'withdraw_intake', 'hold_intakes', 'take_in', 'take_again', 'read_again', 'unfit_again', 'sweep_inbox']),
     ('observer', array['message_status', 'message_statuses', 'why', 'waiting_messages', 'letters', 'letters_count', 'crossed_alerts', 'recent_alerts', 'fleet', 'error_groups',
       'registered', 'list_schedules', 'circuit_of', 'detail_now', 'gauges', 'limits_now', 'scaling',
-      'is_forgotten', 'policy_changes', 'orphaned', 'unsettled', 'is_drained', 'subscriptions', 'operations', 'operation_state', 'segment_now', 'rebase_plan', 'unfit_list', 'unfit_count', 'intake_runners'])
+      'is_forgotten', 'policy_changes', 'orphaned', 'unsettled', 'is_drained', 'subscriptions', 'operations', 'operation_state', 'segment_now', 'rebase_plan', 'unfit_list', 'unfit_count', 'find_outside', 'inboxes', 'intake_runners'])
 $$;
 
 -- role_tables(): what each role may read beside the views, which are the observer's.

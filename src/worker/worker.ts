@@ -1,5 +1,7 @@
 /** Works in this process until it is stopped: one incarnation after another, with growing pauses while the database is away. */
 import { SchemaVersionError, StoppedError } from "../core/errors.js";
+import { recovered } from "../core/logger.js";
+import { durationInWords } from "../core/words.js";
 import { Incarnation, type WorkerOptions } from "./incarnation.js";
 
 const pauseMs = { first: 100, longest: 5_000 } as const;
@@ -69,7 +71,8 @@ export class Worker {
       const reason = await Promise.race([current.ended, this.#interrupted()]);
       if (this.#stopped) return;
       this.#trouble = reason;
-      if (performance.now() - begun >= steadyMs) inMs = 0;
+      const lostAt = performance.now();
+      if (lostAt - begun >= steadyMs) inMs = 0;
       if (reason instanceof SchemaVersionError) {
         this.#options.logger.error("the worker takes no more messages: the schema was migrated by newer code", {
           reason,
@@ -86,6 +89,8 @@ export class Worker {
       if (next === undefined) return;
       current = next;
       begun = performance.now();
+      const lostMs = Math.round(begun - lostAt);
+      this.#options.logger.info(`the worker works again, after ${durationInWords(lostMs)}`, { lostMs, ...recovered });
     }
   }
 

@@ -1,7 +1,12 @@
 /** What an address that cannot be used is told: the reason that leads to the mend, and nothing of the address. */
 import { expect, test } from "vitest";
 import { readAddress } from "../../src/brokers/address.js";
+import { kafka } from "../../src/brokers/kafka/index.js";
+import { mqtt } from "../../src/brokers/mqtt/index.js";
+import { nats } from "../../src/brokers/nats/index.js";
 import { rabbitmq } from "../../src/brokers/rabbitmq/index.js";
+import { redis } from "../../src/brokers/redis/index.js";
+import { sqs } from "../../src/brokers/sqs/index.js";
 import { newWebhookSecret, webhook } from "../../src/brokers/webhooks/index.js";
 import { thrown } from "../core/thrown.js";
 
@@ -42,7 +47,7 @@ const unusable: readonly (readonly [given: string, reason: RegExp])[] = [
   ["redis://[::1", /IPv6 address stands in \[ and \]/],
   ["redis://[hunter2]:1", /host that cannot be read/],
   ["redis://h<hunter2>:1", /host that cannot be read/],
-  ["amqp://u:hunter2@h", /a scheme other than redis, rediss/],
+  ["amqp://u:hunter2@h", /the scheme "amqp"; known are redis, rediss/],
   ["redis://u:hunter2@h/2", /more than a host, a port and who connects/],
 ];
 
@@ -75,3 +80,28 @@ test("brokers that read more than an address say the same", () => {
   expect(queue("hunter2:5672")).toMatch(noScheme);
   for (const url of ["https://partner.example:99999/hunter2", "hunter2"]) expect(post(url)).not.toContain(secret);
 });
+
+/** Made badly: the error is thrown before there is a relay or an intake that could be named. */
+const bad: readonly (readonly [make: () => unknown, says: RegExp])[] = [
+  [() => nats({ url: "nats://h", stream: "s", subject: "a..b" }), /^nats\.subject .*"a\.\.b": it is empty, or a part/],
+  [() => nats({ url: "nats://h", stream: "a.b" }), /^nats\.stream .*"a\.b"/],
+  [() => nats({ url: "http://h", stream: "s" }), /^nats\.url .*"http".* nats, tls/],
+  [() => mqtt({ url: "mqtt://h", topic: "a/#/b" }), /^mqtt\.topic .*"a\/#\/b"/],
+  [() => sqs({ queue: "a b" }), /^sqs\.queue .*"a b"/],
+  [() => kafka({ url: "kafka://h", topic: "a b" }), /^kafka\.topic .*"a b"/],
+  [() => rabbitmq({ url: "amqp://h", queue: "q", timeoutMs: 1 }), /^rabbitmq\.timeoutMs .*the number 1\./],
+  [() => redis({ url: "redis://h", stream: "s", database: -1 }), /^redis\.database .*the number -1/],
+  [() => webhook({ url: "ftp://partner.example", sign: "none" }), /^webhook\(\)\.url .*ftp:/],
+  [
+    () => webhook({ url: "http://partner.example", sign: "none" }),
+    /^webhook\(\)\.url: http:\/\/partner\.example is posted/,
+  ],
+];
+
+// Some said neither which function had been called nor what it was given.
+test.each(bad)(
+  "an option that a function of a broker refuses is named with the function and its value: %#",
+  (make, says) => {
+    expect(thrown(make).message).toMatch(says);
+  },
+);

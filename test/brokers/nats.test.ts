@@ -145,13 +145,38 @@ describe("NATS alone", () => {
     expect(kinds(sent)).toEqual(["acknowledged", "refused", "acknowledged"]);
   });
 
-  test("a stream that is removed is nobody's fault: unavailable, and it works when it is back", async () => {
+  // It was told as an outage: "the broker is away".
+  test("a stream that is removed, or takes the subject no more, is told with what to do, and it works when it is back", async () => {
     const name = await stream();
     const one = await sender(name);
+    const expectTold = async (text: string) => {
+      const sent = await one.send(messages(3), never());
+      const error = { code: "PH_BROKER_DESTINATION", message: expect.stringContaining(text) };
+      expect(sent).toEqual(Array(3).fill({ kind: "unavailable", error: expect.objectContaining(error) }));
+    };
     await manager.streams.delete(name);
-    expect(kinds(await one.send(messages(3), never()))).toEqual(unavailable(3));
-    await manager.streams.add({ name, subjects: [`${name}.>`] });
+    await expectTold(`has no stream "${name}" for this account. Make it there`);
+    // Somebody else's, by then: its answer is another one.
+    const other = await stream({ subjects: [`${name}.>`] });
+    await expectTold(`has no stream "${name}" for this account. Make it there`);
+    await manager.streams.delete(other);
+    await manager.streams.add({ name, subjects: [`${name}.late`] });
+    await expectTold(`does not take the subject ${name}.placed; it takes ${name}.late`);
+    await manager.streams.update(name, { subjects: [`${name}.>`] });
     expect(kinds(await one.send(messages(3), never()))).toEqual(acknowledged(3));
+  });
+
+  // It had asked for the subjects once, when it connected: every message of one that the stream took no more counted as an outage, and held up all the others.
+  test("of a function of subjects, one that the stream takes no more refuses its messages alone", async () => {
+    const name = await stream({ subjects: ["once", "always"].map((part) => `${fresh()}.${part}`) });
+    const [once = "", always = ""] = (await manager.streams.info(name)).config.subjects;
+    const one = await sender(name, { subject: ({ id }) => (id === "message-0" ? once : always) });
+    await manager.streams.update(name, { subjects: [always] });
+    const kindsOf = async () => kinds(await one.send(messages(2), never()));
+    expect([await kindsOf(), await kindsOf()]).toEqual([
+      ["unavailable", "acknowledged"],
+      ["refused", "acknowledged"],
+    ]);
   });
 
   test("a subject that the user may not publish to is told at once", async () => {
@@ -400,7 +425,7 @@ describe("NATS alone", () => {
     expect(() => nats({ url, stream: "a.b" })).toThrow("nats.stream must be a name");
     expect(() => nats({ url, stream: "a", tls: {} })).toThrow("Write tls://");
     expect(() => nats({ url: "nats://u:p@127.0.0.1", stream: "a", token: "t" })).toThrow("Give one of them");
-    expect(() => nats({ url, stream: "a", subject: "a..b" })).toThrow("nats.subject cannot be used");
+    expect(() => nats({ url, stream: "a", subject: "a..b" })).toThrow("nats.subject cannot be");
     await expect(nats({ url, stream: "a" }).openSender(opening("x"))).rejects.toThrow("nats.subject is missing");
     await expect(nats({ url, stream: "a", subject: "a.*" }).openSender(opening("x"))).rejects.toThrow(
       "it has a wildcard",

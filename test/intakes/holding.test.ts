@@ -253,3 +253,27 @@ test("a start that an intake refuses leaves no worker; it was a dead one to ever
   await post.start();
   expect(await workers()).toHaveLength(1);
 });
+
+// `posthorn intakes list` showed it for ever, and the next start was warned of it as of one that came before.
+test("a start that is refused registers no intake, and leaves what was there before or what another process has registered meanwhile", async () => {
+  const [refused, other] = [new MemoryBroker(), new MemoryBroker()];
+  const [name, beside] = [fresh("refusing"), fresh("beside")];
+  refused.refuses = new ConfigurationError("PH_BROKER_DENIED", "The password is wrong.");
+  const known = async () =>
+    (await rows<{ name: string }>("select name from posthorn.intake where name in ($1, $2)", [name, beside])).map(
+      (row) => row.name,
+    );
+  const post = instance(name);
+  post.intake(beside, { from: other, into: [OrderPlaced] });
+  post.intake(name, { from: refused, into: [OrderPlaced] });
+  await expect(post.start()).rejects.toThrow("The password is wrong.");
+  expect(await known()).toEqual([]);
+  // Another process, while this one is refused.
+  refused.onOpen = async () =>
+    void (await rows("select posthorn.declare_intake($1, $1, 'memory', 'memory/orders', 1000, 1000, '[]')", [name]));
+  await expect(post.start()).rejects.toThrow("The password is wrong.");
+  expect(await known()).toEqual([name]);
+  refused.onOpen = undefined;
+  await expect(post.start()).rejects.toThrow("The password is wrong.");
+  expect(await known()).toEqual([name]);
+});

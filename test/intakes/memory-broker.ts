@@ -58,6 +58,9 @@ export class MemoryBroker implements Broker {
     return this.#log.filter((slot) => !slot.acknowledged).length;
   }
 
+  /** Waited for by whoever opens it. */
+  onOpen: (() => Promise<void>) | undefined;
+
   /** The connection is lost. */
   lose(error: unknown = new Error("the connection was reset")): void {
     this.#current?.lose(error);
@@ -69,6 +72,7 @@ export class MemoryBroker implements Broker {
 
   async openReceiver(options: OpenOptions): Promise<Receiver> {
     this.opened.push(options);
+    await this.onOpen?.();
     if (this.refuses !== undefined) throw this.refuses;
     this.#current = new MemoryReceiver(this, this.#log);
     return this.#current;

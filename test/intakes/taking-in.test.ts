@@ -1,8 +1,9 @@
 import { policies } from "posthorn";
 import { expect, test } from "vitest";
+import { posthornCommand } from "../cli/command.js";
 import { eventually } from "../support/eventually.js";
 import { carried, cloudEvent, MemoryBroker } from "./memory-broker.js";
-import { fresh, instance, intakeRow, OrderPlaced, onServer, ShipOrder, stored, unfit } from "./stage.js";
+import { fresh, instance, intakeRow, OrderPlaced, onServer, ShipOrder, stored, unfit, url } from "./stage.js";
 
 onServer();
 
@@ -75,4 +76,34 @@ test("what fits nothing is kept once with its reason and its bytes, acknowledged
   ]);
   expect((await unfit(name))[2]?.body).toEqual(Buffer.from([0xff, 0x00]));
   expect(await intakeRow(name)).toMatchObject({ received: "5", written: "1", invalid: "3" });
+});
+
+// Nothing led from what a sender had sent to what had become of it here.
+test("what a sender calls a message finds whether it was taken in, by which intake and when, or that it fitted nothing", async () => {
+  const broker = new MemoryBroker();
+  const name = fresh("finding");
+  const post = instance();
+  post.intake(name, { from: broker, into: [OrderPlaced] });
+  const fits = cloudEvent("OrderPlaced", { orderId: "found", cents: 1 });
+  const not = cloudEvent("OrderPlaced", { orderId: 7 });
+  broker.put(fits, not, { id: "of-the-sender", contentType: "text/plain", body: Buffer.from("no event"), headers: {} });
+  await post.start();
+  await eventually(() => broker.left === 0);
+  const find = (...args: readonly string[]) => posthornCommand(["intakes", "find", ...args, "--database", url()]);
+  expect(await find(fits.id, "--source", fits.source)).toMatchObject({
+    code: 0,
+    out: expect.stringMatching(
+      new RegExp(`^The intake ${name} has taken it in, about .* Until .* it is a duplicate when it comes again\\.\n$`),
+    ),
+  });
+  const { takenIn } = JSON.parse((await find(fits.id, "--source", fits.source, "--json")).out);
+  const late = Math.abs(Date.parse(takenIn[0].at) - Date.now());
+  expect(late).toBeLessThan(60_000);
+  for (const args of [[not.id, "--source", not.source], ["of-the-sender"]])
+    expect((await find(...args)).out).toMatch(
+      new RegExp(`^The intake ${name} has listed it as invalid, at .* posthorn invalid show in-\\d+\n$`),
+    );
+  const other = await find(fits.id, "--source", "urn:another");
+  expect(other).toMatchObject({ code: 1, out: expect.stringMatching(/^No intake here knows it.*forgotten it\.\n$/) });
+  expect((await find(fits.id)).out).toContain("add --source");
 });

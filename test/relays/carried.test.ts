@@ -258,7 +258,7 @@ test("of an outage the log is told once when it begins and once when it is over,
   ]);
   expect(told.filter((text) => text.includes("the circuit of"))).toEqual([
     expect.stringMatching(/ is open for 300 ms: the broker is away, /),
-    expect.stringMatching(/ is closed again$/),
+    expect.stringMatching(/ is closed again after [\d.]+ m?s; \d+ messages? waits?$/),
   ]);
 });
 

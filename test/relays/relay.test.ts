@@ -359,6 +359,19 @@ describe.each(twoHomes)("a relay on $name", (kind) => {
     await eventually(() => broker.received.length + other.received.length === 2);
   });
 
+  test("an address at which nothing listens from the first try is told with what to look at, and the start succeeds", async () => {
+    const { topic, out } = stage();
+    const broker = new MemoryBroker();
+    const post = make();
+    post.relay(out, { ...policies.relay, from: { topic }, to: broker });
+    const cause = Object.assign(new Error("connect ECONNREFUSED 127.0.0.1:1"), { code: "ECONNREFUSED" });
+    broker.openError = new Error("connection refused", { cause });
+    await post.start();
+    const said = `the broker of the relay "${out}" is away at the start, memory memory/orders: connection refused.`;
+    const look = "Nothing listens there: if it should be up, look at the host and the port.";
+    expect(told).toContainEqual(expect.stringContaining(`${said} ${look} Messages wait, and go out`));
+  });
+
   test("what waits at the end of a turn goes in one batch, up to its size, and the messages of a key go in their order", async () => {
     const { topic, out, Placed } = stage();
     const broker = new MemoryBroker();

@@ -60,6 +60,17 @@ test("the status says which broker a relay sends to and why it does not, and an 
   expect(alerts).toMatch(/circuitOpen +the broker is away, memory broker\.example\.org:5672\/orders: .* 1 +1 /);
 });
 
+// It said "No waiting or dead message has an error" while nothing went out.
+test("the errors say which circuit is open, since when and why, and how many messages wait behind it", async () => {
+  const one = await command("errors");
+  expect(one).toMatch(
+    /^The circuit of out is open since [^ ]+( [^ ]+)?: the broker is away, memory .*\. 1 message waits: posthorn waiting out$/m,
+  );
+  const { circuits } = JSON.parse(await command("errors", "--json"));
+  expect(circuits).toEqual([{ name: "out", waiting: 1, circuit: expect.objectContaining({ state: "open" }) }]);
+  expect(await command("errors", "--subscription", "partners")).not.toContain("circuit");
+});
+
 test("why a message of a relay waits is that the broker is away, and the next one is said to wait for the circuit", async () => {
   const { rows } = await post.transaction(({ tx }) =>
     tx.query<{ id: string }>("select posthorn.public_id(message, nonce) as id from posthorn.deferred"),
@@ -159,7 +170,8 @@ test("a broker that is back and answers otherwise is told with what it answers n
 test("the errors of what a broker did not take have its words and its code, and no stack, which would be ours", async () => {
   const { groups } = JSON.parse(await command("errors", "--subscription", "out", "--json"));
   expect(groups).toMatchObject([{ name: "NotSent", code: "E401", at: null, count: 1 }]);
-  expect(await command("errors", "--subscription", "out")).not.toContain(" at ");
+  const [table] = (await command("errors", "--subscription", "out")).split("\n\n");
+  expect(table).not.toContain(" at ");
   const { rows } = await post.transaction(({ tx }) =>
     tx.query<{ history: string }>("select string_agg(history::text, ',') as history from posthorn.deferred"),
   );

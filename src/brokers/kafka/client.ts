@@ -79,6 +79,7 @@ function wayOf({ servers, tls, secrets }: Settings): Way {
     schemes: ["kafka", "kafkas"],
     secrets,
     plain,
+    hello: { says: plain.says, isOne: plain.isAnswer },
     denied: deniedBy,
   };
 }

@@ -54,9 +54,11 @@ export function verdictOf(code: number, error: unknown): Verdict {
 
 /** One error in words instead of the client's tree of attempts, servers and partitions. It keeps no response. */
 export function inWords(what: string, error: unknown): Error {
-  const reasons = [...new Set(leavesOf(error).map(sentence))].slice(0, 5);
+  const leaves = leavesOf(error);
+  const reasons = [...new Set(leaves.map(sentence))].slice(0, 5);
   const short = new Error(`${what}: ${reasons.join("; ")}`);
-  const code = propertyOf(error, "code");
+  const codes = new Set(leaves.map((leaf) => propertyOf(leaf, "code")));
+  const [code] = codes.size === 1 ? codes : [propertyOf(error, "code")];
   return typeof code === "string" ? Object.assign(short, { code }) : short;
 }
 

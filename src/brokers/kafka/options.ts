@@ -170,7 +170,7 @@ function checkUrls(value: unknown, path: string): readonly [Address, ...Address[
   const given: readonly unknown[] = Array.isArray(value) ? value : [value];
   const addresses = given.map((one) => {
     if (typeof one === "string") return readAddress(one, path, { kafka: 9_092, kafkas: 9_093 });
-    return refuse(path, "must be a URL, or a list of URLs.");
+    return refuse(path, `must be a URL, or a list of URLs; got ${show(one)}.`);
   });
   const [first, ...others] = addresses;
   if (first === undefined) return refuse(path, "is an empty list. Name one server at least.");

@@ -2,7 +2,7 @@
 import { ConfigurationError } from "../../core/errors.js";
 import { checkOptions, type Fields, type OptionsOf } from "../../core/options.js";
 import type { Secrets } from "../../core/secrets.js";
-import { show } from "../../core/show.js";
+import { quote, show } from "../../core/show.js";
 import { type Address, hostAndPort, readAddress, secretsOf } from "../address.js";
 import type { CloudEvent } from "../envelope.js";
 import { type TlsOptions, tlsFields } from "../tls.js";
@@ -117,6 +117,7 @@ function checkTopic(value: unknown, path: string): Topic {
   if (typeof value === "function") return (event) => String(value(event));
   const problem = typeof value === "string" ? topicProblem(value, { wildcards: true }) : `it is ${show(value)}`;
   if (typeof value === "string" && problem === undefined) return value;
-  const message = `${path} must be a topic, or a function that tells it for each event; ${problem}.`;
+  const got = typeof value === "string" ? `, not ${quote(value)}` : "";
+  const message = `${path} must be a topic, or a function that tells it for each event${got}; ${problem}.`;
   throw new ConfigurationError("PH_OPTION_INVALID", message, { path });
 }

@@ -21,6 +21,8 @@ export function wayOf({ address, secrets }: Settings): Way {
     schemes: ["mqtt", "mqtts"],
     secrets,
     plain,
+    // The end of a line is for others, which wait for it.
+    hello: { says: Buffer.from([...plain.says, 13, 10]), isOne: (got) => got[0] === 0x20 || got[0] === 0xe0 },
     denied: (error) =>
       error instanceof Error && "code" in error && credentials.has(error.code) ? "credentials" : undefined,
   };

@@ -2,7 +2,7 @@
 import { ConfigurationError } from "../../core/errors.js";
 import { checkOptions, type Fields, type OptionsOf } from "../../core/options.js";
 import type { Secrets } from "../../core/secrets.js";
-import { show } from "../../core/show.js";
+import { quote, show } from "../../core/show.js";
 import { type Address, hostAndPort, readAddress, secretsOf } from "../address.js";
 import type { CloudEvent } from "../envelope.js";
 import { type TlsOptions, tlsFields } from "../tls.js";
@@ -121,5 +121,5 @@ function checkSubject(value: unknown, path: string): Subject {
   if (typeof value !== "string")
     return refuse(path, `must be a subject or a function of the event, got ${show(value)}`);
   const problem = subjectProblem(value, { wildcards: true });
-  return problem === undefined ? value : refuse(path, `cannot be used: ${problem}`);
+  return problem === undefined ? value : refuse(path, `cannot be ${quote(value)}: ${problem}`);
 }

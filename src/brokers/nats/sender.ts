@@ -5,7 +5,7 @@ import { hostAndPort } from "../address.js";
 import type { OpenOptions, Outgoing, Sender, Sent } from "../broker.js";
 import { Reopening } from "../reopening.js";
 import { untilAborted } from "../until-aborted.js";
-import { openLink, streamOf } from "./link.js";
+import { type Link, openLink, streamOf } from "./link.js";
 import { type Draft, type DraftOptions, draft, type Ready } from "./message.js";
 import { refuse, type Settings, type Subject } from "./options.js";
 import { Line, type Outcome } from "./publish.js";
@@ -25,7 +25,7 @@ export async function openNatsSender(settings: Settings, options: OpenOptions): 
 
 interface Way {
   readonly line: Line;
-  readonly drafts: DraftOptions;
+  drafts: DraftOptions;
   readonly lost: unknown;
 }
 
@@ -62,9 +62,12 @@ class NatsSender implements Sender {
     const unknown = outcomes.find(({ kind }) => kind === "unknown");
     if (unknown?.kind === "unknown") line.link.drop(unknown.error);
     const answers = new Map<Draft, Outcome | undefined>(ready.map((one, i) => [one, outcomes[i]]));
-    return drafts.map((one) =>
-      one.refused === undefined ? this.#sent(answers.get(one)) : { kind: "refused", reason: one.refused },
-    );
+    const untaken = outcomes.some((one) => isUntaken(one)) ? await this.#untaken(way, signal) : undefined;
+    return drafts.map((one) => {
+      if (one.refused !== undefined) return { kind: "refused", reason: one.refused };
+      const outcome = answers.get(one);
+      return untaken !== undefined && isUntaken(outcome) ? this.#unavailable(untaken) : this.#sent(outcome);
+    });
   }
 
   async close(): Promise<void> {
@@ -90,9 +93,7 @@ class NatsSender implements Sender {
       },
     });
     try {
-      const { config } = await untilAborted(streamOf(link, this.#settings), limit);
-      const subjects = config.subjects ?? [];
-      this.#checkSubject(subjects);
+      const subjects = await this.#subjectsOf(link, limit);
       line = new Line(link);
       const { stream } = this.#settings;
       const mostBytes = link.connection.info?.max_payload ?? Number.POSITIVE_INFINITY;
@@ -111,6 +112,24 @@ class NatsSender implements Sender {
     }
   }
 
+  /** What the stream takes. Errors: `ConfigurationError` where there is no such stream, or it does not take the subject. */
+  async #subjectsOf(link: Link, signal: AbortSignal): Promise<readonly string[]> {
+    const { config } = await untilAborted(streamOf(link, this.#settings), signal);
+    const subjects = config.subjects ?? [];
+    this.#checkSubject(subjects);
+    return subjects;
+  }
+
+  /** Why the stream did not take what was published: asked for once a batch. Undefined: it is there, and the server has said why. */
+  async #untaken(way: Way, signal: AbortSignal): Promise<unknown> {
+    try {
+      way.drafts = { ...way.drafts, subjects: await this.#subjectsOf(way.line.link, signal) };
+      return undefined;
+    } catch (error) {
+      return error instanceof ConfigurationError ? error : undefined;
+    }
+  }
+
   #checkSubject(subjects: readonly string[]): void {
     const { stream, address } = this.#settings;
     const subject = this.#subject;
@@ -120,11 +139,11 @@ class NatsSender implements Sender {
     throw new ConfigurationError("PH_BROKER_DESTINATION", message, { stream, subject, where });
   }
 
+  #unavailable(error: unknown): Sent {
+    return { kind: "unavailable", error: said(error, this.#settings) };
+  }
+
   #sent(outcome: Outcome | undefined): Sent {
-    const unavailable = (error: unknown): Sent => ({
-      kind: "unavailable",
-      error: said(error, this.#settings),
-    });
     switch (outcome?.kind) {
       case "stored":
         return outcome.duplicate ? { kind: "acknowledged", duplicate: true } : { kind: "acknowledged" };
@@ -133,12 +152,14 @@ class NatsSender implements Sender {
       case "forbidden":
         // Whoever may publish to no subject of its own is set up wrongly, which is no message's fault.
         return typeof this.#subject === "string"
-          ? unavailable(outcome.error)
+          ? this.#unavailable(outcome.error)
           : { kind: "failed", error: withoutSecrets(outcome.error, this.#settings.secrets) };
       case "unheard":
-        return unavailable(new Error("no stream listens: it was removed, or has no leader now"));
+        return this.#unavailable(
+          new Error(`the stream ${this.#settings.stream} takes nothing now: no server leads it`),
+        );
       default:
-        return unavailable(outcome?.error ?? new Error("NATS gave no answer"));
+        return this.#unavailable(outcome?.error ?? new Error("NATS gave no answer"));
     }
   }
 
@@ -154,6 +175,11 @@ class NatsSender implements Sender {
 
 /** "expected stream does not match". */
 const otherStream = 10060;
+
+/** Nobody has heard it, or another stream has. */
+function isUntaken(outcome: Outcome | undefined): boolean {
+  return outcome?.kind === "unheard" || (outcome?.kind === "refused" && outcome.code === otherStream);
+}
 
 function isReady(one: Draft): one is Ready {
   return one.refused === undefined;

@@ -1,7 +1,7 @@
 /** What NATS says when nobody is let in, or a right is missing. The server says it in words alone; the client makes a class of each, and that is what is looked at. */
 import { withoutSecrets } from "../../core/secrets.js";
 import { hostAndPort } from "../address.js";
-import type { Plain } from "../probe.js";
+import type { Hello, Plain } from "../probe.js";
 import { toMend, type Way } from "../to-mend.js";
 import type { Settings } from "./options.js";
 
@@ -16,6 +16,12 @@ const plain: Plain = {
   },
 };
 
+/** It begins, with an error where it has too many clients. It is spoken to for the sake of others, which wait for that. */
+const hello: Hello = {
+  says: Buffer.from("PING\r\nPING\r\n"),
+  isOne: (got) => (got.length < 6 ? undefined : /^(?:INFO |-ERR ')/.test(got.toString("latin1", 0, 6))),
+};
+
 export function wayOf({ address, secrets }: Settings): Way {
   return {
     broker: "NATS",
@@ -25,6 +31,7 @@ export function wayOf({ address, secrets }: Settings): Way {
     schemes: ["nats", "tls"],
     secrets,
     plain,
+    hello,
     denied: (error) => {
       if (!(error instanceof Error)) return undefined;
       if (error.name === "PermissionViolationError") return "right";

@@ -11,7 +11,7 @@ import { withoutSecrets } from "../../core/secrets.js";
 import { hostAndPort } from "../address.js";
 import type { OpenOptions } from "../broker.js";
 import { servernameOf } from "../tls.js";
-import { opening } from "../to-mend.js";
+import { elsewhere, opening } from "../to-mend.js";
 import { atMost, untilAborted } from "../until-aborted.js";
 import type { Settings } from "./options.js";
 import { wayOf } from "./way.js";
@@ -40,11 +40,13 @@ export async function openLink(
 ): Promise<Link> {
   const { Connection } = await loadPeer("rabbitmq-client", "RabbitMQ", () => import("rabbitmq-client"));
   const limit = AbortSignal.any([signal, AbortSignal.timeout(settings.timeoutMs)]);
+  await checkProtocol(settings, limit);
   const link = new OpenLink(new Connection(connectionOptions(settings, name)), (error) =>
     onTrouble(withoutSecrets(error, settings.secrets)),
   );
   try {
     await opening(wayOf(settings), untilAborted(link.ready(prepare), limit), limit);
+    known.add(settings);
     return link;
   } catch (error) {
     link.drop(error);
@@ -72,6 +74,15 @@ function connectionOptions({ address, vhost, tls, timeoutMs }: Settings, name: s
     maxChannels: 1,
     noDelay: true,
   };
+}
+
+const known = new WeakSet<Settings>();
+
+/** Before the client sees an answer: it takes the letters of another protocol for the length of a frame, and ends the process. Once it was RabbitMQ, it stays. */
+async function checkProtocol(settings: Settings, signal: AbortSignal): Promise<void> {
+  if (known.has(settings)) return;
+  const error = await elsewhere(wayOf(settings), signal);
+  if (error !== undefined) throw error;
 }
 
 function tooLate({ address, timeoutMs }: Settings): Error {

@@ -28,6 +28,8 @@ export function wayOf({ address, secrets }: Settings): Way {
     schemes: ["redis", "rediss"],
     secrets,
     plain,
+    // Twice: others wait for more than one line.
+    hello: { says: Buffer.from("PING\r\nPING\r\n"), isOne: plain.isAnswer },
     denied: (error) => denied.get(codeOf(error)),
   };
 }

@@ -2,6 +2,7 @@
 
 import { withoutSecrets } from "../../core/secrets.js";
 import type { Sent } from "../broker.js";
+import type { Hello } from "../probe.js";
 import { type Denied, toMend, type Way } from "../to-mend.js";
 import type { Settings } from "./options.js";
 
@@ -49,6 +50,11 @@ function deniedBy(error: unknown): Denied | undefined {
   return rights.has(code) ? "right" : undefined;
 }
 
+const hello: Hello = {
+  says: Buffer.from("GET / HTTP/1.1\r\nhost: sqs\r\nconnection: close\r\n\r\n"),
+  isOne: (got) => (got.length < 5 ? undefined : got.toString("latin1", 0, 5) === "HTTP/"),
+};
+
 export function wayOf({ endpoint, where, secrets }: Settings): Way {
   const { protocol, hostname, port } = new URL(endpoint ?? "https://aws");
   const scheme = protocol.slice(0, -1);
@@ -62,6 +68,7 @@ export function wayOf({ endpoint, where, secrets }: Settings): Way {
     schemes: ["http", "https"],
     secrets,
     // A server without TLS answers to it in HTTP, which Node takes for no TLS.
+    hello,
     denied: deniedBy,
   };
 }
@@ -115,5 +122,8 @@ export function said(what: string, settings: Settings, error: unknown): Error {
   const text = error instanceof Error ? error.message || error.name : String(error);
   const named = code === undefined || code === "Error" || text.startsWith(code) ? text : `${code}: ${text}`;
   const clean = withoutSecrets(new Error(`${what} (${where}): ${named}`), secrets);
-  return clean instanceof Error ? clean : new Error(`${what} (${where})`);
+  const known = clean instanceof Error ? clean : new Error(`${what} (${where})`);
+  // What Node says of a connection.
+  const system = typeof error === "object" && error !== null && "code" in error ? error.code : undefined;
+  return typeof system === "string" ? Object.assign(known, { code: system }) : known;
 }

@@ -2,6 +2,7 @@
 import { ConfigurationError } from "../../core/errors.js";
 import { checkOptions, type Fields, type OptionsOf } from "../../core/options.js";
 import { Secrets } from "../../core/secrets.js";
+import { show } from "../../core/show.js";
 import { type Address, hostAndPort, readAddress } from "../address.js";
 import { type TlsOptions, tlsFields } from "../tls.js";
 
@@ -155,6 +156,6 @@ export function isFifo(queue: string): boolean {
 
 function checkQueue(value: unknown, path: string): string {
   if (typeof value === "string" && value.length <= 80 && /^[\w-]+(\.fifo)?$/.test(value)) return value;
-  const message = `${path} must be the name of a queue: up to 80 letters, digits, - and _, and .fifo at the end of a FIFO queue.`;
+  const message = `${path} must be the name of a queue: up to 80 letters, digits, - and _, and .fifo at the end of a FIFO queue; got ${show(value)}.`;
   throw new ConfigurationError("PH_OPTION_INVALID", message, { path });
 }

@@ -27,14 +27,14 @@ export interface Allowed {
 export function endpointOf(text: string, { allowPrivate, allowHttp }: Allowed): Endpoint {
   const url = URL.canParse(text) && beginsWithScheme(text) ? new URL(text) : undefined;
   if (url === undefined) {
-    refuse(`The url of a webhook ${whyUnreadable(text)}. It is not shown, since it may hold a token.`);
+    refuse(`webhook().url ${whyUnreadable(text)}. It is not shown, since it may hold a token.`);
   }
   if (url.protocol !== "https:" && url.protocol !== "http:") {
-    refuse(`The url of a webhook begins with ${url.protocol}, and must begin with https: or http:.`);
+    refuse(`webhook().url begins with ${url.protocol}, and must begin with https: or http:.`);
   }
-  if (url.port !== "" && !isPort(Number(url.port))) refuse(`The url of a webhook ${outOfRange}.`);
+  if (url.port !== "" && !isPort(Number(url.port))) refuse(`webhook().url ${outOfRange}.`);
   if (!isDecodable(url.username) || !isDecodable(url.password)) {
-    refuse("The url of a webhook has a user or a password that is not percent-encoded. It is not shown.");
+    refuse("webhook().url has a user or a password that is not percent-encoded. It is not shown.");
   }
   const host = hostOf(url);
   const origin = `${url.protocol}//${url.host}`;
@@ -42,11 +42,13 @@ export function endpointOf(text: string, { allowPrivate, allowHttp }: Allowed): 
   // First, since what is allowed by it may have http: as well: who said `allowHttp` here would be refused once more.
   const inside = trusted ? undefined : insideHost(host);
   if (inside !== undefined) {
-    refuse(`${origin} is ${inside}. To post there all the same, say allowPrivate: [${JSON.stringify(host)}].`);
+    refuse(
+      `webhook().url: ${origin} is ${inside}. To post there all the same, say allowPrivate: [${JSON.stringify(host)}].`,
+    );
   }
   if (url.protocol === "http:" && !trusted && !allowHttp) {
     refuse(
-      `${origin} is posted to in the clear, so that anybody between can read it. Use https, or say allowHttp: true.`,
+      `webhook().url: ${origin} is posted to in the clear, so that anybody between can read it. Use https, or say allowHttp: true.`,
     );
   }
   return { url, where: `${origin}${markOf(url)}`, trusted };
@@ -73,7 +75,7 @@ function isDecodable(text: string): boolean {
 }
 
 function refuse(message: string): never {
-  throw new ConfigurationError("PH_BROKER_ADDRESS", message);
+  throw new ConfigurationError("PH_BROKER_ADDRESS", message, { path: "webhook().url" });
 }
 
 /** Lower case, without the brackets of IPv6 and the dot at the end; numbers in other forms are addresses by now. */

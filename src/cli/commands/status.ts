@@ -4,16 +4,16 @@ import type { Executor } from "../../core/database.js";
 import { limits } from "../../core/limits.js";
 import { clause, durationInWords } from "../../core/words.js";
 import { limitsInWords } from "../../policies/describe.js";
-import type { CircuitFacts } from "../../store/circuit.js";
 import { type IntakeLine, intakeLines } from "../../store/intakes.js";
 import { type Alert, crossedAlerts, type FleetWorker, fleet } from "../../store/operate.js";
 import { type ScalingLine, scaling } from "../../store/scaling.js";
 import { type ListedSchedule, listSchedules } from "../../store/schedules.js";
 import { type BacklogLine, backlog, type LimitsNow } from "../../store/status.js";
+import { circuitAndProbe } from "../circuits.js";
 import { type Cell, type Io, oneLine, paint, table } from "../io.js";
 import { reading } from "../open.js";
 import { flag, type Line, number } from "../parse.js";
-import { clock, grouped, newestAnswerAt, plural } from "../words.js";
+import { clock, grouped } from "../words.js";
 import { alertTable } from "./alerts.js";
 import { intakeTable } from "./intakes.js";
 import { scheduleTable } from "./schedules.js";
@@ -83,7 +83,7 @@ export function statusText({ lines, workers, alerts, schedules, intakes }: Look,
     ({ id, service, host, pid, dead: reason }) =>
       `Worker ${id} (${service}, pid ${pid} on ${oneLine(host, 60)}) is dead: ${reason}. The next worker that looks frees what it held.\n`,
   );
-  const circuits = lines.flatMap(circuitOf);
+  const circuits = lines.flatMap(circuitAndProbe);
   const paused = [...lines, ...intakes].flatMap(pauseOf);
   const relays = lines.flatMap(({ name, relay }) =>
     relay === null ? [] : [`${name} is relayed to ${relay.broker} ${oneLine(relay.where, 160)}.\n`],
@@ -122,30 +122,6 @@ function pauseOf({ name, paused }: Pick<BacklogLine, "name" | "paused">): readon
   return [
     `${name} is paused since ${clock(paused.at, new Date().toISOString())} by ${oneLine(paused.by, 80)}${why}.\n`,
   ];
-}
-
-function circuitOf({ name, circuit }: BacklogLine): readonly string[] {
-  if (circuit === null || circuit.state === "closed") return [];
-  const { openedAt, probeAt, state } = circuit;
-  const now = new Date().toISOString();
-  const since = openedAt === undefined ? "" : ` since ${clock(openedAt, now)}`;
-  const cause = causeOf(circuit, now);
-  const at = probeAt === undefined ? "" : clock(probeAt, now);
-  const next = state === "open" ? `Nobody takes a message before ${at}.` : `One message is tried since ${at}.`;
-  return [`The circuit of ${name} is open${since}${cause}. ${next}\n`];
-}
-
-/** What opened it; and what was said since, which may be something else. */
-function causeOf(circuit: CircuitFacts, now: string): string {
-  const { failures, reason } = circuit;
-  const opened = failures === undefined ? "" : ` after ${plural(failures, "failure")}`;
-  if (reason === undefined) return opened === "" ? " by its handler" : opened;
-  // What a broker says may be a sentence.
-  const said = oneLine(reason, 160).replace(/\.$/, "");
-  const newestAt = newestAnswerAt(circuit);
-  return newestAt === undefined
-    ? `${opened}: ${said}`
-    : `${opened}; the newest answer, at ${clock(newestAt, now)}: ${said}`;
 }
 
 function rowOf(line: BacklogLine): readonly (Cell | string)[] {
