@@ -7,7 +7,7 @@ import { randomBytes } from "node:crypto";
 import type { JetStreamManager, StreamConfig } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/transport-node";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { Incoming, OpenOptions, Receiver, Sender } from "../../src/brokers/broker.js";
+import type { Receiver, Sender } from "../../src/brokers/broker.js";
 import { type NatsOptions, nats, natsFeatures } from "../../src/brokers/nats/index.js";
 import { ConfigurationError } from "../../src/core/errors.js";
 import * as guide from "../docs/examples/nats.js";
@@ -15,8 +15,19 @@ import { makeCertificate } from "../support/certificate.js";
 import { eventually } from "../support/eventually.js";
 import { type OwnService, startService } from "../support/services.js";
 import { openTcpProxy } from "../support/tcp-proxy.js";
-import { brokerConformance, type Place } from "./conformance.js";
+import { brokerConformance } from "./conformance.js";
 import { brokerDoors } from "./doors.js";
+import {
+  acknowledged,
+  clientOf,
+  consumerOf,
+  makeStream,
+  managerOf,
+  namesOf,
+  opening,
+  received,
+  unavailable,
+} from "./nats-scene.js";
 import { eventOf, expectNothing, idsOf, kinds, messages, never, take } from "./scene.js";
 import { twoServices } from "./two-services.js";
 import { unreadable } from "./unreadable.js";
@@ -460,13 +471,6 @@ brokerDoors({
   upgrades: true,
 });
 
-async function clientOf(url: string, ca?: string): Promise<NatsConnection> {
-  const { connect } = await import("@nats-io/transport-node");
-  const { hostname, port, username, password } = new URL(url);
-  const who = { user: username, pass: decodeURIComponent(password) };
-  return connect({ servers: `${hostname}:${port}`, ...who, ...(ca !== undefined && { tls: { ca } }) });
-}
-
 twoServices({
   name: "NATS JetStream",
   service: () => startService("nats"),
@@ -476,43 +480,3 @@ twoServices({
   },
   prepare: async (url, destination) => makeStream({ url, destination }),
 });
-
-async function managerOf(client: NatsConnection): Promise<JetStreamManager> {
-  const { jetstreamManager } = await import("@nats-io/jetstream");
-  return jetstreamManager(client);
-}
-
-async function makeStream({ url, destination }: Pick<Place, "url" | "destination">, ca?: string): Promise<void> {
-  const client = await clientOf(url, ca);
-  await (await managerOf(client)).streams.add({ name: destination, subjects: [`${destination}.*`] });
-  await client.close();
-}
-
-function consumerOf(manager: JetStreamManager, stream: string) {
-  return manager.consumers.info(stream, "posthorn-receiver@shop");
-}
-
-function opening(name: string, service = "shop"): OpenOptions {
-  return { name, service, signal: never(), onTrouble: () => undefined };
-}
-
-function acknowledged(count: number): readonly string[] {
-  return Array.from({ length: count }, () => "acknowledged");
-}
-
-function unavailable(count: number): readonly string[] {
-  return Array.from({ length: count }, () => "unavailable");
-}
-
-function namesOf(taken: readonly Incoming[]): readonly (string | undefined)[] {
-  return taken.map(({ id }) => id?.split(" ")[0]);
-}
-
-/** Without acknowledging. */
-async function received(receiver: Receiver, count: number): Promise<readonly Incoming[]> {
-  const taken: Incoming[] = [];
-  while (taken.length < count) {
-    taken.push(...(await receiver.receive({ max: count - taken.length, waitMs: 60_000, signal: never() })));
-  }
-  return taken;
-}
