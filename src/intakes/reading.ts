@@ -28,7 +28,8 @@ export type Reading =
   | { readonly kind: "message"; readonly message: Marked }
   /** `misfit`: the kind of a `Misfit`. */
   | { readonly kind: "invalid"; readonly unfit: Unfit; readonly misfit: string }
-  | { readonly kind: "skipped" };
+  /** `type`: that no contract has. Without it `read` has passed over the message. */
+  | { readonly kind: "skipped"; readonly type?: string };
 
 /** A version of a contract as the registry knows it. */
 export interface Known {
@@ -156,8 +157,13 @@ export class Reader {
     return prepared instanceof Promise ? prepared.then(finish) : finish(prepared);
   }
 
+  /** In words, the types that are taken. */
+  takenBeside(type: string): string {
+    return this.#types.inWords(type);
+  }
+
   #other(type: string, taken: Taken): Reading {
-    if (this.#declaration.skipsOthers) return skipped;
+    if (this.#declaration.skipsOthers) return { kind: "skipped", type };
     throw new Misfit(
       `no contract of this intake has its type ${quote(type)}; ${taken.inWords(type)}`,
       "of a type that no contract has",
