@@ -385,6 +385,8 @@ table intake.pushed boolean not null default false
 table intake.refused_bound bigint
 table intake.invalid_bound bigint
 table intake.refused bigint not null default 0
+table intake.skipped_type text
+table intake.skipped_at timestamp with time zone
 table intake_contract.intake integer not null
 table intake_contract.contract text not null
 table intake_holder.intake integer not null
@@ -402,6 +404,8 @@ table intake_holder.refused bigint not null default 0
 table intake_holder.refused_now bigint
 table intake_holder.refused_at timestamp with time zone
 table intake_holder.refusal text
+table intake_holder.skipped_type text
+table intake_holder.skipped_at timestamp with time zone
 table intake_invalid.id bigint not null identity
 table intake_invalid.intake integer not null
 table intake_invalid.mark uuid not null
@@ -1260,7 +1264,7 @@ function hold_dedupe(p_name text, p_key text, p_subscription integer, p_message 
 function hold_intakes(p_worker bigint, p_reports json) returns json plpgsql volatile body 080d622fccc75fd855999af3f1a20a72
 function hold_keys(p_said json, p_options json) returns void plpgsql volatile body fd51c6bbbff4153fa293378271102d41
 function hold_policies(p_service text, p_attends json) returns void plpgsql volatile body a965e0333f6603eaa775b8302d3ea0ca
-function hold_pushed(p_intake integer, p_worker bigint, p_holds boolean, p_connected boolean, p_trouble text, p_refused json) returns void plpgsql volatile body 510b9b6af415851fb0497150ca377be3
+function hold_pushed(p_intake integer, p_worker bigint, p_holds boolean, p_connected boolean, p_trouble text, p_refused json) returns void plpgsql volatile body 2a51ee18dccc7f93976db0860fadcdc0
 function hold_still() returns void plpgsql volatile body 36cb30879ccdcbac1c9af999886f5a07
 function hold_worker(p_worker bigint) returns void plpgsql volatile body 94b17904c392ef261e73a15c93e3859c
 function holds_of(p_slot smallint, p_claim bigint, p_token bigint, p_message bigint) returns boolean plpgsql volatile body 86ee36e8177cdb5397a5a246f287fe2a
@@ -1702,7 +1706,12 @@ view intakes as
         CASE
             WHEN now.holders IS NULL THEN i.seen_at
             ELSE NULL::timestamp with time zone
-        END AS stopped_at
+        END AS stopped_at,
+        CASE
+            WHEN h.skipped_at >= COALESCE(i.skipped_at, '-infinity'::timestamp with time zone) THEN h.skipped_type
+            ELSE i.skipped_type
+        END AS skipped_type,
+    GREATEST(i.skipped_at, h.skipped_at) AS skipped_at
    FROM posthorn.intake i
      LEFT JOIN runs one ON one.intake = i.id AND one.alone
      CROSS JOIN LATERAL ( SELECT bool_or(r.connected) AS connected,
@@ -1716,7 +1725,9 @@ view intakes as
             max(o.last_message_at) AS last_message_at,
             COALESCE(sum(o.refused), 0::numeric)::bigint AS refused,
             max(o.refused_at) FILTER (WHERE r.worker IS NOT NULL) AS refused_at,
-            (array_agg(o.refusal ORDER BY o.refused_at DESC) FILTER (WHERE r.worker IS NOT NULL AND o.refused_at IS NOT NULL))[1] AS refusal
+            (array_agg(o.refusal ORDER BY o.refused_at DESC) FILTER (WHERE r.worker IS NOT NULL AND o.refused_at IS NOT NULL))[1] AS refusal,
+            max(o.skipped_at) AS skipped_at,
+            (array_agg(o.skipped_type ORDER BY o.skipped_at DESC NULLS LAST))[1] AS skipped_type
            FROM posthorn.intake_holder o
              LEFT JOIN runs r ON r.intake = o.intake AND r.worker = o.worker AND NOT r.alone
           WHERE o.intake = i.id) h;
