@@ -356,6 +356,9 @@ table epoch.begun_at timestamp with time zone not null default clock_timestamp()
 table inbox.mark uuid not null
 table inbox.intake integer not null
 table inbox.keep_until timestamp with time zone not null
+table inbox_name.name text not null
+table inbox_name.intake text not null
+table inbox_name.until timestamp with time zone
 table installation.singleton boolean not null default true
 table installation.functions_digest text not null
 table installation.library text
@@ -866,6 +869,7 @@ constraint discarded_pkey on posthorn.discarded PRIMARY KEY (subscription, messa
 constraint discarded_subscription_fkey on posthorn.discarded FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint epoch_pkey on posthorn.epoch PRIMARY KEY (n)
 constraint inbox_pkey on posthorn.inbox PRIMARY KEY (mark)
+constraint inbox_name_pkey on posthorn.inbox_name PRIMARY KEY (name)
 constraint installation_pkey on posthorn.installation PRIMARY KEY (singleton)
 constraint installation_singleton_check on posthorn.installation CHECK (singleton)
 constraint intake_name_key on posthorn.intake UNIQUE (name)
@@ -898,7 +902,7 @@ constraint move_pkey on posthorn.move PRIMARY KEY (n)
 constraint move_side_check on posthorn.move CHECK ((side = ANY (ARRAY['source'::text, 'target'::text])))
 constraint operation_pkey on posthorn.operation PRIMARY KEY (id)
 constraint operation_state_check on posthorn.operation CHECK ((state = ANY (ARRAY['running'::text, 'done'::text, 'stopped'::text])))
-constraint operation_verb_check on posthorn.operation CHECK ((verb = ANY (ARRAY['pause'::text, 'resume'::text, 'purge'::text, 'redrive'::text, 'discard'::text, 'replay'::text, 'erase'::text, 'remove'::text])))
+constraint operation_verb_check on posthorn.operation CHECK ((verb = ANY (ARRAY['pause'::text, 'resume'::text, 'purge'::text, 'redrive'::text, 'discard'::text, 'replay'::text, 'erase'::text, 'remove'::text, 'rename'::text])))
 constraint parked_key_pkey on posthorn.parked_key PRIMARY KEY (subscription, key)
 constraint parked_key_subscription_fkey on posthorn.parked_key FOREIGN KEY (subscription) REFERENCES posthorn.subscription(id)
 constraint permit_pkey on posthorn.permit PRIMARY KEY (subscription, n)
@@ -1016,6 +1020,8 @@ CREATE UNIQUE INDEX ending_7_by_delivery ON posthorn.ending_7 USING btree (messa
 CREATE UNIQUE INDEX ending_8_by_delivery ON posthorn.ending_8 USING btree (message, subscription, delivery)
 CREATE UNIQUE INDEX epoch_pkey ON posthorn.epoch USING btree (n)
 CREATE UNIQUE INDEX inbox_pkey ON posthorn.inbox USING btree (mark)
+CREATE UNIQUE INDEX inbox_name_now ON posthorn.inbox_name USING btree (intake) WHERE (until IS NULL)
+CREATE UNIQUE INDEX inbox_name_pkey ON posthorn.inbox_name USING btree (name)
 CREATE UNIQUE INDEX installation_pkey ON posthorn.installation USING btree (singleton)
 CREATE UNIQUE INDEX intake_name_key ON posthorn.intake USING btree (name)
 CREATE UNIQUE INDEX intake_pkey ON posthorn.intake USING btree (id)
@@ -1140,6 +1146,7 @@ function backlog_retry_ms(p_limit posthorn.backlog_limit, p_backlog bigint) retu
 function backlog_share(p_messages bigint) returns bigint plpgsql immutable body 53404e2294890b779f0597c67d1495c1
 function backlog_tenths() returns bigint plpgsql volatile body f90a4bfd1d68e5f23b08c33c2f1440ff
 function begin_and_line_up(p_allow posthorn.allowance, p_key text, p_room posthorn.key_room, p_begins integer, p_waits integer) returns timestamp with time zone plpgsql volatile body 5a7a822c2d32c7e642463b1cdc008720
+function begin_intake(p_name text, p_service text, p_broker text, p_place text, p_keep_ms double precision, p_away_ms double precision, p_contracts json, p_bounds json) returns json plpgsql volatile body e51f6905ab6f9f626e7ff9cbc7c74533
 function begin_lane(p_slot smallint, p_subscription integer, p_lane integer, p_n bigint, p_tick bigint, p_last_id bigint) returns void plpgsql volatile body 8027975659360893bfe50be53d90052e
 function begin_letters(p_verb text, p_filter json, p_by text, p_reason text) returns json plpgsql volatile body 7b4d9147e0352e5838801969aa6c7292
 function begin_operation(p_verb text, p_target text, p_arguments json, p_by text, p_reason text, p_found bigint, p_place json) returns json plpgsql volatile body 23f62b2af6a1bede2e3f3da7668d0354
@@ -1162,7 +1169,7 @@ function circuit_after(p_row posthorn.circuit, p_event json, p_breaker json, p_n
 function circuit_begin(p_subscription integer, p_worker bigint, p_probe bigint) returns void plpgsql volatile body b59d7666ae0cfde7c7d2eef7b1fb636b
 function circuit_due(p_subscription integer) returns void sql volatile body 9fead24aebe62641b49a74937cc08993
 function circuit_gate(p_subscription integer, OUT wait_ms bigint, OUT probe bigint) returns record plpgsql volatile body 6f66b60e7ed240d27c8ecccb0957a73a
-function circuit_hear(p_subscription integer, p_events json) returns json plpgsql volatile body 81566d310113ade16d9fcd1fc027a1c1
+function circuit_hear(p_subscription integer, p_events json) returns json plpgsql volatile body 4d6d2e334542191bd38fb530e60a8e26
 function circuit_of(p_subscription integer) returns json sql stable body e1214b811eb80df4934bfbf5ff38c386
 function circuit_opened(p_row posthorn.circuit, p_open_ms bigint, p_now timestamp with time zone) returns posthorn.circuit plpgsql volatile body 3191439004df3f62ba80901751bf8423
 function claim(p_subscription integer, p_lane integer, p_worker bigint, p_limit integer) returns text plpgsql volatile body df1b1f26181326b20070e3d931533d50
@@ -1190,7 +1197,7 @@ function count_skipped(p_subscription integer, p_counts json) returns void sql v
 function count_within_of(p_slot smallint, p_channel integer, p_lane integer, p_from timestamp with time zone, p_to timestamp with time zone, p_contract text, p_upto bigint) returns bigint plpgsql volatile body b4e3d64f85c27d30c530de7c566a3ab2
 function crossed_alerts() returns json sql volatile body 87bf9846b7d8f2e7997c9f7e8e62fa74
 function dead_workers() returns TABLE(worker bigint, why text) sql volatile body 0167eca641aa5f830d5a654f946ace27
-function declare_intake(p_name text, p_service text, p_broker text, p_place text, p_keep_ms double precision, p_away_ms double precision, p_contracts json, p_bounds json DEFAULT NULL::json) returns integer sql volatile body 0a5f8420efcaf1002481c1cb25a23b03
+function declare_intake(p_name text, p_service text, p_broker text, p_place text, p_keep_ms double precision, p_away_ms double precision, p_contracts json, p_bounds json DEFAULT NULL::json) returns integer sql volatile body 245ba20085731834f6d526aa860a738d
 function declare_retention(p_keep_ms double precision, p_max_bytes bigint, p_by text, p_explicit boolean) returns void plpgsql volatile body bc47954b88162db673bdb59216606109
 function declare_schedule(p_name text, p_cron text, p_zone text, p_contract integer, p_missed text, p_jitter_ms integer, p_payload json, p_key text, p_headers json, p_function text, p_service text, p_next timestamp with time zone, p_due timestamp with time zone) returns json plpgsql volatile body 26aee90f3799ee41d0c1c3c7df417bea
 function dedupe_of(p_dedupe json, p_key text, p_timed boolean, OUT key text, OUT mode text, OUT window_ms bigint, OUT wait_ms bigint) returns record plpgsql volatile body afc0afdf2cd6439075a078f73008aa4d
@@ -1227,7 +1234,7 @@ function error_groups(p_filter json, p_limit integer, p_read integer) returns js
 function every_of(p_subscription integer, p_contracts integer[]) returns integer[] plpgsql stable body 095ef214a45d1bf064e66aebc3ca1400
 function expect_move(p_move uuid, p_other text, p_system bigint, p_database oid) returns boolean plpgsql volatile body e733f2246403ce23c3c3ae7713e8efa1
 function fate_in_log(p_subscription posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8, OUT state text, OUT at timestamp with time zone, OUT delivery integer, OUT outcome text, OUT worker bigint, OUT lane_at posthorn."position") returns record plpgsql stable body a96cb29ad5ae27e05738466e221dfb93
-function find_outside(p_id text, p_source text, p_marks json) returns json sql stable body 8f20b392022c6bfce179e0350d854354
+function find_outside(p_id text, p_source text, p_marks json) returns json sql stable body f8c6e993b9b58759a16658f730f01150
 function fingerprint(p_subscription text, p_contract text, p_name text, p_code text, p_message text, p_at text) returns text sql immutable body 88a0d708876392e39a4bb6072332952a
 function fire_schedule(p_name text, p_revision bigint, p_next timestamp with time zone, p_upcoming timestamp with time zone, p_due timestamp with time zone, p_messages json) returns json plpgsql volatile body 07696299b0ab160dd63ba2e8b48f9a95
 function fire_schedules(p_list json) returns json plpgsql volatile body 17215d2963d7717e5298e2069b075edd
@@ -1242,6 +1249,7 @@ function follow(p_row posthorn.deferred, p_outcome posthorn.outcome, p_next json
 function forget_keys(p_limit integer) returns void plpgsql volatile body e101173205ccefa3472c1a34c878f58a
 function forget_steps(p_subscription integer, p_message bigint) returns void plpgsql volatile body 8db20fdb26a563963bed86c433ca16df
 function forget_worker(p_worker bigint) returns void plpgsql volatile body 747f59704892b8f60d61f8f335ab1dbd
+function former_places(p_intake integer, p_places integer[], p_count integer, p_former uuid[], p_keep_until timestamp with time zone) returns integer[] sql volatile body addf1cccc89d1992f8e8697b2b7aa287
 function gauges(p_limit integer) returns TABLE(subscription integer, backlog bigint, age_ms bigint, running bigint, dead_letters bigint, invalid bigint, workers bigint, retrying bigint) sql volatile body 36f5e94b59e8629157837cccf6163e18
 function go_away() returns void plpgsql volatile body 681c1f0ed2733fe983382365b5946103
 function go_on_to(p_ring posthorn.ring) returns json plpgsql volatile body 6e55b7e77d3c7e48b4118e1f8b6694bb
@@ -1261,7 +1269,7 @@ function heartbeat(p_worker bigint, p_oldest bigint) returns boolean plpgsql vol
 function held_of(p_slot smallint, p_subscription integer, p_worker bigint, p_from bigint, p_ends boolean, p_limit integer) returns TABLE(message bigint, slot smallint, lane integer, at timestamp with time zone) plpgsql stable body 5e3c9ee1864ed5e9944c39582bcc55ed
 function hide_key(p_row posthorn.operation) returns posthorn.operation plpgsql volatile body ae609886bf07b495aa25b2f4c9bbf8d3
 function hold_dedupe(p_name text, p_key text, p_subscription integer, p_message bigint, p_nonce bigint, p_window_ms bigint) returns posthorn.dedupe plpgsql volatile body 7752af3dd21ae9a42c3c4f7d5a77e331
-function hold_intakes(p_worker bigint, p_reports json) returns json plpgsql volatile body 080d622fccc75fd855999af3f1a20a72
+function hold_intakes(p_worker bigint, p_reports json) returns json plpgsql volatile body 1955d97427d8fa0e2ce6d1d3f9768d60
 function hold_keys(p_said json, p_options json) returns void plpgsql volatile body fd51c6bbbff4153fa293378271102d41
 function hold_policies(p_service text, p_attends json) returns void plpgsql volatile body a965e0333f6603eaa775b8302d3ea0ca
 function hold_pushed(p_intake integer, p_worker bigint, p_holds boolean, p_connected boolean, p_trouble text, p_refused json) returns void plpgsql volatile body 2a51ee18dccc7f93976db0860fadcdc0
@@ -1272,8 +1280,10 @@ function horizon(OUT xid xid8, OUT pid integer, OUT since timestamp with time zo
 function id_of(p_public text) returns bigint sql immutable body 770fd5118467b6fc1be6d872c45b5eac
 function ids(p_list json) returns bigint[] plpgsql immutable strict body 33542db36d1a0307de1efbc1293e5461
 function in_order(p_slots smallint[], p_subscription integer, p_channel integer, p_lane integer, p_batch posthorn.batch, p_keys text[], p_marked boolean) returns posthorn.turn plpgsql volatile body 9b5fed6499a75ceb5b9d11a3ad21bbd9
+function inbox_names(p_intake text) returns text[] plpgsql volatile body 4f2596b8fc27a18ad1a11156885e87fc
+function inboxes() returns json sql volatile body f5e98a4f91171168abc60d625284ac2a
 function intake_named(p_name text) returns posthorn.intake plpgsql volatile body 414e6090c658802c50c7d668f3a2793c
-function intake_rules() returns TABLE(intake integer, intake_name text, name text, value bigint, threshold bigint, detail text) sql volatile body 9af51a36400e09f9ee4eb357b1a93008
+function intake_rules() returns TABLE(intake integer, intake_name text, name text, value bigint, threshold bigint, detail text) sql volatile body c9905a6d46007d73d970d9b0be005c95
 function intake_runners() returns TABLE(intake integer, worker bigint, service text, host text, pid integer, alone boolean, seen_at timestamp with time zone, connected boolean, trouble text) sql volatile body 3b4fd7299f4326be0dce790b3076280f
 function is_behind(p_subscription integer, p_key text, p_place bigint) returns boolean plpgsql volatile body 6753317ab5fc0eadd91c33788006d039
 function is_claim(p_claimed text) returns boolean plpgsql immutable body 26118ffd31b40cf5f4b79fdeeb9f504c
@@ -1294,6 +1304,9 @@ function is_server(p_system bigint, p_database oid) returns boolean plpgsql stab
 function is_used_of(p_slot smallint) returns boolean plpgsql volatile body 8dd234421f7dd1ea874afda452def390
 function is_written_of(p_slot smallint, p_channel integer, p_lane integer, p_message bigint) returns boolean plpgsql volatile body fc427a3df6b670a122db29339a3af6b1
 function item(p_id bigint, p_nonce bigint, p_slot smallint, p_contract integer, p_key text, p_payload json, p_headers json, p_published_at timestamp with time zone, p_expires_at timestamp with time zone) returns text sql stable body e9689c4469b927c803ce75f2e8c93c8d
+function join_inboxes(p_from posthorn.intake, p_to posthorn.intake, p_name text) returns void plpgsql volatile body 2bccdb2a7f3f9a0fcd45544d026fb3af
+function join_lists(p_from integer, p_to integer, p_id integer) returns void plpgsql volatile body b4c758088a86bc1ddfb46f0bd57c495f
+function joined_intake(p_from posthorn.intake, p_to posthorn.intake, p_name text) returns integer plpgsql volatile body 56553e60b79a68c335df46df9f6d7c9c
 function keep_result(p_subscription integer, p_message bigint, p_nonce bigint, p_result json) returns void plpgsql volatile body 23d84c05fa3383e477421f40b673ab0c
 function keep_segments() returns void plpgsql volatile body 4e3f7c5eb0463e0def3ae348966e02aa
 function kept_from(p_channel integer) returns timestamp with time zone plpgsql volatile body f62a4229deaff87b7b2b5ed7f4d83b66
@@ -1360,7 +1373,7 @@ function nonce_of(p_public text) returns bigint sql immutable body 461a80fda8f94
 function normalised(p_text text) returns text sql immutable body a4d5a5c506b176bc8ef42f6393fdb75e
 function note_operation(p_verb text, p_arguments json, p_by text, p_reason text, p_done bigint) returns void plpgsql volatile body fff8c635fd665cf80d522e61afbc2dba
 function note_schedule_failure(p_name text, p_revision bigint, p_error text) returns void plpgsql volatile body ced7724ff0c655e016f794984722fdac
-function note_unfit(p_intake integer, p_messages json, p_now timestamp with time zone, p_keep_until timestamp with time zone) returns integer[] plpgsql volatile body 2cfd6adfe530565598fc1aace3d35d18
+function note_unfit(p_intake integer, p_messages json, p_now timestamp with time zone, p_keep_until timestamp with time zone) returns integer[] plpgsql volatile body 02682d4e41d86314f58681013e6867cd
 function oldest_kept(p_channel integer) returns timestamp with time zone plpgsql volatile body 77d57110d4369e461ff330dbfe17dbb6
 function open_claims() returns SETOF posthorn.claim_1 sql stable body 50919d76d43047e129eac41204df9006
 function open_claims_of(p_slot smallint, p_worker bigint, p_from bigint, p_limit integer) returns SETOF posthorn.claim_1 plpgsql stable body 1456df34dff3056a06e3c2ace1c50831
@@ -1378,7 +1391,8 @@ function option_keys(p_options json, p_known text[], p_what text) returns void p
 function option_number(p_options json, p_field text, p_least bigint, p_most bigint) returns bigint plpgsql immutable body 3c690736c0f16823b98fa4a07bbe86c6
 function options_of(p_options json, p_key text, OUT due_at timestamp with time zone, OUT expires_at timestamp with time zone, OUT priority smallint, OUT key text, OUT mode text, OUT window_ms bigint, OUT wait_ms bigint) returns record plpgsql volatile body 7013c05bc216aa0c7a47ccb045432b58
 function order_ends(p_subscription integer) returns void plpgsql volatile body 575c8f1e753c0ed1c948e18eb9256c7a
-function orphaned() returns TABLE(what text, name text, detail text) sql volatile body e708f5727f7732316f3b846237226935
+function orphaned() returns TABLE(what text, name text, detail text) sql volatile body 8393bddb4073843e15c128a4a8441d25
+function own_inbox(p_intake text, p_id integer) returns void sql volatile body defb32d52478ade8888c89eebd706ee6
 function own_intake(p_intake integer, p_worker bigint) returns timestamp with time zone plpgsql volatile body 1e06579c9b7896149b7ce71c2206dd5c
 function own_transaction(p_durable boolean) returns posthorn.ring plpgsql volatile body a4731655c3f912c1238ae62637d8d1c5
 function page(p_slots smallint[], p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer) returns posthorn.batch plpgsql volatile body cd078dd8b1a079a87e640dfd4148d3f4
@@ -1413,7 +1427,7 @@ function raise_away() returns void plpgsql volatile body 5ddbc536c8f81eef4d27267
 function raise_lost(p_what json) returns void plpgsql volatile body 6a8b885b7b2c1c4438671dc611452c13
 function raise_sequences() returns void plpgsql volatile body cbd436f0abc139d639d554f4abcec55e
 function random_bigint() returns bigint sql volatile body dd887409346f69fbc8358359170ee317
-function read_again(p_intake integer, p_worker bigint, p_ids bigint[], p_marks uuid[], p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json, p_unfit json) returns json plpgsql volatile body 6ca39a2907b0be6692cdd853e84713f3
+function read_again(p_intake integer, p_worker bigint, p_ids bigint[], p_marks uuid[], p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json, p_unfit json, p_former uuid[] DEFAULT NULL::uuid[]) returns json plpgsql volatile body c8a8210b24aa1c438c911830269f9c7a
 function read_upto(p_ring posthorn.ring, p_subscription integer, p_lane integer, p_channel integer, p_from bigint, p_still bigint) returns bigint plpgsql volatile body d8717e470faa698aff5facdb18adc7b4
 function reader(p_name text) returns posthorn.subscription plpgsql volatile body 1d0ab17feeb11072f9912befab067714
 function rebase() returns json plpgsql volatile body 1af3179388db50832e748eb6c2169cdd
@@ -1425,14 +1439,14 @@ function recent_rate(p_subscription integer, p_lane integer, p_slot smallint) re
 function record_step(p_worker bigint, p_subscription integer, p_message bigint, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_name text, p_result json) returns json plpgsql volatile body e5a8fb0c20fdd845f6366e1bd720f54f
 function redrive(p_filter json, p_by text, p_limit integer) returns json plpgsql volatile body 6ff3f25f52c8a4d325244d4f3b273716
 function redrive_row(p_row posthorn.deferred, p_by text) returns void plpgsql volatile body 3214df7941aadecc860379ecc37d6dff
-function refuse_run(p_row posthorn.intake) returns void plpgsql volatile body 16bc9175d1fb4562fe395691f74b1a3a
+function refuse_run(p_row posthorn.intake, p_hint text DEFAULT 'Stop these, or deploy them without it.'::text) returns void plpgsql volatile body e6eb39cb059da6bacda9428a7d0333a2
 function refuse_second_service(p_row posthorn.subscription, p_service text) returns void plpgsql volatile body 8c15c13f8d43955c4129f6dfd603ae96
 function refuse_undrained(p_row posthorn.subscription, p_new jsonb, p_again boolean) returns void plpgsql volatile body 5c201e490b758f3734e0144be850d29e
 function refuse_worked(p_row posthorn.subscription) returns void plpgsql volatile body f63b5338dc3acee68093e2d296ca63cf
 function register_channel(p_kind posthorn.kind, p_name text) returns integer plpgsql volatile body 0319587c3f81922c5657b5b5f21e149c
 function register_contract(p_name text, p_version integer, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_service text, p_publishes boolean) returns json plpgsql volatile body 39d74d539effd0f0baf653552eae0681
-function register_intake(p_name text, p_service text, p_broker text, p_place text, p_keep_ms double precision, p_away_ms double precision, p_contracts json, p_bounds json) returns json plpgsql volatile body 31ce3bc8cd2bc57b26a4620c769a7191
-function register_subscription(p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text, p_by json DEFAULT NULL::json, p_start_from text DEFAULT 'now'::text) returns json plpgsql volatile body 20761fa69b77c4fe1643e16b70c6532a
+function register_intake(p_name text, p_service text, p_broker text, p_place text, p_keep_ms double precision, p_away_ms double precision, p_contracts json, p_bounds json, p_knows boolean) returns json plpgsql volatile body 16ee00b8891036e24b273c88aa055ff4
+function register_subscription(p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text, p_by json DEFAULT NULL::json, p_start_from text DEFAULT 'now'::text) returns json plpgsql volatile body 94b2bcd04fc6ea6ab492b5949f4a0aac
 function register_topic(p_name text, p_keep_ms double precision, p_lanes integer, p_service text) returns void plpgsql volatile body 22e61d92745fa3d0f7e02518057fb7bd
 function register_worker(p_service text, p_host text, p_pid integer, p_timeout_ms integer, p_session_key bigint, p_backends json, p_attends json, p_library text DEFAULT NULL::text) returns bigint plpgsql volatile body 746f2e4510f0ecaf9f07e68e0d986622
 function registered() returns json sql stable body 875ead1279dd24c7ef353ad321c989a9
@@ -1444,6 +1458,7 @@ function remove_intake_piece(p_row posthorn.operation, p_limit integer, OUT done
 function remove_piece(p_row posthorn.operation, p_limit integer, OUT done bigint, OUT more boolean, OUT busy boolean, OUT place json) returns record plpgsql volatile body 2039419b96f3dcdb23d901c50e788977
 function remove_schedule(p_name text) returns boolean plpgsql volatile body 688637a3039ef91b2c39a1ee2ce4775e
 function remove_subscription(name text, by text DEFAULT NULL::text, reason text DEFAULT NULL::text, confirm text DEFAULT NULL::text) returns json plpgsql volatile body d263630c443f6971ce8dd3fa74b5f9f2
+function rename_intake(name text, "to" text, by text DEFAULT NULL::text, reason text DEFAULT NULL::text) returns json plpgsql volatile body d11b31cb2384c0ac138dd5e1343222d6
 function replay(name text, "from" timestamp with time zone, "to" timestamp with time zone DEFAULT NULL::timestamp with time zone, by text DEFAULT NULL::text, reason text DEFAULT NULL::text, confirm text DEFAULT NULL::text, contract text DEFAULT NULL::text) returns json plpgsql volatile body fc09f0a7e0c6b6849d01bde178cd905f
 function replay_one(p_row posthorn.operation, p_reader posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8, p_slot smallint, p_due timestamp with time zone) returns text plpgsql volatile body 9f713c806ec1945ed59e6e3296d99c09
 function replay_piece(p_row posthorn.operation, p_limit integer, OUT done bigint, OUT more boolean, OUT busy boolean, OUT place json) returns record plpgsql volatile body 9bfa9cdb8195265c5a93ee2612e6d2b0
@@ -1457,7 +1472,7 @@ function rescue_worker(p_worker posthorn.worker, p_limit integer, OUT claims int
 function resume(name text, by text DEFAULT NULL::text) returns json plpgsql volatile body 696c0b29c07c8b65801c5336a23d94cb
 function resume_intake(p_name text, p_by text) returns json plpgsql volatile body 312d412e2bed98c8283c16627f5eaf21
 function ring_text() returns text sql volatile body 8aa107793e2ee7a24f4df9497bd568f5
-function role_functions() returns TABLE(role text, functions text[]) sql immutable body 470d12ca9e8cf90d213dec4c88d7874a
+function role_functions() returns TABLE(role text, functions text[]) sql immutable body cf2809e14d0453e70bb5ad1f89431a4d
 function role_tables() returns TABLE(role text, tables text[]) sql immutable body eec07d803fa51390d1b0a0657856a23e
 function room_at(p_tat timestamp with time zone, p_at timestamp with time zone, p_gap_ms double precision, p_burst integer) returns integer plpgsql immutable body a385f8d45e26295243066dfa45e083c8
 function rotate() returns json plpgsql volatile body 9414c67421a74c52a12abaf225063d95
@@ -1503,7 +1518,7 @@ function sweep_steps(p_limit integer, p_every_ms integer) returns json plpgsql v
 function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body a2aa86412f88bda7f0a82b49ebfe1024
 function take_again(p_intake integer, p_worker bigint, p_ids bigint[], p_marks uuid[], p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json, p_unfit json) returns integer sql volatile body f19ad786a35a5a1dbd207523ef06b8e6
 function take_due(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body c9396cf42aadc3420965440ec1057f0c
-function take_in(p_intake integer, p_worker bigint, p_marks uuid[], p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json, p_invalid json, p_skipped integer) returns json plpgsql volatile body d8224c779289d179b3e318b6a2058400
+function take_in(p_intake integer, p_worker bigint, p_marks uuid[], p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json, p_invalid json, p_skipped integer, p_former uuid[] DEFAULT NULL::uuid[], p_skipped_type text DEFAULT NULL::text) returns json plpgsql volatile body 8203643dbb4b6e287a10ef8b471db7d2
 function take_letters(p_filter json, p_limit integer) returns SETOF posthorn.deferred plpgsql volatile body ae455ca48698a63aeb5643acfe3aeec8
 function take_ring(p_ring text) returns void plpgsql volatile body ce1223cb103fe8b286463ba95faf7b49
 function take_sequences(p_values json) returns void plpgsql volatile body d7f8a8b174130668f106ef65d5a5c19e
@@ -1855,6 +1870,7 @@ table ending_7: nobody
 table ending_8: nobody
 table epoch: nobody
 table inbox: nobody
+table inbox_name: nobody
 table installation: nobody
 table intake: nobody
 table intake_contract: nobody
@@ -1949,6 +1965,7 @@ function backlog_retry_ms(p_limit posthorn.backlog_limit, p_backlog bigint): nob
 function backlog_share(p_messages bigint): nobody
 function backlog_tenths(): nobody
 function begin_and_line_up(p_allow posthorn.allowance, p_key text, p_room posthorn.key_room, p_begins integer, p_waits integer): nobody
+function begin_intake(p_name text, p_service text, p_broker text, p_place text, p_keep_ms double precision, p_away_ms double precision, p_contracts json, p_bounds json): nobody
 function begin_lane(p_slot smallint, p_subscription integer, p_lane integer, p_n bigint, p_tick bigint, p_last_id bigint): nobody
 function begin_letters(p_verb text, p_filter json, p_by text, p_reason text): nobody
 function begin_operation(p_verb text, p_target text, p_arguments json, p_by text, p_reason text, p_found bigint, p_place json): nobody
@@ -2051,6 +2068,7 @@ function follow(p_row posthorn.deferred, p_outcome posthorn.outcome, p_next json
 function forget_keys(p_limit integer): nobody
 function forget_steps(p_subscription integer, p_message bigint): nobody
 function forget_worker(p_worker bigint): nobody
+function former_places(p_intake integer, p_places integer[], p_count integer, p_former uuid[], p_keep_until timestamp with time zone): nobody
 function gauges(p_limit integer): nobody
 function go_away(): nobody
 function go_on_to(p_ring posthorn.ring): nobody
@@ -2081,6 +2099,8 @@ function horizon(OUT xid xid8, OUT pid integer, OUT since timestamp with time zo
 function id_of(p_public text): nobody
 function ids(p_list json): nobody
 function in_order(p_slots smallint[], p_subscription integer, p_channel integer, p_lane integer, p_batch posthorn.batch, p_keys text[], p_marked boolean): nobody
+function inbox_names(p_intake text): nobody
+function inboxes(): nobody
 function intake_named(p_name text): nobody
 function intake_rules(): nobody
 function intake_runners(): nobody
@@ -2103,6 +2123,9 @@ function is_server(p_system bigint, p_database oid): nobody
 function is_used_of(p_slot smallint): nobody
 function is_written_of(p_slot smallint, p_channel integer, p_lane integer, p_message bigint): nobody
 function item(p_id bigint, p_nonce bigint, p_slot smallint, p_contract integer, p_key text, p_payload json, p_headers json, p_published_at timestamp with time zone, p_expires_at timestamp with time zone): nobody
+function join_inboxes(p_from posthorn.intake, p_to posthorn.intake, p_name text): nobody
+function join_lists(p_from integer, p_to integer, p_id integer): nobody
+function joined_intake(p_from posthorn.intake, p_to posthorn.intake, p_name text): nobody
 function keep_result(p_subscription integer, p_message bigint, p_nonce bigint, p_result json): nobody
 function keep_segments(): nobody
 function kept_from(p_channel integer): nobody
@@ -2188,6 +2211,7 @@ function option_number(p_options json, p_field text, p_least bigint, p_most bigi
 function options_of(p_options json, p_key text, OUT due_at timestamp with time zone, OUT expires_at timestamp with time zone, OUT priority smallint, OUT key text, OUT mode text, OUT window_ms bigint, OUT wait_ms bigint): nobody
 function order_ends(p_subscription integer): nobody
 function orphaned(): nobody
+function own_inbox(p_intake text, p_id integer): nobody
 function own_intake(p_intake integer, p_worker bigint): nobody
 function own_transaction(p_durable boolean): nobody
 function page(p_slots smallint[], p_channel integer, p_lane integer, p_after bigint, p_upto bigint, p_snapshot pg_snapshot, p_limit integer): nobody
@@ -2222,7 +2246,7 @@ function raise_away(): nobody
 function raise_lost(p_what json): nobody
 function raise_sequences(): nobody
 function random_bigint(): nobody
-function read_again(p_intake integer, p_worker bigint, p_ids bigint[], p_marks uuid[], p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json, p_unfit json): nobody
+function read_again(p_intake integer, p_worker bigint, p_ids bigint[], p_marks uuid[], p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json, p_unfit json, p_former uuid[]): nobody
 function read_upto(p_ring posthorn.ring, p_subscription integer, p_lane integer, p_channel integer, p_from bigint, p_still bigint): nobody
 function reader(p_name text): nobody
 function rebase(): nobody
@@ -2234,13 +2258,13 @@ function recent_rate(p_subscription integer, p_lane integer, p_slot smallint): n
 function record_step(p_worker bigint, p_subscription integer, p_message bigint, p_claim bigint, p_claim_slot smallint, p_deferred bigint, p_token bigint, p_name text, p_result json): nobody
 function redrive(p_filter json, p_by text, p_limit integer): nobody
 function redrive_row(p_row posthorn.deferred, p_by text): nobody
-function refuse_run(p_row posthorn.intake): nobody
+function refuse_run(p_row posthorn.intake, p_hint text): nobody
 function refuse_second_service(p_row posthorn.subscription, p_service text): nobody
 function refuse_undrained(p_row posthorn.subscription, p_new jsonb, p_again boolean): nobody
 function refuse_worked(p_row posthorn.subscription): nobody
 function register_channel(p_kind posthorn.kind, p_name text): nobody
 function register_contract(p_name text, p_version integer, p_kind posthorn.kind, p_channel text, p_keyed boolean, p_owner text, p_service text, p_publishes boolean): nobody
-function register_intake(p_name text, p_service text, p_broker text, p_place text, p_keep_ms double precision, p_away_ms double precision, p_contracts json, p_bounds json): nobody
+function register_intake(p_name text, p_service text, p_broker text, p_place text, p_keep_ms double precision, p_away_ms double precision, p_contracts json, p_bounds json, p_knows boolean): nobody
 function register_subscription(p_name text, p_kind posthorn.kind, p_channel text, p_idempotency posthorn.idempotency, p_policy json, p_service text, p_by json, p_start_from text): nobody
 function register_topic(p_name text, p_keep_ms double precision, p_lanes integer, p_service text): nobody
 function register_worker(p_service text, p_host text, p_pid integer, p_timeout_ms integer, p_session_key bigint, p_backends json, p_attends json, p_library text): nobody
@@ -2253,6 +2277,7 @@ function remove_intake_piece(p_row posthorn.operation, p_limit integer, OUT done
 function remove_piece(p_row posthorn.operation, p_limit integer, OUT done bigint, OUT more boolean, OUT busy boolean, OUT place json): nobody
 function remove_schedule(p_name text): nobody
 function remove_subscription(name text, by text, reason text, confirm text): nobody
+function rename_intake(name text, "to" text, by text, reason text): nobody
 function replay(name text, "from" timestamp with time zone, "to" timestamp with time zone, by text, reason text, confirm text, contract text): nobody
 function replay_one(p_row posthorn.operation, p_reader posthorn.subscription, p_lane integer, p_id bigint, p_xid xid8, p_slot smallint, p_due timestamp with time zone): nobody
 function replay_piece(p_row posthorn.operation, p_limit integer, OUT done bigint, OUT more boolean, OUT busy boolean, OUT place json): nobody
@@ -2312,7 +2337,7 @@ function sweep_steps(p_limit integer, p_every_ms integer): nobody
 function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer): nobody
 function take_again(p_intake integer, p_worker bigint, p_ids bigint[], p_marks uuid[], p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json, p_unfit json): nobody
 function take_due(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer): nobody
-function take_in(p_intake integer, p_worker bigint, p_marks uuid[], p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json, p_invalid json, p_skipped integer): nobody
+function take_in(p_intake integer, p_worker bigint, p_marks uuid[], p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json, p_invalid json, p_skipped integer, p_former uuid[], p_skipped_type text): nobody
 function take_letters(p_filter json, p_limit integer): nobody
 function take_ring(p_ring text): nobody
 function take_sequences(p_values json): nobody
