@@ -388,6 +388,8 @@ table intake.pushed boolean not null default false
 table intake.refused_bound bigint
 table intake.invalid_bound bigint
 table intake.refused bigint not null default 0
+table intake.skipped_type text
+table intake.skipped_at timestamp with time zone
 table intake_contract.intake integer not null
 table intake_contract.contract text not null
 table intake_holder.intake integer not null
@@ -405,6 +407,8 @@ table intake_holder.refused bigint not null default 0
 table intake_holder.refused_now bigint
 table intake_holder.refused_at timestamp with time zone
 table intake_holder.refusal text
+table intake_holder.skipped_type text
+table intake_holder.skipped_at timestamp with time zone
 table intake_invalid.id bigint not null identity
 table intake_invalid.intake integer not null
 table intake_invalid.mark uuid not null
@@ -1268,7 +1272,7 @@ function hold_dedupe(p_name text, p_key text, p_subscription integer, p_message 
 function hold_intakes(p_worker bigint, p_reports json) returns json plpgsql volatile body 1955d97427d8fa0e2ce6d1d3f9768d60
 function hold_keys(p_said json, p_options json) returns void plpgsql volatile body fd51c6bbbff4153fa293378271102d41
 function hold_policies(p_service text, p_attends json) returns void plpgsql volatile body a965e0333f6603eaa775b8302d3ea0ca
-function hold_pushed(p_intake integer, p_worker bigint, p_holds boolean, p_connected boolean, p_trouble text, p_refused json) returns void plpgsql volatile body 510b9b6af415851fb0497150ca377be3
+function hold_pushed(p_intake integer, p_worker bigint, p_holds boolean, p_connected boolean, p_trouble text, p_refused json) returns void plpgsql volatile body 2a51ee18dccc7f93976db0860fadcdc0
 function hold_still() returns void plpgsql volatile body 36cb30879ccdcbac1c9af999886f5a07
 function hold_worker(p_worker bigint) returns void plpgsql volatile body 94b17904c392ef261e73a15c93e3859c
 function holds_of(p_slot smallint, p_claim bigint, p_token bigint, p_message bigint) returns boolean plpgsql volatile body 86ee36e8177cdb5397a5a246f287fe2a
@@ -1302,7 +1306,7 @@ function is_written_of(p_slot smallint, p_channel integer, p_lane integer, p_mes
 function item(p_id bigint, p_nonce bigint, p_slot smallint, p_contract integer, p_key text, p_payload json, p_headers json, p_published_at timestamp with time zone, p_expires_at timestamp with time zone) returns text sql stable body e9689c4469b927c803ce75f2e8c93c8d
 function join_inboxes(p_from posthorn.intake, p_to posthorn.intake, p_name text) returns void plpgsql volatile body 2bccdb2a7f3f9a0fcd45544d026fb3af
 function join_lists(p_from integer, p_to integer, p_id integer) returns void plpgsql volatile body b4c758088a86bc1ddfb46f0bd57c495f
-function joined_intake(p_from posthorn.intake, p_to posthorn.intake, p_name text) returns integer plpgsql volatile body eeba70e720b893f4ce298d576bafa3fb
+function joined_intake(p_from posthorn.intake, p_to posthorn.intake, p_name text) returns integer plpgsql volatile body 56553e60b79a68c335df46df9f6d7c9c
 function keep_result(p_subscription integer, p_message bigint, p_nonce bigint, p_result json) returns void plpgsql volatile body 23d84c05fa3383e477421f40b673ab0c
 function keep_segments() returns void plpgsql volatile body 4e3f7c5eb0463e0def3ae348966e02aa
 function kept_from(p_channel integer) returns timestamp with time zone plpgsql volatile body f62a4229deaff87b7b2b5ed7f4d83b66
@@ -1514,7 +1518,7 @@ function sweep_steps(p_limit integer, p_every_ms integer) returns json plpgsql v
 function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body a2aa86412f88bda7f0a82b49ebfe1024
 function take_again(p_intake integer, p_worker bigint, p_ids bigint[], p_marks uuid[], p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json, p_unfit json) returns integer sql volatile body f19ad786a35a5a1dbd207523ef06b8e6
 function take_due(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer) returns json plpgsql volatile body c9396cf42aadc3420965440ec1057f0c
-function take_in(p_intake integer, p_worker bigint, p_marks uuid[], p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json, p_invalid json, p_skipped integer, p_former uuid[] DEFAULT NULL::uuid[]) returns json plpgsql volatile body 10fa8825d07e7b0688d1ad36e65c5b45
+function take_in(p_intake integer, p_worker bigint, p_marks uuid[], p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json, p_invalid json, p_skipped integer, p_former uuid[] DEFAULT NULL::uuid[], p_skipped_type text DEFAULT NULL::text) returns json plpgsql volatile body 8203643dbb4b6e287a10ef8b471db7d2
 function take_letters(p_filter json, p_limit integer) returns SETOF posthorn.deferred plpgsql volatile body ae455ca48698a63aeb5643acfe3aeec8
 function take_ring(p_ring text) returns void plpgsql volatile body ce1223cb103fe8b286463ba95faf7b49
 function take_sequences(p_values json) returns void plpgsql volatile body d7f8a8b174130668f106ef65d5a5c19e
@@ -1717,7 +1721,12 @@ view intakes as
         CASE
             WHEN now.holders IS NULL THEN i.seen_at
             ELSE NULL::timestamp with time zone
-        END AS stopped_at
+        END AS stopped_at,
+        CASE
+            WHEN h.skipped_at >= COALESCE(i.skipped_at, '-infinity'::timestamp with time zone) THEN h.skipped_type
+            ELSE i.skipped_type
+        END AS skipped_type,
+    GREATEST(i.skipped_at, h.skipped_at) AS skipped_at
    FROM posthorn.intake i
      LEFT JOIN runs one ON one.intake = i.id AND one.alone
      CROSS JOIN LATERAL ( SELECT bool_or(r.connected) AS connected,
@@ -1731,7 +1740,9 @@ view intakes as
             max(o.last_message_at) AS last_message_at,
             COALESCE(sum(o.refused), 0::numeric)::bigint AS refused,
             max(o.refused_at) FILTER (WHERE r.worker IS NOT NULL) AS refused_at,
-            (array_agg(o.refusal ORDER BY o.refused_at DESC) FILTER (WHERE r.worker IS NOT NULL AND o.refused_at IS NOT NULL))[1] AS refusal
+            (array_agg(o.refusal ORDER BY o.refused_at DESC) FILTER (WHERE r.worker IS NOT NULL AND o.refused_at IS NOT NULL))[1] AS refusal,
+            max(o.skipped_at) AS skipped_at,
+            (array_agg(o.skipped_type ORDER BY o.skipped_at DESC NULLS LAST))[1] AS skipped_type
            FROM posthorn.intake_holder o
              LEFT JOIN runs r ON r.intake = o.intake AND r.worker = o.worker AND NOT r.alone
           WHERE o.intake = i.id) h;
@@ -2326,7 +2337,7 @@ function sweep_steps(p_limit integer, p_every_ms integer): nobody
 function take(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer): nobody
 function take_again(p_intake integer, p_worker bigint, p_ids bigint[], p_marks uuid[], p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json, p_unfit json): nobody
 function take_due(p_subscription integer, p_worker bigint, p_contracts json, p_limit integer): nobody
-function take_in(p_intake integer, p_worker bigint, p_marks uuid[], p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json, p_invalid json, p_skipped integer, p_former uuid[]): nobody
+function take_in(p_intake integer, p_worker bigint, p_marks uuid[], p_nonces bigint[], p_channels integer[], p_contracts integer[], p_keys json, p_payloads json, p_headers json, p_invalid json, p_skipped integer, p_former uuid[], p_skipped_type text): nobody
 function take_letters(p_filter json, p_limit integer): nobody
 function take_ring(p_ring text): nobody
 function take_sequences(p_values json): nobody

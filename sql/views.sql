@@ -75,7 +75,9 @@ create or replace view posthorn.intakes as
     (select count(*) from posthorn.intake_invalid v where v.intake = i.id) as listed, i.paused_at, i.paused_by, i.paused_reason,
     array(select c.contract from posthorn.intake_contract c where c.intake = i.id order by c.contract) as contracts, i.pushed,
     coalesce(now.holders, '[]') as holders, i.refused + h.refused as refused, h.refused_at, h.refusal,
-    case when now.holders is null then i.seen_at end as stopped_at
+    case when now.holders is null then i.seen_at end as stopped_at,
+    case when h.skipped_at >= coalesce(i.skipped_at, '-infinity') then h.skipped_type else i.skipped_type end as skipped_type,
+    greatest(i.skipped_at, h.skipped_at) as skipped_at
   from posthorn.intake i
   left join runs one on one.intake = i.id and one.alone
   cross join lateral (
@@ -86,6 +88,7 @@ create or replace view posthorn.intakes as
       coalesce(sum(o.skipped), 0)::bigint as skipped, max(o.last_message_at) as last_message_at, coalesce(sum(o.refused), 0)::bigint as refused,
       -- Of those that are told of now, the last.
       max(o.refused_at) filter (where r.worker is not null) as refused_at,
-      (array_agg(o.refusal order by o.refused_at desc) filter (where r.worker is not null and o.refused_at is not null))[1] as refusal
+      (array_agg(o.refusal order by o.refused_at desc) filter (where r.worker is not null and o.refused_at is not null))[1] as refusal,
+      max(o.skipped_at) as skipped_at, (array_agg(o.skipped_type order by o.skipped_at desc nulls last))[1] as skipped_type
     from posthorn.intake_holder o left join runs r on r.intake = o.intake and r.worker = o.worker and not r.alone
     where o.intake = i.id) h;

@@ -170,9 +170,12 @@ begin
       returning h.*
   ), counted as (
     select sum(g.received) as received, sum(g.written) as written, sum(g.invalid) as invalid, sum(g.skipped) as skipped, sum(g.refused) as refused,
-      max(g.last_message_at) as last_at from gone g having count(*) > 0)
+      max(g.last_message_at) as last_at, max(g.skipped_at) as skipped_at, (array_agg(g.skipped_type order by g.skipped_at desc nulls last))[1] as skipped_type
+      from gone g having count(*) > 0)
     update posthorn.intake i set received = i.received + c.received, written = i.written + c.written, invalid = i.invalid + c.invalid,
-      skipped = i.skipped + c.skipped, refused = i.refused + c.refused, last_message_at = greatest(i.last_message_at, c.last_at) from counted c where i.id = p_intake;
+      skipped = i.skipped + c.skipped, refused = i.refused + c.refused, last_message_at = greatest(i.last_message_at, c.last_at),
+      skipped_type = case when c.skipped_at >= coalesce(i.skipped_at, '-infinity') then c.skipped_type else i.skipped_type end,
+      skipped_at = greatest(i.skipped_at, c.skipped_at) from counted c where i.id = p_intake;
   v_first := p_holds and not exists (select from posthorn.intake_holder h where h.intake = p_intake);
   if p_holds then
     -- What is refused costs no statement of its own: this one comes each second.
@@ -244,12 +247,15 @@ language sql as $$
         and p.place not in (select f.place from former f where f.mark not in (select r.mark from fresh r))
 $$;
 
--- take_in(intake, worker, marks, lists, invalid, skipped): writes those of a batch of messages whose marks are new, in their order, as write_many does; in a
--- transaction of its own. `skipped` is a number for the statistics. Returns JSON { written, invalid, noted }, the last the places of those of `invalid` that are
--- new. `former`: as in former_places. Raises PH005 (not the holder), PH003, PH040 (a queue is full); then nothing is written.
+-- take_in(intake, worker, marks, lists, invalid, skipped, former, skipped type): writes those of a batch of messages whose marks are new, in their order, as write_many
+-- does; in a transaction of its own. `skipped` is a number for the statistics, and `skipped type` that of the last of them that was passed over because no contract
+-- has its type; an older library says none. Returns JSON { written, invalid, noted, everWritten }: the places of those of `invalid` that are new; and, where there
+-- is a skipped type, whether the intake has ever written anything. `former`: as in former_places. Raises PH005 (not the holder), PH003, PH040 (a queue is full); then nothing is written.
+drop function if exists posthorn.take_in(int, bigint, uuid[], bigint[], int[], int[], json, json, json, json, int);
+drop function if exists posthorn.take_in(int, bigint, uuid[], bigint[], int[], int[], json, json, json, json, int, uuid[]);
 create or replace function posthorn.take_in(
   p_intake int, p_worker bigint, p_marks uuid[], p_nonces bigint[], p_channels int[], p_contracts int[], p_keys json, p_payloads json, p_headers json,
-  p_invalid json, p_skipped int, p_former uuid[] default null
+  p_invalid json, p_skipped int, p_former uuid[] default null, p_skipped_type text default null
 ) returns json
 language plpgsql as $$
 declare
@@ -275,14 +281,18 @@ begin
     v_invalid := cardinality(v_noted);
   end if;
   update posthorn.intake i set received = i.received + cardinality(p_marks) + coalesce(json_array_length(p_invalid), 0) + p_skipped,
-      written = i.written + v_written, invalid = i.invalid + v_invalid, skipped = i.skipped + p_skipped, last_message_at = v_now
+      written = i.written + v_written, invalid = i.invalid + v_invalid, skipped = i.skipped + p_skipped, last_message_at = v_now,
+      skipped_type = coalesce(p_skipped_type, i.skipped_type), skipped_at = case when p_skipped_type is null then i.skipped_at else v_now end
     where i.id = p_intake and i.worker = p_worker;
   if not found then
     update posthorn.intake_holder h set received = h.received + cardinality(p_marks) + coalesce(json_array_length(p_invalid), 0) + p_skipped,
-        written = h.written + v_written, invalid = h.invalid + v_invalid, skipped = h.skipped + p_skipped, last_message_at = v_now
+        written = h.written + v_written, invalid = h.invalid + v_invalid, skipped = h.skipped + p_skipped, last_message_at = v_now,
+        skipped_type = coalesce(p_skipped_type, h.skipped_type), skipped_at = case when p_skipped_type is null then h.skipped_at else v_now end
       where h.intake = p_intake and h.worker = p_worker;
   end if;
-  return json_build_object('written', v_written, 'invalid', v_invalid, 'noted', v_noted);
+  return json_build_object('written', v_written, 'invalid', v_invalid, 'noted', v_noted, 'everWritten', case when p_skipped_type is not null then
+    exists (select from posthorn.intake i where i.id = p_intake and i.written > 0)
+      or exists (select from posthorn.intake_holder h where h.intake = p_intake and h.written > 0) end);
 end $$;
 
 -- write_places(places, lists): appends the messages of lists, or those at places that are named. Null means all, an empty list none. Raises PH040.

@@ -89,13 +89,15 @@ begin
   -- No valid name: it is free for the new row, and gone at the end of this transaction.
   update posthorn.intake i set name = i.name || ' ' where i.id = p_to.id;
   insert into posthorn.intake (name, service, broker, place, keep_ms, away_ms, declared_at, seen_at, away_since, trouble, pushed, refused_bound, invalid_bound,
-      paused_at, paused_by, paused_reason, received, written, invalid, skipped, refused, last_message_at)
+      paused_at, paused_by, paused_reason, received, written, invalid, skipped, refused, last_message_at, skipped_type, skipped_at)
     select p_name, v_newer.service, v_newer.broker, v_newer.place, v_newer.keep_ms, v_newer.away_ms, v_newer.declared_at, v_newer.seen_at, v_newer.away_since,
       v_newer.trouble, v_newer.pushed, v_newer.refused_bound, v_newer.invalid_bound, v_paused.paused_at, v_paused.paused_by, v_paused.paused_reason,
-      sum(x.received), sum(x.written), sum(x.invalid), sum(x.skipped), sum(x.refused), max(x.last_message_at)
-    from (select i.received, i.written, i.invalid, i.skipped, i.refused, i.last_message_at from posthorn.intake i where i.id in (p_from.id, p_to.id)
+      sum(x.received), sum(x.written), sum(x.invalid), sum(x.skipped), sum(x.refused), max(x.last_message_at),
+      (array_agg(x.skipped_type order by x.skipped_at desc nulls last))[1], max(x.skipped_at)
+    from (select i.received, i.written, i.invalid, i.skipped, i.refused, i.last_message_at, i.skipped_type, i.skipped_at from posthorn.intake i where i.id in (p_from.id, p_to.id)
       -- Of workers that have died.
-      union all select h.received, h.written, h.invalid, h.skipped, h.refused, h.last_message_at from posthorn.intake_holder h where h.intake in (p_from.id, p_to.id)) x
+      union all select h.received, h.written, h.invalid, h.skipped, h.refused, h.last_message_at, h.skipped_type, h.skipped_at
+        from posthorn.intake_holder h where h.intake in (p_from.id, p_to.id)) x
     on conflict (name) do nothing returning id into v_id;
   insert into posthorn.intake_contract (intake, contract) select v_id, c.contract from posthorn.intake_contract c where c.intake = v_newer.id and v_id is not null;
   return v_id;

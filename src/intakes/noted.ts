@@ -1,7 +1,10 @@
-/** Tells the log what an intake has put into its list of invalid messages, and what it has read again for nothing: counts and kinds, and nothing of what a message says. */
+/**
+ * Tells the log what an intake has put into its list of invalid messages, and what it has read again for nothing: counts and kinds, and nothing of what a message
+ * says. And that it passes over what comes and has never written anything: nothing else shows it.
+ */
 import type { Logger } from "../core/logger.js";
 import { count, durationInWords } from "../core/words.js";
-import { type Counted, inWords, Telling } from "./telling.js";
+import { type Counted, flat, inWords, Telling } from "./telling.js";
 
 export interface NotedOptions {
   readonly name: string;
@@ -19,6 +22,7 @@ export class Noted {
   readonly #again = new Telling((counted) => this.#tellAgain(counted));
   /** The last entry that was read again. */
   #entry = "";
+  #toldSkipped = false;
 
   constructor(options: NotedOptions) {
     this.#options = options;
@@ -33,6 +37,18 @@ export class Noted {
   noteAgain(entry: string, kind: string): void {
     this.#entry = entry;
     this.#again.note(kind, tellMs);
+  }
+
+  /** Of an intake that has never written anything; told once. `taken`: says of a type which are taken. */
+  noteSkipped(type: string, taken: (type: string) => string): void {
+    if (this.#toldSkipped) return;
+    this.#toldSkipped = true;
+    const { name, where, logger } = this.#options;
+    const shown = flat(type);
+    logger.warn(
+      `the intake "${name}" passes over messages from ${where}, and has never written one: no contract has the type ${JSON.stringify(shown)}, and otherTypes is "skip"; ${taken(type)}. If that type was meant, mend typePrefix or name it in types. Passed over is not kept: what is gone has to be sent again`,
+      { intake: name, where, type: shown },
+    );
   }
 
   /** At the end of the work, whatever the time. */

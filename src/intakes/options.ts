@@ -9,6 +9,7 @@ import { checkName } from "../core/names.js";
 import { checkOptions, type Fields, type OptionsOf } from "../core/options.js";
 import { quote, show } from "../core/show.js";
 import { policyFields } from "../policies/policy.js";
+import { checkTypes, refuseStrangers, type Types, typesWords } from "./types.js";
 
 /** A message as the broker carries it. */
 export interface ForeignMessage {
@@ -42,8 +43,13 @@ export interface ForeignReading {
 export interface IntakeOptions {
   /** Where messages are taken from. */
   readonly from: Broker;
-  /** What they may be: commands and events. The type of a message is the name of its contract. */
+  /** What they may be: commands and events. The type of a message is the name of its contract, or one that `types` names. */
   readonly into: readonly AnyContract<"command" | "event">[];
+  /**
+   * Contracts of `into` by the types that mean them, exactly: `{ "com.acme.order.placed": OrderPlaced }`. For events of others, whose types are no names of
+   * contracts. Goes before `typePrefix`, which holds for all other types.
+   */
+  readonly types?: Readonly<Record<string, AnyContract<"command" | "event">>>;
   /** What stands before the name of the contract in the type of a message: `com.example.shop.`. A type without it fits no contract. */
   readonly typePrefix?: string;
   /**
@@ -114,6 +120,12 @@ export const intakeFields = {
     words: contractWords,
     required: true,
     check: checkContracts,
+  },
+  types: {
+    type: "custom",
+    doc: "Contracts by the types that mean them, exactly, for events whose types are no names of contracts; goes before typePrefix",
+    words: typesWords,
+    check: checkTypes,
   },
   typePrefix: {
     type: "string",
@@ -190,6 +202,7 @@ export interface IntakeDeclaration {
   readonly service: string;
   readonly broker: Broker;
   readonly contracts: readonly AnyContract[];
+  readonly types: Types;
   readonly typePrefix: string;
   readonly skipsOthers: boolean;
   readonly read: Read | undefined;
@@ -223,11 +236,14 @@ export function checkIntake(given: unknown, options: unknown, service: string): 
   const name = checkName(given, "intake");
   const path = `intake(${quote(name)})`;
   const checked = checkOptions(options, intakeFields, path, { elsewhere });
+  const types: Types = checked.types ?? new Map();
+  refuseStrangers(types, checked.into, path);
   return {
     name,
     service,
     broker: checked.from,
     contracts: checked.into,
+    types,
     typePrefix: checked.typePrefix,
     skipsOthers: checked.otherTypes === "skip",
     read: checked.read,

@@ -20,6 +20,7 @@ import { Misfit } from "./misfit.js";
 import type { IntakeDeclaration } from "./options.js";
 import { headersOf } from "./outside.js";
 import { isLarge, parsePayload } from "./payload.js";
+import { Taken, typesOf } from "./types.js";
 import { type Found, unfitOf } from "./unfit.js";
 
 /** What became of one message. */
@@ -27,7 +28,8 @@ export type Reading =
   | { readonly kind: "message"; readonly message: Marked }
   /** `misfit`: the kind of a `Misfit`. */
   | { readonly kind: "invalid"; readonly unfit: Unfit; readonly misfit: string }
-  | { readonly kind: "skipped" };
+  /** `type`: that no contract has. Without it `read` has passed over the message. */
+  | { readonly kind: "skipped"; readonly type?: string };
 
 /** A version of a contract as the registry knows it. */
 export interface Known {
@@ -46,12 +48,18 @@ export class Reader {
   readonly #declaration: IntakeDeclaration;
   readonly #known: KnownContracts;
   readonly #identities: Identities;
+  /** Of CloudEvents, and of what `read` says. */
+  readonly #types: Taken;
+  readonly #names: Taken;
 
   /** `names`: as of `Identities`. */
   constructor(declaration: IntakeDeclaration, known: KnownContracts, names: readonly string[] = [declaration.name]) {
     this.#declaration = declaration;
     this.#identities = new Identities(names);
     this.#known = known;
+    const { types, contracts, typePrefix } = declaration;
+    this.#types = new Taken(typesOf(types, contracts, typePrefix));
+    this.#names = new Taken([...known.keys()]);
   }
 
   /** The same under other names, for an intake that was renamed. */
@@ -101,11 +109,13 @@ export class Reader {
   }
 
   #readEvent(event: CloudEvent, own: Identity): Reading | Promise<Reading> {
-    const { typePrefix } = this.#declaration;
+    const { types, typePrefix } = this.#declaration;
     const { type, data, extensions } = event;
-    const versions = type.startsWith(typePrefix) ? this.#known.get(type.slice(typePrefix.length)) : undefined;
-    if (versions === undefined) return this.#other(type);
-    const known = versionIn(versions, extensions.contractversion);
+    const named = types.get(type);
+    const name = named?.name ?? (type.startsWith(typePrefix) ? type.slice(typePrefix.length) : undefined);
+    const versions = name === undefined ? undefined : this.#known.get(name);
+    if (versions === undefined) return this.#other(type, this.#types);
+    const known = versionIn(versions, extensions.contractversion, named?.version);
     const { contract, version } = known;
     if (isLarge(data)) throw tooLarge(Buffer.byteLength(data));
     const { json, value } = parsePayload(data, `payload of ${contract.name}`);
@@ -136,7 +146,7 @@ export class Reader {
     }
     found.identity = own;
     const versions = this.#known.get(said.name);
-    if (versions === undefined) return this.#other(said.name);
+    if (versions === undefined) return this.#other(said.name, this.#names);
     const { contract, ids } = versionIn(versions, undefined);
     const headers = headersOf({ extensions: {}, headers: said.headers ?? {} });
     const finish = ({ json, key }: Awaited<ReturnType<typeof prepare>>): Reading => ({
@@ -147,9 +157,17 @@ export class Reader {
     return prepared instanceof Promise ? prepared.then(finish) : finish(prepared);
   }
 
-  #other(type: string): Reading {
-    if (this.#declaration.skipsOthers) return skipped;
-    throw new Misfit(`no contract of this intake has its type ${quote(type)}`, "of a type that no contract has");
+  /** In words, the types that are taken. */
+  takenBeside(type: string): string {
+    return this.#types.inWords(type);
+  }
+
+  #other(type: string, taken: Taken): Reading {
+    if (this.#declaration.skipsOthers) return { kind: "skipped", type };
+    throw new Misfit(
+      `no contract of this intake has its type ${quote(type)}; ${taken.inWords(type)}`,
+      "of a type that no contract has",
+    );
   }
 
   #invalid(incoming: Incoming, found: Partial<Found>, error: unknown): Reading {
@@ -185,14 +203,12 @@ function fitting(
   return { kind: "message", message: { mark, former, contract: id, channel, lanes, key, json, headers } };
 }
 
-/** The version that a message says, or the newest. */
-function versionIn(versions: ReadonlyMap<number, Known>, said: string | undefined): Known {
-  const told = said === undefined ? undefined : versions.get(Number(said));
-  if (told !== undefined) return told;
-  const newest = Math.max(...versions.keys());
-  const known = said === undefined ? versions.get(newest) : undefined;
+/** The version that a message says; without one that of the contract that its type names, or the newest. */
+function versionIn(versions: ReadonlyMap<number, Known>, said: string | undefined, named?: number): Known {
+  const version = said === undefined ? (named ?? Math.max(...versions.keys())) : Number(said);
+  const known = versions.get(version);
   if (known !== undefined) return known;
-  const name = versions.get(newest)?.contract.name ?? "the contract";
+  const name = [...versions.values()][0]?.contract.name ?? "the contract";
   throw new Misfit(
     `its version ${quote(said ?? "")} of ${name} is not read here; known are ${[...versions.keys()].join(", ")}`,
     `of a version of ${name} that is not read here`,

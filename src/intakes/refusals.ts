@@ -5,11 +5,10 @@
  * minute, or one an hour for what no sender means; and the database gets it beside what is reported each second anyway.
  */
 import type { Refusal } from "../brokers/broker.js";
-import { cleaned } from "../core/clean.js";
 import type { Logger } from "../core/logger.js";
 import { clause, count } from "../core/words.js";
 import type { RefusedReport } from "../store/intake.js";
-import { type Counted, inWords, Telling } from "./telling.js";
+import { type Counted, flat, inWords, Telling } from "./telling.js";
 
 export interface RefusalsOptions {
   readonly name: string;
@@ -25,7 +24,6 @@ const quietMs = 900_000;
 /** A broker has a few reasons. One that makes many all the same has its others counted together. */
 const mostReasons = 32;
 const others = "for other reasons";
-const reasonLength = 200;
 
 export class Refusals {
   readonly #options: RefusalsOptions;
@@ -97,11 +95,7 @@ export class Refusals {
     const known = this.#texts.get(reason);
     if (known !== undefined) return known;
     if (this.#texts.size >= mostReasons) return others;
-    const flat = cleaned(reason)
-      .replace(/[\p{Cc}\p{Cf}\u2028\u2029]+/gu, " ")
-      .slice(0, reasonLength)
-      .toWellFormed();
-    const text = clause(flat.trim()) || others;
+    const text = clause(flat(reason)) || others;
     this.#texts.set(reason, text);
     return text;
   }

@@ -3,6 +3,7 @@
  *
  * Texts are those that count; who notes them sees to it that there are few, and that they hold nothing of a message.
  */
+import { cleaned } from "../core/clean.js";
 import { count, durationInWords } from "../core/words.js";
 
 /** Looks again within this time however long the pause is: what comes meanwhile may be more urgent. */
@@ -74,4 +75,12 @@ export class Telling {
 export function inWords({ counts, total, sinceMs }: Counted): string {
   const since = sinceMs === undefined ? "" : ` in ${durationInWords(sinceMs)}`;
   return `${since}: ${counts.map(([text, times]) => (total === 1 ? text : `${count(times)} ${text}`)).join("; ")}`;
+}
+
+const flatLength = 200;
+
+/** What somebody else says, cut and on one line. */
+export function flat(text: string): string {
+  const line = cleaned(text).replace(/[\p{Cc}\p{Cf}\u2028\u2029]+/gu, " ");
+  return line.slice(0, flatLength).toWellFormed().trim();
 }

@@ -42,7 +42,7 @@ export function unfitOf(incoming: Incoming, reason: string, { identity, source, 
 }
 
 /** What can be stored of a text. */
-function text(given: string | undefined): string | null {
+export function text(given: string | undefined): string | null {
   return given === undefined ? null : given.slice(0, textLength).replaceAll("\0", "\ufffd").toWellFormed();
 }
 

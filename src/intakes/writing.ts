@@ -13,6 +13,7 @@ import { type Holding, type Marked, type Packed, pack, takeIn, type Unfit } from
 import type { Noted } from "./noted.js";
 import type { IntakeDeclaration } from "./options.js";
 import type { Reader, Reading } from "./reading.js";
+import { text } from "./unfit.js";
 
 /** What came, and what is written of it, in pieces that fit into a statement. */
 export interface Batch {
@@ -27,6 +28,8 @@ interface Piece {
   readonly channels: ReadonlySet<number>;
   /** What its invalid messages are, in their order: kinds of `Misfit`. */
   readonly misfits: readonly string[];
+  /** The last type that was passed over because no contract has it. */
+  readonly skippedType: string | null;
   /** A message that the database has refused: what is kept of it is text and bytes that fit, and an error now is not about it. */
   readonly refused?: true;
 }
@@ -74,11 +77,12 @@ export class Writing {
   }
 
   async #persist(piece: Piece): Promise<void> {
-    const { executor, holding, noted, onWritten, signal } = this.#options;
+    const { executor, holding, noted, onWritten, signal, reader } = this.#options;
     let pause: number = pauseMs.first;
     for (;;) {
       try {
-        const { written, noted: places } = await takeIn(executor, holding, piece.packed);
+        const { written, noted: places, everWritten } = await takeIn(executor, holding, piece.packed);
+        if (everWritten === false) noted.noteSkipped(piece.skippedType ?? "", (type) => reader.takenBeside(type));
         if (written > 0) onWritten(piece.channels);
         for (const place of places ?? []) noted.note(piece.misfits[place - 1] ?? "");
         this.#goesOn();
@@ -203,6 +207,7 @@ function pieceOf(incoming: readonly Incoming[], readings: readonly Reading[]): P
   const unfit: Unfit[] = [];
   const misfits: string[] = [];
   const channels = new Set<number>();
+  let skippedType: string | null = null;
   for (const one of readings) {
     if (one.kind === "message") {
       messages.push(one.message);
@@ -210,10 +215,11 @@ function pieceOf(incoming: readonly Incoming[], readings: readonly Reading[]): P
     } else if (one.kind === "invalid") {
       unfit.push(one.unfit);
       misfits.push(one.misfit);
-    }
+    } else skippedType = one.type ?? skippedType;
   }
-  const packed = pack(messages, unfit, readings.length - messages.length - unfit.length);
-  return { incoming, packed, channels, misfits };
+  skippedType = text(skippedType ?? undefined);
+  const packed = pack(messages, unfit, readings.length - messages.length - unfit.length, skippedType);
+  return { incoming, packed, channels, misfits, skippedType };
 }
 
 function sizeOf(reading: Reading): number {

@@ -127,6 +127,8 @@ export interface TakenIn {
   readonly invalid: number;
   /** The places of the invalid ones that are new; null where none was given. */
   readonly noted: readonly number[] | null;
+  /** Whether the intake has ever written anything; null where the batch has no type that was passed over. */
+  readonly everWritten: boolean | null;
 }
 
 /** Who writes for which intake. */
@@ -140,8 +142,16 @@ export interface Packed {
   readonly params: readonly (string | number | null)[];
 }
 
-/** `skipped` is for the statistics. Made of the same messages twice it is not the same: each has numbers of its own. */
-export function pack(messages: readonly Marked[], invalid: readonly Unfit[], skipped: number): Packed {
+/**
+ * `skipped` is for the statistics, and so is `skippedType`, that of the last of them whose type no contract has. Made of the same messages twice it is not the same: each has
+ * numbers of its own.
+ */
+export function pack(
+  messages: readonly Marked[],
+  invalid: readonly Unfit[],
+  skipped: number,
+  skippedType: string | null = null,
+): Packed {
   return {
     params: [
       listOf(messages.map(({ mark }) => mark)),
@@ -150,6 +160,7 @@ export function pack(messages: readonly Marked[], invalid: readonly Unfit[], ski
       invalid.length === 0 ? null : JSON.stringify(invalid),
       skipped,
       formerOf(messages),
+      skippedType,
     ],
   };
 }
@@ -174,7 +185,7 @@ function formerOf(messages: readonly Marked[]): string | null {
 export function takeIn(executor: Executor, { intake, worker }: Holding, { params }: Packed): Promise<TakenIn> {
   return jsonOf(
     executor,
-    "take_in($1::int, $2::bigint, $3::text::uuid[], $4::text::bigint[], $5::text::int[], $6::text::int[], $7::json, $8::json, $9::json, $10::json, $11::int, $12::text::uuid[])",
+    "take_in($1::int, $2::bigint, $3::text::uuid[], $4::text::bigint[], $5::text::int[], $6::text::int[], $7::json, $8::json, $9::json, $10::json, $11::int, $12::text::uuid[], $13::text)",
     [intake, worker, ...params],
   );
 }

@@ -42,7 +42,11 @@ export interface IntakeLine {
   /** That were ever put into the list of invalid messages; `listed`: that are in it. */
   readonly invalid: number;
   readonly listed: number;
+  /** Passed over: by `otherTypes: "skip"`, or by `read`. */
   readonly skipped: number;
+  /** The type of the last that `otherTypes` passed over, and when; null while there is none. */
+  readonly skippedType: string | null;
+  readonly skippedAt: string | null;
   readonly lastMessageAt: string | null;
   /** Turned away before it could become a message, by a broker that is pushed to: a webhook without a right signature. Nothing is stored of it. */
   readonly refused: number;
@@ -59,7 +63,7 @@ export async function intakeLines(executor: Executor): Promise<readonly IntakeLi
       `select coalesce(json_agg(json_build_object('name', name, 'service', service, 'broker', broker, 'place', place,
   'pushed', pushed, 'holders', holders, 'connected', connected,
   'awaySince', away_since, 'trouble', trouble, 'stoppedAt', stopped_at, 'received', received, 'written', written, 'duplicates', duplicates, 'invalid', invalid,
-  'listed', listed, 'skipped', skipped, 'lastMessageAt', last_message_at,
+  'listed', listed, 'skipped', skipped, 'skippedType', skipped_type, 'skippedAt', skipped_at, 'lastMessageAt', last_message_at,
   'refused', refused, 'refusedAt', refused_at, 'refusal', refusal,
   'paused', case when paused_at is not null then json_strip_nulls(json_build_object('at', paused_at, 'by', paused_by, 'reason', paused_reason)) end,
   'contracts', contracts) order by name), '[]')::text as lines

@@ -993,6 +993,13 @@ create unique index inbox_name_now on posthorn.inbox_name (intake) where until i
 alter table posthorn.operation drop constraint operation_verb_check,
   add constraint operation_verb_check check (verb in ('pause', 'resume', 'purge', 'redrive', 'discard', 'replay', 'erase', 'remove', 'rename'));
 ` },
+  { name: "migrations/0028_other_types.sql", text: `-- Which type an intake passed over last because no contract has it, and when: a prefix that is mistyped is seen.
+-- Locks: intake and intake_holder, access exclusive: columns without a default of a few rows, for a moment. Nothing of the log.
+
+-- Null while none was, and where only a library has written that does not say it.
+alter table posthorn.intake add column skipped_type text, add column skipped_at timestamptz;
+alter table posthorn.intake_holder add column skipped_type text, add column skipped_at timestamptz;
+` },
   { name: "functions/01_slots.sql", text: `-- slot_branches(body): the body for each slot of the ring, as branches of a CASE.
 create or replace function posthorn.slot_branches(p_body text) returns text
 language sql immutable as $$
@@ -6823,9 +6830,12 @@ begin
       returning h.*
   ), counted as (
     select sum(g.received) as received, sum(g.written) as written, sum(g.invalid) as invalid, sum(g.skipped) as skipped, sum(g.refused) as refused,
-      max(g.last_message_at) as last_at from gone g having count(*) > 0)
+      max(g.last_message_at) as last_at, max(g.skipped_at) as skipped_at, (array_agg(g.skipped_type order by g.skipped_at desc nulls last))[1] as skipped_type
+      from gone g having count(*) > 0)
     update posthorn.intake i set received = i.received + c.received, written = i.written + c.written, invalid = i.invalid + c.invalid,
-      skipped = i.skipped + c.skipped, refused = i.refused + c.refused, last_message_at = greatest(i.last_message_at, c.last_at) from counted c where i.id = p_intake;
+      skipped = i.skipped + c.skipped, refused = i.refused + c.refused, last_message_at = greatest(i.last_message_at, c.last_at),
+      skipped_type = case when c.skipped_at >= coalesce(i.skipped_at, '-infinity') then c.skipped_type else i.skipped_type end,
+      skipped_at = greatest(i.skipped_at, c.skipped_at) from counted c where i.id = p_intake;
   v_first := p_holds and not exists (select from posthorn.intake_holder h where h.intake = p_intake);
   if p_holds then
     -- What is refused costs no statement of its own: this one comes each second.
@@ -6897,12 +6907,15 @@ language sql as $$
         and p.place not in (select f.place from former f where f.mark not in (select r.mark from fresh r))
 $$;
 
--- take_in(intake, worker, marks, lists, invalid, skipped): writes those of a batch of messages whose marks are new, in their order, as write_many does; in a
--- transaction of its own. \`skipped\` is a number for the statistics. Returns JSON { written, invalid, noted }, the last the places of those of \`invalid\` that are
--- new. \`former\`: as in former_places. Raises PH005 (not the holder), PH003, PH040 (a queue is full); then nothing is written.
+-- take_in(intake, worker, marks, lists, invalid, skipped, former, skipped type): writes those of a batch of messages whose marks are new, in their order, as write_many
+-- does; in a transaction of its own. \`skipped\` is a number for the statistics, and \`skipped type\` that of the last of them that was passed over because no contract
+-- has its type; an older library says none. Returns JSON { written, invalid, noted, everWritten }: the places of those of \`invalid\` that are new; and, where there
+-- is a skipped type, whether the intake has ever written anything. \`former\`: as in former_places. Raises PH005 (not the holder), PH003, PH040 (a queue is full); then nothing is written.
+drop function if exists posthorn.take_in(int, bigint, uuid[], bigint[], int[], int[], json, json, json, json, int);
+drop function if exists posthorn.take_in(int, bigint, uuid[], bigint[], int[], int[], json, json, json, json, int, uuid[]);
 create or replace function posthorn.take_in(
   p_intake int, p_worker bigint, p_marks uuid[], p_nonces bigint[], p_channels int[], p_contracts int[], p_keys json, p_payloads json, p_headers json,
-  p_invalid json, p_skipped int, p_former uuid[] default null
+  p_invalid json, p_skipped int, p_former uuid[] default null, p_skipped_type text default null
 ) returns json
 language plpgsql as $$
 declare
@@ -6928,14 +6941,18 @@ begin
     v_invalid := cardinality(v_noted);
   end if;
   update posthorn.intake i set received = i.received + cardinality(p_marks) + coalesce(json_array_length(p_invalid), 0) + p_skipped,
-      written = i.written + v_written, invalid = i.invalid + v_invalid, skipped = i.skipped + p_skipped, last_message_at = v_now
+      written = i.written + v_written, invalid = i.invalid + v_invalid, skipped = i.skipped + p_skipped, last_message_at = v_now,
+      skipped_type = coalesce(p_skipped_type, i.skipped_type), skipped_at = case when p_skipped_type is null then i.skipped_at else v_now end
     where i.id = p_intake and i.worker = p_worker;
   if not found then
     update posthorn.intake_holder h set received = h.received + cardinality(p_marks) + coalesce(json_array_length(p_invalid), 0) + p_skipped,
-        written = h.written + v_written, invalid = h.invalid + v_invalid, skipped = h.skipped + p_skipped, last_message_at = v_now
+        written = h.written + v_written, invalid = h.invalid + v_invalid, skipped = h.skipped + p_skipped, last_message_at = v_now,
+        skipped_type = coalesce(p_skipped_type, h.skipped_type), skipped_at = case when p_skipped_type is null then h.skipped_at else v_now end
       where h.intake = p_intake and h.worker = p_worker;
   end if;
-  return json_build_object('written', v_written, 'invalid', v_invalid, 'noted', v_noted);
+  return json_build_object('written', v_written, 'invalid', v_invalid, 'noted', v_noted, 'everWritten', case when p_skipped_type is not null then
+    exists (select from posthorn.intake i where i.id = p_intake and i.written > 0)
+      or exists (select from posthorn.intake_holder h where h.intake = p_intake and h.written > 0) end);
 end $$;
 
 -- write_places(places, lists): appends the messages of lists, or those at places that are named. Null means all, an empty list none. Raises PH040.
@@ -9575,13 +9592,15 @@ begin
   -- No valid name: it is free for the new row, and gone at the end of this transaction.
   update posthorn.intake i set name = i.name || ' ' where i.id = p_to.id;
   insert into posthorn.intake (name, service, broker, place, keep_ms, away_ms, declared_at, seen_at, away_since, trouble, pushed, refused_bound, invalid_bound,
-      paused_at, paused_by, paused_reason, received, written, invalid, skipped, refused, last_message_at)
+      paused_at, paused_by, paused_reason, received, written, invalid, skipped, refused, last_message_at, skipped_type, skipped_at)
     select p_name, v_newer.service, v_newer.broker, v_newer.place, v_newer.keep_ms, v_newer.away_ms, v_newer.declared_at, v_newer.seen_at, v_newer.away_since,
       v_newer.trouble, v_newer.pushed, v_newer.refused_bound, v_newer.invalid_bound, v_paused.paused_at, v_paused.paused_by, v_paused.paused_reason,
-      sum(x.received), sum(x.written), sum(x.invalid), sum(x.skipped), sum(x.refused), max(x.last_message_at)
-    from (select i.received, i.written, i.invalid, i.skipped, i.refused, i.last_message_at from posthorn.intake i where i.id in (p_from.id, p_to.id)
+      sum(x.received), sum(x.written), sum(x.invalid), sum(x.skipped), sum(x.refused), max(x.last_message_at),
+      (array_agg(x.skipped_type order by x.skipped_at desc nulls last))[1], max(x.skipped_at)
+    from (select i.received, i.written, i.invalid, i.skipped, i.refused, i.last_message_at, i.skipped_type, i.skipped_at from posthorn.intake i where i.id in (p_from.id, p_to.id)
       -- Of workers that have died.
-      union all select h.received, h.written, h.invalid, h.skipped, h.refused, h.last_message_at from posthorn.intake_holder h where h.intake in (p_from.id, p_to.id)) x
+      union all select h.received, h.written, h.invalid, h.skipped, h.refused, h.last_message_at, h.skipped_type, h.skipped_at
+        from posthorn.intake_holder h where h.intake in (p_from.id, p_to.id)) x
     on conflict (name) do nothing returning id into v_id;
   insert into posthorn.intake_contract (intake, contract) select v_id, c.contract from posthorn.intake_contract c where c.intake = v_newer.id and v_id is not null;
   return v_id;
@@ -9811,7 +9830,9 @@ create or replace view posthorn.intakes as
     (select count(*) from posthorn.intake_invalid v where v.intake = i.id) as listed, i.paused_at, i.paused_by, i.paused_reason,
     array(select c.contract from posthorn.intake_contract c where c.intake = i.id order by c.contract) as contracts, i.pushed,
     coalesce(now.holders, '[]') as holders, i.refused + h.refused as refused, h.refused_at, h.refusal,
-    case when now.holders is null then i.seen_at end as stopped_at
+    case when now.holders is null then i.seen_at end as stopped_at,
+    case when h.skipped_at >= coalesce(i.skipped_at, '-infinity') then h.skipped_type else i.skipped_type end as skipped_type,
+    greatest(i.skipped_at, h.skipped_at) as skipped_at
   from posthorn.intake i
   left join runs one on one.intake = i.id and one.alone
   cross join lateral (
@@ -9822,7 +9843,8 @@ create or replace view posthorn.intakes as
       coalesce(sum(o.skipped), 0)::bigint as skipped, max(o.last_message_at) as last_message_at, coalesce(sum(o.refused), 0)::bigint as refused,
       -- Of those that are told of now, the last.
       max(o.refused_at) filter (where r.worker is not null) as refused_at,
-      (array_agg(o.refusal order by o.refused_at desc) filter (where r.worker is not null and o.refused_at is not null))[1] as refusal
+      (array_agg(o.refusal order by o.refused_at desc) filter (where r.worker is not null and o.refused_at is not null))[1] as refusal,
+      max(o.skipped_at) as skipped_at, (array_agg(o.skipped_type order by o.skipped_at desc nulls last))[1] as skipped_type
     from posthorn.intake_holder o left join runs r on r.intake = o.intake and r.worker = o.worker and not r.alone
     where o.intake = i.id) h;
 ` },

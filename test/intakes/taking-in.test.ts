@@ -71,7 +71,7 @@ test("what fits nothing is kept once with its reason and its bytes, acknowledged
   expect((await stored("OrderPlaced")).map(({ payload }) => payload)).toContainEqual({ orderId: "o-last", cents: 1 });
   expect((await unfit(name)).map(({ reason, type, whole }) => [reason, type, whole])).toEqual([
     ["it does not fit OrderPlaced: cents: expected a number", "OrderPlaced", true],
-    ['no contract of this intake has its type "OrderBurnt"', "OrderBurnt", true],
+    ['no contract of this intake has its type "OrderBurnt"; it takes "OrderPlaced"', "OrderBurnt", true],
     ["it is no CloudEvent, and the intake has no function `read` for others", null, true],
   ]);
   expect((await unfit(name))[2]?.body).toEqual(Buffer.from([0xff, 0x00]));

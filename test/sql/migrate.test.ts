@@ -204,6 +204,7 @@ test("a migration that meets an open transaction waits for moments, lets others 
     await admin.rows("delete from posthorn.migration where n >= 23");
     await admin.rows("alter table posthorn.intake drop column pushed cascade, drop column refused cascade");
     await admin.rows("alter table posthorn.intake drop column refused_bound, drop column invalid_bound");
+    await admin.rows("alter table posthorn.intake drop column skipped_type, drop column skipped_at");
     await admin.rows("drop table posthorn.intake_holder cascade");
     await admin.rows("drop table posthorn.inbox_name");
     await admin.rows("alter table posthorn.intake_invalid drop column identity");

@@ -5,15 +5,18 @@
 import { describe } from "../../contracts/contract.js";
 import { readableVersions } from "../../contracts/upcast.js";
 import { ConfigurationError, PosthornError } from "../../core/errors.js";
+import { quote } from "../../core/show.js";
 import { suggestion } from "../../core/suggest.js";
 import { isObject } from "../../databases/shapes.js";
 import type { Exported } from "../../instance/exported.js";
 import { intakeDifferences } from "../../intakes/differences.js";
 import type { IntakeDeclaration } from "../../intakes/options.js";
 import { predecessorInWords, predecessors } from "../../intakes/predecessors.js";
+import { Taken, typesOf } from "../../intakes/types.js";
 import { type PolicyDifference, policyDifferences } from "../../policies/differences.js";
 import { storedPolicy } from "../../policies/policy.js";
 import { type Orphan, orphans } from "../../store/history.js";
+import { type IntakeLine, intakeLines } from "../../store/intakes.js";
 import { ensureSchema } from "../../store/migrate.js";
 import type { RegisteredContract, RegisteredIntake, RegisteredSubscription } from "../../store/operate.js";
 import { registered } from "../../store/operate.js";
@@ -49,6 +52,7 @@ interface InDatabase {
   readonly contracts: readonly RegisteredContract[];
   readonly intakes: readonly RegisteredIntake[];
   readonly lines: readonly BacklogLine[];
+  readonly standing: readonly IntakeLine[];
   readonly orphans: readonly Orphan[];
 }
 
@@ -103,7 +107,8 @@ async function findingsOf(line: Line): Promise<readonly Finding[]> {
   try {
     const found = await withOpened({ input, schema }, async (opened) => {
       await ensureSchema(opened, "check");
-      return { ...(await registered(opened)), lines: await backlog(opened), orphans: await orphans(opened) };
+      const [lines, standing] = [await backlog(opened), await intakeLines(opened)];
+      return { ...(await registered(opened)), lines, standing, orphans: await orphans(opened) };
     });
     const ofIntakes = [...intakeFindings(service, intakes, found), ...unrunFindings(intakes, found)];
     return [...inCode, ...compare(service, declared, found), ...unsaid(declared, intakes, found), ...ofIntakes];
@@ -301,8 +306,19 @@ function intakeFindings(service: string, declared: readonly IntakeDeclaration[],
     }
     const differences = intakeDifferences(before, one);
     if (differences.length > 0) sources.push(differing(one.name, differences, "It counts from the next start on"));
-    return sources;
+    return [...sources, ...skippedFindings(one, found.standing)];
   });
+}
+
+/** One that has only ever passed over what came may have its prefix mistyped. */
+function skippedFindings(declared: IntakeDeclaration, standing: readonly IntakeLine[]): Finding[] {
+  const { name, types, contracts, typePrefix } = declared;
+  const line = standing.find((one) => one.name === name);
+  if (line === undefined || line.written > 0 || line.skippedType === null) return [];
+  const taken = typesOf(types, contracts, typePrefix);
+  if (taken.includes(line.skippedType)) return [];
+  const message = `has written nothing, and passed over what came (${line.skipped}): no contract has the type ${quote(line.skippedType)} of the last; ${new Taken(taken).inWords(line.skippedType)}. If that type is meant, mend typePrefix or name it in types`;
+  return [warning("intakes", name, message)];
 }
 
 /** An event that is published here has its source here, unless the contract names another one: a start with the intake would be refused. */

@@ -73,6 +73,7 @@ const columns = [
   { title: "Written", right: true },
   { title: "Duplicates", right: true },
   { title: "Invalid", right: true },
+  { title: "Skipped", right: true },
   { title: "Last message" },
 ] as const;
 
@@ -86,10 +87,26 @@ export function intakeTable(lines: readonly IntakeLine[], io: Io): string {
     grouped(line.written),
     grouped(line.duplicates),
     { text: grouped(line.listed), colour: line.listed > 0 ? "red" : undefined },
+    { text: grouped(line.skipped), colour: hasOnlySkipped(line) ? "yellow" : undefined },
     line.lastMessageAt === null ? "-" : clock(line.lastMessageAt, now.toISOString()),
   ]);
   const why = lines.flatMap(({ name, trouble }) => (trouble === null ? [] : [`${name}: ${oneLine(trouble, 200)}\n`]));
-  return `${table(io, columns, rows)}${why.join("")}${lines.flatMap((line) => refusedBy(line, now)).join("")}`;
+  return `${table(io, columns, rows)}${why.join("")}${lines.flatMap((line) => [...skippedBy(line, now), ...refusedBy(line, now)]).join("")}`;
+}
+
+/** A prefix that is mistyped looks so; an intake that writes may pass over as much as it likes. */
+function hasOnlySkipped({ written, skippedAt }: IntakeLine): boolean {
+  return written === 0 && skippedAt !== null;
+}
+
+function skippedBy(line: IntakeLine, now: Date): readonly string[] {
+  const { name, skipped, skippedType, skippedAt } = line;
+  if (!hasOnlySkipped(line) || skippedAt === null) return [];
+  const last = clock(skippedAt, now.toISOString());
+  const type = JSON.stringify(oneLine(skippedType ?? "", 200));
+  return [
+    `${name} has written nothing, and passed over ${plural(skipped, "message")}, the last at ${last}: no contract has the type ${type}\n`,
+  ];
 }
 
 /** While it goes on: what was once turned away is in --json. */

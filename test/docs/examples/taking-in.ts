@@ -48,3 +48,12 @@ export function openForeign(post: Post<Sql>, broker: Broker): void {
     },
   });
 }
+
+/** Events of somebody who has names of his own for them. */
+export function openPartner(post: Post<Sql>, broker: Broker): void {
+  post.intake("acme-in", {
+    from: broker,
+    into: [OrderPlaced],
+    types: { "com.acme.order.placed": OrderPlaced },
+  });
+}
