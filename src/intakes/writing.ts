@@ -6,7 +6,7 @@ import { setTimeout as wait } from "node:timers/promises";
 import type { Incoming } from "../brokers/broker.js";
 import { reasonOf } from "../core/clean.js";
 import type { Executor } from "../core/database.js";
-import { BacklogFullError, DatabaseUnavailableError } from "../core/errors.js";
+import { BacklogFullError, ClaimLostError } from "../core/errors.js";
 import { type Logger, recovered } from "../core/logger.js";
 import { durationInWords } from "../core/words.js";
 import { type Holding, type Marked, type Packed, pack, takeIn, type Unfit } from "../store/intake.js";
@@ -30,8 +30,6 @@ interface Piece {
   readonly misfits: readonly string[];
   /** The last type that was passed over because no contract has it. */
   readonly skippedType: string | null;
-  /** A message that the database has refused: what is kept of it is text and bytes that fit, and an error now is not about it. */
-  readonly refused?: true;
 }
 
 export interface WritingOptions {
@@ -70,47 +68,66 @@ export class Writing {
   /**
    * Returns when all of it is on disk.
    *
-   * Errors: `ClaimLostError` when another worker runs the intake; what the database refuses for good; and what it waited for when it was to stop.
+   * Errors: `ClaimLostError` when another worker runs the intake; and what it waited for when it was to stop.
    */
   async write({ pieces }: Batch): Promise<void> {
     for (const piece of pieces) await this.#persist(piece);
   }
 
+  /**
+   * Waits whatever the error is, and with the connection open: a message that is given back comes again at once, and many a broker counts how often it does, and
+   * drops it in the end.
+   */
   async #persist(piece: Piece): Promise<void> {
-    const { executor, holding, noted, onWritten, signal, reader } = this.#options;
+    const { signal } = this.#options;
     let pause: number = pauseMs.first;
     for (;;) {
-      try {
-        const { written, noted: places, everWritten } = await takeIn(executor, holding, piece.packed);
-        if (everWritten === false) noted.noteSkipped(piece.skippedType ?? "", (type) => reader.takenBeside(type));
-        if (written > 0) onWritten(piece.channels);
-        for (const place of places ?? []) noted.note(piece.misfits[place - 1] ?? "");
-        this.#goesOn();
-        return;
-      } catch (error) {
-        if (isAboutData(error) && piece.refused !== true) return this.#divide(piece, error);
-        const ms = patienceFor(error, pause);
-        if (ms === undefined || signal.aborted) throw error;
-        this.#note(error);
-        await wait(ms, undefined, { signal }).catch(() => undefined);
-        pause = Math.min(pauseMs.longest, pause * 2);
-      }
+      const error = await this.#failure(piece);
+      if (error === undefined) return this.#goesOn();
+      if (error instanceof ClaimLostError || signal.aborted) throw error;
+      this.#note(error);
+      await wait(patienceFor(error, pause), undefined, { signal }).catch(() => undefined);
+      pause = Math.min(pauseMs.longest, pause * 2);
     }
   }
 
-  /** Finds the message that the database does not take, so that it holds up no others. In order: what is before it is written first. */
-  async #divide({ incoming }: Piece, error: unknown): Promise<void> {
+  /** Undefined when it is on disk; else what keeps it from that. */
+  async #failure(piece: Piece): Promise<unknown> {
+    try {
+      await this.#take(piece);
+      return undefined;
+    } catch (error) {
+      return isAboutData(error) ? this.#divided(piece, error) : error;
+    }
+  }
+
+  async #take({ packed, skippedType, channels, misfits }: Piece): Promise<void> {
+    const { executor, holding, noted, onWritten, reader } = this.#options;
+    const { written, noted: places, everWritten } = await takeIn(executor, holding, packed);
+    if (everWritten === false) noted.noteSkipped(skippedType ?? "", (type) => reader.takenBeside(type));
+    if (written > 0) onWritten(channels);
+    for (const place of places ?? []) noted.note(misfits[place - 1] ?? "");
+  }
+
+  /**
+   * Finds the message that the database does not take, so that it holds up no others. In order: what is before it is written first. What is listed of it is text
+   * and bytes that fit, and an error then is not about it. Returns as `#failure`.
+   */
+  async #divided({ incoming }: Piece, error: unknown): Promise<unknown> {
     const { reader } = this.#options;
     const [only] = incoming;
     if (incoming.length > 1 || only === undefined) {
       const half = Math.ceil(incoming.length / 2);
       for (const part of [incoming.slice(0, half), incoming.slice(half)])
         await this.write(await readBatch(reader, part));
-      return;
+      return undefined;
     }
     const reading = await reader.refused(only, `the database does not take it: ${reasonOf(error)}`);
-    if (reading === undefined) throw error;
-    await this.#persist({ ...pieceOf(incoming, [reading]), refused: true });
+    if (reading === undefined) return error;
+    return this.#take(pieceOf(incoming, [reading])).then(
+      () => undefined,
+      (listing: unknown) => listing,
+    );
   }
 
   #goesOn(): void {
@@ -137,10 +154,11 @@ export class Writing {
   }
 }
 
-/** How long to wait before it is tried again; undefined where that does not help. */
-function patienceFor(error: unknown, pause: number): number | undefined {
-  if (error instanceof BacklogFullError) return Math.min(fullMs, Math.max(pauseMs.first, error.facts.retryAfterMs));
-  return error instanceof DatabaseUnavailableError && error.retryable ? pause : undefined;
+/** How long to wait before it is tried again. */
+function patienceFor(error: unknown, pause: number): number {
+  return error instanceof BacklogFullError
+    ? Math.min(fullMs, Math.max(pauseMs.first, error.facts.retryAfterMs))
+    : pause;
 }
 
 /** A data exception, or more than the server can hold in one value: another attempt ends the same. */

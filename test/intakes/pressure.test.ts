@@ -119,7 +119,7 @@ describe("a broker that cannot be opened", () => {
     const again = `^info the intake "${name}" is connected to memory/orders again, after [\\d.]+ m?s$`;
     const connected = expect.stringMatching(again);
     const not = `warn the intake "${name}" is not connected to memory/orders: connect ECONNREFUSED 127.0.0.1:1.`;
-    const tries = "What is not stored was not acknowledged; it tries again, after 30 s at the latest";
+    const tries = "What is not stored was not acknowledged; it tries again, after 10 s at the latest";
     const look = "Nothing listens there: if it should be up, look at the host and the port.";
     const lines = () => told.map(({ level, message }) => `${level} ${message}`);
     expect(lines()).toEqual([`${not} ${look} ${tries}`, connected]);
@@ -151,8 +151,8 @@ describe("a broker that cannot be opened", () => {
     await eventually(() => broker.left === 0);
     const not = `the intake "${name}" is not connected to memory/orders`;
     expect(told.map(({ message }) => message)).toEqual([
-      `${not}: the connection was closed. What is not stored was not acknowledged; it tries again, after 30 s at the latest`,
-      `${not}: memory does not let this client in. Correct it (PH_BROKER_DENIED). Nothing comes in before this is mended; it tries again, after 30 s at the latest`,
+      `${not}: the connection was closed. What is not stored was not acknowledged; it tries again, after 10 s at the latest`,
+      `${not}: memory does not let this client in. Correct it (PH_BROKER_DENIED). Nothing comes in before this is mended; it tries again, after 10 s at the latest`,
       expect.stringMatching(`^the intake "${name}" is connected to memory/orders again, after [\\d.]+ m?s$`),
     ]);
   });
