@@ -87,33 +87,28 @@ class MemoryBroker implements Broker {
   }
 }
 
-/** One figure for each broker, `<name>-<broker>`, while its service runs. */
-export function rowOfBrokers(
+/** A row for each broker, `<name>-<broker>`, while its service runs: one that fails takes no other with it. */
+export function rowsOfBrokers(
   name: string,
   measure: (bench: Bench, row: BrokerRow, service: Service, figure: string) => Promise<Figure | undefined>,
-): Row {
-  const figureOf = (row: BrokerRow): string => `${name}-${row.name}`;
-  return {
-    names: brokers.map(figureOf),
-    brokers: true,
-    run: async (bench) => {
-      const figures: Figure[] = [];
-      for (const row of brokers.filter((one) => bench.wants(figureOf(one)))) {
-        const service = await startService(row);
-        if (service === undefined) {
-          bench.skip(figureOf(row), `${row.service} cannot be had on this machine`);
-          continue;
-        }
-        try {
-          const figure = await measure(bench, row, service, figureOf(row));
-          if (figure !== undefined) figures.push(figure);
-        } finally {
-          await service.stop();
-        }
+): readonly Row[] {
+  return brokers.map((row) => {
+    const own = `${name}-${row.name}`;
+    const run = async (bench: Bench): Promise<readonly Figure[]> => {
+      const service = await startService(row);
+      if (service === undefined) {
+        bench.skip(own, `${row.service} cannot be had on this machine`);
+        return [];
       }
-      return figures;
-    },
-  };
+      try {
+        const figure = await measure(bench, row, service, own);
+        return figure === undefined ? [] : [figure];
+      } finally {
+        await service.stop();
+      }
+    };
+    return { names: [own], brokers: true, run };
+  });
 }
 
 /** What a broker that is watched has acknowledged. */

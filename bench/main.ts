@@ -53,10 +53,10 @@ const rows: readonly Row[] = [
   rotation,
   heldSnapshot,
   startWithHistory,
-  intake,
-  relay,
-  relayLatency,
-  relayRecovery,
+  ...intake,
+  ...relay,
+  ...relayLatency,
+  ...relayRecovery,
 ];
 const known = rows.flatMap(({ names }) => names);
 
@@ -137,7 +137,7 @@ function isChosen(row: Row, { names, long, brokers }: Asked, bench: Bench): bool
   return (row.brokers === true) === brokers && (long || row.long !== true);
 }
 
-/** False when a row failed; what was measured before it has been printed. */
+/** False when a row failed; what the others measured has been printed. */
 async function measure(asked: Asked, admin: string): Promise<boolean> {
   const notes: string[] = [...(await conditions(admin).catch((error) => refuse(String(error))))];
   if (asked.quick) notes.push("--quick: shows that the rows run; its figures say nothing");
@@ -151,20 +151,23 @@ async function measure(asked: Asked, admin: string): Promise<boolean> {
   const bench = benchOf(asked, places, progress, notes);
   const figures: Figure[] = [];
   let whole = true;
-  try {
-    for (const row of rows) {
-      if (!isChosen(row, asked, bench)) continue;
-      progress.begin(row);
+  process.on("uncaughtException", (error) => {
+    console.error(error);
+    // A connection that a row has left behind when it failed; otherwise what runs now may wait for ever.
+    if (whole) process.exit(1);
+  });
+  for (const row of rows) {
+    if (!isChosen(row, asked, bench)) continue;
+    progress.begin(row);
+    try {
       const measured = await row.run(bench);
-      progress.end();
       figures.push(...measured);
       if (asked.json) for (const one of measured) console.log(JSON.stringify(one));
-      await places.clear();
+    } catch (error) {
+      console.error(row.names.join(", "), error);
+      whole = false;
     }
-  } catch (error) {
     progress.end();
-    console.error(error);
-    whole = false;
     await places.clear().catch(() => undefined);
   }
   if (!asked.json) for (const line of table(figures)) console.log(line);

@@ -5,7 +5,7 @@
 import { type Broker, posthorn } from "posthorn";
 import type { Bench } from "../bench.js";
 import type { BrokerRow } from "../broker-table.js";
-import { rowOfBrokers } from "../brokers.js";
+import { rowsOfBrokers } from "../brokers.js";
 import { insertLimit } from "../limits.js";
 import { alternate, type Figure, figure, median, type Probe, type Round } from "../measure.js";
 import { relayedBytes, ThingRelayed } from "../relayed.js";
@@ -25,7 +25,7 @@ type Receiver = Awaited<ReturnType<Broker["openReceiver"]>>;
 type Incoming = Awaited<ReturnType<Receiver["receive"]>>;
 
 const signal = new AbortController().signal;
-const opening = { name: "bench", service: "shop", signal, onTrouble: () => undefined } as const;
+const opening = { name: "bench", service: "bench", signal, onTrouble: () => undefined } as const;
 
 /** Messages that lie in memory: how fast an intake itself can be. */
 class MemorySource implements Broker {
@@ -218,4 +218,4 @@ async function measure(bench: Bench, row: BrokerRow, service: Service, name: str
   return figure({ name, unit: "messages/s", ...measured, bar: { least: 1 } });
 }
 
-export const intake = rowOfBrokers("intake", measure);
+export const intake = rowsOfBrokers("intake", measure);

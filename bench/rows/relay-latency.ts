@@ -2,7 +2,7 @@
 import { setMaxListeners } from "node:events";
 import type { Bench } from "../bench.js";
 import type { BrokerRow } from "../broker-table.js";
-import { rowOfBrokers } from "../brokers.js";
+import { rowsOfBrokers } from "../brokers.js";
 import { alternate, type Figure, figure, type Probe, percentile, type Round } from "../measure.js";
 import { startProgram } from "../program.js";
 import { type SenderCalls, sendAtRate } from "../programs/arrivals.js";
@@ -72,4 +72,4 @@ async function measure(bench: Bench, row: BrokerRow, service: Service, name: str
   return figure({ name, unit: "ms", ...measured, bar: { most: 1 } });
 }
 
-export const relayLatency = rowOfBrokers("relay-latency-p50", measure);
+export const relayLatency = rowsOfBrokers("relay-latency-p50", measure);

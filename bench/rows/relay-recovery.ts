@@ -3,7 +3,7 @@ import { setTimeout as wait } from "node:timers/promises";
 import { posthorn } from "posthorn";
 import type { Bench } from "../bench.js";
 import type { BrokerRow } from "../broker-table.js";
-import { rowOfBrokers, watched } from "../brokers.js";
+import { rowsOfBrokers, watched } from "../brokers.js";
 import { type Figure, figure } from "../measure.js";
 import { Arrivals, publishRelayed, relayPolicy, topic } from "../relayed.js";
 import type { Service } from "../service.js";
@@ -65,4 +65,4 @@ async function measure(bench: Bench, row: BrokerRow, service: Service, name: str
   return figure({ name, unit: "s", rounds: [{ value: seconds, seconds }], bar: { atMost: 15 } });
 }
 
-export const relayRecovery = rowOfBrokers("relay-recovery", measure);
+export const relayRecovery = rowsOfBrokers("relay-recovery", measure);

@@ -3,7 +3,7 @@ import { setMaxListeners } from "node:events";
 import { type Broker, policies, posthorn } from "posthorn";
 import type { Bench } from "../bench.js";
 import type { BrokerRow } from "../broker-table.js";
-import { rowOfBrokers, type Watch, watched } from "../brokers.js";
+import { rowsOfBrokers, type Watch, watched } from "../brokers.js";
 import { alternate, type Figure, figure, median, type Probe, type Round } from "../measure.js";
 import {
   Arrivals,
@@ -140,4 +140,4 @@ async function measure(bench: Bench, row: BrokerRow, service: Service, name: str
   return figure({ name, unit: "messages/s", ...measured, bar: { least: row.least } });
 }
 
-export const relay = rowOfBrokers("relay", measure);
+export const relay = rowsOfBrokers("relay", measure);
