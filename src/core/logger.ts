@@ -12,16 +12,27 @@ export interface Logger {
 }
 
 /**
- * An error that may be repeated comes from the surroundings, its message says all, and it comes again and again while a database is away: one line. Others
- * keep their stack.
+ * Facts on one line, and below it the stacks of errors that code is to be mended by. An error that may be repeated comes from the surroundings, its message says
+ * all, and it comes again and again while a database is away: it stays on the line.
  */
 function brief(facts: object | undefined): string {
   if (facts === undefined) return "";
-  const shown = Object.entries(facts).map(([name, value]) => [
-    name,
-    value instanceof PosthornError && value.retryable ? `${value.message} (${value.code})` : value,
-  ]);
-  return inspect(Object.fromEntries(shown), { breakLength: Number.POSITIVE_INFINITY });
+  const shown: [string, unknown][] = [];
+  const stacks: string[] = [];
+  for (const [name, value] of Object.entries(facts)) {
+    if (value instanceof PosthornError && value.retryable) shown.push([name, `${value.message} (${value.code})`]);
+    else if (value instanceof Error) stacks.push(inspect(value));
+    else if (isFailure(value)) stacks.push(value.stack);
+    else shown.push([name, value]);
+  }
+  const line =
+    shown.length === 0 ? [] : [inspect(Object.fromEntries(shown), { breakLength: Number.POSITIVE_INFINITY })];
+  return [...line, ...stacks].join("\n");
+}
+
+/** What a handler threw, as it is kept. */
+function isFailure(value: unknown): value is { readonly stack: string } {
+  return typeof value === "object" && value !== null && "stack" in value && typeof value.stack === "string";
 }
 
 /** The fact of information that ends what a warning or an error has begun: who saw the one wants to see the other. */

@@ -27,6 +27,14 @@ test("an error of a handler keeps its stack, and what it was caused by", () => {
   expect(shown).toContain("[cause]: Error: deeper");
 });
 
+// As a fact among others its lines ran together.
+test("the stack of what a handler threw, as it is kept, stands below the facts in lines", () => {
+  const error = { name: "Error", message: "no such shelf", stack: "Error: no such shelf\n    at shelf.ts:1:1" };
+  expect(said("warn", { reader: "stock", error })).toBe(
+    "posthorn: it failed { reader: 'stock' }\nError: no such shelf\n    at shelf.ts:1:1",
+  );
+});
+
 test("without facts nothing stands behind the message", () => {
   expect(said("warn").trimEnd()).toBe("posthorn: it failed");
 });
