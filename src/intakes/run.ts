@@ -66,8 +66,9 @@ export class Run {
     this.#writing = new Writing({ ...options, signal: this.#stopping.signal });
   }
 
+  /** And what comes in can be written: else the alert of a broker that is away is the one that says so. */
   get connected(): boolean {
-    return this.#receiver !== undefined;
+    return this.#receiver !== undefined && !this.#writing.refused;
   }
 
   /** Why nothing comes in; null while it does. */

@@ -6,7 +6,7 @@ import { setTimeout as wait } from "node:timers/promises";
 import type { Incoming } from "../brokers/broker.js";
 import { reasonOf } from "../core/clean.js";
 import type { Executor } from "../core/database.js";
-import { BacklogFullError, ClaimLostError } from "../core/errors.js";
+import { BacklogFullError, ClaimLostError, DatabaseUnavailableError } from "../core/errors.js";
 import { type Logger, recovered } from "../core/logger.js";
 import { durationInWords } from "../core/words.js";
 import { type Holding, type Marked, type Packed, pack, takeIn, type Unfit } from "../store/intake.js";
@@ -53,6 +53,7 @@ const fullMs = 1_000;
 export class Writing {
   readonly #options: WritingOptions;
   #trouble: string | null = null;
+  #refused = false;
   /** Since when it waits. */
   #waitsAt = 0;
 
@@ -63,6 +64,11 @@ export class Writing {
   /** What it waits for; null while it does not. */
   get trouble(): string | null {
     return this.#trouble;
+  }
+
+  /** Whether the database refuses what it is to write, which no waiting mends: somebody has to be told. */
+  get refused(): boolean {
+    return this.#refused;
   }
 
   /**
@@ -85,6 +91,7 @@ export class Writing {
       const error = await this.#failure(piece);
       if (error === undefined) return this.#goesOn();
       if (error instanceof ClaimLostError || signal.aborted) throw error;
+      this.#refused = !isPassing(error);
       this.#note(error);
       await wait(patienceFor(error, pause), undefined, { signal }).catch(() => undefined);
       pause = Math.min(pauseMs.longest, pause * 2);
@@ -133,6 +140,7 @@ export class Writing {
   #goesOn(): void {
     if (this.#trouble === null) return;
     this.#trouble = null;
+    this.#refused = false;
     const { declaration, logger } = this.#options;
     const waitedMs = Math.round(performance.now() - this.#waitsAt);
     const text = `the intake "${declaration.name}" goes on, after ${durationInWords(waitedMs)}`;
@@ -152,6 +160,11 @@ export class Writing {
     }
     this.#trouble = reason;
   }
+}
+
+/** A database that is away, or a queue that is full. */
+function isPassing(error: unknown): boolean {
+  return error instanceof BacklogFullError || (error instanceof DatabaseUnavailableError && error.retryable);
 }
 
 /** How long to wait before it is tried again. */

@@ -167,6 +167,8 @@ test("what neither the log nor the list takes is told, and waits with the connec
     (await rows<{ n: number }>("select last_value::int as n from posthorn.refusals"))[0]?.n ?? 0;
   await eventually(async () => (await refusals()) >= 8);
   expect([broker.opened.length, broker.given]).toEqual([1, 1]);
+  // So that the alert `intakeAwayMs` says it.
+  expect((await intakeRow(name)).away_since).not.toBeNull();
   for (const table of both) await rows(`drop trigger refuse_all on posthorn.${table}`);
   await eventually(() => broker.left === 0);
   expect((await stored("ThingHappened")).filter(({ payload }) => payload === "nowhere")).toHaveLength(1);

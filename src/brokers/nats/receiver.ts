@@ -73,6 +73,9 @@ class NatsReceiver implements Receiver {
   readonly #places = new Places();
   #takeover: Takeover<Held> | undefined;
   #gap: Gap | undefined;
+  /** Of what has come: the last before a gap, and the first behind it. Looked at together, so that there is one question at a time. */
+  readonly #gaps: { readonly last: number; readonly next: number }[] = [];
+  #looking = false;
   #onNotice: (error: unknown) => void = () => undefined;
   /** Here and not acknowledged, by sequence, ahead or handed out. */
   readonly #held = new Map<number, Held>();
@@ -208,7 +211,10 @@ class NatsReceiver implements Receiver {
     this.#asked = Math.max(0, this.#asked - 1);
     const last = this.#gap?.before(sequence);
     // What was sent before lies in no order.
-    if (last !== undefined && deliveries === 1) void this.#lookForGap(last, sequence);
+    if (last !== undefined && deliveries === 1) {
+      this.#gaps.push({ last, next: sequence });
+      if (!this.#looking) void this.#lookForGaps();
+    }
     if (this.#held.has(sequence)) return;
     const held = new Held(sequence, reply, message);
     this.#held.set(sequence, held);
@@ -221,15 +227,23 @@ class NatsReceiver implements Receiver {
   }
 
   /** What has not come may be on its way to a reader that is gone: only what the stream has no more is missing. */
-  async #lookForGap(last: number, next: number): Promise<void> {
+  async #lookForGaps(): Promise<void> {
+    this.#looking = true;
     try {
-      const { state } = await streamOf(this.#open(), this.#settings);
-      const missing = Math.min(next, state.first_seq) - last - 1;
-      if (missing <= 0) return;
-      const what = `${missing} messages, from ${last + 1} on, were removed from the stream before the consumer was given them`;
-      this.#onNotice(new Error(`NATS (${this.#settings.where}): ${what}; what is there comes next.`));
+      while (this.#gaps.length > 0) {
+        const gaps = this.#gaps.splice(0);
+        const { state } = await streamOf(this.#open(), this.#settings);
+        const missing = gaps.map(({ last, next }) => Math.max(0, Math.min(next, state.first_seq) - last - 1));
+        const count = missing.reduce((sum, one) => sum + one, 0);
+        const first = gaps.find((_, i) => (missing[i] ?? 0) > 0);
+        if (first === undefined) continue;
+        const what = `${count} messages, from ${first.last + 1} on, were removed from the stream before the consumer was given them`;
+        this.#onNotice(new Error(`NATS (${this.#settings.where}): ${what}; what is there comes next.`));
+      }
     } catch (error) {
       this.#fail(error);
+    } finally {
+      this.#looking = false;
     }
   }
 
