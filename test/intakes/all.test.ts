@@ -1,14 +1,12 @@
 /** What `--all` and `post.operate` reach of the invalid messages: all that `posthorn invalid list` shows, those of queues and those of intakes. */
 import { command, policies } from "posthorn";
 import { expect, test } from "vitest";
-import { posthornCommand } from "../cli/command.js";
 import { eventually } from "../support/eventually.js";
 import { cloudEvent, MemoryBroker } from "./memory-broker.js";
-import { fresh, instance, listening, OrderPlaced, onServer, orderSchema, rows, unfit, url } from "./stage.js";
+import { cli, fresh, instance, json, listening, OrderPlaced, onServer, orderSchema, rows, unfit } from "./stage.js";
 
 onServer();
 
-const cli = (...args: readonly string[]) => posthornCommand([...args, "--database", url()]);
 /** Invalid messages of queues, and entries of intakes that are not to be read again. */
 const lying = async () =>
   (
@@ -16,7 +14,6 @@ const lying = async () =>
       "select (select count(*) from posthorn.invalid)::int as queues, (select count(*) from posthorn.intake_invalid where redrive_at is null)::int as intakes",
     )
   )[0];
-const json = async (...args: readonly string[]) => JSON.parse((await cli(...args, "--json")).out);
 
 /** A queue with one invalid message, and an intake with two. */
 async function bothLists() {

@@ -5,14 +5,15 @@
 import { webhookIntake } from "posthorn/webhooks";
 import { expect, test } from "vitest";
 import { pack, readAgain, takeIn } from "../../src/store/intake.js";
-import { posthornCommand } from "../cli/command.js";
 import { eventually } from "../support/eventually.js";
 import { carried, cloudEvent, MemoryBroker } from "./memory-broker.js";
 import {
   asExecutor,
+  cli,
   fresh,
   instance,
   intakeRow,
+  json,
   listening,
   OrderPlaced,
   onServer,
@@ -25,8 +26,6 @@ import {
 
 onServer();
 
-const cli = (...args: readonly string[]) => posthornCommand([...args, "--database", url()]);
-const json = async (...args: readonly string[]) => JSON.parse((await cli(...args, "--json")).out);
 const centsOf = async (orderId: string) =>
   (await stored("OrderPlaced"))
     .filter(({ key }) => key === orderId)

@@ -1,13 +1,14 @@
 /** The list of what fits nothing, from the command line: what an operator sees, and what redriving and discarding do. */
 import { event, posthorn, type } from "posthorn";
 import { expect, onTestFinished, test } from "vitest";
-import { posthornCommand } from "../cli/command.js";
 import { eventually } from "../support/eventually.js";
 import { cloudEvent, MemoryBroker } from "./memory-broker.js";
 import {
+  cli,
   fresh,
   instance,
   intakeRow,
+  json,
   listening,
   type Order,
   OrderPlaced,
@@ -19,9 +20,6 @@ import {
 } from "./stage.js";
 
 onServer();
-
-const cli = (...args: readonly string[]) => posthornCommand([...args, "--database", url()]);
-const json = async (...args: readonly string[]) => JSON.parse((await cli(...args, "--json")).out);
 
 /** What the commands that change nothing show of the five entries; returns the ids of some. */
 async function looked(name: string): Promise<{ readonly first: string; readonly second: string }> {

@@ -6,11 +6,11 @@ import { event, type } from "posthorn";
 import { webhookIntake } from "posthorn/webhooks";
 import { expect, test } from "vitest";
 import { holdIntakes } from "../../src/store/intake.js";
-import { posthornCommand } from "../cli/command.js";
 import { eventually } from "../support/eventually.js";
 import { cloudEvent, MemoryBroker } from "./memory-broker.js";
 import {
   asExecutor,
+  cli,
   fresh,
   instance,
   intakeRow,
@@ -26,7 +26,6 @@ import {
 
 onServer();
 
-const cli = (...args: readonly string[]) => posthornCommand([...args, "--database", url()]);
 const by = "anna";
 
 let runs = 0;

@@ -8,11 +8,11 @@ import { expect, onTestFinished, test } from "vitest";
 import { holdIntakes } from "../../src/store/intake.js";
 import { unfitEntries } from "../../src/store/intakes.js";
 import { startAedes } from "../brokers/aedes.js";
-import { posthornCommand } from "../cli/command.js";
 import { eventually } from "../support/eventually.js";
 import { cloudEvent, MemoryBroker } from "./memory-broker.js";
 import {
   asExecutor,
+  cli,
   fresh,
   instance,
   intakeRow,
@@ -28,7 +28,6 @@ import {
 
 onServer();
 
-const cli = (...args: readonly string[]) => posthornCommand([...args, "--database", url()]);
 const by = "anna";
 async function rename(from: string, to: string) {
   const post = instance("operator");

@@ -8,6 +8,7 @@ import { eventually } from "../support/eventually.js";
 import { cloudEvent, MemoryBroker } from "./memory-broker.js";
 import {
   asExecutor,
+  cli,
   fresh,
   instance,
   intakeRow,
@@ -22,7 +23,6 @@ import {
 
 onServer();
 
-const cli = (...args: readonly string[]) => posthornCommand([...args, "--database", url()]);
 const line = async (post: Post<Sql>, name: string) => (await post.intakes()).find((one) => one.name === name);
 const warnings = (told: readonly Told[]) => told.filter(({ level }) => level === "warn");
 const order = (of: string, orderId: string) => cloudEvent(of, { orderId, cents: 1 });

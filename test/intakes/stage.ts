@@ -1,8 +1,10 @@
 /** A database for each test file, instances that end with their test, and what lies in the log. */
+
 import { Client } from "pg";
 import { command, event, type Post, posthorn, type Sql, type } from "posthorn";
 import { afterAll, beforeAll, onTestFinished } from "vitest";
 import type { Logger } from "../../src/core/logger.js";
+import { type Ended, posthornCommand } from "../cli/command.js";
 import { createDatabase, type TestDatabase } from "../support/server.js";
 
 export interface Order {
@@ -147,4 +149,13 @@ export function unfit(name: string): Promise<UnfitRow[]> {
     "select v.* from posthorn.intake_invalid v join posthorn.intake i on i.id = v.intake where i.name = $1 order by v.id",
     [name],
   );
+}
+
+/** The command line as an operator runs it here. */
+export function cli(...args: readonly string[]): Promise<Ended> {
+  return posthornCommand([...args, "--database", url()]);
+}
+
+export async function json(...args: readonly string[]) {
+  return JSON.parse((await cli(...args, "--json")).out);
 }
