@@ -24,6 +24,9 @@ export default defineConfig({
     include: ["test/**/*.test.ts"],
     exclude: [...configDefaults.exclude, ...serviceTests],
     globalSetup: ["test/support/global-setup.ts"],
+    // See there.
+    isolate: false,
+    setupFiles: ["test/support/fresh.ts"],
     pool: "forks",
     execArgv: [...shortLived],
     // More than CI has processors: many a test waits for what other processes do.

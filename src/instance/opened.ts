@@ -5,6 +5,7 @@ import type { Logger } from "../core/logger.js";
 import { type DatabaseInput, type DatabaseOptions, openDatabase } from "../databases/open.js";
 import { executorOf } from "../databases/recognise.js";
 import { Catalog } from "../producer/catalog.js";
+import { Outside } from "../producer/outside.js";
 import { type Producing, sayNow } from "../producer/producer.js";
 import type { Asking } from "../producer/receipt.js";
 import { Room } from "../producer/room.js";
@@ -89,6 +90,7 @@ async function connect({ input, service, options, schema, logger, topics, refuse
     asking: askingOf(database, side, service, refuseStopped),
     home: null,
     catalog,
+    outside: new Outside(logger),
     room: new Room({
       side,
       catalog,

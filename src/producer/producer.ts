@@ -19,6 +19,7 @@ import type { ContractIds } from "../store/registry.js";
 import { asOutgoing } from "./buffer.js";
 import type { Catalog } from "./catalog.js";
 import { Checking } from "./checking.js";
+import type { Outside } from "./outside.js";
 import type { Said } from "./prepare.js";
 import { type Asking, SentReceipt } from "./receipt.js";
 import type { Room } from "./room.js";
@@ -32,6 +33,7 @@ export interface Producing {
   readonly waker: Waker;
   readonly asking: Asking;
   readonly room: Room;
+  readonly outside: Outside;
   /** Names the database, for transactions that somebody else brings; null when it is not known yet. */
   readonly home: string | null;
 }
@@ -95,13 +97,15 @@ const pieceMessages = 2_000;
 
 /** Outside any transaction: each call is one of its own, committed when it returns. */
 export function sayNow(producing: Producing): Say {
-  const { database, waker, asking, room } = producing;
+  const { database, waker, asking, room, outside } = producing;
   const write: Write = async (checking) => {
+    const inside = database.insideTransaction();
+    if (inside && !database.single) outside.tell(checking);
     if (checking.beside) return saySaid(producing, checking);
-    const alone = database.single || database.insideTransaction();
+    const alone = database.single || inside;
     const first = await checking.take(alone ? limits.batchMessages : pieceMessages);
     if (first.count === 0) return [];
-    if (database.single && database.insideTransaction()) throw wouldDeadlock(checking);
+    if (database.single && inside) throw wouldDeadlock(checking);
     const admission = room.admit(checking.contract, first.count);
     if (admission !== undefined) await admission;
     if (first.count === 1 && !checking.more && !alone) return [await writeAlone(producing, first, checking)];

@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { setTimeout as wait } from "node:timers/promises";
 /**
  * Goal: `posthorn dev` ends as it is told, with the right code, and leaves no process behind, however it ends.
  * Method: the built program; signals to it while its process works, hangs and spins.
@@ -66,6 +67,28 @@ test.each([
     await eventually(() => !isAlive(pid), patience);
     const asked = async () => (await posthornCommand(["why", id, "--database", env.DATABASE_URL])).out;
     await eventually(async () => why.test(await asked()));
+  },
+  longEnough,
+);
+
+test(
+  "a process that learns late that dev was killed hands its message back all the same",
+  async () => {
+    const folder = await shop('console.log("runs"); await new Promise(() => undefined);');
+    const env = await onServer();
+    const dev = await Dev.start(folder, withoutCatchers, env);
+    const { pid } = await dev.next("started");
+    const id = await send(dev, { n: "1" });
+    await dev.printed("runs");
+    process.kill(pid, "SIGSTOP");
+    dev.kill("SIGKILL");
+    await dev.exited;
+    // Longer than the pause between two looks for the parent: the look is due when the process wakes, before it has heard anything.
+    await wait(2_500);
+    process.kill(pid, "SIGCONT");
+    await eventually(() => !isAlive(pid), patience);
+    const why = await posthornCommand(["why", id, "--database", env.DATABASE_URL]);
+    expect(why.out).toMatch(/^no worker works on 'email'/);
   },
   longEnough,
 );

@@ -1,9 +1,16 @@
 import { link, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, expect, test, vi } from "vitest";
+import { afterAll, afterEach, expect, test, vi } from "vitest";
 import { holderOf, takeLock } from "../../src/databases/embedded/lock.js";
 import { identity } from "../../src/databases/embedded/process-identity.js";
+
+// What is loaded already has the real one, and nothing else may get this one.
+vi.hoisted(() => vi.resetModules());
+afterAll(() => {
+  vi.doUnmock("node:fs/promises");
+  vi.resetModules();
+});
 
 // The moment between reading the locks and taking the next one is a race; here it is opened by hand.
 vi.mock("node:fs/promises", async (original) => {

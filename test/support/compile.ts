@@ -1,14 +1,12 @@
 /**
- * Compiles src and the fixture programs of the tests, and the benchmarks, to plain JavaScript, so that child processes can run them.
+ * Bundles src, the fixture programs of the tests and the benchmarks to plain JavaScript, so that child processes can run them.
  *
- * The result lies below node_modules, where imports of packages resolve; `posthorn` in it means the compiled src. Types are
- * another gate: a type error does not stop the compilation.
+ * The result lies below node_modules, where imports of packages resolve; `posthorn` in it means src. Types are another gate.
  */
-import { execFile } from "node:child_process";
-import { access, mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
-import { promisify } from "node:util";
+import { bundle, packageEntries } from "../../scripts/bundle.mjs";
 import { isAlive } from "./alive.js";
 
 export interface CompiledFixtures {
@@ -26,16 +24,30 @@ export async function compileFixtures(): Promise<CompiledFixtures> {
   const folder = await mkdtemp(join(cache, `${prefix}${process.pid}-`));
   const scope = { name: "posthorn", version: "0.0.0", type: "module", exports: { ".": "./src/index.js" } };
   await writeFile(join(folder, "package.json"), JSON.stringify(scope));
-  const project = join(root, "test", "support", "tsconfig.fixtures.json");
-  const tsc = join(root, "node_modules", "typescript", "bin", "tsc");
-  const failed = await promisify(execFile)(process.execPath, [tsc, "-p", project, "--outDir", folder]).then(
-    () => undefined,
-    (error: Error & { stdout?: string }) => error.stdout ?? error.message,
-  );
-  await access(join(folder, "test")).catch(() => {
-    throw new Error(`tsc wrote nothing:\n${failed ?? ""}`);
+  const entries = packageEntries();
+  await bundle({
+    root,
+    entries: [...entries, ...(await programs())],
+    folder,
+    own: { posthorn: join(root, "src/index.ts") },
+    // Each program is an entry and none of them uses all of src, which would make as many files as there are programs.
+    common: (id) => id.startsWith(join(root, "src/")) && !entries.includes(id),
+    // A benchmark looks for others beside itself.
+    chunk: ({ moduleIds }) => {
+      const file = moduleIds.findLast((id) => id.startsWith(root)) ?? join(root, "runtime");
+      return join(dirname(relative(root, file)), "[name]-[hash].js");
+    },
+    sourcemap: false,
   });
   return { folder, remove: () => rm(folder, { recursive: true, force: true }) };
+}
+
+async function programs(): Promise<readonly string[]> {
+  const files = async (folder: string) =>
+    (await readdir(join(root, folder), { recursive: true })).map((file) => join(root, folder, file));
+  const isFixture = (file: string) => file.includes("/fixtures/");
+  const all = [...(await files("bench")), ...(await files("test")).filter(isFixture)];
+  return all.filter((file) => file.endsWith(".ts"));
 }
 
 /** What runs left behind that were killed; the name holds the process id. */

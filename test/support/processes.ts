@@ -46,7 +46,10 @@ function killAll(): void {
   for (const child of running) child.kill("SIGKILL");
 }
 process.once("exit", killAll);
-afterAll(killAll);
+afterAll(() => {
+  killAll();
+  process.off("exit", killAll);
+});
 
 /** Starts a fixture: `spawnFixture("test/worker/fixtures/endless.ts")`, or a URL made from `import.meta.url`. */
 export async function spawnFixture(file: string | URL, options: FixtureOptions = {}): Promise<FixtureProcess> {

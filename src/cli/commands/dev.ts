@@ -14,7 +14,7 @@ import { catchWebhooks, type WebCatcher } from "../dev/web.js";
 import type { Io } from "../io.js";
 import { flag, type Line, number, text, texts } from "../parse.js";
 
-export async function dev(line: Line, io: Io): Promise<number> {
+export async function dev(line: Line, io: Io, program: URL): Promise<number> {
   const file = fileOf(line);
   const embedded = embeddedOf(line);
   const folders = [dirname(file), ...texts(line, "also").map(existingFolder)];
@@ -23,6 +23,7 @@ export async function dev(line: Line, io: Io): Promise<number> {
   const caught = new Caught();
   const catchers = flag(line, "no-catch") ? {} : await openCatchers(line, caught, tell);
   const supervisor = new Supervisor({
+    program,
     setup: { file, embedded, migrate: flag(line, "migrate"), everyMs: number(line, "every-ms") },
     env: environment(catchers, embedded, io),
     graceMs: number(line, "grace-ms"),

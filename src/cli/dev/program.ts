@@ -18,6 +18,9 @@ import { isToStop, type Said, type Setup } from "./messages.js";
 import { isHere, placeOf } from "./place.js";
 
 const setup: Setup = JSON.parse(process.argv[2] ?? "{}");
+/** After the grace: what handing back and closing take. */
+const endsWithinMs = 5_000;
+
 const ended = new AbortController();
 let post: ExportedPost | undefined;
 let looking: Promise<void> | undefined;
@@ -38,9 +41,17 @@ process.on("message", (message) => {
 });
 endWithParent();
 
-/** A handler that never yields hears no disconnection; a second thread looks whether the parent is still there. */
+/**
+ * A handler that never yields hears no disconnection; a second thread looks whether the parent is still there. It leaves the time
+ * in which a process that hears it hands back what it holds.
+ */
 function endWithParent(): void {
-  const watch = `setInterval(() => { if (process.ppid !== ${process.ppid}) process.kill(process.pid, "SIGKILL"); }, 2_000);`;
+  const watch = `
+    const timer = setInterval(() => {
+      if (process.ppid === ${process.ppid}) return;
+      clearInterval(timer);
+      setTimeout(() => process.kill(process.pid, "SIGKILL"), ${endsWithinMs + 1_000});
+    }, 2_000);`;
   new Worker(watch, { eval: true, stdout: false, stderr: false }).unref();
 }
 
@@ -48,7 +59,7 @@ async function stop(graceMs: number): Promise<void> {
   if (ended.signal.aborted) return;
   ended.abort();
   // What the user's code makes of its end must not keep it.
-  setTimeout(() => process.exit(1), graceMs + 5_000);
+  setTimeout(() => process.exit(1), graceMs + endsWithinMs);
   await looking;
   await post?.stop({ graceMs }).catch(() => undefined);
   if (process.connected) process.send?.({ said: "stopped" } satisfies Said, () => process.exit(0));

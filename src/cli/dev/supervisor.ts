@@ -12,6 +12,8 @@ import type { Tell } from "./events.js";
 import { type Failure, isSaid, type Said, type Setup, type ToStop } from "./messages.js";
 
 export interface Keeping {
+  /** What the process runs: ./program.ts, built. */
+  readonly program: URL;
   readonly setup: Setup;
   /** Added to the environment of this process. */
   readonly env: Readonly<Record<string, string>>;
@@ -78,8 +80,8 @@ export class Supervisor {
   }
 
   #start(): void {
-    const { setup, env } = this.#keeping;
-    const child = fork(new URL("./program.js", import.meta.url), [JSON.stringify(setup)], {
+    const { program, setup, env } = this.#keeping;
+    const child = fork(program, [JSON.stringify(setup)], {
       env: { ...process.env, ...env },
       stdio: ["ignore", "pipe", "pipe", "ipc"],
     });

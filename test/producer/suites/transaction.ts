@@ -248,6 +248,26 @@ describe.each(homes)("a transaction on $name", (kind) => {
     expect(await stage.stored(run)).toBe(said);
   });
 
+  test.skipIf(kind.single)(
+    "a verb of the instance inside a transaction commits on its own, and is warned of once for each contract",
+    async () => {
+      const [run, { post }] = [stage.run(), stage];
+      const before = stage.warnings.length;
+      const failing = post.transaction(async ({ send }) => {
+        send(PileUp, { run });
+        await post.send(PileUp, { run });
+        await post.send(PileUp, { run });
+        await post.publishMany(ThingHappened, [{ run }]);
+        throw new Error("the business says no");
+      });
+      await expect(failing).rejects.toThrow("the business says no");
+      await post.send(PileUp, { run });
+      expect(await stage.stored(run)).toBe(4);
+      const told = stage.warnings.slice(before).filter((text) => text.includes("is no part of it"));
+      expect(told.map((text) => text.split(" ")[0])).toEqual(["send(PileUp)", "publishMany(ThingHappened)"]);
+    },
+  );
+
   test.runIf(kind.single)(
     "on one connection a call that would wait for the transaction is refused at once",
     async () => {
