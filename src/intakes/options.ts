@@ -2,6 +2,7 @@
 import type { Broker } from "../brokers/broker.js";
 import { checkBroker, isBroker } from "../brokers/is-broker.js";
 import { type AnyContract, isContract } from "../contracts/contract.js";
+import type { EventTypes } from "../contracts/event-types.js";
 import { readableVersions } from "../contracts/upcast.js";
 import { ConfigurationError, WrongKindError } from "../core/errors.js";
 import { limits } from "../core/limits.js";
@@ -9,7 +10,7 @@ import { checkName } from "../core/names.js";
 import { checkOptions, type Fields, type OptionsOf } from "../core/options.js";
 import { quote, show } from "../core/show.js";
 import { policyFields } from "../policies/policy.js";
-import { checkTypes, refuseStrangers, type Types, typesWords } from "./types.js";
+import { checkTypes, refuseStrangers, typesWords } from "./types.js";
 
 /** A message as the broker carries it. */
 export interface ForeignMessage {
@@ -202,7 +203,7 @@ export interface IntakeDeclaration {
   readonly service: string;
   readonly broker: Broker;
   readonly contracts: readonly AnyContract[];
-  readonly types: Types;
+  readonly types: EventTypes;
   readonly typePrefix: string;
   readonly skipsOthers: boolean;
   readonly read: Read | undefined;
@@ -236,7 +237,7 @@ export function checkIntake(given: unknown, options: unknown, service: string): 
   const name = checkName(given, "intake");
   const path = `intake(${quote(name)})`;
   const checked = checkOptions(options, intakeFields, path, { elsewhere });
-  const types: Types = checked.types ?? new Map();
+  const types: EventTypes = checked.types ?? new Map();
   refuseStrangers(types, checked.into, path);
   return {
     name,

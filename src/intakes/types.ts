@@ -1,43 +1,22 @@
 /** Which contract the type of a CloudEvent means: the one that `types` names for it, or the one whose name stands behind `typePrefix`. */
-import { type AnyContract, isContract } from "../contracts/contract.js";
-import { ConfigurationError, WrongKindError } from "../core/errors.js";
-import { isPlain, quote, show } from "../core/show.js";
+import type { AnyContract } from "../contracts/contract.js";
+import { checkEventTypes, type EventTypes } from "../contracts/event-types.js";
+import { ConfigurationError } from "../core/errors.js";
+import { quote } from "../core/show.js";
 import { suggest } from "../core/suggest.js";
 
-/** Contracts by the types that mean them. */
-export type Types = ReadonlyMap<string, AnyContract>;
-
-const mostLetters = 500;
+/** Of a type in the facts of an error. */
+const longestShown = 500;
 export const typesWords =
   'an object of contracts of into, each under the type that means it: { "com.acme.order.placed": OrderPlaced }';
 
 /** Errors: `ConfigurationError`, `WrongKindError`. Whether they are those of `into` is another question. */
-export function checkTypes(value: unknown, path: string): Types {
-  const types = new Map<string, AnyContract>();
-  for (const [type, contract] of entriesOf(value, path)) {
-    if (type === "" || type.length > mostLetters || type.includes("\0") || !type.isWellFormed()) {
-      const message = `${path} has ${quote(type)} as a type; one has 1 to ${mostLetters} letters, no NUL character and no half of a surrogate pair.`;
-      throw new ConfigurationError("PH_OPTION_INVALID", message, { path });
-    }
-    if (!isContract(contract)) {
-      const message = `${path}[${quote(type)}] is no contract: ${show(contract)}. Give a contract of \`into\`, as command(…) and event(…) return it.`;
-      throw new WrongKindError("PH_WRONG_KIND", message, { path });
-    }
-    types.set(type, contract);
-  }
-  return types;
-}
-
-/** `__proto__` of a literal is no key of it: the contract that stands there would be lost. */
-function entriesOf(value: unknown, path: string): readonly (readonly [string, unknown])[] {
-  if (typeof value === "object" && value !== null && isPlain(value) && !isContract(value)) {
-    if (!isContract(Object.getPrototypeOf(value))) return Object.entries(value);
-  }
-  throw new ConfigurationError("PH_OPTION_INVALID", `${path} must be ${typesWords}; got ${show(value)}.`, { path });
+export function checkTypes(value: unknown, path: string): EventTypes {
+  return checkEventTypes(value, path, { words: typesWords, which: "of `into`" });
 }
 
 /** Errors: `ConfigurationError` for a contract that the intake does not take in. */
-export function refuseStrangers(types: Types, contracts: readonly AnyContract[], path: string): void {
+export function refuseStrangers(types: EventTypes, contracts: readonly AnyContract[], path: string): void {
   for (const [type, contract] of types) {
     if (contracts.includes(contract)) continue;
     const { name, version } = contract;
@@ -45,14 +24,14 @@ export function refuseStrangers(types: Types, contracts: readonly AnyContract[],
     const message = `${path}.types[${quote(type)}] is version ${version} of ${name}, and that is not in ${path}.into${namesake}. Add it to \`into\`, or leave the type out.`;
     throw new ConfigurationError("PH_OPTION_INVALID", message, {
       path: `${path}.types`,
-      type: type.slice(0, mostLetters),
+      type: type.slice(0, longestShown),
       contract: name,
     });
   }
 }
 
 /** The types that mean a contract: those that are named, and the names of the contracts behind the prefix. */
-export function typesOf(types: Types, contracts: readonly AnyContract[], typePrefix: string): readonly string[] {
+export function typesOf(types: EventTypes, contracts: readonly AnyContract[], typePrefix: string): readonly string[] {
   return [...new Set([...types.keys(), ...contracts.map(({ name }) => `${typePrefix}${name}`)])];
 }
 

@@ -3,31 +3,29 @@ import type { Outgoing } from "../brokers/broker.js";
 import { setHeader } from "../brokers/header-names.js";
 import { causeExtensions, causeOf, headersWithoutCause } from "../producer/cause.js";
 import type { Carried } from "../worker/carrier.js";
+import type { RelayTypes } from "./types.js";
 
 /** W3C Trace Context. */
 const traceHeaders: ReadonlySet<string> = new Set(["traceparent", "tracestate"]);
 
 export interface Naming {
   readonly source: string;
-  readonly typePrefix: string;
+  readonly types: RelayTypes;
 }
 
 type Texts = Readonly<Record<string, string>>;
 const none: Texts = {};
 
 /** The payload goes as it is stored: as its text. */
-export function outgoingOf(
-  { id, delivery, contract: { name, version } }: Carried,
-  { source, typePrefix }: Naming,
-): Outgoing {
+export function outgoingOf({ id, delivery, contract }: Carried, { source, types }: Naming): Outgoing {
   const { key, payload, publishedAt } = delivery;
-  const { extensions, headers } = aroundOf(delivery, id, String(version));
+  const { extensions, headers } = aroundOf(delivery, id, String(contract.version));
   return {
     key,
     event: {
       id,
       source,
-      type: `${typePrefix}${name}`,
+      type: types.of(contract),
       time: new Date(publishedAt).toISOString(),
       datacontenttype: "application/json",
       extensions,

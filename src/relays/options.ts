@@ -4,9 +4,11 @@
  * What cannot be kept is refused here, with the reason: an effect at a broker does not commit with a transaction of this database, order that the
  * broker does not keep is none, and a broker that does not acknowledge loses messages.
  */
+
 import type { Broker } from "../brokers/broker.js";
 import type { EnvelopeMode } from "../brokers/envelope.js";
 import { checkBroker, isBroker } from "../brokers/is-broker.js";
+import type { AnyContract } from "../contracts/contract.js";
 import { ConfigurationError } from "../core/errors.js";
 import { limits } from "../core/limits.js";
 import { checkName } from "../core/names.js";
@@ -26,6 +28,7 @@ import {
   subscriptionFields,
   whereLength,
 } from "../policies/policy.js";
+import { checkTypes, RelayTypes, typesWords } from "./types.js";
 
 /** Where the messages come from: a topic, whose subscription the relay is, or a queue, whose one receiver it is. */
 export type RelayFrom = { readonly topic: string } | { readonly queue: string };
@@ -65,6 +68,11 @@ export interface RelayOptions<I extends RelayIdempotency = RelayIdempotency> ext
   readonly source?: string;
   /** What stands before the name of the contract in their `type`: "com.example.shop." Default: nothing. */
   readonly typePrefix?: string;
+  /**
+   * Contracts by the types under which they go out, for receivers whose types are no names of contracts: `{ "com.acme.order.placed": OrderPlaced }`. A version of a
+   * contract has one type; every other version and contract goes out under `typePrefix` and its name. What an intake is told as `types` may be the same object.
+   */
+  readonly types?: Readonly<Record<string, AnyContract<"command" | "event">>>;
   /** How they travel: attributes as headers, or everything as one JSON body. Default: what the broker's users expect. */
   readonly mode?: EnvelopeMode;
   /** That messages may be lost on the way to a broker that does not acknowledge. Default false: such a broker is refused. For another it is refused itself. */
@@ -79,7 +87,7 @@ export interface RelaySettings {
   readonly batchSize: number;
   readonly sendTimeoutMs: number;
   readonly source: string | undefined;
-  readonly typePrefix: string;
+  readonly types: RelayTypes;
   readonly mode: EnvelopeMode;
   /** Whether the order of keys is kept. */
   readonly ordered: boolean;
@@ -175,6 +183,12 @@ export const relayFields = {
     doc: "What stands before the name of the contract in their type; without it nothing",
     maxLength: 200,
   },
+  types: {
+    type: "custom",
+    doc: "Contracts by the types under which they go out; others go out under typePrefix and their name",
+    words: typesWords,
+    check: checkTypes,
+  },
   mode: {
     type: "choice",
     doc: "How they travel: attributes as headers, or everything as one JSON body. Without it what is usual for the broker",
@@ -191,7 +205,7 @@ export const relayFields = {
 export function checkRelay(value: unknown, name: string): CheckedRelay {
   const where = `relay(${quote(name)})`;
   const checked = checkOptions(value, relayFields, where, { decisions, elsewhere });
-  const { from, to, startFrom, batchSize, sendTimeoutMs, source, typePrefix, mode, lossy, ...rest } = checked;
+  const { from, to, startFrom, batchSize, sendTimeoutMs, source, typePrefix, types, mode, lossy, ...rest } = checked;
   refuseUnfit(where, to, lossy, rest.ordering !== "none");
   const { kind, channel } = from;
   if (kind === "command" && channel !== name) {
@@ -212,7 +226,7 @@ export function checkRelay(value: unknown, name: string): CheckedRelay {
       batchSize,
       sendTimeoutMs: checkTimeout(sendTimeoutMs, policy.visibilityTimeoutMs, to, where),
       source,
-      typePrefix: typePrefix ?? "",
+      types: new RelayTypes(types ?? new Map(), typePrefix ?? "", from, where),
       ordered: policy.ordering !== "none",
       mode: mode === "binary" || mode === "structured" ? mode : to.features.mode,
       once: policy.idempotency === "at-most-once",

@@ -36,8 +36,8 @@ export class Relay {
   constructor(run: RelayRun) {
     this.#run = run;
     const { name, service, settings, logger } = run;
-    const { to, mode, ordered, source, typePrefix, sendTimeoutMs: timeoutMs, once } = settings;
-    this.#naming = { source: source ?? `urn:posthorn:${encodeURIComponent(service)}`, typePrefix };
+    const { to, mode, ordered, source, types, sendTimeoutMs: timeoutMs, once } = settings;
+    this.#naming = { source: source ?? `urn:posthorn:${encodeURIComponent(service)}`, types };
     this.#connection = new Connection({ name, service, to, mode, ordered, timeoutMs, logger });
     const sender = () => this.#connection.sender();
     this.#sending = new Sending({ sender, closed: this.#connection.closed, timeoutMs, once });

@@ -12,7 +12,7 @@ export const layers: Readonly<Record<string, readonly string[]>> = {
   store: ["core"],
   producer: ["core", "contracts", "policies", "store", "databases (types)"],
   worker: ["core", "contracts", "policies", "store", "producer", "maintenance"],
-  relays: ["core", "brokers", "policies", "producer", "worker"],
+  relays: ["core", "contracts", "brokers", "policies", "producer", "worker"],
   maintenance: ["core", "store"],
   schedules: ["core", "contracts", "store", "producer"],
   intakes: ["core", "contracts", "policies", "store", "producer", "brokers"],

@@ -1,11 +1,15 @@
 /** Who is not let in by SQS, and who comes with TLS where there is none: servers of our own that answer as SQS does, since ElasticMQ takes any key. */
+import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { createServer } from "node:http";
 import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo, Server } from "node:net";
+import { text } from "node:stream/consumers";
+import { setTimeout as wait } from "node:timers/promises";
 import { sqs } from "posthorn/sqs";
 import { expect, onTestFinished, test } from "vitest";
 import { ConfigurationError } from "../../src/core/errors.js";
+import { eventually } from "../support/eventually.js";
 import { ownCertificate } from "./webhooks/certificate.js";
 
 async function served(server: Server & { closeAllConnections(): void }): Promise<number> {
@@ -55,6 +59,49 @@ test("an answer that says that SQS is not well is an outage", async () => {
   const error = await refusalAt(`http://127.0.0.1:${await served(answering("ServiceUnavailable", 503))}`);
   expect(error).toMatchObject({ message: expect.stringContaining("SQS cannot be reached") });
   expect(error).not.toBeInstanceOf(ConfigurationError);
+});
+
+// What SQS refused to prolong counted as prolonged: it was handed out when another had it already.
+test("a message whose time SQS does not prolong is not handed out once that time is over", async () => {
+  const md5 = (text: string) => createHash("md5").update(text).digest("hex");
+  const messages = ["kept", "lost"].map((one) => ({
+    Body: one,
+    MD5OfBody: md5(one),
+    MessageId: one,
+    ReceiptHandle: one,
+  }));
+  let refusals = 0;
+  const prolong = (entries: readonly { Id: string; ReceiptHandle: string }[]) => {
+    const of = (handle: string) => entries.filter((one) => one.ReceiptHandle === handle).map(({ Id }) => ({ Id }));
+    refusals += of("lost").length;
+    return {
+      Successful: of("kept"),
+      Failed: of("lost").map((one) => ({ ...one, Code: "InvalidParameterValue", SenderFault: true })),
+    };
+  };
+  const answers: Readonly<Record<string, (asked: { Entries: [] }) => object>> = {
+    GetQueueUrl: () => ({ QueueUrl: "http://127.0.0.1/000/orders" }),
+    GetQueueAttributes: () => ({ Attributes: {} }),
+    ReceiveMessage: () => ({ Messages: messages.splice(0) }),
+    ChangeMessageVisibilityBatch: ({ Entries }) => prolong(Entries),
+  };
+  const server = createServer(async (request, response) => {
+    const answer = answers[String(request.headers["x-amz-target"]).replace("AmazonSQS.", "")];
+    const body = JSON.stringify(answer?.(JSON.parse(await text(request))) ?? {});
+    response.writeHead(200, { "content-type": "application/x-amz-json-1.0" }).end(body);
+  });
+  const url = `http://id:hunter2-hunter2@127.0.0.1:${await served(server)}`;
+  const broker = sqs({ url, queue: "orders", visibilityMs: 5_000, pollMs: 1_000, timeoutMs: 5_000 });
+  const { signal } = new AbortController();
+  const receiver = await broker.openReceiver({ name: "door", service: "shop", signal, onTrouble: () => undefined });
+  const bodies = async (max: number, waitMs: number) =>
+    (await receiver.receive({ max, waitMs, signal })).map(({ body }) => Buffer.from(body).toString());
+  expect(await bodies(1, 5_000)).toEqual(["kept"]);
+  await eventually(() => refusals >= 2);
+  // Of the five seconds that both had, more than half are over.
+  await wait(2_500);
+  expect(await bodies(10, 1)).toEqual([]);
+  await receiver.close();
 });
 
 test("TLS at a server without it, the other way round, and a certificate that nobody has signed, are told with what to do", async () => {

@@ -1,5 +1,5 @@
 /** What a relay is told, and what is refused of it. */
-import { describePolicy, policies, posthorn, retry } from "posthorn";
+import { command, describePolicy, event, policies, posthorn, retry, type } from "posthorn";
 import { expect, test } from "vitest";
 import { kafka } from "../../src/brokers/kafka/index.js";
 import { mqtt } from "../../src/brokers/mqtt/index.js";
@@ -79,6 +79,27 @@ test("the source of a relay is a URI-reference, and a text that is none is refus
   for (const source of fitting) expect(checkRelay({ ...good, source }, "out").settings.source).toBe(source);
   for (const source of ["", "our shop", "a%2", "1a:b", ":a", "a#b#c", "straße", 'a"b', "a<b>", "x".repeat(501), 7])
     expect(refusal({ ...good, source })).toContain("source must be a URI-reference of 1 to 500 letters");
+});
+
+test("a contract goes out under the type that is named for its version, every other under the prefix and its name", () => {
+  const OrderPlaced = event("OrderPlaced", { topic: "orders", schema: type<{ id: string }>() });
+  const OrderLost = event("OrderLost", { topic: "parcels", schema: type<{ id: string }>() });
+  const Ship = command("Ship", { queue: "orders", schema: type<{ id: string }>() });
+  const types = { "com.acme.order.placed": OrderPlaced };
+  const named = checkRelay({ ...good, types, typePrefix: "com." }, "out").settings.types;
+  const olds = ["OrderPlaced", "OrderLost"].map((name) => named.of({ name, version: 2 }));
+  expect([named.of(OrderPlaced), ...olds]).toEqual(["com.acme.order.placed", "com.OrderPlaced", "com.OrderLost"]);
+  const again = { ...types, "order.placed": OrderPlaced };
+  expect(refusal({ ...good, types: again })).toBe(
+    'relay("out").types has two types for version 1 of OrderPlaced: "com.acme.order.placed" and "order.placed". A message goes out under one. Leave the other out.',
+  );
+  expect(refusal({ ...good, types: { lost: OrderLost } })).toBe(
+    'relay("out").types["lost"] is the event OrderLost of the topic "parcels", and the relay carries what goes to the topic "orders". Leave it out, or give it to the relay that carries it.',
+  );
+  expect(refusal({ ...good, types: { ship: Ship } })).toContain('is the command Ship of the queue "orders", and the');
+  expect(refusal({ ...good, types: { "": OrderPlaced } })).toContain("one has 1 to 500 letters");
+  expect(refusal({ ...good, types: { placed: "OrderPlaced" } })).toContain("Give a contract that the relay carries");
+  expect(refusal({ ...good, types: [OrderPlaced] })).toContain("each under its type");
 });
 
 test("a mistyped option is called an option, with the one that is meant; one of an intake leads to the intake", () => {

@@ -180,24 +180,30 @@ class SqsReceiver implements Receiver {
     const late = [...this.#held].filter(({ hiddenUntil }) => hiddenUntil < soon);
     const until = performance.now() + visibilityMs;
     try {
-      await this.#hide(late, Math.ceil(visibilityMs / 1_000));
-      for (const one of late) one.hiddenUntil = until;
+      const refused = await this.#hide(late, Math.ceil(visibilityMs / 1_000));
+      // What keeps its time is not given out once that is over, and asked for again until then.
+      for (const one of late) if (!refused.has(one)) one.hiddenUntil = until;
     } catch (error) {
       this.#onNotice(said("SQS did not prolong the time of messages", this.#settings, error));
     }
   }
 
-  async #hide(some: readonly Hidden[], seconds: number): Promise<void> {
+  /** Those that SQS did not do it for: their time was over, or it could not. */
+  async #hide(some: readonly Hidden[], seconds: number): Promise<ReadonlySet<Hidden>> {
     const { library, client, url, limit } = this.#sqs;
     const { ChangeMessageVisibilityBatchCommand } = library;
+    const refused = new Set<Hidden>();
     await this.#inBatches(some, async (batch) => {
       const entries = batch.map(({ receipt }, i) => ({
         Id: String(i),
         ReceiptHandle: receipt,
         VisibilityTimeout: seconds,
       }));
-      await client.send(new ChangeMessageVisibilityBatchCommand({ QueueUrl: url, Entries: entries }), limit());
+      const request = new ChangeMessageVisibilityBatchCommand({ QueueUrl: url, Entries: entries });
+      const { Failed: failed = [] } = await client.send(request, limit());
+      for (const one of batch) if (failed.some(({ Id }) => batch[Number(Id)] === one)) refused.add(one);
     });
+    return refused;
   }
 
   /** Tens, several on their way at once. */
