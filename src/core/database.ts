@@ -91,8 +91,11 @@ export interface Database<Tx = unknown> extends Executor {
   readonly single: boolean;
   /** How many handler transactions may be open at once. */
   readonly transactions: number;
-  /** True when the caller runs inside `OpenTransaction.run` of a transaction on this database that has not ended. */
-  insideTransaction(): boolean;
+  /**
+   * True when the caller runs inside `OpenTransaction.run` of a transaction on this database that has not ended. With `writing`, only of one that
+   * was not begun `readOnly`; where one connection is for everybody, the two are the same.
+   */
+  insideTransaction(writing?: boolean): boolean;
   /** Several statements, no parameters, one transaction: migrations. */
   script(sql: string): Promise<void>;
   /** The server may begin it only with the first statement. */

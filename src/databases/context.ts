@@ -12,23 +12,25 @@ export interface Scope {
   /** What the transaction holds: the connection's owner, the same object for every Database over it. */
   readonly holder: object;
   readonly outer: Scope | undefined;
+  /** Whether what it writes can be committed: that of a query's answer is rolled back in any case. */
+  readonly writes: boolean;
   ended: boolean;
 }
 
 const storage = new AsyncLocalStorage<Scope>();
 
-export function openScope(holder: object): Scope {
-  return { holder, outer: storage.getStore(), ended: false };
+export function openScope(holder: object, writes = true): Scope {
+  return { holder, outer: storage.getStore(), writes, ended: false };
 }
 
 export function runInScope<T>(scope: Scope, work: () => Promise<T>): Promise<T> {
   return storage.run(scope, work);
 }
 
-/** Whether the caller runs inside a transaction on `holder` that has not ended. */
-export function isInside(holder: object): boolean {
+/** Whether the caller runs inside a transaction on `holder` that has not ended; with `writing`, in one that writes. */
+export function isInside(holder: object, writing = false): boolean {
   for (let scope = storage.getStore(); scope !== undefined; scope = scope.outer) {
-    if (scope.holder === holder && !scope.ended) return true;
+    if (scope.holder === holder && !scope.ended && (scope.writes || !writing)) return true;
   }
   return false;
 }

@@ -18,6 +18,7 @@ interface Parts {
   readonly connection: PgConnection;
   readonly holder: object;
   readonly mark: string;
+  readonly readOnly: boolean;
   readonly statementTimeoutMs: number;
   /** Gives the client back, or destroys it. */
   readonly release: (destroy: boolean) => void;
@@ -38,7 +39,7 @@ export class PgTransaction implements OpenTransaction<PoolClient> {
     this.#parts = parts;
     this.mark = parts.mark;
     this.native = guardPgClient(parts, this.#guard);
-    this.#scope = openScope(parts.holder);
+    this.#scope = openScope(parts.holder, !parts.readOnly);
   }
 
   async query<Row = Record<string, unknown>>(text: string, params?: readonly unknown[]): Promise<{ rows: Row[] }> {

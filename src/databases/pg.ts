@@ -114,8 +114,8 @@ export class PgDatabase implements Database<PoolClient> {
     if (ownsPool) pool.on("error", () => {});
   }
 
-  insideTransaction(): boolean {
-    return isInside(this.#pool);
+  insideTransaction(writing?: boolean): boolean {
+    return isInside(this.#pool, writing);
   }
 
   async query<Row = Record<string, unknown>>(sql: string, params?: readonly unknown[]): Promise<{ rows: Row[] }> {
@@ -178,6 +178,7 @@ export class PgDatabase implements Database<PoolClient> {
         connection,
         holder: this.#pool,
         mark,
+        readOnly: options.readOnly === true,
         statementTimeoutMs: this.#settings.statementTimeoutMs,
         release: (destroy) => this.#release(client, connection, destroy),
         cancel: () => this.#cancel(client),

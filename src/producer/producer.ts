@@ -100,12 +100,12 @@ export function sayNow(producing: Producing): Say {
   const { database, waker, asking, room, outside } = producing;
   const write: Write = async (checking) => {
     const inside = database.insideTransaction();
-    if (inside && !database.single) outside.tell(checking);
     if (checking.beside) return saySaid(producing, checking);
     const alone = database.single || inside;
     const first = await checking.take(alone ? limits.batchMessages : pieceMessages);
     if (first.count === 0) return [];
     if (database.single && inside) throw wouldDeadlock(checking);
+    if (inside) outside.tell(database, checking);
     const admission = room.admit(checking.contract, first.count);
     if (admission !== undefined) await admission;
     if (first.count === 1 && !checking.more && !alone) return [await writeAlone(producing, first, checking)];
@@ -123,10 +123,11 @@ export function sayNow(producing: Producing): Say {
 
 /** With options, all is checked before any is written: keys of dedupe are locked in their order over the whole list. */
 async function saySaid(producing: Producing, checking: Checking): Promise<readonly Places[]> {
-  const { database, catalog, waker, room } = producing;
+  const { database, catalog, waker, room, outside } = producing;
   const said = await checking.takeSaid();
   if (said.length === 0) return [];
   if (database.single && database.insideTransaction()) throw wouldDeadlock(checking);
+  outside.tell(database, checking);
   // Whether one of them will be dropped as a duplicate is known only when it is written.
   const admission = room.admit(checking.contract, said.length);
   if (admission !== undefined) await admission;

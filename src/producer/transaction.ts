@@ -21,7 +21,8 @@ export async function runTransaction<T>(
   producing: Producing,
   work: (context: TransactionContext<unknown>) => Promise<T>,
 ): Promise<T> {
-  const { database, catalog, waker, asking, room } = producing;
+  const { database, catalog, waker, asking, room, outside } = producing;
+  if (!database.single) outside.tellTransaction(database);
   const open = await database.begin({ marked: false });
   const buffer = new Buffer(catalog, asking, "the transaction");
   let batch: Batch;

@@ -74,8 +74,8 @@ class SchemaDatabase<Tx> implements Database<Tx> {
     this.transactions = database.transactions;
   }
 
-  insideTransaction(): boolean {
-    return this.#database.insideTransaction();
+  insideTransaction(writing?: boolean): boolean {
+    return this.#database.insideTransaction(writing);
   }
 
   query<Row = Record<string, unknown>>(text: string, params?: readonly unknown[]): Promise<{ rows: Row[] }> {

@@ -265,8 +265,64 @@ describe.each(homes)("a transaction on $name", (kind) => {
       expect(await stage.stored(run)).toBe(4);
       const told = stage.warnings.slice(before).filter((text) => text.includes("is no part of it"));
       expect(told.map((text) => text.split(" ")[0])).toEqual(["send(PileUp)", "publishMany(ThingHappened)"]);
+      expect(told.map((text) => /Call (.+), or/.exec(text)?.[1])).toEqual([
+        "send of the context that the function is given",
+        "publish of the context that the function is given, for each payload",
+      ]);
     },
   );
+
+  test.skipIf(kind.single)(
+    "a verb that writes nothing is not warned of, nor one on the transaction, beside it, after it, or in the answer to a query",
+    async () => {
+      const { post } = stage;
+      const run: string = stage.run(undefined, async () => {
+        await post.send(DoCall, { run });
+        await post.transaction(async ({ send }) => send(DoCall, { run }));
+        return { sum: 1 };
+      });
+      const before = stage.warnings.length;
+      let later: Promise<unknown> = Promise.resolve();
+      await Promise.all([
+        post.transaction(async ({ tx, send }) => {
+          send(DoCall, { run });
+          await post.in(tx).send(DoCall, { run });
+          expect(await post.sendMany(DoCall, [])).toEqual([]);
+          expect(await post.sendMany(DoCall, [], { delayMs: 1 })).toEqual([]);
+          expect((await rejected(post.send(DoCall, { run, n: "x" as unknown as number }))).code).toBe(
+            "PH_PAYLOAD_INVALID",
+          );
+          later = outside(async () => post.send(DoCall, { run }));
+          await later;
+        }),
+        post.send(DoCall, { run }),
+      ]);
+      await post.transaction(async ({ tx }) => {
+        await tx.query("select 1");
+        later = new Promise((resolve) => setTimeout(resolve, 100)).then(() => post.send(DoCall, { run }));
+      });
+      await later;
+      expect(await post.ask(SumOf, { run })).toEqual({ sum: 1 });
+      expect(stage.warnings.slice(before).filter((text) => text.includes("called inside a transaction"))).toEqual([]);
+      await stage.begun(run, 7);
+    },
+  );
+
+  test.skipIf(kind.single)("a transaction inside a transaction commits on its own, and is warned of once", async () => {
+    const run = stage.run();
+    const before = stage.warnings.length;
+    const inner = () => stage.post.transaction(async ({ send }) => send(PileUp, { run }));
+    const failing = stage.post.transaction(async () => {
+      await inner();
+      await inner();
+      throw new Error("the business says no");
+    });
+    await expect(failing).rejects.toThrow("the business says no");
+    await inner();
+    expect(await stage.stored(run)).toBe(3);
+    const told = stage.warnings.slice(before).filter((text) => text.includes("is one of its own"));
+    expect(told).toEqual([expect.stringMatching(/^transaction\(\) was called inside a transaction/)]);
+  });
 
   test.runIf(kind.single)(
     "on one connection a call that would wait for the transaction is refused at once",
