@@ -22,7 +22,8 @@ export class PosthornError extends Error {
 
   constructor(code: ErrorCode, message: string, facts: ErrorFacts = {}, cause?: unknown) {
     super(message, cause === undefined ? undefined : { cause });
-    this.name = new.target.name;
+    // Not the name of the class: a bundler of the user may have made another of it.
+    this.name = errorCodes[code].class;
     this.code = code;
     this.retryable = errorCodes[code].retryable;
     this.facts = facts;

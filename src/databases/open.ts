@@ -55,6 +55,13 @@ export type { DatabaseOptions } from "./defaults.js";
 const acceptedInputs =
   "Accepted are a postgres:// or postgresql:// URL, embedded:<folder>, a pg.Pool, and a PGlite instance.";
 
+/**
+ * Whoever bundles an application has only one of the drivers: a bundler leaves an import that is caught to the run, and fails over another.
+ */
+const atRun = (error: unknown): never => {
+  throw error;
+};
+
 /** Loads an optional driver; a missing package is an error that says what to install. */
 export async function loadDriver<T>(name: string, load: () => Promise<T>): Promise<T> {
   try {
@@ -120,7 +127,7 @@ async function openUrl(url: string, settings: Settings): Promise<Database> {
       { option: "database" },
     );
   }
-  const { Pool } = await loadDriver("pg", () => import("pg"));
+  const { Pool } = await loadDriver("pg", () => import("pg").catch(atRun));
   const pool = new Pool({
     connectionString: url,
     max: databaseDefaults.poolSize,
@@ -146,7 +153,7 @@ function openText(input: string, settings: Settings): Promise<Database> {
   if (input.startsWith("embedded:")) {
     refusePooler(settings);
     return openEmbedded(input.slice("embedded:".length), settings, () =>
-      loadDriver("@electric-sql/pglite", () => import("@electric-sql/pglite")),
+      loadDriver("@electric-sql/pglite", () => import("@electric-sql/pglite").catch(atRun)),
     );
   }
   // The text is not repeated: it may hold a password.

@@ -1,6 +1,6 @@
 /** From the headers and extensions of what comes in to the headers of the message that is stored: trace, cause, and what its producer gave it. */
 import type { CloudEvent } from "../brokers/envelope.js";
-import { ContractViolationError } from "../core/errors.js";
+import { PayloadTooLargeError } from "../core/errors.js";
 import { toJson } from "../core/json.js";
 import { limits } from "../core/limits.js";
 import { causeFromOutside, causeHeader } from "../producer/cause.js";
@@ -45,5 +45,5 @@ function encode(headers: Texts): string | null {
   const bytes = json.length * 3 <= limits.headersBytes ? 0 : Buffer.byteLength(json);
   if (bytes <= limits.headersBytes) return json;
   const message = `its headers have ${bytes} bytes as JSON; ${limits.headersBytes} are allowed`;
-  throw new ContractViolationError("PH_PAYLOAD_TOO_LARGE", message, { bytes });
+  throw new PayloadTooLargeError("PH_PAYLOAD_TOO_LARGE", message, { bytes });
 }

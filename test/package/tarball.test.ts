@@ -2,6 +2,7 @@ import { execFile } from "node:child_process";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
+import { rolldown } from "rolldown";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { parseSource } from "../architecture/sources.js";
 import { shared } from "../support/shared.js";
@@ -48,4 +49,34 @@ test("the declarations of the package name no other package, so they compile in 
   expect(outside).toEqual([]);
   await project.write("types.mts", `import * as all from "posthorn";\nexport const everything = all;\n`);
   expect(await project.compile("--noEmit", "types.mts")).toBe("");
+});
+
+test("an application that is bundled into one small file gets errors of the same names and classes from every entry", async () => {
+  await project.write(
+    "application.mjs",
+    `import { ConfigurationError, posthorn } from "posthorn";
+     import { nats } from "posthorn/nats";
+     import { webhook } from "posthorn/webhooks";
+     for (const refused of [() => posthorn({}), () => nats({ url: "x", stream: "X" }), () => webhook({})]) {
+       try { refused(); } catch (error) { console.log(error.name, error instanceof ConfigurationError); }
+     }`,
+  );
+  const made = await rolldown({
+    input: join(project.folder, "application.mjs"),
+    platform: "node",
+    // Drivers and clients are not installed here.
+    onLog: (level, { code }) => expect([level, code]).toEqual(["warn", "UNRESOLVED_IMPORT"]),
+  });
+  await made.write({ file: join(project.folder, "bundled.mjs"), minify: true, codeSplitting: false });
+  await made.close();
+  const { stdout } = await project.node("bundled.mjs");
+  expect(stdout.trim().split("\n")).toEqual(Array(3).fill("ConfigurationError true"));
+});
+
+test("a bundler leaves the import of a driver that is not installed to the run: each is caught, as bundlers ask for", async () => {
+  const folder = join(project.folder, "node_modules/posthorn/dist");
+  const files = (await readdir(folder, { recursive: true })).filter((file) => file.endsWith(".js"));
+  const texts = await Promise.all(files.map((file) => readFile(join(folder, file), "utf8")));
+  const imports = texts.flatMap((text) => text.match(/\bimport\("(?:pg|@electric-sql\/pglite)"\)[.\w]*/g) ?? []);
+  expect(imports.sort()).toEqual(['import("@electric-sql/pglite").catch', 'import("pg").catch']);
 });
