@@ -358,4 +358,29 @@ describe("a log that is not at home", () => {
       expect(await cli("--rebase")).toMatchObject({ code: 0, out: expect.stringContaining("is the original already") });
     });
   });
+
+  test("names the intakes with when each took in its last message in the copy, since their brokers were not set back", async () => {
+    await within(async (from, to) => {
+      await from.admin.rows(`select posthorn.declare_intake(name, 'shop', 'kafka', 'kafka.example:9092 shipments', 1000, 1000, '[]')
+        from unnest(array['shipments-in', 'unused-in']) name`);
+      await from.admin.rows(
+        "update posthorn.intake set last_message_at = '2026-05-14 09:00Z' where name = 'shipments-in'",
+      );
+      await copy(from, to);
+      const cli = (...args: readonly string[]) => posthornCommand(["migrate", ...args, "--database", to.url]);
+      // Nobody asked for a rebase: such a copy may be one to look at.
+      expect((await cli()).out).not.toContain("shipments-in");
+      const told =
+        /Brokers after a restore[\s\S]* shipments-in, from kafka kafka.example:9092 shipments, took in its last message here at 2026-05-14T09:00:00[\s\S]* unused-in, .*, has taken in nothing/;
+      expect(await cli("--rebase", "--dry-run")).toMatchObject({ code: 0, out: expect.stringMatching(told) });
+      expect(JSON.parse((await cli("--json")).out)).toMatchObject({
+        intakes: [
+          { name: "shipments-in", broker: "kafka", lastMessageAt: expect.stringMatching(/^2026-05-14T09:00:00/) },
+          { name: "unused-in", lastMessageAt: null },
+        ],
+      });
+      expect(await cli("--rebase", "--yes")).toMatchObject({ code: 0, out: expect.stringMatching(told) });
+      expect((await cli("--rebase")).out).not.toContain("shipments-in");
+    });
+  });
 });

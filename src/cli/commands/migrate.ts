@@ -1,12 +1,13 @@
 /** `posthorn migrate`: brings the schema up to date, or says or prints what that would be; with --rebase it makes a copy the original. */
 import type { Database } from "../../core/database.js";
 import { ConfigurationError } from "../../core/errors.js";
+import { type IntakeLine, intakeLines } from "../../store/intakes.js";
 import { ensureSchema, type MigrationPlan, planMigration } from "../../store/migrate.js";
 import { planRebase, type RebasePlan, rebase } from "../../store/rebase.js";
 import { makeRoles, rolesIn, rolesScript } from "../../store/roles.js";
 import { scriptIn } from "../../store/schema.js";
 import { sentences } from "../../store/sqlstate.js";
-import type { Io } from "../io.js";
+import { type Io, oneLine } from "../io.js";
 import { placeOf, withOpened } from "../open.js";
 import { flag, type Line } from "../parse.js";
 import { plural } from "../words.js";
@@ -27,6 +28,8 @@ interface Found {
   readonly plan: MigrationPlan;
   /** Why this database is not the original; undefined when it is, or when an older schema cannot tell yet. */
   readonly away: RebasePlan | undefined;
+  /** Those of a copy: brokers go on where the original was last. */
+  readonly intakes: readonly IntakeLine[];
   readonly rebased: boolean;
 }
 
@@ -40,17 +43,20 @@ export async function migrate(line: Line, io: Io): Promise<number> {
     return 0;
   }
   const work = (database: Database) => run(database, asked, io);
-  const { plan, away, rebased } = await withOpened(place, work, !only, { statementTimeoutMs: patienceMs });
+  const { plan, away, intakes, rebased } = await withOpened(place, work, !only, { statementTimeoutMs: patienceMs });
   const { script: planned, ...facts } = plan;
   const script = scriptIn(place.schema, planned);
   if (flag(line, "json")) {
     const roles = asked.roles ? { roles: rolesIn(place.schema) } : {};
-    const told = { ...facts, migrated: !only && script !== "", ...roles, away: away ?? null, rebased };
+    const behind = away === undefined ? {} : { intakes: intakes.map(behindBroker) };
+    const told = { ...facts, migrated: !only && script !== "", ...roles, away: away ?? null, ...behind, rebased };
     io.out(`${JSON.stringify({ ...told, ...(asked.print ? { script } : {}) })}\n`);
   } else if (asked.print) io.out(script === "" ? "-- Nothing to do.\n" : `begin;\n${script}\ncommit;\n`);
   else {
     const roles = asked.roles ? [`Made, or gave their rights to: ${rolesIn(place.schema).join(", ")}.`] : [];
-    io.out(`${[inWords(plan, only), ...roles, ...inWordsOf(away, asked, rebased)].join("\n")}\n`);
+    const done = inWordsOf(away, asked, rebased);
+    const brokers = away !== undefined && (rebased || (asked.rebase && only)) ? brokersInWords(intakes) : [];
+    io.out(`${[inWords(plan, only), ...roles, ...done, ...brokers].join("\n")}\n`);
   }
   return away === undefined || rebased || (asked.rebase && asked.dry) ? 0 : 1;
 }
@@ -89,15 +95,16 @@ async function run(database: Database, asked: Asked, io: Io): Promise<Found> {
     throw new ConfigurationError("PH_ARGUMENT_INVALID", message);
   }
   const plan = await planMigration(database);
-  if (only && plan.script !== "") return { plan, away: undefined, rebased: false };
+  if (only && plan.script !== "") return { plan, away: undefined, intakes: [], rebased: false };
   if (plan.script !== "") await ensureSchema(database, "auto");
   if (asked.roles) await makeRoles(database);
   const away = await planRebase(database);
-  if (away === undefined || only || !asked.rebase) return { plan, away, rebased: false };
-  if (!asked.yes && !(await confirmed(away, io))) return { plan, away, rebased: false };
+  const intakes = away === undefined ? [] : await intakeLines(database);
+  if (away === undefined || only || !asked.rebase) return { plan, away, intakes, rebased: false };
+  if (!asked.yes && !(await confirmed(away, io))) return { plan, away, intakes, rebased: false };
   const done = await rebase(database);
   // Somebody else has done it meanwhile, where there is nothing more to do.
-  return { plan, away: done ?? away, rebased: true };
+  return { plan, away: done ?? away, intakes, rebased: true };
 }
 
 async function confirmed(away: RebasePlan, io: Io): Promise<boolean> {
@@ -132,5 +139,23 @@ function inWordsOf(away: RebasePlan | undefined, asked: Asked, rebased: boolean)
     `  ${messages(away.missed)} of the log put aside because they had been committed late`,
     `  ${messages(away.held)} freed that ${plural(away.workers, "worker", "workers")} of before held`,
     `  ${messages(away.deferred)} waiting outside of the log`,
+  ];
+}
+
+function behindBroker({ name, broker, place, lastMessageAt }: IntakeLine) {
+  return { name, broker, place, lastMessageAt };
+}
+
+/** What an intake took in after the copy was taken is acknowledged and not here, and nothing else tells of it. */
+function brokersInWords(intakes: readonly IntakeLine[]): readonly string[] {
+  if (intakes.length === 0) return [];
+  return [
+    "Brokers go on where the original was last. What it took in after this copy was taken does not come again by itself.",
+    'Have it given again before the application is started: see "Brokers after a restore" in the guide of moving and restoring.',
+    ...intakes.map(({ name, broker, place, lastMessageAt }) => {
+      const last =
+        lastMessageAt === null ? "has taken in nothing" : `took in its last message here at ${lastMessageAt}`;
+      return `  ${name}, from ${broker} ${oneLine(place, 200)}, ${last}`;
+    }),
   ];
 }
