@@ -328,10 +328,13 @@ describe("NATS alone", () => {
     const name = await stream();
     await manager.consumers.add(name, { durable_name: "pushed", deliver_subject: "somewhere", ack_policy: "explicit" });
     await manager.consumers.add(name, { durable_name: "careless", ack_policy: "all" });
+    // It was taken: each message came empty, was acknowledged, and what it had said was gone.
+    await manager.consumers.add(name, { durable_name: "empty", ack_policy: "explicit", headers_only: true });
     await manager.consumers.add(name, { durable_name: "paid", ack_policy: "explicit", filter_subject: `${name}.paid` });
     for (const options of [
       { consumer: "pushed" },
       { consumer: "careless" },
+      { consumer: "empty" },
       { consumer: "paid", subject: `${name}.x` },
     ]) {
       const error = await receiver(name, options).catch((thrown: unknown) => thrown);
@@ -387,6 +390,17 @@ describe("NATS alone", () => {
     const broker = nats({ url: service.url, stream: name, consumer: "hand" });
     for (const of of ["shop", "shipping"]) await (await broker.openReceiver(opening("orders", of))).close();
     expect((await manager.consumers.info(name, "hand")).config.description).toBe("for the shop");
+  });
+
+  // The server ended each of its pulls, which ask for longer, and nothing ever came in.
+  test("a consumer that bounds how long a pull may wait is asked for no longer", async () => {
+    const name = await stream();
+    const bound = { durable_name: "hasty", ack_policy: "explicit", max_expires: 1_000_000_000 } as const;
+    await manager.consumers.add(name, bound);
+    const one = await receiver(name, { consumer: "hasty" });
+    await expectNothing(one, 2_500);
+    await (await sender(name)).send(messages(3), never());
+    expect(namesOf(await take(one, 3))).toEqual(idsOf(messages(3)));
   });
 
   test("a consumer that was made by hand to begin at the end leaves out what was in the stream before", async () => {

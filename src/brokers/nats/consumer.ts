@@ -109,6 +109,9 @@ function checkKind({ name, config }: ConsumerInfo, { stream, subject }: Settings
   if (config.ack_policy !== "explicit") {
     refuse(`has the acknowledgement policy "${config.ack_policy}", and an intake needs "explicit"`);
   }
+  if (config.headers_only === true) {
+    refuse("gives headers without what the messages say (headers_only), and an intake would store them empty");
+  }
   if (typeof subject !== "string" || subject === config.filter_subject) return;
   refuse(`takes ${config.filter_subject ?? "all subjects"}, and nats.subject says ${subject}`);
 }

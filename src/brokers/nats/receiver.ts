@@ -20,7 +20,7 @@ import { type Left, Takeover } from "./takeover.js";
 import { said } from "./way.js";
 
 const ack = Buffer.from("+ACK");
-const pullMs = 30_000;
+const mostPullMs = 30_000;
 const nanos = 1_000_000;
 
 export async function openNatsReceiver(settings: Settings, options: OpenOptions): Promise<Receiver> {
@@ -68,7 +68,9 @@ class NatsReceiver implements Receiver {
   #asked = 0;
   #mostAtOnce = Number.POSITIVE_INFINITY;
   #heardAt = 0;
-  readonly #heartbeatMs: number;
+  /** A consumer that was made by hand may bound it. */
+  #pullMs = mostPullMs;
+  #heartbeatMs: number;
   readonly #ahead: Held[] = [];
   readonly #places = new Places();
   #takeover: Takeover<Held> | undefined;
@@ -84,7 +86,7 @@ class NatsReceiver implements Receiver {
 
   constructor(settings: Settings) {
     this.#settings = settings;
-    this.#heartbeatMs = Math.min(Math.max(settings.timeoutMs / 2, 500), pullMs / 2);
+    this.#heartbeatMs = Math.min(Math.max(settings.timeoutMs / 2, 500), mostPullMs / 2);
   }
 
   async open({ name, service, signal, again, onTrouble, onNotice = onTrouble }: OpenOptions): Promise<void> {
@@ -103,6 +105,8 @@ class NatsReceiver implements Receiver {
       const api = domain === undefined ? "$JS.API" : `$JS.${domain}.API`;
       this.#pullSubject = `${api}.CONSUMER.MSG.NEXT.${info.stream_name}.${info.name}`;
       this.#mostAtOnce = info.config.max_batch || Number.POSITIVE_INFINITY;
+      this.#pullMs = Math.min(mostPullMs, (info.config.max_expires || Number.POSITIVE_INFINITY) / nanos);
+      this.#heartbeatMs = Math.min(this.#heartbeatMs, this.#pullMs / 2);
       if (made && again === true) onNotice(new Error(`NATS (${this.#settings.where}) ${madeAgain(info)}`));
       if (left.count > 0) this.#takeover = this.#takeoverOf(link, left);
       this.#inbox = link.client.createInbox();
@@ -192,7 +196,11 @@ class NatsReceiver implements Receiver {
     if (this.#asked === 0) this.#heardAt = performance.now();
     this.#asked += batch;
     this.#pulls += 1;
-    const request = { batch, expires: pullMs * nanos, idle_heartbeat: Math.round(this.#heartbeatMs * nanos) };
+    const request = {
+      batch,
+      expires: Math.round(this.#pullMs * nanos),
+      idle_heartbeat: Math.round(this.#heartbeatMs * nanos),
+    };
     connection.publish(this.#pullSubject, JSON.stringify(request), { reply: `${this.#inbox}.${this.#pulls}` });
   }
 
