@@ -47,6 +47,8 @@ export class Run {
   readonly #writing: Writing;
   readonly #notices: Notices;
   #wasOpen = false;
+  /** Opened after a trouble, and not heard of since: what it was lost over may lie there still, and it would be lost at once, again and again. */
+  #isUnproven = false;
   /** Ends waiting for the broker; what is being written is written. */
   readonly #stopping = new AbortController();
   /** Ends everything. */
@@ -68,7 +70,7 @@ export class Run {
 
   /** And what comes in can be written: else the alert of a broker that is away is the one that says so. */
   get connected(): boolean {
-    return this.#receiver !== undefined && !this.#writing.refused;
+    return this.#receiver !== undefined && !this.#isUnproven && !this.#writing.refused;
   }
 
   /** Why nothing comes in; null while it does. */
@@ -97,8 +99,7 @@ export class Run {
         again: this.#wasOpen,
       });
       this.#wasOpen = true;
-      this.#trouble = null;
-      this.#back();
+      this.#isUnproven = this.#told !== undefined;
     } catch (error) {
       if (error instanceof ConfigurationError) throw error;
       this.#away(error);
@@ -225,6 +226,7 @@ export class Run {
     let incoming: readonly Incoming[] = [];
     try {
       incoming = await receiver.receive({ max, waitMs: forMs, signal });
+      if (this.#isUnproven && !signal.aborted) this.#back();
     } catch (error) {
       // A connection that is lost in this moment may not say so again.
       if (!this.#stopping.signal.aborted && !isOf(signal, error)) throw error;
@@ -235,9 +237,10 @@ export class Run {
     return incoming;
   }
 
-  /** What was told of is over. */
+  /** What was told of is over: it has given something, or has waited for it without being lost. */
   #back(): void {
-    if (this.#told === undefined) return;
+    this.#isUnproven = false;
+    this.#trouble = null;
     this.#told = undefined;
     const { declaration, logger } = this.#options;
     const { name, broker } = declaration;

@@ -157,6 +157,35 @@ describe("a broker that cannot be opened", () => {
     ]);
   });
 
+  // Each try was told as the end of the outage and as a new one, and no time was ever long enough for the alert.
+  test("is away for as long as it is lost at once whenever it is opened, and that is told once", async () => {
+    const broker = new MemoryBroker();
+    const name = fresh("flapping");
+    const { logger, told } = listening();
+    const post = instance("flapping", logger);
+    post.intake(name, { from: broker, into: [OrderPlaced] });
+    broker.before = (step) => {
+      if (step === "receive") throw new Error("what lies there cannot be read");
+    };
+    await post.start();
+    broker.put(cloudEvent("OrderPlaced", { orderId: "flapping", cents: 1 }));
+    // Until it was lost first it was connected.
+    await eventually(() => broker.opened.length >= 3);
+    const since = await eventually(async () => (await intakeRow(name)).away_since ?? undefined);
+    const opened = broker.opened.length;
+    await eventually(() => broker.opened.length > opened);
+    expect(await intakeRow(name)).toMatchObject({ away_since: since, trouble: "what lies there cannot be read" });
+    const lost = `the intake "${name}" is not connected to memory/orders: what lies there cannot be read. What is not stored was not acknowledged; it tries again, after 10 s at the latest`;
+    expect(told.map(({ message }) => message)).toEqual([lost]);
+    broker.before = () => undefined;
+    await eventually(() => broker.left === 0);
+    await eventually(async () => (await intakeRow(name)).away_since === null);
+    const again = expect.stringMatching(
+      `^the intake "${name}" is connected to memory/orders again, after [\\d.]+ m?s$`,
+    );
+    expect(told.map(({ message }) => message)).toEqual([lost, again]);
+  });
+
   // Where a broker of one's own is went into logs and the database as it says it.
   test("is told without a credential, also where the broker has one in what it says of its place", async () => {
     const broker = new MemoryBroker("amqp://user:hunter2@broker.example:5672/orders");
