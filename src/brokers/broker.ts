@@ -98,6 +98,8 @@ export interface OpenOptions extends Party {
   readonly mode?: EnvelopeMode;
   /** False where nobody wants the order of keys: what would hold up messages of one key for its sake need not. Where it is not said it is wanted. */
   readonly ordered?: boolean;
+  /** Nothing may be there twice: what may have been taken is not sent again by the sender itself, whose answer is then that nobody knows. Where it is not said it may. */
+  readonly once?: boolean;
   /** For what a client tells out of turn, a connection lost while nothing is on its way. Never given a payload or a credential. */
   readonly onTrouble: (error: unknown) => void;
   /** For what a receiver goes on after by itself, and which somebody should hear of: messages that were lost, or are all read again. Without it: `onTrouble`. */

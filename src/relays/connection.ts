@@ -17,6 +17,8 @@ export interface ConnectionOptions {
   readonly mode: EnvelopeMode;
   /** Whether the order of keys is to be kept. */
   readonly ordered: boolean;
+  /** A message whose fate is unknown must not be sent again. */
+  readonly once: boolean;
   /** How long opening may take. */
   readonly timeoutMs: number;
   readonly logger: Logger;
@@ -57,13 +59,13 @@ export class Connection {
   }
 
   async #open(): Promise<Sender> {
-    const { name, service, to, mode, ordered, timeoutMs } = this.#options;
+    const { name, service, to, mode, ordered, once, timeoutMs } = this.#options;
     const late = new AbortController();
     const abort = (): void => late.abort(stopped());
     this.closed.addEventListener("abort", abort);
     const timer = setTimeout(() => late.abort(new Error(`it could not be opened within ${timeoutMs} ms`)), timeoutMs);
     const onTrouble = (error: unknown): void => this.#trouble(error);
-    const options = { name, service, mode, ordered, signal: late.signal, onTrouble };
+    const options = { name, service, mode, ordered, once, signal: late.signal, onTrouble };
     // Also where it throws at once.
     const opening = Promise.resolve().then(() => to.openSender(options));
     try {

@@ -38,7 +38,7 @@ export class Relay {
     const { name, service, settings, logger } = run;
     const { to, mode, ordered, source, types, sendTimeoutMs: timeoutMs, once } = settings;
     this.#naming = { source: source ?? `urn:posthorn:${encodeURIComponent(service)}`, types };
-    this.#connection = new Connection({ name, service, to, mode, ordered, timeoutMs, logger });
+    this.#connection = new Connection({ name, service, to, mode, ordered, once, timeoutMs, logger });
     const sender = () => this.#connection.sender();
     this.#sending = new Sending({ sender, closed: this.#connection.closed, timeoutMs, once });
   }

@@ -187,6 +187,22 @@ describe("RabbitMQ alone", () => {
     expect([...first]).toEqual(wanted);
   });
 
+  // They were sent again to find the one, also where a relay works at most once: RabbitMQ had taken most of them, and they were there twice.
+  test("where nothing may be there twice, what was on its way when a message closed the channel is not sent again", async () => {
+    const name = await queue();
+    const one = await rabbitmq({ url: rabbit.url, queue: name }).openSender({ ...opening("sender"), once: true });
+    open.push(one);
+    const sent = await one.send([...messages(50), tooLarge(50), ...messages(50, { from: 51 })], never());
+    // Nobody knows of these, and of the one itself; RabbitMQ took what came before it, whether it said so or not.
+    const unclear = { kind: "failed", error: { message: expect.stringContaining("does not say which") } };
+    for (const one of sent.slice(50)) expect(one).toMatchObject(unclear);
+    expect(kinds(await one.send([tooLarge(150)], never()))).toEqual(["refused"]);
+    expect(kinds(await one.send(messages(3, { from: 200 }), never()))).toEqual(acknowledged(3));
+    const there = namesOf(await takeAll(await receiver(name)));
+    expect([...new Set(there)]).toEqual(there);
+    expect(there).toEqual([...idsOf(messages(50)), ...idsOf(messages(3, { from: 200 }))]);
+  });
+
   test("memory is short: unavailable when the signal fires, nothing is lost, and it goes on when the alarm is over", async () => {
     const name = await queue();
     const one = await sender({ queue: name });

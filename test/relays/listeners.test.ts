@@ -27,6 +27,7 @@ test("many calls of a relay at once make no warning of a leak, and leave no list
     to: broker,
     mode: "binary",
     ordered: true,
+    once: false,
     timeoutMs: 60_000,
     logger: silentLogger,
   });

@@ -3,7 +3,8 @@
  *
  * What RabbitMQ does with a message that it will not have depends on the reason. Where no queue is bound, it returns the message and confirms it. Where a
  * queue is full, it rejects the message. Where the message is too large or its exchange is gone, it closes the channel, says not which message it was, and
- * ignores what came after it; then what has no answer is sent again, one after the other, until the one is found.
+ * ignores what came after it; then what has no answer is sent again, one after the other, until the one is found. Where nothing may be there twice it is
+ * not: RabbitMQ may have taken what came before the one.
  */
 
 import { withoutSecrets } from "../../core/secrets.js";
@@ -32,6 +33,8 @@ class RabbitMqSender implements Sender {
   /** Ends when nobody looks for a message that closed the channel: what is sent later waits, and stays later. */
   #search: Promise<unknown> = Promise.resolve();
   #calls = 0;
+  /** How often something was published. */
+  #published = 0;
 
   constructor(settings: Settings, options: OpenOptions) {
     this.#settings = settings;
@@ -53,8 +56,14 @@ class RabbitMqSender implements Sender {
       signal.throwIfAborted();
       const line = await this.#ready(signal);
       unsent = false;
-      const left = await this.#all(line, drafts.filter(isReady), answers, signal);
-      if (left.length > 0) await this.#searchFor(left, answers, signal);
+      const ready = drafts.filter(isReady);
+      const published = ++this.#published;
+      const isFirst = this.#calls === 1;
+      const left = await this.#all(line, ready, answers, signal);
+      if (this.#options.once === true) {
+        const wasAlone = isFirst && published === this.#published && ready.length === 1;
+        for (const one of left) answers.set(one, wasAlone ? this.#verdict(line.fault) : this.#suspicion(line.fault));
+      } else if (left.length > 0) await this.#searchFor(left, answers, signal);
     } catch (reason) {
       error = said(reason, this.#settings);
     } finally {
@@ -166,6 +175,19 @@ class RabbitMqSender implements Sender {
     }
     return { kind: "refused", reason: error instanceof Error ? error.message : String(error) };
   }
+
+  /** About each that may be the one that closed the channel, or may have been taken before it. */
+  #suspicion(fault: unknown): Sent {
+    const verdict = this.#verdict(fault);
+    return verdict.kind === "refused" ? { kind: "failed", error: unclear(verdict.reason) } : verdict;
+  }
+}
+
+/** About one of those that were on their way when a message closed the channel. */
+function unclear(reason: string): Error {
+  return new Error(
+    `RabbitMQ closed the channel over one of the messages that were on their way, and does not say which; it may have this one. It said: ${reason}`,
+  );
 }
 
 function isReady(one: Draft): one is Ready {
