@@ -113,9 +113,11 @@ export class Order {
     return slowest !== undefined && (room < atOnce / 2 || (slowest.forMs < claimAgainAfterMs && !this.#flows));
   }
 
-  /** A claim has brought so many of those that it could: fewer where a key that runs was in the way, or the log ended. */
-  claimed(count: number, limit: number): void {
+  /** A claim has brought so many of those that it could: fewer where a key that runs was in the way, or the log ended. `aside`: all that it took waits behind others of its keys. */
+  claimed(count: number, limit: number, aside = false): void {
     this.#flows = count === limit;
+    // While a circuit is tried a claim is of one message, and all that follows it may wait as well: what they wait behind may be due, and comes first.
+    if (aside) this.#reader.due();
   }
 
   /** How long the reader may rest; undefined for as long as it likes. */

@@ -330,7 +330,7 @@ export class Reader {
     else if (deliveries.length > 0 && !limited) this.options.onDry();
     this.#ledger.opened(deliveries, claimed);
     this.#batches?.claimed(deliveries.length, limit);
-    this.#order?.claimed(deliveries.length, limit);
+    this.#order?.claimed(deliveries.length, limit, again);
     return deliveries;
   }
 

@@ -149,6 +149,37 @@ test("while a broker refuses connections, or is silent, nothing is lost, dead or
   expect(`${one.lines.join("\n")}${one.errorOutput}`).not.toContain(secret);
 });
 
+// It tried what followed in the log, one message after the other, and each only waited behind others of its key; what was due came when all was read.
+test("what a relay held that died in an outage is tried first by the next one, whatever follows in the log", async () => {
+  const { name, working, be, kept, quiet, publish, broker } = await stage();
+  await be("hold");
+  const one = await working();
+  await publish(0, keys);
+  await broker.line(/^batch /);
+  one.kill();
+  await one.exited;
+  const ask = <T>(text: string) => post.transaction(async ({ tx }) => (await tx.query<T>(text, [name])).rows[0]);
+  await ask(`insert into posthorn.circuit (subscription, state, opened_at, open_ms, probe_at, reason)
+    select s.id, 'open', now(), 1000, now(), 'the broker is away' from posthorn.subscription s where s.name = $1
+    on conflict (subscription) do update set state = 'open', opened_at = now(), open_ms = 1000, probe_at = now()`);
+  for (let from = keys; from < 3_000; from += 740) await publish(from, from + 740);
+  await be("up");
+  await working();
+  let unread = 0;
+  await eventually(async () => {
+    const now = await ask<{
+      unread: string;
+      state: string;
+    }>(`select (posthorn.waiting_in_log(s.id, 10000)).messages as unread, c.state
+      from posthorn.subscription s join posthorn.circuit c on c.subscription = s.id where s.name = $1`);
+    if (now?.state !== "closed") unread = Number(now?.unread);
+    return now?.state === "closed";
+  });
+  expect(unread).toBeGreaterThan(1_500);
+  await quiet();
+  check(await kept(), 3_000);
+});
+
 test("a relay whose broker is away at the start starts all the same, says so, and delivers when it comes", async () => {
   const { working, be, kept, quiet, publish } = await stage();
   await be("refuse");
