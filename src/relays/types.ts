@@ -19,6 +19,8 @@ type Named = Pick<AnyContract, "name" | "version">;
 export class RelayTypes {
   readonly #prefix: string;
   readonly #named = new Map<string, string>();
+  /** The name of the contract that each of them means. */
+  readonly #meant = new Map<string, string>();
 
   /** Errors: `ConfigurationError` for a contract that is never carried, and for one with two types. */
   constructor(types: EventTypes, prefix: string, carried: Channel, path: string) {
@@ -30,12 +32,20 @@ export class RelayTypes {
       const before = this.#named.get(keyOf(contract));
       if (before !== undefined) throw twice([before, type], contract, path);
       this.#named.set(keyOf(contract), type);
+      this.#meant.set(type, contract.name);
     }
   }
 
+  /** Errors: `ConfigurationError` where the type already means another contract: its receiver would take the one for the other. */
   of(contract: Named): string {
-    const named = this.#named.size === 0 ? undefined : this.#named.get(keyOf(contract));
-    return named ?? `${this.#prefix}${contract.name}`;
+    const type = `${this.#prefix}${contract.name}`;
+    if (this.#named.size === 0) return type;
+    const named = this.#named.get(keyOf(contract));
+    if (named !== undefined) return named;
+    const meant = this.#meant.get(type) ?? contract.name;
+    if (meant === contract.name) return type;
+    const message = `its type would be ${quote(type)}, which \`types\` of the relay gives to ${meant}. Name a type for ${contract.name} there, or another one for ${meant}.`;
+    throw new ConfigurationError("PH_OPTION_INVALID", message, { path: "types", contract: contract.name });
   }
 }
 

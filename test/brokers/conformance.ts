@@ -344,6 +344,8 @@ function waitingRules(given: Given): void {
       receiver.receive({ max: 10, waitMs: 100, signal: never() }).then(nothing, told),
     );
     expect(lost).toBeDefined();
+    // Whoever meets it afterwards does not say it again around it.
+    expect(String(lost).match(/ is lost \(/g) ?? []).toHaveLength(String(lost).includes(" is lost (") ? 1 : 0);
     await receiver.close();
     await stage().network.accept();
     expect([...scene.idsOf(await take(await scene.receiver(), 5))].sort()).toEqual(idsOf(messages(5)));

@@ -89,6 +89,11 @@ test("a contract goes out under the type that is named for its version, every ot
   const named = checkRelay({ ...good, types, typePrefix: "com." }, "out").settings.types;
   const olds = ["OrderPlaced", "OrderLost"].map((name) => named.of({ name, version: 2 }));
   expect([named.of(OrderPlaced), ...olds]).toEqual(["com.acme.order.placed", "com.OrderPlaced", "com.OrderLost"]);
+  const confused = checkRelay({ ...good, types: { OrderLost: OrderPlaced } }, "out").settings.types;
+  expect(thrown(() => confused.of({ name: "OrderLost", version: 1 })).message).toBe(
+    'its type would be "OrderLost", which `types` of the relay gives to OrderPlaced. Name a type for OrderLost there, or another one for OrderPlaced.',
+  );
+  expect(confused.of({ name: "OrderPlaced", version: 2 })).toBe("OrderPlaced");
   const again = { ...types, "order.placed": OrderPlaced };
   expect(refusal({ ...good, types: again })).toBe(
     'relay("out").types has two types for version 1 of OrderPlaced: "com.acme.order.placed" and "order.placed". A message goes out under one. Leave the other out.',

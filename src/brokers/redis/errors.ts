@@ -48,8 +48,12 @@ function noDatabase(error: unknown, { database, address }: Settings): Configurat
   return new ConfigurationError("PH_BROKER_DESTINATION", message, { database, where });
 }
 
+/** What was said of an error that was worded here: a connection that is lost is met again by whoever uses it. */
+const worded = new WeakMap<Error, string>();
+
 /** The client's errors hold the command with its arguments: payloads, and the password of the greeting. What is passed on holds the text alone, or what is to be mended. */
 export function said(what: string, settings: Settings, error: unknown): Error {
+  if (error instanceof Error && worded.get(error) === what) return error;
   const mended = noDatabase(error, settings) ?? toMend(wayOf(settings), error);
   if (mended !== undefined) return mended;
   const { where, secrets } = settings;
@@ -57,5 +61,6 @@ export function said(what: string, settings: Settings, error: unknown): Error {
   const code = error instanceof Error && "code" in error ? error.code : undefined;
   const clean = withoutSecrets(new Error(`${what} (${where}): ${text}`), secrets);
   const known = clean instanceof Error ? clean : new Error(`${what} (${where})`);
+  worded.set(known, what);
   return typeof code === "string" ? Object.assign(known, { code }) : known;
 }
