@@ -10,6 +10,7 @@ import type { Msg, NatsConnection, Subscription } from "@nats-io/transport-node"
 import { Arrival } from "../arrival.js";
 import type { Incoming, OpenOptions, Receiver } from "../broker.js";
 import { untilAborted } from "../until-aborted.js";
+import { within } from "../within.js";
 import { handBack, openConsumer } from "./consumer.js";
 import type { Gap } from "./gap.js";
 import { type Link, openLink, streamOf } from "./link.js";
@@ -90,7 +91,7 @@ class NatsReceiver implements Receiver {
   }
 
   async open({ name, service, signal, again, onTrouble, onNotice = onTrouble }: OpenOptions): Promise<void> {
-    const limit = AbortSignal.any([signal, AbortSignal.timeout(this.#settings.timeoutMs)]);
+    const limit = within(this.#settings.timeoutMs, signal);
     const fail = (error: unknown) => this.#fail(error);
     const link = await openLink(this.#settings, { name, signal: limit, onLost: fail, onRefused: fail });
     this.#link = link;

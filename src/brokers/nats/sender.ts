@@ -5,6 +5,7 @@ import { hostAndPort } from "../address.js";
 import type { OpenOptions, Outgoing, Sender, Sent } from "../broker.js";
 import { Reopening } from "../reopening.js";
 import { untilAborted } from "../until-aborted.js";
+import { within } from "../within.js";
 import { type Link, openLink, streamOf } from "./link.js";
 import { type Draft, type DraftOptions, draft, type Ready } from "./message.js";
 import { refuse, type Settings, type Subject } from "./options.js";
@@ -77,7 +78,7 @@ class NatsSender implements Sender {
   }
 
   async #connect(signal: AbortSignal): Promise<Way> {
-    const limit = AbortSignal.any([signal, AbortSignal.timeout(this.#settings.timeoutMs)]);
+    const limit = within(this.#settings.timeoutMs, signal);
     let line: Line | undefined;
     const link = await openLink(this.#settings, {
       name: this.#options.name,

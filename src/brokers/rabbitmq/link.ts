@@ -13,6 +13,7 @@ import type { OpenOptions } from "../broker.js";
 import { servernameOf } from "../tls.js";
 import { elsewhere, opening } from "../to-mend.js";
 import { atMost, untilAborted } from "../until-aborted.js";
+import { within } from "../within.js";
 import type { Settings } from "./options.js";
 import { wayOf } from "./way.js";
 
@@ -39,7 +40,7 @@ export async function openLink(
   prepare: (channel: Channel) => Promise<void>,
 ): Promise<Link> {
   const { Connection } = await loadPeer("rabbitmq-client", "RabbitMQ", () => import("rabbitmq-client"));
-  const limit = AbortSignal.any([signal, AbortSignal.timeout(settings.timeoutMs)]);
+  const limit = within(settings.timeoutMs, signal);
   await checkProtocol(settings, limit);
   const link = new OpenLink(new Connection(connectionOptions(settings, name)), (error) =>
     onTrouble(withoutSecrets(error, settings.secrets)),

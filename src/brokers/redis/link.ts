@@ -9,6 +9,7 @@ import { loadPeer } from "../../core/peer.js";
 import { servernameOf } from "../tls.js";
 import { opening } from "../to-mend.js";
 import { untilAborted } from "../until-aborted.js";
+import { within } from "../within.js";
 import { codeOf, said, wayOf } from "./errors.js";
 import type { Settings } from "./options.js";
 
@@ -69,7 +70,7 @@ export class Link {
     });
     try {
       // The client's own limit ends with the connection; a server that accepts and says nothing has to be left as well.
-      const limit = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
+      const limit = within(timeoutMs, signal);
       // The client rejects with the end of the connection, and has told before why it ended.
       const connected = redis.connect().catch((error: unknown) => Promise.reject(link.#first ?? error));
       await opening(wayOf(settings), untilAborted(connected, limit), limit);

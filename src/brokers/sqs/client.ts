@@ -4,6 +4,7 @@ import type { SQSClient } from "@aws-sdk/client-sqs";
 import { ConfigurationError } from "../../core/errors.js";
 import { loadPeer } from "../../core/peer.js";
 import { opening } from "../to-mend.js";
+import { within } from "../within.js";
 import { codeOf, isMissing, said, wayOf } from "./errors.js";
 import type { Settings } from "./options.js";
 
@@ -33,10 +34,7 @@ export async function openQueue(settings: Settings, signal: AbortSignal): Promis
   const library = await loadPeer("@aws-sdk/client-sqs", "the broker sqs()", () => import("@aws-sdk/client-sqs"));
   const client = clientOf(library, settings);
   remember(client, settings);
-  const limit = (more?: AbortSignal, waitMs = 0) => {
-    const silence = AbortSignal.timeout(waitMs + timeoutMs);
-    return { abortSignal: more === undefined ? silence : AbortSignal.any([more, silence]) };
-  };
+  const limit = (more?: AbortSignal, waitMs = 0) => ({ abortSignal: within(waitMs + timeoutMs, more) });
   try {
     await needRegion(client);
     const { GetQueueUrlCommand } = library;
