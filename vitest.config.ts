@@ -24,7 +24,7 @@ export default defineConfig({
     include: ["test/**/*.test.ts"],
     exclude: [...configDefaults.exclude, ...serviceTests],
     globalSetup: ["test/support/global-setup.ts"],
-    // See there.
+    // Files share the sources that their process has loaded, and nothing of tests: the setup file sees to it.
     isolate: false,
     setupFiles: ["test/support/fresh.ts"],
     pool: "forks",

@@ -17,9 +17,9 @@ export class Outside {
   /** Called when something will be written, and not before: what is refused says nothing. */
   tell(database: Database, { verb, contract: { name } }: Checking): void {
     const said = `${verb}(${name})`;
+    if (!this.#isNew(database, said)) return;
     // The context has no verb for a list.
     const own = verb.replace(/Many$/, "");
-    if (!this.#isNew(database, said)) return;
     this.#logger.warn(
       `${said} of the instance was called inside a transaction and is no part of it: what it says commits at once, and stays when the transaction is rolled back. Call ${own} of the context that the function is given${own === verb ? "" : ", for each payload"}, or this one after the transaction`,
       { verb, contract: name },

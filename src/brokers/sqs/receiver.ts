@@ -201,7 +201,10 @@ class SqsReceiver implements Receiver {
       }));
       const request = new ChangeMessageVisibilityBatchCommand({ QueueUrl: url, Entries: entries });
       const { Failed: failed = [] } = await client.send(request, limit());
-      for (const one of batch) if (failed.some(({ Id }) => batch[Number(Id)] === one)) refused.add(one);
+      for (const { Id } of failed) {
+        const one = batch[Number(Id)];
+        if (one !== undefined) refused.add(one);
+      }
     });
     return refused;
   }

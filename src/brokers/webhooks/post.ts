@@ -16,7 +16,6 @@ import { connect as connectPlain, isIP, type LookupFunction } from "node:net";
 import { connect as connectTls } from "node:tls";
 import { limits } from "../../core/limits.js";
 import { durationInWords } from "../../core/words.js";
-import { within } from "../within.js";
 import { decoded } from "./clean.js";
 import type { Endpoint } from "./endpoint.js";
 import { lostInWords } from "./lost.js";
@@ -90,13 +89,13 @@ export class Poster {
       protocol === "https:"
         ? connectTls({ host, port, lookup, rejectUnauthorized: true, ...name, ...authority })
         : connectPlain({ host, port, lookup });
-    const late = within(connectTimeoutMs);
+    const within = AbortSignal.timeout(connectTimeoutMs);
     try {
       await once(socket, protocol === "https:" ? "secureConnect" : "connect", {
-        signal: AbortSignal.any([signal, late]),
+        signal: AbortSignal.any([signal, within]),
       });
     } catch (error) {
-      const why = late.aborted ? notConnected(connectTimeoutMs) : lostInWords(error).message;
+      const why = within.aborted ? notConnected(connectTimeoutMs) : lostInWords(error).message;
       // An address that is refused now may be another one later: so it is never the error of a configuration.
       throw new Error(why.includes(endpoint.where) ? why : `There is no way to ${endpoint.where}. ${why}`);
     } finally {

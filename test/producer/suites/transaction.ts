@@ -299,10 +299,16 @@ describe.each(homes)("a transaction on $name", (kind) => {
         }),
         post.send(DoCall, { run }),
       ]);
+      // Called in the context of a transaction that has ended.
+      let end = (): void => undefined;
+      const ended = new Promise<void>((resolve) => {
+        end = resolve;
+      });
       await post.transaction(async ({ tx }) => {
         await tx.query("select 1");
-        later = new Promise((resolve) => setTimeout(resolve, 100)).then(() => post.send(DoCall, { run }));
+        later = ended.then(() => post.send(DoCall, { run }));
       });
+      end();
       await later;
       expect(await post.ask(SumOf, { run })).toEqual({ sum: 1 });
       expect(stage.warnings.slice(before).filter((text) => text.includes("called inside a transaction"))).toEqual([]);
