@@ -325,7 +325,7 @@ export const errorCodes = {
   PH_DATABASE_UNSUITABLE: {
     class: "DatabaseRefusedError",
     retryable: false,
-    meaning: "The server is too old, its encoding is not UTF-8, or the driver is missing.",
+    meaning: "The server is too old, or its encoding is not UTF-8.",
   },
   PH_DATABASE_POOLED: {
     class: "DatabaseRefusedError",

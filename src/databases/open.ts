@@ -4,10 +4,10 @@
  * Drivers are loaded here and when they are needed; nothing is loaded at import time.
  */
 import type { Database } from "../core/database.js";
-import { ConfigurationError, DatabaseRefusedError } from "../core/errors.js";
+import { ConfigurationError } from "../core/errors.js";
+import { loadPeer } from "../core/peer.js";
 import { type DatabaseOptions, databaseDefaults, type Settings } from "./defaults.js";
 import { openEmbedded } from "./embedded/open.js";
-import { codeOf } from "./errors.js";
 import { PgDatabase } from "./pg.js";
 import { PgliteDatabase } from "./pglite.js";
 import { isPglite, isPgPool } from "./shapes.js";
@@ -62,21 +62,6 @@ const atRun = (error: unknown): never => {
   throw error;
 };
 
-/** Loads an optional driver; a missing package is an error that says what to install. */
-export async function loadDriver<T>(name: string, load: () => Promise<T>): Promise<T> {
-  try {
-    return await load();
-  } catch (error) {
-    if (codeOf(error) !== "ERR_MODULE_NOT_FOUND" && codeOf(error) !== "MODULE_NOT_FOUND") throw error;
-    throw new DatabaseRefusedError(
-      "PH_DATABASE_UNSUITABLE",
-      `The package ${name} is needed for this database and is not installed. Run: npm install ${name}`,
-      { package: name },
-      error,
-    );
-  }
-}
-
 function settingsOf(options: DatabaseOptions): Settings {
   const statementTimeoutMs = options.statementTimeoutMs ?? databaseDefaults.statementTimeoutMs;
   if (!Number.isInteger(statementTimeoutMs) || statementTimeoutMs < 100 || statementTimeoutMs > 3_600_000) {
@@ -127,7 +112,7 @@ async function openUrl(url: string, settings: Settings): Promise<Database> {
       { option: "database" },
     );
   }
-  const { Pool } = await loadDriver("pg", () => import("pg").catch(atRun));
+  const { Pool } = await loadPeer("pg", "this database", () => import("pg").catch(atRun));
   const pool = new Pool({
     connectionString: url,
     max: databaseDefaults.poolSize,
@@ -153,7 +138,7 @@ function openText(input: string, settings: Settings): Promise<Database> {
   if (input.startsWith("embedded:")) {
     refusePooler(settings);
     return openEmbedded(input.slice("embedded:".length), settings, () =>
-      loadDriver("@electric-sql/pglite", () => import("@electric-sql/pglite").catch(atRun)),
+      loadPeer("@electric-sql/pglite", "this database", () => import("@electric-sql/pglite").catch(atRun)),
     );
   }
   // The text is not repeated: it may hold a password.
@@ -165,8 +150,8 @@ function openText(input: string, settings: Settings): Promise<Database> {
 /**
  * Opens a database. It connects when it is first used; an embedded folder is opened and held at once.
  *
- * Errors: `ConfigurationError` for what is not accepted; `DatabaseRefusedError` (PH_DATABASE_UNSUITABLE) when a driver package
- * is missing; `EmbeddedHeldError` when another process holds the folder.
+ * Errors: `ConfigurationError` for what is not accepted, and (PH_PEER_MISSING) for a driver that is not installed; `EmbeddedHeldError` when another process
+ * holds the folder.
  */
 export function openDatabase<const D extends DatabaseInput>(
   input: D,

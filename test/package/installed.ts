@@ -12,7 +12,7 @@ export interface Project {
   write(name: string, text: string): Promise<void>;
   read(name: string): Promise<string>;
   /** Runs a file with the Node under test: POSTHORN_TEST_NODE, or the one that runs the tests. */
-  node(file: string): Promise<{ readonly stdout: string; readonly stderr: string }>;
+  node(file: string, ...args: readonly string[]): Promise<{ readonly stdout: string; readonly stderr: string }>;
   /** The compiler's complaints, empty when there are none. Library declarations are checked as well. */
   compile(...args: readonly string[]): Promise<string>;
   remove(): Promise<void>;
@@ -28,7 +28,8 @@ export async function createProject(): Promise<Project> {
     folder,
     write: (name, text) => writeFile(join(folder, name), text),
     read: (name) => readFile(join(folder, name), "utf8"),
-    node: (file) => run(process.env.POSTHORN_TEST_NODE ?? process.execPath, [file], { cwd: folder, timeout }),
+    node: (file, ...args) =>
+      run(process.env.POSTHORN_TEST_NODE ?? process.execPath, [file, ...args], { cwd: folder, timeout }),
     compile: (...args) => compile(folder, args),
     remove: () => rm(folder, { recursive: true, force: true }),
   };

@@ -55,7 +55,7 @@ export class Link {
 
   /** Errors: `ConfigurationError` for a missing client and for what is to be mended; everything else means that the broker is away. */
   static async open(settings: Settings, options: LinkOptions): Promise<Link> {
-    const { connect } = await loadPeer("mqtt", "a broker of the kind mqtt", () => import("mqtt"));
+    const { connect } = await loadPeer("mqtt", "the broker mqtt()", () => import("mqtt"));
     const { where } = settings;
     const { signal } = options;
     if (signal.aborted) throw new Error(`Opening a connection to ${where} was given up.`);

@@ -13,8 +13,10 @@ import type { Settings } from "./options.js";
 import { said, wayOf } from "./way.js";
 
 const farewellMs = 2_000;
-const transport = () => loadPeer("@nats-io/transport-node", "NATS", () => import("@nats-io/transport-node"));
-const stream = () => loadPeer("@nats-io/jetstream", "NATS", () => import("@nats-io/jetstream"));
+const packages = "@nats-io/transport-node @nats-io/jetstream";
+const what = "the broker nats()";
+const transport = () => loadPeer("@nats-io/transport-node", what, () => import("@nats-io/transport-node"), packages);
+const stream = () => loadPeer("@nats-io/jetstream", what, () => import("@nats-io/jetstream"), packages);
 
 export type Client = Awaited<ReturnType<typeof transport>>;
 
