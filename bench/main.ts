@@ -28,7 +28,7 @@ import { relayRecovery } from "./rows/relay-recovery.js";
 import { rescueAfterKill } from "./rows/rescue.js";
 import { heldSnapshot, rotation, startWithHistory } from "./rows/space.js";
 import { dedupe, delayedLag } from "./rows/time.js";
-import { table } from "./table.js";
+import { inShort, table } from "./table.js";
 
 const rows: readonly Row[] = [
   bulkPublish,
@@ -94,7 +94,7 @@ function parse(): Asked {
   }
 }
 
-/** One line that is written over on a terminal; elsewhere a line whenever a row begins or ends. */
+/** One line that is written over on a terminal; elsewhere a line whenever a row begins, and what it measured: a run that is ended early has said so much. */
 class Progress {
   readonly #begun = performance.now();
   #row = "";
@@ -109,8 +109,9 @@ class Progress {
     if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${this.#seconds()}  ${this.#row}: ${text}`);
   }
 
-  end(): void {
+  end(measured: readonly Figure[]): void {
     if (process.stderr.isTTY) process.stderr.write("\r\x1b[K");
+    for (const one of measured) console.error(`${this.#seconds()}  ${inShort(one)}`);
   }
 
   #seconds(): string {
@@ -159,15 +160,16 @@ async function measure(asked: Asked, admin: string): Promise<boolean> {
   for (const row of rows) {
     if (!isChosen(row, asked, bench)) continue;
     progress.begin(row);
+    const measured: Figure[] = [];
     try {
-      const measured = await row.run(bench);
-      figures.push(...measured);
+      measured.push(...(await row.run(bench)));
       if (asked.json) for (const one of measured) console.log(JSON.stringify(one));
     } catch (error) {
       console.error(row.names.join(", "), error);
       whole = false;
     }
-    progress.end();
+    figures.push(...measured);
+    progress.end(measured);
     await places.clear().catch(() => undefined);
   }
   if (!asked.json) for (const line of table(figures)) console.log(line);

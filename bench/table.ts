@@ -30,3 +30,9 @@ export function table(figures: readonly Figure[]): readonly string[] {
     cells.map((cell, i) => (i === 0 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0))).join("  "),
   );
 }
+
+/** One figure in a line, for whoever watches. */
+export function inShort({ name, value, unit, ratio, holds }: Figure): string {
+  const bar = holds === null ? "" : holds ? ", holds" : ", does NOT hold";
+  return `${name}: ${number(value)} ${unit}, ratio ${number(ratio)}${bar}`;
+}

@@ -18,6 +18,12 @@ import type { Taking } from "./taking.js";
 const least = { client: 0.7, insert: 0.3 } as const;
 const batch = 1_000;
 const count = 50_000;
+/** ElasticMQ takes and gives about a thousand in a second. */
+const sqsCount = 10_000;
+const counts: ReadonlyMap<string, number> = new Map([
+  ["http", pushedCount],
+  ["sqs", sqsCount],
+]);
 /** Where nothing comes for so long, something is lost or was never sent: the row fails, and does not wait for ever. */
 const silenceMs = 30_000;
 
@@ -191,7 +197,7 @@ function lying(bench: Bench, row: BrokerRow, service: Service, messages: number)
 }
 
 async function measure(bench: Bench, row: BrokerRow, service: Service, name: string): Promise<Figure> {
-  const messages = bench.messages(row.name === "http" ? pushedCount : count);
+  const messages = bench.messages(counts.get(row.name) ?? count);
   const taking = await (row.name === "http" ? pushed(bench, messages) : lying(bench, row, service, messages));
   const insert = await insertLimit((await bench.database()).url);
   const [inserts, clients]: [number[], number[]] = [[], []];

@@ -91,7 +91,8 @@ test("an application that is bundled into one small file with its driver migrate
     input: join(project.folder, "worker.mjs"),
     platform: "node",
     resolve: { alias: { pg: join(root, "node_modules/pg") } },
-    onLog: (level, { message }) => expect([level, message]).toEqual(["warn", expect.stringMatching(/pglite|pg-native/)]),
+    onLog: (level, { message }) =>
+      expect([level, message]).toEqual(["warn", expect.stringMatching(/pglite|pg-native/)]),
   });
   await made.write({ file: join(project.folder, "one/worker.mjs"), minify: true, codeSplitting: false });
   await made.close();
@@ -130,7 +131,7 @@ test("a driver or a client that is not installed is named with the line that ins
        ...[
          kafka({ url: "kafka://127.0.0.1:1", topic: "facts" }),
          mqtt({ url: "mqtt://127.0.0.1:1", topic: "facts" }),
-         nats({ url: "nats://127.0.0.1:1", subject: "facts" }),
+         nats({ url: "nats://127.0.0.1:1", stream: "FACTS", subject: "facts" }),
          rabbitmq({ url: "amqp://127.0.0.1:1", exchange: "facts" }),
          redis({ url: "redis://127.0.0.1:1", stream: "facts" }),
          sqs({ queue: "facts", region: "eu-central-1" }),
@@ -141,7 +142,13 @@ test("a driver or a client that is not installed is named with the line that ins
        console.log(error.name, error.code, error.message.slice(error.message.indexOf("Run: ")));
      }`,
   );
-  const packages = ["pg", "@electric-sql/pglite", "@platformatic/kafka", "mqtt", "@nats-io/transport-node @nats-io/jetstream"];
+  const packages = [
+    "pg",
+    "@electric-sql/pglite",
+    "@platformatic/kafka",
+    "mqtt",
+    "@nats-io/transport-node @nats-io/jetstream",
+  ];
   packages.push("rabbitmq-client", "ioredis", "@aws-sdk/client-sqs");
   const { stdout } = await project.node("missing.mjs");
   expect(stdout.trim().split("\n")).toEqual(

@@ -11,7 +11,7 @@ import {
   Agent as PlainAgent,
   request as plain,
 } from "node:http";
-import { request as encrypted, type RequestOptions, Agent as TlsAgent } from "node:https";
+import { request as encrypted, Agent as TlsAgent } from "node:https";
 import { connect as connectPlain, isIP, type LookupFunction } from "node:net";
 import { connect as connectTls } from "node:tls";
 import { limits } from "../../core/limits.js";
@@ -54,21 +54,39 @@ const longMs = 4_000;
 
 type Headers = Readonly<Record<string, string>>;
 
+/** A body up to here goes out as one string with its headers, which costs one call of the system and no list of parts. */
+const oneWriteBytes = 65_536;
+
+/** What is the same for each post. */
+interface Target {
+  readonly protocol: string;
+  readonly hostname: string;
+  readonly port: number;
+  readonly path: string;
+  /** Said, or Node looks for it each time. */
+  readonly servername: string;
+  /** Name and value one after the other, as Node writes them. */
+  readonly headers: readonly string[];
+  readonly authorization: string | undefined;
+}
+
 /** The connections to one endpoint, kept open for the next webhook. */
 export class Poster {
   readonly #options: PostOptions;
   readonly #agent: PlainAgent;
   readonly #once: PlainAgent;
-  /** What is the same for each. */
-  readonly #target: RequestOptions;
+  readonly #target: Target;
 
   constructor(options: PostOptions) {
     this.#options = options;
-    this.#target = targetIn(options);
-    const Agent = options.endpoint.url.protocol === "https:" ? TlsAgent : PlainAgent;
-    const { connections: maxSockets, keepAlive } = options;
-    this.#agent = new Agent({ keepAlive, maxSockets, maxFreeSockets: maxSockets, timeout: idleMs, scheduling: "lifo" });
-    this.#once = new Agent({ keepAlive: false });
+    const { endpoint, connections: maxSockets, keepAlive, ca } = options;
+    this.#target = targetAt(endpoint.url);
+    const Agent = endpoint.url.protocol === "https:" ? TlsAgent : PlainAgent;
+    // Said, so that no environment variable can say the contrary.
+    const authority = { rejectUnauthorized: true, ...(ca !== undefined && { ca }) };
+    const kept = { maxSockets, maxFreeSockets: maxSockets, timeout: idleMs, scheduling: "lifo" } as const;
+    this.#agent = new Agent({ keepAlive, ...kept, ...authority });
+    this.#once = new Agent({ keepAlive: false, ...authority });
   }
 
   /** Never throws. */
@@ -82,8 +100,8 @@ export class Poster {
   async connect(signal: AbortSignal): Promise<void> {
     const { endpoint, lookup, ca, connectTimeoutMs } = this.#options;
     const { protocol } = endpoint.url;
-    const { hostname: host, port } = targetOf(endpoint.url);
-    const name = isIP(host) === 0 ? { servername: host } : {};
+    const { hostname: host, port, servername } = this.#target;
+    const name = servername === "" ? {} : { servername };
     const authority = ca === undefined ? {} : { ca };
     const socket =
       protocol === "https:"
@@ -124,32 +142,51 @@ export class Poster {
     });
   }
 
-  #open(agent: PlainAgent, headers: Headers): ClientRequest {
-    const start = this.#target.protocol === "https:" ? encrypted : plain;
-    return start({ ...this.#target, headers, agent });
+  /** A literal with these members alone: Node copies it three times for each post, and what was put together of others is copied slowly. */
+  #open(agent: PlainAgent, given: Headers): ClientRequest {
+    const { protocol, hostname, port, path, servername } = this.#target;
+    const start = protocol === "https:" ? encrypted : plain;
+    const headers = this.#headers(given);
+    const { lookup } = this.#options;
+    const maxHeaderSize = limits.webhookAnswerHeaderBytes;
+    return start({
+      protocol,
+      hostname,
+      port,
+      path,
+      method: "POST",
+      lookup,
+      maxHeaderSize,
+      insecureHTTPParser: false,
+      servername,
+      headers,
+      agent,
+    });
+  }
+
+  /** As a list, which Node writes as it is; of an object it looks at each member twice. */
+  #headers(given: Headers): string[] {
+    const { headers, authorization } = this.#target;
+    const all = [...headers];
+    for (const name of Object.keys(given)) all.push(name, given[name] ?? "");
+    if (authorization !== undefined && given.authorization === undefined) all.push("authorization", authorization);
+    return all;
   }
 }
 
-function targetIn({ endpoint, lookup, ca }: PostOptions): RequestOptions {
-  const { protocol, pathname, search, username, password } = endpoint.url;
+function targetAt({ protocol, host, hostname, port, pathname, search, username, password }: URL): Target {
+  const bare = hostname.replace(/^\[|\]$/g, "");
+  const usual = protocol === "https:" ? 443 : 80;
+  const user = `${decoded(username)}:${decoded(password)}`;
   return {
     protocol,
-    ...targetOf(endpoint.url),
+    hostname: bare,
+    port: port === "" ? usual : Number(port),
     path: `${pathname}${search}`,
-    method: "POST",
-    lookup,
-    maxHeaderSize: limits.webhookAnswerHeaderBytes,
-    insecureHTTPParser: false,
-    // Said, so that no environment variable can say the contrary.
-    rejectUnauthorized: true,
-    ...(ca !== undefined && { ca }),
-    ...(username + password !== "" && { auth: `${decoded(username)}:${decoded(password)}` }),
+    servername: isIP(bare) === 0 && protocol === "https:" ? bare : "",
+    headers: ["host", host],
+    authorization: username + password === "" ? undefined : `Basic ${Buffer.from(user).toString("base64")}`,
   };
-}
-
-function targetOf({ protocol, hostname, port }: URL): { readonly hostname: string; readonly port: number } {
-  const usual = protocol === "https:" ? 443 : 80;
-  return { hostname: hostname.replace(/^\[|\]$/g, ""), port: port === "" ? usual : Number(port) };
 }
 
 function notConnected(ms: number): string {
@@ -224,7 +261,8 @@ class Exchange {
     });
     request.once("response", (response) => this.#answered(response));
     if (this.#signal.aborted) this.#onAbort();
-    else request.end(body);
+    else if (body.length > oneWriteBytes) request.end(body);
+    else request.end(body.toString("latin1"), "latin1");
   }
 
   #onConnected(): void {

@@ -29,6 +29,21 @@ describe("a message", () => {
     expect(Buffer.from(String(asked[1]?.headers["x-shop"]), "latin1").toString()).toBe("Žofie");
   });
 
+  test("arrives byte for byte, whatever its size, with letters of other alphabets in its body and its headers", async () => {
+    const { url, asked } = await receiving(() => 200);
+    const sender = await open(url, { mode: "binary" });
+    const sent = [1, 32_765, 32_766, 32_767, 200_000].map((size) => `"${"ž".repeat(size)}"`);
+    for (const data of sent) await sendOne(sender, message("m-1", { data, headers: { "x-shop": "Žofie ÿ" } }));
+    expect(asked.map(({ body }) => Buffer.from(body).equals(Buffer.from(sent.shift() ?? "")))).toEqual(
+      asked.map(() => true),
+    );
+    expect(asked).toHaveLength(5);
+    for (const { headers, body } of asked) {
+      expect(headers["content-length"]).toBe(String(body.length));
+      expect(Buffer.from(String(headers["x-shop"]), "latin1").toString()).toBe("Žofie ÿ");
+    }
+  });
+
   test("whose own headers HTTP cannot carry is refused for good, with the reason, and not posted", async () => {
     const { url, asked } = await receiving(() => 200);
     const sender = await open(url);
