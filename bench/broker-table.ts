@@ -69,12 +69,20 @@ async function rabbitmqAt(url: string, queue: string): Promise<Broker> {
   return rabbitmq({ url, queue });
 }
 
+/** By the service. One is used at a time; nobody reads what a relay has sent to the one before, and the service holds all of it in memory. */
+const queues = new Map<string, string>();
+
 async function sqsAt(url: string, name: string): Promise<Broker> {
-  const { SQSClient, CreateQueueCommand } = await import("@aws-sdk/client-sqs");
+  const { SQSClient, CreateQueueCommand, DeleteQueueCommand } = await import("@aws-sdk/client-sqs");
   const { host, username, password } = new URL(url);
   const credentials = { accessKeyId: decodeURIComponent(username), secretAccessKey: decodeURIComponent(password) };
   const client = new SQSClient({ endpoint: `http://${host}`, region: "elasticmq", credentials });
-  await client.send(new CreateQueueCommand({ QueueName: `${name}.fifo`, Attributes: { FifoQueue: "true" } }));
+  const former = queues.get(host);
+  if (former !== undefined) await client.send(new DeleteQueueCommand({ QueueUrl: former }));
+  const made = await client.send(
+    new CreateQueueCommand({ QueueName: `${name}.fifo`, Attributes: { FifoQueue: "true" } }),
+  );
+  if (made.QueueUrl !== undefined) queues.set(host, made.QueueUrl);
   client.destroy();
   const { sqs } = await import("posthorn/sqs");
   return sqs({ url, queue: `${name}.fifo` });
