@@ -148,8 +148,10 @@ test("a driver or a client that is not installed is named with the line that ins
     "@platformatic/kafka",
     "mqtt",
     "@nats-io/transport-node @nats-io/jetstream",
+    "rabbitmq-client",
+    "ioredis",
+    "@aws-sdk/client-sqs",
   ];
-  packages.push("rabbitmq-client", "ioredis", "@aws-sdk/client-sqs");
   const { stdout } = await project.node("missing.mjs");
   expect(stdout.trim().split("\n")).toEqual(
     packages.map((name) => `ConfigurationError PH_PEER_MISSING Run: npm install ${name}`),

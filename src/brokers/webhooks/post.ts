@@ -54,9 +54,6 @@ const longMs = 4_000;
 
 type Headers = Readonly<Record<string, string>>;
 
-/** A body up to here goes out as one string with its headers, which costs one call of the system and no list of parts. */
-const oneWriteBytes = 65_536;
-
 /** What is the same for each post. */
 interface Target {
   readonly protocol: string;
@@ -65,8 +62,8 @@ interface Target {
   readonly path: string;
   /** Said, or Node looks for it each time. */
   readonly servername: string;
-  /** Name and value one after the other, as Node writes them. */
-  readonly headers: readonly string[];
+  /** The header, which Node leaves to whoever gives it a list. */
+  readonly host: string;
   readonly authorization: string | undefined;
 }
 
@@ -166,8 +163,8 @@ export class Poster {
 
   /** As a list, which Node writes as it is; of an object it looks at each member twice. */
   #headers(given: Headers): string[] {
-    const { headers, authorization } = this.#target;
-    const all = [...headers];
+    const { host, authorization } = this.#target;
+    const all = ["host", host];
     for (const name of Object.keys(given)) all.push(name, given[name] ?? "");
     if (authorization !== undefined && given.authorization === undefined) all.push("authorization", authorization);
     return all;
@@ -184,7 +181,7 @@ function targetAt({ protocol, host, hostname, port, pathname, search, username, 
     port: port === "" ? usual : Number(port),
     path: `${pathname}${search}`,
     servername: isIP(bare) === 0 && protocol === "https:" ? bare : "",
-    headers: ["host", host],
+    host,
     authorization: username + password === "" ? undefined : `Basic ${Buffer.from(user).toString("base64")}`,
   };
 }
@@ -261,8 +258,7 @@ class Exchange {
     });
     request.once("response", (response) => this.#answered(response));
     if (this.#signal.aborted) this.#onAbort();
-    else if (body.length > oneWriteBytes) request.end(body);
-    else request.end(body.toString("latin1"), "latin1");
+    else request.end(body);
   }
 
   #onConnected(): void {

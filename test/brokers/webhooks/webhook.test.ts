@@ -34,10 +34,7 @@ describe("a message", () => {
     const sender = await open(url, { mode: "binary" });
     const sent = [1, 32_765, 32_766, 32_767, 200_000].map((size) => `"${"ž".repeat(size)}"`);
     for (const data of sent) await sendOne(sender, message("m-1", { data, headers: { "x-shop": "Žofie ÿ" } }));
-    expect(asked.map(({ body }) => Buffer.from(body).equals(Buffer.from(sent.shift() ?? "")))).toEqual(
-      asked.map(() => true),
-    );
-    expect(asked).toHaveLength(5);
+    expect(asked.map(({ body }) => body.toString() === sent.shift())).toEqual(Array(5).fill(true));
     for (const { headers, body } of asked) {
       expect(headers["content-length"]).toBe(String(body.length));
       expect(Buffer.from(String(headers["x-shop"]), "latin1").toString()).toBe("Žofie ÿ");
